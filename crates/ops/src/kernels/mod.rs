@@ -1,0 +1,1 @@
+//! The loops behind the operations: plain slices in, plain slices out, no tape.

@@ -1,0 +1,277 @@
+//! Work shared between threads: [`parallel_for`] over a fixed number of tasks.
+//!
+//! A kernel cuts its work by the size of the problem, never by the number of threads, so the same
+//! input gives the same bits on one thread or many. Helpers spin for a moment after a task before
+//! they sleep: inside a training step the next kernel is microseconds away, and waking a sleeping
+//! thread costs more than most small kernels.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How long a helper looks for the next job before it sleeps.
+const SPIN: Duration = Duration::from_micros(150);
+
+thread_local! {
+    /// True on helpers, and on a thread that is already inside a parallel region.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The number of threads that kernels use, the calling one among them.
+///
+/// At the start it is `TAPEGRAD_NUM_THREADS`, or the number of cores.
+pub fn num_threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => {
+            let n = std::env::var("TAPEGRAD_NUM_THREADS")
+                .ok()
+                .and_then(|n| n.parse().ok())
+                .filter(|&n| n > 0)
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+            let _ = THREADS.compare_exchange(0, n, Ordering::Relaxed, Ordering::Relaxed);
+            THREADS.load(Ordering::Relaxed)
+        }
+        n => n,
+    }
+}
+
+/// Sets the number of threads that kernels use from now on. Results do not depend on it.
+///
+/// # Panics
+/// If `n` is zero.
+#[track_caller]
+pub fn set_num_threads(n: usize) {
+    assert!(n > 0, "set_num_threads: at least one thread is needed");
+    THREADS.store(n, Ordering::Relaxed);
+}
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls `task(0)`, `task(1)`, ..., `task(tasks - 1)`, each once, on any of the threads and in any order.
+///
+/// Returns when all are done. A call from inside a task runs its own tasks one after the other.
+/// For work of less than some ten microseconds pass one task: handing it over costs more.
+///
+/// # Panics
+/// If a task panics, after the others have ended.
+pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
+    let threads = num_threads().min(tasks);
+    if threads <= 1 || INSIDE.get() {
+        (0..tasks).for_each(task);
+        return;
+    }
+    let pool = pool();
+    // Another thread of the program is inside a region: the cores are taken, so run here.
+    let Ok(mut owner) = pool.owner.try_lock() else {
+        (0..tasks).for_each(task);
+        return;
+    };
+    owner.grow(&pool.shared, threads - 1);
+    INSIDE.set(true);
+    pool.shared.run(tasks, threads - 1, &task);
+    INSIDE.set(false);
+    drop(owner);
+    assert!(!pool.shared.panicked.swap(false, Ordering::Relaxed), "a task of parallel_for panicked");
+}
+
+/// Cuts `len` items into blocks of at least `grain` items and calls `task(start, end)` for each.
+///
+/// The blocks depend on `len` and `grain` alone: at most 64 of them, of equal size but for the last.
+pub fn parallel_blocks(len: usize, grain: usize, task: impl Fn(usize, usize) + Sync) {
+    if len == 0 {
+        return;
+    }
+    let block = len.div_ceil(64).max(grain.max(1));
+    parallel_for(len.div_ceil(block), |i| task(i * block, len.min((i + 1) * block)));
+}
+
+struct Pool {
+    owner: Mutex<Helpers>,
+    shared: Arc<Shared>,
+}
+
+fn pool() -> &'static Pool {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get_or_init(|| Pool { owner: Mutex::new(Helpers { count: 0 }), shared: Arc::new(Shared::new()) })
+}
+
+struct Helpers {
+    count: usize,
+}
+
+impl Helpers {
+    /// Starts helpers until there are `wanted`. They live as long as the process.
+    fn grow(&mut self, shared: &Arc<Shared>, wanted: usize) {
+        while self.count < wanted {
+            let (shared, index) = (shared.clone(), self.count);
+            let seen = shared.epoch.load(Ordering::Relaxed);
+            std::thread::Builder::new()
+                .name(format!("tapegrad-{index}"))
+                .spawn(move || shared.help(index, seen))
+                .expect("a helper thread could not be started");
+            self.count += 1;
+        }
+    }
+}
+
+/// A task with its lifetime erased: valid while `Shared::run` has not returned.
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const (dyn Fn(usize) + Sync),
+    tasks: usize,
+    helpers: usize,
+}
+
+struct Shared {
+    /// Counts jobs; a helper that sees it change takes the job once.
+    epoch: AtomicUsize,
+    job: Mutex<Option<Job>>,
+    next: AtomicUsize,
+    /// Helpers that have not yet finished with the current job.
+    busy: AtomicUsize,
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    alarm: Condvar,
+    panicked: AtomicBool,
+}
+
+// SAFETY: the task behind the pointer is Sync, and it is used only while its owner waits in `run`.
+unsafe impl Send for Shared {}
+// SAFETY: as above; all other fields are Sync.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new() -> Self {
+        Shared {
+            epoch: AtomicUsize::new(0),
+            job: Mutex::new(None),
+            next: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            alarm: Condvar::new(),
+            panicked: AtomicBool::new(false),
+        }
+    }
+
+    fn run(&self, tasks: usize, helpers: usize, task: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: only the lifetime changes; `run` waits below until no helper uses the task.
+        let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
+        *self.job.lock().unwrap() = Some(Job { task, tasks, helpers });
+        self.next.store(0, Ordering::Relaxed);
+        self.busy.store(helpers, Ordering::Relaxed);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            let _bed = self.bed.lock().unwrap();
+            self.alarm.notify_all();
+        }
+        self.work(task, tasks);
+        let mut spins = 0u32;
+        while self.busy.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            // On an oversubscribed machine the helper may need this core to finish.
+            if spins.is_multiple_of(4096) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        *self.job.lock().unwrap() = None;
+    }
+
+    fn work(&self, task: &(dyn Fn(usize) + Sync), tasks: usize) {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            loop {
+                let i = self.next.fetch_add(1, Ordering::Relaxed);
+                if i >= tasks {
+                    break;
+                }
+                task(i);
+            }
+        }));
+        if result.is_err() {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn help(&self, index: usize, mut seen: usize) {
+        INSIDE.set(true);
+        loop {
+            self.wait(seen);
+            seen = self.epoch.load(Ordering::SeqCst);
+            let job = *self.job.lock().unwrap();
+            let Some(job) = job.filter(|job| index < job.helpers) else { continue };
+            // SAFETY: this helper is counted in `busy`, so the owner still waits in `run`.
+            self.work(unsafe { &*job.task }, job.tasks);
+            self.busy.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Returns when the epoch is no longer `seen`: spins first, then sleeps.
+    fn wait(&self, seen: usize) {
+        let start = Instant::now();
+        loop {
+            for _ in 0..64 {
+                if self.epoch.load(Ordering::SeqCst) != seen {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() > SPIN {
+                break;
+            }
+        }
+        let mut bed = self.bed.lock().unwrap();
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        while self.epoch.load(Ordering::SeqCst) == seen {
+            bed = self.alarm.wait(bed).unwrap();
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn every_task_runs_once() {
+        for threads in [1, 2, 3] {
+            set_num_threads(threads);
+            for tasks in [0, 1, 2, 7, 1000] {
+                let counts: Vec<AtomicU64> = (0..tasks).map(|_| AtomicU64::new(0)).collect();
+                parallel_for(tasks, |i| {
+                    counts[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn nested_regions_run_inside_their_task() {
+        let sum = AtomicU64::new(0);
+        parallel_for(4, |i| {
+            parallel_for(5, |j| {
+                sum.fetch_add((i * 5 + j) as u64, Ordering::Relaxed);
+            })
+        });
+        assert_eq!(sum.into_inner(), (0..20).sum());
+    }
+
+    #[test]
+    fn blocks_cover_the_range() {
+        let hit: Vec<AtomicU64> = (0..1003).map(|_| AtomicU64::new(0)).collect();
+        parallel_blocks(1003, 10, |start, end| {
+            for h in &hit[start..end] {
+                h.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        assert!(hit.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller() {
+        let result = std::panic::catch_unwind(|| parallel_for(8, |i| assert_ne!(i, 5)));
+        assert!(result.is_err());
+        parallel_for(8, |_| {});
+    }
+}
