@@ -2,3 +2,4 @@
 
 pub mod parallel;
 pub mod simd;
+pub mod strided;

@@ -1,0 +1,605 @@
+//! Tensors: typed, strided data without gradients.
+
+use crate::dtype::{DType, Element, Scalar};
+use crate::kernels::strided;
+use crate::shape::{self, Dims, MemoryFormat};
+use crate::storage::Storage;
+use std::sync::Arc;
+
+/// Data: a shape, strides, an offset, an element type and shared memory.
+///
+/// Values are immutable and cloning is cheap. Views (`permute`, `narrow`, `expand`, ...) share memory.
+/// What changes in place, such as an optimizer's step, goes through [`Tensor::make_mut`], which copies
+/// first where the memory is shared.
+///
+/// ```
+/// use tape::Tensor;
+/// let t = Tensor::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
+/// assert_eq!(t.transpose(0, 1).to_vec::<f32>(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    storage: Arc<Storage>,
+    offset: usize,
+    shape: Dims,
+    strides: Dims,
+    dtype: DType,
+}
+
+impl Tensor {
+    /// A row-major tensor with the values of `data`.
+    ///
+    /// # Panics
+    /// If the number of values is not that of the shape.
+    #[track_caller]
+    pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Tensor {
+        Tensor::from_slice(&data, shape)
+    }
+
+    /// A row-major tensor with a copy of the values of `data`.
+    ///
+    /// # Panics
+    /// If the number of values is not that of the shape.
+    #[track_caller]
+    pub fn from_slice<T: Element>(data: &[T], shape: &[usize]) -> Tensor {
+        assert_eq!(
+            data.len(),
+            shape::numel(shape),
+            "Tensor: {} values were given for the shape {shape:?}",
+            data.len()
+        );
+        let mut t = Tensor::uninit(shape, T::DTYPE);
+        t.data_mut::<T>().copy_from_slice(data);
+        t
+    }
+
+    /// A tensor over the values of a whole memory, seen through strides and an offset (in elements).
+    ///
+    /// # Panics
+    /// If an element would lie outside `data`, or shape and strides differ in length.
+    #[track_caller]
+    pub fn from_strided<T: Element>(data: &[T], shape: &[usize], strides: &[usize], offset: usize) -> Tensor {
+        assert_eq!(
+            shape.len(),
+            strides.len(),
+            "Tensor: shape {shape:?} and strides {strides:?} differ in length"
+        );
+        if shape::numel(shape) > 0 {
+            let last = offset + shape.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
+            assert!(last < data.len(), "Tensor: element {last} lies outside the {} given values", data.len());
+        }
+        let base = Tensor::from_slice(data, &[data.len()]);
+        Tensor { offset, shape: shape.into(), strides: strides.into(), ..base }
+    }
+
+    /// A tensor of one element and no dimension, of the value's own type.
+    pub fn scalar(value: impl Into<Scalar>) -> Tensor {
+        let value = value.into();
+        Tensor::full(&[], value, value.dtype())
+    }
+
+    /// Every element is `value`.
+    pub fn full(shape: &[usize], value: impl Into<Scalar>, dtype: DType) -> Tensor {
+        let value = value.into();
+        let mut t = Tensor::uninit(shape, dtype);
+        crate::dispatch!(all: dtype, "full", T => t.data_mut::<T>().fill(value.to::<T>()));
+        t
+    }
+
+    /// Every element is zero.
+    pub fn zeros(shape: &[usize], dtype: DType) -> Tensor {
+        Tensor::full(shape, 0, dtype)
+    }
+
+    /// Every element is one.
+    pub fn ones(shape: &[usize], dtype: DType) -> Tensor {
+        Tensor::full(shape, 1, dtype)
+    }
+
+    /// `start`, `start + 1`, ... up to but without `end`, as I64. Empty if `end <= start`.
+    pub fn arange(start: i64, end: i64) -> Tensor {
+        let values: Vec<i64> = (start..end).collect();
+        let n = values.len();
+        Tensor::from_vec(values, &[n])
+    }
+
+    /// A row-major tensor for a kernel to fill: its contents are arbitrary until then.
+    pub fn uninit(shape: &[usize], dtype: DType) -> Tensor {
+        Tensor::uninit_strided(shape, shape::contiguous_strides(shape), dtype)
+    }
+
+    /// A tensor in a memory format for a kernel to fill: its contents are arbitrary until then.
+    pub fn uninit_format(shape: &[usize], dtype: DType, format: MemoryFormat) -> Tensor {
+        let strides = match format {
+            MemoryFormat::Contiguous => shape::contiguous_strides(shape),
+            MemoryFormat::ChannelsLast => shape::channels_last_strides(shape),
+        };
+        Tensor::uninit_strided(shape, strides, dtype)
+    }
+
+    /// With dense strides, a permutation of row-major ones.
+    pub(crate) fn uninit_strided(shape: &[usize], strides: Dims, dtype: DType) -> Tensor {
+        let n = shape::numel(shape);
+        let mut storage = Storage::new(n * dtype.size());
+        if dtype == DType::Bool {
+            // SAFETY: the buffer is `n` bytes long. Old bytes need not be valid truth values.
+            unsafe { storage.as_mut_ptr().write_bytes(0, n) };
+        }
+        Tensor { storage: Arc::new(storage), offset: 0, shape: shape.into(), strides, dtype }
+    }
+
+    /// The sizes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The distance, in elements, between neighbours along each dimension.
+    pub fn strides(&self) -> &[usize] {
+        &self.strides
+    }
+
+    /// Where the first element lies in memory, in elements.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The number of dimensions.
+    pub fn ndim(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        shape::numel(&self.shape)
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The size of a dimension; negative ones count from the back.
+    #[track_caller]
+    pub fn size(&self, dim: isize) -> usize {
+        self.shape.get(shape::dim("size", dim, self.ndim())).copied().unwrap_or(1)
+    }
+
+    /// Bytes of memory that its elements take.
+    pub fn bytes(&self) -> usize {
+        self.numel() * self.dtype.size()
+    }
+
+    /// True if the elements lie in memory in row-major order, without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        shape::is_contiguous(&self.shape, &self.strides)
+    }
+
+    /// True if the elements lie in memory in this order, without gaps.
+    pub fn is_contiguous_in(&self, format: MemoryFormat) -> bool {
+        match format {
+            MemoryFormat::Contiguous => self.is_contiguous(),
+            MemoryFormat::ChannelsLast if self.ndim() < 3 => self.is_contiguous(),
+            MemoryFormat::ChannelsLast => {
+                let mut order: Dims = (0..self.ndim()).filter(|&d| d != 1).collect();
+                order.push(1);
+                let t = self.permute_dims(&order);
+                shape::is_contiguous(&t.shape, &t.strides)
+            }
+        }
+    }
+
+    /// True if its elements fill a stretch of memory, each byte once, in whatever order.
+    pub(crate) fn is_dense(&self) -> bool {
+        let mut dims: Dims = (0..self.ndim()).filter(|&d| self.shape[d] != 1).collect();
+        dims.sort_unstable_by_key(|&d| std::cmp::Reverse(self.strides[d]));
+        let mut step = 1;
+        self.numel() == 0
+            || dims.iter().rev().all(|&d| {
+                let fits = self.strides[d] == step;
+                step *= self.shape[d];
+                fits
+            })
+    }
+
+    /// The elements, if they lie in row-major order.
+    ///
+    /// # Panics
+    /// If `T` is not the element type.
+    #[track_caller]
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        self.is_contiguous().then(|| self.memory::<T>(self.numel()))
+    }
+
+    /// The elements in channels-last order, if they lie so.
+    ///
+    /// # Panics
+    /// If `T` is not the element type.
+    #[track_caller]
+    pub fn as_channels_last_slice<T: Element>(&self) -> Option<&[T]> {
+        self.is_contiguous_in(MemoryFormat::ChannelsLast).then(|| self.memory::<T>(self.numel()))
+    }
+
+    #[track_caller]
+    fn check_type<T: Element>(&self) {
+        assert_eq!(self.dtype, T::DTYPE, "Tensor: the elements are {}, not {}", self.dtype, T::DTYPE);
+    }
+
+    /// The first `len` elements in memory, from the offset on.
+    #[track_caller]
+    pub(crate) fn memory<T: Element>(&self, len: usize) -> &[T] {
+        self.check_type::<T>();
+        if len == 0 {
+            return &[];
+        }
+        assert!((self.offset + len) * self.dtype.size() <= self.storage.len());
+        // SAFETY: in bounds (checked above), aligned (storage is aligned to 64 and offset counts elements),
+        // initialised (see storage.rs; Bool memory is cleared when made), and not written to while borrowed.
+        unsafe { std::slice::from_raw_parts(self.storage.as_ptr().cast::<T>().add(self.offset), len) }
+    }
+
+    /// All memory from the offset on: every element lies in it at its strides.
+    #[track_caller]
+    pub fn data<T: Element>(&self) -> &[T] {
+        self.memory::<T>((self.storage.len() / self.dtype.size()).saturating_sub(self.offset))
+    }
+
+    /// All memory of a tensor that was made by a kernel and is not shared yet, in memory order.
+    ///
+    /// # Panics
+    /// If `T` is not the element type, the memory is shared, or the elements do not fill it.
+    #[track_caller]
+    pub fn data_mut<T: Element>(&mut self) -> &mut [T] {
+        self.check_type::<T>();
+        assert!(self.is_dense(), "Tensor: strides {:?} have gaps; use make_mut", self.strides);
+        let n = self.numel();
+        let storage = Arc::get_mut(&mut self.storage).expect("Tensor: the memory is shared; use make_mut");
+        if n == 0 {
+            return &mut [];
+        }
+        assert!((self.offset + n) * self.dtype.size() <= storage.len());
+        // SAFETY: in bounds, aligned and initialised as in `memory`; get_mut proved sole ownership.
+        unsafe { std::slice::from_raw_parts_mut(storage.as_mut_ptr().cast::<T>().add(self.offset), n) }
+    }
+
+    /// The elements to be changed in place, in memory order (row-major for a contiguous tensor).
+    ///
+    /// Copies first if the memory is shared or the strides have gaps: no other tensor sees the change.
+    ///
+    /// # Panics
+    /// If `T` is not the element type.
+    #[track_caller]
+    pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
+        self.check_type::<T>();
+        if !self.is_dense() {
+            *self = self.copy(shape::contiguous_strides(&self.shape));
+        } else if Arc::get_mut(&mut self.storage).is_none() {
+            *self = self.copy(self.strides.clone());
+        }
+        self.data_mut::<T>()
+    }
+
+    /// True if no other tensor shares the memory, so that it can be reused.
+    pub(crate) fn is_unique(&mut self) -> bool {
+        Arc::get_mut(&mut self.storage).is_some()
+    }
+
+    /// True if both see the same memory.
+    pub fn shares_memory_with(&self, other: &Tensor) -> bool {
+        Arc::ptr_eq(&self.storage, &other.storage)
+    }
+
+    /// A copy with the given dense strides.
+    fn copy(&self, strides: Dims) -> Tensor {
+        let mut out = Tensor::uninit_strided(&self.shape, strides, self.dtype);
+        crate::dispatch!(all: self.dtype, "copy", T => strided::unary_into(&mut out, self, |x: T| x));
+        out
+    }
+
+    /// The elements in row-major order, converted to `T`.
+    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        self.cast(T::DTYPE).contiguous().as_slice::<T>().expect("contiguous").to_vec()
+    }
+
+    /// The only element, converted to `T`.
+    ///
+    /// # Panics
+    /// If there is not exactly one element.
+    #[track_caller]
+    pub fn item<T: Element>(&self) -> T {
+        assert_eq!(
+            self.numel(),
+            1,
+            "item: the tensor of shape {:?} has {} elements, not one",
+            self.shape,
+            self.numel()
+        );
+        let t = self.cast(T::DTYPE);
+        t.memory::<T>(1)[0]
+    }
+
+    /// The same values in row-major order; no copy if they lie so already.
+    pub fn contiguous(&self) -> Tensor {
+        self.to_format(MemoryFormat::Contiguous)
+    }
+
+    /// The same values in a memory format; no copy if they lie so already.
+    pub fn to_format(&self, format: MemoryFormat) -> Tensor {
+        if self.is_contiguous_in(format) {
+            return self.clone();
+        }
+        self.copy(match format {
+            MemoryFormat::Contiguous => shape::contiguous_strides(&self.shape),
+            MemoryFormat::ChannelsLast => shape::channels_last_strides(&self.shape),
+        })
+    }
+
+    /// The values converted to another type, as by `torch.Tensor.to`.
+    pub fn cast(&self, dtype: DType) -> Tensor {
+        if dtype == self.dtype {
+            return self.clone();
+        }
+        let mut out = Tensor::uninit_strided(&self.shape, self.dense_strides(), dtype);
+        crate::dispatch!(all: self.dtype, "cast", A => crate::dispatch!(all: dtype, "cast", B => {
+            if A::DTYPE.is_float() {
+                strided::unary_into(&mut out, self, |x: A| B::from_f64(x.to_f64()));
+            } else {
+                strided::unary_into(&mut out, self, |x: A| B::from_i64(x.to_i64()));
+            }
+        }));
+        out
+    }
+
+    /// Strides for a result of the same shape: the own ones where they are dense, else row-major.
+    pub(crate) fn dense_strides(&self) -> Dims {
+        if self.is_dense() { self.strides.clone() } else { shape::contiguous_strides(&self.shape) }
+    }
+
+    /// A view through other strides.
+    fn view_as(&self, shape: Dims, strides: Dims, offset: usize) -> Tensor {
+        Tensor { storage: self.storage.clone(), offset, shape, strides, dtype: self.dtype }
+    }
+
+    /// The dimensions in another order; the list holds each once. A view.
+    fn permute_dims(&self, order: &[usize]) -> Tensor {
+        let shape = order.iter().map(|&d| self.shape[d]).collect();
+        let strides = order.iter().map(|&d| self.strides[d]).collect();
+        self.view_as(shape, strides, self.offset)
+    }
+
+    /// The dimensions in another order: `out.size(i) = self.size(order[i])`. A view.
+    ///
+    /// # Panics
+    /// If the list does not name each dimension once.
+    #[track_caller]
+    pub fn permute(&self, order: &[isize]) -> Tensor {
+        assert_eq!(
+            order.len(),
+            self.ndim(),
+            "permute: {order:?} has {} entries, but the tensor has {} dimensions",
+            order.len(),
+            self.ndim()
+        );
+        if order.is_empty() {
+            return self.clone();
+        }
+        self.permute_dims(&shape::dims("permute", order, self.ndim()))
+    }
+
+    /// Two dimensions change places. A view.
+    #[track_caller]
+    pub fn transpose(&self, a: isize, b: isize) -> Tensor {
+        let (a, b) = (shape::dim("transpose", a, self.ndim()), shape::dim("transpose", b, self.ndim()));
+        let mut order: Dims = (0..self.ndim()).collect();
+        if !order.is_empty() {
+            order.swap(a, b);
+        }
+        self.permute_dims(&order)
+    }
+
+    /// `length` entries of a dimension from `start` on. A view.
+    ///
+    /// # Panics
+    /// If they are not all there.
+    #[track_caller]
+    pub fn narrow(&self, dim: isize, start: usize, length: usize) -> Tensor {
+        assert!(self.ndim() > 0, "narrow: cannot be applied to a tensor without dimensions");
+        let d = shape::dim("narrow", dim, self.ndim());
+        assert!(
+            start + length <= self.shape[d],
+            "narrow: start ({start}) + length ({length}) exceeds dimension size ({})",
+            self.shape[d]
+        );
+        let mut t = self.clone();
+        t.shape[d] = length;
+        t.offset += if length == 0 { 0 } else { start * self.strides[d] };
+        t
+    }
+
+    /// Every `step`-th entry of a dimension, from the first on. A view.
+    #[track_caller]
+    pub fn step(&self, dim: isize, step: usize) -> Tensor {
+        assert!(step > 0, "step: the step has to be positive");
+        let d = shape::dim("step", dim, self.ndim());
+        let mut t = self.clone();
+        t.shape[d] = self.shape[d].div_ceil(step);
+        t.strides[d] *= step;
+        t
+    }
+
+    /// One entry of a dimension, which goes away; a negative index counts from the back. A view.
+    #[track_caller]
+    pub fn select(&self, dim: isize, index: isize) -> Tensor {
+        assert!(self.ndim() > 0, "select: cannot be applied to a tensor without dimensions");
+        let d = shape::dim("select", dim, self.ndim());
+        let n = self.shape[d] as isize;
+        assert!((-n..n).contains(&index), "select: index {index} out of range for dimension {d} of size {n}");
+        let start = if index < 0 { index + n } else { index } as usize;
+        let mut t = self.narrow(dim, start, 1);
+        t.shape.remove(d);
+        t.strides.remove(d);
+        t
+    }
+
+    /// The elements along two dimensions at `(i, i + offset)`, as a new last dimension. A view.
+    #[track_caller]
+    pub fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Tensor {
+        let (a, b) = (shape::dim("diagonal", dim1, self.ndim()), shape::dim("diagonal", dim2, self.ndim()));
+        assert!(a != b, "diagonal: dimensions cannot be identical {dim1}, {dim2}");
+        assert!(self.ndim() >= 2, "diagonal: needs at least two dimensions, got shape {:?}", self.shape);
+        let (row, column) = if offset < 0 { (offset.unsigned_abs(), 0) } else { (0, offset as usize) };
+        let length = self.shape[a].saturating_sub(row).min(self.shape[b].saturating_sub(column));
+        let mut t = self.clone();
+        if length > 0 {
+            t.offset += row * self.strides[a] + column * self.strides[b];
+        }
+        for d in [a.max(b), a.min(b)] {
+            t.shape.remove(d);
+            t.strides.remove(d);
+        }
+        t.shape.push(length);
+        t.strides.push(self.strides[a] + self.strides[b]);
+        t
+    }
+
+    /// Sliding windows along a dimension: `[.., (n - size) / step + 1, .., size]`. A view.
+    #[track_caller]
+    pub fn unfold(&self, dim: isize, size: usize, step: usize) -> Tensor {
+        let d = shape::dim("unfold", dim, self.ndim());
+        let n = self.size(dim);
+        assert!(size <= n, "unfold: maximum size for the tensor at dimension {d} is {n} but size is {size}");
+        assert!(step > 0, "unfold: step is {step} but must be > 0");
+        let mut t = self.clone();
+        if self.ndim() == 0 {
+            t.shape.push(size);
+            t.strides.push(1);
+            return t;
+        }
+        t.shape[d] = (n - size) / step + 1;
+        t.strides[d] *= step;
+        t.shape.push(size);
+        t.strides.push(self.strides[d]);
+        t
+    }
+
+    /// Repeats dimensions of size one without a copy, and adds leading ones. A view.
+    ///
+    /// # Panics
+    /// If `to` is not a shape that this one broadcasts to.
+    #[track_caller]
+    pub fn expand(&self, to: &[usize]) -> Tensor {
+        let fits = shape::broadcast(&self.shape, to).is_some_and(|s| s.as_slice() == to);
+        assert!(fits, "expand: shape {:?} cannot be expanded to {to:?}", self.shape);
+        self.view_as(to.into(), shape::broadcast_strides(&self.shape, &self.strides, to), self.offset)
+    }
+
+    /// The same elements in another shape; a view where the strides allow it, else a copy.
+    ///
+    /// # Panics
+    /// If the number of elements differs.
+    #[track_caller]
+    pub fn reshape(&self, to: &[usize]) -> Tensor {
+        assert_eq!(
+            shape::numel(to),
+            self.numel(),
+            "reshape: shape {to:?} is invalid for an input of {} elements (shape {:?})",
+            self.numel(),
+            self.shape
+        );
+        match self.try_view(to) {
+            Some(t) => t,
+            None => self.contiguous().try_view(to).expect("a contiguous tensor has every view"),
+        }
+    }
+
+    /// The same memory in another shape, if the strides allow it.
+    pub fn try_view(&self, to: &[usize]) -> Option<Tensor> {
+        let strides = shape::view_strides(&self.shape, &self.strides, to)?;
+        Some(self.view_as(to.into(), strides, self.offset))
+    }
+
+    /// A new dimension of size one before `dim` (of the result). A view.
+    #[track_caller]
+    pub fn unsqueeze(&self, dim: isize) -> Tensor {
+        let d = shape::dim("unsqueeze", dim, self.ndim() + 1);
+        let mut t = self.clone();
+        t.shape.insert(d, 1);
+        t.strides.insert(d, self.strides.get(d).map_or(1, |s| s * self.shape[d]));
+        t
+    }
+
+    /// Drops a dimension if its size is one. A view.
+    #[track_caller]
+    pub fn squeeze(&self, dim: isize) -> Tensor {
+        let d = shape::dim("squeeze", dim, self.ndim());
+        let mut t = self.clone();
+        if self.shape.get(d) == Some(&1) {
+            t.shape.remove(d);
+            t.strides.remove(d);
+        }
+        t
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counting(shape: &[usize]) -> Tensor {
+        Tensor::arange(0, shape::numel(shape) as i64).cast(DType::F32).reshape(shape)
+    }
+
+    #[test]
+    fn views_share_memory() {
+        let t = counting(&[2, 3, 4]);
+        let v = t.permute(&[2, 0, 1]).narrow(0, 1, 2).select(1, -1);
+        assert!(v.shares_memory_with(&t));
+        assert_eq!(v.shape(), [2, 3]);
+        assert_eq!(v.to_vec::<f32>(), [13.0, 17.0, 21.0, 14.0, 18.0, 22.0]);
+    }
+
+    #[test]
+    fn channels_last_keeps_logical_values() {
+        let t = counting(&[2, 3, 4, 5]);
+        let c = t.to_format(MemoryFormat::ChannelsLast);
+        assert_eq!(c.strides(), [60, 1, 15, 3]);
+        assert_eq!(c.to_vec::<f32>(), t.to_vec::<f32>());
+        assert!(c.is_contiguous_in(MemoryFormat::ChannelsLast) && !c.is_contiguous());
+        assert_eq!(c.cast(DType::F64).strides(), c.strides());
+    }
+
+    #[test]
+    fn writing_never_changes_another_tensor() {
+        let a = counting(&[3]);
+        let mut b = a.clone();
+        b.make_mut::<f32>()[0] = 9.0;
+        assert_eq!((a.to_vec::<f32>()[0], b.to_vec::<f32>()[0]), (0.0, 9.0));
+        let mut e = counting(&[1]).expand(&[2]);
+        e.make_mut::<f32>()[0] = 5.0;
+        assert_eq!(e.to_vec::<f32>(), [5.0, 0.0]);
+    }
+
+    #[test]
+    fn casts() {
+        let t = Tensor::from_vec(vec![0.5f32, -1.7, 300.0], &[3]);
+        assert_eq!(t.to_vec::<i64>(), [0, -1, 300]);
+        assert_eq!(t.to_vec::<bool>(), [true, true, true]);
+        assert_eq!(t.cast(DType::BF16).to_vec::<f64>(), [0.5, -1.703125, 300.0]);
+        let big = (1i64 << 53) + 1;
+        assert_eq!(Tensor::from_vec(vec![big], &[1]).cast(DType::I64).item::<i64>(), big);
+    }
+
+    #[test]
+    fn empty_and_scalar_tensors() {
+        assert!(Tensor::zeros(&[0, 3], DType::F32).to_vec::<f32>().is_empty());
+        assert_eq!(Tensor::scalar(2.5).expand(&[2, 2]).to_vec::<f64>(), [2.5; 4]);
+        assert_eq!(Tensor::zeros(&[2, 0], DType::F32).transpose(0, 1).reshape(&[0]).numel(), 0);
+    }
+
+    #[test]
+    fn diagonals_and_windows() {
+        let t = counting(&[3, 4]);
+        assert_eq!(t.diagonal(1, 0, 1).to_vec::<f32>(), [1.0, 6.0, 11.0]);
+        assert_eq!(t.diagonal(-1, 0, 1).to_vec::<f32>(), [4.0, 9.0]);
+        assert_eq!(counting(&[5]).unfold(0, 3, 2).to_vec::<f32>(), [0.0, 1.0, 2.0, 2.0, 3.0, 4.0]);
+    }
+}
