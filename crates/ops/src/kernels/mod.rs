@@ -1,1 +1,4 @@
 //! The loops behind the operations: plain slices in, plain slices out, no tape.
+
+pub mod conv_shape;
+pub mod microkernel;

@@ -1,0 +1,112 @@
+//! The geometry of a two-dimensional convolution.
+
+/// The sizes of a two-dimensional convolution with one group, as every convolution kernel takes them.
+///
+/// Activations are channels-last (`n`, `h`, `w`, channels), weights are (`c_out`, `c_in`, `kh`, `kw`),
+/// all contiguous. Pairs are (height, width).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2dShape {
+    /// Images in the batch.
+    pub n: usize,
+    /// Rows of an input image.
+    pub h: usize,
+    /// Columns of an input image.
+    pub w: usize,
+    /// Channels of the input.
+    pub c_in: usize,
+    /// Channels of the output.
+    pub c_out: usize,
+    /// Rows of the kernel.
+    pub kh: usize,
+    /// Columns of the kernel.
+    pub kw: usize,
+    /// Distance between neighbouring windows; at least 1.
+    pub stride: [usize; 2],
+    /// Zeros added on each side of the input.
+    pub padding: [usize; 2],
+    /// Distance between neighbouring taps of the kernel; at least 1.
+    pub dilation: [usize; 2],
+}
+
+impl Conv2dShape {
+    /// Rows of an output image: 0 if the kernel does not fit into the padded input.
+    pub fn out_h(&self) -> usize {
+        out_size(self.h, self.kh, self.stride[0], self.padding[0], self.dilation[0])
+    }
+
+    /// Columns of an output image: 0 if the kernel does not fit into the padded input.
+    pub fn out_w(&self) -> usize {
+        out_size(self.w, self.kw, self.stride[1], self.padding[1], self.dilation[1])
+    }
+
+    /// Elements of the input.
+    pub fn input_len(&self) -> usize {
+        self.n * self.h * self.w * self.c_in
+    }
+
+    /// Elements of the weight.
+    pub fn weight_len(&self) -> usize {
+        self.c_out * self.c_in * self.kh * self.kw
+    }
+
+    /// Elements of the output.
+    pub fn output_len(&self) -> usize {
+        self.n * self.out_h() * self.out_w() * self.c_out
+    }
+
+    /// Floating-point operations of the convolution by its definition, padding included.
+    pub fn flops(&self) -> usize {
+        2 * self.output_len() * self.c_in * self.kh * self.kw
+    }
+}
+
+fn out_size(size: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> usize {
+    let Some(reach) = kernel.checked_sub(1).map(|k| k * dilation) else { return 0 };
+    (size + 2 * padding).checked_sub(reach + 1).map_or(0, |room| room / stride + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(h: usize, k: usize, stride: usize, padding: usize, dilation: usize) -> Conv2dShape {
+        Conv2dShape {
+            n: 2,
+            h,
+            w: h,
+            c_in: 3,
+            c_out: 5,
+            kh: k,
+            kw: k,
+            stride: [stride; 2],
+            padding: [padding; 2],
+            dilation: [dilation; 2],
+        }
+    }
+
+    #[test]
+    fn output_sizes_count_the_windows_that_fit() {
+        for h in 0..9 {
+            for k in 0..4 {
+                for stride in 1..4 {
+                    for padding in 0..3 {
+                        for dilation in 1..3 {
+                            let s = shape(h, k, stride, padding, dilation);
+                            let fits = |o: usize| o * stride + (k - 1) * dilation < h + 2 * padding;
+                            let counted = if k == 0 { 0 } else { (0..).take_while(|&o| fits(o)).count() };
+                            assert_eq!(s.out_h(), counted, "{s:?}");
+                            assert_eq!(s.out_w(), counted, "{s:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        let s = shape(8, 3, 1, 1, 1);
+        assert_eq!((s.input_len(), s.weight_len(), s.output_len()), (2 * 64 * 3, 5 * 3 * 9, 2 * 64 * 5));
+        assert_eq!(s.flops(), 2 * (2 * 64 * 5) * 27);
+    }
+}

@@ -1,0 +1,310 @@
+//! The register tile on which matrix products and convolutions stand: up to 12 rows by 32 columns.
+//!
+//! A tile keeps its accumulators in registers over a list of [`Segment`]s, each a run of the inner
+//! dimension: a matrix product has one segment, a convolution one for each tap of its kernel. The
+//! left operand is read where it lies, one scalar at a time; the right operand is rows of up to 32
+//! contiguous columns, a packed panel or the rows of a matrix.
+
+// Index loops over constant bounds are what the compiler turns into registers.
+#![allow(clippy::needless_range_loop)]
+
+mod lanes;
+
+use lanes::Lanes;
+use tape::kernels::simd::{SimdLevel, simd_level};
+
+/// Rows of the largest tile. With 13 the registers are full, with 14 they spill.
+pub const ROWS: usize = 12;
+
+/// Columns of the largest tile, and of a packed panel.
+pub const COLUMNS: usize = 32;
+
+/// A run of the inner dimension over which all addresses advance evenly.
+#[derive(Clone, Copy)]
+pub struct Segment {
+    /// Where each row of the left operand starts. With [`Left::Columns`] only the first entry is read.
+    pub rows: [*const f32; ROWS],
+    /// Where the right operand starts, in elements after [`Tile::b`].
+    pub b: usize,
+    /// Number of steps.
+    pub len: usize,
+}
+
+impl Segment {
+    /// A segment whose rows lie `stride` elements apart.
+    #[inline(always)]
+    pub fn strided(a: *const f32, stride: usize, b: usize, len: usize) -> Self {
+        Segment { rows: std::array::from_fn(|i| a.wrapping_add(i * stride)), b, len }
+    }
+}
+
+/// How the left operand lies in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// Each row has its own address and its steps are neighbours.
+    Rows,
+    /// The rows of one step are neighbours; the next step is this many elements further.
+    Columns(usize),
+}
+
+/// Where the rows of the result lie.
+#[derive(Clone, Copy)]
+pub enum Output<'a> {
+    /// This many elements apart.
+    Strided(usize),
+    /// Each at its own offset in elements.
+    Scattered(&'a [usize; ROWS]),
+}
+
+/// What becomes of a product before it is stored: `relu(alpha * product + beta * old + biases)`.
+#[derive(Clone, Copy)]
+pub struct Epilogue {
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Factor of what the output held before; with 0 the output is not read.
+    pub beta: f32,
+    /// One term for each column of the tile, or null.
+    pub column_bias: *const f32,
+    /// One term for each row of the tile, or null.
+    pub row_bias: *const f32,
+    /// Whether negative results become zero (NaN stays NaN).
+    pub relu: bool,
+}
+
+impl Epilogue {
+    /// Stores the product alone.
+    pub const STORE: Epilogue = Epilogue {
+        alpha: 1.0,
+        beta: 0.0,
+        column_bias: std::ptr::null(),
+        row_bias: std::ptr::null(),
+        relu: false,
+    };
+
+    /// Adds the product to what the output holds.
+    pub const ADD: Epilogue = Epilogue { beta: 1.0, ..Epilogue::STORE };
+}
+
+/// One tile of a product: `C[i][j] = epilogue(sum over segments and steps k of A[i][k] * B[k][j])`.
+#[derive(Clone, Copy)]
+pub struct Tile<'a> {
+    /// Rows of the tile, 1 to [`ROWS`].
+    pub m: usize,
+    /// Columns of the tile, 1 to [`COLUMNS`].
+    pub n: usize,
+    /// The inner dimension.
+    pub segments: &'a [Segment],
+    /// How the left operand lies.
+    pub left: Left,
+    /// Added, in elements, to every address of the left operand.
+    pub a_offset: usize,
+    /// The right operand: its columns are neighbours.
+    pub b: *const f32,
+    /// Distance between its rows.
+    pub b_step: usize,
+    /// The result.
+    pub c: *mut f32,
+    /// Where the rows of the result lie.
+    pub output: Output<'a>,
+    /// The last pass over the result.
+    pub epilogue: Epilogue,
+}
+
+impl Tile<'_> {
+    /// Computes the tile.
+    ///
+    /// # Safety
+    /// All addresses that the description names must be readable (the output writable); `m` and `n`
+    /// must be within their bounds. Only the first `n` columns of the right operand are read.
+    #[inline]
+    pub unsafe fn run(&self) {
+        debug_assert!((1..=ROWS).contains(&self.m) && (1..=COLUMNS).contains(&self.n));
+        match simd_level() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: simd_level() answers Avx512 only where it was detected; the rest is the caller's.
+            SimdLevel::Avx512 => unsafe { run_avx512(self) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            SimdLevel::Avx2 => unsafe { run_avx2(self) },
+            // SAFETY: as the caller promised.
+            _ => unsafe { run_portable(self) },
+        }
+    }
+}
+
+/// Calls `tile` with the number of rows as a constant, one or two vectors wide, rows of `left` or columns.
+macro_rules! by_size {
+    ($lanes:ty, $t:expr, $m:expr, $row:expr, $column:expr, $n:expr, [$($rows:literal)+]) => {
+        match ($m, $n > <$lanes>::N, $t.left) {
+            $(
+                ($rows, true, Left::Rows) => tile::<$lanes, $rows, 2, false>($t, $row, $column, $n),
+                ($rows, true, Left::Columns(_)) => tile::<$lanes, $rows, 2, true>($t, $row, $column, $n),
+                ($rows, false, Left::Rows) => tile::<$lanes, $rows, 1, false>($t, $row, $column, $n),
+                ($rows, false, Left::Columns(_)) => tile::<$lanes, $rows, 1, true>($t, $row, $column, $n),
+            )+
+            _ => unreachable!("a tile has 1 to {ROWS} rows"),
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+unsafe fn run_avx512(t: &Tile) {
+    // SAFETY: the addresses are the caller's promise.
+    unsafe { by_size!(lanes::Avx512, t, t.m, 0, 0, t.n, [1 2 3 4 5 6 7 8 9 10 11 12]) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_avx2(t: &Tile) {
+    for (row, m) in halves(t.m) {
+        for column in (0..t.n).step_by(16) {
+            let n = (t.n - column).min(16);
+            // SAFETY: the addresses are the caller's promise.
+            unsafe { by_size!(lanes::Avx2, t, m, row, column, n, [1 2 3 4 5 6]) }
+        }
+    }
+}
+
+unsafe fn run_portable(t: &Tile) {
+    for (row, m) in halves(t.m) {
+        for column in (0..t.n).step_by(8) {
+            let n = (t.n - column).min(8);
+            // SAFETY: the addresses are the caller's promise.
+            unsafe { by_size!(lanes::Portable, t, m, row, column, n, [1 2 3 4 5 6]) }
+        }
+    }
+}
+
+/// Cuts more than six rows into two parts: (first row, rows).
+#[inline(always)]
+fn halves(m: usize) -> impl Iterator<Item = (usize, usize)> {
+    let first = if m > 6 { m.div_ceil(2) } else { m };
+    [(0, first), (first, m - first)].into_iter().filter(|&(_, m)| m > 0)
+}
+
+/// The part of a tile that starts at `row` and `column`, has `M` rows, and `n` columns in `V` vectors.
+#[inline(always)]
+unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: bool>(
+    t: &Tile,
+    row: usize,
+    column: usize,
+    n: usize,
+) {
+    // SAFETY: the caller vouches for every address that the tile names; loads and stores of the last
+    // vector are masked to the columns that exist.
+    unsafe {
+        let mask = L::mask(n - (V - 1) * L::N);
+        let mut acc = [[L::zero(); V]; M];
+        let b = t.b.add(column);
+        let a_offset = t.a_offset + row;
+        for s in t.segments {
+            let mut b = b.add(s.b);
+            if COLUMNS_LEFT {
+                let Left::Columns(a_step) = t.left else { std::hint::unreachable_unchecked() };
+                let mut a = s.rows[0].add(a_offset);
+                for _ in 0..s.len {
+                    let right = load::<L, V>(b, mask);
+                    for i in 0..M {
+                        let left = L::splat(*a.add(i));
+                        for v in 0..V {
+                            acc[i][v] = L::fma(left, right[v], acc[i][v]);
+                        }
+                    }
+                    a = a.wrapping_add(a_step);
+                    b = b.wrapping_add(t.b_step);
+                }
+            } else {
+                let rows: [*const f32; M] = std::array::from_fn(|i| s.rows[row + i].wrapping_add(t.a_offset));
+                for k in 0..s.len {
+                    let right = load::<L, V>(b, mask);
+                    for i in 0..M {
+                        let left = L::splat(*rows[i].add(k));
+                        for v in 0..V {
+                            acc[i][v] = L::fma(left, right[v], acc[i][v]);
+                        }
+                    }
+                    b = b.wrapping_add(t.b_step);
+                }
+            }
+        }
+        finish::<L, M, V>(t, row, column, mask, acc);
+    }
+}
+
+#[inline(always)]
+unsafe fn load<L: Lanes, const V: usize>(p: *const f32, mask: L::Mask) -> [L::Vec; V] {
+    // SAFETY: the last vector is masked to what may be read.
+    std::array::from_fn(|v| unsafe {
+        if v + 1 == V { L::load_masked(p.add(v * L::N), mask) } else { L::load(p.add(v * L::N)) }
+    })
+}
+
+#[inline(always)]
+unsafe fn finish<L: Lanes, const M: usize, const V: usize>(
+    t: &Tile,
+    row: usize,
+    column: usize,
+    mask: L::Mask,
+    mut acc: [[L::Vec; V]; M],
+) {
+    let e = &t.epilogue;
+    // SAFETY: as in `tile`.
+    unsafe {
+        let rows: [*mut f32; M] = match t.output {
+            Output::Strided(stride) => std::array::from_fn(|i| t.c.wrapping_add((row + i) * stride + column)),
+            Output::Scattered(offsets) => {
+                std::array::from_fn(|i| t.c.wrapping_add(offsets[row + i] + column))
+            }
+        };
+        if e.alpha != 1.0 {
+            let alpha = L::splat(e.alpha);
+            for i in 0..M {
+                for v in 0..V {
+                    acc[i][v] = L::mul(acc[i][v], alpha);
+                }
+            }
+        }
+        if e.beta != 0.0 {
+            let beta = L::splat(e.beta);
+            for i in 0..M {
+                let old = load::<L, V>(rows[i], mask);
+                for v in 0..V {
+                    acc[i][v] = L::fma(beta, old[v], acc[i][v]);
+                }
+            }
+        }
+        if !e.column_bias.is_null() {
+            let bias = load::<L, V>(e.column_bias.add(column), mask);
+            for i in 0..M {
+                for v in 0..V {
+                    acc[i][v] = L::add(acc[i][v], bias[v]);
+                }
+            }
+        }
+        if !e.row_bias.is_null() {
+            for i in 0..M {
+                let bias = L::splat(*e.row_bias.add(row + i));
+                for v in 0..V {
+                    acc[i][v] = L::add(acc[i][v], bias);
+                }
+            }
+        }
+        if e.relu {
+            for i in 0..M {
+                for v in 0..V {
+                    acc[i][v] = L::relu(acc[i][v]);
+                }
+            }
+        }
+        for i in 0..M {
+            for v in 0..V {
+                let p = rows[i].add(v * L::N);
+                if v + 1 == V { L::store_masked(p, mask, acc[i][v]) } else { L::store(p, acc[i][v]) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
