@@ -1,13 +1,35 @@
 //! Tensors, the tape that records what is done to them, and its replay in reverse.
 
+mod backward;
 mod dtype;
+mod elementwise;
+mod grad_mode;
 pub mod kernels;
+mod movement;
+mod node;
+mod operators;
+mod promote;
+mod random;
+mod reduction;
 pub mod shape;
 mod storage;
 mod tensor;
+mod trace;
+mod var;
 
+pub use backward::{BackwardOptions, GradOptions, grad};
 pub use dtype::{DType, Element, Float, Number, Scalar};
+pub use grad_mode::{GradModeGuard, detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled};
 pub use half::{bf16, f16};
+pub use kernels::parallel::{num_threads, set_num_threads};
+pub use node::{Cotangent, record, record_slice, record_slice_with_output, record_with_output};
+pub use promote::{Operand, result_type};
+pub use random::{
+    Generator, GeneratorState, default_generator_state, manual_seed, set_default_generator_state,
+    with_default_generator,
+};
 pub use shape::{Dims, MemoryFormat};
 pub use storage::{PoolStats, empty_cache, pool_stats};
 pub use tensor::Tensor;
+pub use trace::{note_flops, set_profiling};
+pub use var::{HookHandle, Var};

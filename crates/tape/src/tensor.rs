@@ -349,6 +349,11 @@ impl Tensor {
         out
     }
 
+    /// True if an element is not a number.
+    pub(crate) fn has_nan(&self) -> bool {
+        self.dtype.is_float() && self.to_vec::<f64>().iter().any(|v| v.is_nan())
+    }
+
     /// Strides for a result of the same shape: the own ones where they are dense, else row-major.
     pub(crate) fn dense_strides(&self) -> Dims {
         if self.is_dense() { self.strides.clone() } else { shape::contiguous_strides(&self.shape) }
@@ -537,6 +542,12 @@ impl Tensor {
             t.strides.remove(d);
         }
         t
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor({:?}, {}, strides={:?})", self.shape(), self.dtype, self.strides())
     }
 }
 

@@ -1,0 +1,295 @@
+//! Playing the tape in reverse.
+
+use crate::dtype::Number;
+use crate::grad_mode;
+use crate::kernels::strided;
+use crate::node::Node;
+use crate::shape;
+use crate::tensor::Tensor;
+use crate::var::Var;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// How [`Var::backward_with`] goes through the graph.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackwardOptions {
+    /// Keep what the operations saved, so that the graph can be gone through again.
+    pub retain_graph: bool,
+    /// Record the derivative too, for derivatives of higher order. Retains the graph.
+    pub create_graph: bool,
+}
+
+/// How [`grad`] goes through the graph.
+#[derive(Clone, Debug, Default)]
+pub struct GradOptions {
+    /// The gradients of the outputs; ones where absent, which takes outputs of one element.
+    pub grad_outputs: Option<Vec<Var>>,
+    /// Keep what the operations saved, so that the graph can be gone through again.
+    pub retain_graph: bool,
+    /// Record the derivative too, for derivatives of higher order. Retains the graph.
+    pub create_graph: bool,
+}
+
+impl Var {
+    /// Computes the gradients of this scalar for all leaves that it depends on, and adds them to theirs
+    /// (`torch.Tensor.backward`). Frees what the operations saved.
+    ///
+    /// # Panics
+    /// If there is more than one element, nothing here wants a gradient, or the graph was freed.
+    #[track_caller]
+    pub fn backward(&self) {
+        self.backward_with(None, BackwardOptions::default());
+    }
+
+    /// As [`Var::backward`], from the gradient of this variable, and with options.
+    ///
+    /// # Panics
+    /// If the gradient is absent for more than one element or of another shape, nothing here wants a
+    /// gradient, or the graph was freed.
+    #[track_caller]
+    pub fn backward_with(&self, grad: Option<&Var>, options: BackwardOptions) {
+        let root = root("backward", self, grad);
+        let mode = Mode {
+            retain: options.retain_graph || options.create_graph,
+            create: options.create_graph,
+            targets: None,
+        };
+        run(vec![root], mode);
+    }
+}
+
+/// The gradients of `outputs` for `inputs`, which may be any variables of the graph
+/// (`torch.autograd.grad`). Nothing is accumulated; `None` where the outputs do not depend on an input.
+///
+/// ```
+/// use tape::{GradOptions, Tensor, Var, grad};
+/// let x = Var::parameter(Tensor::scalar(3.0));
+/// let y = &x * &x * &x;
+/// let first = grad(&[&y], &[&x], GradOptions { create_graph: true, ..Default::default() })[0].clone().unwrap();
+/// let second = grad(&[&first], &[&x], GradOptions::default())[0].clone().unwrap();
+/// assert_eq!((first.item(), second.item()), (27.0, 18.0));
+/// ```
+///
+/// # Panics
+/// If an output has more than one element and no gradient is given for it, an input wants no gradient,
+/// or the graph was freed.
+#[track_caller]
+pub fn grad(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec<Option<Var>> {
+    if let Some(given) = &options.grad_outputs {
+        assert_eq!(
+            given.len(),
+            outputs.len(),
+            "grad: {} outputs, but {} grad_outputs",
+            outputs.len(),
+            given.len()
+        );
+    }
+    let roots: Vec<_> = outputs
+        .iter()
+        .enumerate()
+        .filter(|(_, y)| y.requires_grad() || outputs.len() == 1)
+        .map(|(i, y)| root("grad", y, options.grad_outputs.as_ref().map(|g| &g[i])))
+        .collect();
+    let ids: Vec<u64> = inputs
+        .iter()
+        .enumerate()
+        .map(|(i, x)| {
+            assert!(
+                x.requires_grad(),
+                "grad: input {i} of shape {:?} does not require a gradient",
+                x.shape()
+            );
+            x.id().expect("requires a gradient")
+        })
+        .collect();
+    let targets: HashSet<u64> = ids.iter().copied().collect();
+    let mode = Mode {
+        retain: options.retain_graph || options.create_graph,
+        create: options.create_graph,
+        targets: Some(Targets { needed: reaching(&roots, &targets), ids: targets }),
+    };
+    let found = run(roots, mode);
+    ids.iter().map(|id| found.get(id).cloned()).collect()
+}
+
+/// The node where a walk starts, and the gradient that it starts with.
+#[track_caller]
+fn root(op: &str, y: &Var, grad: Option<&Var>) -> (Arc<Node>, Var) {
+    assert!(
+        y.requires_grad(),
+        "{op}: the variable of shape {:?} does not require a gradient: it was made from constants only, or under no_grad",
+        y.shape()
+    );
+    let grad = match grad {
+        Some(g) => {
+            assert_eq!(
+                g.shape(),
+                y.shape(),
+                "{op}: the gradient has shape {:?}, the variable {:?}",
+                g.shape(),
+                y.shape()
+            );
+            g.clone()
+        }
+        None => {
+            assert_eq!(
+                y.numel(),
+                1,
+                "{op}: the gradient can be left out only for one element, not for shape {:?}: sum first, or pass one",
+                y.shape()
+            );
+            Var::from(Tensor::ones(y.shape(), y.dtype()))
+        }
+    };
+    (y.node().expect("requires a gradient").clone(), grad)
+}
+
+struct Mode {
+    retain: bool,
+    create: bool,
+    targets: Option<Targets>,
+}
+
+struct Targets {
+    /// The nodes whose gradients are asked for.
+    ids: HashSet<u64>,
+    /// The nodes on the way to them.
+    needed: HashSet<u64>,
+}
+
+/// The nodes below `roots` from which a target can be reached, the targets among them.
+fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>) -> HashSet<u64> {
+    let mut seen: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
+    let mut stack: Vec<Arc<Node>> = roots.iter().map(|(n, _)| n.clone()).collect();
+    let lowest = targets.iter().min().copied().unwrap_or(0);
+    while let Some(node) = stack.pop() {
+        // Nodes made before every target cannot lead to one.
+        if node.seq < lowest || seen.contains_key(&node.seq) {
+            continue;
+        }
+        stack.extend(node.inputs.iter().flatten().cloned());
+        seen.insert(node.seq, node);
+    }
+    let mut needed = HashSet::new();
+    for (id, node) in seen {
+        if targets.contains(&id) || node.inputs.iter().flatten().any(|n| needed.contains(&n.seq)) {
+            needed.insert(id);
+        }
+    }
+    needed
+}
+
+/// Walks from the largest sequence number down, so that a node is reached after all that use it.
+fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
+    let _guard = grad_mode::set_grad_enabled(mode.create);
+    let mut found = HashMap::new();
+    let mut pending: BTreeMap<u64, (Arc<Node>, Var)> = BTreeMap::new();
+    for (node, grad) in roots {
+        receive(&mut pending, &node, grad);
+    }
+    while let Some((id, (node, mut grad))) = pending.pop_last() {
+        for hook in node.hooks() {
+            if let Some(replaced) = hook(&grad) {
+                assert_eq!(
+                    replaced.shape(),
+                    grad.shape(),
+                    "hook on `{}`: the gradient's shape cannot change",
+                    node.op
+                );
+                grad = replaced;
+            }
+        }
+        match &mode.targets {
+            Some(targets) => {
+                if targets.ids.contains(&id) {
+                    found.insert(id, grad.clone());
+                }
+            }
+            None if node.leaf.is_some() || node.retains_grad() => {
+                let sum = match node.set_grad(None) {
+                    Some(old) => add(old, grad.clone()),
+                    None => grad.clone(),
+                };
+                node.set_grad(Some(sum));
+            }
+            None => {}
+        }
+        let wanted = |input: &Arc<Node>| mode.targets.as_ref().is_none_or(|t| t.needed.contains(&input.seq));
+        let wants = node
+            .inputs
+            .iter()
+            .map(|i| i.as_ref().is_some_and(wanted))
+            .collect::<smallvec::SmallVec<[bool; 4]>>();
+        if node.leaf.is_some() || !wants.contains(&true) {
+            continue;
+        }
+        let clock = node.cost.start();
+        let gradients = node.apply_rule(grad, wants.clone(), mode.retain);
+        node.cost.stop_backward(clock);
+        for ((input, gradient), wants) in node.inputs.iter().zip(gradients).zip(wants) {
+            if let (Some(input), Some(gradient), true) = (input, gradient, wants) {
+                if grad_mode::is_anomaly_detected() && gradient.tensor().has_nan() {
+                    panic!(
+                        "backward: `{}`, recorded at {}, made the first NaN gradient",
+                        node.op, node.location
+                    );
+                }
+                receive(&mut pending, input, fit(&node, input, gradient));
+            }
+        }
+    }
+    found
+}
+
+/// Sums and casts a gradient to its input's shape and type.
+fn fit(node: &Node, input: &Node, gradient: Var) -> Var {
+    let mut gradient = gradient;
+    if gradient.shape() != input.shape.as_slice() {
+        let fits = shape::broadcast(&input.shape, gradient.shape())
+            .is_some_and(|s| s.as_slice() == gradient.shape());
+        assert!(
+            fits,
+            "{}: its rule gave a gradient of shape {:?} for an input of shape {:?}",
+            node.op,
+            gradient.shape(),
+            input.shape
+        );
+        gradient = gradient.sum_to(&input.shape);
+    }
+    let dtype = input.dtype();
+    if gradient.dtype() != dtype { gradient.cast(dtype) } else { gradient }
+}
+
+/// The first gradient of a node is moved, the later ones are added to it.
+fn receive(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Arc<Node>, gradient: Var) {
+    match pending.entry(node.seq) {
+        std::collections::btree_map::Entry::Vacant(entry) => {
+            entry.insert((node.clone(), gradient));
+        }
+        std::collections::btree_map::Entry::Occupied(mut entry) => {
+            let held = &mut entry.get_mut().1;
+            let old = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
+            *held = add(old, gradient);
+        }
+    }
+}
+
+/// `a + b`, in the memory of one of them where nothing else holds it and no graph is made.
+fn add(a: Var, b: Var) -> Var {
+    if grad_mode::is_grad_enabled() && (a.requires_grad() || b.requires_grad()) {
+        return &a + &b;
+    }
+    fn sum<T: Number>(a: Tensor, b: &Tensor) -> Tensor {
+        strided::zip_assign(a, b, |x: T, y: T| x + y)
+    }
+    let (mut a, mut b) = (a.into_tensor(), b.into_tensor());
+    if !a.is_unique() && b.is_unique() {
+        std::mem::swap(&mut a, &mut b);
+    }
+    match (a.dtype(), b.dtype()) {
+        (x, y) if x == y && matches!(x, crate::DType::F32 | crate::DType::F64) => {
+            Var::from(crate::dispatch!(float: x, "backward", T => sum::<T>(a, &b)))
+        }
+        _ => &Var::from(a) + &Var::from(b),
+    }
+}

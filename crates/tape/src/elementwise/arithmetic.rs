@@ -1,0 +1,203 @@
+//! `+ - * /`.
+
+use crate::Var;
+use crate::dtype::{DType, Scalar};
+use crate::node::record;
+use crate::promote::{Operand, result_type};
+
+/// Records a binary operation; a number as operand is not an input of the node.
+#[track_caller]
+pub(crate) fn record_binary(
+    op: &'static str,
+    a: &Operand,
+    b: &Operand,
+    value: crate::Tensor,
+    rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
+) -> Var {
+    match (a, b) {
+        (Operand::Var(a), Operand::Var(b)) => record(op, [a, b], value, move |c| {
+            [c.wants(0).then(|| rule(c, 0)), c.wants(1).then(|| rule(c, 1))]
+        }),
+        (Operand::Var(a), _) => record(op, [a], value, move |c| [Some(rule(c, 0))]),
+        (_, Operand::Var(b)) => record(op, [b], value, move |c| [Some(rule(c, 1))]),
+        _ => Var::from(value),
+    }
+}
+
+#[track_caller]
+fn add(a: &Operand, b: &Operand) -> Var {
+    let dtype = result_type(&[a, b]);
+    let value = if dtype == DType::Bool {
+        binary_value!(all, dtype, "add", a, b, |x: T, y| -> bool { x != T::default() || y != T::default() })
+    } else {
+        arithmetic_value(dtype, "add", a, b, 0)
+    };
+    record_binary("add", a, b, value, |c, _| c.grad().clone())
+}
+
+#[track_caller]
+fn sub(a: &Operand, b: &Operand) -> Var {
+    let dtype = result_type(&[a, b]);
+    assert!(dtype != DType::Bool, "sub: subtraction is not defined for bool; use logical_xor or cast first");
+    let value = arithmetic_value(dtype, "sub", a, b, 1);
+    record_binary("sub", a, b, value, |c, i| if i == 0 { c.grad().clone() } else { -c.grad() })
+}
+
+#[track_caller]
+fn mul(a: &Operand, b: &Operand) -> Var {
+    let dtype = result_type(&[a, b]);
+    let value = if dtype == DType::Bool {
+        binary_value!(all, dtype, "mul", a, b, |x: T, y| -> bool { x != T::default() && y != T::default() })
+    } else {
+        arithmetic_value(dtype, "mul", a, b, 2)
+    };
+    // Each operand is the other's derivative; it is kept only where that one is wanted.
+    let wants = |o: &Operand| matches!(o, Operand::Var(v) if v.requires_grad());
+    let saved = [wants(b).then(|| a.saved()), wants(a).then(|| b.saved())];
+    record_binary("mul", a, b, value, move |c, i| {
+        c.grad().mul(saved[1 - i].as_ref().expect("kept for the wanted gradient"))
+    })
+}
+
+#[track_caller]
+fn div(a: &Operand, b: &Operand) -> Var {
+    let dtype = result_type(&[a, b]).to_float();
+    let value = arithmetic_value(dtype, "div", a, b, 3);
+    let (x, y) = (a.saved(), b.saved());
+    record_binary("div", a, b, value, move |c, i| {
+        if i == 0 {
+            c.grad().div(&y)
+        } else {
+            let (x, y) = (x.var(), y.var());
+            -(c.grad() * &((&x / &y) / &y))
+        }
+    })
+}
+
+/// One of the four operations on integers or floats. F16, BF16 and U8 are computed in a wider type.
+#[track_caller]
+fn arithmetic_value(dtype: DType, op: &'static str, a: &Operand, b: &Operand, which: u8) -> crate::Tensor {
+    let wide = match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        DType::U8 => DType::I64,
+        other => other,
+    };
+    let value = match which {
+        0 => binary_value!(number, wide, op, a, b, |x: T, y| -> T { x + y }),
+        1 => binary_value!(number, wide, op, a, b, |x: T, y| -> T { x - y }),
+        2 => binary_value!(number, wide, op, a, b, |x: T, y| -> T { x * y }),
+        _ => binary_value!(float, wide, op, a, b, |x: T, y| -> T { x / y }),
+    };
+    value.cast(dtype)
+}
+
+/// Arithmetic with the number on the left: `2.0 - &x`.
+pub(crate) mod scalar_first {
+    use super::*;
+
+    macro_rules! scalar_first {
+        ($($name:ident)*) => {$(
+            #[track_caller]
+            pub(crate) fn $name(a: Scalar, b: &Var) -> Var {
+                super::$name(&Operand::Scalar(a), &Operand::from(b))
+            }
+        )*};
+    }
+    scalar_first!(add sub mul div);
+}
+
+impl Var {
+    /// The sum, with broadcasting and type promotion (`torch.add`, with `alpha = 1`). Also `&a + &b`.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let a = Var::from_vec(vec![1f32, 2.0], &[2, 1]);
+    /// let b = Var::from_vec(vec![10f32, 20.0], &[2]);
+    /// assert_eq!(a.add(&b).to_vec::<f32>(), [11.0, 21.0, 12.0, 22.0]);
+    /// ```
+    #[track_caller]
+    pub fn add(&self, other: impl Into<Operand>) -> Var {
+        add(&self.into(), &other.into())
+    }
+
+    /// The difference, with broadcasting and type promotion (`torch.sub`). Also `&a - &b`.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, or both are truth values.
+    #[track_caller]
+    pub fn sub(&self, other: impl Into<Operand>) -> Var {
+        sub(&self.into(), &other.into())
+    }
+
+    /// The product of elements, with broadcasting and type promotion (`torch.mul`). Also `&a * &b`.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    #[track_caller]
+    pub fn mul(&self, other: impl Into<Operand>) -> Var {
+        mul(&self.into(), &other.into())
+    }
+
+    /// The quotient of elements, with broadcasting; integers are divided as floats (`torch.div`). Also `&a / &b`.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    #[track_caller]
+    pub fn div(&self, other: impl Into<Operand>) -> Var {
+        div(&self.into(), &other.into())
+    }
+
+    /// The negative (`torch.neg`). Also `-&a`.
+    ///
+    /// # Panics
+    /// For truth values.
+    #[track_caller]
+    pub fn neg(&self) -> Var {
+        assert!(self.dtype() != DType::Bool, "neg: negation is not defined for bool; use logical_not");
+        self.mul(-1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Tensor, Var};
+
+    #[test]
+    fn gradients_are_summed_over_what_was_broadcast() {
+        let a = Var::parameter(Tensor::from_vec(vec![1f64, 2.0], &[2, 1]));
+        let b = Var::parameter(Tensor::from_vec(vec![3f64, 4.0, 5.0], &[3]));
+        (&a * &b - &a / &b).sum_all().backward();
+        let inverse = 1.0 / 3.0 + 0.25 + 0.2;
+        assert_eq!(a.grad().unwrap().to_vec::<f64>(), [12.0 - inverse, 12.0 - inverse]);
+        assert_eq!(b.grad().unwrap().to_vec::<f64>(), [3.0 + 3.0 / 9.0, 3.0 + 3.0 / 16.0, 3.0 + 3.0 / 25.0]);
+    }
+
+    #[test]
+    fn numbers_on_either_side() {
+        let x = Var::parameter(Tensor::scalar(4.0));
+        assert_eq!((1.0 - &x).item(), -3.0);
+        assert_eq!((2 / &x).item(), 0.5);
+        let y = 2.0 * &x + 1;
+        y.backward();
+        assert_eq!(x.grad().unwrap().item(), 2.0);
+    }
+
+    #[test]
+    fn integers_and_truth_values() {
+        let a = Var::from_vec(vec![3i64, 4], &[2]);
+        assert_eq!((&a + &a).dtype(), DType::I64);
+        assert_eq!((&a / 2).to_vec::<f32>(), [1.5, 2.0]);
+        let t = Var::from_vec(vec![true, false], &[2]);
+        assert_eq!(t.add(true).to_vec::<bool>(), [true, true]);
+        assert_eq!((&t * &t).dtype(), DType::Bool);
+    }
+
+    #[test]
+    #[should_panic(expected = "add: the size of tensor a (2) must match the size of tensor b (3)")]
+    fn shapes_that_do_not_fit() {
+        let _ = Var::from(Tensor::zeros(&[2], DType::F32)) + Var::from(Tensor::zeros(&[3], DType::F32));
+    }
+}

@@ -1,0 +1,28 @@
+//! Conversion between element types.
+
+use crate::dtype::DType;
+use crate::node::record;
+use crate::var::Var;
+
+impl Var {
+    /// The values in another element type (`torch.Tensor.to(dtype)`). The gradient is cast back.
+    ///
+    /// ```
+    /// use tape::{DType, Var};
+    /// assert_eq!(Var::from(2.9).cast(DType::I64).item(), 2.0);
+    /// ```
+    #[track_caller]
+    pub fn cast(&self, dtype: DType) -> Var {
+        if dtype == self.dtype() {
+            return self.clone();
+        }
+        // The walk casts every gradient to its input's type.
+        record("cast", [self], self.tensor().cast(dtype), |c| [Some(c.grad().clone())])
+    }
+
+    /// The values as floating point: unchanged if they are, else as F32.
+    #[track_caller]
+    pub fn to_float(&self) -> Var {
+        self.cast(self.dtype().to_float())
+    }
+}

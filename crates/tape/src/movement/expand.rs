@@ -1,0 +1,70 @@
+//! `expand`, and its adjoint `sum_to`.
+
+use crate::node::record;
+use crate::shape;
+use crate::var::Var;
+
+impl Var {
+    /// Repeats dimensions of size one, and adds leading ones, without a copy (`torch.Tensor.expand`).
+    /// A size of -1 keeps the one that is there.
+    ///
+    /// # Panics
+    /// If a dimension other than of size one would change.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from_vec(vec![1f32, 2.0], &[2, 1]).expand(&[-1, 3]).shape(), [2, 3]);
+    /// ```
+    #[track_caller]
+    pub fn expand(&self, sizes: &[isize]) -> Var {
+        assert!(
+            sizes.len() >= self.ndim(),
+            "expand: {sizes:?} has fewer dimensions than the tensor of shape {:?}",
+            self.shape()
+        );
+        let lead = sizes.len() - self.ndim();
+        let to: shape::Dims = sizes
+            .iter()
+            .enumerate()
+            .map(|(d, &n)| match n {
+                -1 if d >= lead => self.shape()[d - lead],
+                n => usize::try_from(n).unwrap_or_else(|_| panic!("expand: invalid size {n} in {sizes:?}")),
+            })
+            .collect();
+        self.expand_to(&to)
+    }
+
+    /// As [`Var::expand`], to a whole shape (`torch.broadcast_to`).
+    ///
+    /// # Panics
+    /// If this shape does not broadcast to the other.
+    #[track_caller]
+    pub fn expand_to(&self, to: &[usize]) -> Var {
+        if self.shape() == to {
+            return self.clone();
+        }
+        // The walk sums every gradient to its input's shape.
+        record("expand", [self], self.tensor().expand(to), |c| [Some(c.grad().clone())])
+    }
+
+    /// Sums over the dimensions that broadcasting from `to` has made (`torch.Tensor.sum_to_size`).
+    ///
+    /// # Panics
+    /// If `to` does not broadcast to this shape.
+    #[track_caller]
+    pub fn sum_to(&self, to: &[usize]) -> Var {
+        if self.shape() == to {
+            return self.clone();
+        }
+        let fits = shape::broadcast(to, self.shape()).is_some_and(|s| s.as_slice() == self.shape());
+        assert!(fits, "sum_to: shape {to:?} does not broadcast to {:?}", self.shape());
+        let lead = self.ndim() - to.len();
+        let dims: Vec<isize> = (0..self.ndim())
+            .filter(|&d| d < lead || (to[d - lead] == 1 && self.shape()[d] != 1))
+            .map(|d| d as isize)
+            .collect();
+        let summed = if dims.is_empty() { self.clone() } else { self.sum(&dims, true) };
+        let to: Vec<isize> = to.iter().map(|&n| n as isize).collect();
+        summed.reshape(&to)
+    }
+}

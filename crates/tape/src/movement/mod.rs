@@ -1,0 +1,4 @@
+//! Operations that change where elements stand: shapes, views, joins.
+
+mod expand;
+mod reshape;

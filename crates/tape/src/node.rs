@@ -1,0 +1,319 @@
+//! The tape: nodes, and the door through which operations enter it.
+
+use crate::dtype::DType;
+use crate::grad_mode;
+use crate::shape::Dims;
+use crate::tensor::Tensor;
+use crate::trace;
+use crate::var::Var;
+use smallvec::SmallVec;
+use std::cell::RefCell;
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+/// Gradients for an operation's inputs, in their order.
+pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
+type Rule = Arc<dyn Fn(&Cotangent) -> Gradients + Send + Sync>;
+pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
+
+/// One recorded operation, or a leaf.
+pub(crate) struct Node {
+    /// Counts up as the program runs: an operation's number is above those of its inputs.
+    pub(crate) seq: u64,
+    pub(crate) op: &'static str,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) shape: Dims,
+    dtype: DType,
+    /// The nodes of the inputs that want a gradient.
+    pub(crate) inputs: SmallVec<[Option<Arc<Node>>; 2]>,
+    pub(crate) leaf: Option<Leaf>,
+    pub(crate) cost: trace::Cost,
+    state: Mutex<State>,
+}
+
+/// What makes a node a leaf: a value that can be replaced.
+pub(crate) struct Leaf {
+    pub(crate) value: RwLock<Tensor>,
+    pub(crate) requires_grad: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    rule: Option<Rule>,
+    /// The operation's result, kept where its rule needs it.
+    output: Option<Tensor>,
+    hooks: Vec<(u64, Hook)>,
+    retains_grad: bool,
+    grad: Option<Var>,
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Node {
+    pub(crate) fn leaf(value: Tensor, requires_grad: bool) -> Arc<Node> {
+        Arc::new(Node {
+            seq: next_number(),
+            op: "leaf",
+            location: Location::caller(),
+            shape: value.shape().into(),
+            dtype: value.dtype(),
+            inputs: SmallVec::new(),
+            leaf: Some(Leaf { value: RwLock::new(value), requires_grad: AtomicBool::new(requires_grad) }),
+            cost: trace::Cost::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        match &self.leaf {
+            Some(leaf) => leaf.value.read().unwrap_or_else(|e| e.into_inner()).dtype(),
+            None => self.dtype,
+        }
+    }
+
+    pub(crate) fn requires_grad(&self) -> bool {
+        self.leaf.as_ref().is_none_or(|leaf| leaf.requires_grad.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn grad(&self) -> Option<Var> {
+        self.state().grad.clone()
+    }
+
+    pub(crate) fn set_grad(&self, grad: Option<Var>) -> Option<Var> {
+        std::mem::replace(&mut self.state().grad, grad)
+    }
+
+    pub(crate) fn retain_grad(&self) {
+        self.state().retains_grad = true;
+    }
+
+    pub(crate) fn retains_grad(&self) -> bool {
+        self.state().retains_grad
+    }
+
+    pub(crate) fn add_hook(&self, hook: Hook) -> u64 {
+        let id = next_number();
+        self.state().hooks.push((id, hook));
+        id
+    }
+
+    pub(crate) fn remove_hook(&self, id: u64) {
+        self.state().hooks.retain(|(i, _)| *i != id);
+    }
+
+    pub(crate) fn hooks(&self) -> Vec<Hook> {
+        self.state().hooks.iter().map(|(_, hook)| hook.clone()).collect()
+    }
+
+    /// Calls the derivative rule, and frees what it saved unless `retain`.
+    pub(crate) fn apply_rule(
+        self: &Arc<Node>,
+        grad: Var,
+        wants: SmallVec<[bool; 4]>,
+        retain: bool,
+    ) -> Gradients {
+        let (rule, output) = {
+            let mut state = self.state();
+            if retain {
+                (state.rule.clone(), state.output.clone())
+            } else {
+                (state.rule.take(), state.output.take())
+            }
+        };
+        let Some(rule) = rule else {
+            panic!(
+                "backward: the graph of `{}` (recorded at {}) was freed by an earlier backward; \
+                 to go through it again, pass retain_graph = true to the earlier one",
+                self.op, self.location
+            )
+        };
+        let output = output.map(|value| Var::of_node(value, self.clone()));
+        rule(&Cotangent { grad, wants, output, op: self.op })
+    }
+}
+
+/// What a dropped node leaves behind to be dropped in turn.
+struct Remains {
+    _inputs: SmallVec<[Option<Arc<Node>>; 2]>,
+    _state: State,
+}
+
+thread_local! {
+    /// Remains that wait for the outermost drop on this thread: none while no drop is going on.
+    static GRAVE: RefCell<(bool, Vec<Remains>)> = const { RefCell::new((false, Vec::new())) };
+}
+
+/// A long chain is dropped by a loop: each node hands what it held to the outermost drop.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let state = std::mem::take(self.state.get_mut().unwrap_or_else(|e| e.into_inner()));
+        let remains = Remains { _inputs: std::mem::take(&mut self.inputs), _state: state };
+        // At the end of a thread its grave is gone; then the rest is dropped by recursion.
+        let _ = GRAVE.try_with(|grave| {
+            {
+                let mut grave = grave.borrow_mut();
+                if grave.0 {
+                    grave.1.push(remains);
+                    return;
+                }
+                grave.0 = true;
+            }
+            drop(remains);
+            loop {
+                let next = grave.borrow_mut().1.pop();
+                if next.is_none() {
+                    break;
+                }
+            }
+            grave.borrow_mut().0 = false;
+        });
+    }
+}
+
+/// What a derivative rule is given: the gradient of the result, and which inputs want theirs.
+pub struct Cotangent {
+    grad: Var,
+    wants: SmallVec<[bool; 4]>,
+    output: Option<Var>,
+    op: &'static str,
+}
+
+impl Cotangent {
+    /// The gradient of the loss for the operation's result; it has the result's shape.
+    pub fn grad(&self) -> &Var {
+        &self.grad
+    }
+
+    /// True if the gradient for input `i` is wanted; otherwise the rule returns `None` for it.
+    pub fn wants(&self, i: usize) -> bool {
+        self.wants[i]
+    }
+
+    /// The operation's result.
+    ///
+    /// # Panics
+    /// If the operation was recorded without [`record_with_output`].
+    pub fn output(&self) -> Var {
+        self.output
+            .clone()
+            .unwrap_or_else(|| panic!("{}: its rule asks for an output that was not kept", self.op))
+    }
+}
+
+/// Enters an operation into the graph: the one door for the library's operations and for a user's own.
+///
+/// `value` is the result, `rule` gives the gradients for `inputs` from that of the result. A gradient may
+/// have the broadcast shape or the promoted type of the result: it is summed and cast to the input's.
+/// Values that the rule needs are captured as [`Var::saved`]; the result itself by [`record_with_output`].
+/// With recording off, or no input that wants a gradient, the result is a constant and the rule is dropped.
+///
+/// ```
+/// use tape::{Tensor, Var, record};
+/// fn double(x: &Var) -> Var {
+///     let value = (x.detach() * 2.0).tensor();
+///     record("double", [x], value, |c| [Some(c.grad() * 2.0)])
+/// }
+/// let x = Var::parameter(Tensor::scalar(3.0));
+/// double(&x).backward();
+/// assert_eq!(x.grad().unwrap().item(), 2.0);
+/// ```
+#[track_caller]
+pub fn record<const N: usize>(
+    op: &'static str,
+    inputs: [&Var; N],
+    value: Tensor,
+    rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
+) -> Var {
+    enter(op, &inputs, value, false, move || Arc::new(move |c| rule(c).into_iter().collect()))
+}
+
+/// As [`record`], for a rule that asks for the result by [`Cotangent::output`]: capturing it would make a
+/// reference cycle.
+#[track_caller]
+pub fn record_with_output<const N: usize>(
+    op: &'static str,
+    inputs: [&Var; N],
+    value: Tensor,
+    rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
+) -> Var {
+    enter(op, &inputs, value, true, move || Arc::new(move |c| rule(c).into_iter().collect()))
+}
+
+/// As [`record`], for any number of inputs.
+#[track_caller]
+pub fn record_slice(
+    op: &'static str,
+    inputs: &[&Var],
+    value: Tensor,
+    rule: impl Fn(&Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
+) -> Var {
+    enter(op, inputs, value, false, move || Arc::new(move |c| rule(c).into()))
+}
+
+/// As [`record_with_output`], for any number of inputs.
+#[track_caller]
+pub fn record_slice_with_output(
+    op: &'static str,
+    inputs: &[&Var],
+    value: Tensor,
+    rule: impl Fn(&Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
+) -> Var {
+    enter(op, inputs, value, true, move || Arc::new(move |c| rule(c).into()))
+}
+
+#[track_caller]
+fn enter(
+    op: &'static str,
+    inputs: &[&Var],
+    value: Tensor,
+    keeps_output: bool,
+    rule: impl FnOnce() -> Rule,
+) -> Var {
+    if grad_mode::is_anomaly_detected() {
+        check_for_nan(op, inputs, &value);
+    }
+    let cost = trace::Cost::take();
+    let wanted =
+        grad_mode::is_grad_enabled() && value.dtype().is_float() && inputs.iter().any(|v| v.requires_grad());
+    if !wanted {
+        return Var::from(value);
+    }
+    if keeps_output {
+        cost.add_saved(value.bytes());
+    }
+    let node = Arc::new(Node {
+        seq: next_number(),
+        op,
+        location: Location::caller(),
+        shape: value.shape().into(),
+        dtype: value.dtype(),
+        inputs: inputs.iter().map(|v| v.node().filter(|n| n.requires_grad()).cloned()).collect(),
+        leaf: None,
+        cost,
+        state: Mutex::new(State {
+            rule: Some(rule()),
+            output: keeps_output.then(|| value.clone()),
+            ..State::default()
+        }),
+    });
+    Var::of_node(value, node)
+}
+
+#[track_caller]
+fn check_for_nan(op: &str, inputs: &[&Var], value: &Tensor) {
+    if value.has_nan() && !inputs.iter().any(|v| v.tensor().has_nan()) {
+        panic!(
+            "{op}: made the first NaN, called at {}, from inputs of shapes {:?}",
+            Location::caller(),
+            inputs.iter().map(|v| v.shape()).collect::<Vec<_>>()
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Random numbers: a generator with a state that can be saved, and the default one of each thread.
+
+use crate::dtype::DType;
+use crate::tensor::Tensor;
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+use std::cell::RefCell;
+
+/// A source of random numbers (ChaCha with 8 rounds): the same seed gives the same numbers on every machine.
+///
+/// ```
+/// use tape::Generator;
+/// let (mut a, mut b) = (Generator::manual_seed(7), Generator::manual_seed(7));
+/// assert_eq!(a.normal(&[3], 0.0, 1.0).to_vec::<f32>(), b.normal(&[3], 0.0, 1.0).to_vec::<f32>());
+/// ```
+pub struct Generator(ChaCha8Rng);
+
+impl Clone for Generator {
+    fn clone(&self) -> Generator {
+        Generator::from_state(self.state())
+    }
+}
+
+/// Where a [`Generator`] stands: put back by [`Generator::from_state`], it goes on with the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeneratorState {
+    /// The key.
+    pub seed: [u8; 32],
+    /// The position in the stream, in 32-bit words.
+    pub word_pos: u128,
+}
+
+impl Generator {
+    /// A generator at the start of the stream that belongs to the seed.
+    pub fn manual_seed(seed: u64) -> Generator {
+        Generator(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// Where the generator stands.
+    pub fn state(&self) -> GeneratorState {
+        GeneratorState { seed: self.0.get_seed(), word_pos: self.0.get_word_pos() }
+    }
+
+    /// A generator that stands where another stood.
+    pub fn from_state(state: GeneratorState) -> Generator {
+        let mut rng = ChaCha8Rng::from_seed(state.seed);
+        rng.set_word_pos(state.word_pos);
+        Generator(rng)
+    }
+
+    /// The next 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A number in `[0, 1)` with 53 random bits.
+    pub fn next_f64(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 * (-53f64).exp2()
+    }
+
+    /// An integer in `0..n`, each as likely as the others.
+    ///
+    /// # Panics
+    /// If `n` is zero.
+    #[track_caller]
+    pub fn below(&mut self, n: usize) -> usize {
+        assert!(n > 0, "below: there is no number below zero");
+        let n = n as u64;
+        // Draws from the last, incomplete round of n would favour small numbers: draw again.
+        let zone = u64::MAX - (u64::MAX % n + 1) % n;
+        loop {
+            let draw = self.next_u64();
+            if draw <= zone {
+                return (draw % n) as usize;
+            }
+        }
+    }
+
+    fn fill(&mut self, shape: &[usize], mut next: impl FnMut(&mut Generator) -> f64) -> Tensor {
+        let mut t = Tensor::uninit(shape, DType::F32);
+        for v in t.data_mut::<f32>() {
+            *v = next(self) as f32;
+        }
+        t
+    }
+
+    /// F32 numbers, evenly spread over `[low, high)`.
+    pub fn uniform(&mut self, shape: &[usize], low: f64, high: f64) -> Tensor {
+        self.fill(shape, |g| {
+            let v = low + (high - low) * g.next_f64();
+            // Rounding to f32 must not reach the open end.
+            if v as f32 >= high as f32 && high > low { low } else { v }
+        })
+    }
+
+    /// F32 numbers of a normal distribution (Box-Muller).
+    pub fn normal(&mut self, shape: &[usize], mean: f64, std: f64) -> Tensor {
+        let mut spare = None;
+        self.fill(shape, |g| {
+            let z = spare.take().unwrap_or_else(|| {
+                let radius = (-2.0 * (1.0 - g.next_f64()).ln()).sqrt();
+                let angle = std::f64::consts::TAU * g.next_f64();
+                spare = Some(radius * angle.sin());
+                radius * angle.cos()
+            });
+            mean + std * z
+        })
+    }
+
+    /// F32 numbers that are one with probability `p`, else zero.
+    ///
+    /// # Panics
+    /// If `p` is not in `[0, 1]`.
+    #[track_caller]
+    pub fn bernoulli(&mut self, shape: &[usize], p: f64) -> Tensor {
+        assert!((0.0..=1.0).contains(&p), "bernoulli: the probability has to be in [0, 1], got {p}");
+        self.fill(shape, |g| f64::from(u8::from(g.next_f64() < p)))
+    }
+
+    /// The integers `0..n` in random order, as I64 (`torch.randperm`).
+    pub fn permutation(&mut self, n: usize) -> Tensor {
+        let mut order: Vec<i64> = (0..n as i64).collect();
+        self.shuffle(&mut order);
+        Tensor::from_vec(order, &[n])
+    }
+
+    /// Puts a list into random order (Fisher-Yates).
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for i in (1..list.len()).rev() {
+            list.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+thread_local! {
+    static DEFAULT: RefCell<Generator> = RefCell::new(Generator::manual_seed(0));
+}
+
+/// Seeds this thread's default generator, from which initialisers and dropout draw (`torch.manual_seed`).
+pub fn manual_seed(seed: u64) {
+    DEFAULT.set(Generator::manual_seed(seed));
+}
+
+/// Calls a function with this thread's default generator.
+pub fn with_default_generator<R>(f: impl FnOnce(&mut Generator) -> R) -> R {
+    DEFAULT.with_borrow_mut(f)
+}
+
+/// Where this thread's default generator stands.
+pub fn default_generator_state() -> GeneratorState {
+    DEFAULT.with_borrow(Generator::state)
+}
+
+/// Puts this thread's default generator where it, or another, once stood.
+pub fn set_default_generator_state(state: GeneratorState) {
+    DEFAULT.set(Generator::from_state(state));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_state_goes_on() {
+        let mut g = Generator::manual_seed(3);
+        g.next_u64();
+        let mut h = Generator::from_state(g.state());
+        assert_eq!([g.next_u64(), g.next_u64()], [h.next_u64(), h.next_u64()]);
+    }
+
+    #[test]
+    fn moments() {
+        let mut g = Generator::manual_seed(1);
+        let n = 100_000;
+        let moments = |t: Tensor| {
+            let v = t.to_vec::<f64>();
+            let mean = v.iter().sum::<f64>() / n as f64;
+            (mean, v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64)
+        };
+        let (mean, var) = moments(g.normal(&[n], 1.0, 2.0));
+        assert!((mean - 1.0).abs() < 0.03 && (var - 4.0).abs() < 0.08, "{mean} {var}");
+        let (mean, var) = moments(g.uniform(&[n], -1.0, 1.0));
+        assert!(mean.abs() < 0.01 && (var - 1.0 / 3.0).abs() < 0.01, "{mean} {var}");
+        let (mean, _) = moments(g.bernoulli(&[n], 0.25));
+        assert!((mean - 0.25).abs() < 0.01, "{mean}");
+    }
+
+    #[test]
+    fn a_permutation_holds_each_once() {
+        let mut p = Generator::manual_seed(1).permutation(100).to_vec::<i64>();
+        assert_ne!(p, (0..100).collect::<Vec<_>>());
+        p.sort_unstable();
+        assert_eq!(p, (0..100).collect::<Vec<_>>());
+    }
+}

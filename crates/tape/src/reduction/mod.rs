@@ -1,0 +1,3 @@
+//! Operations that take many elements to one.
+
+mod sum;

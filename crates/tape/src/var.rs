@@ -1,0 +1,333 @@
+//! `Var`: a value and its place in the graph.
+
+use crate::dtype::{DType, Element, Scalar};
+use crate::node::Node;
+use crate::shape::{self, Dims};
+use crate::tensor::Tensor;
+use crate::trace;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A tensor in the graph: a cheap handle to a value and, where gradients are wanted, to what made it.
+///
+/// A clone is the same variable. Most operations are methods with PyTorch's names; `+ - * /` work
+/// between variables and numbers.
+///
+/// ```
+/// use tape::{Tensor, Var};
+/// let x = Var::parameter(Tensor::from_vec(vec![1f32, 2.0, 3.0], &[3]));
+/// let loss = (&x * &x).sum_all();
+/// loss.backward();
+/// assert_eq!(x.grad().unwrap().to_vec::<f32>(), [2.0, 4.0, 6.0]);
+/// ```
+#[derive(Clone)]
+pub struct Var {
+    /// None for a leaf, whose value stands in its node and can be replaced.
+    value: Option<Tensor>,
+    node: Option<Arc<Node>>,
+}
+
+impl From<Tensor> for Var {
+    /// A constant.
+    fn from(value: Tensor) -> Var {
+        Var { value: Some(value), node: None }
+    }
+}
+
+impl From<&Tensor> for Var {
+    /// A constant.
+    fn from(value: &Tensor) -> Var {
+        Var::from(value.clone())
+    }
+}
+
+impl<T: Into<Scalar>> From<T> for Var {
+    /// A constant of one element and no dimension.
+    fn from(value: T) -> Var {
+        Var::from(Tensor::scalar(value))
+    }
+}
+
+impl Var {
+    /// A leaf that wants a gradient: `backward` accumulates it in [`Var::grad`].
+    ///
+    /// # Panics
+    /// If the values are not floating point.
+    #[track_caller]
+    pub fn parameter(value: Tensor) -> Var {
+        assert!(
+            value.dtype().is_float(),
+            "parameter: only floating-point tensors have gradients, not {}",
+            value.dtype()
+        );
+        Var { value: None, node: Some(Node::leaf(value, true)) }
+    }
+
+    /// A leaf without a gradient whose value can be replaced, such as a running mean.
+    pub fn buffer(value: Tensor) -> Var {
+        Var { value: None, node: Some(Node::leaf(value, false)) }
+    }
+
+    /// A constant with the values of `data`, in row-major order.
+    ///
+    /// # Panics
+    /// If their number is not that of the shape.
+    #[track_caller]
+    pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Var {
+        Tensor::from_vec(data, shape).into()
+    }
+
+    /// The result of a recorded operation.
+    pub(crate) fn of_node(value: Tensor, node: Arc<Node>) -> Var {
+        Var { value: Some(value), node: Some(node) }
+    }
+
+    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
+        self.node.as_ref()
+    }
+
+    /// The value now: a cheap handle; later changes of a leaf do not touch it.
+    pub fn tensor(&self) -> Tensor {
+        match (&self.value, self.leaf()) {
+            (Some(value), _) => value.clone(),
+            (None, Some(leaf)) => leaf.value.read().unwrap_or_else(|e| e.into_inner()).clone(),
+            (None, None) => unreachable!("a variable without a value is a leaf"),
+        }
+    }
+
+    /// The value of a temporary, so that an operation may reuse its memory if nothing else needs it.
+    pub fn into_tensor(self) -> Tensor {
+        match self.value {
+            Some(value) => value,
+            None => self.tensor(),
+        }
+    }
+
+    fn leaf(&self) -> Option<&crate::node::Leaf> {
+        self.node.as_ref().and_then(|n| n.leaf.as_ref())
+    }
+
+    /// The sizes.
+    pub fn shape(&self) -> &[usize] {
+        match (&self.value, &self.node) {
+            (Some(value), _) => value.shape(),
+            (None, Some(node)) => &node.shape,
+            (None, None) => unreachable!("a variable without a value is a leaf"),
+        }
+    }
+
+    /// The number of dimensions.
+    pub fn ndim(&self) -> usize {
+        self.shape().len()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        shape::numel(self.shape())
+    }
+
+    /// The size of a dimension; negative ones count from the back.
+    ///
+    /// # Panics
+    /// If there is no such dimension.
+    #[track_caller]
+    pub fn size(&self, dim: isize) -> usize {
+        self.shape().get(shape::dim("size", dim, self.ndim())).copied().unwrap_or(1)
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        match (&self.value, &self.node) {
+            (Some(value), _) => value.dtype(),
+            (None, Some(node)) => node.dtype(),
+            (None, None) => unreachable!("a variable without a value is a leaf"),
+        }
+    }
+
+    /// The only element as `f64`.
+    ///
+    /// # Panics
+    /// If there is not exactly one element.
+    #[track_caller]
+    pub fn item(&self) -> f64 {
+        self.tensor().item::<f64>()
+    }
+
+    /// The elements in row-major order, converted to `T`.
+    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        self.tensor().to_vec()
+    }
+
+    /// True if operations on this variable are recorded.
+    pub fn requires_grad(&self) -> bool {
+        self.node.as_ref().is_some_and(|n| n.requires_grad())
+    }
+
+    /// True for what no recorded operation made: parameters, buffers and constants.
+    pub fn is_leaf(&self) -> bool {
+        self.node.as_ref().is_none_or(|n| n.leaf.is_some())
+    }
+
+    /// Freezes (`false`) or thaws (`true`) a parameter (`torch.Tensor.requires_grad_`).
+    ///
+    /// # Panics
+    /// If this is not a parameter or buffer.
+    #[track_caller]
+    pub fn set_requires_grad(&self, requires_grad: bool) {
+        let leaf =
+            self.leaf().expect("set_requires_grad: only a parameter or buffer can be frozen or thawed");
+        assert!(
+            !requires_grad || self.dtype().is_float(),
+            "set_requires_grad: {} has no gradients",
+            self.dtype()
+        );
+        leaf.requires_grad.store(requires_grad, Ordering::Relaxed);
+    }
+
+    /// The name of the operation that made this variable, if one was recorded.
+    pub fn op(&self) -> Option<&'static str> {
+        self.node.as_ref().filter(|n| n.leaf.is_none()).map(|n| n.op)
+    }
+
+    /// The same value as a constant, without a place in the graph.
+    pub fn detach(&self) -> Var {
+        Var::from(self.tensor())
+    }
+
+    /// This variable for capture by a derivative rule: with its place in the graph, and the value of now.
+    ///
+    /// A parameter that is changed between the forward and the backward pass cannot disturb the gradient.
+    pub fn saved(&self) -> Var {
+        let value = self.tensor();
+        trace::note_saved(value.bytes());
+        Var { value: Some(value), node: self.node.clone() }
+    }
+
+    /// Replaces a parameter's or buffer's value.
+    ///
+    /// # Panics
+    /// If this is not a parameter or buffer, or the shape differs.
+    #[track_caller]
+    pub fn set_value(&self, value: Tensor) {
+        self.update(|v| {
+            assert_eq!(
+                v.shape(),
+                value.shape(),
+                "set_value: the variable has shape {:?}, the value {:?}",
+                v.shape(),
+                value.shape()
+            );
+            *v = value;
+        });
+    }
+
+    /// Changes a parameter's or buffer's value in place; what the graph has saved keeps the old one.
+    ///
+    /// # Panics
+    /// If this is not a parameter or buffer, or `f` changes the shape.
+    #[track_caller]
+    pub fn update<R>(&self, f: impl FnOnce(&mut Tensor) -> R) -> R {
+        let leaf = match (&self.value, self.leaf()) {
+            (None, Some(leaf)) => leaf,
+            _ => panic!("update: only a parameter or buffer can be changed in place"),
+        };
+        let mut value = leaf.value.write().unwrap_or_else(|e| e.into_inner());
+        let result = f(&mut value);
+        assert_eq!(value.shape(), self.shape(), "update: the shape of a variable cannot change");
+        result
+    }
+
+    /// The accumulated gradient of a leaf, or of a variable that retains it.
+    pub fn grad(&self) -> Option<Var> {
+        self.node.as_ref().and_then(|n| n.grad())
+    }
+
+    /// Sets or clears the gradient.
+    ///
+    /// # Panics
+    /// If this is a constant, or the shape differs.
+    #[track_caller]
+    pub fn set_grad(&self, grad: Option<Var>) {
+        let node = self.node.as_ref().expect("set_grad: a constant has no gradient");
+        if let Some(g) = &grad {
+            assert_eq!(
+                g.shape(),
+                self.shape(),
+                "set_grad: the variable has shape {:?}, the gradient {:?}",
+                self.shape(),
+                g.shape()
+            );
+        }
+        node.set_grad(grad);
+    }
+
+    /// Takes the gradient out, leaving none.
+    pub fn take_grad(&self) -> Option<Var> {
+        self.node.as_ref().and_then(|n| n.set_grad(None))
+    }
+
+    /// Forgets the gradient (`zero_grad(set_to_none=True)`).
+    pub fn zero_grad(&self) {
+        self.take_grad();
+    }
+
+    /// Makes `backward` keep the gradient of a variable that is not a leaf (`torch.Tensor.retain_grad`).
+    ///
+    /// # Panics
+    /// If the variable wants no gradient.
+    #[track_caller]
+    pub fn retain_grad(&self) {
+        assert!(self.requires_grad(), "retain_grad: the variable does not require a gradient");
+        self.node.as_ref().expect("requires a gradient").retain_grad();
+    }
+
+    /// Calls a function with the gradient of this variable each time that `backward` has computed it; what it
+    /// returns, if anything, takes the gradient's place.
+    ///
+    /// # Panics
+    /// If the variable wants no gradient.
+    #[track_caller]
+    pub fn register_hook(&self, hook: impl Fn(&Var) -> Option<Var> + Send + Sync + 'static) -> HookHandle {
+        assert!(self.requires_grad(), "register_hook: the variable does not require a gradient");
+        let node = self.node.clone().expect("requires a gradient");
+        let id = node.add_hook(Arc::new(hook));
+        HookHandle { node: Arc::downgrade(&node), id }
+    }
+
+    /// A number that tells variables apart: equal for clones, none for constants.
+    pub fn id(&self) -> Option<u64> {
+        self.node.as_ref().map(|n| n.seq)
+    }
+
+    /// Dimensions checked for an operation of this name; none given means all.
+    #[track_caller]
+    pub fn dims(&self, op: &str, dims: &[isize]) -> Dims {
+        shape::dims(op, dims, self.ndim())
+    }
+}
+
+impl std::fmt::Debug for Var {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Var({:?}, {}", self.shape(), self.dtype())?;
+        match self.op() {
+            Some(op) => write!(f, ", op={op})"),
+            None if self.requires_grad() => f.write_str(", requires_grad=true)"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+/// Removes a hook again.
+pub struct HookHandle {
+    node: std::sync::Weak<Node>,
+    id: u64,
+}
+
+impl HookHandle {
+    /// Removes the hook; without this call it stays as long as its variable.
+    pub fn remove(self) {
+        if let Some(node) = self.node.upgrade() {
+            node.remove_hook(self.id);
+        }
+    }
+}
