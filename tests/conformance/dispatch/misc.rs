@@ -1,0 +1,9 @@
+//! Embedding, interpolation, attention.
+
+use super::super::call::{Call, Outcome};
+
+/// Runs the operation if it is one of these.
+pub fn run(call: &Call) -> Option<Outcome> {
+    let _ = call;
+    None
+}

@@ -1,0 +1,37 @@
+//! One row for each PyTorch function: how its arguments reach Tapegrad's public API.
+//!
+//! Every file has one `run` that matches on the function's path and returns `None` for what it does not know. To add an
+//! operation, add an arm to the file of its kind; the machinery finds it. Arguments are asked for by PyTorch's parameter
+//! names, and every argument that a sample passes has to be asked for.
+
+mod activation;
+mod conv;
+mod index;
+mod linalg;
+mod loss;
+mod misc;
+mod norm;
+mod pointwise;
+mod pool;
+mod reduction;
+mod shape;
+
+use super::call::{Call, Outcome};
+
+/// Runs the operation that the call names, or `None` if there is no row for it.
+pub fn run(call: &Call) -> Option<Outcome> {
+    let files: [fn(&Call) -> Option<Outcome>; 11] = [
+        pointwise::run,
+        reduction::run,
+        shape::run,
+        index::run,
+        linalg::run,
+        conv::run,
+        pool::run,
+        norm::run,
+        activation::run,
+        loss::run,
+        misc::run,
+    ];
+    files.iter().find_map(|run| run(call))
+}

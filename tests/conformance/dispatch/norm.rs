@@ -1,0 +1,9 @@
+//! Normalisation layers and vector norms along a dimension.
+
+use super::super::call::{Call, Outcome};
+
+/// Runs the operation if it is one of these.
+pub fn run(call: &Call) -> Option<Outcome> {
+    let _ = call;
+    None
+}

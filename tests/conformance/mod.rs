@@ -1,0 +1,177 @@
+//! The runner: reads a directory, runs all files on a few threads, reports.
+
+mod attempt;
+mod call;
+mod check;
+mod data;
+mod dispatch;
+mod document;
+mod errors;
+mod modules;
+mod ops;
+mod optimizers;
+mod report;
+mod signatures;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use data::{File, Store};
+use report::{Report, Tally, Verdict};
+
+const SUITES: [&str; 4] = ["ops", "errors", "modules", "optimizers"];
+
+/// Settings from the environment.
+pub(crate) struct Settings {
+    only: Option<String>,
+    verbose: bool,
+    /// Overwrite the leaves between forward and backward.
+    poison: bool,
+}
+
+fn flag(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|v| !v.is_empty() && v != "0")
+}
+
+pub(crate) fn main() -> ExitCode {
+    if std::env::args().any(|a| a == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let Some(root) = std::env::var_os("TAPEGRAD_CONFORMANCE").filter(|v| !v.is_empty()) else {
+        println!("conformance: skipped, TAPEGRAD_CONFORMANCE names no directory");
+        return ExitCode::SUCCESS;
+    };
+    let settings = Settings {
+        only: std::env::var("TAPEGRAD_CONFORMANCE_ONLY").ok().filter(|v| !v.is_empty()),
+        verbose: flag("TAPEGRAD_CONFORMANCE_VERBOSE"),
+        poison: flag("TAPEGRAD_CONFORMANCE_POISON"),
+    };
+    let root = PathBuf::from(root);
+    let files = match find(&root, &settings) {
+        Ok(files) if files.is_empty() => {
+            eprintln!("conformance: no samples in {}", root.display());
+            return ExitCode::FAILURE;
+        }
+        Ok(files) => files,
+        Err(e) => {
+            eprintln!("conformance: {}: {e}", root.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    attempt::quiet();
+    let started = Instant::now();
+    let report = Mutex::new(Report::default());
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(job) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let tally = run_file(job, &settings);
+                    report.lock().expect("no thread panics with the lock").add(job.suite, &job.name, tally);
+                }
+            });
+        }
+    });
+    let report = report.into_inner().expect("no thread panics with the lock");
+    report.print(&settings, started.elapsed());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| manifest.join("target"), PathBuf::from);
+    let written = std::fs::create_dir_all(&target)
+        .and_then(|()| std::fs::write(target.join("conformance.json"), report.json()))
+        .and_then(|()| match flag("TAPEGRAD_CONFORMANCE_DOC") {
+            true => std::fs::write(manifest.join("docs/conformance.md"), document::page(&report)),
+            false => Ok(()),
+        });
+    if let Err(e) = written {
+        eprintln!("conformance: cannot write the report: {e}");
+        return ExitCode::FAILURE;
+    }
+    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Job {
+    suite: &'static str,
+    name: String,
+    path: PathBuf,
+    size: u64,
+}
+
+/// The files to run, large ones first.
+fn find(root: &Path, settings: &Settings) -> std::io::Result<Vec<Job>> {
+    let mut files = Vec::new();
+    for suite in SUITES {
+        let folder = root.join(suite);
+        if !folder.is_dir() {
+            continue;
+        }
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
+                continue;
+            };
+            let wanted = settings.only.as_ref().is_none_or(|p| matches(p, &format!("{suite}/{name}")));
+            if wanted {
+                let size = std::fs::metadata(path.with_extension("safetensors")).map_or(0, |m| m.len());
+                files.push(Job { suite, name: name.to_string(), path: path.clone(), size });
+            }
+        }
+    }
+    files.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
+    Ok(files)
+}
+
+/// Alternatives split by `|`, each a substring that `^` and `$` may anchor to the whole or to the name.
+fn matches(pattern: &str, whole: &str) -> bool {
+    let name = whole.split_once('/').map_or(whole, |(_, n)| n);
+    pattern.split('|').any(|p| {
+        let start = p.strip_prefix('^');
+        let p = start.unwrap_or(p);
+        let end = p.strip_suffix('$');
+        let p = end.unwrap_or(p);
+        match (start.is_some(), end.is_some()) {
+            (true, true) => name == p || whole == p,
+            (true, false) => name.starts_with(p) || whole.starts_with(p),
+            (false, true) => whole.ends_with(p),
+            (false, false) => whole.contains(p),
+        }
+    })
+}
+
+fn run_file(job: &Job, settings: &Settings) -> Tally {
+    let started = Instant::now();
+    let mut tally = Tally::default();
+    let file = match File::read(&job.path) {
+        Ok(file) => file,
+        Err(e) => {
+            tally.add(&job.name, Verdict::Failed(format!("unreadable: {e}")));
+            return tally;
+        }
+    };
+    let store = match Store::new(file.bytes.as_deref()) {
+        Ok(store) => store,
+        Err(e) => {
+            tally.add(&job.name, Verdict::Failed(format!("unreadable tensors: {e}")));
+            return tally;
+        }
+    };
+    tally.function = match job.suite {
+        "ops" | "errors" => file.text("function"),
+        _ => file.text("class"),
+    }
+    .to_string();
+    for sample in file.samples() {
+        let id = sample.get("id").and_then(serde_json::Value::as_str).unwrap_or("?");
+        let verdict = match job.suite {
+            "ops" => ops::run(&tally.function, sample, &store, settings),
+            "errors" => errors::run(&tally.function, sample, &store),
+            "modules" => modules::run(&tally.function, sample, &store),
+            _ => optimizers::run(&tally.function, &file.head, sample, &store),
+        };
+        tally.add(id, verdict.unwrap_or_else(|e| Verdict::Failed(format!("bad sample: {e}"))));
+    }
+    tally.seconds = started.elapsed().as_secs_f64();
+    tally
+}
