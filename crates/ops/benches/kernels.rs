@@ -3,7 +3,7 @@
 //! Sections: `tile` (the register tile at each height). Each figure is the best of many runs, so a
 //! busy machine disturbs it little.
 
-use ops::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
+use ops::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use std::time::Instant;
 
 fn main() {
@@ -51,9 +51,9 @@ fn tiles() {
                 let tile = Tile {
                     m,
                     n,
-                    segments: &[Segment::strided(a.as_ptr(), stride, 0, k)],
+                    segments: &[Segment::whole(k)],
                     left,
-                    a_offset: 0,
+                    rows: &[strided_rows(a.as_ptr(), stride)],
                     b: b.as_ptr(),
                     b_step: COLUMNS,
                     c: c.as_mut_ptr(),

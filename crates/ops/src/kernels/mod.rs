@@ -2,3 +2,4 @@
 
 pub mod conv_shape;
 pub mod microkernel;
+pub(crate) mod scratch;

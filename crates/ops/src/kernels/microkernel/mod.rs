@@ -5,7 +5,8 @@
 //! left operand is read where it lies, one scalar at a time; the right operand is rows of up to 32
 //! contiguous columns, a packed panel or the rows of a matrix.
 
-// Index loops over constant bounds are what the compiler turns into registers.
+// Plain index loops over constant bounds are what the compiler unrolls into registers; closures
+// (`array::from_fn`) stay calls under target features.
 #![allow(clippy::needless_range_loop)]
 
 mod lanes;
@@ -19,22 +20,36 @@ pub const ROWS: usize = 12;
 /// Columns of the largest tile, and of a packed panel.
 pub const COLUMNS: usize = 32;
 
+/// Where each row of the left operand starts.
+pub type Rows = [*const f32; ROWS];
+
+/// Rows that lie `stride` elements apart.
+#[inline(always)]
+pub fn strided_rows(a: *const f32, stride: usize) -> Rows {
+    let mut rows = [a; ROWS];
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = a.wrapping_add(i * stride);
+    }
+    rows
+}
+
 /// A run of the inner dimension over which all addresses advance evenly.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Where each row of the left operand starts. With [`Left::Columns`] only the first entry is read.
-    pub rows: [*const f32; ROWS],
+    /// Which entry of [`Tile::rows`] tells where the rows of the left operand start.
+    pub table: usize,
+    /// Added to those addresses, in elements.
+    pub a: usize,
     /// Where the right operand starts, in elements after [`Tile::b`].
     pub b: usize,
-    /// Number of steps.
+    /// Number of steps, at least 1.
     pub len: usize,
 }
 
 impl Segment {
-    /// A segment whose rows lie `stride` elements apart.
-    #[inline(always)]
-    pub fn strided(a: *const f32, stride: usize, b: usize, len: usize) -> Self {
-        Segment { rows: std::array::from_fn(|i| a.wrapping_add(i * stride)), b, len }
+    /// The whole inner dimension of a matrix product.
+    pub const fn whole(len: usize) -> Self {
+        Segment { table: 0, a: 0, b: 0, len }
     }
 }
 
@@ -43,7 +58,8 @@ impl Segment {
 pub enum Left {
     /// Each row has its own address and its steps are neighbours.
     Rows,
-    /// The rows of one step are neighbours; the next step is this many elements further.
+    /// The rows of one step are neighbours, from the address of the first row on; the next step is this
+    /// many elements further.
     Columns(usize),
 }
 
@@ -92,12 +108,12 @@ pub struct Tile<'a> {
     pub m: usize,
     /// Columns of the tile, 1 to [`COLUMNS`].
     pub n: usize,
-    /// The inner dimension.
+    /// The inner dimension. Without a segment the product is zero.
     pub segments: &'a [Segment],
     /// How the left operand lies.
     pub left: Left,
-    /// Added, in elements, to every address of the left operand.
-    pub a_offset: usize,
+    /// Addresses of the rows of the left operand, which the segments refer to.
+    pub rows: &'a [Rows],
     /// The right operand: its columns are neighbours.
     pub b: *const f32,
     /// Distance between its rows.
@@ -119,6 +135,14 @@ impl Tile<'_> {
     #[inline]
     pub unsafe fn run(&self) {
         debug_assert!((1..=ROWS).contains(&self.m) && (1..=COLUMNS).contains(&self.n));
+        debug_assert!(self.segments.iter().all(|s| s.len > 0));
+        if self.segments.is_empty() {
+            static ZEROS: [f32; COLUMNS] = [0.0; COLUMNS];
+            let zeros = ZEROS.as_ptr();
+            let (segments, rows) = (&[Segment::whole(1)], &[[zeros; ROWS]]);
+            // SAFETY: the segment multiplies zeros; the rest is the caller's promise.
+            return unsafe { Tile { segments, rows, b: zeros, ..*self }.run() };
+        }
         match simd_level() {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: simd_level() answers Avx512 only where it was detected; the rest is the caller's.
@@ -132,26 +156,60 @@ impl Tile<'_> {
     }
 }
 
-/// Calls `tile` with the number of rows as a constant, one or two vectors wide, rows of `left` or columns.
+/// Calls `$tile` with the number of rows as a constant, one or two vectors wide, rows of `left` or columns.
 macro_rules! by_size {
-    ($lanes:ty, $t:expr, $m:expr, $row:expr, $column:expr, $n:expr, [$($rows:literal)+]) => {
+    ($tile:ident, $lanes:ty, $t:expr, $m:expr, $row:expr, $column:expr, $n:expr, [$($rows:literal)+]) => {
         match ($m, $n > <$lanes>::N, $t.left) {
             $(
-                ($rows, true, Left::Rows) => tile::<$lanes, $rows, 2, false>($t, $row, $column, $n),
-                ($rows, true, Left::Columns(_)) => tile::<$lanes, $rows, 2, true>($t, $row, $column, $n),
-                ($rows, false, Left::Rows) => tile::<$lanes, $rows, 1, false>($t, $row, $column, $n),
-                ($rows, false, Left::Columns(_)) => tile::<$lanes, $rows, 1, true>($t, $row, $column, $n),
+                ($rows, true, Left::Rows) => $tile::<$rows, 2, false>($t, $row, $column, $n),
+                ($rows, true, Left::Columns(_)) => $tile::<$rows, 2, true>($t, $row, $column, $n),
+                ($rows, false, Left::Rows) => $tile::<$rows, 1, false>($t, $row, $column, $n),
+                ($rows, false, Left::Columns(_)) => $tile::<$rows, 1, true>($t, $row, $column, $n),
             )+
             _ => unreachable!("a tile has 1 to {ROWS} rows"),
         }
     };
 }
 
+// Each size is a function of its own: the register allocator gives up on one that holds them all.
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+#[inline(never)]
+unsafe fn avx512<const M: usize, const V: usize, const C: bool>(
+    t: &Tile,
+    row: usize,
+    column: usize,
+    n: usize,
+) {
+    // SAFETY: the addresses are the caller's promise.
+    unsafe { tile::<lanes::Avx512, M, V, C>(t, row, column, n) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[inline(never)]
+unsafe fn avx2<const M: usize, const V: usize, const C: bool>(t: &Tile, row: usize, column: usize, n: usize) {
+    // SAFETY: the addresses are the caller's promise.
+    unsafe { tile::<lanes::Avx2, M, V, C>(t, row, column, n) }
+}
+
+#[inline(never)]
+unsafe fn portable<const M: usize, const V: usize, const C: bool>(
+    t: &Tile,
+    row: usize,
+    column: usize,
+    n: usize,
+) {
+    // SAFETY: the addresses are the caller's promise.
+    unsafe { tile::<lanes::Portable, M, V, C>(t, row, column, n) }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
 unsafe fn run_avx512(t: &Tile) {
     // SAFETY: the addresses are the caller's promise.
-    unsafe { by_size!(lanes::Avx512, t, t.m, 0, 0, t.n, [1 2 3 4 5 6 7 8 9 10 11 12]) }
+    unsafe { by_size!(avx512, lanes::Avx512, t, t.m, 0, 0, t.n, [1 2 3 4 5 6 7 8 9 10 11 12]) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -161,7 +219,7 @@ unsafe fn run_avx2(t: &Tile) {
         for column in (0..t.n).step_by(16) {
             let n = (t.n - column).min(16);
             // SAFETY: the addresses are the caller's promise.
-            unsafe { by_size!(lanes::Avx2, t, m, row, column, n, [1 2 3 4 5 6]) }
+            unsafe { by_size!(avx2, lanes::Avx2, t, m, row, column, n, [1 2 3 4 5 6]) }
         }
     }
 }
@@ -171,7 +229,7 @@ unsafe fn run_portable(t: &Tile) {
         for column in (0..t.n).step_by(8) {
             let n = (t.n - column).min(8);
             // SAFETY: the addresses are the caller's promise.
-            unsafe { by_size!(lanes::Portable, t, m, row, column, n, [1 2 3 4 5 6]) }
+            unsafe { by_size!(portable, lanes::Portable, t, m, row, column, n, [1 2 3 4 5 6]) }
         }
     }
 }
@@ -197,13 +255,19 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: boo
         let mask = L::mask(n - (V - 1) * L::N);
         let mut acc = [[L::zero(); V]; M];
         let b = t.b.add(column);
-        let a_offset = t.a_offset + row;
-        for s in t.segments {
-            let mut b = b.add(s.b);
+        // No segment is empty, so both loops test at their end: with a test at the start the
+        // compiler keeps a second copy of the accumulators, on the stack.
+        let mut s = t.segments.as_ptr();
+        let end = s.add(t.segments.len());
+        loop {
+            let Segment { table, a, b: b_offset, len } = *s;
+            let start = t.rows.as_ptr().add(table);
+            let mut b = b.wrapping_add(b_offset);
+            let mut k = 0;
             if COLUMNS_LEFT {
                 let Left::Columns(a_step) = t.left else { std::hint::unreachable_unchecked() };
-                let mut a = s.rows[0].add(a_offset);
-                for _ in 0..s.len {
+                let mut a = (*start)[0].wrapping_add(a + row);
+                loop {
                     let right = load::<L, V>(b, mask);
                     for i in 0..M {
                         let left = L::splat(*a.add(i));
@@ -213,10 +277,17 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: boo
                     }
                     a = a.wrapping_add(a_step);
                     b = b.wrapping_add(t.b_step);
+                    k += 1;
+                    if k == len {
+                        break;
+                    }
                 }
             } else {
-                let rows: [*const f32; M] = std::array::from_fn(|i| s.rows[row + i].wrapping_add(t.a_offset));
-                for k in 0..s.len {
+                let mut rows = [b; M];
+                for i in 0..M {
+                    rows[i] = (*start)[row + i].wrapping_add(a);
+                }
+                loop {
                     let right = load::<L, V>(b, mask);
                     for i in 0..M {
                         let left = L::splat(*rows[i].add(k));
@@ -225,7 +296,15 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: boo
                         }
                     }
                     b = b.wrapping_add(t.b_step);
+                    k += 1;
+                    if k == len {
+                        break;
+                    }
                 }
+            }
+            s = s.add(1);
+            if s == end {
+                break;
             }
         }
         finish::<L, M, V>(t, row, column, mask, acc);
@@ -235,9 +314,13 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: boo
 #[inline(always)]
 unsafe fn load<L: Lanes, const V: usize>(p: *const f32, mask: L::Mask) -> [L::Vec; V] {
     // SAFETY: the last vector is masked to what may be read.
-    std::array::from_fn(|v| unsafe {
-        if v + 1 == V { L::load_masked(p.add(v * L::N), mask) } else { L::load(p.add(v * L::N)) }
-    })
+    unsafe {
+        let mut x = [L::zero(); V];
+        for v in 0..V {
+            x[v] = if v + 1 == V { L::load_masked(p.add(v * L::N), mask) } else { L::load(p.add(v * L::N)) };
+        }
+        x
+    }
 }
 
 #[inline(always)]
@@ -251,12 +334,20 @@ unsafe fn finish<L: Lanes, const M: usize, const V: usize>(
     let e = &t.epilogue;
     // SAFETY: as in `tile`.
     unsafe {
-        let rows: [*mut f32; M] = match t.output {
-            Output::Strided(stride) => std::array::from_fn(|i| t.c.wrapping_add((row + i) * stride + column)),
-            Output::Scattered(offsets) => {
-                std::array::from_fn(|i| t.c.wrapping_add(offsets[row + i] + column))
+        let c = t.c.wrapping_add(column);
+        let mut rows = [c; M];
+        match t.output {
+            Output::Strided(stride) => {
+                for i in 0..M {
+                    rows[i] = c.wrapping_add((row + i) * stride);
+                }
             }
-        };
+            Output::Scattered(offsets) => {
+                for i in 0..M {
+                    rows[i] = c.wrapping_add(offsets[row + i]);
+                }
+            }
+        }
         if e.alpha != 1.0 {
             let alpha = L::splat(e.alpha);
             for i in 0..M {

@@ -29,9 +29,15 @@ fn check(case: &Case) {
     let offsets: [usize; ROWS] = std::array::from_fn(|i| (m.max(i + 1) - 1 - i) * (n + 2));
     let output = if *scattered { Output::Scattered(&offsets) } else { Output::Strided(n + 2) };
     let mut segments = Vec::new();
+    let mut rows = vec![strided_rows(a.as_ptr(), a_row)];
     let mut done = 0;
     for &len in lens {
-        segments.push(Segment::strided(a[done * a_step..].as_ptr(), a_row, done * b_step, len));
+        // Odd segments have a table of their own, even ones share the first.
+        let (table, from) = if segments.len() % 2 == 1 { (rows.len(), done) } else { (0, 0) };
+        if table > 0 {
+            rows.push(strided_rows(a[from * a_step..].as_ptr(), a_row));
+        }
+        segments.push(Segment { table, a: 2 + (done - from) * a_step, b: done * b_step, len });
         done += len;
     }
     let mut c = old.clone();
@@ -41,7 +47,7 @@ fn check(case: &Case) {
         n,
         segments: &segments,
         left: if *columns { Left::Columns(a_step) } else { Left::Rows },
-        a_offset: 2,
+        rows: &rows,
         b: b.as_ptr(),
         b_step,
         c: c.as_mut_ptr(),
@@ -94,9 +100,9 @@ fn relu_keeps_nan() {
     let tile = Tile {
         m: 1,
         n: 3,
-        segments: &[Segment::strided(a.as_ptr(), 0, 0, 1)],
+        segments: &[Segment::whole(1)],
         left: Left::Rows,
-        a_offset: 0,
+        rows: &[strided_rows(a.as_ptr(), 0)],
         b: b.as_ptr(),
         b_step: 3,
         c: c.as_mut_ptr(),
@@ -115,7 +121,7 @@ proptest! {
     fn segments_and_epilogues(
         m in 1..=ROWS,
         n in 1..=COLUMNS,
-        lens in prop::collection::vec(0..20usize, 0..5),
+        lens in prop::collection::vec(1..20usize, 0..5),
         columns: bool,
         extra in 0..9usize,
         alpha in prop::sample::select(vec![1.0f32, -0.5, 0.0]),
