@@ -1,2 +1,31 @@
 //! Data sets and the loaders that feed them to a training loop.
+//!
+//! [`Mnist`] reads the published files of MNIST and its relatives; [`synthetic`] draws pictures where there are no files. A
+//! [`Dataset`] gives single samples.
 #![forbid(unsafe_code)]
+
+pub mod csv;
+mod dataset;
+mod error;
+pub mod idx;
+mod mnist;
+mod parallel;
+mod rng;
+pub mod synthetic;
+
+pub use dataset::{Dataset, ImageDataset, Normalization, Subset, random_split};
+pub use error::{DataError, Result};
+pub use mnist::{FASHION_CLASSES, KMNIST_CLASSES, Mnist, read_idx_pair};
+pub use rng::SampleRng;
+
+/// The folder `name` of the data that `TAPEGRAD_TEST_DATA` points to, for tests on real files; says so if they are skipped.
+#[cfg(test)]
+pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
+    let dir = std::env::var_os("TAPEGRAD_TEST_DATA")
+        .map(|d| std::path::Path::new(&d).join(name))
+        .filter(|d| d.is_dir());
+    if dir.is_none() {
+        println!("skipped: TAPEGRAD_TEST_DATA names no folder with {name}/");
+    }
+    dir
+}

@@ -1,0 +1,104 @@
+//! What can be wrong with a data file, in one line each.
+
+use std::path::Path;
+
+/// An error in data that came from outside: names the file, the place, what stood there and what would have fitted.
+///
+/// Every message is a single line, so that a program can print it as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The operating system could not open or read a file.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file or folder.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes at an offset are not what the format asks for.
+    #[error("{file}: offset {offset}: found {found}, expected {expected}")]
+    Format {
+        /// The file, or `archive: member`.
+        file: String,
+        /// Position in bytes; in the unpacked data where the file is compressed.
+        offset: u64,
+        /// What stands there.
+        found: String,
+        /// What would have been right.
+        expected: String,
+    },
+    /// A row of a text file is not what the format asks for.
+    #[error("{file}: row {row}: found {found}, expected {expected}")]
+    Row {
+        /// The file.
+        file: String,
+        /// The row, counted from 1, header included.
+        row: u64,
+        /// What stands there.
+        found: String,
+        /// What would have been right.
+        expected: String,
+    },
+    /// Two files that belong together hold different numbers of entries.
+    #[error("{images} holds {image_count} images but {labels} holds {label_count} labels")]
+    Counts {
+        /// The file with the pictures.
+        images: String,
+        /// How many it holds.
+        image_count: usize,
+        /// The file with the labels.
+        labels: String,
+        /// How many it holds.
+        label_count: usize,
+    },
+    /// A folder does not hold the files of the data set.
+    #[error("{dir}: found {found}, expected {expected}")]
+    Folder {
+        /// The folder.
+        dir: String,
+        /// What it holds, or lacks.
+        found: String,
+        /// The names that would have been recognised.
+        expected: String,
+    },
+    /// A transfer failed.
+    #[error("{url}: {reason}")]
+    Download {
+        /// The address.
+        url: String,
+        /// What went wrong and what to do about it.
+        reason: String,
+    },
+}
+
+/// A result with a [`DataError`].
+pub type Result<T> = std::result::Result<T, DataError>;
+
+impl DataError {
+    pub(crate) fn io(file: &Path, source: std::io::Error) -> Self {
+        DataError::Io { file: file.display().to_string(), source }
+    }
+
+    pub(crate) fn format(
+        file: &str,
+        offset: u64,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        DataError::Format { file: file.into(), offset, found: found.into(), expected: expected.into() }
+    }
+
+    pub(crate) fn row(file: &str, row: u64, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        DataError::Row { file: file.into(), row, found: found.into(), expected: expected.into() }
+    }
+
+    pub(crate) fn folder(dir: &Path, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        DataError::Folder { dir: dir.display().to_string(), found: found.into(), expected: expected.into() }
+    }
+}
+
+/// Reads a whole file, with its name in the error.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| DataError::io(path, e))
+}

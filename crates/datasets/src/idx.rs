@@ -1,0 +1,278 @@
+//! The IDX format of MNIST, Fashion-MNIST, KMNIST and EMNIST, raw or compressed with gzip.
+//!
+//! A header (two zero bytes, the element type, the number of dimensions, then each dimension as a big-endian
+//! `u32`) is followed by the elements. The header is never believed: memory grows with the bytes that
+//! really come, and a file that holds fewer or more than the header says is refused.
+
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use byteorder::{BigEndian, ByteOrder};
+use flate2::read::MultiGzDecoder;
+
+use crate::error::{DataError, Result, read_file};
+
+/// Deflate cannot expand its input more than this, so a header that claims more is wrong.
+const DEFLATE_RATIO: u64 = 1032;
+
+/// An array of unsigned bytes as an IDX file holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdxArray {
+    /// The size of each dimension, the slowest first: `[N, rows, columns]` for pictures, `[N]` for labels.
+    pub shape: Vec<usize>,
+    /// The elements, row-major.
+    pub data: Vec<u8>,
+}
+
+/// Reads an IDX file of unsigned bytes with `dims` dimensions; gzip is recognised by its first bytes.
+///
+/// # Errors
+/// If the file cannot be read, or is not exactly such an array.
+///
+/// ```no_run
+/// let images = datasets::idx::read("data/train-images-idx3-ubyte.gz", 3)?;
+/// assert_eq!(images.shape, [60000, 28, 28]);
+/// # Ok::<(), datasets::DataError>(())
+/// ```
+pub fn read(path: impl AsRef<Path>, dims: usize) -> Result<IdxArray> {
+    let path = path.as_ref();
+    parse(&path.display().to_string(), &read_file(path)?, dims)
+}
+
+/// Parses the bytes of an IDX file with `dims` dimensions (see [`read`]); `name` stands in the errors.
+///
+/// # Errors
+/// If the bytes are not exactly such an array.
+///
+/// ```
+/// let array = datasets::idx::parse("labels", &[0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1], 1)?;
+/// assert_eq!((array.shape, array.data), (vec![3], vec![7, 2, 1]));
+/// # Ok::<(), datasets::DataError>(())
+/// ```
+pub fn parse(name: &str, bytes: &[u8], dims: usize) -> Result<IdxArray> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        Parser {
+            name,
+            at: 0,
+            input: MultiGzDecoder::new(bytes),
+            most: bytes.len() as u64 * DEFLATE_RATIO,
+            gzip: true,
+        }
+        .parse(dims)
+    } else {
+        Parser { name, at: 0, input: bytes, most: bytes.len() as u64, gzip: false }.parse(dims)
+    }
+}
+
+struct Parser<'a, R> {
+    name: &'a str,
+    at: u64,
+    input: R,
+    /// What the input can hold at the very most, unpacked.
+    most: u64,
+    gzip: bool,
+}
+
+impl<R: Read> Parser<'_, R> {
+    fn parse(mut self, dims: usize) -> Result<IdxArray> {
+        let expected = format!("{:#010x} (unsigned bytes, {})", 0x800 + dims, what(dims));
+        let mut magic = [0; 4];
+        self.fill(&mut magic, &format!("the magic number {expected}"))?;
+        if magic != [0, 0, 8, dims as u8] {
+            return Err(DataError::format(self.name, 0, describe_magic(magic), expected));
+        }
+        let mut shape = Vec::with_capacity(dims);
+        let mut claimed = 1u64;
+        for d in 0..dims {
+            let mut size = [0; 4];
+            self.fill(&mut size, &format!("the size of dimension {d}"))?;
+            let size = BigEndian::read_u32(&size);
+            if size == 0 {
+                return Err(DataError::format(self.name, self.at - 4, "a dimension of size 0", "at least 1"));
+            }
+            claimed = claimed.saturating_mul(size.into());
+            shape.push(size as usize);
+        }
+        let most = self.most.saturating_sub(self.at);
+        if claimed > most {
+            let has = if self.gzip { "a gzip file that can hold at most" } else { "a truncated file with" };
+            let found = format!("{has} {most} bytes of data");
+            return Err(DataError::format(
+                self.name,
+                self.at,
+                found,
+                format!("{claimed} for a shape of {shape:?}"),
+            ));
+        }
+        // A compressed file earns its memory byte by byte: only what has been unpacked is allocated.
+        let mut data = Vec::with_capacity(if self.gzip { 0 } else { claimed as usize });
+        let start = self.at;
+        let end = (&mut self.input).take(claimed).read_to_end(&mut data);
+        self.at = start + data.len() as u64;
+        end.map_err(|e| self.broken(e, "more data"))?;
+        if (data.len() as u64) < claimed {
+            let found = format!("the end of the file after {} bytes of data", data.len());
+            return Err(DataError::format(
+                self.name,
+                self.at,
+                found,
+                format!("{claimed} for a shape of {shape:?}"),
+            ));
+        }
+        // Reading on to the end also checks the gzip checksum.
+        match self.input.read(&mut [0]) {
+            Ok(0) => Ok(IdxArray { shape, data }),
+            Ok(_) => {
+                let expected = format!("the end of the file after a shape of {shape:?}");
+                Err(DataError::format(self.name, self.at, "more bytes", expected))
+            }
+            Err(e) => Err(self.broken(e, "the end of the data")),
+        }
+    }
+
+    fn fill(&mut self, buffer: &mut [u8], expected: &str) -> Result<()> {
+        self.input.read_exact(buffer).map_err(|e| self.broken(e, expected))?;
+        self.at += buffer.len() as u64;
+        Ok(())
+    }
+
+    fn broken(&self, error: std::io::Error, expected: &str) -> DataError {
+        let found = match (error.kind(), self.gzip) {
+            (ErrorKind::UnexpectedEof, false) => "the end of the file".to_string(),
+            (ErrorKind::UnexpectedEof, true) => "the end of a truncated gzip file".to_string(),
+            _ => format!("corrupt gzip data ({error})"),
+        };
+        DataError::format(self.name, self.at, found, expected)
+    }
+}
+
+fn what(dims: usize) -> &'static str {
+    match dims {
+        1 => "labels",
+        3 => "images",
+        _ => "an array",
+    }
+}
+
+fn describe_magic(magic: [u8; 4]) -> String {
+    let number = format!("magic number {:#010x}", BigEndian::read_u32(&magic));
+    let kind = match magic {
+        [0, 0, 8, dims @ (1 | 3)] => what(dims.into()),
+        [0, 0, 9, _] => "signed bytes",
+        [0, 0, 11 | 12, _] => "integers",
+        [0, 0, 13 | 14, _] => "floating-point numbers",
+        _ => "not an IDX file",
+    };
+    format!("{number} ({kind})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    fn idx(shape: &[u32], data: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, 8, shape.len() as u8];
+        shape.iter().for_each(|d| bytes.extend(d.to_be_bytes()));
+        bytes.extend(data);
+        bytes
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn message(bytes: &[u8], dims: usize) -> String {
+        let message = parse("f", bytes, dims).unwrap_err().to_string();
+        assert!(!message.contains('\n'));
+        message
+    }
+
+    #[test]
+    fn reads_raw_and_gzip_alike() {
+        let bytes = idx(&[2, 2, 3], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 255]);
+        let array = parse("f", &bytes, 3).unwrap();
+        assert_eq!(array.shape, [2, 2, 3]);
+        assert_eq!(array.data[11], 255);
+        assert_eq!(parse("f", &gzip(&bytes), 3).unwrap(), array);
+    }
+
+    #[test]
+    fn errors_name_place_and_expectation() {
+        let labels = idx(&[3], &[1, 2, 3]);
+        assert_eq!(
+            message(&labels, 3),
+            "f: offset 0: found magic number 0x00000801 (labels), expected 0x00000803 (unsigned bytes, images)"
+        );
+        assert!(message(b"<!DOCTYPE html>", 3).contains("0x3c21444f (not an IDX file)"));
+        assert_eq!(
+            message(&labels[..10], 1),
+            "f: offset 8: found a truncated file with 2 bytes of data, expected 3 for a shape of [3]"
+        );
+        assert_eq!(
+            message(&labels[..6], 1),
+            "f: offset 4: found the end of the file, expected the size of dimension 0"
+        );
+        assert!(
+            message(&[], 1).starts_with("f: offset 0: found the end of the file, expected the magic number")
+        );
+        assert!(
+            message(&idx(&[3], &[1, 2, 3, 4]), 1).contains("offset 11: found more bytes, expected the end")
+        );
+        assert!(message(&idx(&[2, 0, 3], &[]), 3).contains("offset 8: found a dimension of size 0"));
+        let huge = idx(&[u32::MAX, u32::MAX, u32::MAX], &[0; 100]);
+        assert!(message(&huge, 3).contains("offset 16: found a truncated file with 100 bytes"));
+        assert!(message(&gzip(&huge), 3).contains("a gzip file that can hold at most"));
+    }
+
+    #[test]
+    fn broken_gzip_is_refused() {
+        let noise: Vec<u8> = (0..5000u32).map(|i| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
+        let good = gzip(&idx(&[5000], &noise));
+        assert!(parse("f", &good, 1).is_ok());
+        assert!(message(&good[..good.len() / 2], 1).contains("truncated gzip"));
+        assert!(message(&good[..good.len() - 3], 1).contains("truncated gzip"));
+        let mut bad = good.clone();
+        let at = bad.len() - 6;
+        bad[at] ^= 1;
+        assert!(message(&bad, 1).contains("corrupt gzip"));
+        // Fewer bytes inside than the header says, though the compressed size would allow them.
+        assert!(message(&gzip(&idx(&[5001], &noise)), 1).contains("after 5000 bytes of data, expected 5001"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), dims in 1usize..4) {
+            let _ = parse("f", &bytes, dims);
+            let mut prefixed = vec![0, 0, 8, dims as u8];
+            prefixed.extend(&bytes);
+            if let Ok(array) = parse("f", &prefixed, dims) {
+                prop_assert!(array.data.capacity() <= prefixed.len());
+            }
+            let mut zipped = vec![0x1f, 0x8b, 8, 0];
+            zipped.extend(&bytes);
+            let _ = parse("f", &zipped, dims);
+        }
+
+        #[test]
+        fn mutated_files_never_panic(
+            rows in 1u32..6, columns in 1u32..6, at in any::<prop::sample::Index>(), to in any::<u8>(),
+            cut in any::<prop::sample::Index>(), zip in any::<bool>(),
+        ) {
+            let plain = idx(&[3, rows, columns], &vec![7; (3 * rows * columns) as usize]);
+            let mut bytes = if zip { gzip(&plain) } else { plain };
+            let original = parse("f", &bytes, 3).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            if let Ok(array) = parse("f", &bytes, 3) {
+                prop_assert_eq!(array.data.len(), original.data.len());
+            }
+            let _ = parse("f", &bytes[..cut.index(bytes.len())], 3);
+        }
+    }
+}
