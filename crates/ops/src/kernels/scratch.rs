@@ -19,7 +19,8 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     let lines = len.div_ceil(16);
     let mut buffer = FREE.with_borrow_mut(|free| {
         // The smallest that is large enough, or else the largest, which grows.
-        let fits = |b: &Vec<Line>| (b.len() < lines, if b.len() < lines { usize::MAX - b.len() } else { b.len() });
+        let fits =
+            |b: &Vec<Line>| (b.len() < lines, if b.len() < lines { usize::MAX - b.len() } else { b.len() });
         let best = (0..free.len()).min_by_key(|&i| fits(&free[i]));
         best.map_or_else(Vec::new, |i| free.swap_remove(i))
     });

@@ -1,0 +1,213 @@
+//! Convolution as an implicit matrix product: the register tile reads the image where it lies.
+//!
+//! No column matrix is built. A row of the left operand is a pixel, and the inner dimension runs over the
+//! taps of the kernel and the channels behind each. The weights are packed into panels of 32 columns. Forward
+//! and input gradient are the same [`Correlation`]; with a stride the input gradient is one correlation for
+//! each residue of the pixel's position, so that no product with an inserted zero is computed.
+
+mod block;
+mod pack;
+mod weight_grad;
+
+use super::conv_shape::Conv2dShape;
+use super::microkernel::{COLUMNS, Epilogue};
+use super::scratch::{Shared, with_scratch};
+use block::Plan;
+use tape::kernels::parallel::parallel_for;
+
+pub use weight_grad::weight_grad;
+
+/// What a convolution does to its output before it stores it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Finish<'a> {
+    /// Added to each output channel.
+    pub bias: Option<&'a [f32]>,
+    /// Whether negative outputs become zero.
+    pub relu: bool,
+}
+
+/// The convolution of `x` (n, h, w, c_in) with `w` (c_out, c_in, kh, kw) into `y` (n, out_h, out_w, c_out).
+///
+/// # Panics
+/// If a slice has not the length that the shape asks for.
+pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    forward_with(s, x, w, Finish { bias, relu: false }, y);
+}
+
+/// [`forward`] with a fused last pass.
+///
+/// # Panics
+/// If a slice has not the length that the shape asks for.
+pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
+    check(s, x.len(), w.len(), y.len());
+    assert!(finish.bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
+    let kernel = s.kh * s.kw;
+    let weight = pack::View { data: w, row: kernel, column: s.c_in * kernel };
+    let correlation = Correlation {
+        n: s.n,
+        source: Image { h: s.h, w: s.w, c: s.c_in },
+        target: Image { h: s.out_h(), w: s.out_w(), c: s.c_out },
+        grid: [s.out_h(), s.out_w()],
+        source_step: s.stride,
+        target_start: [0, 0],
+        target_step: [1, 1],
+        taps: taps(s, |k, axis| Some((k * s.dilation[axis]) as isize - s.padding[axis] as isize)),
+    };
+    correlation.run(x, &weight, finish, y);
+}
+
+/// The gradient of a convolution with respect to its input: `dx` (n, h, w, c_in) from `dy` (n, out_h, out_w, c_out).
+///
+/// # Panics
+/// If a slice has not the length that the shape asks for.
+pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+    check(s, dx.len(), w.len(), dy.len());
+    let kernel = s.kh * s.kw;
+    let weight = pack::View { data: w, row: s.c_in * kernel, column: kernel };
+    for top in 0..s.stride[0].min(s.h) {
+        for left in 0..s.stride[1].min(s.w) {
+            let start = [top, left];
+            // Window o covers pixel start + stride * a with tap k if o = a + (start + padding - k * dilation) / stride.
+            let at = |k: usize, axis: usize| {
+                let reach = (start[axis] + s.padding[axis]) as isize - (k * s.dilation[axis]) as isize;
+                let stride = s.stride[axis] as isize;
+                (reach % stride == 0).then_some(reach / stride)
+            };
+            let correlation = Correlation {
+                n: s.n,
+                source: Image { h: s.out_h(), w: s.out_w(), c: s.c_out },
+                target: Image { h: s.h, w: s.w, c: s.c_in },
+                grid: [(s.h - top).div_ceil(s.stride[0]), (s.w - left).div_ceil(s.stride[1])],
+                source_step: [1, 1],
+                target_start: start,
+                target_step: s.stride,
+                taps: taps(s, at),
+            };
+            correlation.run(dy, &weight, Finish::default(), dx);
+        }
+    }
+}
+
+fn check(s: &Conv2dShape, x: usize, w: usize, y: usize) {
+    assert!(
+        s.stride.iter().chain(&s.dilation).all(|&d| d > 0),
+        "convolution: stride and dilation start at 1"
+    );
+    assert_eq!(x, s.input_len(), "convolution: elements of the input {s:?}");
+    assert_eq!(w, s.weight_len(), "convolution: elements of the weight {s:?}");
+    assert_eq!(y, s.output_len(), "convolution: elements of the output {s:?}");
+}
+
+/// The sizes of one channels-last image.
+#[derive(Clone, Copy, Debug)]
+struct Image {
+    h: usize,
+    w: usize,
+    c: usize,
+}
+
+impl Image {
+    fn len(self) -> usize {
+        self.h * self.w * self.c
+    }
+}
+
+/// One position of the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    /// Where it reads, relative to the window's origin.
+    at: [isize; 2],
+    /// Its place in the weight.
+    index: usize,
+}
+
+/// The taps that `at` places, in the order of the memory that they read.
+fn taps(s: &Conv2dShape, at: impl Fn(usize, usize) -> Option<isize>) -> Vec<Tap> {
+    let mut taps = Vec::with_capacity(s.kh * s.kw);
+    for i in 0..s.kh {
+        for j in 0..s.kw {
+            if let (Some(y), Some(x)) = (at(i, 0), at(j, 1)) {
+                taps.push(Tap { at: [y, x], index: i * s.kw + j });
+            }
+        }
+    }
+    taps.sort_by_key(|t| t.at);
+    taps
+}
+
+/// For each image and grid position p:
+/// `target[start + step * p] = sum over taps t and channels c of source[p * source_step + t.at][c] * weight[t][c]`,
+/// where the source is zero outside the image.
+struct Correlation {
+    n: usize,
+    source: Image,
+    target: Image,
+    grid: [usize; 2],
+    source_step: [usize; 2],
+    target_start: [usize; 2],
+    target_step: [usize; 2],
+    taps: Vec<Tap>,
+}
+
+impl Correlation {
+    /// Grid positions of all images.
+    fn positions(&self) -> usize {
+        self.n * self.grid[0] * self.grid[1]
+    }
+
+    fn flops(&self) -> usize {
+        2 * self.positions() * self.taps.len() * self.source.c * self.target.c
+    }
+
+    /// Where in an image of the target a grid position lies, in elements.
+    fn target_offset(&self, a: usize, b: usize) -> usize {
+        let y = self.target_start[0] + self.target_step[0] * a;
+        let x = self.target_start[1] + self.target_step[1] * b;
+        (y * self.target.w + x) * self.target.c
+    }
+
+    fn run(&self, source: &[f32], weight: &pack::View, finish: Finish, target: &mut [f32]) {
+        if self.positions() == 0 || self.target.c == 0 {
+            return;
+        }
+        let panels = self.target.c.div_ceil(COLUMNS);
+        let panel_len = self.taps.len() * self.source.c * COLUMNS;
+        let plan = Plan::new(self);
+        with_scratch(panels * panel_len, |packed| {
+            pack::panels(weight, &self.taps, self.source.c, self.target.c, packed);
+            let packed = &*packed;
+            // Few blocks: let tasks share the panels too.
+            let groups = 16usize.div_ceil(plan.blocks).min(panels);
+            let per_group = panels.div_ceil(groups);
+            let out = Shared(target.as_mut_ptr());
+            run_tasks(plan.blocks * groups, self.flops(), |task| {
+                let (block, group) = (task / groups, task % groups);
+                let panels = group * per_group..panels.min((group + 1) * per_group);
+                plan.with_block(self, source, block, |block| {
+                    for panel in panels {
+                        let column = panel * COLUMNS;
+                        let epilogue = Epilogue {
+                            column_bias: finish.bias.map_or(std::ptr::null(), |b| b[column..].as_ptr()),
+                            relu: finish.relu,
+                            ..Epilogue::STORE
+                        };
+                        let n = COLUMNS.min(self.target.c - column);
+                        let weights = &packed[panel * panel_len..(panel + 1) * panel_len];
+                        // SAFETY: the blocks name each grid position once, and each (block, panel) pair is in
+                        // one task, so all tasks write elements of their own, all inside `target`.
+                        unsafe { block.run(weights, out.get().add(column), n, epilogue) };
+                    }
+                });
+            });
+        });
+    }
+}
+
+/// Calls the tasks, on one thread where handing them over would cost more than it saves.
+fn run_tasks(tasks: usize, flops: usize, task: impl Fn(usize) + Sync) {
+    const WORTH_A_THREAD: usize = 5_000_000;
+    if flops < WORTH_A_THREAD { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
+}
+
+#[cfg(test)]
+mod tests;
