@@ -118,11 +118,15 @@ impl Call {
     ) -> Result<Call, String> {
         let mut leaves = Vec::new();
         let mut arguments = Vec::new();
-        let known: Option<Vec<String>> = sample.get("names").and_then(Json::as_array).map(|names| {
-            names.iter().map(|n| n.as_str().unwrap_or_default().to_string()).collect()
-        });
-        let keywords: Vec<&str> =
-            sample.get("kwargs").and_then(Json::as_object).map(|m| m.keys().map(String::as_str).collect()).unwrap_or_default();
+        let known: Option<Vec<String>> = sample
+            .get("names")
+            .and_then(Json::as_array)
+            .map(|names| names.iter().map(|n| n.as_str().unwrap_or_default().to_string()).collect());
+        let keywords: Vec<&str> = sample
+            .get("kwargs")
+            .and_then(Json::as_object)
+            .map(|m| m.keys().map(String::as_str).collect())
+            .unwrap_or_default();
         let names = signatures::names(function, known, positional.len(), &keywords);
         for (i, (value, path)) in positional.into_iter().enumerate() {
             let value = store.value(value, &path, &mut leaves)?;
@@ -150,7 +154,12 @@ impl Call {
                 arguments.push(Argument { name, path, value, seen: false });
             }
         }
-        Ok(Call { function: function.to_string(), arguments: arguments.into(), changed: RefCell::default(), leaves })
+        Ok(Call {
+            function: function.to_string(),
+            arguments: arguments.into(),
+            changed: RefCell::default(),
+            leaves,
+        })
     }
 
     /// The last component of the function's path.
@@ -289,7 +298,8 @@ impl Call {
     }
 
     fn unsigned(&self, name: &str, i: i64) -> usize {
-        usize::try_from(i).unwrap_or_else(|_| self.unwritable(name, format!("{i} where the type is unsigned")))
+        usize::try_from(i)
+            .unwrap_or_else(|_| self.unwritable(name, format!("{i} where the type is unsigned")))
     }
 
     /// A count that may be missing.

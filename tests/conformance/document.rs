@@ -26,7 +26,13 @@ pub fn page(report: &Report) -> String {
     }
     let [p, f, m] = report.totals();
     let _ = writeln!(out, "| **total** | {p} | {f} | {m} |");
-    table(&mut out, report, "ops", "Operations", "Each row is a PyTorch function; variants of one function are counted together.");
+    table(
+        &mut out,
+        report,
+        "ops",
+        "Operations",
+        "Each row is a PyTorch function; variants of one function are counted together.",
+    );
     table(&mut out, report, "modules", "Modules", "");
     table(&mut out, report, "optimizers", "Optimizers and schedulers", "");
     failures(&mut out, report);
@@ -67,7 +73,8 @@ fn failures(out: &mut String, report: &Report) {
     let _ = writeln!(out, "\n## Samples that differ\n\n| sample | what differs |\n|---|---|");
     for (suite, name, t) in rows {
         for (id, why) in &t.failures {
-            let _ = writeln!(out, "| `{suite}/{name}` {id} | {} |", why.replace('|', "\\|").replace('\n', " "));
+            let _ =
+                writeln!(out, "| `{suite}/{name}` {id} | {} |", why.replace('|', "\\|").replace('\n', " "));
         }
     }
 }

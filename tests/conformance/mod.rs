@@ -109,7 +109,8 @@ fn find(root: &Path, settings: &Settings) -> std::io::Result<Vec<Job>> {
         }
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json"))
+            else {
                 continue;
             };
             let wanted = settings.only.as_ref().is_none_or(|p| matches(p, &format!("{suite}/{name}")));

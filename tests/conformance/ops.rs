@@ -110,7 +110,8 @@ fn is_tie(call: &Call, sample: &Json, outcome: &Outcome, store: &Store) -> Resul
     let input = call.var("input").tensor();
     let (shape, n) = (indices.shape().to_vec(), input.ndim());
     let dim = call.dim_or("dim", -1).rem_euclid(n.max(1) as isize) as usize;
-    let (source, values, at) = (input.to_vec::<f64>(), values.tensor().to_vec::<f64>(), indices.tensor().to_vec::<i64>());
+    let (source, values, at) =
+        (input.to_vec::<f64>(), values.tensor().to_vec::<f64>(), indices.tensor().to_vec::<i64>());
     let mut seen = std::collections::HashSet::new();
     for (flat, (&v, &i)) in values.iter().zip(&at).enumerate() {
         // The element of the input at the same position, but `i` along `dim`.
@@ -129,14 +130,21 @@ fn is_tie(call: &Call, sample: &Json, outcome: &Outcome, store: &Store) -> Resul
     Ok(true)
 }
 
-fn compare_after(sample: &Json, call: &Call, store: &Store, tolerance: Tolerance) -> Result<Vec<String>, String> {
+fn compare_after(
+    sample: &Json,
+    call: &Call,
+    store: &Store,
+    tolerance: Tolerance,
+) -> Result<Vec<String>, String> {
     let mut faults = Vec::new();
     let changed = call.changed();
     for (path, key) in sample.get("after").and_then(Json::as_object).into_iter().flatten() {
         let want = store.tensor(key.as_str().ok_or("key is no string")?)?;
         match changed.iter().find(|(p, _)| p == path) {
             None => faults.push(format!("{path} should have changed")),
-            Some((_, got)) => faults.extend(difference(&format!("{path} after the call"), got, &want, tolerance)),
+            Some((_, got)) => {
+                faults.extend(difference(&format!("{path} after the call"), got, &want, tolerance))
+            }
         }
     }
     Ok(faults)
@@ -181,16 +189,8 @@ fn wanting(call: &Call) -> Vec<&Leaf> {
     call.leaves.iter().filter(|l| l.requires_grad).collect()
 }
 
-fn first_order(
-    sample: &Json,
-    call: &Call,
-    outcome: &Outcome,
-    store: &Store,
-    tolerance: Tolerance,
-    settings: &Settings,
-) -> Result<Vec<String>, String> {
-    let leaves = wanting(call);
-    let wanted = sample.get("grads").and_then(Json::as_object).ok_or("no grads")?;
+/// Outputs that have a gradient although PyTorch gives them none, or the other way round.
+pub fn compare_differentiability(sample: &Json, outcome: &Outcome) -> Vec<String> {
     let mut faults = Vec::new();
     for (i, out) in outcome.0.iter().enumerate() {
         let should = sample["cotangents"].get(i).is_some_and(|c| !c.is_null());
@@ -201,6 +201,20 @@ fn first_order(
             faults.push(format!("output {i} {said}"));
         }
     }
+    faults
+}
+
+fn first_order(
+    sample: &Json,
+    call: &Call,
+    outcome: &Outcome,
+    store: &Store,
+    tolerance: Tolerance,
+    settings: &Settings,
+) -> Result<Vec<String>, String> {
+    let leaves = wanting(call);
+    let wanted = sample.get("grads").and_then(Json::as_object).ok_or("no grads")?;
+    let mut faults = compare_differentiability(sample, outcome);
     if wanted.is_empty() || !faults.is_empty() {
         return Ok(faults);
     }
@@ -224,7 +238,12 @@ fn first_order(
     Ok(faults)
 }
 
-fn second_order(function: &str, sample: &Json, store: &Store, tolerance: Tolerance) -> Result<Vec<String>, String> {
+fn second_order(
+    function: &str,
+    sample: &Json,
+    store: &Store,
+    tolerance: Tolerance,
+) -> Result<Vec<String>, String> {
     let second = &sample["second"];
     let call = Call::of_function(function, sample, store)?;
     let leaves = wanting(&call);
@@ -237,7 +256,10 @@ fn second_order(function: &str, sample: &Json, store: &Store, tolerance: Toleran
     let mut pairs = Vec::new();
     let got = attempt(|| -> Result<Option<Vec<Option<Var>>>, String> {
         let outcome = dispatch::run(&call).ok_or("no such operation")?;
-        pairs = differentiable(sample, &outcome, store)?.into_iter().map(|(v, t)| (v, Var::parameter(t))).collect();
+        pairs = differentiable(sample, &outcome, store)?
+            .into_iter()
+            .map(|(v, t)| (v, Var::parameter(t)))
+            .collect();
         let first = gradients(&pairs, &inputs, true);
         inputs.extend(pairs.iter().map(|p| p.1.clone()));
         let terms: Vec<(Var, Var)> = first

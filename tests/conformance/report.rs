@@ -123,14 +123,22 @@ impl Report {
                 let _ = writeln!(out, "  {name} {id}: {reason}");
             }
         }
-        let _ = writeln!(out, "\n{:<12} {:<50} {:>7} {:>7} {:>7}", "suite", "name", "passed", "failed", "missing");
+        let _ = writeln!(
+            out,
+            "\n{:<12} {:<50} {:>7} {:>7} {:>7}",
+            "suite", "name", "passed", "failed", "missing"
+        );
         for suite in SUITES {
             for (name, t) in self.suites.get(suite).into_iter().flatten() {
-                let _ = writeln!(out, "{suite:<12} {name:<50} {:>7} {:>7} {:>7}", t.passed, t.failed, t.missing);
+                let _ =
+                    writeln!(out, "{suite:<12} {name:<50} {:>7} {:>7} {:>7}", t.passed, t.failed, t.missing);
             }
         }
-        let mut slow: Vec<_> =
-            self.suites.iter().flat_map(|(s, names)| names.iter().map(move |(n, t)| (t.seconds, s, n))).collect();
+        let mut slow: Vec<_> = self
+            .suites
+            .iter()
+            .flat_map(|(s, names)| names.iter().map(move |(n, t)| (t.seconds, s, n)))
+            .collect();
         slow.sort_by(|a, b| b.0.total_cmp(&a.0));
         let _ = writeln!(out, "\nslowest:");
         for (seconds, suite, name) in slow.into_iter().take(5) {
@@ -156,7 +164,8 @@ impl Report {
             for (name, t) in names {
                 let mut one = count([t.passed, t.failed, t.missing]);
                 if !t.failures.is_empty() {
-                    one["failures"] = t.failures.iter().map(|(id, why)| json!({"id": id, "why": why})).collect();
+                    one["failures"] =
+                        t.failures.iter().map(|(id, why)| json!({"id": id, "why": why})).collect();
                 }
                 by_name.insert(name.clone(), one);
             }

@@ -4,7 +4,8 @@
 /// signature. May be shorter than `count`: what is left over belongs to the last parameter.
 pub fn names(function: &str, known: Option<Vec<String>>, count: usize, keywords: &[&str]) -> Vec<String> {
     // A comparison of two Python numbers binds to the operator module's `(a, b)`.
-    let known = known.filter(|n| n.len() == count && n.first().is_none_or(|f| f != "a") || function == "torch.tensordot");
+    let known = known
+        .filter(|n| n.len() == count && n.first().is_none_or(|f| f != "a") || function == "torch.tensordot");
     if let Some(names) = known {
         return names.into_iter().map(|n| keyword(function, &n)).collect();
     }
@@ -67,9 +68,9 @@ fn usual(function: &str) -> &'static [&'static str] {
         "norm" => &["input", "p", "dim", "keepdim"],
         "linalg.vector_norm" => &["input", "ord", "dim", "keepdim"],
         "logit" => &["input", "eps"],
-        "sum" | "mean" | "prod" | "amax" | "amin" | "argmax" | "argmin" | "all" | "any" | "logsumexp" | "var"
-        | "std" | "var_mean" | "std_mean" | "cumsum" | "cumprod" | "squeeze" | "unsqueeze" | "unbind"
-        | "count_nonzero" | "softmax" | "log_softmax" => &["input", "dim", "keepdim"],
+        "sum" | "mean" | "prod" | "amax" | "amin" | "argmax" | "argmin" | "all" | "any" | "logsumexp"
+        | "var" | "std" | "var_mean" | "std_mean" | "cumsum" | "cumprod" | "squeeze" | "unsqueeze"
+        | "unbind" | "count_nonzero" | "softmax" | "log_softmax" => &["input", "dim", "keepdim"],
         f if f.starts_with("nn.functional.") => functional(&f["nn.functional.".len()..]),
         _ => &["input", "other"],
     }
@@ -77,7 +78,9 @@ fn usual(function: &str) -> &'static [&'static str] {
 
 fn functional(name: &str) -> &'static [&'static str] {
     match name {
-        "conv1d" | "conv2d" | "conv3d" => &["input", "weight", "bias", "stride", "padding", "dilation", "groups"],
+        "conv1d" | "conv2d" | "conv3d" => {
+            &["input", "weight", "bias", "stride", "padding", "dilation", "groups"]
+        }
         "conv_transpose1d" | "conv_transpose2d" | "conv_transpose3d" => {
             &["input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"]
         }
@@ -85,9 +88,15 @@ fn functional(name: &str) -> &'static [&'static str] {
             &["input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"]
         }
         "avg_pool1d" => &["input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"],
-        "avg_pool2d" | "avg_pool3d" => {
-            &["input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"]
-        }
+        "avg_pool2d" | "avg_pool3d" => &[
+            "input",
+            "kernel_size",
+            "stride",
+            "padding",
+            "ceil_mode",
+            "count_include_pad",
+            "divisor_override",
+        ],
         "adaptive_max_pool1d" | "adaptive_max_pool2d" => &["input", "output_size", "return_indices"],
         "adaptive_avg_pool1d" | "adaptive_avg_pool2d" => &["input", "output_size"],
         "linear" => &["input", "weight", "bias"],
