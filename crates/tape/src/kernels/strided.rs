@@ -1,17 +1,19 @@
 //! Elementwise loops over tensors of any strides.
 //!
 //! The operands' dimensions are put into the order of the result's memory and merged where all of them
-//! allow it, so that the inner loop is as long as it can be. Inner loops over dense operands, and dense
-//! operands with one repeated value, are compiled for every instruction set.
+//! allow it, so that the inner loop is as long as it can be. The loop nests are compiled once for each set of
+//! element types; what differs between operations is a row function over dense slices, called through a
+//! pointer. Elements that lie apart, or one repeated value, are collected in a small buffer for it.
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
+use std::mem::MaybeUninit;
 
 /// Elements below which a loop stays on one thread.
-const GRAIN: usize = 32 * 1024;
+pub const GRAIN: usize = 32 * 1024;
 
 /// The common loop nest of a result (operand 0) and its inputs, outermost dimension first.
 struct Nest<const N: usize> {
@@ -44,7 +46,7 @@ impl<const N: usize> Nest<N> {
     }
 
     /// Calls `row(offsets, length)` for every stretch of the innermost dimension, on all threads.
-    fn for_each_row(&self, row: impl Fn([usize; N], usize) + Sync) {
+    fn for_each_row(&self, grain: usize, row: &(dyn Fn([usize; N], usize) + Sync)) {
         let inner = self.sizes.len() - 1;
         let (length, step) = (self.sizes[inner], self.strides[inner]);
         let rows: usize = self.sizes[..inner].iter().product();
@@ -52,10 +54,10 @@ impl<const N: usize> Nest<N> {
             return;
         }
         if rows == 1 {
-            parallel_blocks(length, GRAIN, |start, end| row(step.map(|s| s * start), end - start));
+            parallel_blocks(length, grain, |start, end| row(step.map(|s| s * start), end - start));
             return;
         }
-        parallel_blocks(rows, GRAIN.div_ceil(length), |start, end| {
+        parallel_blocks(rows, grain.div_ceil(length), |start, end| {
             let mut index = Dims::from_elem(0, inner);
             let mut offsets = [0; N];
             let mut rest = start;
@@ -100,24 +102,169 @@ impl<T> Shared<T> {
     }
 }
 
-/// `out[i] = f(a[i])`; both have the same shape, `out` is dense and not shared.
+/// Elements of an operand that are collected at once where they do not lie side by side.
+const BUFFER: usize = 1024;
+
+type Buffer<T> = [MaybeUninit<T>; BUFFER];
+
+fn buffer<T>() -> Buffer<T> {
+    [const { MaybeUninit::uninit() }; BUFFER]
+}
+
+/// `n` elements of an operand: as they lie where they are dense, else collected in the buffer.
+#[inline(always)]
+fn stretch<T: Element>(data: &[T], start: usize, stride: usize, n: usize, buffer: &mut Buffer<T>) -> *const T {
+    match stride {
+        1 => return data[start..start + n].as_ptr(),
+        0 => {
+            let value = data[start];
+            buffer[..n].iter_mut().for_each(|b| *b = MaybeUninit::new(value));
+        }
+        _ => {
+            for (b, x) in buffer[..n].iter_mut().zip(data[start..].iter().step_by(stride)) {
+                *b = MaybeUninit::new(*x);
+            }
+        }
+    }
+    buffer.as_ptr().cast()
+}
+
+/// A row of one operand: the results, then the elements.
+pub type Row1<'a, A, O> = &'a (dyn Fn(&mut [O], &[A]) + Sync);
+/// A row of two operands.
+pub type Row2<'a, A, B, O> = &'a (dyn Fn(&mut [O], &[A], &[B]) + Sync);
+/// A row of three operands.
+pub type Row3<'a, A, B, C, O> = &'a (dyn Fn(&mut [O], &[A], &[B], &[C]) + Sync);
+
+macro_rules! drive {
+    ($(#[$meta:meta])* $name:ident, $Row:ident, $n:literal, $($T:ident $a:ident $i:ident $k:tt),*) => {
+        $(#[$meta])*
+        fn $name<$($T: Element,)* O: Element>(out: &mut Tensor, $($a: (&Tensor, &[usize]),)* grain: usize, row: $Row<$($T,)* O>) {
+            let nest = Nest::new(out.shape(), [out.strides(), $($a.1),*]);
+            let steps = nest.inner_strides();
+            assert!(steps[0] == 1 || out.numel() == 0, "a result is dense");
+            let dense = steps == [1; $n];
+            $(let $a = $a.0.data::<$T>();)*
+            let pointer = Shared(out.data_mut::<O>().as_mut_ptr());
+            nest.for_each_row(grain, &|[o, $($i),*]: [usize; $n], n| {
+                let step = if dense { n } else { BUFFER };
+                let mut buffers = ($(buffer::<$T>(),)*);
+                let mut k = 0;
+                while k < n {
+                    let m = step.min(n - k);
+                    // SAFETY: the stretch lies inside the dense result, and no other one overlaps it.
+                    let out = unsafe { std::slice::from_raw_parts_mut(pointer.at(o + k), m) };
+                    $(
+                        let $i = stretch($a, $i + k * steps[$k + 1], steps[$k + 1], m, &mut buffers.$k);
+                    )*
+                    // SAFETY: `stretch` gives m elements, in bounds of the operand or written to the buffer.
+                    row(out, $(unsafe { std::slice::from_raw_parts($i, m) }),*);
+                    k += m;
+                }
+            });
+        }
+    };
+}
+drive!(
+    /// Runs a row function over one operand with the strides that it has in the result's shape.
+    drive1, Row1, 2, A a i 0
+);
+drive!(
+    /// As [`drive1`], for two operands.
+    drive2, Row2, 3, A a i 0, B b j 1
+);
+drive!(
+    /// As [`drive1`], for three operands.
+    drive3, Row3, 4, A a i 0, B b j 1, C c l 2
+);
+
+/// `out[i] = f(a[i])`; both have the same shape, `out` is dense and not shared. Compiled for the baseline.
 pub(crate) fn unary_into<A: Element, O: Element>(out: &mut Tensor, a: &Tensor, f: impl Fn(A) -> O + Sync) {
-    let nest = Nest::new(out.shape(), [out.strides(), a.strides()]);
-    let a = a.data::<A>();
-    let [so, sa] = nest.inner_strides();
-    let out = Shared(out.data_mut::<O>().as_mut_ptr());
-    nest.for_each_row(|[o, i], n| {
-        if (so, sa) == (1, 1) {
-            // SAFETY: the row lies inside the dense result, and no other row overlaps it.
-            let out = unsafe { std::slice::from_raw_parts_mut(out.at(o), n) };
-            for (o, &x) in out.iter_mut().zip(&a[i..i + n]) {
-                *o = f(x);
-            }
-        } else {
-            for k in 0..n {
-                // SAFETY: element k of the row, inside the dense result.
-                unsafe { *out.at(o + k * so) = f(a[i + k * sa]) };
-            }
+    drive1::<A, O>(out, (a, a.strides()), GRAIN, &|out, a| {
+        for (o, &x) in out.iter_mut().zip(a) {
+            *o = f(x);
+        }
+    });
+}
+
+/// A row function over every stretch of a tensor; the result keeps the operand's memory format.
+///
+/// Row functions see dense stretches only: elements that lie apart are collected first. Blocks of at least
+/// `grain` elements are shared between threads.
+pub fn map_rows<A: Element, O: Element>(a: &Tensor, grain: usize, row: Row1<A, O>) -> Tensor {
+    let mut out = Tensor::uninit_strided(a.shape(), a.dense_strides(), O::DTYPE);
+    drive1(&mut out, (a, a.strides()), grain, row);
+    out
+}
+
+/// As [`map_rows`], over two tensors that broadcast to `shape`.
+pub fn zip_rows<A: Element, B: Element, O: Element>(
+    shape: &[usize],
+    a: &Tensor,
+    b: &Tensor,
+    grain: usize,
+    row: Row2<A, B, O>,
+) -> Tensor {
+    let mut out = Tensor::uninit_strided(shape, result_strides(shape, &[a, b]), O::DTYPE);
+    let [sa, sb] = [a, b].map(|t| shape::broadcast_strides(t.shape(), t.strides(), shape));
+    drive2(&mut out, (a, &sa), (b, &sb), grain, row);
+    out
+}
+
+/// As [`map_rows`], over three tensors that broadcast to `shape`.
+pub fn zip3_rows<A: Element, B: Element, C: Element, O: Element>(
+    shape: &[usize],
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    grain: usize,
+    row: Row3<A, B, C, O>,
+) -> Tensor {
+    let mut out = Tensor::uninit_strided(shape, result_strides(shape, &[a, b, c]), O::DTYPE);
+    let [sa, sb, sc] = [a, b, c].map(|t| shape::broadcast_strides(t.shape(), t.strides(), shape));
+    drive3(&mut out, (a, &sa), (b, &sb), (c, &sc), grain, row);
+    out
+}
+
+/// As [`map_rows`], in the operand's own memory where nothing else shares it.
+pub fn map_rows_owned<T: Element>(mut a: Tensor, grain: usize, row: Row1<T, T>) -> Tensor {
+    if !(a.is_dense() && a.is_unique()) {
+        return map_rows(&a, grain, row);
+    }
+    in_place::<T>(&mut a, grain, &|out, old, _| row(out, old));
+    a
+}
+
+/// As [`zip_rows`] for equal shapes, in the memory of `a` where nothing else shares it.
+pub fn zip_rows_owned<T: Element, B: Element>(
+    mut a: Tensor,
+    b: &Tensor,
+    grain: usize,
+    row: Row2<T, B, T>,
+) -> Tensor {
+    if a.shape() != b.shape() || a.strides() != b.strides() || !a.is_dense() || !a.is_unique() {
+        let shape: Dims = a.shape().into();
+        return zip_rows(&shape, &a, b, grain, row);
+    }
+    let b = b.data::<B>();
+    in_place::<T>(&mut a, grain, &|out, old, at| row(out, old, &b[at..at + out.len()]));
+    a
+}
+
+/// Calls `row(elements, their old values, position)` for pieces of a tensor's own memory.
+fn in_place<T: Element>(a: &mut Tensor, grain: usize, row: &(dyn Fn(&mut [T], &[T], usize) + Sync)) {
+    let data = a.data_mut::<T>();
+    let (n, pointer) = (data.len(), Shared(data.as_mut_ptr()));
+    parallel_blocks(n, grain, |start, end| {
+        let mut copy = buffer::<T>();
+        for at in (start..end).step_by(BUFFER) {
+            let m = BUFFER.min(end - at);
+            // SAFETY: pieces of the operand's own memory do not overlap.
+            let piece = unsafe { std::slice::from_raw_parts_mut(pointer.at(at), m) };
+            copy[..m].iter_mut().zip(piece.iter()).for_each(|(c, x)| *c = MaybeUninit::new(*x));
+            // SAFETY: the first m elements were just written.
+            let old = unsafe { std::slice::from_raw_parts(copy.as_ptr().cast::<T>(), m) };
+            row(piece, old, at);
         }
     });
 }
@@ -132,22 +279,8 @@ crate::multiversion! {
 
 crate::multiversion! {
     fn binary_row<A: Element, B: Element, O: Element>(out: &mut [O], a: &[A], b: &[B], f: &F) where F: [Fn(A, B) -> O] {
-        match (a, b) {
-            (&[a], b) => {
-                for (o, &y) in out.iter_mut().zip(b) {
-                    *o = f(a, y);
-                }
-            }
-            (a, &[b]) => {
-                for (o, &x) in out.iter_mut().zip(a) {
-                    *o = f(x, b);
-                }
-            }
-            (a, b) => {
-                for ((o, &x), &y) in out.iter_mut().zip(a).zip(b) {
-                    *o = f(x, y);
-                }
-            }
+        for ((o, &x), &y) in out.iter_mut().zip(a).zip(b) {
+            *o = f(x, y);
         }
     }
 }
@@ -163,43 +296,12 @@ crate::multiversion! {
 
 /// `f` of every element; the result keeps the operand's memory format.
 pub fn map<A: Element, O: Element>(a: &Tensor, f: impl Fn(A) -> O + Sync) -> Tensor {
-    let mut out = Tensor::uninit_strided(a.shape(), a.dense_strides(), O::DTYPE);
-    let nest = Nest::new(out.shape(), [out.strides(), a.strides()]);
-    if nest.inner_strides() != [1, 1] {
-        unary_into(&mut out, a, f);
-        return out;
-    }
-    let a = a.data::<A>();
-    let pointer = Shared(out.data_mut::<O>().as_mut_ptr());
-    nest.for_each_row(|[o, i], n| {
-        // SAFETY: the row lies inside the dense result, and no other row overlaps it.
-        let out = unsafe { std::slice::from_raw_parts_mut(pointer.at(o), n) };
-        unary_row(out, &a[i..i + n], &f);
-    });
-    out
+    map_rows(a, GRAIN, &|out, a| unary_row(out, a, &f))
 }
 
 /// As [`map`], in the operand's own memory where nothing else shares it.
-pub fn map_owned<T: Element>(mut a: Tensor, f: impl Fn(T) -> T + Sync) -> Tensor {
-    if !(a.is_dense() && a.is_unique()) {
-        return map(&a, f);
-    }
-    let data = a.data_mut::<T>();
-    let (n, pointer) = (data.len(), Shared(data.as_mut_ptr()));
-    parallel_blocks(n, GRAIN, |start, end| {
-        // SAFETY: blocks of the operand's own memory do not overlap.
-        let block = unsafe { std::slice::from_raw_parts_mut(pointer.at(start), end - start) };
-        update_row(block, &f);
-    });
-    a
-}
-
-crate::multiversion! {
-    fn update_row<T: Element>(row: &mut [T], f: &F) where F: [Fn(T) -> T] {
-        for x in row {
-            *x = f(*x);
-        }
-    }
+pub fn map_owned<T: Element>(a: Tensor, f: impl Fn(T) -> T + Sync) -> Tensor {
+    map_rows_owned(a, GRAIN, &|out, a| unary_row(out, a, &f))
 }
 
 /// The memory order for a result of `shape`: that of the first operand which has this shape and is dense.
@@ -217,55 +319,12 @@ pub fn zip<A: Element, B: Element, O: Element>(
     b: &Tensor,
     f: impl Fn(A, B) -> O + Sync,
 ) -> Tensor {
-    let mut out = Tensor::uninit_strided(shape, result_strides(shape, &[a, b]), O::DTYPE);
-    let (strides_a, strides_b) = (
-        shape::broadcast_strides(a.shape(), a.strides(), shape),
-        shape::broadcast_strides(b.shape(), b.strides(), shape),
-    );
-    let nest = Nest::new(shape, [out.strides(), &strides_a, &strides_b]);
-    let [so, sa, sb] = nest.inner_strides();
-    let (a, b) = (a.data::<A>(), b.data::<B>());
-    let pointer = Shared(out.data_mut::<O>().as_mut_ptr());
-    nest.for_each_row(|[o, i, j], n| {
-        if so == 1 && sa <= 1 && sb <= 1 && sa + sb > 0 {
-            // SAFETY: the row lies inside the dense result, and no other row overlaps it.
-            let out = unsafe { std::slice::from_raw_parts_mut(pointer.at(o), n) };
-            let row = |data_len: usize, stride: usize| if stride == 0 { 1 } else { data_len };
-            binary_row(out, &a[i..i + row(n, sa)], &b[j..j + row(n, sb)], &f);
-        } else {
-            for k in 0..n {
-                // SAFETY: element k of the row, inside the dense result.
-                unsafe { *pointer.at(o + k * so) = f(a[i + k * sa], b[j + k * sb]) };
-            }
-        }
-    });
-    out
+    zip_rows(shape, a, b, GRAIN, &|out, a, b| binary_row(out, a, b, &f))
 }
 
 /// `a[i] = f(a[i], b[i])` for equal shapes; `a` keeps its memory where nothing else shares it.
 pub fn zip_assign<T: Element, B: Element>(a: Tensor, b: &Tensor, f: impl Fn(T, B) -> T + Sync) -> Tensor {
-    let mut a = a;
-    if a.shape() != b.shape() || a.strides() != b.strides() || !a.is_dense() || !a.is_unique() {
-        let shape: Dims = a.shape().into();
-        return zip(&shape, &a, b, f);
-    }
-    let b = b.data::<B>();
-    let data = a.data_mut::<T>();
-    let (n, pointer) = (data.len(), Shared(data.as_mut_ptr()));
-    parallel_blocks(n, GRAIN, |start, end| {
-        // SAFETY: blocks of the operand's own memory do not overlap.
-        let block = unsafe { std::slice::from_raw_parts_mut(pointer.at(start), end - start) };
-        zip_assign_row(block, &b[start..end], &f);
-    });
-    a
-}
-
-crate::multiversion! {
-    fn zip_assign_row<T: Element, B: Element>(row: &mut [T], b: &[B], f: &F) where F: [Fn(T, B) -> T] {
-        for (x, &y) in row.iter_mut().zip(b) {
-            *x = f(*x, y);
-        }
-    }
+    zip_rows_owned(a, b, GRAIN, &|out, a, b| binary_row(out, a, b, &f))
 }
 
 /// `f` of the elements of three tensors that broadcast to `shape`.
@@ -276,26 +335,7 @@ pub fn zip3<A: Element, B: Element, C: Element, O: Element>(
     c: &Tensor,
     f: impl Fn(A, B, C) -> O + Sync,
 ) -> Tensor {
-    let mut out = Tensor::uninit_strided(shape, result_strides(shape, &[a, b, c]), O::DTYPE);
-    let [strides_a, strides_b, strides_c] =
-        [a, b, c].map(|t| shape::broadcast_strides(t.shape(), t.strides(), shape));
-    let nest = Nest::new(shape, [out.strides(), &strides_a, &strides_b, &strides_c]);
-    let [so, sa, sb, sc] = nest.inner_strides();
-    let (a, b, c) = (a.data::<A>(), b.data::<B>(), c.data::<C>());
-    let pointer = Shared(out.data_mut::<O>().as_mut_ptr());
-    nest.for_each_row(|[o, i, j, l], n| {
-        if [so, sa, sb, sc] == [1; 4] {
-            // SAFETY: the row lies inside the dense result, and no other row overlaps it.
-            let out = unsafe { std::slice::from_raw_parts_mut(pointer.at(o), n) };
-            ternary_row(out, &a[i..i + n], &b[j..j + n], &c[l..l + n], &f);
-        } else {
-            for k in 0..n {
-                // SAFETY: element k of the row, inside the dense result.
-                unsafe { *pointer.at(o + k * so) = f(a[i + k * sa], b[j + k * sb], c[l + k * sc]) };
-            }
-        }
-    });
-    out
+    zip3_rows(shape, a, b, c, GRAIN, &|out, a, b, c| ternary_row(out, a, b, c, &f))
 }
 
 #[cfg(test)]
