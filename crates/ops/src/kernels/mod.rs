@@ -2,5 +2,6 @@
 
 pub mod conv_shape;
 pub mod direct_conv;
+pub(crate) mod im2col;
 pub mod microkernel;
 pub(crate) mod scratch;

@@ -86,6 +86,24 @@ pub fn parallel_blocks(len: usize, grain: usize, task: impl Fn(usize, usize) + S
     parallel_for(len.div_ceil(block), |i| task(i * block, len.min((i + 1) * block)));
 }
 
+/// Cuts a slice into chunks of `chunk` elements, the last may be shorter, and calls `task(index, chunk)` for each.
+pub fn parallel_chunks<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+    if data.is_empty() {
+        return;
+    }
+    struct Shared<T>(*mut T);
+    // SAFETY: each task takes a chunk of its own.
+    unsafe impl<T: Send> Sync for Shared<T> {}
+    let (len, chunk) = (data.len(), chunk.max(1));
+    let start = Shared(data.as_mut_ptr());
+    let start = &start;
+    parallel_for(len.div_ceil(chunk), move |i| {
+        let from = i * chunk;
+        // SAFETY: the chunks lie inside the slice and do not overlap; the slice is borrowed until all are done.
+        task(i, unsafe { std::slice::from_raw_parts_mut(start.0.add(from), chunk.min(len - from)) });
+    });
+}
+
 struct Pool {
     owner: Mutex<Helpers>,
     shared: Arc<Shared>,
@@ -266,6 +284,13 @@ mod tests {
             }
         });
         assert!(hit.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn chunks_are_disjoint_and_complete() {
+        let mut data = vec![0usize; 1003];
+        parallel_chunks(&mut data, 100, |i, chunk| chunk.iter_mut().for_each(|x| *x += i + 1));
+        assert!(data.iter().enumerate().all(|(k, &x)| x == k / 100 + 1));
     }
 
     #[test]

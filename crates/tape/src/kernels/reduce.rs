@@ -4,8 +4,8 @@
 //! do not depend on the number of threads.
 
 use crate::dtype::Element;
-use crate::kernels::parallel::parallel_for;
-use crate::shape::{self, Dims};
+use crate::kernels::parallel::parallel_chunks;
+use crate::shape::Dims;
 use crate::tensor::Tensor;
 
 /// Elements that one task reduces at the least.
@@ -15,8 +15,6 @@ const GRAIN: usize = 32 * 1024;
 pub(crate) struct Split {
     /// The sizes that stay.
     pub(crate) kept: Dims,
-    /// Row-major `[kept..., reduced...]`, flattened to two dimensions.
-    pub(crate) rows: usize,
     /// The number of elements that each result is made from.
     pub(crate) length: usize,
 }
@@ -27,9 +25,8 @@ pub(crate) fn split(t: &Tensor, dims: &[usize]) -> (Tensor, Split) {
     let order: Vec<isize> = kept.iter().chain(dims).map(|&d| d as isize).collect();
     let moved = t.permute(&order);
     let kept: Dims = kept.iter().map(|&d| t.shape()[d]).collect();
-    let rows = shape::numel(&kept);
     let length = dims.iter().map(|&d| t.shape()[d]).product();
-    (moved, Split { kept, rows, length })
+    (moved, Split { kept, length })
 }
 
 /// The sizes of a result: reduced dimensions are gone, or of size one with `keepdim`.
@@ -57,16 +54,12 @@ pub(crate) fn rows<T: Element, O: Element>(
     let mut out = Tensor::uninit(&split.kept, O::DTYPE);
     let moved = moved.contiguous();
     let data = moved.as_slice::<T>().expect("contiguous");
-    let results = out.data_mut::<O>();
     let per_task = (GRAIN / split.length.max(1)).max(1);
-    let tasks: Vec<_> = results.chunks_mut(per_task).map(std::sync::Mutex::new).collect();
-    parallel_for(tasks.len(), |i| {
-        let mut chunk = tasks[i].lock().expect("each task is taken once");
+    parallel_chunks(out.data_mut::<O>(), per_task, |i, chunk| {
         for (k, o) in chunk.iter_mut().enumerate() {
             let start = (i * per_task + k) * split.length;
             *o = row(&data[start..start + split.length]);
         }
     });
-    drop(tasks);
     out
 }

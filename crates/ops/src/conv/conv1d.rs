@@ -1,0 +1,24 @@
+//! `conv1d`.
+
+use super::{ConvOptions, conv_nd};
+use tape::Var;
+
+/// Cross-correlation in one dimension (`torch.nn.functional.conv1d`).
+///
+/// Input `[N, C, L]` or `[C, L]`, weight `[O, C / groups, K]`, bias `[O]`; the result is `[N, O, L']` with
+/// `L' = (L + 2 padding - dilation (K - 1) - 1) / stride + 1`.
+///
+/// # Panics
+/// If shapes, types and options do not fit.
+///
+/// ```
+/// use ops::{ConvOptions, conv1d};
+/// use tape::Var;
+/// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[1, 1, 4]);
+/// let w = Var::from_vec(vec![1f32, -1.0], &[1, 1, 2]);
+/// assert_eq!(conv1d(&x, &w, None, ConvOptions::default()).to_vec::<f32>(), [-1.0, -1.0, -1.0]);
+/// ```
+#[track_caller]
+pub fn conv1d(input: &Var, weight: &Var, bias: Option<&Var>, options: ConvOptions<1>) -> Var {
+    conv_nd("conv1d", input, weight, bias, &options)
+}

@@ -1,0 +1,52 @@
+//! `conv2d`.
+
+use super::{ConvOptions, conv_nd};
+use tape::Var;
+
+/// Cross-correlation in two dimensions (`torch.nn.functional.conv2d`).
+///
+/// Input `[N, C, H, W]` or `[C, H, W]`, weight `[O, C / groups, KH, KW]`, bias `[O]`; the result is
+/// `[N, O, H', W']` with `H' = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`, and likewise `W'`.
+/// In F32 without groups the result is stored channels-last, the fastest layout for what follows.
+///
+/// # Panics
+/// If shapes, types and options do not fit.
+///
+/// ```
+/// use ops::{ConvOptions, conv2d};
+/// use tape::{DType, Tensor, Var};
+/// let x = Var::from(Tensor::ones(&[8, 3, 32, 32], DType::F32));
+/// let w = Var::from(Tensor::ones(&[16, 3, 3, 3], DType::F32));
+/// let y = conv2d(&x, &w, None, ConvOptions::default().padding(1));
+/// assert_eq!(y.shape(), [8, 16, 32, 32]);
+/// ```
+#[track_caller]
+pub fn conv2d(input: &Var, weight: &Var, bias: Option<&Var>, options: ConvOptions<2>) -> Var {
+    conv_nd("conv2d", input, weight, bias, &options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape::{DType, Tensor};
+
+    #[test]
+    #[should_panic(
+        expected = "conv2d: input [8, 3, 32, 32] has 3 channels but weight [16, 4, 3, 3] expects 4 (groups = 1)"
+    )]
+    fn channels_that_do_not_fit() {
+        let x = Var::from(Tensor::zeros(&[8, 3, 32, 32], DType::F32));
+        let w = Var::from(Tensor::zeros(&[16, 4, 3, 3], DType::F32));
+        conv2d(&x, &w, None, ConvOptions::default());
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "the kernel (with dilation, 5) is larger than the padded input (4) in spatial dimension 1"
+    )]
+    fn a_kernel_that_does_not_fit() {
+        let x = Var::from(Tensor::zeros(&[1, 1, 8, 4], DType::F32));
+        let w = Var::from(Tensor::zeros(&[1, 1, 3, 3], DType::F32));
+        conv2d(&x, &w, None, ConvOptions::default().dilation(2));
+    }
+}

@@ -1,0 +1,25 @@
+//! `conv3d`.
+
+use super::{ConvOptions, conv_nd};
+use tape::Var;
+
+/// Cross-correlation in three dimensions (`torch.nn.functional.conv3d`).
+///
+/// Input `[N, C, D, H, W]` or without `N`, weight `[O, C / groups, KD, KH, KW]`, bias `[O]`; sizes as for
+/// [`conv2d`](crate::conv2d).
+///
+/// # Panics
+/// If shapes, types and options do not fit.
+///
+/// ```
+/// use ops::{ConvOptions, conv3d};
+/// use tape::{DType, Tensor, Var};
+/// let x = Var::from(Tensor::ones(&[1, 2, 4, 4, 4], DType::F32));
+/// let w = Var::from(Tensor::ones(&[3, 2, 2, 2, 2], DType::F32));
+/// let y = conv3d(&x, &w, None, ConvOptions::default().stride(2));
+/// assert_eq!((y.shape(), y.to_vec::<f32>()[0]), (&[1, 3, 2, 2, 2][..], 16.0));
+/// ```
+#[track_caller]
+pub fn conv3d(input: &Var, weight: &Var, bias: Option<&Var>, options: ConvOptions<3>) -> Var {
+    conv_nd("conv3d", input, weight, bias, &options)
+}

@@ -1,0 +1,199 @@
+//! What a convolution's arguments mean in numbers, and the checks that they fit.
+
+use crate::Size;
+
+/// How much zero padding a convolution adds around its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding<const D: usize> {
+    /// So many zeros on both sides of each dimension.
+    Explicit([usize; D]),
+    /// As many as keep the size, for stride 1; an odd one is added at the end (`padding='same'`).
+    Same,
+}
+
+impl<const D: usize, T: Into<Size<D>>> From<T> for Padding<D> {
+    fn from(size: T) -> Padding<D> {
+        Padding::Explicit(size.into().0)
+    }
+}
+
+/// The arguments of a convolution besides its tensors, with PyTorch's defaults.
+///
+/// ```
+/// use ops::ConvOptions;
+/// let options = ConvOptions::<2>::default().stride(2).padding([1, 0]).groups(4);
+/// assert_eq!(options.stride, [2, 2]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvOptions<const D: usize> {
+    /// The step of the window.
+    pub stride: [usize; D],
+    /// Zeros around the input.
+    pub padding: Padding<D>,
+    /// The distance between the taps of the kernel.
+    pub dilation: [usize; D],
+    /// The channels are split into so many groups that do not see each other.
+    pub groups: usize,
+}
+
+impl<const D: usize> Default for ConvOptions<D> {
+    fn default() -> Self {
+        ConvOptions { stride: [1; D], padding: Padding::Explicit([0; D]), dilation: [1; D], groups: 1 }
+    }
+}
+
+impl<const D: usize> ConvOptions<D> {
+    /// Sets the stride.
+    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
+        self.stride = stride.into().0;
+        self
+    }
+
+    /// Sets the padding.
+    pub fn padding(mut self, padding: impl Into<Padding<D>>) -> Self {
+        self.padding = padding.into();
+        self
+    }
+
+    /// Sets the dilation.
+    pub fn dilation(mut self, dilation: impl Into<Size<D>>) -> Self {
+        self.dilation = dilation.into().0;
+        self
+    }
+
+    /// Sets the number of groups.
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+}
+
+/// A convolution in numbers. One and two spatial dimensions are the last of three; the others have size 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) n: usize,
+    pub(crate) c_in: usize,
+    pub(crate) c_out: usize,
+    pub(crate) groups: usize,
+    /// How many spatial dimensions the tensors have.
+    pub(crate) dims: usize,
+    pub(crate) input: [usize; 3],
+    pub(crate) output: [usize; 3],
+    pub(crate) kernel: [usize; 3],
+    pub(crate) stride: [usize; 3],
+    /// Zeros before the first element; those behind the last follow from the output's size.
+    pub(crate) padding: [usize; 3],
+    pub(crate) dilation: [usize; 3],
+}
+
+impl Geometry {
+    /// For an input `[n, c_in, ...]` and a weight `[c_out, c_in / groups, ...]`, checked.
+    #[track_caller]
+    pub(crate) fn new<const D: usize>(
+        op: &str,
+        input: &[usize],
+        weight: &[usize],
+        o: &ConvOptions<D>,
+    ) -> Geometry {
+        assert!(
+            weight.len() == D + 2,
+            "{op}: expected a weight of {} dimensions [out channels, in channels / groups, kernel...], got shape {weight:?}",
+            D + 2
+        );
+        check_options(op, o);
+        let (c_out, c_in) = (weight[0], input[1]);
+        assert!(
+            c_in == weight[1] * o.groups,
+            "{op}: input {input:?} has {c_in} channels but weight {weight:?} expects {} (groups = {})",
+            weight[1] * o.groups,
+            o.groups
+        );
+        assert!(
+            c_out.is_multiple_of(o.groups) && c_out >= o.groups,
+            "{op}: weight {weight:?} has {c_out} output channels, which {} groups do not divide",
+            o.groups
+        );
+        let mut padding = [0; D];
+        let mut output = [0; D];
+        for d in 0..D {
+            let extent = extent(op, weight[d + 2], o.dilation[d], weight);
+            let size = input[d + 2];
+            match o.padding {
+                Padding::Explicit(p) => {
+                    padding[d] = p[d];
+                    let padded = size + 2 * p[d];
+                    assert!(
+                        padded >= extent,
+                        "{op}: the kernel (with dilation, {extent}) is larger than the padded input ({padded}) in spatial dimension {d}: \
+                         input {input:?}, weight {weight:?}, padding {p:?}, dilation {:?}",
+                        o.dilation
+                    );
+                    output[d] = (padded - extent) / o.stride[d] + 1;
+                }
+                Padding::Same => {
+                    assert!(
+                        o.stride[d] == 1,
+                        "{op}: padding='same' is not supported for strided convolutions, got stride {:?}",
+                        o.stride
+                    );
+                    padding[d] = (extent - 1) / 2;
+                    output[d] = size;
+                }
+            }
+        }
+        Geometry {
+            n: input[0],
+            c_in,
+            c_out,
+            groups: o.groups,
+            dims: D,
+            input: spatial::<D>(input),
+            output: Size(output).to3(1),
+            kernel: spatial::<D>(weight),
+            stride: Size(o.stride).to3(1),
+            padding: Size(padding).to3(0),
+            dilation: Size(o.dilation).to3(1),
+        }
+    }
+
+    pub(crate) fn input_shape(&self) -> Vec<usize> {
+        [&[self.n, self.c_in], &self.input[3 - self.dims..]].concat()
+    }
+
+    pub(crate) fn output_shape(&self) -> Vec<usize> {
+        [&[self.n, self.c_out], &self.output[3 - self.dims..]].concat()
+    }
+
+    pub(crate) fn weight_shape(&self) -> Vec<usize> {
+        [&[self.c_out, self.c_in / self.groups], &self.kernel[3 - self.dims..]].concat()
+    }
+
+    /// Multiplications and additions.
+    pub(crate) fn flops(&self) -> u64 {
+        let outputs: usize = self.n * self.c_out * self.output.iter().product::<usize>();
+        2 * outputs as u64 * (self.c_in / self.groups * self.kernel.iter().product::<usize>()) as u64
+    }
+}
+
+/// The spatial sizes of a shape, the last of three.
+fn spatial<const D: usize>(shape: &[usize]) -> [usize; 3] {
+    let mut sizes = [0; D];
+    sizes.copy_from_slice(&shape[2..]);
+    Size(sizes).to3(1)
+}
+
+/// How far a kernel reaches.
+#[track_caller]
+pub(crate) fn extent(op: &str, kernel: usize, dilation: usize, weight: &[usize]) -> usize {
+    assert!(kernel > 0, "{op}: kernel size should be greater than zero, got weight {weight:?}");
+    dilation.checked_mul(kernel - 1).and_then(|n| n.checked_add(1)).unwrap_or_else(|| {
+        panic!("{op}: effective kernel size overflows, got kernel_size={kernel} and dilation={dilation}")
+    })
+}
+
+#[track_caller]
+pub(crate) fn check_options<const D: usize>(op: &str, o: &ConvOptions<D>) {
+    assert!(o.groups > 0, "{op}: non-positive groups is not supported");
+    assert!(!o.stride.contains(&0), "{op}: non-positive stride is not supported, got {:?}", o.stride);
+    assert!(!o.dilation.contains(&0), "{op}: dilation should be greater than zero, got {:?}", o.dilation);
+}

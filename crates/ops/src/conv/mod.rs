@@ -1,0 +1,139 @@
+//! Convolutions, and the three linear maps that they and their derivatives are made of.
+//!
+//! A convolution is linear in its input and in its weight. With `conv(x, w)`, its adjoint for the input
+//! `conv_input(dy, w)` and its adjoint for the weight `conv_weight(x, dy)`, every derivative of each of the
+//! three is one of the others, so gradients of any order need nothing more.
+
+mod conv1d;
+mod conv2d;
+mod conv3d;
+mod conv_transpose;
+mod geometry;
+mod select;
+
+pub use conv_transpose::{ConvTransposeOptions, conv_transpose1d, conv_transpose2d, conv_transpose3d};
+pub use conv1d::conv1d;
+pub use conv2d::conv2d;
+pub use conv3d::conv3d;
+pub(crate) use geometry::Geometry;
+pub use geometry::{ConvOptions, Padding};
+
+use tape::{Var, note_flops, record, record_slice};
+
+/// `conv(x, w) + bias`.
+#[track_caller]
+fn conv(op: &'static str, g: Geometry, x: &Var, w: &Var, bias: Option<&Var>) -> Var {
+    let value = select::forward(&g, &x.tensor(), &w.tensor(), bias.map(Var::tensor).as_ref());
+    let (xs, ws) = (w.requires_grad().then(|| x.saved()), x.requires_grad().then(|| w.saved()));
+    let has_bias = bias.is_some();
+    let inputs: Vec<&Var> = [x, w].into_iter().chain(bias).collect();
+    note_flops(g.flops());
+    record_slice(op, &inputs, value, move |c| {
+        let dx =
+            c.wants(0).then(|| conv_input(g, c.grad(), ws.as_ref().expect("kept for the input's gradient")));
+        let dw = c
+            .wants(1)
+            .then(|| conv_weight(g, xs.as_ref().expect("kept for the weight's gradient"), c.grad()));
+        let mut gradients = vec![dx, dw];
+        if has_bias {
+            gradients.push(c.wants(2).then(|| sum_channels(c.grad())));
+        }
+        gradients
+    })
+}
+
+/// The sum over everything but dimension 1.
+fn sum_channels(dy: &Var) -> Var {
+    let dims: Vec<isize> = (0..dy.ndim() as isize).filter(|&d| d != 1).collect();
+    dy.sum(&dims, false)
+}
+
+/// The gradient of a convolution for its input: a transposed convolution.
+#[track_caller]
+fn conv_input(g: Geometry, dy: &Var, w: &Var) -> Var {
+    let value = select::input_grad(&g, &dy.tensor(), &w.tensor());
+    let (ds, ws) = (w.requires_grad().then(|| dy.saved()), dy.requires_grad().then(|| w.saved()));
+    note_flops(g.flops());
+    record("conv_input_grad", [dy, w], value, move |c| {
+        let d_dy = c
+            .wants(0)
+            .then(|| conv("conv", g, c.grad(), ws.as_ref().expect("kept for the wanted gradient"), None));
+        let d_w =
+            c.wants(1).then(|| conv_weight(g, c.grad(), ds.as_ref().expect("kept for the wanted gradient")));
+        [d_dy, d_w]
+    })
+}
+
+/// The gradient of a convolution for its weight.
+#[track_caller]
+fn conv_weight(g: Geometry, x: &Var, dy: &Var) -> Var {
+    let value = select::weight_grad(&g, &x.tensor(), &dy.tensor());
+    let (xs, ds) = (dy.requires_grad().then(|| x.saved()), x.requires_grad().then(|| dy.saved()));
+    note_flops(g.flops());
+    record("conv_weight_grad", [x, dy], value, move |c| {
+        let d_x =
+            c.wants(0).then(|| conv_input(g, ds.as_ref().expect("kept for the wanted gradient"), c.grad()));
+        let d_dy = c
+            .wants(1)
+            .then(|| conv("conv", g, xs.as_ref().expect("kept for the wanted gradient"), c.grad(), None));
+        [d_x, d_dy]
+    })
+}
+
+/// Adds the batch dimension where it is missing, calls `f`, and takes it away again.
+#[track_caller]
+pub(crate) fn batched<const D: usize>(op: &str, x: &Var, f: impl FnOnce(&Var) -> Var) -> Var {
+    match x.ndim() {
+        n if n == D + 2 => f(x),
+        n if n == D + 1 => {
+            let shape: Vec<isize> = std::iter::once(1).chain(x.shape().iter().map(|&n| n as isize)).collect();
+            let y = f(&x.reshape(&shape));
+            let shape: Vec<isize> = y.shape()[1..].iter().map(|&n| n as isize).collect();
+            y.reshape(&shape)
+        }
+        _ => panic!(
+            "{op}: expected an input of {} dimensions, or {} without the batch, got shape {:?}",
+            D + 2,
+            D + 1,
+            x.shape()
+        ),
+    }
+}
+
+/// The convolution of `D` spatial dimensions.
+#[track_caller]
+fn conv_nd<const D: usize>(
+    op: &'static str,
+    x: &Var,
+    w: &Var,
+    bias: Option<&Var>,
+    o: &ConvOptions<D>,
+) -> Var {
+    check_types(op, x, w, bias);
+    batched::<D>(op, x, |x| {
+        let g = Geometry::new(op, x.shape(), w.shape(), o);
+        if let Some(b) = bias {
+            assert!(
+                b.shape() == [g.c_out],
+                "{op}: expected a bias of shape [{}], got {:?}",
+                g.c_out,
+                b.shape()
+            );
+        }
+        conv(op, g, x, w, bias)
+    })
+}
+
+#[track_caller]
+fn check_types(op: &str, x: &Var, w: &Var, bias: Option<&Var>) {
+    for (name, v) in [("weight", Some(w)), ("bias", bias)] {
+        if let Some(v) = v {
+            assert!(
+                v.dtype() == x.dtype(),
+                "{op}: input type ({}) and {name} type ({}) should be the same",
+                x.dtype(),
+                v.dtype()
+            );
+        }
+    }
+}

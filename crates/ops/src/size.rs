@@ -1,0 +1,37 @@
+//! Sizes along the spatial dimensions.
+
+/// One number for each of `D` spatial dimensions; a single number stands for all of them, as in PyTorch.
+///
+/// ```
+/// use ops::Size;
+/// assert_eq!(Size::<2>::from(3), Size::from([3, 3]));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size<const D: usize>(pub [usize; D]);
+
+impl<const D: usize> From<usize> for Size<D> {
+    fn from(n: usize) -> Size<D> {
+        Size([n; D])
+    }
+}
+
+impl<const D: usize> From<[usize; D]> for Size<D> {
+    fn from(sizes: [usize; D]) -> Size<D> {
+        Size(sizes)
+    }
+}
+
+impl From<(usize, usize)> for Size<2> {
+    fn from((h, w): (usize, usize)) -> Size<2> {
+        Size([h, w])
+    }
+}
+
+impl<const D: usize> Size<D> {
+    /// The numbers as three, with `fill` for the spatial dimensions that are not there.
+    pub(crate) fn to3(self, fill: usize) -> [usize; 3] {
+        let mut out = [fill; 3];
+        out[3 - D..].copy_from_slice(&self.0);
+        out
+    }
+}
