@@ -1,0 +1,542 @@
+//! What a module is: named fields, and a `forward`.
+
+use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
+use crate::summary::Summary;
+use std::collections::HashSet;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tape::{DType, Tensor, Var};
+
+/// A tensor of a module that is saved with it but not trained, such as a running mean
+/// (`torch.nn.Module.register_buffer`).
+#[derive(Clone)]
+pub struct Buffer(Var);
+
+impl Buffer {
+    /// A buffer with this value.
+    pub fn new(value: Tensor) -> Buffer {
+        Buffer(Var::buffer(value))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Var;
+    fn deref(&self) -> &Var {
+        &self.0
+    }
+}
+
+/// The switch between training and evaluation that a module's `forward` reads; on at the start.
+///
+/// [`Fields::train`] and [`Fields::eval`] set the switches of a whole model.
+#[derive(Debug)]
+pub struct Training(AtomicBool);
+
+impl Training {
+    /// True while training.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets this one switch.
+    pub fn set(&self, training: bool) {
+        self.0.store(training, Ordering::Relaxed);
+    }
+}
+
+impl Default for Training {
+    fn default() -> Training {
+        Training(AtomicBool::new(true))
+    }
+}
+
+/// What a module shows to a visitor.
+#[derive(Clone, Copy)]
+pub enum Item<'a> {
+    /// A trained tensor.
+    Parameter(&'a Var),
+    /// A saved tensor that is not trained.
+    Buffer(&'a Buffer),
+    /// A module inside the module.
+    Module(&'a dyn Fields),
+    /// A switch between training and evaluation.
+    Training(&'a Training),
+}
+
+/// A type that can be a field of a [`module!`](crate::module): it shows what it holds under its name.
+///
+/// Modules, [`Var`] (a parameter), [`Buffer`], [`Training`], lists and options of them, and plain values are
+/// fields. A plain type of one's own becomes one by `impl nn::Field for MyEnum {}`.
+pub trait Field {
+    /// Calls `f` with each thing of interest. A plain value shows nothing.
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        let _ = (name, f);
+    }
+}
+
+macro_rules! plain_fields {
+    ($($ty:ty)*) => {$(impl Field for $ty {})*};
+}
+plain_fields! { usize isize u64 i64 u32 i32 u8 bool f32 f64 String &'static str DType }
+
+impl Field for () {}
+
+impl<T> Field for fn(&T) -> T {}
+
+impl Field for Var {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        if self.id().is_some() {
+            f(name, Item::Parameter(self));
+        }
+    }
+}
+
+impl Field for Buffer {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        f(name, Item::Buffer(self));
+    }
+}
+
+impl Field for Training {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        f(name, Item::Training(self));
+    }
+}
+
+impl<F: Field> Field for Option<F> {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        if let Some(field) = self {
+            field.visit(name, f);
+        }
+    }
+}
+
+fn visit_list<'a, F: Field>(list: &'a [F], name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+    for (i, field) in list.iter().enumerate() {
+        field.visit(&format!("{name}.{i}"), f);
+    }
+}
+
+impl<F: Field> Field for Vec<F> {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        visit_list(self, name, f);
+    }
+}
+
+impl<F: Field, const N: usize> Field for [F; N] {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        visit_list(self, name, f);
+    }
+}
+
+impl<A: Field, B: Field> Field for (A, B) {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        self.0.visit(&format!("{name}.0"), f);
+        self.1.visit(&format!("{name}.1"), f);
+    }
+}
+
+impl<M: Fields> Field for M {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        f(name, Item::Module(self));
+    }
+}
+
+/// The named fields of a module, and everything that follows from them: parameters, buffers, modes, state dicts.
+///
+/// The macro [`module!`](crate::module) writes it; by hand it takes [`Fields::visit_fields`] and
+/// [`Fields::class`]. Names are PyTorch's: `features.0.weight`, `layer1.0.bn1.running_mean`.
+pub trait Fields: Send + Sync + 'static {
+    /// Calls `f` with the name and the content of each field, in the order of declaration.
+    fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>));
+
+    /// The name of the type, such as `Conv2d`.
+    fn class(&self) -> &'static str;
+
+    /// Where the module lies, through boxes: tells modules apart.
+    #[doc(hidden)]
+    fn address(&self) -> *const () {
+        std::ptr::from_ref(self).cast()
+    }
+
+    /// All parameters and their names, each once, in PyTorch's order: a module's own before those of the
+    /// modules inside it (`torch.nn.Module.named_parameters`).
+    fn named_parameters(&self) -> Vec<(String, Var)> {
+        let (mut list, mut seen) = (Vec::new(), HashSet::new());
+        walk(self, "", &mut |name, item| {
+            if let Item::Parameter(p) = item
+                && seen.insert(p.id())
+            {
+                list.push((name.to_string(), p.clone()));
+            }
+        });
+        list
+    }
+
+    /// All parameters, each once (`torch.nn.Module.parameters`).
+    fn parameters(&self) -> Vec<Var> {
+        self.named_parameters().into_iter().map(|(_, p)| p).collect()
+    }
+
+    /// All buffers and their names (`torch.nn.Module.named_buffers`).
+    fn named_buffers(&self) -> Vec<(String, Buffer)> {
+        let mut list = Vec::new();
+        walk(self, "", &mut |name, item| {
+            if let Item::Buffer(b) = item {
+                list.push((name.to_string(), b.clone()));
+            }
+        });
+        list
+    }
+
+    /// The modules that are fields of this one, with their names (`torch.nn.Module.named_children`).
+    fn children(&self) -> Vec<(String, &dyn Fields)> {
+        let mut list = Vec::new();
+        self.visit_fields(&mut |name, item| {
+            if let Item::Module(m) = item {
+                list.push((name.to_string(), m));
+            }
+        });
+        list
+    }
+
+    /// All modules inside this one, with their paths; a module before those inside it
+    /// (`torch.nn.Module.named_modules` without the module itself).
+    fn named_modules(&self) -> Vec<(String, &dyn Fields)> {
+        let mut list = Vec::new();
+        walk(self, "", &mut |name, item| {
+            if let Item::Module(m) = item {
+                list.push((name.to_string(), m));
+            }
+        });
+        list
+    }
+
+    /// Switches the whole model to training or, with `false`, to evaluation (`torch.nn.Module.train`).
+    fn set_training(&self, training: bool) {
+        walk(self, "", &mut |_, item| {
+            if let Item::Training(t) = item {
+                t.set(training);
+            }
+        });
+    }
+
+    /// Switches the whole model to training: dropout drops, batch norm uses the batch's statistics.
+    fn train(&self) {
+        self.set_training(true);
+    }
+
+    /// Switches the whole model to evaluation.
+    fn eval(&self) {
+        self.set_training(false);
+    }
+
+    /// The mode of the first module that has one; true if none has.
+    fn is_training(&self) -> bool {
+        let mut mode = None;
+        walk(self, "", &mut |_, item| {
+            if let Item::Training(t) = item {
+                mode.get_or_insert(t.get());
+            }
+        });
+        mode.unwrap_or(true)
+    }
+
+    /// Forgets all gradients (`torch.nn.Module.zero_grad`).
+    fn zero_grad(&self) {
+        self.parameters().iter().for_each(Var::zero_grad);
+    }
+
+    /// Freezes (`false`) or thaws (`true`) all parameters (`torch.nn.Module.requires_grad_`).
+    fn set_requires_grad(&self, requires_grad: bool) {
+        self.parameters().iter().for_each(|p| p.set_requires_grad(requires_grad));
+    }
+
+    /// Calls `f` with every module inside this one, the innermost first (`torch.nn.Module.apply`).
+    ///
+    /// ```
+    /// use nn::{Fields, Linear, Sequential, init};
+    /// let model = nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
+    /// model.apply(&mut |m| {
+    ///     for (name, p) in m.own_parameters() {
+    ///         if name == "weight" {
+    ///             init::ones_(&p);
+    ///         }
+    ///     }
+    /// });
+    /// assert_eq!(model.parameters()[0].to_vec::<f32>()[0], 1.0);
+    /// ```
+    fn apply(&self, f: &mut dyn FnMut(&dyn Fields)) {
+        self.visit_fields(&mut |_, item| {
+            if let Item::Module(m) = item {
+                m.apply(f);
+                f(m);
+            }
+        });
+    }
+
+    /// The parameters that are fields of this module itself.
+    fn own_parameters(&self) -> Vec<(String, Var)> {
+        let mut list = Vec::new();
+        self.visit_fields(&mut |name, item| {
+            if let Item::Parameter(p) = item {
+                list.push((name.to_string(), p.clone()));
+            }
+        });
+        list
+    }
+
+    /// Converts all floating-point parameters and buffers (`torch.nn.Module.to(dtype)`).
+    ///
+    /// # Panics
+    /// If `dtype` is not a floating-point type.
+    #[track_caller]
+    fn to_dtype(&self, dtype: DType) {
+        assert!(dtype.is_float(), "to_dtype: a module's type is floating point, not {dtype}");
+        walk(self, "", &mut |_, item| {
+            let v: &Var = match item {
+                Item::Parameter(p) => p,
+                Item::Buffer(b) if b.dtype().is_float() => b,
+                _ => return,
+            };
+            v.update(|t| *t = t.cast(dtype));
+            if let Some(g) = v.grad() {
+                v.set_grad(Some(g.cast(dtype)));
+            }
+        });
+    }
+
+    /// The number of trained values, frozen ones included.
+    fn num_parameters(&self) -> usize {
+        self.parameters().iter().map(Var::numel).sum()
+    }
+
+    /// All parameters and buffers by name, in PyTorch's order (`torch.nn.Module.state_dict`). Later training
+    /// does not change it.
+    fn state_dict(&self) -> StateDict {
+        let mut state = StateDict::new();
+        walk(self, "", &mut |name, item| match item {
+            Item::Parameter(p) => state.insert(name, p.tensor()),
+            Item::Buffer(b) => state.insert(name, b.tensor()),
+            _ => {}
+        });
+        state
+    }
+
+    /// Sets parameters and buffers from a state dict, converting their types
+    /// (`torch.nn.Module.load_state_dict`). With `strict`, both must have the same keys.
+    ///
+    /// # Errors
+    /// Lists the keys that are missing, unexpected (both only if `strict`) or of another shape. Then nothing is
+    /// changed.
+    fn load_state_dict(&self, state: &StateDict, strict: bool) -> Result<IncompatibleKeys, StateDictError> {
+        let mut targets: Vec<(String, Var)> = Vec::new();
+        walk(self, "", &mut |name, item| match item {
+            Item::Parameter(p) => targets.push((name.to_string(), p.clone())),
+            Item::Buffer(b) => targets.push((name.to_string(), (**b).clone())),
+            _ => {}
+        });
+        crate::state_dict::load(self.class(), &targets, state, strict)
+    }
+}
+
+/// A module with one input and one output: what can stand in a [`Sequential`](crate::Sequential).
+///
+/// A new model needs its fields and its `forward`:
+///
+/// ```
+/// use nn::{Fields, Linear, Module, module};
+/// use tape::{Tensor, DType, Var};
+///
+/// module! {
+///     /// Two layers.
+///     pub struct Net {
+///         fc1: Linear,
+///         fc2: Linear,
+///     }
+/// }
+///
+/// impl Module for Net {
+///     fn forward(&self, x: &Var) -> Var {
+///         self.fc2.forward(&self.fc1.forward(x).relu())
+///     }
+/// }
+///
+/// let net = Net { fc1: Linear::new(784, 256), fc2: Linear::new(256, 10) };
+/// let names: Vec<String> = net.named_parameters().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]);
+/// let y = net.forward(&Var::from(Tensor::zeros(&[2, 784], DType::F32)));
+/// assert_eq!(y.shape(), [2, 10]);
+/// ```
+pub trait Module: Fields {
+    /// The output for an input.
+    fn forward(&self, x: &Var) -> Var;
+
+    /// A table of the layers with output shapes and parameter counts, for an input of this shape (with its
+    /// batch dimension). Runs `forward` once on zeros, in evaluation mode and without recording.
+    fn summary(&self, input_shape: &[usize]) -> Summary {
+        Summary::new(self, input_shape)
+    }
+}
+
+macro_rules! delegate {
+    ($($pointer:ident)*) => {$(
+        impl<M: Fields + ?Sized> Fields for $pointer<M> {
+            fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
+                (**self).visit_fields(f);
+            }
+            fn class(&self) -> &'static str {
+                (**self).class()
+            }
+            fn address(&self) -> *const () {
+                (**self).address()
+            }
+        }
+        impl<M: Module + ?Sized> Module for $pointer<M> {
+            fn forward(&self, x: &Var) -> Var {
+                (**self).forward(x)
+            }
+        }
+    )*};
+}
+delegate!(Box Arc);
+
+/// Goes through a module: first what is its own, then the modules inside it, each before its content.
+pub(crate) fn walk<'a, M: Fields + ?Sized>(module: &'a M, prefix: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+    let path = |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
+    let mut children = Vec::new();
+    module.visit_fields(&mut |name, item| match item {
+        Item::Module(m) => children.push((path(name), m)),
+        own => f(&path(name), own),
+    });
+    for (path, child) in children {
+        f(&path, Item::Module(child));
+        walk(child, &path, f);
+    }
+}
+
+/// Defines the struct of a module and lets it show its fields: `module! { pub struct Net { fc: Linear, ... } }`.
+///
+/// Fields can be modules, `Var` (parameters), [`Buffer`], [`Training`], options and lists of them, and plain
+/// values. With an `impl Module for Net` for its `forward`, the model is complete; see [`Module`].
+#[macro_export]
+macro_rules! module {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $ty:ty),* $(,)?
+    }) => {
+        $(#[$meta])*
+        $vis struct $name { $($(#[$field_meta])* $field_vis $field: $ty),* }
+
+        impl $crate::Fields for $name {
+            #[allow(unused_variables)]
+            fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, $crate::Item<'a>)) {
+                $($crate::Field::visit(&self.$field, stringify!($field), f);)*
+            }
+            fn class(&self) -> &'static str {
+                stringify!($name)
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    module! {
+        struct Leaf {
+            weight: Var,
+            count: usize,
+            mean: Buffer,
+            bias: Option<Var>,
+            training: Training,
+        }
+    }
+
+    module! {
+        struct Tree {
+            list: Vec<Leaf>,
+            scale: Var,
+            boxed: Box<Leaf>,
+        }
+    }
+
+    fn leaf(bias: bool) -> Leaf {
+        let p = || Var::parameter(Tensor::zeros(&[2], DType::F32));
+        Leaf {
+            weight: p(),
+            count: 3,
+            mean: Buffer::new(Tensor::ones(&[1], DType::F32)),
+            bias: bias.then(p),
+            training: Training::default(),
+        }
+    }
+
+    fn tree() -> Tree {
+        let scale = Var::parameter(Tensor::zeros(&[], DType::F32));
+        Tree { list: vec![leaf(true), leaf(false)], scale, boxed: Box::new(leaf(true)) }
+    }
+
+    #[test]
+    fn names_are_pytorchs() {
+        let t = tree();
+        let keys: Vec<String> = t.state_dict().keys().map(String::from).collect();
+        let expected = [
+            "scale",
+            "list.0.weight",
+            "list.0.mean",
+            "list.0.bias",
+            "list.1.weight",
+            "list.1.mean",
+            "boxed.weight",
+            "boxed.mean",
+            "boxed.bias",
+        ];
+        assert_eq!(keys, expected);
+        assert_eq!(t.named_buffers().len(), 3);
+        assert_eq!(t.num_parameters(), 11);
+        assert_eq!(t.list[0].count, 3);
+        let modules: Vec<String> = t.named_modules().into_iter().map(|(n, _)| n).collect();
+        assert_eq!(modules, ["list.0", "list.1", "boxed"]);
+    }
+
+    #[test]
+    fn modes_and_types_reach_everything() {
+        let t = tree();
+        assert!(t.is_training());
+        t.eval();
+        assert!(!t.is_training() && !t.boxed.training.get());
+        t.to_dtype(DType::F64);
+        assert!(t.state_dict().iter().all(|(_, v)| v.dtype() == DType::F64));
+        assert_eq!(t.list[1].mean.item(), 1.0);
+    }
+
+    #[test]
+    fn a_shared_parameter_counts_once() {
+        let mut t = tree();
+        t.list[1].weight = t.list[0].weight.clone();
+        assert_eq!(t.parameters().len(), 5);
+        assert_eq!(t.state_dict().len(), 9);
+    }
+
+    #[test]
+    fn loading_is_all_or_nothing() {
+        let (a, b) = (tree(), tree());
+        let mut state = a.state_dict();
+        state.insert("scale", Tensor::scalar(5.0f32));
+        state.insert("boxed.bias", Tensor::zeros(&[3], DType::F32));
+        state.remove("list.1.mean");
+        state.insert("other", Tensor::scalar(1.0));
+        let error = b.load_state_dict(&state, true).unwrap_err();
+        assert_eq!(error.missing, ["list.1.mean"]);
+        assert_eq!(error.unexpected, ["other"]);
+        assert_eq!(error.mismatched[0].key, "boxed.bias");
+        assert_eq!(b.scale.item(), 0.0);
+        state.insert("boxed.bias", Tensor::ones(&[2], DType::F64));
+        let keys = b.load_state_dict(&state, false).unwrap();
+        assert_eq!((keys.missing.len(), keys.unexpected.len()), (1, 1));
+        assert_eq!(b.scale.item(), 5.0);
+        assert_eq!(b.boxed.bias.as_ref().unwrap().dtype(), DType::F32);
+    }
+}

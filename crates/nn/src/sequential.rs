@@ -1,0 +1,85 @@
+//! `Sequential`: modules one after the other.
+
+use crate::module::{Fields, Item, Module};
+use crate::summary::observe;
+use tape::Var;
+
+/// Modules one after the other; their names are their numbers (`torch.nn.Sequential`).
+///
+/// ```
+/// use nn::{Fields, Linear, Module, Sequential};
+/// use tape::{DType, Tensor, Var};
+/// let net = Sequential::new().add(Linear::new(4, 8)).add(Linear::new(8, 2));
+/// assert_eq!(net.forward(&Var::from(Tensor::zeros(&[3, 4], DType::F32))).shape(), [3, 2]);
+/// assert_eq!(net.named_parameters()[2].0, "1.weight");
+/// ```
+#[derive(Default)]
+pub struct Sequential {
+    modules: Vec<Box<dyn Module>>,
+}
+
+impl Sequential {
+    /// An empty one, which returns its input.
+    pub fn new() -> Sequential {
+        Sequential::default()
+    }
+
+    /// This one with a module behind the others.
+    #[allow(clippy::should_implement_trait)]
+    pub fn add(mut self, module: impl Module) -> Sequential {
+        self.push(module);
+        self
+    }
+
+    /// Puts a module behind the others.
+    pub fn push(&mut self, module: impl Module) {
+        self.modules.push(Box::new(module));
+    }
+
+    /// The number of modules.
+    pub fn len(&self) -> usize {
+        self.modules.len()
+    }
+
+    /// True without modules.
+    pub fn is_empty(&self) -> bool {
+        self.modules.is_empty()
+    }
+
+    /// The modules in order.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Module> {
+        self.modules.iter().map(|m| &**m)
+    }
+}
+
+impl Fields for Sequential {
+    fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
+        for (i, module) in self.modules.iter().enumerate() {
+            f(&i.to_string(), Item::Module(&**module));
+        }
+    }
+    fn class(&self) -> &'static str {
+        "Sequential"
+    }
+}
+
+impl Module for Sequential {
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || match self.modules.split_first() {
+            None => x.clone(),
+            Some((first, rest)) => rest.iter().fold(first.forward(x), |x, module| module.forward(&x)),
+        })
+    }
+}
+
+/// A [`Sequential`] of the listed modules.
+///
+/// ```
+/// use nn::{Linear, ReLU, sequential};
+/// let net = sequential![Linear::new(784, 256), ReLU::new(), Linear::new(256, 10)];
+/// assert_eq!(net.len(), 3);
+/// ```
+#[macro_export]
+macro_rules! sequential {
+    ($($module:expr),* $(,)?) => { $crate::Sequential::new()$(.add($module))* };
+}

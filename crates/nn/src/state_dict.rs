@@ -1,0 +1,216 @@
+//! State dicts: tensors by name, in a fixed order.
+
+use std::collections::{BTreeMap, HashMap};
+use tape::{Tensor, Var};
+
+/// Tensors by name, in the order in which they were put in, with notes (`torch.nn.Module.state_dict`).
+///
+/// ```
+/// use nn::StateDict;
+/// use tape::Tensor;
+/// let mut state = StateDict::new();
+/// state.insert("weight", Tensor::from_vec(vec![1f32, 2.0], &[2]));
+/// assert_eq!(state.get("weight").unwrap().shape(), [2]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct StateDict {
+    entries: Vec<(String, Tensor)>,
+    places: HashMap<String, usize>,
+    /// Notes that are saved with the tensors, such as a model's name.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl StateDict {
+    /// An empty one.
+    pub fn new() -> StateDict {
+        StateDict::default()
+    }
+
+    /// Puts a tensor in, in the place of an earlier one of this name.
+    pub fn insert(&mut self, key: impl Into<String>, value: Tensor) {
+        let key = key.into();
+        match self.places.get(&key) {
+            Some(&i) => self.entries[i].1 = value,
+            None => {
+                self.places.insert(key.clone(), self.entries.len());
+                self.entries.push((key, value));
+            }
+        }
+    }
+
+    /// The tensor of a name.
+    pub fn get(&self, key: &str) -> Option<&Tensor> {
+        self.places.get(key).map(|&i| &self.entries[i].1)
+    }
+
+    /// Takes a tensor out; the others keep their order.
+    pub fn remove(&mut self, key: &str) -> Option<Tensor> {
+        let i = self.places.remove(key)?;
+        self.places.values_mut().filter(|p| **p > i).for_each(|p| *p -= 1);
+        Some(self.entries.remove(i).1)
+    }
+
+    /// Names and tensors in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.entries.iter().map(|(k, v)| (k.as_str(), v))
+    }
+
+    /// The names in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(k, _)| k.as_str())
+    }
+
+    /// The number of tensors.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True without tensors.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Puts in all tensors of another one, each name behind `prefix` and a dot.
+    pub fn insert_all(&mut self, prefix: &str, other: &StateDict) {
+        for (key, value) in other.iter() {
+            self.insert(format!("{prefix}.{key}"), value.clone());
+        }
+    }
+
+    /// The tensors whose names begin with `prefix` and a dot, without it.
+    pub fn part(&self, prefix: &str) -> StateDict {
+        let strip = |key: &str| key.strip_prefix(prefix)?.strip_prefix('.').map(String::from);
+        self.iter().filter_map(|(k, v)| Some((strip(k)?, v.clone()))).collect()
+    }
+}
+
+impl FromIterator<(String, Tensor)> for StateDict {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(items: I) -> StateDict {
+        let mut state = StateDict::new();
+        items.into_iter().for_each(|(k, v)| state.insert(k, v));
+        state
+    }
+}
+
+/// Keys that a load without `strict` passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IncompatibleKeys {
+    /// In the module, but not in the state dict.
+    pub missing: Vec<String>,
+    /// In the state dict, but not in the module.
+    pub unexpected: Vec<String>,
+}
+
+/// A tensor whose shape is not the module's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Its name.
+    pub key: String,
+    /// The shape in the state dict.
+    pub found: Vec<usize>,
+    /// The shape in the module.
+    pub expected: Vec<usize>,
+}
+
+/// A state dict does not fit a module. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
+pub struct StateDictError {
+    /// What was to be loaded into, such as `LeNet5`.
+    pub target: String,
+    /// In the module, but not in the state dict.
+    pub missing: Vec<String>,
+    /// In the state dict, but not in the module.
+    pub unexpected: Vec<String>,
+    /// Of another shape.
+    pub mismatched: Vec<Mismatch>,
+}
+
+impl StateDictError {
+    fn message(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.missing.is_empty() {
+            parts.push(format!("missing keys: {}", shortened(&self.missing)));
+        }
+        if !self.unexpected.is_empty() {
+            parts.push(format!("unexpected keys: {}", shortened(&self.unexpected)));
+        }
+        if !self.mismatched.is_empty() {
+            let list: Vec<String> = self
+                .mismatched
+                .iter()
+                .map(|m| format!("{} has shape {:?}, expected {:?}", m.key, m.found, m.expected))
+                .collect();
+            parts.push(format!("shapes that differ: {}", shortened(&list)));
+        }
+        format!("the state dict does not fit {}: {}", self.target, parts.join("; "))
+    }
+}
+
+/// A list in one line; the fields of the error hold all of it.
+fn shortened(list: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let rest = list.len().saturating_sub(SHOWN);
+    let shown = list[..list.len() - rest].join(", ");
+    if rest > 0 { format!("{shown}, and {rest} more") } else { shown }
+}
+
+/// Sets variables from the tensors of their names, all or none.
+pub(crate) fn load(
+    target: &str,
+    variables: &[(String, Var)],
+    state: &StateDict,
+    strict: bool,
+) -> Result<IncompatibleKeys, StateDictError> {
+    let known: HashMap<&str, &Var> = variables.iter().map(|(k, v)| (k.as_str(), v)).collect();
+    let keys = IncompatibleKeys {
+        missing: variables.iter().filter(|(k, _)| state.get(k).is_none()).map(|(k, _)| k.clone()).collect(),
+        unexpected: state.keys().filter(|k| !known.contains_key(k)).map(String::from).collect(),
+    };
+    let mismatched: Vec<Mismatch> = state
+        .iter()
+        .filter_map(|(key, t)| {
+            let v = known.get(key).filter(|v| v.shape() != t.shape())?;
+            Some(Mismatch { key: key.into(), found: t.shape().into(), expected: v.shape().into() })
+        })
+        .collect();
+    if !mismatched.is_empty() || (strict && !(keys.missing.is_empty() && keys.unexpected.is_empty())) {
+        let (missing, unexpected) = if strict { (keys.missing, keys.unexpected) } else { Default::default() };
+        return Err(StateDictError { target: target.into(), missing, unexpected, mismatched });
+    }
+    for (key, v) in variables {
+        if let Some(t) = state.get(key) {
+            v.set_value(t.cast(v.dtype()).contiguous());
+        }
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_parts() {
+        let mut s = StateDict::new();
+        for (i, k) in ["b", "a", "c"].into_iter().enumerate() {
+            s.insert(k, Tensor::scalar(i as i64));
+        }
+        s.remove("a");
+        s.insert("c", Tensor::scalar(7i64));
+        let mut all = StateDict::new();
+        all.insert_all("model", &s);
+        all.insert("modelled.x", Tensor::scalar(1i64));
+        let back = all.part("model");
+        assert_eq!(back.keys().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(back.get("c").unwrap().item::<i64>(), 7);
+    }
+
+    #[test]
+    fn the_message_names_the_keys() {
+        let v = vec![("w".to_string(), Var::parameter(Tensor::scalar(1f32)))];
+        let s: StateDict = [("x".to_string(), Tensor::scalar(1f32))].into_iter().collect();
+        let message = load("Net", &v, &s, true).unwrap_err().to_string();
+        assert_eq!(message, "the state dict does not fit Net: missing keys: w; unexpected keys: x");
+    }
+}

@@ -1,0 +1,210 @@
+//! A model as a table; and hooks that see what passes through its layers.
+
+use crate::module::{Fields, Module};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use tape::{DType, Tensor, Var};
+
+type Hook = Rc<dyn Fn(&dyn Fields, &Var, &Var)>;
+
+thread_local! {
+    static HOOKED: Cell<bool> = const { Cell::new(false) };
+    static HOOKS: RefCell<Vec<Hook>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a layer's forward computation and shows input and output to the hooks of [`with_forward_hook`].
+///
+/// The layers of this crate do so; in a module of one's own it makes the module visible in summaries.
+pub fn observe<M: Fields>(module: &M, input: &Var, forward: impl FnOnce() -> Var) -> Var {
+    let output = forward();
+    if HOOKED.get() {
+        let hooks = HOOKS.with_borrow(Clone::clone);
+        hooks.iter().for_each(|hook| hook(module, input, &output));
+    }
+    output
+}
+
+/// Runs `body`, calling `hook(module, input, output)` after the forward pass of each layer on this thread
+/// (`torch.nn.modules.module.register_module_forward_hook`).
+///
+/// ```
+/// use nn::{Linear, Module, with_forward_hook};
+/// use std::{cell::RefCell, rc::Rc};
+/// use tape::{DType, Tensor, Var};
+/// let net = nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
+/// let shapes = Rc::new(RefCell::new(Vec::new()));
+/// let seen = shapes.clone();
+/// with_forward_hook(
+///     move |m, _, y| seen.borrow_mut().push(format!("{} {:?}", m.class(), y.shape())),
+///     || net.forward(&Var::from(Tensor::zeros(&[1, 4], DType::F32))),
+/// );
+/// assert_eq!(shapes.borrow()[..2], ["Linear [1, 8]", "Linear [1, 2]"]);
+/// ```
+pub fn with_forward_hook<R>(
+    hook: impl Fn(&dyn Fields, &Var, &Var) + 'static,
+    body: impl FnOnce() -> R,
+) -> R {
+    struct Remove;
+    impl Drop for Remove {
+        fn drop(&mut self) {
+            HOOKS.with_borrow_mut(|h| {
+                h.pop();
+                HOOKED.set(!h.is_empty());
+            });
+        }
+    }
+    HOOKS.with_borrow_mut(|h| h.push(Rc::new(hook)));
+    HOOKED.set(true);
+    let _remove = Remove;
+    body()
+}
+
+/// One layer of a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SummaryRow {
+    /// Its path in the model.
+    pub name: String,
+    /// Its type.
+    pub class: String,
+    /// The shape of its output, if its forward pass was seen.
+    pub output: Option<Vec<usize>>,
+    /// The number of values in its own parameters.
+    pub parameters: usize,
+}
+
+/// The layers of a model: what [`Module::summary`] gives. Its `Display` is a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The model's type.
+    pub class: String,
+    /// The shape of the input.
+    pub input: Vec<usize>,
+    /// The shape of the output.
+    pub output: Vec<usize>,
+    /// The layers, in the order of declaration.
+    pub rows: Vec<SummaryRow>,
+    /// The number of values in all parameters, shared ones counted once.
+    pub parameters: usize,
+    /// The number of those that are trained.
+    pub trainable: usize,
+}
+
+fn address(module: &dyn Fields) -> (*const (), &'static str) {
+    (module.address(), module.class())
+}
+
+impl Summary {
+    pub(crate) fn new<M: Module + ?Sized>(model: &M, input_shape: &[usize]) -> Summary {
+        let parameters = model.parameters();
+        let dtype = parameters.first().map_or(DType::F32, Var::dtype);
+        let x = Var::from(Tensor::zeros(input_shape, dtype));
+        let shapes: Rc<RefCell<HashMap<_, Vec<Vec<usize>>>>> = Rc::default();
+        let seen = shapes.clone();
+        let hook = move |m: &dyn Fields, _: &Var, y: &Var| {
+            seen.borrow_mut().entry(address(m)).or_default().push(y.shape().to_vec());
+        };
+        // Each module goes back to its own mode, not all of them to the same one.
+        let modes = Modes::of(model);
+        model.eval();
+        let y = with_forward_hook(hook, || tape::no_grad(|| model.forward(&x)));
+        modes.restore(model);
+
+        let mut shapes = shapes.borrow_mut();
+        let rows = model
+            .named_modules()
+            .into_iter()
+            .map(|(name, m)| SummaryRow {
+                name,
+                class: m.class().into(),
+                // Modules without fields may share an address: each takes the next output.
+                output: shapes.get_mut(&address(m)).and_then(|s| match s.len() {
+                    0 => None,
+                    1 => s.first().cloned(),
+                    _ => Some(s.remove(0)),
+                }),
+                parameters: m.own_parameters().iter().map(|(_, p)| p.numel()).sum(),
+            })
+            .collect();
+        Summary {
+            class: model.class().into(),
+            input: input_shape.into(),
+            output: y.shape().into(),
+            rows,
+            parameters: parameters.iter().map(Var::numel).sum(),
+            trainable: parameters.iter().filter(|p| p.requires_grad()).map(Var::numel).sum(),
+        }
+    }
+}
+
+/// The training switches of a model.
+pub(crate) struct Modes(Vec<bool>);
+
+impl Modes {
+    pub(crate) fn of<M: Fields + ?Sized>(model: &M) -> Modes {
+        let mut modes = Vec::new();
+        crate::module::walk(model, "", &mut |_, item| {
+            if let crate::module::Item::Training(t) = item {
+                modes.push(t.get());
+            }
+        });
+        Modes(modes)
+    }
+
+    pub(crate) fn restore<M: Fields + ?Sized>(self, model: &M) {
+        let mut modes = self.0.into_iter();
+        crate::module::walk(model, "", &mut |_, item| {
+            if let (crate::module::Item::Training(t), Some(mode)) = (item, modes.next()) {
+                t.set(mode);
+            }
+        });
+    }
+}
+
+/// A number with commas between thousands.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["Layer", "Type", "Output shape", "Parameters"].map(String::from);
+        let mut table = vec![head];
+        for row in &self.rows {
+            let output = row.output.as_ref().map_or(String::new(), |s| format!("{s:?}"));
+            let count = if row.parameters == 0 { "-".into() } else { grouped(row.parameters) };
+            table.push([row.name.clone(), row.class.clone(), output, count]);
+        }
+        let width = |i: usize| table.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
+        let widths = [width(0), width(1), width(2), width(3)];
+        let line = "-".repeat(widths.iter().sum::<usize>() + 6);
+        writeln!(f, "{} {:?} -> {:?}", self.class, self.input, self.output)?;
+        for (i, [name, class, output, count]) in table.iter().enumerate() {
+            let [a, b, c, d] = widths;
+            writeln!(f, "{name:<a$}  {class:<b$}  {output:<c$}  {count:>d$}")?;
+            if i == 0 {
+                writeln!(f, "{line}")?;
+            }
+        }
+        writeln!(f, "{line}")?;
+        write!(f, "Parameters: {} ({} trained)", grouped(self.parameters), grouped(self.trainable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands() {
+        assert_eq!(super::grouped(1234567), "1,234,567");
+        assert_eq!(super::grouped(999), "999");
+    }
+}
