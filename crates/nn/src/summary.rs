@@ -42,10 +42,7 @@ pub fn observe<M: Fields>(module: &M, input: &Var, forward: impl FnOnce() -> Var
 /// );
 /// assert_eq!(shapes.borrow()[..2], ["Linear [1, 8]", "Linear [1, 2]"]);
 /// ```
-pub fn with_forward_hook<R>(
-    hook: impl Fn(&dyn Fields, &Var, &Var) + 'static,
-    body: impl FnOnce() -> R,
-) -> R {
+pub fn with_forward_hook<R>(hook: impl Fn(&dyn Fields, &Var, &Var) + 'static, body: impl FnOnce() -> R) -> R {
     struct Remove;
     impl Drop for Remove {
         fn drop(&mut self) {
