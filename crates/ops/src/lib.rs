@@ -6,3 +6,12 @@ mod size;
 
 pub use conv::*;
 pub use size::Size;
+
+mod linear;
+mod matmul;
+mod product;
+mod var_ops;
+
+pub use linear::linear;
+pub use matmul::{bmm, dot, matmul, mm, mv, outer};
+pub use var_ops::VarOps;

@@ -3,5 +3,7 @@
 pub mod conv_shape;
 pub mod direct_conv;
 pub(crate) mod im2col;
+pub mod matmul;
 pub mod microkernel;
 pub(crate) mod scratch;
+mod shared;

@@ -1,0 +1,93 @@
+//! `linear`: the affine map of a fully connected layer.
+
+use crate::matmul::rows;
+use crate::product::{check_types, left_gradient, product_onto, product_value, right_gradient};
+use tape::{Var, record, record_slice};
+
+/// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
+///
+/// `x` is `[..., in]`, `weight` `[out, in]`, `bias` `[out]`; the result is `[..., out]`. A weight of shape `[in]`
+/// makes the last dimension go away. The bias is where the product starts from, not a pass of its own.
+///
+/// # Panics
+/// If the sizes do not fit or the element types differ.
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![1f32, 2.0], &[1, 2]);
+/// let w = Var::from_vec(vec![1f32, 0.0, 0.0, 1.0, 1.0, 1.0], &[3, 2]);
+/// let b = Var::from_vec(vec![0.5f32, 0.5, 0.5], &[3]);
+/// assert_eq!(ops::linear(&x, &w, Some(&b)).to_vec::<f32>(), [1.5, 2.5, 3.5]);
+/// ```
+#[track_caller]
+pub fn linear(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
+    check(x, weight, bias);
+    let (n, vector) = (weight.shape()[0], weight.ndim() == 1);
+    if vector {
+        let y = crate::matmul(x, weight);
+        return bias.map_or_else(|| y.clone(), |b| y.add(b));
+    }
+    let lead = &x.shape()[..x.ndim() - 1];
+    let flat = x.tensor().reshape(&[lead.iter().product(), weight.shape()[1]]);
+    let (w, mut shape) = (weight.tensor(), lead.to_vec());
+    shape.push(n);
+    let value = match bias {
+        Some(b) => {
+            let start = b.tensor().expand(&[flat.shape()[0], n]).contiguous();
+            product_onto("linear", &flat, false, &w, true, Some((start, 1.0)))
+        }
+        None => product_value("linear", &flat, false, &w, true),
+    };
+    let value = value.reshape(&shape);
+    let saved_x = weight.requires_grad().then(|| x.saved());
+    let saved_w = x.requires_grad().then(|| weight.saved());
+    let gradients = move |g: &Var, wants: [bool; 2]| {
+        let flat = |v: &Var| v.reshape(&[rows(v.shape()), *v.shape().last().expect("checked") as isize]);
+        let dx = wants[0].then(|| {
+            let w = saved_w.as_ref().expect("kept, since x wants a gradient");
+            let mut shape: Vec<isize> = g.shape().iter().map(|&n| n as isize).collect();
+            *shape.last_mut().expect("checked") = w.shape()[1] as isize;
+            left_gradient("linear", &flat(g), false, w, true).reshape(&shape)
+        });
+        let dw = wants[1].then(|| {
+            let x = saved_x.as_ref().expect("kept, since the weight wants a gradient");
+            right_gradient("linear", &flat(g), &flat(x), false, true)
+        });
+        [dx, dw]
+    };
+    match bias {
+        // The walk sums the gradient to the bias's shape.
+        Some(b) => record_slice("linear", &[x, weight, b], value, move |c| {
+            let [dx, dw] = gradients(c.grad(), [c.wants(0), c.wants(1)]);
+            vec![dx, dw, c.wants(2).then(|| c.grad().clone())]
+        }),
+        None => record("linear", [x, weight], value, move |c| gradients(c.grad(), [c.wants(0), c.wants(1)])),
+    }
+}
+
+#[track_caller]
+fn check(x: &Var, weight: &Var, bias: Option<&Var>) {
+    let (sx, sw) = (x.shape(), weight.shape());
+    assert!(
+        !sx.is_empty() && (1..=2).contains(&sw.len()),
+        "linear: input {sx:?} and weight {sw:?} do not fit: the input is [..., in], the weight [out, in] or [in]"
+    );
+    let (have, want) = (sx[sx.len() - 1], sw[sw.len() - 1]);
+    assert!(
+        have == want,
+        "linear: input {sx:?} has {have} features but weight {sw:?} expects {want} (mat1 and mat2 shapes cannot be \
+         multiplied)"
+    );
+    check_types("linear", x.dtype(), weight.dtype());
+    if let Some(b) = bias {
+        let out: &[usize] = if sw.len() == 2 { &sw[..1] } else { &[] };
+        let fits =
+            b.ndim() <= 1 && tape::shape::broadcast(b.shape(), out).is_some_and(|s| s.as_slice() == out);
+        assert!(
+            fits,
+            "linear: bias {:?} does not fit weight {sw:?}, which makes {out:?} features",
+            b.shape()
+        );
+        check_types("linear", x.dtype(), b.dtype());
+    }
+}

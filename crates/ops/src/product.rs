@@ -1,0 +1,150 @@
+//! The product of matrices that `matmul`, `linear` and their relatives record.
+
+use crate::kernels::matmul::{Operand, Size, Store, matmul_into};
+use tape::shape::{self, Dims};
+use tape::{DType, Number, Tensor, Var, record};
+
+/// The product of two variables whose last two dimensions are matrices, each taken as it is or transposed; the
+/// dimensions before them are broadcast.
+///
+/// The derivatives of a product are products of the same kind, so the rule transposes by flag and never copies.
+#[track_caller]
+pub(crate) fn product(op: &'static str, a: &Var, ta: bool, b: &Var, tb: bool) -> Var {
+    let value = product_value(op, &a.tensor(), ta, &b.tensor(), tb);
+    let x = b.requires_grad().then(|| a.saved());
+    let y = a.requires_grad().then(|| b.saved());
+    record(op, [a, b], value, move |c| {
+        let g = c.grad();
+        [
+            c.wants(0).then(|| left_gradient(op, g, ta, other(&y), tb)),
+            c.wants(1).then(|| right_gradient(op, g, other(&x), ta, tb)),
+        ]
+    })
+}
+
+fn other(saved: &Option<Var>) -> &Var {
+    saved.as_ref().expect("kept, since the other operand wants a gradient")
+}
+
+/// The gradient for `a` of `op(a) x op(b)`.
+#[track_caller]
+pub(crate) fn left_gradient(op: &'static str, g: &Var, ta: bool, b: &Var, tb: bool) -> Var {
+    if ta { product(op, b, tb, g, true) } else { product(op, g, false, b, !tb) }
+}
+
+/// The gradient for `b` of `op(a) x op(b)`.
+#[track_caller]
+pub(crate) fn right_gradient(op: &'static str, g: &Var, a: &Var, ta: bool, tb: bool) -> Var {
+    if tb { product(op, g, true, a, ta) } else { product(op, a, !ta, g, false) }
+}
+
+/// Checks that two operands have one element type in which products exist.
+#[track_caller]
+pub(crate) fn check_types(op: &str, a: DType, b: DType) {
+    assert!(a == b, "{op}: expected both operands to have the same dtype, but got {a} and {b}");
+    assert!(a != DType::Bool, "{op}: products are not defined for bool; cast first");
+}
+
+/// The product of two tensors.
+#[track_caller]
+pub(crate) fn product_value(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: bool) -> Tensor {
+    product_onto(op, a, ta, b, tb, None)
+}
+
+/// The product of two tensors, or `start + factor * product` where `start` is row-major and of
+/// the result's shape.
+#[track_caller]
+pub(crate) fn product_onto(
+    op: &'static str,
+    a: &Tensor,
+    ta: bool,
+    b: &Tensor,
+    tb: bool,
+    start: Option<(Tensor, f64)>,
+) -> Tensor {
+    let dtype = a.dtype();
+    let wide = match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        DType::U8 => DType::I64,
+        other => other,
+    };
+    if wide != dtype {
+        let start = start.map(|(t, factor)| (t.cast(wide), factor));
+        return product_onto(op, &a.cast(wide), ta, &b.cast(wide), tb, start).cast(dtype);
+    }
+    tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, start))
+}
+
+/// A tensor's matrices: sizes and strides of the dimensions before the last two, then of those.
+struct Matrices {
+    batch: Dims,
+    batch_strides: Dims,
+    sizes: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl Matrices {
+    fn new(t: &Tensor, transposed: bool) -> Matrices {
+        let lead = t.ndim() - 2;
+        let (r, c) = if transposed { (lead + 1, lead) } else { (lead, lead + 1) };
+        Matrices {
+            batch: t.shape()[..lead].into(),
+            batch_strides: t.strides()[..lead].into(),
+            sizes: [t.shape()[r], t.shape()[c]],
+            strides: [t.strides()[r], t.strides()[c]],
+        }
+    }
+
+    /// Where each matrix of the broadcast batch starts.
+    fn offsets(&self, batch: &[usize]) -> Vec<usize> {
+        let strides = shape::broadcast_strides(&self.batch, &self.batch_strides, batch);
+        let mut offsets = vec![0];
+        for (&n, &s) in batch.iter().zip(&strides) {
+            offsets = offsets.iter().flat_map(|&o| (0..n).map(move |i| o + i * s)).collect();
+        }
+        offsets
+    }
+}
+
+#[track_caller]
+fn multiply<T: Number>(
+    op: &'static str,
+    a: &Tensor,
+    ta: bool,
+    b: &Tensor,
+    tb: bool,
+    start: Option<(Tensor, f64)>,
+) -> Tensor {
+    let (x, y) = (Matrices::new(a, ta), Matrices::new(b, tb));
+    let ([m, k], [k2, n]) = (x.sizes, y.sizes);
+    assert!(
+        k == k2,
+        "{op}: mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {k2}x{n}): shapes {:?}{} and {:?}{}",
+        a.shape(),
+        if ta { " transposed" } else { "" },
+        b.shape(),
+        if tb { " transposed" } else { "" },
+    );
+    let batch = shape::broadcast_for(op, &x.batch, &y.batch);
+    let mut result = batch.clone();
+    result.extend([m, n]);
+    let (mut out, store) = match start {
+        Some((t, factor)) => (t, Store::AddScaled(T::from_f64(factor))),
+        None => (Tensor::uninit(&result, T::DTYPE), Store::Replace),
+    };
+    debug_assert_eq!(out.shape(), result.as_slice());
+    let count = shape::numel(&batch);
+    tape::note_flops((2 * count * m * n * k) as u64);
+    // Many matrices against the same one are one tall matrix, if memory lets them be seen so.
+    let tall =
+        (!ta && count > 1 && shape::numel(&y.batch) == 1).then(|| a.try_view(&[count * m, k])).flatten();
+    let (size, left, ones) = match &tall {
+        Some(tall) => (Size { m: count * m, n, k }, [tall.strides()[0], tall.strides()[1]], true),
+        None => (Size { m, n, k }, x.strides, false),
+    };
+    let (ao, bo) = if ones { (vec![0], vec![0]) } else { (x.offsets(&batch), y.offsets(&batch)) };
+    let left = Operand { data: a.data::<T>(), strides: left, offsets: &ao };
+    let right = Operand { data: b.data::<T>(), strides: y.strides, offsets: &bo };
+    matmul_into(size, left, right, out.make_mut::<T>(), store);
+    out
+}
