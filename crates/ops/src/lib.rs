@@ -10,6 +10,8 @@ pub use size::Size;
 mod linear;
 mod matmul;
 mod product;
+#[cfg(test)]
+mod testing;
 mod var_ops;
 
 pub use linear::linear;

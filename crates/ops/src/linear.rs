@@ -91,3 +91,37 @@ fn check(x: &Var, weight: &Var, bias: Option<&Var>) {
         check_types("linear", x.dtype(), b.dtype());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn gradients(lead in proptest::collection::vec(1usize..3, 0..3), i in 1usize..4, o in 1usize..4, seed: u64) {
+            let mut shape = lead;
+            shape.push(i);
+            let inputs = [parameter(&shape, seed), parameter(&[o, i], seed ^ 1), parameter(&[o], seed ^ 2)];
+            check_gradients(|x| linear(&x[0], &x[1], Some(&x[2])), &inputs);
+            check_gradients(|x| linear(&x[0], &x[1], None), &inputs[..2]);
+        }
+    }
+
+    #[test]
+    fn one_row_does_not_write_into_the_bias() {
+        let (x, w, b) = (parameter(&[1, 3], 1), parameter(&[2, 3], 2), parameter(&[2], 3));
+        let before = b.to_vec::<f64>();
+        let composed = crate::matmul(&x, &Var::from(w.tensor().transpose(0, 1))).add(&b);
+        assert_close(&linear(&x, &w, Some(&b)), &composed, 1e-14);
+        assert_eq!(b.to_vec::<f64>(), before);
+    }
+
+    #[test]
+    #[should_panic(expected = "linear: input [2, 3] has 3 features but weight [4, 5] expects 5")]
+    fn features_that_do_not_fit() {
+        linear(&parameter(&[2, 3], 1), &parameter(&[4, 5], 2), None);
+    }
+}

@@ -193,6 +193,8 @@ pub fn outer(a: &Var, b: &Var) -> Var {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{check_gradients, parameter};
+    use proptest::prelude::*;
     use tape::{DType, Tensor};
 
     fn counting(shape: &[usize]) -> Var {
@@ -245,5 +247,23 @@ mod tests {
     #[should_panic(expected = "same dtype, but got float64 and float32")]
     fn types_are_not_mixed() {
         matmul(&counting(&[2, 2]), &counting(&[2, 2]).cast(DType::F32));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn gradients(m in 1usize..4, k in 0usize..4, n in 1usize..4, case in 0usize..7, seed: u64) {
+            let shapes: [(Vec<usize>, Vec<usize>); 7] = [
+                (vec![k], vec![k]),
+                (vec![m, k], vec![k]),
+                (vec![k], vec![2, k, n]),
+                (vec![m, k], vec![k, n]),
+                (vec![2, m, k], vec![k, n]),
+                (vec![m, k], vec![2, k, n]),
+                (vec![2, 1, m, k], vec![3, k, n]),
+            ];
+            let (a, b) = &shapes[case];
+            check_gradients(|x| matmul(&x[0], &x[1]), &[parameter(a, seed), parameter(b, seed ^ 1)]);
+        }
     }
 }
