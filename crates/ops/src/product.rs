@@ -1,6 +1,6 @@
 //! The product of matrices that `matmul`, `linear` and their relatives record.
 
-use crate::kernels::matmul::{Operand, Size, Store, matmul_into};
+use crate::kernels::matmul::{Operand, ProductSize, Store, matmul_into};
 use tape::shape::{self, Dims};
 use tape::{DType, Number, Tensor, Var, record};
 
@@ -139,8 +139,8 @@ fn multiply<T: Number>(
     let tall =
         (!ta && count > 1 && shape::numel(&y.batch) == 1).then(|| a.try_view(&[count * m, k])).flatten();
     let (size, left, ones) = match &tall {
-        Some(tall) => (Size { m: count * m, n, k }, [tall.strides()[0], tall.strides()[1]], true),
-        None => (Size { m, n, k }, x.strides, false),
+        Some(tall) => (ProductSize { m: count * m, n, k }, [tall.strides()[0], tall.strides()[1]], true),
+        None => (ProductSize { m, n, k }, x.strides, false),
     };
     let (ao, bo) = if ones { (vec![0], vec![0]) } else { (x.offsets(&batch), y.offsets(&batch)) };
     let left = Operand { data: a.data::<T>(), strides: left, offsets: &ao };

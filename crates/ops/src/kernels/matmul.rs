@@ -13,7 +13,7 @@ const MOST_TASKS: usize = 16;
 
 /// The sizes of a product of `m` x `k` and `k` x `n`.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct ProductSize {
     /// Rows of the left operand and of the result.
     pub m: usize,
     /// Columns of the right operand and of the result.
@@ -22,7 +22,7 @@ pub struct Size {
     pub k: usize,
 }
 
-impl Size {
+impl ProductSize {
     /// Floating-point operations of one product.
     pub fn flops(self) -> usize {
         2 * self.m * self.n * self.k
@@ -66,8 +66,8 @@ pub enum Store<T> {
 /// # Panics
 /// If an operand reaches outside its memory or `c` has another length than all results.
 #[track_caller]
-pub fn matmul_into<T: Number>(size: Size, a: Operand<T>, b: Operand<T>, c: &mut [T], store: Store<T>) {
-    let Size { m, n, k } = size;
+pub fn matmul_into<T: Number>(size: ProductSize, a: Operand<T>, b: Operand<T>, c: &mut [T], store: Store<T>) {
+    let ProductSize { m, n, k } = size;
     let count = a.offsets.len();
     assert_eq!(count, b.offsets.len(), "as many left operands as right ones");
     assert_eq!(c.len(), count * m * n, "the result has to hold all products");
@@ -112,7 +112,7 @@ pub fn matmul_into<T: Number>(size: Size, a: Operand<T>, b: Operand<T>, c: &mut 
 /// Some rows and columns of product `i`.
 #[allow(clippy::too_many_arguments)]
 fn block<T: Number>(
-    size: Size,
+    size: ProductSize,
     a: &Operand<T>,
     b: &Operand<T>,
     c: &SharedSlice<T>,
@@ -121,7 +121,7 @@ fn block<T: Number>(
     rows: [usize; 2],
     columns: [usize; 2],
 ) {
-    let Size { m, n, k } = size;
+    let ProductSize { m, n, k } = size;
     let left = a.offsets[i] + rows[0] * a.strides[0];
     let right = b.offsets[i] + columns[0] * b.strides[1];
     let start = i * m * n + rows[0] * n + columns[0];
@@ -183,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The definition.
-    fn naive(size: Size, a: &Operand<f64>, b: &Operand<f64>) -> Vec<f64> {
+    fn naive(size: ProductSize, a: &Operand<f64>, b: &Operand<f64>) -> Vec<f64> {
         let mut out = Vec::new();
         for (&ao, &bo) in a.offsets.iter().zip(b.offsets) {
             for i in 0..size.m {
@@ -212,7 +212,7 @@ mod tests {
         fn any_layout_gives_the_same(
             m in 1usize..70, n in 1usize..70, k in 0usize..50, count in 0usize..4, flip: [bool; 2],
         ) {
-            let size = Size { m, n, k };
+            let size = ProductSize { m, n, k };
             let (data_a, data_b) = (numbers(m * k * count.max(1)), numbers(k * n));
             let offsets: Vec<usize> = (0..count).map(|i| i * m * k).collect();
             let a = Operand { data: &data_a, strides: strides(m, k, flip[0]), offsets: &offsets };
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn large_products_are_cut() {
-        for size in [Size { m: 301, n: 67, k: 400 }, Size { m: 67, n: 301, k: 400 }] {
+        for size in [ProductSize { m: 301, n: 67, k: 400 }, ProductSize { m: 67, n: 301, k: 400 }] {
             let (data_a, data_b) = (numbers(2 * size.m * size.k), numbers(2 * size.k * size.n));
             let (oa, ob) = ([0, size.m * size.k], [0, size.k * size.n]);
             let a = Operand { data: &data_a, strides: [size.k, 1], offsets: &oa };
@@ -245,7 +245,7 @@ mod tests {
     fn integers() {
         let a = Operand { data: &[1i64, 2, 3, 4], strides: [2, 1], offsets: &[0] };
         let mut c = [0; 4];
-        matmul_into(Size { m: 2, n: 2, k: 2 }, a, a, &mut c, Store::Replace);
+        matmul_into(ProductSize { m: 2, n: 2, k: 2 }, a, a, &mut c, Store::Replace);
         assert_eq!(c, [7, 10, 15, 22]);
     }
 }
