@@ -3,7 +3,9 @@
 pub mod conv_shape;
 pub mod direct_conv;
 pub(crate) mod im2col;
+pub(crate) mod lanes;
 pub mod matmul;
 pub mod microkernel;
 pub(crate) mod scratch;
 mod shared;
+pub mod winograd;

@@ -12,25 +12,58 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `f` with `len` floats of memory, aligned to a cache line. What they hold is left from earlier uses.
+/// Floats of memory for a kernel, aligned to a cache line, that go back to their thread when dropped.
 ///
 /// Each thread keeps its buffers, so that a kernel which runs again finds its pages warm.
-pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    let lines = len.div_ceil(16);
-    let mut buffer = FREE.with_borrow_mut(|free| {
-        // The smallest that is large enough, or else the largest, which grows.
-        let fits =
-            |b: &Vec<Line>| (b.len() < lines, if b.len() < lines { usize::MAX - b.len() } else { b.len() });
-        let best = (0..free.len()).min_by_key(|&i| fits(&free[i]));
-        best.map_or_else(Vec::new, |i| free.swap_remove(i))
-    });
-    if buffer.len() < lines {
-        buffer = vec![Line([0.0; 16]); lines];
+pub(crate) struct Scratch {
+    buffer: Vec<Line>,
+    len: usize,
+}
+
+impl Scratch {
+    /// Takes `len` floats. What they hold is left from earlier uses.
+    pub(crate) fn new(len: usize) -> Self {
+        let lines = len.div_ceil(16);
+        let mut buffer = FREE.with_borrow_mut(|free| {
+            // The smallest that is large enough, or else the largest, which gives way to a larger one.
+            let fit = |b: &Vec<Line>| (b.len() < lines, b.len().abs_diff(lines));
+            let best = (0..free.len()).min_by_key(|&i| fit(&free[i]));
+            best.map_or_else(Vec::new, |i| free.swap_remove(i))
+        });
+        if buffer.len() < lines {
+            buffer = vec![Line([0.0; 16]); lines];
+        }
+        Scratch { buffer, len }
     }
-    // SAFETY: the buffer holds at least `len` floats, initialised, and is borrowed until `f` returns.
-    let result = f(unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) });
-    FREE.with_borrow_mut(|free| free.push(buffer));
-    result
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        // At the end of a thread there may be no list any more.
+        let _ = FREE.try_with(|free| free.borrow_mut().push(buffer));
+    }
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: the buffer holds at least `len` floats, all initialised.
+        unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.buffer.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+/// Calls `f` with `len` floats of memory, aligned to a cache line. What they hold is left from earlier uses.
+pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    f(&mut Scratch::new(len))
 }
 
 /// A pointer that tasks share, each to write its own part of what it points to.
@@ -56,13 +89,13 @@ mod tests {
 
     #[test]
     fn buffers_are_reused_and_nest() {
-        let first = with_scratch(1000, |a| {
-            a.fill(1.0);
-            with_scratch(500, |b| b.fill(2.0));
-            assert!(a.iter().all(|&a| a == 1.0));
-            a.as_ptr()
-        });
-        assert_eq!(first, with_scratch(900, |a| a.as_ptr()));
+        let mut a = Scratch::new(1000);
+        a.fill(1.0);
+        Scratch::new(500).fill(2.0);
+        assert!(a.iter().all(|&a| a == 1.0));
+        let first = a.as_ptr();
+        drop(a);
+        assert_eq!(first, Scratch::new(900).as_ptr());
         assert_eq!(first.align_offset(64), 0);
     }
 }

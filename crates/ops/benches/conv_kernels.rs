@@ -1,0 +1,78 @@
+//! Times the convolution kernels at the layers of VGG-11 and ResNet-18 on 32x32 images.
+//!
+//! `cargo bench -p tapegrad-ops --bench conv_kernels -- [batch] [filter]` prints the least time of several runs for
+//! forward, input gradient and weight gradient, and the rate in GFLOP/s as the direct method counts them.
+
+use ops::kernels::{conv_shape::Conv2dShape, winograd};
+use std::time::{Duration, Instant};
+
+/// Input channels, output channels, size of the image, of the 3x3 layers with stride 1 and padding 1.
+const LAYERS: [(usize, usize, usize); 8] = [
+    (64, 64, 32),
+    (64, 128, 16),
+    (128, 128, 16),
+    (128, 256, 8),
+    (256, 256, 8),
+    (256, 512, 4),
+    (512, 512, 4),
+    (512, 512, 2),
+];
+
+/// The least time of several calls, in milliseconds: for some 0.3 seconds, at least five.
+fn least_ms(mut call: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut least = Duration::MAX;
+    let mut calls = 0;
+    while calls < 5 || start.elapsed() < Duration::from_millis(300) {
+        let before = Instant::now();
+        call();
+        least = least.min(before.elapsed());
+        calls += 1;
+    }
+    least.as_secs_f64() * 1e3
+}
+
+/// Numbers between -1 and 1 that look random.
+fn noise(len: usize) -> Vec<f32> {
+    let next = |s: &mut u64| {
+        *s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        Some((*s >> 40) as f32 / (1 << 23) as f32 - 1.0)
+    };
+    let mut state = len as u64;
+    std::iter::from_fn(|| next(&mut state)).take(len).collect()
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let batch = args.first().and_then(|a| a.parse().ok()).unwrap_or(128);
+    let filter = args.get(1).map_or("", |a| a.as_str());
+    println!("{:>16} {:>9} {:>25} {:>25} {:>25}", "layer", "kernel", "forward", "input grad", "weight grad");
+    for (c_in, c_out, size) in LAYERS {
+        let name = format!("{c_in}->{c_out} @{size}");
+        if !name.contains(filter) {
+            continue;
+        }
+        let s = Conv2dShape {
+            n: batch,
+            h: size,
+            w: size,
+            c_in,
+            c_out,
+            kh: 3,
+            kw: 3,
+            stride: [1, 1],
+            padding: [1, 1],
+            dilation: [1, 1],
+        };
+        let (x, w, dy) = (noise(s.input_len()), noise(s.weight_len()), noise(s.output_len()));
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        let times = [
+            least_ms(|| winograd::forward(&s, &x, &w, None, &mut y)),
+            least_ms(|| winograd::input_grad(&s, &dy, &w, &mut dx)),
+            least_ms(|| winograd::weight_grad(&s, &x, &dy, &mut dw)),
+        ];
+        let cell = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", s.flops() as f64 / ms / 1e6);
+        let [fwd, dx, dw] = times.map(cell);
+        println!("{name:>16} {:>9} {fwd:>25} {dx:>25} {dw:>25}", "winograd");
+    }
+}

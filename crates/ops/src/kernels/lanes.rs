@@ -1,0 +1,352 @@
+//! Vectors of `f32`: a kernel is written once over [`Lanes`] and compiled for each instruction set.
+//!
+//! A kernel is a struct that implements [`Kernel`]; [`run_at`] calls it with the vector type of a
+//! [`SimdLevel`], inside a function that has the instruction set enabled. All that a kernel calls must be
+//! `#[inline(always)]`, or go through [`Lanes::call`] again, which is a real call that keeps the instruction set.
+
+use tape::kernels::simd::SimdLevel;
+
+/// Code that runs on vectors of any width.
+pub(crate) trait Kernel {
+    /// What the kernel returns.
+    type Output;
+
+    /// Does the work with vectors of type `L`. Implementations are `#[inline(always)]`.
+    fn run<L: Lanes>(self) -> Self::Output;
+}
+
+/// Runs a kernel with the vectors of an instruction set, which the machine must have.
+#[inline]
+pub(crate) fn run_at<K: Kernel>(level: SimdLevel, kernel: K) -> K::Output {
+    match level {
+        // SAFETY: a level above Portable comes from simd_level() or was found at most as high as it.
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx512 => unsafe { <x86::Avx512 as Lanes>::call(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx2 => unsafe { <x86::Avx2 as Lanes>::call(kernel) },
+        // SAFETY: portable vectors need nothing of the machine.
+        _ => unsafe { <Portable as Lanes>::call(kernel) },
+    }
+}
+
+/// A vector of `N` lanes of `f32`.
+///
+/// # Safety
+/// Values of a vector type are made and used only inside [`Lanes::call`] of that type: its arithmetic is safe
+/// to call because the machine is known there to have the instructions.
+pub(crate) unsafe trait Lanes: Copy {
+    /// Number of lanes; divides 16.
+    const N: usize;
+    /// Rows of the largest register tile of products, two vectors wide, that fits the registers.
+    const ROWS: usize;
+
+    /// Calls a kernel inside a function compiled for this instruction set.
+    ///
+    /// # Safety
+    /// The machine must have the instruction set.
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output;
+
+    /// All lanes equal.
+    fn splat(x: f32) -> Self;
+    /// `self + b`.
+    fn add(self, b: Self) -> Self;
+    /// `self - b`.
+    fn sub(self, b: Self) -> Self;
+    /// `self * b`.
+    fn mul(self, b: Self) -> Self;
+    /// The larger of each pair; `b` where either is NaN.
+    fn max(self, b: Self) -> Self;
+    /// `self * b + c`, with one rounding where the machine can.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+    /// `c - self * b`, with one rounding where the machine can.
+    fn neg_mul_add(self, b: Self, c: Self) -> Self;
+
+    /// Reads `N` values.
+    ///
+    /// # Safety
+    /// `p` points to `N` readable values.
+    unsafe fn load(p: *const f32) -> Self;
+    /// Writes `N` values.
+    ///
+    /// # Safety
+    /// `p` points to `N` writable values.
+    unsafe fn store(self, p: *mut f32);
+    /// Reads `p[0], p[stride], p[2 * stride], ...`.
+    ///
+    /// # Safety
+    /// All `N` addresses are readable, and `N * stride` fits an `i32`.
+    unsafe fn gather(p: *const f32, stride: usize) -> Self;
+
+    /// Reads `n <= N` values; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `p` points to `n` readable values.
+    #[inline(always)]
+    unsafe fn load_part(p: *const f32, n: usize) -> Self {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the caller promises n values, and n <= N <= 16.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Writes the first `n <= N` lanes.
+    ///
+    /// # Safety
+    /// `p` points to `n` writable values.
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize) {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the caller promises room for n values, and n <= N <= 16.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+        }
+    }
+
+    /// Reads `p[0], p[stride], ...` for `n <= N` lanes; the others are zero.
+    ///
+    /// # Safety
+    /// The `n` addresses are readable.
+    #[inline(always)]
+    unsafe fn gather_part(p: *const f32, stride: usize, n: usize) -> Self {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the caller promises n addresses, and n <= N <= 16.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+                *lane = *p.add(i * stride);
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+}
+
+/// Asks for a cache line that will be read soon. Any address will do.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Four lanes in plain Rust: one register of the baseline instruction sets.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; 4]);
+
+// SAFETY: needs nothing of the machine.
+unsafe impl Lanes for Portable {
+    const N: usize = 4;
+    const ROWS: usize = 6;
+
+    #[inline(never)]
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Self>()
+    }
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Portable([x; 4])
+    }
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] - b.0[i]))
+    }
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        Portable(std::array::from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
+    }
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        self.mul(b).add(c)
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, b: Self, c: Self) -> Self {
+        c.sub(self.mul(b))
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller promises four readable values.
+        Portable(unsafe { p.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller promises four writable values.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn gather(p: *const f32, stride: usize) -> Self {
+        // SAFETY: the caller promises four readable addresses.
+        Portable(std::array::from_fn(|i| unsafe { *p.add(i * stride) }))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Kernel, Lanes};
+    use std::arch::x86_64::*;
+
+    /// Sixteen lanes: one AVX-512 register.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(__m512);
+
+    /// Eight lanes: one AVX2 register.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2(__m256);
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+    #[inline(never)]
+    fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx512>()
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
+    fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx2>()
+    }
+
+    /// The methods that are one instruction each.
+    macro_rules! arithmetic {
+        ($splat:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $fma:ident, $fnma:ident, $load:ident, $store:ident) => {
+            #[inline(always)]
+            fn splat(x: f32) -> Self {
+                // SAFETY: used only inside `call`, where the instructions exist.
+                Self(unsafe { $splat(x) })
+            }
+            #[inline(always)]
+            fn add(self, b: Self) -> Self {
+                // SAFETY: as in splat.
+                Self(unsafe { $add(self.0, b.0) })
+            }
+            #[inline(always)]
+            fn sub(self, b: Self) -> Self {
+                // SAFETY: as in splat.
+                Self(unsafe { $sub(self.0, b.0) })
+            }
+            #[inline(always)]
+            fn mul(self, b: Self) -> Self {
+                // SAFETY: as in splat.
+                Self(unsafe { $mul(self.0, b.0) })
+            }
+            #[inline(always)]
+            fn max(self, b: Self) -> Self {
+                // SAFETY: as in splat.
+                Self(unsafe { $max(self.0, b.0) })
+            }
+            #[inline(always)]
+            fn mul_add(self, b: Self, c: Self) -> Self {
+                // SAFETY: as in splat.
+                Self(unsafe { $fma(self.0, b.0, c.0) })
+            }
+            #[inline(always)]
+            fn neg_mul_add(self, b: Self, c: Self) -> Self {
+                // SAFETY: as in splat.
+                Self(unsafe { $fnma(self.0, b.0, c.0) })
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const f32) -> Self {
+                // SAFETY: the caller promises N readable values; no alignment is needed.
+                Self(unsafe { $load(p) })
+            }
+            #[inline(always)]
+            unsafe fn store(self, p: *mut f32) {
+                // SAFETY: the caller promises N writable values; no alignment is needed.
+                unsafe { $store(p, self.0) }
+            }
+        };
+    }
+
+    // SAFETY: `call` enables the instructions that the methods use.
+    unsafe impl Lanes for Avx512 {
+        const N: usize = 16;
+        const ROWS: usize = 13;
+
+        #[inline(always)]
+        unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: the caller promises AVX-512.
+            unsafe { with_avx512(kernel) }
+        }
+
+        arithmetic!(
+            _mm512_set1_ps,
+            _mm512_add_ps,
+            _mm512_sub_ps,
+            _mm512_mul_ps,
+            _mm512_max_ps,
+            _mm512_fmadd_ps,
+            _mm512_fnmadd_ps,
+            _mm512_loadu_ps,
+            _mm512_storeu_ps
+        );
+
+        #[inline(always)]
+        unsafe fn gather(p: *const f32, stride: usize) -> Self {
+            // SAFETY: the caller promises sixteen readable addresses, with offsets that fit.
+            unsafe {
+                let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(stride as i32));
+                Self(_mm512_i32gather_ps::<4>(index, p))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_part(p: *const f32, n: usize) -> Self {
+            // SAFETY: the mask keeps the read to the n values that the caller promises.
+            Self(unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) })
+        }
+
+        #[inline(always)]
+        unsafe fn store_part(self, p: *mut f32, n: usize) {
+            // SAFETY: the mask keeps the write to the n values that the caller promises.
+            unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, self.0) }
+        }
+    }
+
+    // SAFETY: `call` enables the instructions that the methods use.
+    unsafe impl Lanes for Avx2 {
+        const N: usize = 8;
+        const ROWS: usize = 6;
+
+        #[inline(always)]
+        unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: the caller promises AVX2 and FMA.
+            unsafe { with_avx2(kernel) }
+        }
+
+        arithmetic!(
+            _mm256_set1_ps,
+            _mm256_add_ps,
+            _mm256_sub_ps,
+            _mm256_mul_ps,
+            _mm256_max_ps,
+            _mm256_fmadd_ps,
+            _mm256_fnmadd_ps,
+            _mm256_loadu_ps,
+            _mm256_storeu_ps
+        );
+
+        #[inline(always)]
+        unsafe fn gather(p: *const f32, stride: usize) -> Self {
+            // SAFETY: the caller promises eight readable addresses, with offsets that fit.
+            unsafe {
+                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(stride as i32));
+                Self(_mm256_i32gather_ps::<4>(p, index))
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The forward pass and, on turned weights, the input gradient.
+//!
+//! Two orders of work. With many tiles, a block of them stays in the cache and the transformed weights pass by:
+//! transform, products and inverse transform of a block are one task. With more channels than tiles the weights
+//! dominate: a task transforms one panel of them at a time, uses it for all tiles, and forgets it.
+
+use super::product::{Left, PANEL, Product};
+use super::scheme::Scheme;
+use super::tiles::{Finish, Frequencies, Grid};
+use super::weights::Weights;
+use crate::kernels::lanes::{Kernel, Lanes, run_at};
+use crate::kernels::scratch::{Scratch, Shared};
+use std::marker::PhantomData;
+use tape::kernels::parallel::parallel_for;
+use tape::kernels::simd::SimdLevel;
+
+/// Floats in a cache line: distances of powers of two get one more.
+const LINE: usize = 16;
+
+/// One convolution, ready to run.
+pub(super) struct Job<'a, S> {
+    pub(super) grid: Grid,
+    pub(super) x: &'a [f32],
+    pub(super) weights: Weights<'a>,
+    pub(super) finish: Finish<'a>,
+    pub(super) scheme: PhantomData<S>,
+}
+
+/// How the tiles are cut: into `parts` of `tiles` each.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    tiles: usize,
+    pub(super) parts: usize,
+    weights_outermost: bool,
+}
+
+impl Cut {
+    /// The cut for a number of tiles and channels. It decides the order of sums, so it depends on nothing else.
+    pub(super) fn new<S: Scheme>(tiles: usize, c_in: usize, c_out: usize) -> Self {
+        let frequencies = S::SIDE * S::SIDE;
+        let weights_outermost = tiles < c_out;
+        // Floats of cache for the tiles of a part.
+        let most = if weights_outermost {
+            180 * 1024 / (frequencies * PANEL)
+        } else {
+            256 * 1024 / (frequencies * (c_in.next_multiple_of(LINE) + PANEL))
+        };
+        let parts = tiles.div_ceil(most.clamp(8, 1024));
+        let parts = if parts > 1 && !weights_outermost { parts.next_multiple_of(2) } else { parts };
+        let tiles = tiles.div_ceil(parts.max(1)).max(1);
+        Cut { tiles, parts, weights_outermost }
+    }
+}
+
+impl<S: Scheme> Job<'_, S> {
+    const FREQUENCIES: usize = S::SIDE * S::SIDE;
+
+    pub(super) fn run(&self, level: SimdLevel, cut: Cut) {
+        if cut.weights_outermost {
+            for part in 0..cut.parts {
+                self.run_panels(level, cut, part);
+            }
+        } else {
+            self.run_blocks(level, cut);
+        }
+    }
+
+    /// Tiles outermost.
+    fn run_blocks(&self, level: SimdLevel, cut: Cut) {
+        let steps = self.weights.steps;
+        let frequency = steps * PANEL + LINE;
+        let panel = Self::FREQUENCIES * frequency;
+        let mut u = Scratch::new(self.weights.panels() * panel);
+        let u = Shared(u.as_mut_ptr());
+        let chunk = 32;
+        let chunks = steps.div_ceil(chunk);
+        parallel_for(self.weights.panels() * chunks, |i| {
+            let (p, from) = (i / chunks, i % chunks * chunk);
+            let out =
+                Frequencies { data: u.get().wrapping_add(p * panel + from * PANEL), frequency, tile: PANEL };
+            run_at(
+                level,
+                TransformWeights { job: self, panel: p, steps: (from, steps.min(from + chunk)), out },
+            )
+        });
+        let u = Frequencies { data: u.get(), frequency, tile: PANEL };
+        let u = SyncFrequencies(u);
+        parallel_for(cut.parts, |part| {
+            let to = self.grid.count.min((part + 1) * cut.tiles);
+            let from = (part * cut.tiles).min(to);
+            run_at(level, Block { job: self, tiles: (from, to), part, u: u.get() })
+        });
+    }
+
+    /// Panels of weights outermost, over the tiles of one part.
+    fn run_panels(&self, level: SimdLevel, cut: Cut, part: usize) {
+        let to = self.grid.count.min((part + 1) * cut.tiles);
+        let from = (part * cut.tiles).min(to);
+        let chunks = Chunks::new::<S>(self.weights.steps, to - from);
+        let mut v = Scratch::new(chunks.count * chunks.size);
+        let v = Shared(v.as_mut_ptr());
+        let group = 4;
+        parallel_for((to - from).div_ceil(group), |i| {
+            let first = from + i * group;
+            let tiles = (first, to.min(first + group));
+            run_at(level, TransformChunks { job: self, tiles, offset: i * group, v: v.get(), chunks })
+        });
+        parallel_for(self.weights.panels(), |panel| {
+            run_at(level, Panel { job: self, tiles: (from, to), part, panel, v: v.get(), chunks })
+        });
+    }
+}
+
+/// A [`Frequencies`] that tasks share, to read.
+struct SyncFrequencies(Frequencies);
+// SAFETY: the tasks only read what it points to.
+unsafe impl Sync for SyncFrequencies {}
+impl SyncFrequencies {
+    fn get(&self) -> Frequencies {
+        self.0
+    }
+}
+
+/// Task: transforms some steps of a panel of weights.
+struct TransformWeights<'a, S> {
+    job: &'a Job<'a, S>,
+    panel: usize,
+    steps: (usize, usize),
+    out: Frequencies,
+}
+
+impl<S: Scheme> Kernel for TransformWeights<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        // SAFETY: the scratch holds all panels, and each task writes its own steps.
+        unsafe { self.job.weights.transform::<L, S>(self.panel, self.steps, self.out) }
+    }
+}
+
+/// Task: a block of tiles, all channels.
+struct Block<'a, S> {
+    job: &'a Job<'a, S>,
+    tiles: (usize, usize),
+    part: usize,
+    u: Frequencies,
+}
+
+impl<S: Scheme> Kernel for Block<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Job { grid, x, weights, finish, .. } = self.job;
+        let tiles = self.tiles.1 - self.tiles.0;
+        let frequencies = S::SIDE * S::SIDE;
+        let steps = weights.steps;
+        let row = steps.next_multiple_of(LINE);
+        let v_size = tiles * row + LINE;
+        let m_size = tiles * PANEL + LINE;
+        let mut scratch = Scratch::new(row + frequencies * (v_size + m_size));
+        let (zeros, scratch) = scratch.split_at_mut(row);
+        let (v, m) = scratch.split_at_mut(frequencies * v_size);
+        zeros.fill(0.0);
+        let v = Frequencies { data: v.as_mut_ptr(), frequency: v_size, tile: row };
+        let m = Frequencies { data: m.as_mut_ptr(), frequency: m_size, tile: PANEL };
+        let source = (x.as_ptr(), zeros.as_ptr());
+        // SAFETY: the buffers have the sizes that the layouts name; this block alone writes its tiles.
+        unsafe {
+            grid.transform_input::<L, S>(source, self.tiles, (0, steps), v);
+            for panel in 0..weights.panels() {
+                for f in 0..frequencies {
+                    let u = self.u.of(panel * frequencies + f);
+                    let product = Product {
+                        rows: tiles,
+                        cols: PANEL.min(weights.columns - panel * PANEL),
+                        steps,
+                        a: v.of(f),
+                        a_stride: row,
+                        b: u,
+                        b_stride: PANEL,
+                        c: m.of(f),
+                        c_stride: PANEL,
+                        add: false,
+                        next: u.wrapping_add(self.u.frequency),
+                    };
+                    product.run::<L>(Left::Rows);
+                }
+                finish.transform_output::<L, S>(grid, self.tiles, panel, m, self.part);
+            }
+        }
+    }
+}
+
+/// How the inner dimension is cut where weights are outermost: `[chunk][frequency][tile][step]`.
+#[derive(Clone, Copy)]
+struct Chunks {
+    steps: usize,
+    count: usize,
+    /// Distance between frequencies.
+    frequency: usize,
+    /// Distance between chunks.
+    size: usize,
+}
+
+impl Chunks {
+    fn new<S: Scheme>(steps: usize, tiles: usize) -> Self {
+        let frequencies = S::SIDE * S::SIDE;
+        // The transformed weights of a chunk stay in the cache beside the products of all tiles.
+        let most = 144 * 1024 / (frequencies * PANEL);
+        let count = steps.div_ceil(most);
+        let steps = steps.div_ceil(count).next_multiple_of(LINE);
+        let frequency = tiles * steps + LINE;
+        Chunks { steps, count, frequency, size: frequencies * frequency }
+    }
+}
+
+/// Task: transforms some tiles, for weights outermost.
+struct TransformChunks<'a, S> {
+    job: &'a Job<'a, S>,
+    tiles: (usize, usize),
+    /// Of the first tile in its part.
+    offset: usize,
+    v: *mut f32,
+    chunks: Chunks,
+}
+
+impl<S: Scheme> Kernel for TransformChunks<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Job { grid, x, weights, .. } = self.job;
+        let Chunks { steps, count, frequency, size } = self.chunks;
+        let mut zeros = Scratch::new(weights.steps);
+        zeros.fill(0.0);
+        for chunk in 0..count {
+            let channels = (chunk * steps, weights.steps.min((chunk + 1) * steps));
+            if channels.0 >= channels.1 {
+                continue;
+            }
+            let data = self.v.wrapping_add(chunk * size + self.offset * steps);
+            let out = Frequencies { data, frequency, tile: steps };
+            let source = (x.as_ptr(), zeros.as_ptr());
+            // SAFETY: the scratch holds all chunks, and each task writes its own tiles.
+            unsafe { grid.transform_input::<L, S>(source, self.tiles, channels, out) };
+        }
+    }
+}
+
+/// Task: one panel of output channels, all tiles of a part.
+struct Panel<'a, S> {
+    job: &'a Job<'a, S>,
+    tiles: (usize, usize),
+    part: usize,
+    panel: usize,
+    v: *mut f32,
+    chunks: Chunks,
+}
+
+impl<S: Scheme> Kernel for Panel<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Job { grid, weights, finish, .. } = self.job;
+        let Chunks { steps, count, frequency, size } = self.chunks;
+        let tiles = self.tiles.1 - self.tiles.0;
+        let frequencies = S::SIDE * S::SIDE;
+        let u_size = steps * PANEL + LINE;
+        let m_size = tiles * PANEL + LINE;
+        let mut scratch = Scratch::new(frequencies * (u_size + m_size));
+        let (u, m) = scratch.split_at_mut(frequencies * u_size);
+        let u = Frequencies { data: u.as_mut_ptr(), frequency: u_size, tile: PANEL };
+        let m = Frequencies { data: m.as_mut_ptr(), frequency: m_size, tile: PANEL };
+        for chunk in 0..count {
+            let from = chunk * steps;
+            let to = weights.steps.min(from + steps);
+            if from >= to {
+                continue;
+            }
+            // SAFETY: the scratch has room for a chunk.
+            unsafe { weights.transform::<L, S>(self.panel, (from, to), u) };
+            for f in 0..frequencies {
+                let a = self.v.wrapping_add(chunk * size + f * frequency);
+                let product = Product {
+                    rows: tiles,
+                    cols: PANEL.min(weights.columns - self.panel * PANEL),
+                    steps: to - from,
+                    a,
+                    a_stride: steps,
+                    b: u.of(f),
+                    b_stride: PANEL,
+                    c: m.of(f),
+                    c_stride: PANEL,
+                    add: chunk > 0,
+                    next: a.wrapping_add(frequency),
+                };
+                // SAFETY: the transformed tiles and weights have the sizes that the layouts name.
+                unsafe { product.run::<L>(Left::Rows) };
+            }
+        }
+        // SAFETY: this task alone writes its panel of these tiles.
+        unsafe { finish.transform_output::<L, S>(grid, self.tiles, self.panel, m, self.part) };
+    }
+}

@@ -1,0 +1,150 @@
+//! The register tile of products: up to 13 rows of the left matrix by one or two vectors of columns.
+
+use crate::kernels::lanes::{Kernel, Lanes, prefetch};
+
+/// Columns of a packed panel of weights.
+pub(super) const PANEL: usize = 32;
+
+/// How the left matrix lies: each row along its steps, or each step along its rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Rows,
+    Columns,
+}
+
+/// `C[i][j] (+)= sum over k of A[i][k] * B[k][j]`.
+#[derive(Clone, Copy)]
+pub(super) struct Product {
+    /// Rows of the result.
+    pub(super) rows: usize,
+    /// Columns of the result; rounded up to whole vectors.
+    pub(super) cols: usize,
+    /// Steps of the inner dimension.
+    pub(super) steps: usize,
+    /// The left matrix, and the distance of its rows (of its steps with [`Left::Columns`]).
+    pub(super) a: *const f32,
+    pub(super) a_stride: usize,
+    /// The right matrix, and the distance of its steps.
+    pub(super) b: *const f32,
+    pub(super) b_stride: usize,
+    /// The result, and the distance of its rows.
+    pub(super) c: *mut f32,
+    pub(super) c_stride: usize,
+    /// Whether the product is added to what the result holds.
+    pub(super) add: bool,
+    /// What will be read next: one cache line is asked for at each step.
+    pub(super) next: *const f32,
+}
+
+impl Product {
+    /// Computes the product, cut into register tiles of nearly equal height.
+    ///
+    /// # Safety
+    /// The matrices are readable, the result writable, columns rounded up to whole vectors.
+    #[inline(always)]
+    pub(super) unsafe fn run<L: Lanes>(self, left: Left) {
+        let groups = self.rows.div_ceil(L::ROWS);
+        let mut row = 0;
+        for group in 0..groups {
+            let end = self.rows * (group + 1) / groups;
+            let rows = end - row;
+            let mut col = 0;
+            while col < self.cols {
+                let vecs = if self.cols - col > L::N { 2 } else { 1 };
+                let tile = Product {
+                    rows,
+                    cols: vecs,
+                    a: self.a.wrapping_add(if left == Left::Rows { row * self.a_stride } else { row }),
+                    b: self.b.wrapping_add(col),
+                    c: self.c.wrapping_add(row * self.c_stride + col),
+                    next: self.next.wrapping_add((group & 1) * self.steps * 16),
+                    ..self
+                };
+                // SAFETY: the caller promises the matrices; the tile lies inside.
+                unsafe { tile.dispatch::<L>(left) };
+                col += vecs * L::N;
+            }
+            row = end;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dispatch<L: Lanes>(self, left: Left) {
+        macro_rules! call {
+            ($rows:literal, $vecs:literal, $columns:literal) => {
+                // SAFETY: L is in use, so the machine has it; the rest is the caller's promise.
+                unsafe { L::call(Tile::<$rows, $vecs, $columns>(self)) }
+            };
+        }
+        macro_rules! by_rows {
+            ($($n:literal)*) => {
+                match (self.rows, self.cols, left) {
+                    $(($n, 2, Left::Rows) if $n <= L::ROWS => call!($n, 2, false),
+                    ($n, 2, Left::Columns) if $n <= L::ROWS => call!($n, 2, true),
+                    ($n, _, Left::Rows) if $n <= L::ROWS => call!($n, 1, false),
+                    ($n, _, Left::Columns) if $n <= L::ROWS => call!($n, 1, true),)*
+                    _ => unreachable!("a tile has 1 to {} rows", L::ROWS),
+                }
+            };
+        }
+        by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13)
+    }
+}
+
+/// A product of exactly `ROWS` rows and `VECS` vectors of columns.
+struct Tile<const ROWS: usize, const VECS: usize, const COLUMNS: bool>(Product);
+
+impl<const ROWS: usize, const VECS: usize, const COLUMNS: bool> Kernel for Tile<ROWS, VECS, COLUMNS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let p = self.0;
+        // No closures in here: they would be compiled without the instruction set of L.
+        let mut sums = [[L::splat(0.0); VECS]; ROWS];
+        let mut rows = [p.a; ROWS];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = p.a.wrapping_add(if COLUMNS { i } else { i * p.a_stride });
+        }
+        let (mut b, mut next) = (p.b, p.next);
+        let mut offset = 0;
+        macro_rules! step {
+            () => {
+                // Without it the compiler loads what later steps need first, and then spills registers.
+                std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+                prefetch(next);
+                next = next.wrapping_add(16);
+                let mut right = [L::splat(0.0); VECS];
+                for j in 0..VECS {
+                    // SAFETY: as Product::run's caller promises.
+                    right[j] = unsafe { L::load(b.wrapping_add(j * L::N)) };
+                }
+                for i in 0..ROWS {
+                    // SAFETY: as above.
+                    let left = L::splat(unsafe { *rows[i].wrapping_add(offset) });
+                    for j in 0..VECS {
+                        sums[i][j] = left.mul_add(right[j], sums[i][j]);
+                    }
+                }
+                b = b.wrapping_add(p.b_stride);
+                offset += if COLUMNS { p.a_stride } else { 1 };
+            };
+        }
+        for _ in 0..p.steps / 4 {
+            step!();
+            step!();
+            step!();
+            step!();
+        }
+        for _ in 0..p.steps % 4 {
+            step!();
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate() {
+                let c = p.c.wrapping_add(i * p.c_stride + j * L::N);
+                // SAFETY: as above.
+                unsafe { if p.add { L::load(c).add(*sum).store(c) } else { sum.store(c) } }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The one-dimensional transforms. Two-dimensional ones apply them to columns, then to rows.
+//!
+//! A scheme computes `OUT` neighbouring outputs of a kernel with three taps from `IN` inputs by `SIDE` products:
+//! `y = A^T [(G w) * (B^T x)]`. The gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`.
+
+use crate::kernels::lanes::Lanes;
+
+/// The largest side of a tile, transformed or not. Schemes with smaller sides use the first entries of arrays.
+pub(super) const MAX: usize = 6;
+
+/// The transforms of one scheme.
+pub(super) trait Scheme: Copy + Send + Sync + 'static {
+    /// Inputs of a tile.
+    const IN: usize;
+    /// Products of a tile.
+    const SIDE: usize;
+    /// Outputs of a tile.
+    const OUT: usize;
+    /// Zeros at each border of the window that are known beforehand, so that they are no inputs.
+    const MARGIN: usize;
+
+    /// `B^T x`: from `IN` to `SIDE`.
+    fn input<L: Lanes>(x: [L; MAX]) -> [L; MAX];
+    /// `G w`: from three taps to `SIDE`.
+    fn weight<L: Lanes>(w: [L; MAX]) -> [L; MAX];
+    /// `A^T m`: from `SIDE` to `OUT`.
+    fn output<L: Lanes>(m: [L; MAX]) -> [L; MAX];
+    /// `A dy`: from `OUT` to `SIDE`.
+    fn output_grad<L: Lanes>(dy: [L; MAX]) -> [L; MAX];
+    /// `G^T u`: from `SIDE` to three taps.
+    fn weight_grad<L: Lanes>(u: [L; MAX]) -> [L; MAX];
+}
+
+/// F(4, 3): four outputs by six products instead of twelve.
+///
+/// The points are 0, a = sqrt(1/2), -a, b = sqrt(2), -b and infinity. They cost as much as the usual
+/// 0, 1, -1, 2, -2 and lose a quarter as many bits: the powers up to the fourth stay between 1/4 and 4.
+#[derive(Clone, Copy)]
+pub(super) struct F4;
+
+const A: f32 = std::f32::consts::FRAC_1_SQRT_2;
+const B: f32 = std::f32::consts::SQRT_2;
+
+impl Scheme for F4 {
+    const IN: usize = 6;
+    const SIDE: usize = 6;
+    const OUT: usize = 4;
+    const MARGIN: usize = 0;
+
+    /// Rows: the coefficients of `x(x²-1/2)(x²-2)` without one factor; infinity has the whole polynomial.
+    #[inline(always)]
+    fn input<L: Lanes>([x0, x1, x2, x3, x4, x5]: [L; MAX]) -> [L; MAX] {
+        let (a, b, two, half) = (L::splat(A), L::splat(B), L::splat(2.0), L::splat(0.5));
+        let five_halves = L::splat(2.5);
+        let even_a = two.neg_mul_add(x2, x4);
+        let odd_a = two.neg_mul_add(x1, x3);
+        let even_b = half.neg_mul_add(x2, x4);
+        let odd_b = half.neg_mul_add(x1, x3);
+        [
+            five_halves.neg_mul_add(x2, x0.add(x4)),
+            a.mul_add(odd_a, even_a),
+            a.neg_mul_add(odd_a, even_a),
+            b.mul_add(odd_b, even_b),
+            b.neg_mul_add(odd_b, even_b),
+            five_halves.neg_mul_add(x3, x1.add(x5)),
+        ]
+    }
+
+    /// Rows `[1, p, p²]` over the product of the differences to the other points: 1, -3/2 and 6.
+    #[inline(always)]
+    fn weight<L: Lanes>([w0, w1, w2, ..]: [L; MAX]) -> [L; MAX] {
+        let even_a = L::splat(0.5).mul_add(w2, w0).mul(L::splat(-2.0 / 3.0));
+        let odd_a = L::splat(-2.0 / 3.0 * A);
+        let even_b = L::splat(2.0).mul_add(w2, w0).mul(L::splat(1.0 / 6.0));
+        let odd_b = L::splat(1.0 / 6.0 * B);
+        [
+            w0,
+            odd_a.mul_add(w1, even_a),
+            odd_a.neg_mul_add(w1, even_a),
+            odd_b.mul_add(w1, even_b),
+            odd_b.neg_mul_add(w1, even_b),
+            w2,
+        ]
+    }
+
+    /// Columns `[1, p, p², p³]`.
+    #[inline(always)]
+    fn output<L: Lanes>([m0, m1, m2, m3, m4, m5]: [L; MAX]) -> [L; MAX] {
+        let (even_a, odd_a) = (m1.add(m2), m1.sub(m2));
+        let (even_b, odd_b) = (m3.add(m4), m3.sub(m4));
+        let zero = L::splat(0.0);
+        [
+            m0.add(even_a).add(even_b),
+            L::splat(A).mul_add(odd_a, L::splat(B).mul(odd_b)),
+            L::splat(0.5).mul_add(even_a, L::splat(2.0).mul(even_b)),
+            L::splat(0.5 * A).mul_add(odd_a, L::splat(2.0 * B).mul_add(odd_b, m5)),
+            zero,
+            zero,
+        ]
+    }
+
+    #[inline(always)]
+    fn output_grad<L: Lanes>([y0, y1, y2, y3, ..]: [L; MAX]) -> [L; MAX] {
+        let (half, two) = (L::splat(0.5), L::splat(2.0));
+        let even_a = half.mul_add(y2, y0);
+        let odd_a = half.mul_add(y3, y1);
+        let even_b = two.mul_add(y2, y0);
+        let odd_b = two.mul_add(y3, y1);
+        let (a, b) = (L::splat(A), L::splat(B));
+        [
+            y0,
+            a.mul_add(odd_a, even_a),
+            a.neg_mul_add(odd_a, even_a),
+            b.mul_add(odd_b, even_b),
+            b.neg_mul_add(odd_b, even_b),
+            y3,
+        ]
+    }
+
+    #[inline(always)]
+    fn weight_grad<L: Lanes>([u0, u1, u2, u3, u4, u5]: [L; MAX]) -> [L; MAX] {
+        let (even_a, odd_a) = (u1.add(u2), u1.sub(u2));
+        let (even_b, odd_b) = (u3.add(u4), u3.sub(u4));
+        let zero = L::splat(0.0);
+        [
+            L::splat(-2.0 / 3.0).mul_add(even_a, L::splat(1.0 / 6.0).mul_add(even_b, u0)),
+            L::splat(-2.0 / 3.0 * A).mul_add(odd_a, L::splat(1.0 / 6.0 * B).mul(odd_b)),
+            L::splat(1.0 / 3.0).mul_add(even_b.sub(even_a), u5),
+            zero,
+            zero,
+            zero,
+        ]
+    }
+}
+
+/// Two outputs of two inputs with a zero on either side, by three products: all of a 2x2 image with padding 1.
+#[derive(Clone, Copy)]
+pub(super) struct Whole2;
+
+impl Scheme for Whole2 {
+    const IN: usize = 2;
+    const SIDE: usize = 3;
+    const OUT: usize = 2;
+    const MARGIN: usize = 1;
+
+    #[inline(always)]
+    fn input<L: Lanes>([x0, x1, zero, ..]: [L; MAX]) -> [L; MAX] {
+        [x0.add(x1), x1, x0, zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn weight<L: Lanes>([w0, w1, w2, ..]: [L; MAX]) -> [L; MAX] {
+        let zero = L::splat(0.0);
+        [w1, w2.sub(w1), w0.sub(w1), zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn output<L: Lanes>([m0, m1, m2, zero, ..]: [L; MAX]) -> [L; MAX] {
+        [m0.add(m1), m0.add(m2), zero, zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn output_grad<L: Lanes>([y0, y1, zero, ..]: [L; MAX]) -> [L; MAX] {
+        [y0.add(y1), y0, y1, zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn weight_grad<L: Lanes>([u0, u1, u2, zero, ..]: [L; MAX]) -> [L; MAX] {
+        [u2, u0.sub(u1).sub(u2), u1, zero, zero, zero]
+    }
+}
+
+/// Applies a one-dimensional transform to the columns, then to the rows, of a square of `from` by `from` entries,
+/// which become `to` by `to`.
+///
+/// A macro, since a closure would be compiled without the caller's instruction set and then not inlined.
+macro_rules! square {
+    ($from:expr => $to:expr, $transform:path, |$i:ident, $j:ident| $load:expr, |$k:ident, $l:ident, $value:ident| $store:expr) => {{
+        let (from, to) = ($from, $to);
+        let zero = L::splat(0.0);
+        let mut half =
+            [[zero; $crate::kernels::winograd::scheme::MAX]; $crate::kernels::winograd::scheme::MAX];
+        for $j in 0..from {
+            let mut column = [zero; $crate::kernels::winograd::scheme::MAX];
+            for $i in 0..from {
+                column[$i] = $load;
+            }
+            let column = $transform(column);
+            for i in 0..to {
+                half[i][$j] = column[i];
+            }
+        }
+        for $k in 0..to {
+            let row = $transform(half[$k]);
+            for $l in 0..to {
+                let $value = row[$l];
+                $store
+            }
+        }
+    }};
+}
+pub(super) use square;

@@ -1,0 +1,238 @@
+use super::*;
+use proptest::prelude::*;
+use tape::kernels::parallel::set_num_threads;
+
+/// The definition, in f64: the gradients of a convolution, or its output where `x` and `w` are given.
+#[derive(Clone, Copy)]
+enum Pass {
+    Forward,
+    InputGrad,
+    WeightGrad,
+}
+
+/// Visits every product of the convolution with its positions in input, weight and output.
+fn naive(s: &Conv2dShape, pass: Pass, a: &[f32], b: &[f32], bias: Option<&[f32]>) -> Vec<f64> {
+    let (oh, ow) = (s.out_h(), s.out_w());
+    let mut out = match pass {
+        Pass::Forward => vec![0.0; s.output_len()],
+        Pass::InputGrad => vec![0.0; s.input_len()],
+        Pass::WeightGrad => vec![0.0; s.weight_len()],
+    };
+    if let Some(bias) = bias {
+        out.iter_mut().zip(bias.iter().cycle()).for_each(|(y, &b)| *y = f64::from(b));
+    }
+    for n in 0..s.n {
+        for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+            for (ky, kx) in (0..3).flat_map(|y| (0..3).map(move |x| (y, x))) {
+                let (y, x) = ((oy + ky).wrapping_sub(s.padding[0]), (ox + kx).wrapping_sub(s.padding[1]));
+                if y >= s.h || x >= s.w {
+                    continue;
+                }
+                for co in 0..s.c_out {
+                    for ci in 0..s.c_in {
+                        let xi = ((n * s.h + y) * s.w + x) * s.c_in + ci;
+                        let wi = ((co * s.c_in + ci) * 3 + ky) * 3 + kx;
+                        let yi = ((n * oh + oy) * ow + ox) * s.c_out + co;
+                        let (i, j, k) = match pass {
+                            Pass::Forward => (xi, wi, yi),
+                            Pass::InputGrad => (yi, wi, xi),
+                            Pass::WeightGrad => (xi, yi, wi),
+                        };
+                        out[k] += f64::from(a[i]) * f64::from(b[j]);
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The largest error over the largest value.
+fn error(got: &[f32], wanted: &[f64]) -> f64 {
+    let largest = wanted.iter().fold(0.0f64, |m, &v| m.max(v.abs()));
+    let worst = got.iter().zip(wanted).fold(0.0f64, |m, (&g, &w)| {
+        let error = (f64::from(g) - w).abs();
+        if error.is_nan() { f64::INFINITY } else { m.max(error) }
+    });
+    if worst == 0.0 { 0.0 } else { worst / largest }
+}
+
+/// Normally distributed numbers, the same for the same seed.
+fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut uniform = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    (0..len).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+}
+
+fn levels() -> Vec<SimdLevel> {
+    let all = [SimdLevel::Portable, SimdLevel::Avx2, SimdLevel::Avx512];
+    all.into_iter().filter(|&l| l <= simd_level()).collect()
+}
+
+fn shape(
+    n: usize,
+    (h, w): (usize, usize),
+    (c_in, c_out): (usize, usize),
+    padding: [usize; 2],
+) -> Conv2dShape {
+    Conv2dShape { n, h, w, c_in, c_out, kh: 3, kw: 3, stride: [1, 1], padding, dilation: [1, 1] }
+}
+
+/// The three passes at one level, into memory that holds NaN before.
+fn passes(
+    level: SimdLevel,
+    s: &Conv2dShape,
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    bias: &[f32],
+) -> [Vec<f32>; 3] {
+    let mut y = vec![f32::NAN; s.output_len()];
+    let mut dx = vec![f32::NAN; s.input_len()];
+    let mut dw = vec![f32::NAN; s.weight_len()];
+    forward_at(level, s, x, w, Epilogue { bias: Some(bias), ..Epilogue::default() }, &mut y);
+    input_grad_at(level, s, dy, w, &mut dx);
+    weight_grad_at(level, s, x, dy, &mut dw);
+    [y, dx, dw]
+}
+
+/// Errors of the three passes at the given levels against the definition.
+fn errors(s: &Conv2dShape, seed: u64, levels: &[SimdLevel]) -> Vec<[f64; 3]> {
+    let (x, w) = (noise(s.input_len(), seed), noise(s.weight_len(), seed + 1));
+    let (dy, bias) = (noise(s.output_len(), seed + 2), noise(s.c_out, seed + 3));
+    let wanted = [
+        naive(s, Pass::Forward, &x, &w, Some(&bias)),
+        naive(s, Pass::InputGrad, &dy, &w, None),
+        naive(s, Pass::WeightGrad, &x, &dy, None),
+    ];
+    let at = |&level: &SimdLevel| {
+        let got = passes(level, s, &x, &w, &dy, &bias);
+        std::array::from_fn(|i| error(&got[i], &wanted[i]))
+    };
+    levels.iter().map(at).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_definition(
+        n in 1usize..4,
+        size in (1usize..10, 1usize..10),
+        channels in (1usize..71, 1usize..71),
+        padding in (0usize..3, 0usize..3),
+        seed in 0u64..1000,
+    ) {
+        let s = shape(n, size, channels, [padding.0, padding.1]);
+        for (level, errors) in levels().iter().zip(errors(&s, seed, &levels())) {
+            for (pass, error) in ["forward", "input grad", "weight grad"].iter().zip(errors) {
+                prop_assert!(error <= 1e-5, "{pass} of {s:?} at {level:?}: {error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_sums_of_the_epilogue_are_those_of_the_output(
+        n in 1usize..9,
+        size in (1usize..10, 1usize..10),
+        channels in (1usize..40, 1usize..70),
+        padding in (0usize..3, 0usize..3),
+        relu in any::<bool>(),
+    ) {
+        let s = shape(n, size, channels, [padding.0, padding.1]);
+        let (x, w, bias) = (noise(s.input_len(), 1), noise(s.weight_len(), 2), noise(s.c_out, 3));
+        for level in levels() {
+            let mut plain = vec![f32::NAN; s.output_len()];
+            forward_at(level, &s, &x, &w, Epilogue { bias: Some(&bias), ..Epilogue::default() }, &mut plain);
+            if relu {
+                plain.iter_mut().for_each(|y| *y = y.max(0.0));
+            }
+            let (mut sum, mut squares) = (vec![f64::NAN; s.c_out], vec![f64::NAN; s.c_out]);
+            let mut y = vec![f32::NAN; s.output_len()];
+            let moments = Some(Moments { sum: &mut sum, squares: &mut squares });
+            forward_at(level, &s, &x, &w, Epilogue { bias: Some(&bias), relu, moments }, &mut y);
+            prop_assert_eq!(&y, &plain);
+            for c in 0..s.c_out {
+                let channel = || y.iter().skip(c).step_by(s.c_out).map(|&y| f64::from(y));
+                let (all, abs): (f64, f64) = (channel().sum(), channel().map(f64::abs).sum());
+                let squared: f64 = channel().map(|y| y * y).sum();
+                prop_assert!((all - sum[c]).abs() <= 1e-5 * abs + 1e-30);
+                prop_assert!((squared - squares[c]).abs() <= 1e-5 * squared + 1e-30);
+            }
+        }
+    }
+}
+
+/// Shapes that take each order of work, several parts, and more than one panel and chunk of channels.
+fn larger_shapes() -> [Conv2dShape; 7] {
+    [
+        shape(5, (32, 32), (16, 16), [1, 1]),
+        shape(20, (13, 9), (48, 33), [1, 1]),
+        shape(3, (17, 30), (64, 40), [0, 2]),
+        shape(2, (14, 14), (100, 130), [1, 1]),
+        shape(6, (4, 4), (150, 96), [1, 1]),
+        shape(40, (2, 2), (64, 96), [1, 1]),
+        shape(300, (2, 2), (33, 17), [1, 1]),
+    ]
+}
+
+#[test]
+fn larger_shapes_agree_with_the_definition() {
+    for s in larger_shapes() {
+        for (level, errors) in levels().iter().zip(errors(&s, 7, &levels())) {
+            println!("{level:?} {s:?}: {errors:?}");
+            assert!(errors.iter().all(|&e| e <= 1e-5), "{s:?} at {level:?}: {errors:?}");
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for s in larger_shapes() {
+        let (x, w) = (noise(s.input_len(), 1), noise(s.weight_len(), 2));
+        let (dy, bias) = (noise(s.output_len(), 3), noise(s.c_out, 4));
+        let run = |threads| {
+            set_num_threads(threads);
+            passes(simd_level(), &s, &x, &w, &dy, &bias)
+        };
+        let one = run(1);
+        for threads in [2, 3] {
+            assert!(one == run(threads), "{s:?}");
+        }
+    }
+}
+
+#[test]
+fn empty_batches_and_images_are_fine() {
+    let mut dw = [1.0; 9 * 6];
+    weight_grad(&shape(0, (4, 4), (2, 3), [1, 1]), &[], &[], &mut dw);
+    assert_eq!(dw, [0.0; 9 * 6]);
+    forward(&shape(0, (4, 4), (2, 3), [1, 1]), &[], &dw, None, &mut []);
+    // The kernel does not fit: no outputs, and no gradient.
+    let mut dx = [1.0; 8];
+    input_grad(&shape(1, (2, 2), (2, 3), [0, 0]), &[], &dw, &mut dx);
+    assert_eq!(dx, [0.0; 8]);
+}
+
+#[test]
+fn negative_outputs_become_zero_and_nan_stays() {
+    let s = shape(1, (4, 4), (1, 1), [1, 1]);
+    let mut x = [-1.0; 16];
+    x[15] = f32::NAN;
+    let w = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0];
+    for level in levels() {
+        let mut y = [1.0; 16];
+        forward_at(level, &s, &x, &w, Epilogue { relu: true, ..Epilogue::default() }, &mut y);
+        assert!(y[15].is_nan());
+        assert!(y.iter().all(|y| y.is_nan() || *y == 0.0));
+    }
+}
+
+#[test]
+#[should_panic(expected = "lengths of input, weight and output")]
+fn wrong_lengths_are_refused() {
+    forward(&shape(1, (4, 4), (2, 3), [1, 1]), &[0.0; 31], &[0.0; 54], None, &mut [0.0; 48]);
+}

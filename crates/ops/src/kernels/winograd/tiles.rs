@@ -1,0 +1,313 @@
+//! How an image is cut into tiles, and the transforms of activations into the frequency domain and back.
+
+use super::product::PANEL;
+use super::scheme::{MAX, Scheme, square};
+use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::lanes::Lanes;
+use crate::kernels::scratch::Shared;
+
+/// Images of `h` by `w` pixels of `c` channels, channels-last.
+#[derive(Clone, Copy)]
+pub(super) struct Images {
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) c: usize,
+}
+
+/// A convolution with a 3x3 kernel and stride 1, cut into tiles of outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    pub(super) input: Images,
+    pub(super) output: Images,
+    pub(super) padding: [usize; 2],
+    /// Tiles down and across an image.
+    down: usize,
+    across: usize,
+    /// Tiles of all images.
+    pub(super) count: usize,
+}
+
+impl Grid {
+    /// The forward pass of `s`.
+    pub(super) fn new<S: Scheme>(s: &Conv2dShape) -> Self {
+        let output = Images { h: s.out_h(), w: s.out_w(), c: s.c_out };
+        Grid::of::<S>(s.n, Images { h: s.h, w: s.w, c: s.c_in }, output, s.padding)
+    }
+
+    /// The input gradient of `s`: a convolution of the output's gradient with the kernel turned around.
+    pub(super) fn transposed<S: Scheme>(s: &Conv2dShape) -> Self {
+        let input = Images { h: s.out_h(), w: s.out_w(), c: s.c_out };
+        Grid::of::<S>(s.n, input, Images { h: s.h, w: s.w, c: s.c_in }, s.padding.map(|p| 2 - p))
+    }
+
+    fn of<S: Scheme>(n: usize, input: Images, output: Images, padding: [usize; 2]) -> Self {
+        let (down, across) = (output.h.div_ceil(S::OUT), output.w.div_ceil(S::OUT));
+        Grid { input, output, padding, down, across, count: n * down * across }
+    }
+
+    /// The image of a tile, and where its outputs begin.
+    #[inline(always)]
+    fn place<S: Scheme>(&self, tile: usize) -> (usize, usize, usize) {
+        let (row, column) = (tile / self.across, tile % self.across);
+        (row / self.down, row % self.down * S::OUT, column * S::OUT)
+    }
+
+    /// `B^T x B` of the tiles `from..to` and `channels`, to `out[frequency][tile][channel]`.
+    ///
+    /// # Safety
+    /// `x` holds the images, `zeros` one zero for each channel, and `out` has room for the tiles: each row of
+    /// channels is rounded up to whole vectors.
+    #[inline(always)]
+    pub(super) unsafe fn transform_input<L: Lanes, S: Scheme>(
+        &self,
+        (x, zeros): (*const f32, *const f32),
+        (from, to): (usize, usize),
+        channels: (usize, usize),
+        out: Frequencies,
+    ) {
+        for tile in from..to {
+            let (image, y0, x0) = self.place::<S>(tile);
+            let corner = (
+                (y0 + S::MARGIN) as isize - self.padding[0] as isize,
+                (x0 + S::MARGIN) as isize - self.padding[1] as isize,
+            );
+            // SAFETY: the tile is inside the grid; the rest is the caller's promise.
+            unsafe {
+                let pixels = self.input.pixels(x, zeros, image, corner, S::IN);
+                let out = out.at(tile - from, 0);
+                transform_tile::<L, S>(Of::Input, &pixels, channels, out);
+            }
+        }
+    }
+
+    /// `A dy A^T` of the tiles `from..to` and `channels`, to `out[frequency][tile][channel]`.
+    ///
+    /// # Safety
+    /// As for [`Grid::transform_input`], `dy` holding the output's gradient.
+    #[inline(always)]
+    pub(super) unsafe fn transform_output_grad<L: Lanes, S: Scheme>(
+        &self,
+        (dy, zeros): (*const f32, *const f32),
+        (from, to): (usize, usize),
+        channels: (usize, usize),
+        out: Frequencies,
+    ) {
+        for tile in from..to {
+            let (image, y0, x0) = self.place::<S>(tile);
+            // SAFETY: the tile is inside the grid; the rest is the caller's promise.
+            unsafe {
+                let pixels = self.output.pixels(dy, zeros, image, (y0 as isize, x0 as isize), S::OUT);
+                let out = out.at(tile - from, 0);
+                transform_tile::<L, S>(Of::OutputGrad, &pixels, channels, out);
+            }
+        }
+    }
+}
+
+impl Images {
+    /// The addresses of a square of pixels, row by row; `zeros` for those outside the image.
+    #[inline(always)]
+    fn pixels(
+        &self,
+        data: *const f32,
+        zeros: *const f32,
+        image: usize,
+        (y0, x0): (isize, isize),
+        side: usize,
+    ) -> [[*const f32; MAX]; MAX] {
+        let mut table = [[zeros; MAX]; MAX];
+        for (i, row) in table.iter_mut().enumerate().take(side) {
+            let y = y0 + i as isize;
+            if y < 0 || y >= self.h as isize {
+                continue;
+            }
+            let line = data.wrapping_add((image * self.h + y as usize) * self.w * self.c);
+            for (j, pixel) in row.iter_mut().enumerate().take(side) {
+                let x = x0 + j as isize;
+                if x >= 0 && x < self.w as isize {
+                    *pixel = line.wrapping_add(x as usize * self.c);
+                }
+            }
+        }
+        table
+    }
+}
+
+/// Where transformed tiles lie: `[frequency][tile][channel]`.
+#[derive(Clone, Copy)]
+pub(super) struct Frequencies {
+    pub(super) data: *mut f32,
+    /// Distance between frequencies. Not a multiple of 4 KiB, or all of a tile would share one set of the cache.
+    pub(super) frequency: usize,
+    /// Distance between tiles.
+    pub(super) tile: usize,
+}
+
+impl Frequencies {
+    #[inline(always)]
+    pub(super) fn at(self, tile: usize, channel: usize) -> Self {
+        Frequencies { data: self.data.wrapping_add(tile * self.tile + channel), ..self }
+    }
+
+    #[inline(always)]
+    pub(super) fn of(self, frequency: usize) -> *mut f32 {
+        self.data.wrapping_add(frequency * self.frequency)
+    }
+}
+
+/// The transforms of activations, by name: a function passed as a value might not be inlined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Input,
+    OutputGrad,
+}
+
+/// Transforms some channels of one tile.
+#[inline(always)]
+unsafe fn transform_tile<L: Lanes, S: Scheme>(
+    of: Of,
+    pixels: &[[*const f32; MAX]; MAX],
+    (first, last): (usize, usize),
+    out: Frequencies,
+) {
+    /// One vector of channels.
+    macro_rules! vector {
+        ($from:expr, $transform:path, $c:expr, $load:ident $(, $lanes:expr)?) => {{
+            let c = $c;
+            let out = out.at(0, c - first);
+            square!(
+                $from => S::SIDE,
+                $transform,
+                // SAFETY: these channels exist.
+                |i, j| unsafe { L::$load(pixels[i][j].add(c) $(, $lanes)?) },
+                // SAFETY: the caller promises room for whole vectors.
+                |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
+            );
+        }};
+    }
+    /// All channels, whole vectors first.
+    macro_rules! channels {
+        ($from:expr, $transform:path) => {{
+            let mut c = first;
+            while c + L::N <= last {
+                vector!($from, $transform, c, load);
+                c += L::N;
+            }
+            if c < last {
+                vector!($from, $transform, c, load_part, last - c);
+            }
+        }};
+    }
+    match of {
+        Of::Input => channels!(S::IN, S::input::<L>),
+        Of::OutputGrad => channels!(S::OUT, S::output_grad::<L>),
+    }
+}
+
+/// What happens to outputs on their way to memory.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a> {
+    pub(super) y: Shared,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) relu: bool,
+    /// Sums and sums of squares of the outputs of each part of the work: `[part][2][channel]`.
+    pub(super) moments: Option<Shared>,
+}
+
+impl Finish<'_> {
+    /// `A^T m A` of the tiles `from..to` and one panel of channels, finished and written to the output.
+    ///
+    /// # Safety
+    /// `m` holds `[frequency][tile - from][channel of the panel]`; the output has room, and nobody else writes
+    /// these tiles and channels, nor this part of the moments.
+    #[inline(always)]
+    pub(super) unsafe fn transform_output<L: Lanes, S: Scheme>(
+        &self,
+        grid: &Grid,
+        (from, to): (usize, usize),
+        panel: usize,
+        m: Frequencies,
+        part: usize,
+    ) {
+        let plain = self.bias.is_none() && !self.relu && self.moments.is_none();
+        let channels = grid.output.c;
+        let end = channels.min((panel + 1) * PANEL);
+        for c in (panel * PANEL..end).step_by(L::N) {
+            let m = m.at(0, c - panel * PANEL);
+            let lanes = (end - c).min(L::N);
+            // SAFETY: these channels exist; the rest is the caller's promise.
+            unsafe {
+                if plain {
+                    self.vector::<L, S, false>(grid, (from, to), (c, lanes), m, part)
+                } else {
+                    self.vector::<L, S, true>(grid, (from, to), (c, lanes), m, part)
+                }
+            }
+        }
+    }
+
+    /// One vector of channels of [`Finish::transform_output`].
+    #[inline(always)]
+    unsafe fn vector<L: Lanes, S: Scheme, const FUSED: bool>(
+        &self,
+        grid: &Grid,
+        (from, to): (usize, usize),
+        (c, lanes): (usize, usize),
+        m: Frequencies,
+        part: usize,
+    ) {
+        let Images { h, w, c: channels } = grid.output;
+        let bias = match self.bias {
+            // SAFETY: a bias has one value for each channel.
+            Some(bias) => unsafe { L::load_part(bias.as_ptr().add(c), lanes) },
+            None => L::splat(0.0),
+        };
+        let floor = L::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
+        let (mut sum, mut squares) = (L::splat(0.0), L::splat(0.0));
+        for tile in from..to {
+            let (image, y0, x0) = grid.place::<S>(tile);
+            let corner = self.y.get().wrapping_add(((image * h + y0) * w + x0) * channels + c);
+            let m = m.at(tile - from, 0);
+            /// An output, finished.
+            macro_rules! finish {
+                ($value:expr) => {{
+                    let mut value = $value;
+                    if FUSED {
+                        value = floor.max(value.add(bias));
+                        sum = sum.add(value);
+                        squares = value.mul_add(value, squares);
+                    }
+                    value
+                }};
+            }
+            let (rows, columns) = (h - y0, w - x0);
+            if rows >= S::OUT && columns >= S::OUT && lanes == L::N {
+                // SAFETY: the caller promises the transformed tile, whose outputs all lie inside the image.
+                square!(
+                    S::SIDE => S::OUT,
+                    S::output::<L>,
+                    |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
+                    |k, l, v| unsafe { finish!(v).store(corner.wrapping_add((k * w + l) * channels)) }
+                );
+            } else {
+                // SAFETY: as above, but that some outputs are outside.
+                square!(
+                    S::SIDE => S::OUT,
+                    S::output::<L>,
+                    |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
+                    |k, l, v| if k < rows && l < columns {
+                        unsafe { finish!(v).store_part(corner.wrapping_add((k * w + l) * channels), lanes) }
+                    }
+                );
+            }
+        }
+        if let Some(moments) = self.moments {
+            let p = moments.get().wrapping_add(part * 2 * channels + c);
+            // SAFETY: the caller promises this part of the moments.
+            unsafe {
+                sum.store_part(p, lanes);
+                squares.store_part(p.wrapping_add(channels), lanes);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The transform of weights into packed panels, and of their gradient back.
+
+use super::product::PANEL;
+use super::scheme::{Scheme, square};
+use super::tiles::Frequencies;
+use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::lanes::Lanes;
+
+/// Weights as the right matrix of a product: `steps` by `columns`, nine taps each.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    data: &'a [f32],
+    pub(super) steps: usize,
+    pub(super) columns: usize,
+    step: usize,
+    column: usize,
+    /// Whether the taps are read in reverse.
+    turned: bool,
+}
+
+impl<'a> Weights<'a> {
+    /// From input channels to output channels.
+    pub(super) fn new(s: &Conv2dShape, data: &'a [f32]) -> Self {
+        Weights { data, steps: s.c_in, columns: s.c_out, step: 9, column: 9 * s.c_in, turned: false }
+    }
+
+    /// From output channels to input channels, turned by half a circle.
+    pub(super) fn transposed(s: &Conv2dShape, data: &'a [f32]) -> Self {
+        Weights { data, steps: s.c_out, columns: s.c_in, step: 9 * s.c_in, column: 9, turned: true }
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.columns.div_ceil(PANEL)
+    }
+
+    /// `G w G^T` of the steps `from..to` of one panel, to `out[frequency][step - from][column of the panel]`.
+    /// Columns past the last are zero, up to a whole vector.
+    ///
+    /// # Safety
+    /// `out`, whose tiles are steps here, has room.
+    #[inline(always)]
+    pub(super) unsafe fn transform<L: Lanes, S: Scheme>(
+        &self,
+        panel: usize,
+        (from, to): (usize, usize),
+        out: Frequencies,
+    ) {
+        let first = panel * PANEL;
+        let end = self.columns.min(first + PANEL);
+        for column in (first..end).step_by(L::N) {
+            let lanes = (end - column).min(L::N);
+            for step in from..to {
+                let w = self.data[column * self.column + step * self.step..].as_ptr();
+                let out = out.at(step - from, column - first);
+                let tap = |i: usize, j: usize| if self.turned { 8 - (i * 3 + j) } else { i * 3 + j };
+                if lanes == L::N {
+                    // SAFETY: the taps of `lanes` columns from here on exist, and the caller promises room.
+                    square!(
+                        3 => S::SIDE,
+                        S::weight::<L>,
+                        |i, j| unsafe { L::gather(w.add(tap(i, j)), self.column) },
+                        |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
+                    );
+                } else {
+                    // SAFETY: as above.
+                    square!(
+                        3 => S::SIDE,
+                        S::weight::<L>,
+                        |i, j| unsafe { L::gather_part(w.add(tap(i, j)), self.column, lanes) },
+                        |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// `G^T u G` of some channels, from `u[frequency][output channel][input channel]` to
+/// `dw[output channel][input channel][tap]`, where `dw_row` is the distance between output channels.
+///
+/// # Safety
+/// `u` holds the channels, rounded up to whole vectors; `dw` has room.
+#[inline(always)]
+pub(super) unsafe fn transform_weight_grad<L: Lanes, S: Scheme>(
+    u: Frequencies,
+    (c_out, c_in): (usize, usize),
+    dw: *mut f32,
+    dw_row: usize,
+) {
+    let mut taps = [0.0f32; 9 * 16];
+    for co in 0..c_out {
+        for ci in (0..c_in).step_by(L::N) {
+            let u = u.at(co, ci);
+            let t = taps.as_mut_ptr();
+            // SAFETY: the caller promises `u`; `taps` has room for nine vectors.
+            square!(
+                S::SIDE => 3,
+                S::weight_grad::<L>,
+                |i, j| unsafe { L::load(u.of(i * S::SIDE + j)) },
+                |k, l, v| unsafe { v.store(t.add((k * 3 + l) * L::N)) }
+            );
+            for lane in 0..(c_in - ci).min(L::N) {
+                let dw = dw.wrapping_add(co * dw_row + (ci + lane) * 9);
+                for tap in 0..9 {
+                    // SAFETY: the caller promises room for these channels.
+                    unsafe { *dw.add(tap) = taps[tap * L::N + lane] };
+                }
+            }
+        }
+    }
+}
