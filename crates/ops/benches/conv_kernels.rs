@@ -2,9 +2,12 @@
 //!
 //! `cargo bench -p tapegrad-ops --bench conv_kernels -- [batch] [filter]` prints the least time of several runs for
 //! forward, input gradient and weight gradient, and the rate in GFLOP/s as the direct method counts them.
+//! With `TAPEGRAD_NUM_THREADS=1` it counts the time of the thread on its core (on Linux), so that a busy machine
+//! disturbs it little.
 
 use ops::kernels::{conv_shape::Conv2dShape, winograd};
 use std::time::{Duration, Instant};
+use tape::kernels::parallel::num_threads;
 
 /// Input channels, output channels, size of the image, of the 3x3 layers with stride 1 and padding 1.
 const LAYERS: [(usize, usize, usize); 8] = [
@@ -18,18 +21,33 @@ const LAYERS: [(usize, usize, usize); 8] = [
     (512, 512, 2),
 ];
 
-/// The least time of several calls, in milliseconds: for some 0.3 seconds, at least five.
+/// The least time of several calls, in milliseconds, or the least mean of several series on one thread.
 fn least_ms(mut call: impl FnMut()) -> f64 {
+    let alone = num_threads() == 1 && on_core().is_some();
+    let (series, least_calls) = if alone { (Duration::from_millis(60), 2) } else { (Duration::ZERO, 1) };
     let start = Instant::now();
-    let mut least = Duration::MAX;
-    let mut calls = 0;
-    while calls < 5 || start.elapsed() < Duration::from_millis(300) {
-        let before = Instant::now();
-        call();
-        least = least.min(before.elapsed());
-        calls += 1;
+    let mut least = f64::INFINITY;
+    call();
+    while start.elapsed() < Duration::from_millis(400) {
+        let (clock, before) = (Instant::now(), on_core());
+        let mut calls = 0;
+        while calls < least_calls || clock.elapsed() < series {
+            call();
+            calls += 1;
+        }
+        let time = match (alone, before, on_core()) {
+            (true, Some(before), Some(after)) => after - before,
+            _ => clock.elapsed(),
+        };
+        least = least.min(time.as_secs_f64() * 1e3 / f64::from(calls));
     }
-    least.as_secs_f64() * 1e3
+    least
+}
+
+/// How long this thread has been running on a core.
+fn on_core() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    stat.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Numbers between -1 and 1 that look random.

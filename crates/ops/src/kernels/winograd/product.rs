@@ -102,16 +102,18 @@ impl<const ROWS: usize, const VECS: usize, const COLUMNS: bool> Kernel for Tile<
         let p = self.0;
         // No closures in here: they would be compiled without the instruction set of L.
         let mut sums = [[L::splat(0.0); VECS]; ROWS];
-        let mut rows = [p.a; ROWS];
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = p.a.wrapping_add(if COLUMNS { i } else { i * p.a_stride });
+        // Three rows share an address register. The compiler must not see that the addresses are related, or it
+        // computes them anew at each step, and loads far ahead to save them, until the vector registers spill.
+        let mut bases = [p.a; 5];
+        if !COLUMNS {
+            for (i, base) in bases.iter_mut().enumerate() {
+                *base = p.a.wrapping_add(3 * i * p.a_stride);
+            }
+            bases = std::hint::black_box(bases);
         }
         let (mut b, mut next) = (p.b, p.next);
-        let mut offset = 0;
         macro_rules! step {
-            () => {
-                // Without it the compiler loads what later steps need first, and then spills registers.
-                std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+            ($unrolled:expr) => {
                 prefetch(next);
                 next = next.wrapping_add(16);
                 let mut right = [L::splat(0.0); VECS];
@@ -120,24 +122,42 @@ impl<const ROWS: usize, const VECS: usize, const COLUMNS: bool> Kernel for Tile<
                     right[j] = unsafe { L::load(b.wrapping_add(j * L::N)) };
                 }
                 for i in 0..ROWS {
+                    let left = if COLUMNS {
+                        bases[0].wrapping_add(i)
+                    } else {
+                        bases[i / 3].wrapping_add(i % 3 * p.a_stride + $unrolled)
+                    };
                     // SAFETY: as above.
-                    let left = L::splat(unsafe { *rows[i].wrapping_add(offset) });
+                    let left = L::splat(unsafe { *left });
                     for j in 0..VECS {
                         sums[i][j] = left.mul_add(right[j], sums[i][j]);
                     }
                 }
                 b = b.wrapping_add(p.b_stride);
-                offset += if COLUMNS { p.a_stride } else { 1 };
+                if COLUMNS {
+                    bases[0] = bases[0].wrapping_add(p.a_stride);
+                }
+            };
+        }
+        macro_rules! advance {
+            ($steps:expr) => {
+                if !COLUMNS {
+                    for base in &mut bases {
+                        *base = base.wrapping_add($steps);
+                    }
+                }
             };
         }
         for _ in 0..p.steps / 4 {
-            step!();
-            step!();
-            step!();
-            step!();
+            step!(0);
+            step!(1);
+            step!(2);
+            step!(3);
+            advance!(4);
         }
         for _ in 0..p.steps % 4 {
-            step!();
+            step!(0);
+            advance!(1);
         }
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums.iter().enumerate() {

@@ -282,18 +282,19 @@ impl Finish<'_> {
             }
             let (rows, columns) = (h - y0, w - x0);
             if rows >= S::OUT && columns >= S::OUT && lanes == L::N {
-                // SAFETY: the caller promises the transformed tile, whose outputs all lie inside the image.
                 square!(
                     S::SIDE => S::OUT,
                     S::output::<L>,
+                    // SAFETY: the caller promises the transformed tile.
                     |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
+                    // SAFETY: all outputs lie inside the image.
                     |k, l, v| unsafe { finish!(v).store(corner.wrapping_add((k * w + l) * channels)) }
                 );
             } else {
-                // SAFETY: as above, but that some outputs are outside.
                 square!(
                     S::SIDE => S::OUT,
                     S::output::<L>,
+                    // SAFETY: as above.
                     |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
                     |k, l, v| if k < rows && l < columns {
                         unsafe { finish!(v).store_part(corner.wrapping_add((k * w + l) * channels), lanes) }
