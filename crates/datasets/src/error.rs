@@ -62,6 +62,16 @@ pub enum DataError {
         /// The names that would have been recognised.
         expected: String,
     },
+    /// The saved state of a loader does not fit this loader.
+    #[error("saved loader state: {what} is {found}, expected {expected}")]
+    LoaderState {
+        /// Which number.
+        what: &'static str,
+        /// What was saved.
+        found: u64,
+        /// What would fit.
+        expected: String,
+    },
     /// A transfer failed.
     #[error("{url}: {reason}")]
     Download {

@@ -1,22 +1,29 @@
 //! Data sets and the loaders that feed them to a training loop.
 //!
 //! [`Mnist`] reads the published files of MNIST and its relatives; [`synthetic`] draws pictures where there are no files. A
-//! [`Dataset`] gives single samples.
+//! [`Dataset`] gives single samples, [`transforms`] change them, and a [`DataLoader`] makes batches of them.
 #![forbid(unsafe_code)]
 
 pub mod csv;
 mod dataset;
 mod error;
 pub mod idx;
+mod loader;
 mod mnist;
 mod parallel;
 mod rng;
+mod sampler;
 pub mod synthetic;
+pub mod transforms;
+mod whitening;
 
 pub use dataset::{Dataset, ImageDataset, Normalization, Subset, random_split};
 pub use error::{DataError, Result};
+pub use loader::{Batch, Batches, DataLoader, LoaderState};
 pub use mnist::{FASHION_CLASSES, KMNIST_CLASSES, Mnist, read_idx_pair};
 pub use rng::SampleRng;
+pub use sampler::{RandomSampler, Sampler, SequentialSampler};
+pub use whitening::Whitening;
 
 /// The folder `name` of the data that `TAPEGRAD_TEST_DATA` points to, for tests on real files; says so if they are skipped.
 #[cfg(test)]

@@ -1,8 +1,19 @@
 //! Work on the samples of a batch, shared between the threads that kernels use.
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
 use tape::kernels::parallel::parallel_for;
+
+thread_local! {
+    /// True on a loader's background thread: it works alone, so that training keeps the helpers.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes this thread do its data work by itself from now on.
+pub(crate) fn work_alone() {
+    ALONE.set(true);
+}
 
 /// Calls `task(i, chunk)` for each chunk of `size` items, on several threads where that pays.
 ///
@@ -14,7 +25,7 @@ pub(crate) fn for_each_chunk<T: Send>(
     task: impl Fn(usize, &mut [T]) + Sync,
 ) {
     let per_task = per_task.max(1);
-    if items.len() <= size * per_task {
+    if ALONE.get() || items.len() <= size * per_task {
         items.chunks_mut(size).enumerate().for_each(|(i, chunk)| task(i, chunk));
         return;
     }

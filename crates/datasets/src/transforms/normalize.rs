@@ -1,0 +1,56 @@
+//! Normalisation.
+
+use super::{Picture, Transform};
+use crate::dataset::Normalization;
+use crate::rng::SampleRng;
+
+/// `(x - mean) / std` for each channel, as `v2.Normalize`.
+///
+/// ```
+/// use datasets::transforms::Normalize;
+/// let cifar = Normalize::new(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Normalize(Normalization);
+
+impl Normalize {
+    /// With these means and standard deviations.
+    ///
+    /// # Panics
+    /// If their numbers differ, or a standard deviation is not positive.
+    #[track_caller]
+    pub fn new(mean: &[f32], std: &[f32]) -> Self {
+        Normalize(Normalization::new(mean, std))
+    }
+}
+
+impl From<Normalization> for Normalize {
+    fn from(normalization: Normalization) -> Self {
+        Normalize(normalization)
+    }
+}
+
+impl Transform for Normalize {
+    fn apply(&self, picture: &mut Picture<'_>, _: &mut SampleRng) {
+        assert_eq!(
+            self.0.mean.len(),
+            picture.channels,
+            "Normalize: {} means for a picture with {} channels",
+            self.0.mean.len(),
+            picture.channels
+        );
+        self.0.apply(picture.pixels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transforms::tests::once;
+
+    #[test]
+    fn each_channel_by_its_own() {
+        let out = once(&Normalize::new(&[0.5, 1.0], &[0.5, 2.0]), [2, 1, 2], &[0.0, 1.0, 5.0, 1.0], 0);
+        assert_eq!(out, [-1.0, 1.0, 2.0, 0.0]);
+    }
+}

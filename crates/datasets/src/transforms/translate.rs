@@ -1,0 +1,72 @@
+//! Random translation.
+
+use super::crop::{Padding, shift};
+use super::{Picture, Transform};
+use crate::rng::SampleRng;
+
+/// Moves the picture by up to a share of its size in each direction, as `v2.RandomAffine(0, translate=...)`.
+///
+/// ```
+/// use datasets::transforms::RandomTranslate;
+/// let up_to_two_pixels = RandomTranslate::new(2.0 / 28.0, 2.0 / 28.0);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct RandomTranslate {
+    horizontal: f32,
+    vertical: f32,
+    fill: f32,
+}
+
+impl RandomTranslate {
+    /// By at most these shares of width and height, in whole pixels; zeros fill what becomes free.
+    ///
+    /// # Panics
+    /// If a share is not between 0 and 1.
+    #[track_caller]
+    pub fn new(horizontal: f32, vertical: f32) -> Self {
+        for share in [horizontal, vertical] {
+            assert!(
+                (0.0..=1.0).contains(&share),
+                "RandomTranslate: share {share}; it must be between 0 and 1"
+            );
+        }
+        RandomTranslate { horizontal, vertical, fill: 0.0 }
+    }
+
+    /// The value that fills what becomes free.
+    #[must_use]
+    pub fn fill(mut self, value: f32) -> Self {
+        self.fill = value;
+        self
+    }
+}
+
+impl Transform for RandomTranslate {
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng) {
+        let mut by = |share: f32, size: usize| {
+            let most = (share * size as f32).round() as isize;
+            rng.between(-most, most)
+        };
+        let (right, down) = (by(self.horizontal, picture.width), by(self.vertical, picture.height));
+        shift(picture, down, right, Padding::Constant(self.fill));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transforms::tests::once;
+
+    #[test]
+    fn moves_a_dot_within_its_bounds() {
+        let mut dot = [0.0; 100];
+        dot[55] = 1.0;
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let out = once(&RandomTranslate::new(0.2, 0.1), [1, 10, 10], &dot, seed);
+            seen.insert(out.iter().position(|&x| x == 1.0).unwrap());
+        }
+        let expected = (4..=6).flat_map(|y| (3..=7).map(move |x| 10 * y + x)).collect();
+        assert_eq!(seen, expected);
+    }
+}
