@@ -5,6 +5,7 @@ pub mod kernels;
 mod conv;
 mod linear;
 mod matmul;
+mod pool;
 mod product;
 mod size;
 #[cfg(test)]
@@ -14,5 +15,6 @@ mod var_ops;
 pub use conv::*;
 pub use linear::linear;
 pub use matmul::{bmm, dot, matmul, mm, mv, outer};
+pub use pool::*;
 pub use size::Size;
 pub use var_ops::VarOps;

@@ -1,22 +1,56 @@
 //! Which kernel computes a convolution.
 
 use super::Geometry;
-use crate::kernels::im2col;
-use tape::{Tensor, dispatch};
+use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::{direct_conv, im2col};
+use tape::{DType, MemoryFormat, Tensor, dispatch};
+
+/// The geometry for the channels-last kernels, where they can be used: F32, no groups, at most two spatial
+/// dimensions, and the same padding on both sides.
+fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
+    let s = Conv2dShape {
+        n: g.n,
+        h: g.input[1],
+        w: g.input[2],
+        c_in: g.c_in,
+        c_out: g.c_out,
+        kh: g.kernel[1],
+        kw: g.kernel[2],
+        stride: [g.stride[1], g.stride[2]],
+        padding: [g.padding[1], g.padding[2]],
+        dilation: [g.dilation[1], g.dilation[2]],
+    };
+    let fits = dtype == DType::F32 && g.groups == 1 && g.dims <= 2;
+    (fits && [s.out_h(), s.out_w()] == [g.output[1], g.output[2]]).then_some(s)
+}
 
 pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    let (w, bias) = (w.contiguous(), bias.map(Tensor::contiguous));
+    if let Some(s) = channels_last(g, x.dtype()) {
+        let x = x.to_format(MemoryFormat::ChannelsLast);
+        let mut y = Tensor::uninit_format(&g.output_shape(), DType::F32, MemoryFormat::ChannelsLast);
+        direct_conv::forward(&s, nhwc(&x), slice(&w), bias.as_ref().map(slice), y.data_mut());
+        return y;
+    }
     let mut y = Tensor::uninit(&g.output_shape(), x.dtype());
     dispatch!(float: x.dtype(), "conv", T => {
-        let (x, w, bias) = (x.contiguous(), w.contiguous(), bias.map(Tensor::contiguous));
+        let x = x.contiguous();
         im2col::forward::<T>(g, slice(&x), slice(&w), bias.as_ref().map(slice), y.data_mut());
     });
     y
 }
 
 pub(super) fn input_grad(g: &Geometry, dy: &Tensor, w: &Tensor) -> Tensor {
+    let w = w.contiguous();
+    if let Some(s) = channels_last(g, dy.dtype()) {
+        let dy = dy.to_format(MemoryFormat::ChannelsLast);
+        let mut dx = Tensor::uninit_format(&g.input_shape(), DType::F32, MemoryFormat::ChannelsLast);
+        direct_conv::input_grad(&s, nhwc(&dy), slice(&w), dx.data_mut());
+        return dx;
+    }
     let mut dx = Tensor::uninit(&g.input_shape(), dy.dtype());
     dispatch!(float: dy.dtype(), "conv", T => {
-        let (dy, w) = (dy.contiguous(), w.contiguous());
+        let dy = dy.contiguous();
         im2col::input_grad::<T>(g, slice(&dy), slice(&w), dx.data_mut());
     });
     dx
@@ -24,6 +58,11 @@ pub(super) fn input_grad(g: &Geometry, dy: &Tensor, w: &Tensor) -> Tensor {
 
 pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
     let mut dw = Tensor::uninit(&g.weight_shape(), x.dtype());
+    if let Some(s) = channels_last(g, x.dtype()) {
+        let (x, dy) = (x.to_format(MemoryFormat::ChannelsLast), dy.to_format(MemoryFormat::ChannelsLast));
+        direct_conv::weight_grad(&s, nhwc(&x), nhwc(&dy), dw.data_mut());
+        return dw;
+    }
     dispatch!(float: x.dtype(), "conv", T => {
         let (x, dy) = (x.contiguous(), dy.contiguous());
         im2col::weight_grad::<T>(g, slice(&x), slice(&dy), dw.data_mut());
@@ -33,4 +72,8 @@ pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
 
 fn slice<T: tape::Element>(t: &Tensor) -> &[T] {
     t.as_slice().expect("made contiguous")
+}
+
+fn nhwc(t: &Tensor) -> &[f32] {
+    t.as_channels_last_slice().expect("made channels-last")
 }

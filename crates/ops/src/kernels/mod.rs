@@ -6,6 +6,7 @@ pub(crate) mod im2col;
 pub(crate) mod lanes;
 pub mod matmul;
 pub mod microkernel;
+pub(crate) mod pool;
 pub(crate) mod scratch;
 mod shared;
 pub mod winograd;

@@ -1,0 +1,49 @@
+//! `adaptive_avg_pool1d/2d/3d`, `adaptive_max_pool1d/2d/3d`.
+
+use super::Axis;
+use super::avg_pool::mean_over_windows;
+use super::max_pool::max_over_windows;
+use tape::Var;
+
+/// One axis a dimension; `None` keeps the size.
+fn axes<const D: usize>(shape: &[usize], output: [Option<usize>; D]) -> Vec<Axis> {
+    (0..D).map(|d| Axis::adaptive(shape[d + 2], output[d].unwrap_or(shape[d + 2]))).collect()
+}
+
+macro_rules! adaptive_pool {
+    ($($name:ident, $max:ident, $d:literal, $shape:literal, $output:literal;)*) => {$(
+        #[doc = concat!("The mean of each of as many windows as the output has elements, for an input ", $shape, " (`torch.nn.functional.", stringify!($name), "`).")]
+        ///
+        /// `None` keeps the size of a dimension.
+        ///
+        /// # Panics
+        /// If the input has another number of dimensions.
+        ///
+        /// ```
+        /// use tape::{DType, Tensor, Var};
+        #[doc = concat!("let x = Var::from(Tensor::ones(&[&[2, 3][..], &[6; ", $d, "]].concat(), DType::F32));")]
+        #[doc = concat!("let y = ops::", stringify!($name), "(&x, [Some(2); ", $d, "]);")]
+        #[doc = concat!("assert_eq!(y.shape()[2..], [2; ", $d, "]);")]
+        /// ```
+        #[track_caller]
+        pub fn $name(input: &Var, output_size: [Option<usize>; $d]) -> Var {
+            mean_over_windows::<$d>(stringify!($name), input, false, None, |shape| axes(shape, output_size))
+        }
+
+        #[doc = concat!("The largest element of each of as many windows as the output has elements, and its index in the flattened spatial dimensions, for an input ", $shape, " (`torch.nn.functional.", stringify!($max), "`).")]
+        ///
+        /// `None` keeps the size of a dimension.
+        ///
+        /// # Panics
+        /// If the input has another number of dimensions.
+        #[track_caller]
+        pub fn $max(input: &Var, output_size: [Option<usize>; $d]) -> (Var, Var) {
+            max_over_windows::<$d>(stringify!($max), input, |shape| axes(shape, output_size))
+        }
+    )*};
+}
+adaptive_pool! {
+    adaptive_avg_pool1d, adaptive_max_pool1d, 1, "`[N, C, L]`", "`[L]`";
+    adaptive_avg_pool2d, adaptive_max_pool2d, 2, "`[N, C, H, W]`", "`[H, W]`";
+    adaptive_avg_pool3d, adaptive_max_pool3d, 3, "`[N, C, D, H, W]`", "`[D, H, W]`";
+}

@@ -1,0 +1,179 @@
+//! `max_pool1d`, `max_pool2d`, `max_pool3d`.
+
+use super::{Axis, Windows, check_window, pooled};
+use crate::Size;
+use crate::kernels::pool;
+use std::sync::Arc;
+use tape::{DType, MemoryFormat, Tensor, Var, dispatch, record};
+
+/// The arguments of a max pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
+///
+/// ```
+/// let options = ops::MaxPoolOptions::<2>::new(3).stride(2).padding(1);
+/// assert_eq!(options.kernel_size, [3, 3]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPoolOptions<const D: usize> {
+    /// The size of the window.
+    pub kernel_size: [usize; D],
+    /// The step of the window.
+    pub stride: [usize; D],
+    /// Minus infinity added on both sides.
+    pub padding: [usize; D],
+    /// The distance between the elements of the window.
+    pub dilation: [usize; D],
+    /// Windows may overhang at the end.
+    pub ceil_mode: bool,
+}
+
+impl<const D: usize> MaxPoolOptions<D> {
+    /// Windows of a size, side by side.
+    pub fn new(kernel_size: impl Into<Size<D>>) -> Self {
+        let kernel_size = kernel_size.into().0;
+        MaxPoolOptions {
+            kernel_size,
+            stride: kernel_size,
+            padding: [0; D],
+            dilation: [1; D],
+            ceil_mode: false,
+        }
+    }
+
+    /// Sets the stride.
+    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
+        self.stride = stride.into().0;
+        self
+    }
+
+    /// Sets the padding.
+    pub fn padding(mut self, padding: impl Into<Size<D>>) -> Self {
+        self.padding = padding.into().0;
+        self
+    }
+
+    /// Sets the dilation.
+    pub fn dilation(mut self, dilation: impl Into<Size<D>>) -> Self {
+        self.dilation = dilation.into().0;
+        self
+    }
+
+    /// Sets whether windows may overhang at the end.
+    pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {
+        self.ceil_mode = ceil_mode;
+        self
+    }
+}
+
+impl<const D: usize, T: Into<Size<D>>> From<T> for MaxPoolOptions<D> {
+    fn from(kernel_size: T) -> Self {
+        MaxPoolOptions::new(kernel_size)
+    }
+}
+
+#[track_caller]
+fn max_pool<const D: usize>(op: &'static str, x: &Var, o: MaxPoolOptions<D>) -> (Var, Var) {
+    check_window(op, &o.kernel_size, &o.stride, &o.padding, &o.dilation);
+    max_over_windows::<D>(op, x, |shape| {
+        (0..D)
+            .map(|d| {
+                Axis::sliding(
+                    op,
+                    shape[d + 2],
+                    o.kernel_size[d],
+                    o.stride[d],
+                    o.padding[d],
+                    o.dilation[d],
+                    o.ceil_mode,
+                )
+            })
+            .collect()
+    })
+}
+
+/// The largest element of each window, and its index in the flattened spatial dimensions.
+#[track_caller]
+pub(super) fn max_over_windows<const D: usize>(
+    op: &'static str,
+    x: &Var,
+    axes: impl FnOnce(&[usize]) -> Vec<Axis>,
+) -> (Var, Var) {
+    let mut indices = None;
+    let y = pooled::<D>(op, x, |x| {
+        let w = Arc::new(Windows::new(x.shape(), axes(x.shape())));
+        let input = x.tensor().to_format(MemoryFormat::ChannelsLast);
+        let mut y = Tensor::uninit_format(&w.output_shape(), x.dtype(), MemoryFormat::ChannelsLast);
+        let mut index = Tensor::uninit_format(&w.output_shape(), DType::I64, MemoryFormat::ChannelsLast);
+        dispatch!(float: x.dtype(), op, T => {
+            pool::max_forward::<T>(&w, nhwc(&input), y.data_mut(), index.data_mut());
+        });
+        indices = Some(index.clone());
+        record(op, [x], y, move |c| [Some(put(w.clone(), index.clone(), c.grad()))])
+    });
+    let indices = indices.expect("made with the values");
+    (y.clone(), Var::from(indices.reshape(y.shape())))
+}
+
+/// Adds gradients to the elements that a max pooling took.
+fn put(w: Arc<Windows>, index: Tensor, dy: &Var) -> Var {
+    let mut dx = Tensor::uninit_format(&w.input_shape(), dy.dtype(), MemoryFormat::ChannelsLast);
+    let g = dy.tensor().to_format(MemoryFormat::ChannelsLast);
+    dispatch!(float: dy.dtype(), "max_pool", T => pool::put::<T>(&w, nhwc(&g), nhwc(&index), dx.data_mut()));
+    record("max_pool_put", [dy], dx, move |c| [Some(take(w.clone(), index.clone(), c.grad()))])
+}
+
+/// The elements that a max pooling took.
+fn take(w: Arc<Windows>, index: Tensor, x: &Var) -> Var {
+    let mut y = Tensor::uninit_format(&w.output_shape(), x.dtype(), MemoryFormat::ChannelsLast);
+    let input = x.tensor().to_format(MemoryFormat::ChannelsLast);
+    dispatch!(float: x.dtype(), "max_pool", T => pool::take::<T>(&w, nhwc(&input), nhwc(&index), y.data_mut()));
+    record("max_pool_take", [x], y, move |c| [Some(put(w.clone(), index.clone(), c.grad()))])
+}
+
+fn nhwc<T: tape::Element>(t: &Tensor) -> &[T] {
+    t.as_channels_last_slice().expect("made channels-last")
+}
+
+macro_rules! max_pool {
+    ($($(#[$meta:meta])* $name:ident, $with_indices:ident, $d:literal;)*) => {$(
+        $(#[$meta])*
+        ///
+        /// The options may be just a kernel size. At equal elements the gradient goes to the first; a NaN in a
+        /// window is its maximum.
+        ///
+        /// # Panics
+        /// If shape and options do not fit.
+        #[track_caller]
+        pub fn $name(input: &Var, options: impl Into<MaxPoolOptions<$d>>) -> Var {
+            max_pool::<$d>(stringify!($name), input, options.into()).0
+        }
+
+        #[doc = concat!("As [`", stringify!($name), "`], with the index of each maximum in the flattened spatial dimensions (`return_indices=True`).")]
+        ///
+        /// # Panics
+        /// If shape and options do not fit.
+        #[track_caller]
+        pub fn $with_indices(input: &Var, options: impl Into<MaxPoolOptions<$d>>) -> (Var, Var) {
+            max_pool::<$d>(stringify!($name), input, options.into())
+        }
+    )*};
+}
+max_pool! {
+    /// The largest element of each window of `[N, C, L]` or `[C, L]` (`torch.nn.functional.max_pool1d`).
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 3.0, 2.0, 0.0], &[1, 1, 4]);
+    /// assert_eq!(ops::max_pool1d(&x, 2).to_vec::<f32>(), [3.0, 2.0]);
+    /// ```
+    max_pool1d, max_pool1d_with_indices, 1;
+    /// The largest element of each window of `[N, C, H, W]` or `[C, H, W]` (`torch.nn.functional.max_pool2d`).
+    ///
+    /// ```
+    /// use tape::{DType, Tensor, Var};
+    /// let x = Var::from(Tensor::zeros(&[8, 3, 32, 32], DType::F32));
+    /// assert_eq!(ops::max_pool2d(&x, 2).shape(), [8, 3, 16, 16]);
+    /// ```
+    max_pool2d, max_pool2d_with_indices, 2;
+    /// The largest element of each window of `[N, C, D, H, W]` or `[C, D, H, W]` (`torch.nn.functional.max_pool3d`).
+    max_pool3d, max_pool3d_with_indices, 3;
+}
