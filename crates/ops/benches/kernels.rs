@@ -1,8 +1,11 @@
 //! Times the kernels at the shapes that training steps use: `cargo bench -p tapegrad-ops -- [section]...`
 //!
-//! Sections: `tile` (the register tile at each height). Each figure is the best of many runs, so a
-//! busy machine disturbs it little.
+//! Sections: `tile` (the register tile at each height), `conv` (direct convolution at the layers of VGG,
+//! ResNet, LeNet and a small three-layer network). Each figure is the best of many runs, so a busy machine
+//! disturbs it little.
 
+use ops::kernels::conv_shape::Conv2dShape;
+use ops::kernels::direct_conv;
 use ops::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use std::time::Instant;
 
@@ -11,6 +14,9 @@ fn main() {
     let wanted = |name: &str| sections.is_empty() || sections.iter().any(|s| s == name);
     if wanted("tile") {
         tiles();
+    }
+    if wanted("conv") {
+        convolutions();
     }
 }
 
@@ -70,5 +76,55 @@ fn tiles() {
             }
         }
         println!("{line}");
+    }
+}
+
+/// (name, batch, image size, input channels, output channels, kernel, stride, padding)
+type Layer = (&'static str, usize, usize, usize, usize, usize, usize, usize);
+
+const LAYERS: &[Layer] = &[
+    ("3->64 @32", 128, 32, 3, 64, 3, 1, 1),
+    ("3->32 7x7 @32", 50, 32, 3, 32, 7, 1, 3),
+    ("1->6 5x5 @28", 64, 28, 1, 6, 5, 1, 2),
+    ("6->16 5x5 @14", 64, 14, 6, 16, 5, 1, 0),
+    ("64->64 @32", 128, 32, 64, 64, 3, 1, 1),
+    ("128->128 @16", 128, 16, 128, 128, 3, 1, 1),
+    ("256->256 @8", 128, 8, 256, 256, 3, 1, 1),
+    ("512->512 @4", 128, 4, 512, 512, 3, 1, 1),
+    ("512->512 @2", 128, 2, 512, 512, 3, 1, 1),
+    ("64->128 @32 s2", 128, 32, 64, 128, 3, 2, 1),
+    ("128->256 @16 s2", 128, 16, 128, 256, 3, 2, 1),
+    ("256->512 @8 s2", 128, 8, 256, 512, 3, 2, 1),
+    ("64->128 1x1 @32 s2", 128, 32, 64, 128, 1, 2, 0),
+    ("128->256 1x1 @16 s2", 128, 16, 128, 256, 1, 2, 0),
+    ("256->512 1x1 @8 s2", 128, 8, 256, 512, 1, 2, 0),
+];
+
+/// Milliseconds and GFLOP/s (padding counted as work) of each pass of each layer.
+fn convolutions() {
+    println!("direct convolution: ms (GFLOP/s), {} threads", tape::kernels::parallel::num_threads());
+    println!("{:>20} {:>16} {:>16} {:>16}", "layer", "forward", "input gradient", "weight gradient");
+    for &(name, n, size, c_in, c_out, k, stride, padding) in LAYERS {
+        let s = Conv2dShape {
+            n,
+            h: size,
+            w: size,
+            c_in,
+            c_out,
+            kh: k,
+            kw: k,
+            stride: [stride; 2],
+            padding: [padding; 2],
+            dilation: [1; 2],
+        };
+        let (x, w, dy) = (numbers(s.input_len()), numbers(s.weight_len()), numbers(s.output_len()));
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        let times = [
+            best(|| direct_conv::forward(&s, &x, &w, None, &mut y)),
+            best(|| direct_conv::input_grad(&s, &dy, &w, &mut dx)),
+            best(|| direct_conv::weight_grad(&s, &x, &dy, &mut dw)),
+        ];
+        let cells = times.map(|t| format!("{:>8.3} ({:>5.0})", t * 1e3, s.flops() as f64 / t / 1e9));
+        println!("{name:>20} {}", cells.join(" "));
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod conv_shape;
 pub mod direct_conv;
+pub mod gemm;
 pub(crate) mod im2col;
 pub(crate) mod lanes;
 pub mod matmul;
@@ -9,4 +10,5 @@ pub mod microkernel;
 pub(crate) mod pool;
 pub(crate) mod scratch;
 mod shared;
+pub(crate) mod transpose;
 pub mod winograd;

@@ -1,0 +1,71 @@
+//! The product of the `gemm` crate, cut into blocks of rows.
+
+use super::{Bias, Finish, Real, View};
+use tape::kernels::parallel::parallel_for;
+
+struct Shared<T>(*mut T);
+
+// SAFETY: tasks write blocks of rows of their own.
+unsafe impl<T> Sync for Shared<T> {}
+
+/// The product by the `gemm` crate; the arguments are those of [`matmul`](super::matmul), already checked there.
+///
+/// # Panics
+/// If C is too short.
+pub fn product<T: Real>(
+    size: [usize; 3],
+    a: View<T>,
+    b: View<T>,
+    c: &mut [T],
+    row: usize,
+    finish: Finish<T>,
+) {
+    let [m, n, k] = size;
+    assert!(m == 0 || n == 0 || c.len() >= (m - 1) * row + n, "matrix product: C is too short");
+    // Rows of a block: at least some four million operations, at most 256.
+    let block = (2_000_000 / (n * k).max(1)).clamp(8, 256).next_multiple_of(8);
+    let out = Shared(c.as_mut_ptr());
+    let out = &out;
+    parallel_for(m.div_ceil(block), |task| {
+        let (start, end) = (task * block, m.min((task + 1) * block));
+        // SAFETY: the matrices are inside their slices (checked by the caller and above), and each task
+        // writes its own rows of C.
+        unsafe {
+            let c = out.0.add(start * row);
+            gemm::gemm(
+                end - start,
+                n,
+                k,
+                c,
+                1,
+                row as isize,
+                finish.beta != T::ZERO,
+                a.data.as_ptr().wrapping_add(start * a.row),
+                a.column as isize,
+                a.row as isize,
+                b.data.as_ptr(),
+                b.column as isize,
+                b.row as isize,
+                finish.beta,
+                finish.alpha,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+            for i in start..end {
+                let line = std::slice::from_raw_parts_mut(out.0.add(i * row), n);
+                match finish.bias {
+                    Bias::None => {}
+                    Bias::Rows(bias) => line.iter_mut().for_each(|c| *c = T::ONE.times_plus(*c, bias[i])),
+                    Bias::Columns(bias) => {
+                        line.iter_mut().zip(bias).for_each(|(c, &b)| *c = T::ONE.times_plus(*c, b));
+                    }
+                }
+                if finish.relu {
+                    line.iter_mut().for_each(|c| *c = if *c < T::ZERO { T::ZERO } else { *c });
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,167 @@
+//! Matrix products: `C = relu(alpha * A B + beta * C + bias)` for `f32` and `f64`.
+//!
+//! Products in `f32` are our own, built on the register tile and tuned for the layers of small models;
+//! products in `f64` are those of the `gemm` crate. Work is cut by the sizes alone, so the bits do not depend
+//! on the number of threads.
+
+mod crate_product;
+mod sgemm;
+mod vector;
+
+pub use crate_product::product as crate_product;
+
+/// A matrix that lies in a slice: element (i, j) is `data[i * row + j * column]`.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T> {
+    /// The elements.
+    pub data: &'a [T],
+    /// Distance between rows, in elements.
+    pub row: usize,
+    /// Distance between columns, in elements.
+    pub column: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    /// A matrix with rows of `columns` contiguous elements.
+    pub fn rows(data: &'a [T], columns: usize) -> Self {
+        View { data, row: columns, column: 1 }
+    }
+
+    /// The same matrix with rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        View { data: self.data, row: self.column, column: self.row }
+    }
+
+    /// Asserts that all elements of a matrix of this size are inside the slice.
+    #[track_caller]
+    fn check(&self, name: &str, rows: usize, columns: usize) {
+        if rows > 0 && columns > 0 {
+            let last = (rows - 1) * self.row + (columns - 1) * self.column;
+            assert!(
+                last < self.data.len(),
+                "matrix product: {name} [{rows}, {columns}] with strides ({}, {}) needs {} elements, not {}",
+                self.row,
+                self.column,
+                last + 1,
+                self.data.len()
+            );
+        }
+    }
+}
+
+/// Terms added to a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Bias<'a, T> {
+    /// None.
+    #[default]
+    None,
+    /// One for each column of C: the bias of a linear layer whose rows are samples.
+    Columns(&'a [T]),
+    /// One for each row of C.
+    Rows(&'a [T]),
+}
+
+/// What becomes of a product: `C = relu(alpha * product + beta * C + bias)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish<'a, T> {
+    /// Factor of the product.
+    pub alpha: T,
+    /// Factor of the old C, which is not read if this is zero.
+    pub beta: T,
+    /// Added after that.
+    pub bias: Bias<'a, T>,
+    /// Whether negative results become zero (NaN stays NaN).
+    pub relu: bool,
+}
+
+impl<T: Real> Default for Finish<'_, T> {
+    /// Stores the product alone.
+    fn default() -> Self {
+        Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None, relu: false }
+    }
+}
+
+/// The types that have matrix products: `f32` and `f64`.
+pub trait Real: Copy + Send + Sync + PartialOrd + 'static {
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+
+    /// `self * b + c`.
+    fn times_plus(self, b: Self, c: Self) -> Self;
+
+    /// The product of checked operands, all sizes above zero but perhaps `k`. Use [`matmul`].
+    #[doc(hidden)]
+    fn product(
+        size: [usize; 3],
+        a: View<Self>,
+        b: View<Self>,
+        c: &mut [Self],
+        row: usize,
+        finish: Finish<Self>,
+    );
+}
+
+impl Real for f32 {
+    const ZERO: f32 = 0.0;
+    const ONE: f32 = 1.0;
+
+    #[inline(always)]
+    fn times_plus(self, b: f32, c: f32) -> f32 {
+        self * b + c
+    }
+
+    fn product(size: [usize; 3], a: View<f32>, b: View<f32>, c: &mut [f32], row: usize, finish: Finish<f32>) {
+        sgemm::product(size, a, b, c, row, finish);
+    }
+}
+
+impl Real for f64 {
+    const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
+
+    #[inline(always)]
+    fn times_plus(self, b: f64, c: f64) -> f64 {
+        self * b + c
+    }
+
+    fn product(size: [usize; 3], a: View<f64>, b: View<f64>, c: &mut [f64], row: usize, finish: Finish<f64>) {
+        crate_product::product(size, a, b, c, row, finish);
+    }
+}
+
+/// The product of `a` (m, k) and `b` (k, n) into `c` (m, n), whose rows are contiguous and `row` elements apart;
+/// `size` is `[m, n, k]`.
+///
+/// ```
+/// use ops::kernels::gemm::{Finish, View, matmul};
+///
+/// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 0.0, 1.0]);
+/// let mut c = [0.0; 4];
+/// // [[1, 2], [3, 4]] times the transpose of [[1, 1], [0, 1]]
+/// matmul([2, 2, 2], View::rows(&a, 2), View::rows(&b, 2).transposed(), &mut c, 2, Finish::default());
+/// assert_eq!(c, [3.0, 2.0, 7.0, 4.0]);
+/// ```
+///
+/// # Panics
+/// If a slice is too short for its matrix, or `row` is less than `n`.
+#[track_caller]
+pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], row: usize, finish: Finish<T>) {
+    let [m, n, k] = size;
+    a.check("A", m, k);
+    b.check("B", k, n);
+    View { data: &*c, row, column: 1 }.check("C", m, n);
+    assert!(row >= n || m <= 1, "matrix product: rows of C are {row} apart but have {n} elements");
+    match finish.bias {
+        Bias::None => {}
+        Bias::Columns(bias) => assert_eq!(bias.len(), n, "matrix product: a bias for each of {n} columns"),
+        Bias::Rows(bias) => assert_eq!(bias.len(), m, "matrix product: a bias for each of {m} rows"),
+    }
+    if m > 0 && n > 0 {
+        T::product(size, a, b, c, row, finish);
+    }
+}
+
+#[cfg(test)]
+mod tests;

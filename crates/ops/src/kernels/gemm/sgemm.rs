@@ -1,0 +1,333 @@
+//! The `f32` product on the register tile.
+//!
+//! The left operand is read where it lies, the right one is packed into panels of 32 columns, unless its rows
+//! can be read directly. When packing the other operand is so much cheaper that it pays to transpose the
+//! result, the transposed product is computed: a linear layer packs the samples, not its weight.
+
+use super::{Bias, Finish, View, vector};
+use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
+use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::transpose::transpose;
+use std::ops::Range;
+use tape::kernels::parallel::parallel_for;
+
+/// Steps of the inner dimension that are packed and multiplied at once.
+const DEPTH: usize = 1024;
+
+/// Operations from which a second thread is worth its call: some 30 microseconds.
+const WORTH_A_THREAD: usize = 5_000_000;
+
+pub(super) fn product(
+    size: [usize; 3],
+    a: View<f32>,
+    b: View<f32>,
+    c: &mut [f32],
+    row: usize,
+    finish: Finish<f32>,
+) {
+    let [m, n, k] = size;
+    if m == 1 && row_times_matrix(size, a, b, c, finish) {
+        return;
+    }
+    if n == 1
+        && m > 1
+        && row == 1
+        && row_times_matrix([n, m, k], b.transposed(), a.transposed(), c, finish.transposed())
+    {
+        return;
+    }
+    let plain = Operands { m, n, k, left: a, right: b, swapped: false };
+    let swapped = Operands { m: n, n: m, k, left: b.transposed(), right: a.transposed(), swapped: true };
+    let best = if finish.beta == 0.0 && swapped.cost() < plain.cost() { swapped } else { plain };
+    best.run(c, row, finish);
+}
+
+/// The product for one row, where a kernel for vectors fits; the finish then takes a pass of its own.
+fn row_times_matrix(
+    size: [usize; 3],
+    a: View<f32>,
+    b: View<f32>,
+    c: &mut [f32],
+    finish: Finish<f32>,
+) -> bool {
+    let [_, n, k] = size;
+    if finish.beta != 0.0 || k < 4 {
+        return false;
+    }
+    let c = &mut c[..n];
+    vector::times_matrix(a.data, a.column, b, k, c);
+    let bias = |j: usize| match finish.bias {
+        Bias::None => 0.0,
+        Bias::Columns(bias) => bias[j],
+        Bias::Rows(bias) => bias[0],
+    };
+    if finish.alpha != 1.0 || finish.relu || finish.bias != Bias::None {
+        for (j, c) in c.iter_mut().enumerate() {
+            let x = finish.alpha * *c + bias(j);
+            *c = if finish.relu && x < 0.0 { 0.0 } else { x };
+        }
+    }
+    true
+}
+
+impl Finish<'_, f32> {
+    fn transposed(self) -> Self {
+        let bias = match self.bias {
+            Bias::None => Bias::None,
+            Bias::Rows(b) => Bias::Columns(b),
+            Bias::Columns(b) => Bias::Rows(b),
+        };
+        Finish { bias, ..self }
+    }
+}
+
+/// The product that is computed: that of the caller, or its transpose.
+struct Operands<'a> {
+    m: usize,
+    n: usize,
+    k: usize,
+    left: View<'a, f32>,
+    right: View<'a, f32>,
+    swapped: bool,
+}
+
+/// The tasks of a product: each is some rows of some panels.
+struct Cut {
+    row_blocks: usize,
+    panel_groups: usize,
+    /// Whether all panels are packed before the tasks start, since several tasks use each.
+    shared: bool,
+}
+
+impl Operands<'_> {
+    /// Estimated cycles, to compare the product with its transpose.
+    fn cost(&self) -> f64 {
+        let [m, n, k] = [self.m, self.n, self.k].map(|x| x as f64);
+        let vectors = self.n.div_ceil(16);
+        // A lone vector leaves the units half idle; so does a tile of few rows.
+        let multiply = m.max(4.0) * k * (vectors + vectors % 2).max(vectors) as f64 / 2.0;
+        let pack = if self.reads_right() {
+            0.0
+        } else if self.right.column == 1 {
+            0.15 * n * k
+        } else {
+            0.5 * n * k
+        };
+        let unpack = if self.swapped { 0.5 * m * n } else { 0.0 };
+        let gather = if self.left.column == 1 || self.left.row == 1 { 0.0 } else { m * k };
+        multiply + pack + unpack + gather
+    }
+
+    /// Whether the right operand is read where it lies.
+    fn reads_right(&self) -> bool {
+        self.right.column == 1 && self.m <= 2 * ROWS
+    }
+
+    fn panels(&self) -> usize {
+        self.n.div_ceil(COLUMNS)
+    }
+
+    /// The cut follows from the sizes alone.
+    fn cut(&self) -> Cut {
+        let flops = 2 * self.m * self.n * self.k;
+        if flops < WORTH_A_THREAD {
+            return Cut { row_blocks: 1, panel_groups: 1, shared: false };
+        }
+        let panels = self.panels();
+        let tasks = (flops / 2_000_000).clamp(2, 64);
+        let panel_groups = if panels < 4 { 1 } else { panels.div_ceil(4).max(tasks).min(panels) };
+        let row_blocks =
+            if panel_groups >= 4 { 1 } else { (tasks / panel_groups).clamp(1, self.m.div_ceil(ROWS)) };
+        Cut { row_blocks, panel_groups, shared: row_blocks > 1 && !self.reads_right() }
+    }
+
+    fn run(&self, c: &mut [f32], row: usize, finish: Finish<f32>) {
+        let cut = self.cut();
+        let panels = self.panels();
+        let whole = if cut.shared { panels * self.k * COLUMNS } else { 0 };
+        let out = Shared(c.as_mut_ptr());
+        with_scratch(whole, |packed| {
+            if cut.shared {
+                let to = Shared(packed.as_mut_ptr());
+                let chunks = self.k.div_ceil(256);
+                let task = |task: usize| {
+                    let (panel, chunk) = (task / chunks, task % chunks);
+                    let steps = chunk * 256..self.k.min((chunk + 1) * 256);
+                    let start = (panel * self.k + steps.start) * COLUMNS;
+                    // SAFETY: each task writes its own steps of its own panel.
+                    unsafe { self.pack(panel, steps, to.get().add(start)) };
+                };
+                let tasks = panels * chunks;
+                if whole < 1 << 16 { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
+            }
+            let packed = &*packed;
+            parallel_for(cut.row_blocks * cut.panel_groups, |task| {
+                let (block, group) = (task % cut.row_blocks, task / cut.row_blocks);
+                let rows = self.m * block / cut.row_blocks..self.m * (block + 1) / cut.row_blocks;
+                let group = panels * group / cut.panel_groups..panels * (group + 1) / cut.panel_groups;
+                self.task(rows, group, cut.shared.then_some(packed), out, row, finish);
+            });
+        });
+    }
+
+    /// Packs some steps of a panel: 32 columns for each, zeros past the last.
+    ///
+    /// # Safety
+    /// `to` must have room for them.
+    unsafe fn pack(&self, panel: usize, steps: Range<usize>, to: *mut f32) {
+        let right = &self.right;
+        let n = COLUMNS.min(self.n - panel * COLUMNS);
+        let from = right.data.as_ptr().wrapping_add(steps.start * right.row + panel * COLUMNS * right.column);
+        // SAFETY: the steps and columns are inside the operand, whose size was checked; `to` has room.
+        unsafe {
+            if n < COLUMNS {
+                std::slice::from_raw_parts_mut(to, steps.len() * COLUMNS).fill(0.0);
+            }
+            if right.column == 1 && n == COLUMNS {
+                for k in 0..steps.len() {
+                    let line = from.add(k * right.row).cast::<[f32; COLUMNS]>().read_unaligned();
+                    to.add(k * COLUMNS).cast::<[f32; COLUMNS]>().write_unaligned(line);
+                }
+            } else if right.row == 1 {
+                transpose(n, steps.len(), from, right.column, |k| to.add(k * COLUMNS));
+            } else {
+                for k in 0..steps.len() {
+                    for j in 0..n {
+                        *to.add(k * COLUMNS + j) = *from.add(k * right.row + j * right.column);
+                    }
+                }
+            }
+        }
+    }
+
+    fn task(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        packed: Option<&[f32]>,
+        out: Shared,
+        row: usize,
+        finish: Finish<f32>,
+    ) {
+        let columns = panels.start * COLUMNS..self.n.min(panels.end * COLUMNS);
+        if !self.swapped {
+            let c = out.get().wrapping_add(rows.start * row + columns.start);
+            // SAFETY: C was checked, and each task has its own block of it.
+            unsafe { self.block(rows, panels, packed, c, row, finish) };
+            return;
+        }
+        let (height, width) = (rows.len(), columns.len());
+        with_scratch(height * width, |block| {
+            // SAFETY: the scratch has the size of the block; C was checked, and each task has its own block of
+            // it, here with rows and columns exchanged.
+            unsafe {
+                self.block(rows.clone(), panels, packed, block.as_mut_ptr(), width, finish.transposed());
+                let c = out.get().wrapping_add(columns.start * row + rows.start);
+                transpose(height, width, block.as_ptr(), width, |j| c.add(j * row));
+            }
+        });
+    }
+
+    /// The product of some rows and panels into `c`, whose rows are `stride` apart.
+    ///
+    /// # Safety
+    /// `c` must have room for the block.
+    unsafe fn block(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        packed: Option<&[f32]>,
+        c: *mut f32,
+        stride: usize,
+        finish: Finish<f32>,
+    ) {
+        let left = &self.left;
+        let tiles = rows.len().div_ceil(ROWS);
+        // A left operand of which neither rows nor columns are contiguous is packed, too.
+        let gather = left.column != 1 && left.row != 1;
+        let own = if packed.is_some() || self.reads_right() { 0 } else { DEPTH.min(self.k) * COLUMNS };
+        let gathered = if gather { rows.len() * DEPTH.min(self.k) } else { 0 };
+        with_scratch(own + gathered, |scratch| {
+            let (own, gathered) = scratch.split_at_mut(own);
+            let mut start = 0;
+            // Without a step there is still a result: the epilogue of nothing.
+            while start < self.k.max(1) {
+                let steps = start..self.k.min(start + DEPTH);
+                let last = steps.end == self.k;
+                let first = start == 0;
+                start += DEPTH;
+                if gather {
+                    for (i, line) in
+                        gathered.chunks_exact_mut(steps.len().max(1)).take(rows.len()).enumerate()
+                    {
+                        let from =
+                            left.data[(rows.start + i) * left.row + steps.start * left.column..].iter();
+                        line.iter_mut().zip(from.step_by(left.column)).for_each(|(to, from)| *to = *from);
+                    }
+                }
+                let (a, a_row, mode) = match (gather, left.column) {
+                    (true, _) => (gathered.as_ptr(), steps.len(), Left::Rows),
+                    (_, 1) => (
+                        left.data.as_ptr().wrapping_add(rows.start * left.row + steps.start),
+                        left.row,
+                        Left::Rows,
+                    ),
+                    (_, step) => (
+                        left.data.as_ptr().wrapping_add(rows.start + steps.start * step),
+                        1,
+                        Left::Columns(step),
+                    ),
+                };
+                let segments = &[Segment::whole(steps.len())][..usize::from(!steps.is_empty())];
+                for panel in panels.clone() {
+                    let (b, b_step) = match packed {
+                        Some(packed) => {
+                            (packed.as_ptr().wrapping_add((panel * self.k + steps.start) * COLUMNS), COLUMNS)
+                        }
+                        None if self.reads_right() => {
+                            let at = steps.start * self.right.row + panel * COLUMNS;
+                            (self.right.data.as_ptr().wrapping_add(at), self.right.row)
+                        }
+                        None => {
+                            // SAFETY: the scratch has room for the steps.
+                            unsafe { self.pack(panel, steps.clone(), own.as_mut_ptr()) };
+                            (own.as_ptr(), COLUMNS)
+                        }
+                    };
+                    let column = panel * COLUMNS;
+                    for tile in 0..tiles {
+                        let (from, to) = (rows.len() * tile / tiles, rows.len() * (tile + 1) / tiles);
+                        let mut epilogue = Epilogue {
+                            alpha: finish.alpha,
+                            beta: if first { finish.beta } else { 1.0 },
+                            ..Epilogue::STORE
+                        };
+                        if last {
+                            epilogue.relu = finish.relu;
+                            match finish.bias {
+                                Bias::None => {}
+                                Bias::Columns(bias) => epilogue.column_bias = bias[column..].as_ptr(),
+                                Bias::Rows(bias) => epilogue.row_bias = bias[rows.start + from..].as_ptr(),
+                            }
+                        }
+                        let tile = Tile {
+                            m: to - from,
+                            n: COLUMNS.min(self.n - column),
+                            segments,
+                            left: mode,
+                            rows: &[strided_rows(a.wrapping_add(from * a_row), a_row)],
+                            b,
+                            b_step,
+                            c: c.wrapping_add(from * stride + (panel - panels.start) * COLUMNS),
+                            output: Output::Strided(stride),
+                            epilogue,
+                        };
+                        // SAFETY: rows, steps and columns are inside the operands, whose sizes were checked;
+                        // `c` has room for the block.
+                        unsafe { tile.run() };
+                    }
+                }
+            }
+        });
+    }
+}
