@@ -1,22 +1,28 @@
 //! Times the kernels at the shapes that training steps use: `cargo bench -p tapegrad-ops -- [section]...`
 //!
 //! Sections: `tile` (the register tile at each height), `conv` (direct convolution at the layers of VGG,
-//! ResNet, LeNet and a small three-layer network). Each figure is the best of many runs, so a busy machine
+//! ResNet, LeNet and a small three-layer network), `gemm` (matrix products, beside those of the `gemm` crate).
+//! A number sets the batch of the large layers. Each figure is the best of many runs, so a busy machine
 //! disturbs it little.
 
 use ops::kernels::conv_shape::Conv2dShape;
 use ops::kernels::direct_conv;
+use ops::kernels::gemm::{Finish, View, crate_product, matmul};
 use ops::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use std::time::Instant;
 
 fn main() {
     let sections: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let batch = sections.iter().find_map(|s| s.parse().ok()).unwrap_or(128);
     let wanted = |name: &str| sections.is_empty() || sections.iter().any(|s| s == name);
     if wanted("tile") {
         tiles();
     }
     if wanted("conv") {
-        convolutions();
+        convolutions(batch);
+    }
+    if wanted("gemm") {
+        products();
     }
 }
 
@@ -101,12 +107,12 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// Milliseconds and GFLOP/s (padding counted as work) of each pass of each layer.
-fn convolutions() {
+fn convolutions(batch: usize) {
     println!("direct convolution: ms (GFLOP/s), {} threads", tape::kernels::parallel::num_threads());
     println!("{:>20} {:>16} {:>16} {:>16}", "layer", "forward", "input gradient", "weight gradient");
     for &(name, n, size, c_in, c_out, k, stride, padding) in LAYERS {
         let s = Conv2dShape {
-            n,
+            n: if n == 128 { batch } else { n },
             h: size,
             w: size,
             c_in,
@@ -126,5 +132,54 @@ fn convolutions() {
         ];
         let cells = times.map(|t| format!("{:>8.3} ({:>5.0})", t * 1e3, s.flops() as f64 / t / 1e9));
         println!("{name:>20} {}", cells.join(" "));
+    }
+}
+
+/// (name, m, n, k, whether A and B lie by columns)
+type Product = (&'static str, [usize; 3], bool, bool);
+
+const PRODUCTS: &[Product] = &[
+    ("mlp 1 forward", [64, 256, 784], false, true),
+    ("mlp 2 forward", [64, 128, 256], false, true),
+    ("mlp 3 forward", [64, 10, 128], false, true),
+    ("mlp 2 input grad", [64, 256, 128], false, false),
+    ("mlp 3 input grad", [64, 128, 10], false, false),
+    ("mlp 1 weight grad", [256, 784, 64], true, false),
+    ("mlp 2 weight grad", [128, 256, 64], true, false),
+    ("mlp 3 weight grad", [10, 128, 64], true, false),
+    ("batch 1 forward 1", [1, 256, 784], false, true),
+    ("batch 1 forward 2", [1, 128, 256], false, true),
+    ("batch 1 input grad", [1, 256, 128], false, false),
+    ("batch 1 weight grad", [256, 784, 1], true, false),
+    ("lenet 1 forward", [64, 120, 400], false, true),
+    ("lenet 1 input grad", [64, 400, 120], false, false),
+    ("lenet 1 weight grad", [120, 400, 64], true, false),
+    ("cnn3 1 forward", [50, 500, 8192], false, true),
+    ("cnn3 1 input grad", [50, 8192, 500], false, false),
+    ("cnn3 1 weight grad", [500, 8192, 50], true, false),
+    ("vgg classifier", [128, 512, 512], false, true),
+    ("square 256", [256, 256, 256], false, false),
+    ("square 500", [500, 500, 500], false, false),
+    ("square 1024", [1024, 1024, 1024], false, false),
+    ("square 1024 A B^T", [1024, 1024, 1024], false, true),
+    ("square 1024 A^T B", [1024, 1024, 1024], true, false),
+    ("tall 16384x64x64", [16384, 64, 64], false, false),
+];
+
+/// Microseconds and GFLOP/s of our products and those of the `gemm` crate.
+fn products() {
+    println!("matrix products: microseconds (GFLOP/s), {} threads", tape::kernels::parallel::num_threads());
+    println!("{:>20} {:>18} {:>20} {:>20}", "", "m x n x k", "ours", "gemm crate");
+    for &(name, [m, n, k], a_columns, b_columns) in PRODUCTS {
+        let (a, b) = (numbers(m * k), numbers(k * n));
+        let mut c = numbers(m * n);
+        let a = if a_columns { View::rows(&a, m).transposed() } else { View::rows(&a, k) };
+        let b = if b_columns { View::rows(&b, k).transposed() } else { View::rows(&b, n) };
+        let times = [
+            best(|| matmul([m, n, k], a, b, &mut c, n, Finish::default())),
+            best(|| crate_product([m, n, k], a, b, &mut c, n, Finish::default())),
+        ];
+        let cells = times.map(|t| format!("{:>12.1} ({:>5.0})", t * 1e6, (2 * m * n * k) as f64 / t / 1e9));
+        println!("{name:>20} {:>18} {}", format!("{m}x{n}x{k}"), cells.join(" "));
     }
 }

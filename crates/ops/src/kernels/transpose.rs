@@ -47,6 +47,7 @@ mod x86 {
 
     /// See `super::transpose`.
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+    #[allow(clippy::needless_range_loop)]
     pub(super) unsafe fn transpose(
         rows: usize,
         columns: usize,
@@ -61,14 +62,19 @@ mod x86 {
                 let width = (columns - j).min(16);
                 let column_mask = (0xFFFFu32 >> (16 - width)) as __mmask16;
                 let mut x = [_mm512_setzero_ps(); 16];
-                for (r, x) in x.iter_mut().enumerate().take(height) {
-                    // SAFETY: the mask keeps the read to columns that exist.
-                    *x = unsafe { _mm512_maskz_loadu_ps(column_mask, from.add((i + r) * stride + j)) };
+                // Constant bounds keep the block in registers; what lies outside is masked away.
+                for r in 0..16 {
+                    let mask = if r < height { column_mask } else { 0 };
+                    let at = from.wrapping_add((i + r) * stride + j);
+                    // SAFETY: the mask keeps the read to rows and columns that exist.
+                    x[r] = unsafe { _mm512_maskz_loadu_ps(mask, at) };
                 }
                 let x = transposed(x);
-                for (c, x) in x.into_iter().enumerate().take(width) {
-                    // SAFETY: the mask keeps the write to rows that exist.
-                    unsafe { _mm512_mask_storeu_ps(to(j + c).add(i), row_mask, x) };
+                for c in 0..16 {
+                    if c < width {
+                        // SAFETY: the mask keeps the write to rows that exist, and so is column j + c.
+                        unsafe { _mm512_mask_storeu_ps(to(j + c).add(i), row_mask, x[c]) };
+                    }
                 }
             }
         }
@@ -78,18 +84,17 @@ mod x86 {
     #[inline]
     fn transposed(x: [__m512; 16]) -> [__m512; 16] {
         // Pairs of rows, then of pairs, inside each quarter of 128 bits ...
-        let mut y = x;
+        let mut y = [_mm512_setzero_pd(); 16];
         for i in (0..16).step_by(2) {
-            y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
-            y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+            y[i] = _mm512_castps_pd(_mm512_unpacklo_ps(x[i], x[i + 1]));
+            y[i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(x[i], x[i + 1]));
         }
-        let mut z = y;
+        let mut z = x;
         for i in (0..16).step_by(4) {
-            let d = y.map(|y| _mm512_castps_pd(y));
-            z[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(d[i], d[i + 2]));
-            z[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(d[i], d[i + 2]));
-            z[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(d[i + 1], d[i + 3]));
-            z[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(d[i + 1], d[i + 3]));
+            z[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(y[i], y[i + 2]));
+            z[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(y[i], y[i + 2]));
+            z[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(y[i + 1], y[i + 3]));
+            z[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(y[i + 1], y[i + 3]));
         }
         // ... z[4 g + c] now holds column c (and c + 4, c + 8, c + 12) of rows 4 g to 4 g + 3: move quarters.
         let mut out = z;

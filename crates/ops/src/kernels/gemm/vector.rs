@@ -1,8 +1,10 @@
 //! Products of a vector and a matrix, which are bound by the reading of the matrix.
 
 use super::View;
+use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::scratch::{Shared, with_scratch};
 use tape::kernels::parallel::parallel_for;
+use tape::kernels::simd::simd_level;
 use tape::multiversion;
 
 /// Elements of a matrix from which a second thread is worth its call.
@@ -26,32 +28,53 @@ pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y:
             // SAFETY: each task writes its own part of y.
             let y = unsafe { std::slice::from_raw_parts_mut(out.get().add(start), end - start) };
             let w = View { data: &w.data[(start * w.column).min(w.data.len())..], ..w };
-            if w.row == 1 { dots(x, w, y) } else { combine(x, w, y) }
+            if w.row == 1 { run_at(simd_level(), Dots { x, w, y }) } else { combine(x, w, y) }
         });
     });
 }
 
-multiversion! {
-    /// For a matrix whose columns are contiguous: one dot product each, four at a time.
-    fn dots(x: &[f32], w: View<f32>, y: &mut [f32]) {
-        let mut column = 0;
-        for y in y.chunks_mut(4) {
-            let start = |i: usize| w.data[(column + i.min(y.len() - 1)) * w.column..].as_chunks::<16>().0;
-            let (xs, rest) = x.as_chunks::<16>();
-            let ws = [start(0), start(1), start(2), start(3)].map(|w| &w[..xs.len()]);
-            let mut sums = [[0.0f32; 16]; 4];
-            for (i, x) in xs.iter().enumerate() {
-                for (sum, w) in sums.iter_mut().zip(&ws) {
-                    for ((sum, w), x) in sum.iter_mut().zip(&w[i]).zip(x) {
-                        *sum += w * x;
+/// For a matrix whose columns are contiguous: one dot product each, four at a time.
+struct Dots<'a> {
+    x: &'a [f32],
+    w: View<'a, f32>,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Dots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Dots { x, w, y } = self;
+        let count = x.len();
+        let whole = count / L::N * L::N;
+        for (i, y) in y.chunks_mut(4).enumerate() {
+            // Past the last column the last one is read again.
+            let column = |j: usize| w.data[(i * 4 + j.min(y.len() - 1)) * w.column..][..count].as_ptr();
+            let columns = [column(0), column(1), column(2), column(3)];
+            // SAFETY: x and the columns have `count` elements.
+            let sums = unsafe {
+                let mut sums = [L::splat(0.0); 4];
+                for k in (0..whole).step_by(L::N) {
+                    let x = L::load(x.as_ptr().add(k));
+                    for j in 0..4 {
+                        sums[j] = L::load(columns[j].add(k)).mul_add(x, sums[j]);
                     }
                 }
+                if whole < count {
+                    let x = L::load_part(x.as_ptr().add(whole), count - whole);
+                    for j in 0..4 {
+                        sums[j] = L::load_part(columns[j].add(whole), count - whole).mul_add(x, sums[j]);
+                    }
+                }
+                sums
+            };
+            for (y, sum) in y.iter_mut().zip(sums) {
+                let mut lanes = [0.0f32; 16];
+                // SAFETY: a vector has at most 16 lanes.
+                unsafe { sum.store(lanes.as_mut_ptr()) };
+                *y = lanes.iter().sum();
             }
-            for (i, y) in y.iter_mut().enumerate() {
-                let tail = &w.data[(column + i) * w.column + xs.len() * 16..];
-                *y = sums[i].iter().sum::<f32>() + rest.iter().zip(tail).map(|(x, w)| x * w).sum::<f32>();
-            }
-            column += y.len();
         }
     }
 }
