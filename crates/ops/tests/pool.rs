@@ -89,7 +89,7 @@ proptest! {
         let o = MaxPoolOptions { dilation: [1, 1], ..o };
         let options = AvgPoolOptions {
             count_include_pad: include,
-            divisor_override: (divisor > 0).then_some(divisor),
+            divisor_override: (divisor > 0).then_some(divisor as isize),
             ceil_mode: o.ceil_mode,
             padding: o.padding,
             stride: o.stride,

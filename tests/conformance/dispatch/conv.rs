@@ -1,9 +1,57 @@
 //! Convolutions.
 
+use ops::{ConvOptions, ConvTransposeOptions, Padding};
+use tape::Var;
+
 use super::super::call::{Call, Outcome};
+use super::super::data::Value;
+
+/// The arguments of a convolution; also those of a module's constructor.
+pub fn options<const D: usize>(call: &Call) -> ConvOptions<D> {
+    ConvOptions {
+        stride: call.each_or("stride", 1),
+        padding: match call.value("padding") {
+            Some(Value::Str(_)) => call.choice(
+                "padding",
+                "valid",
+                &[("valid", Padding::Explicit([0; D])), ("same", Padding::Same)],
+            ),
+            _ => Padding::Explicit(call.each_or("padding", 0)),
+        },
+        dilation: call.each_or("dilation", 1),
+        groups: call.size_or("groups", 1),
+    }
+}
+
+/// The arguments of a transposed convolution; also those of a module's constructor.
+pub fn transpose_options<const D: usize>(call: &Call) -> ConvTransposeOptions<D> {
+    ConvTransposeOptions {
+        stride: call.each_or("stride", 1),
+        padding: call.each_or("padding", 0),
+        output_padding: call.each_or("output_padding", 0),
+        dilation: call.each_or("dilation", 1),
+        groups: call.size_or("groups", 1),
+    }
+}
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
-    let _ = call;
-    None
+    let name = call.function.strip_prefix("torch.nn.functional.conv")?;
+    let tensors = || (call.var("input"), call.var("weight"), call.var_opt("bias"));
+    fn apply<O>(
+        f: fn(&Var, &Var, Option<&Var>, O) -> Var,
+        (x, w, b): (Var, Var, Option<Var>),
+        options: O,
+    ) -> Outcome {
+        f(&x, &w, b.as_ref(), options).into()
+    }
+    Some(match name {
+        "1d" => apply(ops::conv1d, tensors(), options(call)),
+        "2d" => apply(ops::conv2d, tensors(), options(call)),
+        "3d" => apply(ops::conv3d, tensors(), options(call)),
+        "_transpose1d" => apply(ops::conv_transpose1d, tensors(), transpose_options(call)),
+        "_transpose2d" => apply(ops::conv_transpose2d, tensors(), transpose_options(call)),
+        "_transpose3d" => apply(ops::conv_transpose3d, tensors(), transpose_options(call)),
+        _ => return None,
+    })
 }

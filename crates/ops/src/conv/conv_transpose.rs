@@ -1,6 +1,6 @@
 //! `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`.
 
-use super::geometry::{check_options, extent};
+use super::geometry::{check_options, extent, spatial};
 use super::{ConvOptions, Geometry, Padding, batched, check_types, conv_input};
 use crate::Size;
 use tape::Var;
@@ -114,9 +114,10 @@ fn conv_transpose<const D: usize>(
             );
             output.push(full - 2 * o.padding[d]);
         }
-        // The convolution that this one is the adjoint of maps `output` to `input`.
-        let g = Geometry::new(op, &output, weight, &forward);
-        assert_eq!(g.output_shape(), input, "{op}: the sizes of a convolution and its adjoint agree");
+        // The convolution that this one is the adjoint of maps `output` to `input`. With dilation the output
+        // padding can exceed the stride, and that convolution leaves out its last windows.
+        let mut g = Geometry::new(op, &output, weight, &forward);
+        g.output = spatial::<D>(input);
         if let Some(b) = bias {
             assert!(
                 b.shape() == [g.c_in],

@@ -176,7 +176,7 @@ impl Geometry {
 }
 
 /// The spatial sizes of a shape, the last of three.
-fn spatial<const D: usize>(shape: &[usize]) -> [usize; 3] {
+pub(super) fn spatial<const D: usize>(shape: &[usize]) -> [usize; 3] {
     let mut sizes = [0; D];
     sizes.copy_from_slice(&shape[2..]);
     Size(sizes).to3(1)

@@ -20,7 +20,7 @@ pub struct AvgPoolOptions<const D: usize> {
     /// The zeros of the padding count in the mean.
     pub count_include_pad: bool,
     /// What the sum is divided by, in place of the number of elements.
-    pub divisor_override: Option<usize>,
+    pub divisor_override: Option<isize>,
 }
 
 impl<const D: usize> AvgPoolOptions<D> {
@@ -75,7 +75,7 @@ pub(super) fn mean_over_windows<const D: usize>(
     op: &'static str,
     x: &Var,
     count_include_pad: bool,
-    divisor: Option<usize>,
+    divisor: Option<isize>,
     axes: impl FnOnce(&[usize]) -> Vec<Axis>,
 ) -> Var {
     pooled::<D>(op, x, |x| {
@@ -87,7 +87,7 @@ pub(super) fn mean_over_windows<const D: usize>(
                     true => w.axes[d].padded[pixel[d]],
                     false => w.axes[d].windows[pixel[d]].1,
                 };
-                1.0 / divisor.unwrap_or_else(|| (0..3).map(count).product()) as f64
+                1.0 / divisor.unwrap_or_else(|| (0..3).map(count).product::<usize>() as isize) as f64
             })
             .collect();
         sums(op, Arc::new(Means { w, scale }), x)
