@@ -1,8 +1,10 @@
-//! Which kernel computes a convolution.
+//! Which kernel computes a convolution: Winograd where it wins, direct where memory is channels-last, im2col
+//! for the rest. The environment variable `TAPEGRAD_CONV=auto|direct|winograd` overrides the first choice.
 
 use super::Geometry;
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::{direct_conv, im2col};
+use crate::kernels::{direct_conv, im2col, winograd};
+use std::sync::OnceLock;
 use tape::{DType, MemoryFormat, Tensor, dispatch};
 
 /// The geometry for the channels-last kernels, where they can be used: F32, no groups, at most two spatial
@@ -24,12 +26,25 @@ fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
     (fits && [s.out_h(), s.out_w()] == [g.output[1], g.output[2]]).then_some(s)
 }
 
+/// Whether the Winograd kernels compute this convolution.
+fn is_winograd(s: &Conv2dShape) -> bool {
+    static CHOICE: OnceLock<fn(&Conv2dShape) -> bool> = OnceLock::new();
+    let choice = CHOICE.get_or_init(|| match std::env::var("TAPEGRAD_CONV").as_deref() {
+        Err(_) | Ok("" | "auto") => |s| winograd::supports(s) && winograd::wins(s),
+        Ok("direct") => |_| false,
+        Ok("winograd") => winograd::supports,
+        Ok(other) => panic!("TAPEGRAD_CONV is {other:?}; it can be auto, direct or winograd"),
+    });
+    choice(s)
+}
+
 pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let (w, bias) = (w.contiguous(), bias.map(Tensor::contiguous));
     if let Some(s) = channels_last(g, x.dtype()) {
         let x = x.to_format(MemoryFormat::ChannelsLast);
         let mut y = Tensor::uninit_format(&g.output_shape(), DType::F32, MemoryFormat::ChannelsLast);
-        direct_conv::forward(&s, nhwc(&x), slice(&w), bias.as_ref().map(slice), y.data_mut());
+        let forward = if is_winograd(&s) { winograd::forward } else { direct_conv::forward };
+        forward(&s, nhwc(&x), slice(&w), bias.as_ref().map(slice), y.data_mut());
         return y;
     }
     let mut y = Tensor::uninit(&g.output_shape(), x.dtype());
@@ -45,7 +60,8 @@ pub(super) fn input_grad(g: &Geometry, dy: &Tensor, w: &Tensor) -> Tensor {
     if let Some(s) = channels_last(g, dy.dtype()) {
         let dy = dy.to_format(MemoryFormat::ChannelsLast);
         let mut dx = Tensor::uninit_format(&g.input_shape(), DType::F32, MemoryFormat::ChannelsLast);
-        direct_conv::input_grad(&s, nhwc(&dy), slice(&w), dx.data_mut());
+        let input_grad = if is_winograd(&s) { winograd::input_grad } else { direct_conv::input_grad };
+        input_grad(&s, nhwc(&dy), slice(&w), dx.data_mut());
         return dx;
     }
     let mut dx = Tensor::uninit(&g.input_shape(), dy.dtype());
@@ -60,7 +76,8 @@ pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
     let mut dw = Tensor::uninit(&g.weight_shape(), x.dtype());
     if let Some(s) = channels_last(g, x.dtype()) {
         let (x, dy) = (x.to_format(MemoryFormat::ChannelsLast), dy.to_format(MemoryFormat::ChannelsLast));
-        direct_conv::weight_grad(&s, nhwc(&x), nhwc(&dy), dw.data_mut());
+        let weight_grad = if is_winograd(&s) { winograd::weight_grad } else { direct_conv::weight_grad };
+        weight_grad(&s, nhwc(&x), nhwc(&dy), dw.data_mut());
         return dw;
     }
     dispatch!(float: x.dtype(), "conv", T => {
