@@ -38,7 +38,7 @@ pub(super) fn product(
     }
     let plain = Operands { m, n, k, left: a, right: b, swapped: false };
     let swapped = Operands { m: n, n: m, k, left: b.transposed(), right: a.transposed(), swapped: true };
-    let best = if finish.beta == 0.0 && swapped.cost() < plain.cost() { swapped } else { plain };
+    let best = if swapped.cost() < plain.cost() { swapped } else { plain };
     best.run(c, row, finish);
 }
 
@@ -221,9 +221,13 @@ impl Operands<'_> {
             // SAFETY: the scratch has the size of the block; C was checked, and each task has its own block of
             // it, here with rows and columns exchanged.
             unsafe {
-                self.block(rows.clone(), panels, packed, block.as_mut_ptr(), width, finish.transposed());
                 let c = out.get().wrapping_add(columns.start * row + rows.start);
-                transpose(height, width, block.as_ptr(), width, |j| c.add(j * row));
+                let scratch = block.as_mut_ptr();
+                if finish.beta != 0.0 {
+                    transpose(width, height, c, row, |i| scratch.add(i * width));
+                }
+                self.block(rows, panels, packed, scratch, width, finish.transposed());
+                transpose(height, width, scratch, width, |j| c.add(j * row));
             }
         });
     }
