@@ -8,6 +8,7 @@ mod matmul;
 mod pool;
 mod product;
 mod size;
+mod softmax;
 #[cfg(test)]
 mod testing;
 mod var_ops;
@@ -17,4 +18,5 @@ pub use linear::linear;
 pub use matmul::{bmm, dot, matmul, mm, mv, outer};
 pub use pool::*;
 pub use size::Size;
+pub use softmax::{log_softmax, softmax, softmin};
 pub use var_ops::VarOps;

@@ -23,6 +23,10 @@ pub trait VarOps {
     fn dot(&self, other: &Var) -> Var;
     /// See [`crate::outer`].
     fn outer(&self, other: &Var) -> Var;
+    /// See [`crate::softmax`].
+    fn softmax(&self, dim: isize) -> Var;
+    /// See [`crate::log_softmax`].
+    fn log_softmax(&self, dim: isize) -> Var;
 }
 
 impl VarOps for Var {
@@ -49,5 +53,13 @@ impl VarOps for Var {
     #[track_caller]
     fn outer(&self, other: &Var) -> Var {
         crate::outer(self, other)
+    }
+    #[track_caller]
+    fn softmax(&self, dim: isize) -> Var {
+        crate::softmax(self, dim, None)
+    }
+    #[track_caller]
+    fn log_softmax(&self, dim: isize) -> Var {
+        crate::log_softmax(self, dim, None)
     }
 }

@@ -12,3 +12,7 @@ pub(crate) mod scratch;
 mod shared;
 pub(crate) mod transpose;
 pub mod winograd;
+pub mod norm;
+pub(crate) mod scratch;
+mod shared;
+pub mod softmax;

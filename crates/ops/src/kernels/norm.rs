@@ -1,0 +1,501 @@
+//! Sums and maps by channel, for tensors whose channels lie in rows of their own or side by side.
+//!
+//! What a normalisation needs is two passes: one that sums two terms of every element for each channel, and one
+//! that maps every element with its channel's parameters. Both read memory in its order, a fixed number of lanes
+//! at a time. Sums run in the element's type over short stretches and in `f64` above them; stretches and tasks
+//! depend on the sizes alone, so the bits do not depend on the number of threads.
+
+use super::shared::SharedSlice;
+use tape::Float;
+use tape::kernels::parallel::parallel_for;
+
+/// Elements that are summed side by side.
+const LANES: usize = 32;
+/// Rows that are summed in the element's own type.
+const STRETCH: usize = 64;
+/// Elements that make a task worth a thread.
+const GRAIN: usize = 1 << 15;
+
+/// Where a tensor's channels lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `[batch, channels, size]`: each channel is a run of `size` elements.
+    First {
+        /// Number of times that the channels follow one another.
+        batch: usize,
+        /// Number of channels.
+        channels: usize,
+        /// Length of a run.
+        size: usize,
+    },
+    /// `[rows, channels]`: the channels of a row are neighbours.
+    Last {
+        /// Number of rows.
+        rows: usize,
+        /// Number of channels.
+        channels: usize,
+    },
+}
+
+impl Layout {
+    /// The number of channels.
+    pub fn channels(self) -> usize {
+        match self {
+            Layout::First { channels, .. } | Layout::Last { channels, .. } => channels,
+        }
+    }
+
+    /// Elements of one channel.
+    pub fn count(self) -> usize {
+        match self {
+            Layout::First { batch, size, .. } => batch * size,
+            Layout::Last { rows, .. } => rows,
+        }
+    }
+
+    fn len(self) -> usize {
+        self.channels() * self.count()
+    }
+}
+
+/// Two terms of an element that are summed for its channel.
+pub trait Terms<T>: Copy + Send + Sync {
+    /// Whether there is a second operand.
+    const BINARY: bool;
+    /// The terms, from the element, that of the second operand, and the channel's centre.
+    fn terms(x: T, g: T, centre: T) -> (T, T);
+}
+
+/// The sums of the centred elements and of their squares.
+#[derive(Clone, Copy)]
+pub struct Powers;
+
+impl<T: Float> Terms<T> for Powers {
+    const BINARY: bool = false;
+    #[inline(always)]
+    fn terms(x: T, _: T, centre: T) -> (T, T) {
+        let d = x - centre;
+        (d, d * d)
+    }
+}
+
+/// The sums of a gradient and of its products with the centred elements.
+#[derive(Clone, Copy)]
+pub struct Products;
+
+impl<T: Float> Terms<T> for Products {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn terms(x: T, g: T, centre: T) -> (T, T) {
+        (g, g * (x - centre))
+    }
+}
+
+/// A function of an element, that of a second operand, and four parameters of its channel.
+pub trait Map<T>: Copy + Send + Sync {
+    /// Whether there is a second operand.
+    const BINARY: bool;
+    /// The function.
+    fn map(x: T, g: T, p: [T; 4]) -> T;
+}
+
+/// `(x - p0) p1 + p2`
+#[derive(Clone, Copy)]
+pub struct Affine;
+
+impl<T: Float> Map<T> for Affine {
+    const BINARY: bool = false;
+    #[inline(always)]
+    fn map(x: T, _: T, p: [T; 4]) -> T {
+        (x - p[0]) * p[1] + p[2]
+    }
+}
+
+/// `(g - p2 - (x - p0) p3) p1`, the gradient of a normalisation for its input.
+#[derive(Clone, Copy)]
+pub struct Gradient;
+
+impl<T: Float> Map<T> for Gradient {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn map(x: T, g: T, p: [T; 4]) -> T {
+        (g - p[2] - (x - p[0]) * p[3]) * p[1]
+    }
+}
+
+/// Mean and biased variance of each channel.
+pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
+    let n = layout.count() as f64;
+    match layout {
+        Layout::First { batch, channels, size } => {
+            // A run is centred at its own first element, then the runs are joined: means first.
+            let centres: Vec<T> = (0..batch * channels).map(|r| x[r * size]).collect();
+            let flat = Layout::First { batch: 1, channels: batch * channels, size };
+            let (s, q) = sums(Powers, x, x, flat, &centres);
+            let mean_of = |r: usize| centres[r].to_f64() + s[r] / size as f64;
+            let rows = |c: usize| (0..batch).map(move |b| b * channels + c);
+            let mean: Vec<f64> =
+                (0..channels).map(|c| rows(c).map(mean_of).sum::<f64>() / batch as f64).collect();
+            let square = |r: usize, mean: f64| {
+                let within = (q[r] - s[r] * s[r] / size as f64).max(0.0);
+                // NaN has to stay, and `max` drops it.
+                let within = if q[r].is_nan() { q[r] } else { within };
+                within + size as f64 * (mean_of(r) - mean).powi(2)
+            };
+            let var = (0..channels).map(|c| rows(c).map(|r| square(r, mean[c])).sum::<f64>() / n).collect();
+            (mean, var)
+        }
+        Layout::Last { channels, .. } => {
+            let centres = &x[..channels];
+            let (s, q) = sums(Powers, x, x, layout, centres);
+            let mean = s.iter().zip(centres).map(|(s, c)| c.to_f64() + s / n).collect();
+            let var =
+                s.iter().zip(&q).map(|(s, q)| if q.is_nan() { *q } else { ((q - s * s / n) / n).max(0.0) });
+            (mean, var.collect())
+        }
+    }
+}
+
+/// The sums of two terms of all elements of each channel. A function of one operand is given it twice.
+pub fn sums<T: Float, K: Terms<T>>(
+    kind: K,
+    x: &[T],
+    g: &[T],
+    layout: Layout,
+    centres: &[T],
+) -> (Vec<f64>, Vec<f64>) {
+    assert!(x.len() == layout.len() && g.len() == x.len() && centres.len() == layout.channels());
+    let channels = layout.channels();
+    let mut total = vec![0.0; 2 * channels];
+    match layout {
+        Layout::First { batch, size, .. } => {
+            let runs = batch * channels;
+            let mut parts = vec![0.0; 2 * runs];
+            let shared = SharedSlice::new(&mut parts);
+            tasks(runs, size, |start, end| {
+                // SAFETY: each run belongs to one task.
+                let parts = unsafe { shared.part(2 * start, 2 * (end - start)) };
+                let range = start * size..end * size;
+                sum_runs(kind, &x[range.clone()], &g[range], size, start, centres, parts);
+            });
+            for (r, part) in parts.chunks_exact(2).enumerate() {
+                total[r % channels] += part[0];
+                total[channels + r % channels] += part[1];
+            }
+        }
+        Layout::Last { rows, .. } => {
+            let wide = Wide::new(rows, channels);
+            let centres = wide.tile(centres);
+            let blocks = task_count(wide.rows, wide.width);
+            let mut parts = vec![0.0; (blocks + 1) * 2 * wide.width];
+            let shared = SharedSlice::new(&mut parts);
+            let length = wide.rows.div_ceil(blocks.max(1));
+            parallel_for(blocks, |i| {
+                let (start, end) = ((i * length).min(wide.rows), ((i + 1) * length).min(wide.rows));
+                // SAFETY: each task has its own part.
+                let part = unsafe { shared.part(i * 2 * wide.width, 2 * wide.width) };
+                let range = start * wide.width..end * wide.width;
+                sum_rows(kind, &x[range.clone()], &g[range], wide.width, &centres, part);
+            });
+            let rest = wide.rows * wide.width;
+            if rest < x.len() {
+                let width = x.len() - rest;
+                // One more row, shorter than the others: its second sums stand behind `width` first ones.
+                let mut part = vec![0.0; 2 * width];
+                sum_rows(kind, &x[rest..], &g[rest..], width, &centres[..width], &mut part);
+                let last = &mut parts[blocks * 2 * wide.width..];
+                last[..width].copy_from_slice(&part[..width]);
+                last[wide.width..wide.width + width].copy_from_slice(&part[width..]);
+            }
+            for part in parts.chunks_exact(2 * wide.width) {
+                for (half, sums) in part.chunks_exact(wide.width).enumerate() {
+                    for row in sums.chunks_exact(channels) {
+                        for (t, s) in total[half * channels..].iter_mut().zip(row) {
+                            *t += s;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let second = total.split_off(channels);
+    (total, second)
+}
+
+/// Maps every element with its channel's parameters. A function of one operand is given it twice.
+pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout: Layout, p: [&[T]; 4]) {
+    assert!(out.len() == layout.len() && x.len() == out.len() && g.len() == out.len());
+    assert!(p.iter().all(|p| p.len() == layout.channels()));
+    let channels = layout.channels();
+    let out = SharedSlice::new(out);
+    match layout {
+        Layout::First { batch, size, .. } => tasks_backward(batch * channels, size, |start, end| {
+            for r in start..end {
+                let range = r * size..(r + 1) * size;
+                // SAFETY: each run belongs to one task.
+                let out = unsafe { out.part(r * size, size) };
+                map_run(kind, out, &x[range.clone()], &g[range], p.map(|p| p[r % channels]));
+            }
+        }),
+        Layout::Last { rows, .. } => {
+            let wide = Wide::new(rows, channels);
+            let p = p.map(|p| wide.tile(p));
+            let tiles = [&p[0][..], &p[1], &p[2], &p[3]];
+            tasks_backward(wide.rows, wide.width, |start, end| {
+                let range = start * wide.width..end * wide.width;
+                // SAFETY: each row belongs to one task.
+                let out = unsafe { out.part(range.start, range.len()) };
+                map_rows(kind, out, &x[range.clone()], &g[range], wide.width, tiles);
+            });
+            let rest = wide.rows * wide.width;
+            if rest < x.len() {
+                let width = x.len() - rest;
+                // SAFETY: all tasks have ended, and they wrote what lies before.
+                let out = unsafe { out.part(rest, width) };
+                map_rows(kind, out, &x[rest..], &g[rest..], width, tiles.map(|p| &p[..width]));
+            }
+        }
+    }
+}
+
+/// Rows put side by side until they fill whole groups of lanes.
+struct Wide {
+    /// Whole wide rows; fewer elements than one may be left over.
+    rows: usize,
+    width: usize,
+    repeats: usize,
+}
+
+impl Wide {
+    fn new(rows: usize, channels: usize) -> Wide {
+        // Long rows lose little in their last, partial group.
+        let shared = 1 << channels.trailing_zeros().min(LANES.ilog2());
+        let repeats = if channels >= 16 * LANES { 1 } else { LANES / shared };
+        Wide { rows: rows / repeats, width: repeats * channels, repeats }
+    }
+
+    fn tile<T: Copy>(&self, p: &[T]) -> Vec<T> {
+        p.repeat(self.repeats)
+    }
+}
+
+fn task_count(rows: usize, width: usize) -> usize {
+    (rows * width / GRAIN).clamp(1, 64).min(rows)
+}
+
+/// Cuts rows of `width` elements into tasks.
+fn tasks(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync) {
+    let count = task_count(rows, width);
+    let length = rows.div_ceil(count.max(1));
+    parallel_for(count, |i| task((i * length).min(rows), ((i + 1) * length).min(rows)));
+}
+
+/// As [`tasks`], from the last to the first: what the pass before has read last is still near.
+fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync) {
+    let count = task_count(rows, width);
+    let length = rows.div_ceil(count.max(1));
+    parallel_for(count, |i| {
+        let i = count - 1 - i;
+        task((i * length).min(rows), ((i + 1) * length).min(rows));
+    });
+}
+
+/// Adds the terms of `LANES` neighbours.
+#[inline(always)]
+fn add_lanes<T: Float, K: Terms<T>>(
+    s: &mut [T; LANES],
+    q: &mut [T; LANES],
+    x: &[T],
+    g: &[T],
+    c: &[T; LANES],
+) {
+    let x: &[T; LANES] = x.try_into().expect("as many elements as lanes");
+    let g: &[T; LANES] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
+    for l in 0..LANES {
+        let (a, b) = K::terms(x[l], g[l], c[l]);
+        s[l] += a;
+        q[l] += b;
+    }
+}
+
+tape::multiversion! {
+    /// Sums down the columns of rows of `width` elements; first terms, then `width` second ones.
+    fn sum_rows<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], width: usize, centres: &[T], out: &mut [f64]) {
+        let (first, second) = out.split_at_mut(width);
+        for (x, g) in x.chunks(STRETCH * width).zip(g.chunks(STRETCH * width)) {
+            let rows = x.len() / width;
+            let mut at = 0;
+            while at + LANES <= width {
+                let c: &[T; LANES] = centres[at..at + LANES].try_into().expect("as many as lanes");
+                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+                for r in 0..rows {
+                    let i = r * width + at;
+                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + LANES], &g[i..i + LANES], c);
+                }
+                for l in 0..LANES {
+                    first[at + l] += s[l].to_f64();
+                    second[at + l] += q[l].to_f64();
+                }
+                at += LANES;
+            }
+            for column in at..width {
+                let (mut s, mut q) = (T::ZERO, T::ZERO);
+                for r in 0..rows {
+                    let i = r * width + column;
+                    let (a, b) = K::terms(x[i], g[i], centres[column]);
+                    s += a;
+                    q += b;
+                }
+                first[column] += s.to_f64();
+                second[column] += q.to_f64();
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
+    /// neighbours.
+    fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, centres: &[T], out: &mut [f64]) {
+        for (r, out) in out.chunks_exact_mut(2).enumerate() {
+            let centre = centres[(start + r) % centres.len()];
+            let c = [centre; LANES];
+            let (x, g) = (&x[r * size..(r + 1) * size], &g[r * size..(r + 1) * size]);
+            for (x, g) in x.chunks(STRETCH * LANES).zip(g.chunks(STRETCH * LANES)) {
+                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+                let whole = x.len() / LANES * LANES;
+                let mut at = 0;
+                while at < whole {
+                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + LANES], &g[at..at + LANES], &c);
+                    at += LANES;
+                }
+                for i in whole..x.len() {
+                    let (a, b) = K::terms(x[i], g[i], centre);
+                    s[i - whole] += a;
+                    q[i - whole] += b;
+                }
+                for l in 0..LANES {
+                    out[0] += s[l].to_f64();
+                    out[1] += q[l].to_f64();
+                }
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    fn map_run<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], p: [T; 4]) {
+        if K::BINARY {
+            for ((o, &x), &g) in out.iter_mut().zip(x).zip(g) {
+                *o = K::map(x, g, p);
+            }
+        } else {
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = K::map(x, x, p);
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 4]) {
+        let [p0, p1, p2, p3] = p.map(|p| &p[..width]);
+        for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
+            if K::BINARY {
+                for i in 0..width {
+                    out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i]]);
+                }
+            } else {
+                for i in 0..width {
+                    out[i] = K::map(x[i], x[i], [p0[i], p1[i], p2[i], p3[i]]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::numbers;
+    use proptest::prelude::*;
+
+    fn channel(layout: Layout, i: usize) -> usize {
+        match layout {
+            Layout::First { channels, size, .. } => i / size % channels,
+            Layout::Last { channels, .. } => i % channels,
+        }
+    }
+
+    /// By definition, in `f64`.
+    fn naive_moments(x: &[f64], layout: Layout) -> (Vec<f64>, Vec<f64>) {
+        let n = layout.count() as f64;
+        let (mut mean, mut var) = (vec![0.0; layout.channels()], vec![0.0; layout.channels()]);
+        for (i, x) in x.iter().enumerate() {
+            mean[channel(layout, i)] += x / n;
+        }
+        for (i, x) in x.iter().enumerate() {
+            var[channel(layout, i)] += (x - mean[channel(layout, i)]).powi(2) / n;
+        }
+        (mean, var)
+    }
+
+    fn near(a: &[f64], b: &[f64], tolerance: f64) -> bool {
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() <= tolerance * (1.0 + b.abs()))
+    }
+
+    fn layouts() -> impl Strategy<Value = Layout> {
+        let first = (1usize..4, 1usize..40, 1usize..200).prop_map(|(batch, channels, size)| Layout::First {
+            batch,
+            channels,
+            size,
+        });
+        let last = (1usize..300, 1usize..100).prop_map(|(rows, channels)| Layout::Last { rows, channels });
+        prop_oneof![first, last]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn both_layouts_by_definition(layout in layouts(), seed: u64) {
+            let (x, g) = (numbers(layout.len(), seed), numbers(layout.len(), seed ^ 1));
+            // Far from zero: variances by bare squares would lose their digits.
+            let x: Vec<f64> = x.iter().map(|x| x + 100.0).collect();
+            let (mean, var) = naive_moments(&x, layout);
+            let (m, v) = moments(&x, layout);
+            prop_assert!(near(&m, &mean, 1e-12) && near(&v, &var, 1e-10));
+            let single: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+            let (m, v) = moments(&single, layout);
+            prop_assert!(near(&m, &mean, 1e-6) && near(&v, &var, 2e-4));
+
+            let (s, q) = sums(Products, &x, &g, layout, &mean);
+            let (mut s2, mut q2) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
+            for i in 0..x.len() {
+                s2[channel(layout, i)] += g[i];
+                q2[channel(layout, i)] += g[i] * (x[i] - mean[channel(layout, i)]);
+            }
+            prop_assert!(near(&s, &s2, 1e-10) && near(&q, &q2, 1e-10));
+
+            let mut out = vec![0.0; x.len()];
+            map(Gradient, &mut out, &x, &g, layout, [&mean, &var, &s, &q]);
+            for i in 0..x.len() {
+                let c = channel(layout, i);
+                let want = (g[i] - s[c] - (x[i] - mean[c]) * q[c]) * var[c];
+                prop_assert!((out[i] - want).abs() <= 1e-12 * (1.0 + want.abs()));
+            }
+        }
+    }
+
+    #[test]
+    fn not_a_number_stays() {
+        for layout in
+            [Layout::First { batch: 2, channels: 2, size: 3 }, Layout::Last { rows: 6, channels: 2 }]
+        {
+            let mut x = vec![1.0f32; 12];
+            x[4] = f32::NAN;
+            let (mean, var) = moments(&x, layout);
+            let c = channel(layout, 4);
+            assert!(mean[c].is_nan() && var[c].is_nan() && mean[1 - c] == 1.0 && var[1 - c] == 0.0);
+        }
+    }
+}

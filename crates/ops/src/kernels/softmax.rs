@@ -1,0 +1,176 @@
+//! Softmax along one dimension of `[outer, length, inner]`, and its gradient.
+
+use super::shared::SharedSlice;
+use tape::Float;
+use tape::kernels::parallel::parallel_blocks;
+
+/// Elements that make a task worth a thread.
+const GRAIN: usize = 1 << 13;
+/// Neighbours that are treated side by side.
+const LANES: usize = 16;
+
+/// Sizes before, along and after the dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Along {
+    /// The product of the sizes before.
+    pub outer: usize,
+    /// The size along which is summed.
+    pub length: usize,
+    /// The product of the sizes after.
+    pub inner: usize,
+}
+
+/// The exponentials divided by their sum, or with `log` the logarithm of that.
+pub fn softmax<T: Float>(out: &mut [T], x: &[T], along: Along, log: bool) {
+    slabs(out, [x, x], along, |out, [x, _]| match along.inner {
+        1 => softmax_rows(out, x, along.length, log),
+        inner => softmax_columns(out, x, inner, log),
+    });
+}
+
+/// The gradient from the result `y` and its gradient `g`.
+pub fn softmax_backward<T: Float>(out: &mut [T], y: &[T], g: &[T], along: Along, log: bool) {
+    slabs(out, [y, g], along, |out, [y, g]| match along.inner {
+        1 => gradient_rows(out, y, g, along.length, log),
+        inner => gradient_columns(out, y, g, inner, log),
+    });
+}
+
+/// Hands parts of the operands to tasks: several rows at once, or one `[length, inner]` at a time.
+fn slabs<T: Float>(out: &mut [T], operands: [&[T]; 2], along: Along, f: impl Fn(&mut [T], [&[T]; 2]) + Sync) {
+    let slab = along.length * along.inner;
+    assert!(out.len() == along.outer * slab && operands.iter().all(|o| o.len() == out.len()));
+    if out.is_empty() {
+        return;
+    }
+    let out = SharedSlice::new(out);
+    parallel_blocks(along.outer, GRAIN.div_ceil(slab), |start, end| {
+        let at_once = if along.inner == 1 { end - start } else { 1 };
+        for i in (start..end).step_by(at_once) {
+            let range = i * slab..(i + at_once) * slab;
+            // SAFETY: each slab belongs to one task.
+            let out = unsafe { out.part(range.start, range.len()) };
+            f(out, operands.map(|o| &o[range.clone()]));
+        }
+    });
+}
+
+/// `f` of all elements joined by `join`, `LANES` at a time.
+#[inline(always)]
+fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [start; LANES];
+    let whole = x.len() / LANES * LANES;
+    for (chunk, x) in x[..whole].chunks_exact(LANES).enumerate() {
+        for l in 0..LANES {
+            lanes[l] = join(lanes[l], f(chunk * LANES + l, x[l]));
+        }
+    }
+    for i in whole..x.len() {
+        lanes[i - whole] = join(lanes[i - whole], f(i, x[i]));
+    }
+    let mut result = start;
+    for l in lanes {
+        result = join(result, l);
+    }
+    result
+}
+
+/// The larger one; NaN is passed on later, by the sum.
+#[inline(always)]
+fn larger<T: Float>(a: T, b: T) -> T {
+    if b > a { b } else { a }
+}
+
+tape::multiversion! {
+    fn softmax_rows<T: Float>(out: &mut [T], x: &[T], length: usize, log: bool) {
+        for (out, x) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)) {
+            let max = fold(x, -T::INFINITY, |_, x| x, larger);
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = (x - max).exp();
+            }
+            let sum = fold(out, T::ZERO, |_, e| e, |a, b| a + b);
+            if log {
+                let ln = sum.ln();
+                for (o, &x) in out.iter_mut().zip(x) {
+                    *o = x - max - ln;
+                }
+            } else {
+                let scale = T::ONE / sum;
+                for o in out.iter_mut() {
+                    *o = *o * scale;
+                }
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, log: bool) {
+        for start in (0..inner).step_by(LANES) {
+            let n = LANES.min(inner - start);
+            let (mut max, mut sum) = ([-T::INFINITY; LANES], [T::ZERO; LANES]);
+            for row in x.chunks_exact(inner) {
+                for (m, &x) in max.iter_mut().zip(&row[start..start + n]) {
+                    *m = larger(*m, x);
+                }
+            }
+            for (row, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
+                let (row, out) = (&row[start..start + n], &mut out[start..start + n]);
+                for l in 0..n {
+                    out[l] = (row[l] - max[l]).exp();
+                    sum[l] += out[l];
+                }
+            }
+            for s in &mut sum {
+                *s = if log { s.ln() } else { T::ONE / *s };
+            }
+            for (row, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
+                let (row, out) = (&row[start..start + n], &mut out[start..start + n]);
+                for l in 0..n {
+                    out[l] = if log { row[l] - max[l] - sum[l] } else { out[l] * sum[l] };
+                }
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    fn gradient_rows<T: Float>(out: &mut [T], y: &[T], g: &[T], length: usize, log: bool) {
+        let rows = y.chunks_exact(length).zip(g.chunks_exact(length));
+        for (out, (y, g)) in out.chunks_exact_mut(length).zip(rows) {
+            if log {
+                let sum = fold(g, T::ZERO, |_, g| g, |a, b| a + b);
+                for ((o, &y), &g) in out.iter_mut().zip(y).zip(g) {
+                    *o = g - y.exp() * sum;
+                }
+            } else {
+                let sum = fold(g, T::ZERO, |i, g| g * y[i], |a, b| a + b);
+                for ((o, &y), &g) in out.iter_mut().zip(y).zip(g) {
+                    *o = y * (g - sum);
+                }
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, log: bool) {
+        for start in (0..inner).step_by(LANES) {
+            let n = LANES.min(inner - start);
+            let mut sum = [T::ZERO; LANES];
+            for (y, g) in y.chunks_exact(inner).zip(g.chunks_exact(inner)) {
+                let (y, g) = (&y[start..start + n], &g[start..start + n]);
+                for l in 0..n {
+                    sum[l] += if log { g[l] } else { g[l] * y[l] };
+                }
+            }
+            let rows = y.chunks_exact(inner).zip(g.chunks_exact(inner));
+            for (out, (y, g)) in out.chunks_exact_mut(inner).zip(rows) {
+                let (out, y, g) = (&mut out[start..start + n], &y[start..start + n], &g[start..start + n]);
+                for l in 0..n {
+                    out[l] = if log { g[l] - y[l].exp() * sum[l] } else { y[l] * (g[l] - sum[l]) };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `softmax`, `log_softmax`, `softmin`.
+
+use crate::kernels::softmax::{Along, softmax as kernel, softmax_backward};
+use tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_output, shape};
+
+/// The exponentials of the elements along a dimension, divided by their sum (`torch.softmax`).
+///
+/// `dtype` converts the input first, as in PyTorch; it is needed for integers.
+///
+/// # Panics
+/// If the dimension is out of range, or the elements are not floating point.
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![0f64, 0.0, 2f64.ln()], &[3]);
+/// let y = ops::softmax(&x, -1, None).to_vec::<f64>();
+/// assert!((y[0] - 0.25).abs() < 1e-12 && (y[2] - 0.5).abs() < 1e-12);
+/// ```
+#[track_caller]
+pub fn softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
+    along("softmax", x, dim, dtype, false)
+}
+
+/// The logarithm of [`softmax`], computed without its rounding (`torch.log_softmax`).
+///
+/// # Panics
+/// If the dimension is out of range, or the elements are not floating point.
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![1000f64, 0.0], &[2]);
+/// assert_eq!(ops::log_softmax(&x, 0, None).to_vec::<f64>(), [0.0, -1000.0]);
+/// ```
+#[track_caller]
+pub fn log_softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
+    along("log_softmax", x, dim, dtype, true)
+}
+
+/// [`softmax`] of the negative elements (`torch.nn.functional.softmin`).
+///
+/// # Panics
+/// If the dimension is out of range, or the elements are not floating point.
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![0f64, 1000.0], &[2]);
+/// assert_eq!(ops::softmin(&x, 0, None).to_vec::<f64>(), [1.0, 0.0]);
+/// ```
+#[track_caller]
+pub fn softmin(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
+    along("softmin", &x.neg(), dim, dtype, false)
+}
+
+#[track_caller]
+fn along(op: &'static str, x: &Var, dim: isize, dtype: Option<DType>, log: bool) -> Var {
+    let d = shape::dim(op, dim, x.ndim());
+    let x = dtype.map_or_else(|| x.clone(), |dtype| x.cast(dtype));
+    let value = match x.dtype() {
+        DType::F16 | DType::BF16 => forward::<f32>(&x.tensor().cast(DType::F32), d, log).cast(x.dtype()),
+        other => tape::dispatch!(float: other, op, T => forward::<T>(&x.tensor(), d, log)),
+    };
+    let dim = d as isize;
+    record_with_output(op, [&x], value, move |c| {
+        let (y, g) = (c.output(), c.grad());
+        let dims = if y.ndim() == 0 { vec![] } else { vec![dim] };
+        if is_grad_enabled() || !matches!(y.dtype(), DType::F32 | DType::F64) {
+            return [Some(match log {
+                true => g - &(y.exp() * g.sum(&dims, true)),
+                false => &y * &(g - &(g * &y).sum(&dims, true)),
+            })];
+        }
+        let (y, g) = (y.tensor(), g.tensor().cast(y.dtype()));
+        let gradient = tape::dispatch!(float: y.dtype(), op, T => backward::<T>(&y, &g, d, log));
+        [Some(gradient.into())]
+    })
+}
+
+/// A tensor with its dimensions in the order of memory, and the sizes around one of them.
+fn in_memory_order(t: &Tensor, dim: usize) -> (Tensor, Vec<isize>, Along) {
+    let mut order: Vec<usize> = (0..t.ndim()).collect();
+    order.sort_by_key(|&d| std::cmp::Reverse(t.strides()[d]));
+    let signed = |o: &[usize]| o.iter().map(|&d| d as isize).collect::<Vec<_>>();
+    let mut moved = t.permute(&signed(&order));
+    if !moved.is_contiguous() {
+        order.sort_unstable();
+        moved = t.contiguous();
+    }
+    let place = order.iter().position(|&d| d == dim);
+    let s = moved.shape();
+    let along = match place {
+        Some(p) => Along { outer: s[..p].iter().product(), length: s[p], inner: s[p + 1..].iter().product() },
+        None => Along { outer: 1, length: 1, inner: 1 },
+    };
+    (moved.clone(), signed(&order), along)
+}
+
+/// Back from the order of memory.
+fn in_order(t: &Tensor, order: &[isize]) -> Tensor {
+    let mut inverse = vec![0; order.len()];
+    for (i, &d) in order.iter().enumerate() {
+        inverse[d as usize] = i as isize;
+    }
+    t.permute(&inverse)
+}
+
+fn forward<T: Float>(x: &Tensor, dim: usize, log: bool) -> Tensor {
+    let (x, order, along) = in_memory_order(x, dim);
+    let mut out = Tensor::uninit(x.shape(), T::DTYPE);
+    kernel(out.data_mut::<T>(), x.as_slice::<T>().expect("in memory order"), along, log);
+    in_order(&out, &order)
+}
+
+fn backward<T: Float>(y: &Tensor, g: &Tensor, dim: usize, log: bool) -> Tensor {
+    let (y, order, along) = in_memory_order(y, dim);
+    let g = g.permute(&order).contiguous();
+    let mut out = Tensor::uninit(y.shape(), T::DTYPE);
+    let slices = (y.as_slice::<T>().expect("in memory order"), g.as_slice::<T>().expect("contiguous"));
+    softmax_backward(out.data_mut::<T>(), slices.0, slices.1, along, log);
+    in_order(&out, &order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+    use proptest::prelude::*;
+    use tape::{BackwardOptions, MemoryFormat};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn gradients_and_values(shape in proptest::collection::vec(1usize..5, 0..4), dim in 0usize..4, log: bool, seed: u64) {
+            let dim = if shape.is_empty() { 0 } else { dim % shape.len() } as isize;
+            let x = parameter(&shape, seed);
+            let f = |x: &Var| if log { log_softmax(x, dim, None) } else { softmax(x, dim, None) };
+            let e = x.exp();
+            let composed = &e / &e.sum(&if shape.is_empty() { vec![] } else { vec![dim] }, true);
+            let y = f(&x);
+            assert_close(&if log { y.exp() } else { y.clone() }, &composed, 1e-12);
+            check_gradients(|x| f(&x[0]), std::slice::from_ref(&x));
+            // The fused rule against the composed one.
+            let seed = parameter(&shape, seed ^ 1).detach();
+            let gradient = |create_graph| {
+                x.zero_grad();
+                f(&x).backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                x.grad().unwrap().detach()
+            };
+            assert_close(&gradient(false), &gradient(true), 1e-12);
+        }
+    }
+
+    #[test]
+    fn memory_format_is_kept() {
+        let x = parameter(&[2, 19, 3, 5], 1);
+        let last = Var::from(x.tensor().to_format(MemoryFormat::ChannelsLast));
+        for dim in 0..4 {
+            let y = softmax(&last, dim, None);
+            assert_eq!(y.tensor().strides(), last.tensor().strides());
+            assert_close(&y, &softmax(&x, dim, None), 1e-14);
+        }
+        let strided = Var::from(x.tensor().step(1, 2));
+        assert_close(
+            &softmax(&strided, 1, None),
+            &softmax(&Var::from(strided.tensor().contiguous()), 1, None),
+            1e-14,
+        );
+    }
+
+    #[test]
+    fn infinities() {
+        let inf = f32::INFINITY;
+        let x = Var::from_vec(vec![-inf, 0.0, -inf, -inf, inf, 0.0], &[3, 2]);
+        let y = softmax(&x, 1, None).to_vec::<f32>();
+        assert_eq!(y[..2], [0.0, 1.0]);
+        assert!(y[2].is_nan() && y[4].is_nan() && y[5].is_nan() || y[5] == 0.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "softmax: not defined for int64")]
+    fn integers_are_refused() {
+        softmax(&Var::from_vec(vec![1i64], &[1]), 0, None);
+    }
+}
