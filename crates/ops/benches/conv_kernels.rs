@@ -24,22 +24,22 @@ const LAYERS: [(usize, usize, usize); 8] = [
 /// The least time of several calls, in milliseconds, or the least mean of several series on one thread.
 fn least_ms(mut call: impl FnMut()) -> f64 {
     let alone = num_threads() == 1 && on_core().is_some();
-    let (series, least_calls) = if alone { (Duration::from_millis(60), 2) } else { (Duration::ZERO, 1) };
+    let (series, least_calls) = if alone { (Duration::from_millis(150), 2) } else { (Duration::ZERO, 1) };
+    let time = |clock: Instant, core: Option<Duration>| match (alone, core, on_core()) {
+        (true, Some(before), Some(after)) => after - before,
+        _ => clock.elapsed(),
+    };
     let start = Instant::now();
     let mut least = f64::INFINITY;
     call();
     while start.elapsed() < Duration::from_millis(400) {
-        let (clock, before) = (Instant::now(), on_core());
+        let (clock, core) = (Instant::now(), on_core());
         let mut calls = 0;
-        while calls < least_calls || clock.elapsed() < series {
+        while calls < least_calls || time(clock, core) < series {
             call();
             calls += 1;
         }
-        let time = match (alone, before, on_core()) {
-            (true, Some(before), Some(after)) => after - before,
-            _ => clock.elapsed(),
-        };
-        least = least.min(time.as_secs_f64() * 1e3 / f64::from(calls));
+        least = least.min(time(clock, core).as_secs_f64() * 1e3 / f64::from(calls));
     }
     least
 }

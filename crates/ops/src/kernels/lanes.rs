@@ -123,6 +123,21 @@ pub(crate) unsafe trait Lanes: Copy {
     }
 }
 
+/// Repeats a block for each index below a constant of at most 2, 6 or 13, written out: the compiler does not always
+/// unroll such loops by itself, and then keeps in memory what belongs in registers.
+macro_rules! unroll {
+    ($i:ident of 2 < $n:expr, $body:block) => { unroll!(@ $i, $n, $body, 0 1) };
+    ($i:ident of 6 < $n:expr, $body:block) => { unroll!(@ $i, $n, $body, 0 1 2 3 4 5) };
+    ($i:ident of 13 < $n:expr, $body:block) => { unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12) };
+    (@ $i:ident, $n:expr, $body:block, $($index:literal)*) => {
+        $({
+            let $i: usize = $index;
+            if $i < $n $body
+        })*
+    };
+}
+pub(crate) use unroll;
+
 /// Asks for a cache line that will be read soon. Any address will do.
 #[inline(always)]
 pub(crate) fn prefetch(p: *const f32) {

@@ -1,6 +1,6 @@
 //! The register tile of products: up to 13 rows of the left matrix by one or two vectors of columns.
 
-use crate::kernels::lanes::{Kernel, Lanes, prefetch};
+use crate::kernels::lanes::{Kernel, Lanes, prefetch, unroll};
 
 /// Columns of a packed panel of weights.
 pub(super) const PANEL: usize = 32;
@@ -117,11 +117,11 @@ impl<const ROWS: usize, const VECS: usize, const COLUMNS: bool> Kernel for Tile<
                 prefetch(next);
                 next = next.wrapping_add(16);
                 let mut right = [L::splat(0.0); VECS];
-                for j in 0..VECS {
+                unroll!(j of 2 < VECS, {
                     // SAFETY: as Product::run's caller promises.
                     right[j] = unsafe { L::load(b.wrapping_add(j * L::N)) };
-                }
-                for i in 0..ROWS {
+                });
+                unroll!(i of 13 < ROWS, {
                     let left = if COLUMNS {
                         bases[0].wrapping_add(i)
                     } else {
@@ -129,10 +129,10 @@ impl<const ROWS: usize, const VECS: usize, const COLUMNS: bool> Kernel for Tile<
                     };
                     // SAFETY: as above.
                     let left = L::splat(unsafe { *left });
-                    for j in 0..VECS {
+                    unroll!(j of 2 < VECS, {
                         sums[i][j] = left.mul_add(right[j], sums[i][j]);
-                    }
-                }
+                    });
+                });
                 b = b.wrapping_add(p.b_stride);
                 if COLUMNS {
                     bases[0] = bases[0].wrapping_add(p.a_stride);
@@ -159,12 +159,12 @@ impl<const ROWS: usize, const VECS: usize, const COLUMNS: bool> Kernel for Tile<
             step!(0);
             advance!(1);
         }
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
+        unroll!(i of 13 < ROWS, {
+            unroll!(j of 2 < VECS, {
                 let c = p.c.wrapping_add(i * p.c_stride + j * L::N);
                 // SAFETY: as above.
-                unsafe { if p.add { L::load(c).add(*sum).store(c) } else { sum.store(c) } }
-            }
-        }
+                unsafe { if p.add { L::load(c).add(sums[i][j]).store(c) } else { sums[i][j].store(c) } }
+            });
+        });
     }
 }

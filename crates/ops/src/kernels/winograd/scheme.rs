@@ -176,27 +176,27 @@ impl Scheme for Whole2 {
 /// A macro, since a closure would be compiled without the caller's instruction set and then not inlined.
 macro_rules! square {
     ($from:expr => $to:expr, $transform:path, |$i:ident, $j:ident| $load:expr, |$k:ident, $l:ident, $value:ident| $store:expr) => {{
-        let (from, to) = ($from, $to);
+        use $crate::kernels::lanes::unroll;
+        use $crate::kernels::winograd::scheme::MAX;
         let zero = L::splat(0.0);
-        let mut half =
-            [[zero; $crate::kernels::winograd::scheme::MAX]; $crate::kernels::winograd::scheme::MAX];
-        for $j in 0..from {
-            let mut column = [zero; $crate::kernels::winograd::scheme::MAX];
-            for $i in 0..from {
+        let mut half = [[zero; MAX]; MAX];
+        unroll!($j of 6 < $from, {
+            let mut column = [zero; MAX];
+            unroll!($i of 6 < $from, {
                 column[$i] = $load;
-            }
+            });
             let column = $transform(column);
-            for i in 0..to {
+            unroll!(i of 6 < $to, {
                 half[i][$j] = column[i];
-            }
-        }
-        for $k in 0..to {
+            });
+        });
+        unroll!($k of 6 < $to, {
             let row = $transform(half[$k]);
-            for $l in 0..to {
+            unroll!($l of 6 < $to, {
                 let $value = row[$l];
                 $store
-            }
-        }
+            });
+        });
     }};
 }
 pub(super) use square;
