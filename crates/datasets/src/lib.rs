@@ -1,9 +1,11 @@
 //! Data sets and the loaders that feed them to a training loop.
 //!
-//! [`Mnist`] reads the published files of MNIST and its relatives; [`synthetic`] draws pictures where there are no files. A
+//! [`Mnist`] reads the published files of MNIST and its relatives, [`Cifar`] those of CIFAR-10 and
+//! CIFAR-100; [`synthetic`] draws pictures where there are no files. A
 //! [`Dataset`] gives single samples, [`transforms`] change them, and a [`DataLoader`] makes batches of them.
 #![forbid(unsafe_code)]
 
+mod cifar;
 pub mod csv;
 mod dataset;
 mod error;
@@ -11,12 +13,14 @@ pub mod idx;
 mod loader;
 mod mnist;
 mod parallel;
+pub mod pickle;
 mod rng;
 mod sampler;
 pub mod synthetic;
 pub mod transforms;
 mod whitening;
 
+pub use cifar::{CIFAR10_CLASSES, Cifar, Coarse};
 pub use dataset::{Dataset, ImageDataset, Normalization, Subset, random_split};
 pub use error::{DataError, Result};
 pub use loader::{Batch, Batches, DataLoader, LoaderState};

@@ -1,0 +1,345 @@
+//! CIFAR-10 and CIFAR-100, in the binary and in the Python form, from a folder or straight from the archive.
+
+mod archive;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::dataset::ImageDataset;
+use crate::error::{DataError, Result, read_file};
+use crate::pickle::Pickle;
+use crate::synthetic;
+
+const PIXELS: usize = 3 * 32 * 32;
+
+/// The class names of CIFAR-10.
+pub const CIFAR10_CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+const EXPECTED: &str = "the files of cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary or cifar-100-python, \
+     one of these folders, or their .tar.gz archive";
+
+/// A training and a test set of 32x32 pictures in three colours.
+#[derive(Debug, Clone)]
+pub struct Cifar {
+    /// The training set.
+    pub train: ImageDataset,
+    /// The test set.
+    pub test: ImageDataset,
+    /// The twenty groups that the classes of CIFAR-100 form; nothing for CIFAR-10.
+    pub coarse: Option<Coarse>,
+}
+
+/// The second, coarser labels of CIFAR-100.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coarse {
+    /// The group of each training picture.
+    pub train: Vec<i64>,
+    /// The group of each test picture.
+    pub test: Vec<i64>,
+    /// The names of the groups.
+    pub classes: Vec<String>,
+}
+
+/// The four forms in which the sets are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Binary10,
+    Python10,
+    Binary100,
+    Python100,
+}
+
+/// A form's folder, its archive, its training files, its test file and the files with the names of the classes.
+struct Files {
+    form: Form,
+    folder: &'static str,
+    archive: &'static str,
+    train: &'static [&'static str],
+    test: &'static str,
+    names: &'static [&'static str],
+}
+
+const FORMS: [Files; 4] = [
+    Files {
+        form: Form::Binary10,
+        folder: "cifar-10-batches-bin",
+        archive: "cifar-10-binary.tar.gz",
+        train: &[
+            "data_batch_1.bin",
+            "data_batch_2.bin",
+            "data_batch_3.bin",
+            "data_batch_4.bin",
+            "data_batch_5.bin",
+        ],
+        test: "test_batch.bin",
+        names: &["batches.meta.txt"],
+    },
+    Files {
+        form: Form::Python10,
+        folder: "cifar-10-batches-py",
+        archive: "cifar-10-python.tar.gz",
+        train: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"],
+        test: "test_batch",
+        names: &["batches.meta"],
+    },
+    Files {
+        form: Form::Binary100,
+        folder: "cifar-100-binary",
+        archive: "cifar-100-binary.tar.gz",
+        train: &["train.bin"],
+        test: "test.bin",
+        names: &["fine_label_names.txt", "coarse_label_names.txt"],
+    },
+    Files {
+        form: Form::Python100,
+        folder: "cifar-100-python",
+        archive: "cifar-100-python.tar.gz",
+        train: &["train"],
+        test: "test",
+        names: &["meta"],
+    },
+];
+
+impl Cifar {
+    /// Reads the set from a folder or an archive (`.tar.gz`, read in place) and recognises its form by the files' names.
+    ///
+    /// The folder may hold the files themselves, the folder that the archive unpacks to, or the archive. Where it holds
+    /// several forms, the first counts in the order: CIFAR-10 binary, CIFAR-10 Python, CIFAR-100 binary, CIFAR-100 Python;
+    /// unpacked before packed.
+    ///
+    /// # Errors
+    /// If a file is missing, broken or does not fit the others.
+    ///
+    /// ```no_run
+    /// let cifar = datasets::Cifar::open("data/cifar-10-python.tar.gz")?;
+    /// assert_eq!(cifar.train.shape(), [50000, 3, 32, 32]);
+    /// # Ok::<(), datasets::DataError>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let kind = std::fs::metadata(path).map_err(|e| DataError::io(path, e))?;
+        if !kind.is_dir() {
+            return Self::from_archive(path);
+        }
+        if let Some(files) = FORMS.iter().find(|f| f.train.iter().any(|name| path.join(name).is_file())) {
+            return Self::from_folder(path, files);
+        }
+        if let Some(files) = FORMS.iter().find(|f| path.join(f.folder).is_dir()) {
+            return Self::from_folder(&path.join(files.folder), files);
+        }
+        match FORMS.iter().map(|f| path.join(f.archive)).find(|archive| archive.is_file()) {
+            Some(archive) => Self::from_archive(&archive),
+            None => Err(DataError::folder(path, "none of them", EXPECTED)),
+        }
+    }
+
+    /// Drawn shapes in place of files: `train` and `test` pictures that do not overlap (see [`synthetic`](crate::synthetic)).
+    ///
+    /// ```
+    /// let set = datasets::Cifar::synthetic(40, 10, 0);
+    /// assert_eq!(set.train.shape(), [40, 3, 32, 32]);
+    /// ```
+    pub fn synthetic(train: usize, test: usize, seed: u64) -> Self {
+        let (train, test) =
+            (synthetic::shapes(train, seed), synthetic::shapes_from(synthetic::TEST_START, test, seed));
+        Cifar { train, test, coarse: None }
+    }
+
+    /// CIFAR-100 with its twenty groups as the classes; CIFAR-10 stays as it is.
+    #[must_use]
+    pub fn with_coarse_labels(self) -> Self {
+        let Some(coarse) = self.coarse else { return self };
+        let relabel = |set: ImageDataset, labels: &[i64]| {
+            ImageDataset::new(set.pixels().to_vec(), set.shape(), labels.to_vec(), coarse.classes.clone())
+        };
+        let (train, test) = (relabel(self.train, &coarse.train), relabel(self.test, &coarse.test));
+        Cifar { train, test, coarse: None }
+    }
+
+    fn from_folder(dir: &Path, files: &Files) -> Result<Self> {
+        let mut parts = Parts::new(files);
+        for name in files.train.iter().chain([&files.test]).chain(files.names) {
+            let path = dir.join(name);
+            if path.is_file() {
+                parts.add(name, &path.display().to_string(), &read_file(&path)?)?;
+            }
+        }
+        parts.assemble(dir)
+    }
+
+    fn from_archive(path: &Path) -> Result<Self> {
+        let bytes = read_file(path)?;
+        let mut parts: Option<Parts> = None;
+        let archive = path.display().to_string();
+        archive::for_each_file(&archive, &bytes, &mut |folder, name, data| {
+            // The first folder with a known name decides; what else the archive holds is passed over.
+            let Some(files) = FORMS.iter().find(|f| folder == f.folder) else { return Ok(()) };
+            let parts = parts.get_or_insert_with(|| Parts::new(files));
+            if parts.files.form == files.form && parts.wants(name) {
+                let mut content = Vec::new();
+                data.read(&mut content)?;
+                parts.add(name, &format!("{archive}: {folder}/{name}"), &content)?;
+            }
+            Ok(())
+        })?;
+        match parts {
+            Some(parts) => parts.assemble(path),
+            None => Err(DataError::folder(path, "none of them in this archive", EXPECTED)),
+        }
+    }
+}
+
+/// What has been read so far.
+struct Parts<'f> {
+    files: &'f Files,
+    pictures: BTreeMap<String, Pictures>,
+    fine: Option<Vec<String>>,
+    coarse: Option<Vec<String>>,
+}
+
+#[derive(Default)]
+struct Pictures {
+    pixels: Vec<u8>,
+    fine: Vec<i64>,
+    coarse: Vec<i64>,
+}
+
+impl Pictures {
+    fn append(&mut self, mut other: Pictures) {
+        if self.fine.is_empty() {
+            *self = other;
+            return;
+        }
+        self.pixels.append(&mut other.pixels);
+        self.fine.append(&mut other.fine);
+        self.coarse.append(&mut other.coarse);
+    }
+}
+
+impl<'f> Parts<'f> {
+    fn new(files: &'f Files) -> Self {
+        Parts { files, pictures: BTreeMap::new(), fine: None, coarse: None }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.files.test == name || self.files.train.contains(&name) || self.files.names.contains(&name)
+    }
+
+    fn hundred(&self) -> bool {
+        matches!(self.files.form, Form::Binary100 | Form::Python100)
+    }
+
+    fn add(&mut self, name: &str, shown: &str, bytes: &[u8]) -> Result<()> {
+        let python = matches!(self.files.form, Form::Python10 | Form::Python100);
+        if !self.files.names.contains(&name) {
+            let read = if python { parse_python } else { parse_binary };
+            self.pictures.insert(name.into(), read(shown, bytes, self.hundred())?);
+        } else if python {
+            let pickle = Pickle::parse(shown, bytes)?;
+            let texts = |key| pickle.get(key).and_then(|v| pickle.texts(v));
+            self.fine = texts(if self.hundred() { "fine_label_names" } else { "label_names" });
+            self.coarse = texts("coarse_label_names");
+        } else {
+            let lines = String::from_utf8_lossy(bytes);
+            let names =
+                Some(lines.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect());
+            match name {
+                "coarse_label_names.txt" => self.coarse = names,
+                _ => self.fine = names,
+            }
+        }
+        Ok(())
+    }
+
+    fn assemble(mut self, home: &Path) -> Result<Cifar> {
+        let mut take = |name: &str| {
+            self.pictures
+                .remove(name)
+                .ok_or_else(|| DataError::folder(home, "no such file", format!("{name} beside the others")))
+        };
+        let test = take(self.files.test)?;
+        let mut train = Pictures::default();
+        for name in self.files.train {
+            train.append(take(name)?);
+        }
+        let hundred = self.hundred();
+        // Names that are missing, or not as many as they should be, are no reason to refuse the pictures.
+        let names = |found: Option<Vec<String>>, n: usize| {
+            found.filter(|names| names.len() == n).unwrap_or_else(|| match n {
+                10 => CIFAR10_CLASSES.map(String::from).to_vec(),
+                _ => (0..n).map(|i| i.to_string()).collect(),
+            })
+        };
+        let classes = names(self.fine, if hundred { 100 } else { 10 });
+        let coarse = hundred.then(|| Coarse {
+            train: std::mem::take(&mut train.coarse),
+            test: test.coarse,
+            classes: names(self.coarse, 20),
+        });
+        let set = |pixels: Vec<u8>, labels: Vec<i64>| {
+            ImageDataset::new(pixels, [labels.len(), 3, 32, 32], labels, classes.clone())
+        };
+        Ok(Cifar { train: set(train.pixels, train.fine), test: set(test.pixels, test.fine), coarse })
+    }
+}
+
+/// Records of a label (CIFAR-100: the group, then the class) and 3072 pixels.
+fn parse_binary(name: &str, bytes: &[u8], hundred: bool) -> Result<Pictures> {
+    let head = if hundred { 2 } else { 1 };
+    let size = head + PIXELS;
+    if bytes.is_empty() || !bytes.len().is_multiple_of(size) {
+        let found = format!("{} bytes after {} records", bytes.len() % size, bytes.len() / size);
+        let at = (bytes.len() / size * size) as u64;
+        return Err(DataError::format(name, at, found, format!("whole records of {size} bytes")));
+    }
+    let count = bytes.len() / size;
+    let mut pictures = Pictures { pixels: Vec::with_capacity(count * PIXELS), ..Pictures::default() };
+    for (i, record) in bytes.chunks_exact(size).enumerate() {
+        let at = |k: usize| (i * size + k) as u64;
+        if hundred {
+            pictures.coarse.push(label(name, at(0), record[0].into(), 20)?);
+            pictures.fine.push(label(name, at(1), record[1].into(), 100)?);
+        } else {
+            pictures.fine.push(label(name, at(0), record[0].into(), 10)?);
+        }
+        pictures.pixels.extend_from_slice(&record[head..]);
+    }
+    Ok(pictures)
+}
+
+/// A dictionary with `data`, an array of 3072 bytes a row, and `labels` (CIFAR-100: `fine_labels` and `coarse_labels`).
+fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Pictures> {
+    let pickle = Pickle::parse(name, bytes)?;
+    let missing = |key: &str, what: &str| DataError::format(name, 0, format!("no {key} of this form"), what);
+    let rows = "an array of unsigned bytes, 3072 in a row";
+    let (shape, pixels) =
+        pickle.get("data").and_then(|v| pickle.array(v)).ok_or_else(|| missing("data", rows))?;
+    if shape.len() != 2 || shape[1] != PIXELS || shape[0] == 0 {
+        return Err(DataError::format(name, 0, format!("data of shape {shape:?}"), format!("[N, {PIXELS}]")));
+    }
+    let labels = |key: &str, classes: i64| -> Result<Vec<i64>> {
+        let found =
+            pickle.get(key).and_then(|v| pickle.ints(v)).ok_or_else(|| missing(key, "a list of numbers"))?;
+        if found.len() != shape[0] {
+            let found = format!("{} numbers in {key}", found.len());
+            return Err(DataError::format(name, 0, found, format!("one for each of {} pictures", shape[0])));
+        }
+        found.into_iter().map(|l| label(name, 0, l, classes)).collect()
+    };
+    let (fine, coarse) = match hundred {
+        true => (labels("fine_labels", 100)?, labels("coarse_labels", 20)?),
+        false => (labels("labels", 10)?, vec![]),
+    };
+    Ok(Pictures { pixels: pixels.to_vec(), fine, coarse })
+}
+
+fn label(name: &str, at: u64, found: i64, classes: i64) -> Result<i64> {
+    match (0..classes).contains(&found) {
+        true => Ok(found),
+        false => Err(DataError::format(name, at, format!("label {found}"), format!("0 to {}", classes - 1))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
