@@ -75,6 +75,18 @@ impl Var {
 /// or the graph was freed.
 #[track_caller]
 pub fn grad(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec<Option<Var>> {
+    grad_through(outputs, inputs, options, true)
+}
+
+/// As [`grad`]; unless `through`, the walk ends at the inputs, and one input behind another gets no gradient
+/// through it.
+#[track_caller]
+pub(crate) fn grad_through(
+    outputs: &[&Var],
+    inputs: &[&Var],
+    options: GradOptions,
+    through: bool,
+) -> Vec<Option<Var>> {
     if let Some(given) = &options.grad_outputs {
         assert_eq!(
             given.len(),
@@ -106,7 +118,7 @@ pub fn grad(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec<Opti
     let mode = Mode {
         retain: options.retain_graph || options.create_graph,
         create: options.create_graph,
-        targets: Some(Targets { needed: reaching(&roots, &targets), ids: targets }),
+        targets: Some(Targets { needed: reaching(&roots, &targets, through), ids: targets, through }),
     };
     let found = run(roots, mode);
     ids.iter().map(|id| found.get(id).cloned()).collect()
@@ -144,6 +156,26 @@ fn root(op: &str, y: &Var, grad: Option<&Var>) -> (Arc<Node>, Var) {
     (y.node().expect("requires a gradient").clone(), grad)
 }
 
+/// The variables from before number `start` on which a result directly depends: parameters, and results of
+/// operations that were recorded earlier. Their values are not those of the graph.
+pub(crate) fn external_nodes(result: &Var, start: u64) -> Vec<Var> {
+    let mut seen = HashSet::new();
+    let mut found: BTreeMap<u64, Var> = BTreeMap::new();
+    let mut stack: Vec<Arc<Node>> = result.node().into_iter().cloned().collect();
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node.seq) {
+            continue;
+        }
+        if node.seq < start {
+            let stand_in = Tensor::full(&[], 0, node.dtype()).expand(&node.shape);
+            found.insert(node.seq, Var::of_node(stand_in, node));
+        } else {
+            stack.extend(node.inputs.iter().flatten().cloned());
+        }
+    }
+    found.into_values().collect()
+}
+
 struct Mode {
     retain: bool,
     create: bool,
@@ -155,10 +187,12 @@ struct Targets {
     ids: HashSet<u64>,
     /// The nodes on the way to them.
     needed: HashSet<u64>,
+    /// Go on behind a target.
+    through: bool,
 }
 
 /// The nodes below `roots` from which a target can be reached, the targets among them.
-fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>) -> HashSet<u64> {
+fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>, through: bool) -> HashSet<u64> {
     let mut seen: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
     let mut stack: Vec<Arc<Node>> = roots.iter().map(|(n, _)| n.clone()).collect();
     let lowest = targets.iter().min().copied().unwrap_or(0);
@@ -167,7 +201,9 @@ fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>) -> HashSet<u64> 
         if node.seq < lowest || seen.contains_key(&node.seq) {
             continue;
         }
-        stack.extend(node.inputs.iter().flatten().cloned());
+        if through || !targets.contains(&node.seq) {
+            stack.extend(node.inputs.iter().flatten().cloned());
+        }
         seen.insert(node.seq, node);
     }
     let mut needed = HashSet::new();
@@ -203,6 +239,9 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
             Some(targets) => {
                 if targets.ids.contains(&id) {
                     found.insert(id, grad.clone());
+                    if !targets.through {
+                        continue;
+                    }
                 }
             }
             None if node.leaf.is_some() || node.retains_grad() => {

@@ -1,8 +1,11 @@
 //! Tensors, the tape that records what is done to them, and its replay in reverse.
 
 mod backward;
+mod checkpoint;
+mod display;
 mod dtype;
 mod elementwise;
+mod functional;
 mod grad_mode;
 mod gradcheck;
 pub mod kernels;
@@ -19,7 +22,9 @@ mod trace;
 mod var;
 
 pub use backward::{BackwardOptions, GradOptions, grad};
+pub use checkpoint::checkpoint;
 pub use dtype::{DType, Element, Float, Number, Scalar};
+pub use functional::{hessian, jacobian, jvp, vjp};
 pub use grad_mode::{GradModeGuard, detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled};
 pub use gradcheck::{GradCheck, GradCheckError, Outputs, gradcheck, gradgradcheck};
 pub use half::{bf16, f16};
@@ -33,5 +38,5 @@ pub use random::{
 pub use shape::{Dims, MemoryFormat};
 pub use storage::{PoolStats, empty_cache, pool_stats};
 pub use tensor::Tensor;
-pub use trace::{note_flops, set_profiling};
+pub use trace::{Trace, TraceRow, note_flops, set_profiling, trace};
 pub use var::{HookHandle, Var};

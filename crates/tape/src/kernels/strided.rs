@@ -113,7 +113,13 @@ fn buffer<T>() -> Buffer<T> {
 
 /// `n` elements of an operand: as they lie where they are dense, else collected in the buffer.
 #[inline(always)]
-fn stretch<T: Element>(data: &[T], start: usize, stride: usize, n: usize, buffer: &mut Buffer<T>) -> *const T {
+fn stretch<T: Element>(
+    data: &[T],
+    start: usize,
+    stride: usize,
+    n: usize,
+    buffer: &mut Buffer<T>,
+) -> *const T {
     match stride {
         1 => return data[start..start + n].as_ptr(),
         0 => {

@@ -1,0 +1,171 @@
+//! What the tape promises: order, memory, snapshots, errors. Memory is counted for the whole process, so the
+//! tests that count it share one lock.
+
+use std::sync::Mutex;
+use tape::{
+    BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad, pool_stats,
+    record,
+};
+
+static MEMORY: Mutex<()> = Mutex::new(());
+
+fn parameter(values: &[f64]) -> Var {
+    Var::parameter(Tensor::from_slice(values, &[values.len()]))
+}
+
+fn message(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    let panic = std::panic::catch_unwind(f).expect_err("the call is refused");
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .unwrap_or_else(|| panic.downcast_ref::<&str>().unwrap_or(&"").to_string())
+}
+
+#[test]
+fn saved_values_are_snapshots() {
+    let w = parameter(&[2.0, 3.0]);
+    let y = (&w * &w).sum_all();
+    w.update(|v| v.make_mut::<f64>().fill(100.0));
+    y.backward();
+    assert_eq!(w.grad().unwrap().to_vec::<f64>(), [4.0, 6.0]);
+    assert_eq!(w.to_vec::<f64>(), [100.0, 100.0]);
+}
+
+#[test]
+fn gradients_accumulate_until_they_are_cleared() {
+    let w = parameter(&[1.0, 2.0]);
+    (&w * 3.0).sum_all().backward();
+    let first = w.grad().unwrap();
+    (&w * 4.0).sum_all().backward();
+    assert_eq!(w.grad().unwrap().to_vec::<f64>(), [7.0, 7.0]);
+    assert_eq!(first.to_vec::<f64>(), [3.0, 3.0], "a gradient that the user holds does not change");
+    w.zero_grad();
+    assert!(w.grad().is_none());
+}
+
+#[test]
+fn a_freed_graph_is_refused_and_a_retained_one_is_not() {
+    let x = parameter(&[2.0]);
+    let y = x.exp().sum_all();
+    let retain = BackwardOptions { retain_graph: true, ..Default::default() };
+    y.backward_with(None, retain);
+    y.backward();
+    let twice = x.grad().unwrap().item();
+    assert!((twice - 2.0 * 2f64.exp()).abs() < 1e-12);
+    let text = message(std::panic::AssertUnwindSafe(|| y.backward()));
+    assert!(
+        text.contains("was freed by an earlier backward") && text.contains("retain_graph = true"),
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_calls_tell_what_to_do() {
+    let x = parameter(&[1.0, 2.0]);
+    let text = message(std::panic::AssertUnwindSafe(|| x.exp().backward()));
+    assert!(text.contains("shape [2]") && text.contains("sum first"), "{text}");
+    let text = message(|| Var::from(1.0).backward());
+    assert!(text.contains("does not require a gradient"), "{text}");
+    let text = message(|| {
+        Var::parameter(Tensor::arange(0, 3));
+    });
+    assert!(text.contains("int64"), "{text}");
+}
+
+#[test]
+fn unwanted_gradients_are_not_computed() {
+    let (x, w) = (Var::from_vec(vec![1.0f64], &[1]), parameter(&[2.0]));
+    let y = record("probe", [&x, &w], Tensor::from_vec(vec![2.0f64], &[1]), |c| {
+        assert!(!c.wants(0) && c.wants(1));
+        [None, Some(c.grad().clone())]
+    });
+    y.sum_all().backward();
+    assert_eq!(w.grad().unwrap().item(), 1.0);
+    // Only what leads to the asked input is walked.
+    let a = parameter(&[3.0]);
+    let untouched =
+        record("untouched", [&a], Tensor::from_vec(vec![1.0f64], &[1]), |_| panic!("not on the way"));
+    let z = &untouched * &w;
+    assert_eq!(grad(&[&z], &[&w], GradOptions::default())[0].as_ref().unwrap().item(), 1.0);
+}
+
+#[test]
+fn modes_nest() {
+    let x = parameter(&[1.0]);
+    no_grad(|| {
+        assert!(!x.exp().requires_grad());
+        enable_grad(|| assert!(x.exp().requires_grad()));
+        assert!(!x.exp().requires_grad());
+    });
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| no_grad(|| panic!("inside"))));
+    assert!(caught.is_err() && x.exp().requires_grad(), "a panic puts the mode back");
+    assert!(!x.detach().exp().requires_grad());
+}
+
+#[test]
+fn frozen_parameters() {
+    let (a, b) = (parameter(&[2.0]), parameter(&[3.0]));
+    a.set_requires_grad(false);
+    (&a * &b).sum_all().backward();
+    assert!(a.grad().is_none());
+    assert_eq!(b.grad().unwrap().item(), 2.0);
+}
+
+#[test]
+fn hooks_and_retained_gradients() {
+    let x = parameter(&[2.0]);
+    let y = &x * 3.0;
+    y.retain_grad();
+    let hook = y.register_hook(|g| Some(g * 10.0));
+    let z = (&y * &y).sum_all();
+    z.backward_with(None, BackwardOptions { retain_graph: true, ..Default::default() });
+    assert_eq!((y.grad().unwrap().item(), x.grad().unwrap().item()), (120.0, 360.0));
+    hook.remove();
+    y.zero_grad();
+    x.zero_grad();
+    z.backward();
+    assert_eq!((y.grad().unwrap().item(), x.grad().unwrap().item()), (12.0, 36.0));
+}
+
+#[test]
+fn the_first_nan_is_named() {
+    let x = parameter(&[-1.0, 1.0]);
+    let text = message(std::panic::AssertUnwindSafe(|| {
+        detect_anomaly(|| x.exp().mul(-1.0).log());
+    }));
+    assert!(text.starts_with("log: made the first NaN") && text.contains("engine.rs"), "{text}");
+    let text = message(std::panic::AssertUnwindSafe(|| {
+        detect_anomaly(|| {
+            let y = record("bad_rule", [&x], x.tensor(), |_| {
+                [Some(Tensor::full(&[2], f64::NAN, DType::F64).into())]
+            });
+            y.sum_all().backward();
+        });
+    }));
+    assert!(text.contains("`bad_rule`") && text.contains("first NaN gradient"), "{text}");
+}
+
+#[test]
+fn gradients_of_inner_variables_and_of_none() {
+    let (x, unrelated) = (parameter(&[2.0]), parameter(&[1.0]));
+    let y = x.exp();
+    let z = (&y * &y).sum_all();
+    let g = grad(&[&z], &[&y, &unrelated, &x], GradOptions::default());
+    assert!((g[0].as_ref().unwrap().item() - 2.0 * 2f64.exp()).abs() < 1e-12);
+    assert!(g[1].is_none());
+    assert!((g[2].as_ref().unwrap().item() - 2.0 * 4f64.exp()).abs() < 1e-9);
+    assert!(x.grad().is_none(), "nothing is accumulated");
+}
+
+#[test]
+fn variables_cross_threads() {
+    let w = parameter(&[1.0]);
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| (0..100).for_each(|_| no_grad(|| assert_eq!((&w + 1.0).item(), 2.0))));
+        }
+    });
+    let y = std::thread::scope(|s| s.spawn(|| (&w * 5.0).sum_all()).join().unwrap());
+    y.backward();
+    assert_eq!(w.grad().unwrap().item(), 5.0);
+}
