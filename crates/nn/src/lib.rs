@@ -1,7 +1,9 @@
 //! Modules, optimizers, checkpoints, a training loop and models, built on the tape.
 #![forbid(unsafe_code)]
 
+pub mod lr_scheduler;
 mod module;
+pub mod optim;
 mod sequential;
 mod state_dict;
 mod summary;

@@ -4,3 +4,4 @@ pub mod parallel;
 pub(crate) mod reduce;
 pub mod simd;
 pub mod strided;
+pub mod update;

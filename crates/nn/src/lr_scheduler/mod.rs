@@ -1,0 +1,167 @@
+//! Learning-rate schedules, with PyTorch's arguments and defaults (`torch.optim.lr_scheduler`).
+//!
+//! A schedule is made, then attached to an optimizer, whose learning rates it sets at once, and again at
+//! every step:
+//!
+//! ```
+//! use nn::{lr_scheduler::{Schedule, StepLR}, optim::{Optimizer, SGD}};
+//! use tape::{Tensor, Var};
+//! let mut optimizer = SGD::new([Var::parameter(Tensor::scalar(1.0))], 0.1);
+//! let mut scheduler = StepLR::new(2).gamma(0.5).attach(&mut optimizer);
+//! let mut rates = Vec::new();
+//! for _epoch in 0..4 {
+//!     rates.push(optimizer.lr(0));
+//!     scheduler.step(&mut optimizer);
+//! }
+//! assert_eq!(rates, [0.1, 0.1, 0.05, 0.05]);
+//! ```
+
+mod cosine;
+mod lambda;
+mod one_cycle;
+mod plateau;
+mod sequential;
+mod simple;
+
+pub use cosine::{CosineAnnealingLR, CosineAnnealingWarmRestarts};
+pub use lambda::LambdaLR;
+pub use one_cycle::{Anneal, OneCycleLR};
+pub use plateau::{Mode, PlateauScheduler, ReduceLROnPlateau, ThresholdMode};
+pub use sequential::SequentialLR;
+pub use simple::{ConstantLR, ExponentialLR, LinearLR, MultiStepLR, PolynomialLR, StepLR};
+
+use crate::StateDict;
+use crate::optim::{Optimizer, OptimizerStateError};
+use tape::Tensor;
+
+/// A learning rate as a function of the number of steps (of the schedule: epochs, or batches).
+pub trait Schedule: Send {
+    /// The learning rate at a step, from the one that the optimizer was made with.
+    fn lr(&self, base: f64, step: u64) -> f64;
+
+    /// The momentum at a step; none for a schedule that leaves it alone.
+    fn momentum(&self, step: u64) -> Option<f64> {
+        let _ = step;
+        None
+    }
+
+    /// Joins the schedule to an optimizer and sets the learning rates of step 0.
+    fn attach(self, optimizer: &mut dyn Optimizer) -> Scheduler
+    where
+        Self: Sized + 'static,
+    {
+        Scheduler::new(Box::new(self), optimizer)
+    }
+}
+
+impl Schedule for Box<dyn Schedule> {
+    fn lr(&self, base: f64, step: u64) -> f64 {
+        (**self).lr(base, step)
+    }
+    fn momentum(&self, step: u64) -> Option<f64> {
+        (**self).momentum(step)
+    }
+}
+
+/// A schedule at work: where it stands, and the learning rates that it began from.
+pub struct Scheduler {
+    schedule: Box<dyn Schedule>,
+    base_lrs: Vec<f64>,
+    step: u64,
+}
+
+impl Scheduler {
+    fn new(schedule: Box<dyn Schedule>, optimizer: &mut dyn Optimizer) -> Scheduler {
+        let scheduler = Scheduler { schedule, base_lrs: optimizer.lrs(), step: 0 };
+        scheduler.apply(optimizer);
+        scheduler
+    }
+
+    /// Goes on by one step: call it after each epoch, or after each batch for a schedule of batches.
+    ///
+    /// # Panics
+    /// If the optimizer has another number of groups than the one attached to, or the schedule has ended
+    /// ([`OneCycleLR`]).
+    #[track_caller]
+    pub fn step(&mut self, optimizer: &mut dyn Optimizer) {
+        self.step += 1;
+        self.apply(optimizer);
+    }
+
+    #[track_caller]
+    fn apply(&self, optimizer: &mut dyn Optimizer) {
+        assert_eq!(
+            self.base_lrs.len(),
+            optimizer.num_groups(),
+            "scheduler: the optimizer has another number of groups than the one that it was attached to"
+        );
+        for (group, &base) in self.base_lrs.iter().enumerate() {
+            optimizer.set_lr(group, self.schedule.lr(base, self.step));
+            if let Some(momentum) = self.schedule.momentum(self.step) {
+                optimizer.set_momentum(group, momentum);
+            }
+        }
+    }
+
+    /// How many steps were made (`last_epoch`).
+    pub fn last_step(&self) -> u64 {
+        self.step
+    }
+
+    /// The learning rates that the schedule set last (`get_last_lr`).
+    pub fn last_lrs(&self) -> Vec<f64> {
+        self.base_lrs.iter().map(|&base| self.schedule.lr(base, self.step)).collect()
+    }
+
+    /// Where the schedule stands, to go on from.
+    pub fn state_dict(&self) -> StateDict {
+        let mut state = StateDict::new();
+        state.insert("step", Tensor::scalar(self.step as i64));
+        state.insert("base_lrs", Tensor::from_slice(&self.base_lrs, &[self.base_lrs.len()]));
+        state
+    }
+
+    /// Goes on from a saved state. The optimizer's learning rates come from its own state.
+    ///
+    /// # Errors
+    /// If the state is not of a schedule of as many groups. Then nothing is changed.
+    pub fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimizerStateError> {
+        let step = number(state, "step")?;
+        let lrs = numbers(state, "base_lrs", self.base_lrs.len())?;
+        (self.step, self.base_lrs) = (step as u64, lrs);
+        Ok(())
+    }
+}
+
+fn numbers(state: &StateDict, key: &str, count: usize) -> Result<Vec<f64>, OptimizerStateError> {
+    let fail = |reason: String| OptimizerStateError { optimizer: "the scheduler", key: key.into(), reason };
+    let t = state.get(key).ok_or_else(|| fail("is missing".into()))?;
+    if t.numel() != count {
+        return Err(fail(format!("has {} numbers, expected {count}", t.numel())));
+    }
+    Ok(t.to_vec::<f64>())
+}
+
+fn number(state: &StateDict, key: &str) -> Result<f64, OptimizerStateError> {
+    Ok(numbers(state, key, 1)?[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::SGD;
+    use tape::Var;
+
+    #[test]
+    fn a_loaded_state_goes_on() {
+        let mut sgd = SGD::new([Var::parameter(Tensor::scalar(1.0))], 0.1);
+        let mut a = ExponentialLR::new(0.5).attach(&mut sgd);
+        a.step(&mut sgd);
+        let saved = a.state_dict();
+        let mut b = ExponentialLR::new(0.5).attach(&mut sgd);
+        b.load_state_dict(&saved).unwrap();
+        b.step(&mut sgd);
+        assert_eq!((sgd.lr(0), b.last_step()), (0.025, 2));
+        assert!(b.load_state_dict(&StateDict::new()).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! `ASGD`.
+
+use super::core::{Rule, Step};
+use tape::Float;
+use tape::kernels::update::update1;
+
+optimizer! {
+    /// Averaged stochastic gradient descent (`torch.optim.ASGD`). The average is in the state dict, as `ax`.
+    ///
+    /// ```
+    /// use nn::optim::{ASGD, Optimizer};
+    /// use tape::{Tensor, Var};
+    /// let w = Var::parameter(Tensor::scalar(1.0));
+    /// let mut asgd = ASGD::new([w.clone()], 0.1);
+    /// (&w * &w).backward();
+    /// asgd.step();
+    /// assert!((w.item() - 0.8).abs() < 1e-4);
+    /// ```
+    ASGD, ASGDOptions {
+        /// The learning rate.
+        lr: f64 = 1e-2,
+        /// How fast parameters decay.
+        lambd: f64 = 1e-4,
+        /// The power by which the step shrinks.
+        alpha: f64 = 0.75,
+        /// The step at which averaging begins.
+        t0: f64 = 1e6,
+        /// The share of the parameter that joins its gradient.
+        weight_decay: f64 = 0.0,
+        /// Ascend instead of descend.
+        maximize: bool = false,
+    }
+    momentum: none;
+}
+
+impl Rule for ASGDOptions {
+    rule_options!("ASGD");
+    const SCALARS: &'static [&'static str] = &["eta", "mu"];
+
+    fn buffers(&self) -> &'static [&'static str] {
+        &["ax"]
+    }
+
+    fn scalars_start(&self) -> Vec<f64> {
+        vec![self.lr, 1.0]
+    }
+
+    fn update<T: Float>(
+        &self,
+        at: Step,
+        scalars: &mut [f64],
+        p: &mut [T],
+        g: &[T],
+        buffers: &mut [&mut [T]],
+    ) {
+        let [ax] = buffers else { unreachable!("ASGD keeps one buffer") };
+        let (eta, mu) = (scalars[0], scalars[1]);
+        let (shrink, decay) = (T::c(1.0 - self.lambd * eta), T::c(self.weight_decay));
+        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let (rate, share) = (T::c(eta), T::c(mu));
+        update1(p, g, ax, |p, g, ax| {
+            let p = p * shrink - rate * (sign * g + decay * p);
+            (p, if mu == 1.0 { p } else { ax + (p - ax) * share })
+        });
+        let t = at.number as f64;
+        scalars[0] = self.lr / (1.0 + self.lambd * self.lr * t).powf(self.alpha);
+        scalars[1] = 1.0 / (t - self.t0).max(1.0);
+    }
+}

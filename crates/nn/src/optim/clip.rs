@@ -1,0 +1,107 @@
+//! Keeping gradients in bounds.
+
+use tape::{Tensor, Var};
+
+/// Scales all gradients together so that their norm is at most `max_norm`, and gives the norm that they had
+/// (`torch.nn.utils.clip_grad_norm_`). `norm_type` is the norm's order, 2 for the usual one; infinity takes
+/// the largest absolute value.
+///
+/// ```
+/// use nn::optim::clip_grad_norm_;
+/// use tape::{Tensor, Var};
+/// let w = Var::parameter(Tensor::from_vec(vec![3.0, 4.0], &[2]));
+/// (&w * &w).sum_all().backward();
+/// assert_eq!(clip_grad_norm_(&[w.clone()], 1.0, 2.0), 10.0);
+/// assert!((w.grad().unwrap().to_vec::<f64>()[0] - 0.6).abs() < 1e-6);
+/// ```
+pub fn clip_grad_norm_(params: &[Var], max_norm: f64, norm_type: f64) -> f64 {
+    let grads: Vec<(&Var, Tensor)> = params.iter().filter_map(|p| Some((p, p.grad()?.tensor()))).collect();
+    let norms: Vec<f64> = grads.iter().map(|(_, g)| norm(g, norm_type)).collect();
+    let total = combine(norms.iter().copied(), norm_type);
+    let scale = max_norm / (total + 1e-6);
+    // A norm that is not a number scales too: hiding it would only move the trouble.
+    if scale < 1.0 || scale.is_nan() {
+        for (p, g) in grads {
+            p.set_grad(Some(Var::from(scaled(g, scale))));
+        }
+    }
+    total
+}
+
+/// Clamps every element of the gradients to `[-clip_value, clip_value]` (`torch.nn.utils.clip_grad_value_`).
+///
+/// ```
+/// use nn::optim::clip_grad_value_;
+/// use tape::{Tensor, Var};
+/// let w = Var::parameter(Tensor::from_vec(vec![3.0, -0.1], &[2]));
+/// (&w * &w).sum_all().backward();
+/// clip_grad_value_(&[w.clone()], 1.0);
+/// assert_eq!(w.grad().unwrap().to_vec::<f64>(), [1.0, -0.2]);
+/// ```
+pub fn clip_grad_value_(params: &[Var], clip_value: f64) {
+    for p in params {
+        if let Some(g) = p.grad() {
+            let g = g.tensor();
+            let clipped = tape::dispatch!(float: g.dtype(), "clip_grad_value_", T => {
+                let bound = <T as tape::Float>::c(clip_value);
+                tape::kernels::strided::map::<T, T>(&g, move |x| {
+                    let x = if x > bound { bound } else { x };
+                    if x < -bound { -bound } else { x }
+                })
+            });
+            p.set_grad(Some(Var::from(clipped)));
+        }
+    }
+}
+
+fn scaled(g: Tensor, scale: f64) -> Tensor {
+    tape::dispatch!(float: g.dtype(), "clip_grad_norm_", T => {
+        let scale = <T as tape::Float>::c(scale);
+        tape::kernels::strided::map::<T, T>(&g, move |x| x * scale)
+    })
+}
+
+fn combine(norms: impl Iterator<Item = f64>, order: f64) -> f64 {
+    if order == f64::INFINITY {
+        norms.fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+    } else {
+        norms.map(|n| n.powf(order)).sum::<f64>().powf(1.0 / order)
+    }
+}
+
+fn norm(g: &Tensor, order: f64) -> f64 {
+    // Sums of blocks of fixed size, in f64: the same bits however many threads there are.
+    let g = g.contiguous();
+    tape::dispatch!(float: g.dtype(), "clip_grad_norm_", T => {
+        let values = g.as_slice::<T>().expect("contiguous");
+        let of = |block: &[T]| -> f64 {
+            let values = block.iter().map(|&x| tape::Element::to_f64(x).abs());
+            if order == 2.0 {
+                values.map(|x| x * x).sum()
+            } else if order == f64::INFINITY {
+                values.fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+            } else {
+                values.map(|x| x.powf(order)).sum()
+            }
+        };
+        let blocks = values.chunks(4096).map(of);
+        if order == f64::INFINITY { combine(blocks, order) } else { blocks.sum::<f64>().powf(1.0 / order) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_of_the_norm() {
+        let w = Var::parameter(Tensor::from_vec(vec![0.0f32; 3], &[3]));
+        let grad = || Some(Var::from(Tensor::from_vec(vec![1f32, -2.0, 2.0], &[3])));
+        for (order, expected) in [(1.0, 5.0), (2.0, 3.0), (f64::INFINITY, 2.0)] {
+            w.set_grad(grad());
+            let got = clip_grad_norm_(std::slice::from_ref(&w), 100.0, order);
+            assert!((got - expected).abs() < 1e-9, "{got}");
+            assert_eq!(w.grad().unwrap().to_vec::<f32>(), [1.0, -2.0, 2.0]);
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! What optimizers share: groups, per-parameter state, its saving, and the walk over parameters.
+
+use crate::StateDict;
+use std::fmt::Debug;
+use tape::{DType, Float, MemoryFormat, Tensor, Var};
+
+/// Parameters with options of their own.
+#[derive(Clone, Debug)]
+pub struct ParamGroup<O> {
+    /// The parameters.
+    pub params: Vec<Var>,
+    /// The options, which may be changed between steps.
+    pub options: O,
+}
+
+/// A saved state does not fit an optimizer. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the saved state does not fit {optimizer}: {key}: {reason}")]
+pub struct OptimizerStateError {
+    /// The optimizer that was to go on.
+    pub optimizer: &'static str,
+    /// The entry at fault.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An option that can be saved as numbers.
+pub(crate) trait Hyper: Copy + Debug {
+    fn to_numbers(self) -> Vec<f64>;
+    fn from_numbers(numbers: &[f64]) -> Option<Self>;
+}
+
+macro_rules! hyper {
+    ($($ty:ty: $x:ident => $numbers:expr, $list:pat => $back:expr;)*) => {$(
+        impl Hyper for $ty {
+            fn to_numbers(self) -> Vec<f64> { let $x = self; $numbers.to_vec() }
+            fn from_numbers(numbers: &[f64]) -> Option<Self> {
+                match numbers { $list => Some($back), _ => None }
+            }
+        }
+    )*};
+}
+hyper! {
+    f64: x => [x], [x] => *x;
+    bool: x => [f64::from(u8::from(x))], [x] => *x != 0.0;
+    usize: x => [x as f64], [x] => *x as usize;
+    (f64, f64): x => [x.0, x.1], [a, b] => (*a, *b);
+    (f64, f64, f64): x => [x.0, x.1, x.2], [a, b, c] => (*a, *b, *c);
+}
+
+/// The arithmetic of an optimizer: its options, and what a step does to one parameter.
+pub(crate) trait Rule: Clone + Debug + Send + 'static {
+    const NAME: &'static str;
+    /// Names of the numbers that are kept for each parameter beside its step count.
+    const SCALARS: &'static [&'static str] = &[];
+
+    /// Each option with its name.
+    fn save(&self) -> Vec<(&'static str, Vec<f64>)>;
+    /// Sets an option from its numbers; false if they do not fit.
+    fn restore(&mut self, name: &str, numbers: &[f64]) -> bool;
+
+    /// Names of the buffers that these options keep for each parameter.
+    fn buffers(&self) -> &'static [&'static str];
+    /// What a buffer holds at the start.
+    fn buffer_start(&self, _name: &str) -> f64 {
+        0.0
+    }
+    /// What the numbers of [`Rule::SCALARS`] are at the start.
+    fn scalars_start(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// One step (the first is number 1) on a parameter, in memory order.
+    fn update<T: Float>(&self, at: Step, scalars: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]);
+}
+
+/// Where a parameter stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    /// The number of this step, from 1.
+    pub(crate) number: u64,
+    /// True if the buffers have just been made.
+    pub(crate) fresh: bool,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    step: u64,
+    scalars: Vec<f64>,
+    buffers: Vec<(&'static str, Tensor)>,
+}
+
+/// The groups of an optimizer and the state of their parameters.
+pub(crate) struct Core<R> {
+    pub(crate) groups: Vec<ParamGroup<R>>,
+    states: Vec<Vec<State>>,
+}
+
+impl<R: Rule> Core<R> {
+    #[track_caller]
+    pub(crate) fn new(params: Vec<Var>, options: R) -> Core<R> {
+        let mut core = Core { groups: Vec::new(), states: Vec::new() };
+        core.add_group(params, options);
+        core
+    }
+
+    #[track_caller]
+    pub(crate) fn add_group(&mut self, params: Vec<Var>, options: R) {
+        check_params(R::NAME, &params);
+        self.states.push(vec![State::default(); params.len()]);
+        self.groups.push(ParamGroup { params, options });
+    }
+
+    #[track_caller]
+    pub(crate) fn step(&mut self) {
+        for (group, states) in self.groups.iter().zip(&mut self.states) {
+            for (p, state) in group.params.iter().zip(states) {
+                if let Some(g) = p.grad() {
+                    update(&group.options, p, &g, state);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn parameters(&self) -> Vec<Var> {
+        self.groups.iter().flat_map(|g| g.params.iter().cloned()).collect()
+    }
+
+    pub(crate) fn save(&self) -> StateDict {
+        let mut out = StateDict::new();
+        let numbers = |v: Vec<f64>| {
+            let n = v.len();
+            Tensor::from_vec(v, &[n])
+        };
+        for (g, (group, states)) in self.groups.iter().zip(&self.states).enumerate() {
+            out.insert(format!("group.{g}.params"), Tensor::scalar(group.params.len() as i64));
+            for (name, values) in group.options.save() {
+                out.insert(format!("group.{g}.{name}"), numbers(values));
+            }
+            for (i, state) in states.iter().enumerate().filter(|(_, s)| s.step > 0) {
+                out.insert(format!("state.{g}.{i}.step"), Tensor::scalar(state.step as i64));
+                for (name, value) in R::SCALARS.iter().zip(&state.scalars) {
+                    out.insert(format!("state.{g}.{i}.{name}"), numbers(vec![*value]));
+                }
+                for (name, buffer) in &state.buffers {
+                    out.insert(format!("state.{g}.{i}.{name}"), buffer.clone());
+                }
+            }
+        }
+        out
+    }
+
+    pub(crate) fn load(&mut self, saved: &StateDict) -> Result<(), OptimizerStateError> {
+        let fail = |key: &str, reason: String| {
+            Err(OptimizerStateError { optimizer: R::NAME, key: key.into(), reason })
+        };
+        let mut groups: Vec<R> = Vec::new();
+        let mut states: Vec<Vec<State>> = Vec::new();
+        let mut used = 0;
+        for (g, group) in self.groups.iter().enumerate() {
+            let key = format!("group.{g}.params");
+            match saved.get(&key) {
+                Some(n) if n.numel() == 1 && n.item::<i64>() == group.params.len() as i64 => used += 1,
+                Some(n) => {
+                    let reason = format!(
+                        "holds {:?}, the optimizer has {} parameters",
+                        n.to_vec::<i64>(),
+                        group.params.len()
+                    );
+                    return fail(&key, reason);
+                }
+                None => return fail(&key, "is missing".into()),
+            }
+            let mut options = group.options.clone();
+            for (name, _) in group.options.save() {
+                let key = format!("group.{g}.{name}");
+                let Some(numbers) = saved.get(&key) else { return fail(&key, "is missing".into()) };
+                if !options.restore(name, &numbers.to_vec::<f64>()) {
+                    return fail(&key, format!("{} numbers do not fit", numbers.numel()));
+                }
+                used += 1;
+            }
+            let mut list = Vec::new();
+            for (i, p) in group.params.iter().enumerate() {
+                let prefix = format!("state.{g}.{i}");
+                let mut state = State::default();
+                if let Some(step) = saved.get(&format!("{prefix}.step")) {
+                    if step.numel() != 1 || step.item::<i64>() < 1 {
+                        return fail(&prefix, "the step is not a positive number".into());
+                    }
+                    state.step = step.item::<i64>() as u64;
+                    used += 1;
+                    for name in R::SCALARS {
+                        match saved.get(&format!("{prefix}.{name}")) {
+                            Some(value) if value.numel() == 1 => state.scalars.push(value.item()),
+                            _ => return fail(&format!("{prefix}.{name}"), "is not one number".into()),
+                        }
+                        used += 1;
+                    }
+                    for name in options.buffers() {
+                        let key = format!("{prefix}.{name}");
+                        match saved.get(&key) {
+                            Some(b) if b.shape() == p.shape() => {
+                                state.buffers.push((name, b.cast(p.dtype())));
+                                used += 1;
+                            }
+                            Some(b) => {
+                                let reason =
+                                    format!("has shape {:?}, the parameter {:?}", b.shape(), p.shape());
+                                return fail(&key, reason);
+                            }
+                            // An option that asks for it was set after the last step.
+                            None => {}
+                        }
+                    }
+                }
+                list.push(state);
+            }
+            groups.push(options);
+            states.push(list);
+        }
+        if used != saved.len() {
+            let reason = format!("the state has {} entries, the optimizer knows {used} of them", saved.len());
+            return fail("state", reason);
+        }
+        for (group, options) in self.groups.iter_mut().zip(groups) {
+            group.options = options;
+        }
+        self.states = states;
+        Ok(())
+    }
+}
+
+/// Checks what an optimizer is given.
+#[track_caller]
+pub(crate) fn check_params(name: &str, params: &[Var]) {
+    assert!(!params.is_empty(), "{name}: the list of parameters is empty");
+    for (i, p) in params.iter().enumerate() {
+        assert!(
+            p.is_leaf() && p.id().is_some(),
+            "{name}: parameter {i} of shape {:?} is not a leaf: make it with Var::parameter",
+            p.shape()
+        );
+    }
+}
+
+/// One parameter's step. Parameter, gradient and buffers are brought into one memory order first.
+#[track_caller]
+fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
+    let names = rule.buffers();
+    p.update(|value| {
+        let format = if !value.is_contiguous() && value.is_contiguous_in(MemoryFormat::ChannelsLast) {
+            MemoryFormat::ChannelsLast
+        } else {
+            MemoryFormat::Contiguous
+        };
+        align(value, format);
+        let g = g.tensor().cast(value.dtype()).to_format(format);
+        if state.step == 0 {
+            state.scalars = rule.scalars_start();
+        }
+        let mut fresh = false;
+        for (i, name) in names.iter().enumerate() {
+            if state.buffers.get(i).is_none_or(|(n, b)| n != name || b.dtype() != value.dtype()) {
+                let start = Tensor::full(value.shape(), rule.buffer_start(name), value.dtype());
+                state.buffers.truncate(i);
+                state.buffers.push((name, start));
+                fresh = true;
+            }
+        }
+        state.buffers.truncate(names.len());
+        state.buffers.iter_mut().for_each(|(_, b)| align(b, format));
+        state.step += 1;
+        let at = Step { number: state.step, fresh };
+        tape::dispatch!(float: value.dtype(), R::NAME, T => {
+            let g = memory::<T>(&g, format);
+            let mut buffers: Vec<&mut [T]> = state.buffers.iter_mut().map(|(_, b)| b.make_mut::<T>()).collect();
+            rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
+        });
+    });
+}
+
+fn align(t: &mut Tensor, format: MemoryFormat) {
+    if !t.is_contiguous_in(format) {
+        *t = t.to_format(format);
+    }
+}
+
+fn memory<T: tape::Element>(t: &Tensor, format: MemoryFormat) -> &[T] {
+    match format {
+        MemoryFormat::Contiguous => t.as_slice::<T>(),
+        MemoryFormat::ChannelsLast => t.as_channels_last_slice::<T>(),
+    }
+    .expect("brought into this format")
+}
+
+/// True for the types that optimizers compute in.
+pub(crate) fn is_trainable(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F64)
+}
+
+/// Defines an optimizer: its options with their defaults, a builder method for each, and [`Optimizer`](super::Optimizer).
+macro_rules! optimizer {
+    (
+        $(#[$meta:meta])*
+        $name:ident, $options:ident {
+            $(#[$lr_meta:meta])* lr: f64 = $lr:expr,
+            $($(#[$field_meta:meta])* $field:ident: $ty:ty = $default:expr,)*
+        }
+        momentum: $momentum:tt;
+    ) => {
+        #[doc = concat!("The options of [`", stringify!($name), "`].")]
+        #[derive(Clone, Debug)]
+        pub struct $options {
+            $(#[$lr_meta])*
+            pub lr: f64,
+            $($(#[$field_meta])* pub $field: $ty,)*
+        }
+
+        impl Default for $options {
+            fn default() -> Self {
+                $options { lr: $lr, $($field: $default,)* }
+            }
+        }
+
+        impl $options {
+            fn save_options(&self) -> Vec<(&'static str, Vec<f64>)> {
+                use $crate::optim::core::Hyper;
+                vec![("lr", self.lr.to_numbers()), $((stringify!($field), self.$field.to_numbers()),)*]
+            }
+            fn restore_option(&mut self, name: &str, numbers: &[f64]) -> bool {
+                use $crate::optim::core::Hyper;
+                match name {
+                    "lr" => f64::from_numbers(numbers).map(|x| self.lr = x),
+                    $(stringify!($field) => <$ty>::from_numbers(numbers).map(|x| self.$field = x),)*
+                    _ => None,
+                }
+                .is_some()
+            }
+            fn get_momentum(&self) -> Option<f64> {
+                optimizer!(@get self, $momentum)
+            }
+            fn put_momentum(&mut self, momentum: f64) {
+                let _ = momentum;
+                optimizer!(@set self, $momentum, momentum);
+            }
+        }
+
+        $(#[$meta])*
+        pub struct $name {
+            core: $crate::optim::core::Core<$options>,
+        }
+
+        impl $name {
+            /// An optimizer of these parameters, in one group, with the other options at their defaults.
+            ///
+            /// # Panics
+            /// If the list is empty, or holds something else than parameters.
+            #[track_caller]
+            pub fn new(params: impl IntoIterator<Item = tape::Var>, lr: f64) -> $name {
+                $name::with_options(params, $options { lr, ..Default::default() })
+            }
+
+            /// An optimizer of these parameters, in one group, with all options given.
+            ///
+            /// # Panics
+            /// If the list is empty, or holds something else than parameters.
+            #[track_caller]
+            pub fn with_options(params: impl IntoIterator<Item = tape::Var>, options: $options) -> $name {
+                $name { core: $crate::optim::core::Core::new(params.into_iter().collect(), options) }
+            }
+
+            /// This optimizer with one more group of parameters, which has its own options.
+            ///
+            /// # Panics
+            /// If the list is empty, or holds something else than parameters.
+            #[track_caller]
+            pub fn group(mut self, params: impl IntoIterator<Item = tape::Var>, options: $options) -> $name {
+                self.core.add_group(params.into_iter().collect(), options);
+                self
+            }
+
+            /// The groups of parameters.
+            pub fn groups(&self) -> &[$crate::optim::ParamGroup<$options>] {
+                &self.core.groups
+            }
+
+            /// The options of a group, to be changed.
+            ///
+            /// # Panics
+            /// If there is no such group.
+            #[track_caller]
+            pub fn options_mut(&mut self, group: usize) -> &mut $options {
+                &mut self.core.groups[group].options
+            }
+
+            $(
+                #[doc = concat!("This optimizer with the option `", stringify!($field), "` set in all its groups.")]
+                ///
+                $(#[$field_meta])*
+                pub fn $field(mut self, $field: $ty) -> $name {
+                    self.core.groups.iter_mut().for_each(|g| g.options.$field = $field);
+                    self
+                }
+            )*
+        }
+
+        impl $crate::optim::Optimizer for $name {
+            #[track_caller]
+            fn step(&mut self) {
+                self.core.step();
+            }
+            fn parameters(&self) -> Vec<tape::Var> {
+                self.core.parameters()
+            }
+            fn num_groups(&self) -> usize {
+                self.core.groups.len()
+            }
+            fn lr(&self, group: usize) -> f64 {
+                self.core.groups[group].options.lr
+            }
+            fn set_lr(&mut self, group: usize, lr: f64) {
+                self.core.groups[group].options.lr = lr;
+            }
+            fn momentum(&self, group: usize) -> Option<f64> {
+                self.core.groups[group].options.get_momentum()
+            }
+            fn set_momentum(&mut self, group: usize, momentum: f64) {
+                self.core.groups[group].options.put_momentum(momentum);
+            }
+            fn state_dict(&self) -> $crate::StateDict {
+                self.core.save()
+            }
+            fn load_state_dict(
+                &mut self,
+                state: &$crate::StateDict,
+            ) -> Result<(), $crate::optim::OptimizerStateError> {
+                self.core.load(state)
+            }
+        }
+    };
+    (@get $self:ident, none) => { None };
+    (@get $self:ident, momentum) => { Some($self.momentum) };
+    (@get $self:ident, betas) => { Some($self.betas.0) };
+    (@set $self:ident, none, $x:expr) => {};
+    (@set $self:ident, momentum, $x:expr) => { $self.momentum = $x };
+    (@set $self:ident, betas, $x:expr) => { $self.betas.0 = $x };
+}
+
+/// The part of [`Rule`] that follows from the table of options.
+macro_rules! rule_options {
+    ($name:literal) => {
+        const NAME: &'static str = $name;
+        fn save(&self) -> Vec<(&'static str, Vec<f64>)> {
+            self.save_options()
+        }
+        fn restore(&mut self, name: &str, numbers: &[f64]) -> bool {
+            self.restore_option(name, numbers)
+        }
+    };
+}

@@ -1,0 +1,108 @@
+//! Optimizers, with PyTorch's arguments and defaults (`torch.optim`).
+//!
+//! ```
+//! use nn::{Fields, Linear, Module, optim::{Optimizer, SGD}};
+//! use tape::{DType, Tensor, Var};
+//! let model = Linear::new(3, 1);
+//! let mut optimizer = SGD::new(model.parameters(), 0.1).momentum(0.9);
+//! let x = Var::from(Tensor::ones(&[8, 3], DType::F32));
+//! let before = model.forward(&x).sum_all().item();
+//! optimizer.zero_grad();
+//! model.forward(&x).sum_all().backward();
+//! optimizer.step();
+//! assert!(model.forward(&x).sum_all().item() < before);
+//! ```
+
+#[macro_use]
+mod core;
+
+mod adadelta;
+mod adagrad;
+mod adam;
+mod adamax;
+mod asgd;
+mod clip;
+mod lbfgs;
+mod line_search;
+mod nadam;
+mod radam;
+mod rmsprop;
+mod rprop;
+mod sgd;
+
+pub use adadelta::{Adadelta, AdadeltaOptions};
+pub use adagrad::{Adagrad, AdagradOptions};
+pub use adam::{Adam, AdamOptions, AdamW, AdamWOptions};
+pub use adamax::{Adamax, AdamaxOptions};
+pub use asgd::{ASGD, ASGDOptions};
+pub use clip::{clip_grad_norm_, clip_grad_value_};
+pub use core::{OptimizerStateError, ParamGroup};
+pub use lbfgs::{LBFGS, LBFGSOptions, LineSearch};
+pub use nadam::{NAdam, NAdamOptions};
+pub use radam::{RAdam, RAdamOptions};
+pub use rmsprop::{RMSprop, RMSpropOptions};
+pub use rprop::{Rprop, RpropOptions};
+pub use sgd::{SGD, SGDOptions};
+
+use crate::StateDict;
+use tape::Var;
+
+/// What every optimizer can do.
+pub trait Optimizer: Send {
+    /// Changes the parameters by their gradients; those without one stay.
+    ///
+    /// # Panics
+    /// If the optimizer needs a closure ([`LBFGS`]); then use [`Optimizer::step_with`].
+    fn step(&mut self);
+
+    /// Calls the closure, which forgets the gradients, computes the loss and its gradients and returns it; then
+    /// steps. Some optimizers call it several times. Gives the first loss.
+    fn step_with(&mut self, closure: &mut dyn FnMut() -> Var) -> f64 {
+        let loss = closure().item();
+        self.step();
+        loss
+    }
+
+    /// The parameters of all groups.
+    fn parameters(&self) -> Vec<Var>;
+
+    /// Forgets the gradients of all parameters.
+    fn zero_grad(&self) {
+        self.parameters().iter().for_each(Var::zero_grad);
+    }
+
+    /// The number of parameter groups.
+    fn num_groups(&self) -> usize;
+
+    /// The learning rate of a group.
+    ///
+    /// # Panics
+    /// If there is no such group.
+    fn lr(&self, group: usize) -> f64;
+
+    /// Sets the learning rate of a group.
+    ///
+    /// # Panics
+    /// If there is no such group.
+    fn set_lr(&mut self, group: usize, lr: f64);
+
+    /// The learning rates of all groups.
+    fn lrs(&self) -> Vec<f64> {
+        (0..self.num_groups()).map(|g| self.lr(g)).collect()
+    }
+
+    /// The momentum of a group, or the first of its betas; none for an optimizer without.
+    fn momentum(&self, group: usize) -> Option<f64>;
+
+    /// Sets the momentum of a group, or the first of its betas; nothing for an optimizer without.
+    fn set_momentum(&mut self, group: usize, momentum: f64);
+
+    /// Options, steps and buffers, to go on from (`torch.optim.Optimizer.state_dict`).
+    fn state_dict(&self) -> StateDict;
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// If the state is of another optimizer, or of other parameters. Then nothing is changed.
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimizerStateError>;
+}

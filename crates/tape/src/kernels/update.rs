@@ -1,0 +1,98 @@
+//! One pass over a parameter, its gradient and the optimizer's buffers for it.
+//!
+//! Each element is computed by itself, in vector lanes and in blocks shared between threads, so the
+//! result does not depend on their number.
+
+use crate::dtype::Float;
+use crate::kernels::parallel::parallel_blocks;
+
+/// Elements below which an update stays on one thread.
+const GRAIN: usize = 32 * 1024;
+
+/// A slice whose disjoint blocks are handed to tasks.
+struct Blocks<T>(*mut T, usize);
+
+// SAFETY: a block is handed out once, to one task.
+unsafe impl<T: Send> Sync for Blocks<T> {}
+
+impl<T> Blocks<T> {
+    fn new(data: &mut [T]) -> Blocks<T> {
+        Blocks(data.as_mut_ptr(), data.len())
+    }
+
+    /// # Safety
+    /// Blocks that are in use at the same time must not overlap.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn get(&self, start: usize, end: usize) -> &mut [T] {
+        assert!(start <= end && end <= self.1);
+        // SAFETY: inside the slice that `new` borrowed; the caller keeps blocks apart.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), end - start) }
+    }
+}
+
+macro_rules! updates {
+    ($($(#[$meta:meta])* $name:ident, $row:ident, ($($b:ident: $T:ident => $new:ident),*);)*) => {$(
+        $(#[$meta])*
+        ///
+        /// # Panics
+        /// If the slices differ in length.
+        #[track_caller]
+        pub fn $name<T: Float>(
+            p: &mut [T],
+            g: &[T],
+            $($b: &mut [T],)*
+            f: impl Fn(T, T, $($T),*) -> (T, $($T),*) + Sync,
+        ) {
+            let n = p.len();
+            assert!(g.len() == n $(&& $b.len() == n)*, "update: parameter, gradient and buffers differ in length");
+            let p = Blocks::new(p);
+            $(let $b = Blocks::new($b);)*
+            parallel_blocks(n, GRAIN, |start, end| {
+                // SAFETY: parallel_blocks hands out disjoint ranges, each once.
+                unsafe { $row(p.get(start, end), &g[start..end], $($b.get(start, end),)* &f) }
+            });
+        }
+
+        crate::multiversion! {
+            fn $row<T: Float>(p: &mut [T], g: &[T], $($b: &mut [T],)* f: &F)
+            where F: [Fn(T, T, $($T),*) -> (T, $($T),*)] {
+                let n = p.len();
+                let g = &g[..n];
+                $(let $b = &mut $b[..n];)*
+                for i in 0..n {
+                    let (new, $($new,)*) = f(p[i], g[i], $($b[i]),*);
+                    p[i] = new;
+                    $($b[i] = $new;)*
+                }
+            }
+        }
+    )*};
+}
+
+updates! {
+    /// `p = f(p, g)` for every element; `f` gives a tuple of one.
+    update0, row0, ();
+    /// `(p, a) = f(p, g, a)` for every element.
+    update1, row1, (a: T => new_a);
+    /// `(p, a, b) = f(p, g, a, b)` for every element.
+    update2, row2, (a: T => new_a, b: T => new_b);
+    /// `(p, a, b, c) = f(p, g, a, b, c)` for every element.
+    update3, row3, (a: T => new_a, b: T => new_b, c: T => new_c);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_once() {
+        let n = 3 * GRAIN + 5;
+        let g: Vec<f32> = (0..n).map(|i| i as f32).collect();
+        let (mut p, mut a, mut b, mut c) = (vec![1f32; n], vec![2f32; n], vec![3f32; n], vec![4f32; n]);
+        update0(&mut p, &g, |p, g| (p + g,));
+        update3(&mut p, &g, &mut a, &mut b, &mut c, |p, g, a, b, c| (p - g, a + g, b + p, c + b));
+        assert!(p.iter().all(|&p| p == 1.0) && c.iter().all(|&c| c == 7.0));
+        assert!(a.iter().zip(&g).all(|(&a, &g)| a == 2.0 + g));
+        assert!(b.iter().zip(&g).all(|(&b, &g)| b == 3.0 + (1.0 + g)));
+    }
+}
