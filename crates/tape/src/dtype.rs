@@ -1,5 +1,6 @@
 //! Element types, chosen at run time, and PyTorch's rules for mixing them.
 
+use crate::kernels::math;
 use half::{bf16, f16};
 use std::fmt;
 
@@ -315,17 +316,13 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($($ty:ident, $erf:path, $erfc:path;)*) => {$(
+    ($($ty:ident { $($name:ident = $path:path),* $(,)? })*) => {$(
         impl Float for $ty {
             const EPSILON: Self = $ty::EPSILON;
             const INFINITY: Self = $ty::INFINITY;
             const NAN: Self = $ty::NAN;
             #[inline(always)]
             fn mul_add(self, a: Self, b: Self) -> Self { self * a + b }
-            #[inline(always)]
-            fn erf(self) -> Self { $erf(self) }
-            #[inline(always)]
-            fn erfc(self) -> Self { $erfc(self) }
             #[inline(always)]
             fn round_even(self) -> Self { self.round_ties_even() }
             #[inline(always)]
@@ -338,8 +335,9 @@ macro_rules! float {
             fn is_finite(self) -> bool { $ty::is_finite(self) }
             #[inline(always)]
             fn is_infinite(self) -> bool { $ty::is_infinite(self) }
-            float!(@unary $ty exp exp_m1 exp2 ln ln_1p log2 log10 sqrt abs floor ceil trunc sin cos tan asin acos atan
-                sinh cosh tanh asinh acosh atanh);
+            $(#[inline(always)]
+            fn $name(self) -> Self { $path(self) })*
+            float!(@unary $ty sqrt abs floor ceil trunc sin cos tan asin acos atan sinh cosh);
         }
     )*};
     (@unary $ty:ident $($name:ident)*) => {$(
@@ -348,8 +346,16 @@ macro_rules! float {
     )*};
 }
 float! {
-    f32, libm::erff, libm::erfcf;
-    f64, libm::erf, libm::erfc;
+    f32 {
+        exp = math::exp, exp_m1 = math::exp_m1, exp2 = math::exp2, ln = math::ln, ln_1p = math::ln_1p,
+        log2 = math::log2, log10 = math::log10, tanh = math::tanh, erf = math::erf, erfc = libm::erfcf,
+        asinh = libm::asinhf, acosh = libm::acoshf, atanh = libm::atanhf,
+    }
+    f64 {
+        exp = f64::exp, exp_m1 = f64::exp_m1, exp2 = f64::exp2, ln = f64::ln, ln_1p = f64::ln_1p,
+        log2 = f64::log2, log10 = f64::log10, tanh = f64::tanh, erf = libm::erf, erfc = libm::erfc,
+        asinh = libm::asinh, acosh = libm::acosh, atanh = libm::atanh,
+    }
 }
 
 /// Runs a block with a type parameter bound to the Rust type of a [`DType`].

@@ -1,5 +1,6 @@
 //! What every kernel stands on: instruction sets, threads, and loops over strided tensors.
 
+pub mod math;
 pub mod parallel;
 pub(crate) mod reduce;
 pub mod simd;
