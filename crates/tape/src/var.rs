@@ -103,6 +103,13 @@ impl Var {
         }
     }
 
+    /// Takes the value out, for an operation that may change it in place; the place in the graph stays. `None`
+    /// for a leaf, and where something else may want to see the value.
+    pub(crate) fn take_value(&mut self) -> Option<Tensor> {
+        let is_leaf = self.node.as_ref().is_some_and(|n| n.leaf.is_some());
+        if is_leaf || crate::grad_mode::is_anomaly_detected() { None } else { self.value.take() }
+    }
+
     fn leaf(&self) -> Option<&crate::node::Leaf> {
         self.node.as_ref().and_then(|n| n.leaf.as_ref())
     }

@@ -1,17 +1,126 @@
 //! Functions of each element by itself, comparisons, and what broadcasts.
 
+use tape::{RoundingMode, Var, pow, where_, xlogy};
+
 use super::super::call::{Call, Outcome};
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
-    Some(match call.function.as_str() {
-        "torch.add" => call
-            .var("input")
-            .add(match call.scalar_opt("alpha") {
-                None => call.operand("other"),
-                Some(alpha) => call.operand("other").var().mul(alpha).into(),
-            })
-            .into(),
+    if !call.function.starts_with("torch.") || call.function.starts_with("torch.nn.") {
+        return None;
+    }
+    Some(of_one(call).or_else(|| of_two(call)).or_else(|| of_more(call))?.into())
+}
+
+fn of_one(call: &Call) -> Option<Var> {
+    let f = match call.op() {
+        "abs" => Var::abs,
+        "acos" => Var::acos,
+        "acosh" => Var::acosh,
+        "asin" => Var::asin,
+        "asinh" => Var::asinh,
+        "atan" => Var::atan,
+        "atanh" => Var::atanh,
+        "ceil" => Var::ceil,
+        "cos" => Var::cos,
+        "cosh" => Var::cosh,
+        "erf" => Var::erf,
+        "erfc" => Var::erfc,
+        "exp" => Var::exp,
+        "exp2" => Var::exp2,
+        "expm1" => Var::expm1,
+        "floor" => Var::floor,
+        "isfinite" => Var::isfinite,
+        "isinf" => Var::isinf,
+        "isnan" => Var::isnan,
+        "log" => Var::log,
+        "log10" => Var::log10,
+        "log1p" => Var::log1p,
+        "log2" => Var::log2,
+        "logical_not" => Var::logical_not,
+        "neg" => Var::neg,
+        "reciprocal" => Var::reciprocal,
+        "rsqrt" => Var::rsqrt,
+        "sigmoid" => Var::sigmoid,
+        "sign" => Var::sign,
+        "sin" => Var::sin,
+        "sinh" => Var::sinh,
+        "sqrt" => Var::sqrt,
+        "square" => Var::square,
+        "tan" => Var::tan,
+        "tanh" => Var::tanh,
+        "trunc" => Var::trunc,
+        _ => return None,
+    };
+    Some(f(&call.var("input")))
+}
+
+fn of_two(call: &Call) -> Option<Var> {
+    let x = || call.var("input");
+    let other = || call.operand("other");
+    let variable = || call.var("other");
+    Some(match call.op() {
+        "add" => x().add_scaled(other(), call.scalar_or("alpha", 1)),
+        "sub" => x().sub_scaled(other(), call.scalar_or("alpha", 1)),
+        "rsub" => x().rsub(other(), call.scalar_or("alpha", 1)),
+        "mul" => x().mul(other()),
+        "true_divide" => x().true_divide(other()),
+        "div" => match call.text_opt("rounding_mode").as_deref() {
+            None => x().div(other()),
+            Some("floor") => x().div_rounded(other(), RoundingMode::Floor),
+            Some("trunc") => x().div_rounded(other(), RoundingMode::Trunc),
+            Some(mode) => call.unwritable("rounding_mode", mode),
+        },
+        "eq" => x().eq(other()),
+        "ne" => x().ne(other()),
+        "lt" => x().lt(other()),
+        "le" => x().le(other()),
+        "gt" => x().gt(other()),
+        "ge" => x().ge(other()),
+        "logical_and" => x().logical_and(&variable()),
+        "logical_or" => x().logical_or(&variable()),
+        "logical_xor" => x().logical_xor(&variable()),
+        "max" if call.has("other") => x().maximum(&variable()),
+        "min" if call.has("other") => x().minimum(&variable()),
+        "maximum" => x().maximum(&variable()),
+        "minimum" => x().minimum(&variable()),
+        "fmax" => x().fmax(&variable()),
+        "fmin" => x().fmin(&variable()),
+        "atan2" => x().atan2(&variable()),
+        "hypot" => x().hypot(&variable()),
+        "logaddexp" => x().logaddexp(&variable()),
+        "xlogy" => match call.operand("input") {
+            tape::Operand::Var(x) => x.xlogy(other()),
+            number => xlogy(number, &variable()),
+        },
+        "pow" => match call.operand("input") {
+            tape::Operand::Var(x) => x.pow(call.operand("exponent")),
+            number => pow(number, &call.var("exponent")),
+        },
+        _ => return None,
+    })
+}
+
+fn of_more(call: &Call) -> Option<Var> {
+    let x = || call.var("input");
+    Some(match call.op() {
+        "clamp" => match (call.operand_opt("min"), call.operand_opt("max")) {
+            (Some(min), Some(max)) => x().clamp(min, max),
+            (Some(min), None) => x().clamp_min(min),
+            (None, Some(max)) => x().clamp_max(max),
+            (None, None) => call.unwritable("min", "clamp without bounds"),
+        },
+        "clamp_min" => x().clamp_min(call.operand("min")),
+        "clamp_max" => x().clamp_max(call.operand("max")),
+        "round" => x().round_decimals(call.int_or("decimals", 0) as i32),
+        "logit" => x().logit(call.float_opt("eps")),
+        "nan_to_num" => {
+            x().nan_to_num(call.float_opt("nan"), call.float_opt("posinf"), call.float_opt("neginf"))
+        }
+        "where" => where_(&call.var("condition"), call.operand("input"), call.operand("other")),
+        "lerp" => x().lerp(&call.var("end"), call.operand("weight")),
+        "addcmul" => x().addcmul(&call.var("tensor1"), &call.var("tensor2"), call.scalar_or("value", 1)),
+        "addcdiv" => x().addcdiv(&call.var("tensor1"), &call.var("tensor2"), call.scalar_or("value", 1)),
         _ => return None,
     })
 }

@@ -1,5 +1,6 @@
 //! `+ - * /`.
 
+use super::binary::table;
 use crate::Var;
 use crate::dtype::{DType, Scalar};
 use crate::node::record;
@@ -68,8 +69,8 @@ fn div(a: &Operand, b: &Operand) -> Var {
         if i == 0 {
             c.grad().div(&y)
         } else {
-            let (x, y) = (x.var(), y.var());
-            -(c.grad() * &((&x / &y) / &y))
+            // The incoming gradient goes first: a number keeps its precision beside it.
+            -c.grad().div(&y).div(&y).mul(&x)
         }
     })
 }
@@ -150,14 +151,109 @@ impl Var {
         div(&self.into(), &other.into())
     }
 
-    /// The negative (`torch.neg`). Also `-&a`.
+    /// The same as [`Var::div`] (`torch.true_divide`).
     ///
     /// # Panics
-    /// For truth values.
+    /// If the shapes do not broadcast.
     #[track_caller]
-    pub fn neg(&self) -> Var {
-        assert!(self.dtype() != DType::Bool, "neg: negation is not defined for bool; use logical_not");
-        self.mul(-1)
+    pub fn true_divide(&self, other: impl Into<Operand>) -> Var {
+        self.div(other)
+    }
+
+    /// The quotient of elements, rounded to an integer (`torch.div` with `rounding_mode`). Its gradient is zero.
+    /// Integers stay integers.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, or an integer is divided by zero.
+    ///
+    /// ```
+    /// use tape::{RoundingMode, Var};
+    /// assert_eq!(Var::from(-7).div_rounded(2, RoundingMode::Floor).item(), -4.0);
+    /// assert_eq!(Var::from(-7).div_rounded(2, RoundingMode::Trunc).item(), -3.0);
+    /// ```
+    #[track_caller]
+    pub fn div_rounded(&self, other: impl Into<Operand>, mode: RoundingMode) -> Var {
+        let (a, b): (Operand, Operand) = (self.into(), other.into());
+        if !result_type(&[&a, &b]).is_float() {
+            let divisors = b.tensor(DType::I64).to_vec::<i64>();
+            assert!(!divisors.contains(&0), "div: an integer is divided by zero");
+        }
+        match mode {
+            RoundingMode::Trunc => table::div_trunc.apply(&a, &b),
+            RoundingMode::Floor => table::div_floor.apply(&a, &b),
+        }
+    }
+
+    /// `self + alpha * other` (`torch.add` with `alpha`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, or `alpha` is a fraction and the operands are integers.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(1.0).add_scaled(3.0, 2).item(), 7.0);
+    /// ```
+    #[track_caller]
+    pub fn add_scaled(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
+        let (a, b) = (self.into(), other.into());
+        add(&a, &scaled("add", &a, b, alpha.into()))
+    }
+
+    /// `self - alpha * other` (`torch.sub` with `alpha`).
+    ///
+    /// # Panics
+    /// As [`Var::add_scaled`].
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(1.0).sub_scaled(3.0, 2).item(), -5.0);
+    /// ```
+    #[track_caller]
+    pub fn sub_scaled(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
+        let (a, b) = (self.into(), other.into());
+        sub(&a, &scaled("sub", &a, b, alpha.into()))
+    }
+
+    /// `other - alpha * self` (`torch.rsub`).
+    ///
+    /// # Panics
+    /// As [`Var::add_scaled`].
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(1.0).rsub(3.0, 2).item(), 1.0);
+    /// ```
+    #[track_caller]
+    pub fn rsub(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
+        let b = other.into();
+        sub(&b, &scaled("rsub", &b, self.into(), alpha.into()))
+    }
+}
+
+/// How [`Var::div_rounded`] rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoundingMode {
+    /// Toward zero, as integer division in Rust and C.
+    Trunc,
+    /// Toward minus infinity, as `//` in Python.
+    Floor,
+}
+
+/// `alpha * b`, in the type that `b` and the other operand have together.
+#[track_caller]
+fn scaled(op: &str, a: &Operand, b: Operand, alpha: Scalar) -> Operand {
+    let dtype = result_type(&[a, &b]);
+    let fits = match alpha {
+        Scalar::Float(_) => dtype.is_float(),
+        Scalar::Int(_) => dtype != DType::Bool,
+        Scalar::Bool(_) => true,
+    };
+    assert!(fits, "{op}: alpha = {alpha:?} cannot scale operands of type {dtype}");
+    match b {
+        b if alpha.to_f64() == 1.0 => b,
+        Operand::Scalar(b) if dtype.is_float() => Operand::from(b.to_f64() * alpha.to_f64()),
+        Operand::Scalar(b) => Operand::from(b.to_i64() * alpha.to_i64()),
+        Operand::Var(b) => Operand::from(b.mul(alpha)),
     }
 }
 

@@ -1,13 +1,28 @@
 //! Operations that treat each element by itself.
 //!
-//! Most are rows of a table: [`unary!`] and [`binary!`] turn a function, its derivative and its rule
-//! into a documented method of [`Var`](crate::Var).
+//! Most are rows of a table: [`pointwise!`](crate::pointwise) turns a function of one number, its derivative and
+//! its rule into a documented method of [`Var`](crate::Var); `binary!` does so for two, and comparisons have theirs.
 
 #[macro_use]
 mod table;
 
 mod arithmetic;
+mod binary;
 mod cast;
+mod clamp;
+mod compare;
+mod pow;
+mod rounding;
+mod select;
+mod ternary;
 mod unary;
 
+pub use arithmetic::RoundingMode;
 pub(crate) use arithmetic::scalar_first;
+pub use binary::xlogy;
+pub use pow::pow;
+pub use select::where_;
+pub use table::{Params, Pointwise, Rows};
+
+#[cfg(test)]
+mod tests;

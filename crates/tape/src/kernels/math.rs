@@ -6,7 +6,7 @@
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts; the high one has few bits, so that its product with a small integer is exact.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Adding and subtracting 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
@@ -130,7 +130,7 @@ pub fn log2(x: f32) -> f32 {
 pub fn log10(x: f32) -> f32 {
     let (e, ln) = split_logarithm(x);
     // log10(2) in two parts, as ln 2 above.
-    logarithm_ends(x, e * 0.301_025_39 + (ln * std::f32::consts::LOG10_E + e * 4.605_039e-6))
+    logarithm_ends(x, e * 0.301_025_4 + (ln * std::f32::consts::LOG10_E + e * 4.605_039e-6))
 }
 
 /// `ln(1 + x)`
@@ -160,7 +160,7 @@ pub fn erf(x: f32) -> f32 {
     let p = p * t - 8.018_855e-4;
     let p = p * t + 5.189_312e-3;
     let p = p * t - 2.685_432_9e-2;
-    let p = p * t + 1.128_359_75e-1;
+    let p = p * t + 1.128_359_7e-1;
     let p = p * t - 3.761_262_7e-1;
     let small = (p * t + 1.128_379_2) * a;
     let q = -1.610_240_4e-6;
@@ -169,7 +169,7 @@ pub fn erf(x: f32) -> f32 {
     let q = q * a + 4.736_950_6e-3;
     let q = q * a - 2.635_512_1e-2;
     let q = q * a + 1.099_608e-1;
-    let q = q * a + 6.319_562_4e-1;
+    let q = q * a + 6.319_562e-1;
     let q = q * a + 1.130_155_1;
     let large = 1.0 - exp(3.002_688_2e-4 - q * a);
     (if a < 1.0 { small } else { large }).copysign(x)
@@ -181,7 +181,8 @@ mod tests {
 
     /// Compares with the `f64` function over many bit patterns; the error counts in units in the last place.
     fn check(name: &str, f: fn(f32) -> f32, exact: fn(f64) -> f64, limit: f64) {
-        let specials = [0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN_POSITIVE];
+        let specials =
+            [0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN_POSITIVE];
         let spread = (0..400_000u32).map(|i| f32::from_bits(i.wrapping_mul(10_737)));
         let near = (0..200_000).map(|i| (i as f32 - 100_000.0) * 1.1e-3);
         for x in specials.into_iter().chain(spread).chain(near) {
@@ -193,7 +194,10 @@ mod tests {
             let rounded = want as f32;
             if rounded.is_infinite() || got.is_infinite() {
                 let edge = want.abs() > 0.999_999 * f64::from(f32::MAX);
-                assert!(edge && got.is_sign_positive() == (want > 0.0), "{name}({x:e}) = {got:e}, should be {want:e}");
+                assert!(
+                    edge && got.is_sign_positive() == (want > 0.0),
+                    "{name}({x:e}) = {got:e}, should be {want:e}"
+                );
                 continue;
             }
             let unit = f64::from(rounded.abs().max(f32::MIN_POSITIVE)) * f64::from(f32::EPSILON);
@@ -221,6 +225,8 @@ mod tests {
             let x = f64::exp2(f64::from(n)) as f32;
             assert_eq!((exp2(n as f32), log2(x)), (x, n as f32));
         }
-        assert!(tanh(-0.0).is_sign_negative() && exp_m1(-0.0).is_sign_negative() && erf(-0.0).is_sign_negative());
+        assert!(
+            tanh(-0.0).is_sign_negative() && exp_m1(-0.0).is_sign_negative() && erf(-0.0).is_sign_negative()
+        );
     }
 }

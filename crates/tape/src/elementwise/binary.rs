@@ -1,0 +1,351 @@
+//! Functions of two numbers.
+
+use super::arithmetic::record_binary;
+use super::select::where_;
+use crate::dtype::{DType, Float};
+use crate::kernels::strided::{GRAIN, zip_rows};
+use crate::promote::{Operand, broadcast_operands, result_type};
+use crate::tensor::Tensor;
+use crate::var::Var;
+
+/// A row function over two dense slices.
+pub(crate) type Row<T> = fn(&mut [T], &[T], &[T]);
+
+/// A function of two numbers as loops over dense slices, and its derivative.
+pub(crate) struct Binary {
+    pub(crate) name: &'static str,
+    pub(crate) f32: Row<f32>,
+    pub(crate) f64: Row<f64>,
+    /// Where integers stay integers; without it they are converted to F32.
+    pub(crate) i64: Option<Row<i64>>,
+    /// The gradient for operand `i`, of both operands and the incoming gradient.
+    pub(crate) rule: fn(&Var, &Var, &Var, usize) -> Var,
+}
+
+impl Binary {
+    #[track_caller]
+    pub(crate) fn apply(&'static self, a: &Operand, b: &Operand) -> Var {
+        let common = result_type(&[a, b]);
+        let dtype = if self.i64.is_some() { common } else { common.to_float() };
+        let value = self.value(dtype, a, b);
+        let (x, y) = (constant(a, dtype), constant(b, dtype));
+        record_binary(self.name, a, b, value, move |c, i| (self.rule)(&x, &y, c.grad(), i))
+    }
+
+    #[track_caller]
+    fn value(&self, dtype: DType, a: &Operand, b: &Operand) -> Tensor {
+        let wide = match dtype {
+            DType::F16 | DType::BF16 => DType::F32,
+            DType::U8 | DType::Bool => DType::I64,
+            other => other,
+        };
+        let shape = broadcast_operands(self.name, &[a, b]);
+        let (a, b) = (a.tensor(wide), b.tensor(wide));
+        let value = match (wide, &self.i64) {
+            (DType::F32, _) => zip_rows(&shape, &a, &b, GRAIN / 4, &self.f32),
+            (DType::F64, _) => zip_rows(&shape, &a, &b, GRAIN / 4, &self.f64),
+            (_, Some(row)) => zip_rows(&shape, &a, &b, GRAIN / 4, row),
+            _ => unreachable!("{}: {dtype} is no floating-point type", self.name),
+        };
+        value.cast(dtype)
+    }
+}
+
+/// An operand for capture by a rule; a number becomes a constant of the result's type.
+pub(crate) fn constant(operand: &Operand, dtype: DType) -> Var {
+    match operand {
+        Operand::Var(v) => v.saved(),
+        Operand::Scalar(s) => Var::from(Tensor::full(&[], *s, dtype)),
+    }
+}
+
+/// Makes the table, and methods that take another variable (`method`) or nothing (`hidden`).
+macro_rules! binary {
+    ($($(#[$meta:meta])* $kind:ident $speed:ident $name:ident($a:ident, $b:ident) = $f:expr; $(integers $i:expr;)?
+        rule($g:ident) $first:expr, $second:expr; on $domain:expr;)*) => {
+        #[allow(non_upper_case_globals, unused_variables)]
+        pub(crate) mod table {
+            use super::*;
+            $(pub(crate) static $name: Binary = {
+                #[inline(always)]
+                fn value<T: Float>($a: T, $b: T) -> T { $f }
+                fn rule($a: &Var, $b: &Var, $g: &Var, i: usize) -> Var {
+                    if i == 0 { $first } else { $second }
+                }
+                Binary {
+                    name: stringify!($name),
+                    f32: binary!(@row $speed f32 value),
+                    f64: binary!(@row scalar f64 value),
+                    i64: binary!(@integers $($i, $a, $b)?),
+                    rule,
+                }
+            };)*
+            /// All rows, and where tests draw operands from.
+            #[cfg(test)]
+            pub(crate) static ALL: &[(&Binary, (f64, f64))] = &[$((&$name, $domain)),*];
+        }
+        $(binary!(@$kind $(#[$meta])* $name);)*
+    };
+    (@row simd $T:ident $value:ident) => {{
+        crate::multiversion! {
+            fn row(out: &mut [$T], a: &[$T], b: &[$T]) {
+                for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                    *o = $value(a, b);
+                }
+            }
+        }
+        row
+    }};
+    (@row scalar $T:ident $value:ident) => {{
+        fn row(out: &mut [$T], a: &[$T], b: &[$T]) {
+            for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                *o = $value(a, b);
+            }
+        }
+        row
+    }};
+    (@integers) => { None };
+    (@integers $i:expr, $a:ident, $b:ident) => {{
+        fn row(out: &mut [i64], a: &[i64], b: &[i64]) {
+            for ((o, &$a), &$b) in out.iter_mut().zip(a).zip(b) {
+                *o = $i;
+            }
+        }
+        Some(row)
+    }};
+    (@hidden $(#[$meta:meta])* $name:ident) => {};
+    (@method $(#[$meta:meta])* $name:ident) => {
+        impl Var {
+            $(#[$meta])*
+            #[track_caller]
+            pub fn $name(&self, other: &Var) -> Var {
+                table::$name.apply(&self.into(), &other.into())
+            }
+        }
+    };
+}
+
+/// As [`shared`] where the first operand wins against NaN: `won` tells where, for the operand in question.
+fn shared_unless_nan(won: Var, tied: Var, g: &Var) -> Var {
+    where_(&tied, g * 0.5, where_(&won, g, 0.0))
+}
+
+/// The gradient goes to the operand that was taken; where two elements are equal, each gets half of it.
+fn shared(lost: Var, tied: Var, g: &Var) -> Var {
+    where_(&lost, 0.0, where_(&tied, g * 0.5, g))
+}
+
+binary! {
+    /// The larger of two elements; NaN if either is (`torch.maximum`). Where they are equal, each gets half of
+    /// the gradient. Integers stay integers.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 5.0], &[2]);
+    /// assert_eq!(x.maximum(&Var::from(3.0)).to_vec::<f32>(), [3.0, 5.0]);
+    /// ```
+    method simd maximum(a, b) = a.maximum(b); integers a.max(b);
+        rule(g) shared(a.lt(b), a.eq(b), g), shared(b.lt(a), a.eq(b), g); on (-2.0, 2.0);
+
+    /// The smaller of two elements; NaN if either is (`torch.minimum`). Where they are equal, each gets half of
+    /// the gradient. Integers stay integers.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 5.0], &[2]);
+    /// assert_eq!(x.minimum(&Var::from(3.0)).to_vec::<f32>(), [1.0, 3.0]);
+    /// ```
+    method simd minimum(a, b) = a.minimum(b); integers a.min(b);
+        rule(g) shared(a.gt(b), a.eq(b), g), shared(b.gt(a), a.eq(b), g); on (-2.0, 2.0);
+
+    /// The larger of two elements; a NaN loses against a number (`torch.fmax`). Where they are equal, each gets
+    /// half of the gradient. Integers stay integers.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(f64::NAN).fmax(&Var::from(3.0)).item(), 3.0);
+    /// ```
+    method simd fmax(a, b) = if b > a || a.is_nan() { b } else { a }; integers a.max(b);
+        rule(g) shared_unless_nan(a.gt(b).logical_or(&b.isnan()), a.eq(b), g),
+            shared_unless_nan(a.gt(b).logical_or(&b.isnan()).logical_not(), a.eq(b), g);
+        on (-2.0, 2.0);
+
+    /// The smaller of two elements; a NaN loses against a number (`torch.fmin`). Where they are equal, each gets
+    /// half of the gradient. Integers stay integers.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(f64::NAN).fmin(&Var::from(3.0)).item(), 3.0);
+    /// ```
+    method simd fmin(a, b) = if b < a || a.is_nan() { b } else { a }; integers a.min(b);
+        rule(g) shared_unless_nan(a.lt(b).logical_or(&b.isnan()), a.eq(b), g),
+            shared_unless_nan(a.lt(b).logical_or(&b.isnan()).logical_not(), a.eq(b), g);
+        on (-2.0, 2.0);
+
+    /// The angle of the point `(other, self)`, in `[-pi, pi]` (`torch.atan2`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(0.0).atan2(&Var::from(2.0)).item(), 0.0);
+    /// ```
+    method scalar atan2(a, b) = a.atan2(b);
+        rule(g) g * (b / (a * a + b * b)), -(g * (a / (a * a + b * b))); on (0.3, 2.0);
+
+    /// `sqrt(x^2 + y^2)` without overflow (`torch.hypot`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(3.0).hypot(&Var::from(4.0)).item(), 5.0);
+    /// ```
+    method scalar hypot(a, b) = a.hypot(b);
+        rule(g) g * (a / a.hypot(b)), g * (b / a.hypot(b)); on (0.3, 2.0);
+
+    /// `ln(e^x + e^y)` without overflow (`torch.logaddexp`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from(1000.0);
+    /// assert_eq!(x.logaddexp(&x).item(), (1000.0 + 2f64.ln()) as f32 as f64);
+    /// ```
+    method simd logaddexp(a, b) = if a == b && a.is_infinite() { a } else {
+            // A comparison that NaN makes false, so that it stays.
+            let high = a.maximum(b);
+            high + (-(a - b).abs()).exp().ln_1p()
+        };
+        rule(g) g / ((b - a).exp() + 1.0), g / ((a - b).exp() + 1.0); on (-2.0, 2.0);
+
+    hidden simd xlogy(a, b) = if b.is_nan() { b } else if a == T::ZERO { T::ZERO } else { a * b.ln() };
+        rule(g) where_(&a.eq(0.0).logical_and(&b.le(0.0)), 0.0, table::xlogy.apply(&g.into(), &b.into())),
+            g * a / b; on (0.3, 2.0);
+
+    hidden scalar pow(a, b) = a.powf(b); integers integer_power(a, b);
+        rule(g) where_(&b.eq(0.0), 0.0, g * (b * a.pow(b - 1.0))),
+            g * where_(&a.eq(0.0).logical_and(&b.ge(0.0)), 0.0, a.pow(b) * a.log()); on (0.3, 2.0);
+
+    // The quotient rounded toward zero, and toward minus infinity.
+    hidden scalar div_trunc(a, b) = (a / b).trunc(); integers a.wrapping_div(b);
+        rule(g) g.zeros_like(), g.zeros_like(); on (0.3, 0.5);
+    hidden scalar div_floor(a, b) = floor_quotient(a, b); integers integer_floor_quotient(a, b);
+        rule(g) g.zeros_like(), g.zeros_like(); on (0.6, 0.9);
+}
+
+/// Integer powers; negative ones are zero but for the bases 1 and -1.
+fn integer_power(base: i64, exponent: i64) -> i64 {
+    match (base, u32::try_from(exponent)) {
+        (_, Ok(e)) => base.wrapping_pow(e),
+        (1, _) => 1,
+        (-1, _) => 1 - 2 * (exponent & 1),
+        _ => 0,
+    }
+}
+
+fn integer_floor_quotient(a: i64, b: i64) -> i64 {
+    let (q, r) = (a.wrapping_div(b), a.wrapping_rem(b));
+    if r != 0 && (r < 0) != (b < 0) { q - 1 } else { q }
+}
+
+/// The floor of the exact quotient: dividing first could round up to an integer.
+fn floor_quotient<T: Float>(a: T, b: T) -> T {
+    if b == T::ZERO {
+        return a / b;
+    }
+    // The remainder of a division is exact in either type.
+    let rest = T::from_f64(a.to_f64() % b.to_f64());
+    let mut quotient = (a - rest) / b;
+    if rest != T::ZERO && (rest < T::ZERO) != (b < T::ZERO) {
+        quotient = quotient - T::ONE;
+    }
+    if quotient == T::ZERO {
+        return T::from_f64(0f64.copysign((a / b).to_f64()));
+    }
+    let floor = quotient.floor();
+    if quotient - floor > T::c(0.5) { floor + T::ONE } else { floor }
+}
+
+/// `x ln(y)`, and zero where `x` is zero, unless `y` is NaN (`torch.xlogy`). Either may be a number.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tape::{Var, xlogy};
+/// assert_eq!(xlogy(0.0, &Var::from(0.0)).item(), 0.0);
+/// ```
+#[track_caller]
+pub fn xlogy(x: impl Into<Operand>, y: impl Into<Operand>) -> Var {
+    table::xlogy.apply(&x.into(), &y.into())
+}
+
+impl Var {
+    /// `x ln(y)`, and zero where `x` is zero, unless `y` is NaN (`torch.xlogy`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from(0.0).xlogy(0.0).item(), 0.0);
+    /// ```
+    #[track_caller]
+    pub fn xlogy(&self, other: impl Into<Operand>) -> Var {
+        xlogy(self, other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Tensor, Var};
+
+    #[test]
+    fn ties_share_the_gradient() {
+        let a = Var::parameter(Tensor::from_vec(vec![1f64, 2.0, 3.0], &[3]));
+        let b = Var::parameter(Tensor::from_vec(vec![3f64, 2.0, 1.0], &[3]));
+        a.maximum(&b).sum_all().backward();
+        assert_eq!(a.take_grad().unwrap().to_vec::<f64>(), [0.0, 0.5, 1.0]);
+        assert_eq!(b.take_grad().unwrap().to_vec::<f64>(), [1.0, 0.5, 0.0]);
+        a.minimum(&b).sum_all().backward();
+        assert_eq!(a.take_grad().unwrap().to_vec::<f64>(), [1.0, 0.5, 0.0]);
+        a.fmax(&b).sum_all().backward();
+        assert_eq!(a.take_grad().unwrap().to_vec::<f64>(), [0.0, 0.5, 1.0]);
+    }
+
+    #[test]
+    fn integers_and_nan() {
+        let i = Var::from_vec(vec![1i64, 5], &[2]);
+        assert_eq!(i.maximum(&Var::from(3)).dtype(), DType::I64);
+        assert_eq!(i.atan2(&i).dtype(), DType::F32);
+        let x = Var::from_vec(vec![f64::NAN, 1.0], &[2]);
+        assert!(x.maximum(&Var::from(3.0)).to_vec::<f64>()[0].is_nan());
+        assert_eq!(x.fmin(&Var::from(3.0)).to_vec::<f64>(), [3.0, 1.0]);
+        let infinite = Var::from(f64::NEG_INFINITY);
+        assert_eq!(infinite.logaddexp(&infinite).item(), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn a_number_keeps_its_precision_in_the_gradient() {
+        let y = Var::parameter(Tensor::from_vec(vec![2f64], &[1]));
+        super::xlogy(0.1, &y).sum_all().backward();
+        assert_eq!(y.grad().unwrap().item(), 0.1 / 2.0);
+    }
+}

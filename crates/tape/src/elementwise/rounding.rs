@@ -1,0 +1,184 @@
+//! Rounding, signs, and other functions that are constant between jumps: their gradient is zero.
+
+use super::table::on_integers;
+use crate::dtype::{DType, Scalar};
+use crate::kernels::strided;
+use crate::var::Var;
+
+crate::pointwise! {
+    mod steps: simd;
+    hidden floor(x) = x.floor(); output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
+    hidden ceil(x) = x.ceil(); output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
+    hidden trunc(x) = x.trunc(); output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
+    hidden round(x) = x.round_even(); output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.6, 1.4;
+    // A power of ten below one is not exact: it divides as its inverse.
+    hidden round_decimals(x, ten, inverse) = if ten > T::ONE { (x * ten).round_even() / ten }
+            else { (x / inverse).round_even() * inverse };
+        output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.61, 0.69, 10.0, 0.1;
+    hidden sign(x) = if x > T::ZERO { T::ONE } else if x < T::ZERO { -T::ONE } else if x.is_nan() { x } else { T::ZERO };
+        output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
+}
+
+macro_rules! step_methods {
+    ($($(#[$meta:meta])* $name:ident on integers $f:expr;)*) => {
+        impl Var {$(
+            $(#[$meta])*
+            #[track_caller]
+            pub fn $name(&self) -> Var {
+                on_integers(self, $f).unwrap_or_else(|| steps::$name.apply(self, [0.0; 4]))
+            }
+        )*}
+    };
+}
+
+step_methods! {
+    /// The largest integer not above (`torch.floor`). Its gradient is zero; integers are returned as they are.
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(-1.5).floor().item(), -2.0);
+    /// ```
+    floor on integers |x| x;
+
+    /// The smallest integer not below (`torch.ceil`). Its gradient is zero; integers are returned as they are.
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(-1.5).ceil().item(), -1.0);
+    /// ```
+    ceil on integers |x| x;
+
+    /// The integer part (`torch.trunc`). Its gradient is zero; integers are returned as they are.
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(-1.5).trunc().item(), -1.0);
+    /// ```
+    trunc on integers |x| x;
+
+    /// The nearest integer, halves to even (`torch.round`). Its gradient is zero; integers are returned as they are.
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(2.5).round().item(), 2.0);
+    /// ```
+    round on integers |x| x;
+
+    /// -1, 0 or 1 by the sign (`torch.sign`). Its gradient is zero; integers stay integers.
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(-7.5).sign().item(), -1.0);
+    /// ```
+    sign on integers |x| x.signum();
+}
+
+impl Var {
+    /// Rounds to a number of decimal places, which may be negative (`torch.round` with `decimals`). Its
+    /// gradient is zero.
+    ///
+    /// # Panics
+    /// For integers, unless `decimals` is zero.
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(12345.0).round_decimals(-2).item(), 12300.0);
+    /// ```
+    #[track_caller]
+    pub fn round_decimals(&self, decimals: i32) -> Var {
+        if decimals == 0 {
+            return self.round();
+        }
+        assert!(
+            self.dtype().is_float(),
+            "round: {} is an integer type; decimals = {decimals} takes floating point",
+            self.dtype()
+        );
+        steps::round_decimals.apply(self, [10f64.powi(decimals), 10f64.powi(-decimals), 0.0, 0.0])
+    }
+
+    /// Puts numbers in the place of NaN and of the infinities (`torch.nan_to_num`): 0 unless given, and the
+    /// largest and smallest finite numbers of the type. No gradient flows where a number was put.
+    ///
+    /// ```
+    /// let x = tape::Var::from_vec(vec![f32::NAN, f32::INFINITY, 1.0], &[3]);
+    /// assert_eq!(x.nan_to_num(None, Some(9.0), None).to_vec::<f32>(), [0.0, 9.0, 1.0]);
+    /// ```
+    #[track_caller]
+    pub fn nan_to_num(&self, nan: Option<f64>, posinf: Option<f64>, neginf: Option<f64>) -> Var {
+        if !self.dtype().is_float() {
+            return self.clone();
+        }
+        let (low, high) = finite_range(self.dtype());
+        replacement::nan_to_num
+            .apply(self, [nan.unwrap_or(0.0), posinf.unwrap_or(high), neginf.unwrap_or(low), 0.0])
+    }
+
+    /// Zeros of the same shape and type, as a constant (`torch.zeros_like`).
+    pub fn zeros_like(&self) -> Var {
+        Var::from(crate::Tensor::zeros(self.shape(), self.dtype()))
+    }
+
+    /// Ones of the same shape and type, as a constant (`torch.ones_like`).
+    pub fn ones_like(&self) -> Var {
+        Var::from(crate::Tensor::ones(self.shape(), self.dtype()))
+    }
+
+    /// The same value everywhere, as a constant of the same shape and type (`torch.full_like`).
+    pub fn full_like(&self, value: impl Into<Scalar>) -> Var {
+        Var::from(crate::Tensor::full(self.shape(), value, self.dtype()))
+    }
+}
+
+crate::pointwise! {
+    mod replacement: simd;
+    hidden nan_to_num(x, nan, posinf, neginf) = if x.is_nan() { nan } else if x == T::INFINITY { posinf }
+            else if x == -T::INFINITY { neginf } else { x };
+        input(x, g) fused if x.is_finite() { g } else { T::ZERO };
+        rule g.where_(&x.isfinite(), 0.0); on -2.0, 2.0;
+}
+
+/// The smallest and the largest finite number of a floating-point type.
+fn finite_range(dtype: DType) -> (f64, f64) {
+    let high = match dtype {
+        DType::F16 => half::f16::MAX.to_f64(),
+        DType::BF16 => half::bf16::MAX.to_f64(),
+        DType::F64 => f64::MAX,
+        _ => f64::from(f32::MAX),
+    };
+    (-high, high)
+}
+
+macro_rules! classifications {
+    ($($(#[$meta:meta])* $name:ident(|$x:ident| $f:expr) else $of_integers:literal;)*) => {
+        impl Var {$(
+            $(#[$meta])*
+            pub fn $name(&self) -> Var {
+                let t = self.tensor();
+                Var::from(match t.dtype() {
+                    DType::F64 => strided::map(&t, |$x: f64| $f),
+                    DType::F32 => strided::map(&t, |$x: f32| $f),
+                    DType::F16 | DType::BF16 => return self.detach().cast(DType::F32).$name(),
+                    _ => crate::Tensor::full(t.shape(), $of_integers, DType::Bool),
+                })
+            }
+        )*}
+    };
+}
+
+classifications! {
+    /// True where an element is not a number (`torch.isnan`).
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(f64::NAN).isnan().to_vec::<bool>(), [true]);
+    /// ```
+    isnan(|x| x.is_nan()) else false;
+
+    /// True where an element is plus or minus infinity (`torch.isinf`).
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(f64::INFINITY).isinf().to_vec::<bool>(), [true]);
+    /// ```
+    isinf(|x| x.is_infinite()) else false;
+
+    /// True where an element is neither infinite nor NaN (`torch.isfinite`).
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from(1).isfinite().to_vec::<bool>(), [true]);
+    /// ```
+    isfinite(|x| x.is_finite()) else true;
+}
