@@ -5,7 +5,6 @@
 //! nothing more: fresh pages cost more than most kernels.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,8 @@ const ALIGN: usize = 64;
 /// From here on, buffers are aligned to huge pages and ask for them.
 const HUGE: usize = 2 << 20;
 
-static POOL: Mutex<Option<HashMap<usize, Vec<Block>>>> = Mutex::new(None);
+/// Free blocks by size class.
+static POOL: Mutex<[Vec<Block>; CLASSES]> = Mutex::new([const { Vec::new() }; CLASSES]);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static CACHED: AtomicUsize = AtomicUsize::new(0);
 static SYSTEM_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -53,8 +53,8 @@ pub fn pool_stats() -> PoolStats {
 
 /// Gives all cached buffers back to the system.
 pub fn empty_cache() {
-    let blocks = POOL.lock().unwrap_or_else(|e| e.into_inner()).take();
-    for block in blocks.into_iter().flatten().flat_map(|(_, blocks)| blocks) {
+    let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
+    for block in pool.iter_mut().flat_map(std::mem::take) {
         CACHED.fetch_sub(block.bytes, Ordering::Relaxed);
         block.free();
     }
@@ -101,11 +101,16 @@ impl Block {
 }
 
 /// Sizes are rounded up to one of eight steps within a power of two, so that near sizes share buffers.
-fn size_class(bytes: usize) -> usize {
-    let bytes = bytes.max(ALIGN);
-    let step = (bytes.next_power_of_two() / 16).max(ALIGN);
-    bytes.div_ceil(step) * step
+/// Gives the rounded size and its number.
+fn size_class(bytes: usize) -> (usize, usize) {
+    let units = bytes.div_ceil(ALIGN).max(1);
+    let octave = units.next_power_of_two().trailing_zeros().saturating_sub(4);
+    let steps = units.div_ceil(1 << octave);
+    ((steps << octave) * ALIGN, octave as usize * 16 + steps - 1)
 }
+
+/// Sixteen for the smallest sizes, then eight more an octave, counted with gaps.
+const CLASSES: usize = 60 * 16;
 
 /// An owned buffer from the pool.
 pub(crate) struct Storage {
@@ -117,11 +122,8 @@ pub(crate) struct Storage {
 impl Storage {
     /// A buffer of `len` bytes with arbitrary, but initialised, contents.
     pub(crate) fn new(len: usize) -> Storage {
-        let class = size_class(len);
-        let cached = {
-            let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
-            pool.get_or_insert_default().get_mut(&class).and_then(Vec::pop)
-        };
+        let (class, number) = size_class(len);
+        let cached = POOL.lock().unwrap_or_else(|e| e.into_inner())[number].pop();
         let block = match cached {
             Some(block) => {
                 CACHED.fetch_sub(class, Ordering::Relaxed);
@@ -154,8 +156,8 @@ impl Drop for Storage {
         let block = unsafe { std::mem::ManuallyDrop::take(&mut self.block) };
         LIVE.fetch_sub(block.bytes, Ordering::Relaxed);
         CACHED.fetch_add(block.bytes, Ordering::Relaxed);
-        let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
-        pool.get_or_insert_default().entry(block.bytes).or_default().push(block);
+        let (_, number) = size_class(block.bytes);
+        POOL.lock().unwrap_or_else(|e| e.into_inner())[number].push(block);
     }
 }
 
@@ -165,11 +167,14 @@ mod tests {
 
     #[test]
     fn size_classes_waste_at_most_an_eighth() {
-        for bytes in [0, 1, 64, 65, 1000, 4097, 1 << 20, (1 << 20) + 1, 123_456_789] {
-            let class = size_class(bytes);
-            assert!(class >= bytes && class.is_multiple_of(ALIGN));
+        let mut last = (0, 0);
+        for bytes in (0..100_000).chain([1 << 20, (1 << 20) + 1, 123_456_789, 1 << 45]) {
+            let (class, number) = size_class(bytes);
+            assert!(class >= bytes && class.is_multiple_of(ALIGN) && number < CLASSES);
             assert!(class <= bytes + bytes / 8 + ALIGN, "{bytes} -> {class}");
-            assert_eq!(size_class(class), class);
+            assert_eq!(size_class(class), (class, number));
+            assert_eq!(class == last.0, number == last.1 && class > 0 && last.0 > 0, "{bytes}");
+            last = (class, number);
         }
     }
 }

@@ -1,13 +1,8 @@
-//! What the tape promises: order, memory, snapshots, errors. Memory is counted for the whole process, so the
-//! tests that count it share one lock.
+//! What the tape promises: order, snapshots, modes, errors.
 
-use std::sync::Mutex;
 use tape::{
-    BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad, pool_stats,
-    record,
+    BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad, record,
 };
-
-static MEMORY: Mutex<()> = Mutex::new(());
 
 fn parameter(values: &[f64]) -> Var {
     Var::parameter(Tensor::from_slice(values, &[values.len()]))
