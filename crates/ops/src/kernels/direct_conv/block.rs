@@ -1,6 +1,6 @@
 //! The cut of a correlation into blocks of pixels whose data stay in the second-level cache.
 
-use super::Correlation;
+use super::{Correlation, Tap};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Rows, Segment, Tile, strided_rows};
 use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
@@ -179,6 +179,18 @@ fn to_target(c: &Correlation, offsets: &[usize; ROWS], m: usize) -> To {
     if contiguous { To::Strided(offsets[0], c.target.c) } else { To::Scattered(*offsets) }
 }
 
+/// Taps that read neighbouring pixels of a row, as ranges.
+fn runs(taps: &[Tap]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (t, tap) in taps.iter().enumerate() {
+        match runs.last_mut() {
+            Some(run) if taps[t - 1].at == [tap.at[0], tap.at[1] - 1] => run.end = t + 1,
+            _ => runs.push(t..t + 1),
+        }
+    }
+    runs
+}
+
 fn pixel_block<'a>(
     c: &Correlation,
     source: &'a [f32],
@@ -188,6 +200,7 @@ fn pixel_block<'a>(
     let channels = c.source.c;
     let mut block = Block::new();
     block.tables.reserve(positions.len().div_ceil(ROWS) * c.taps.len());
+    let runs = if channels > 0 { runs(&c.taps) } else { Vec::new() };
     let mut walk = Walk::new(c.grid, positions.start);
     let mut start = positions.start;
     while start < positions.end {
@@ -203,25 +216,41 @@ fn pixel_block<'a>(
             walk.step();
         }
         let (table, segments) = (block.tables.len(), block.segments.len());
-        for (t, tap) in c.taps.iter().enumerate() {
-            let step = (tap.at[0] * c.source.w as isize + tap.at[1]) * channels as isize;
-            let mut rows = [zeros.as_ptr(); ROWS];
-            let mut inside = 0;
-            for (row, [y, x, at]) in rows.iter_mut().zip(&origin[..m]) {
-                if ((y + tap.at[0]) as usize) < c.source.h && ((x + tap.at[1]) as usize) < c.source.w {
-                    *row = source.as_ptr().wrapping_offset(at + step);
-                    inside += 1;
+        let spread = |axis: usize| {
+            let all = origin[..m].iter().map(|o| o[axis]);
+            (all.clone().min().unwrap_or(0), all.max().unwrap_or(0))
+        };
+        let ((low_y, high_y), (low_x, high_x)) = (spread(0), spread(1));
+        for run in &runs {
+            let (first, last) = (&c.taps[run.start], &c.taps[run.end - 1]);
+            let inside = low_y + first.at[0] >= 0
+                && high_y + first.at[0] < c.source.h as isize
+                && low_x + first.at[1] >= 0
+                && high_x + last.at[1] < c.source.w as isize;
+            // Taps that all rows have inside the image are one segment.
+            let step = if inside { run.len() } else { 1 };
+            for t in run.clone().step_by(step) {
+                let tap = &c.taps[t];
+                let by = (tap.at[0] * c.source.w as isize + tap.at[1]) * channels as isize;
+                let mut rows = [zeros.as_ptr(); ROWS];
+                let mut some = false;
+                for (row, [y, x, at]) in rows.iter_mut().zip(&origin[..m]) {
+                    let (y, x) = ((y + tap.at[0]) as usize, (x + tap.at[1]) as usize);
+                    if inside || (y < c.source.h && x < c.source.w) {
+                        *row = source.as_ptr().wrapping_offset(at + by);
+                        some = true;
+                    }
                 }
-            }
-            if inside > 0 && channels > 0 {
-                let segment = Segment {
-                    table: block.tables.len() - table,
-                    a: 0,
-                    b: t * channels * COLUMNS,
-                    len: channels,
-                };
-                block.tables.push(rows);
-                block.segments.push(segment);
+                if some {
+                    let table = block.tables.len() - table;
+                    block.tables.push(rows);
+                    block.segments.push(Segment {
+                        table,
+                        a: 0,
+                        b: t * channels * COLUMNS,
+                        len: step * channels,
+                    });
+                }
             }
         }
         let to = to_target(c, &offsets, m);

@@ -7,13 +7,15 @@
 
 mod block;
 mod pack;
+mod planar;
 mod weight_grad;
 
 use super::conv_shape::Conv2dShape;
 use super::microkernel::{COLUMNS, Epilogue};
 use super::scratch::{Shared, with_scratch};
 use block::Plan;
-use tape::kernels::parallel::parallel_for;
+use planar::Planar;
+use tape::kernels::parallel::{parallel_blocks, parallel_for};
 
 pub use weight_grad::weight_grad;
 
@@ -64,6 +66,16 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx.len(), w.len(), dy.len());
     let kernel = s.kh * s.kw;
     let weight = pack::View { data: w, row: s.c_in * kernel, column: kernel };
+    // Pixels between the windows: with a stride beyond the kernel most of them.
+    let gaps = [0, 1].map(|axis| s.stride[axis] > [s.kh, s.kw][axis] && s.dilation[axis] == 1);
+    if gaps[0] || gaps[1] {
+        let out = Shared(dx.as_mut_ptr());
+        let len = dx.len();
+        parallel_blocks(len, 1 << 16, |start, end| {
+            // SAFETY: the blocks do not overlap.
+            unsafe { std::slice::from_raw_parts_mut(out.get().add(start), end - start) }.fill(0.0);
+        });
+    }
     for top in 0..s.stride[0].min(s.h) {
         for left in 0..s.stride[1].min(s.w) {
             let start = [top, left];
@@ -83,6 +95,9 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
                 target_step: s.stride,
                 taps: taps(s, at),
             };
+            if correlation.taps.is_empty() && (gaps[0] || gaps[1]) {
+                continue;
+            }
             correlation.run(dy, &weight, Finish::default(), dx);
         }
     }
@@ -168,6 +183,10 @@ impl Correlation {
 
     fn run(&self, source: &[f32], weight: &pack::View, finish: Finish, target: &mut [f32]) {
         if self.positions() == 0 || self.target.c == 0 {
+            return;
+        }
+        if let Some(planar) = Planar::new(self) {
+            planar.run(self, source, weight, finish, target);
             return;
         }
         let panels = self.target.c.div_ceil(COLUMNS);

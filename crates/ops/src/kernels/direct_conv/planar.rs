@@ -1,0 +1,168 @@
+//! Correlations with few output channels: the columns of a tile are neighbouring pixels.
+//!
+//! With up to eight output channels a tile whose columns are channels would leave most of its lanes idle. So
+//! the source is copied into one plane for each channel, with the zeros around it, and the product is
+//! computed with the weight as its left operand. Rows of the plane follow one another without a gap: a
+//! tile runs over their ends, and the columns between the rows are computed in vain.
+
+use super::{Correlation, Finish, pack, run_tasks};
+use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, Segment, Tile, strided_rows};
+use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::transpose::transpose;
+
+/// Output channels up to which this pays.
+const FEW_CHANNELS: usize = 8;
+
+/// Bytes of the planes of an image up to which this pays.
+const PLANE_BYTES: usize = 1 << 20;
+
+pub(super) struct Planar {
+    /// The taps form a grid of this many rows and columns.
+    taps: [usize; 2],
+    /// Distance between the columns of the grid of taps, in pixels.
+    spacing: usize,
+    /// What the windows of an image see: its origin in the image, its rows and columns.
+    origin: [isize; 2],
+    size: [usize; 2],
+}
+
+impl Planar {
+    /// How to run a correlation this way, if it pays.
+    pub(super) fn new(c: &Correlation) -> Option<Planar> {
+        let narrow = c.target.c <= FEW_CHANNELS && c.source_step == [1, 1] && c.target_step == [1, 1];
+        if !narrow || c.source.c == 0 || c.grid[1] < 8 {
+            return None;
+        }
+        let (first, last) = (c.taps.first()?, c.taps.last()?);
+        let columns = c.taps.iter().take_while(|t| t.at[0] == first.at[0]).count();
+        let spacing = if columns > 1 { c.taps[1].at[1] - first.at[1] } else { 1 };
+        let reach = |axis: usize| (last.at[axis] - first.at[axis]) as usize;
+        let size = [c.grid[0] + reach(0), c.grid[1] + reach(1)];
+        if size[0] * size[1] * c.source.c * 4 > PLANE_BYTES {
+            return None;
+        }
+        Some(Planar {
+            taps: [c.taps.len() / columns, columns],
+            spacing: spacing as usize,
+            origin: first.at,
+            size,
+        })
+    }
+
+    pub(super) fn run(
+        &self,
+        c: &Correlation,
+        source: &[f32],
+        weight: &pack::View,
+        finish: Finish,
+        target: &mut [f32],
+    ) {
+        let (channels, taps, m) = (c.source.c, c.taps.len(), c.target.c);
+        let [height, width] = self.size;
+        let plane = height * width;
+        // The result has the rows of the grid, but the source's distance between them.
+        let length = (c.grid[0] - 1) * width + c.grid[1];
+        // The inner dimension runs over the channels of a tap, or over a row of taps of a channel, whichever is longer.
+        let along_row = channels < self.taps[1];
+        let mut segments = Vec::new();
+        if along_row {
+            for channel in 0..channels {
+                for row in 0..self.taps[0] {
+                    let tap = row * self.taps[1];
+                    let down = (c.taps[tap].at[0] - self.origin[0]) as usize;
+                    segments.push(Segment {
+                        table: 0,
+                        a: channel * taps + tap,
+                        b: channel * plane + down * width,
+                        len: self.taps[1],
+                    });
+                }
+            }
+        } else {
+            for (t, tap) in c.taps.iter().enumerate() {
+                let [down, right] = [0, 1].map(|axis| (tap.at[axis] - self.origin[axis]) as usize);
+                segments.push(Segment { table: 0, a: t * channels, b: down * width + right, len: channels });
+            }
+        }
+        let b_step = if along_row { self.spacing } else { plane };
+        let per_task = (2_000_000 * c.n / c.flops()).clamp(1, c.n);
+        let images = c.n.div_ceil(c.n.div_ceil(per_task).next_multiple_of(2));
+        let out = Shared(target.as_mut_ptr());
+        with_scratch(m * taps * channels, |packed| {
+            for (j, packed) in packed.chunks_exact_mut(taps * channels).enumerate() {
+                for (i, packed) in packed.iter_mut().enumerate() {
+                    let (t, channel) =
+                        if along_row { (i % taps, i / taps) } else { (i / channels, i % channels) };
+                    *packed = weight.data[channel * weight.row + j * weight.column + c.taps[t].index];
+                }
+            }
+            let packed = &*packed;
+            run_tasks(c.n.div_ceil(images), c.flops(), |task| {
+                let rows = &[strided_rows(packed.as_ptr(), taps * channels)];
+                with_scratch(channels * plane + m * length, |scratch| {
+                    let (planes, result) = scratch.split_at_mut(channels * plane);
+                    planes.fill(0.0);
+                    for image in task * images..c.n.min((task + 1) * images) {
+                        self.fill(c, &source[image * c.source.len()..][..c.source.len()], planes);
+                        for at in (0..length).step_by(COLUMNS) {
+                            let tile = Tile {
+                                m,
+                                n: COLUMNS.min(length - at),
+                                segments: &segments,
+                                left: Left::Rows,
+                                rows,
+                                b: planes.as_ptr().wrapping_add(at),
+                                b_step,
+                                c: result.as_mut_ptr().wrapping_add(at),
+                                output: Output::Strided(length),
+                                epilogue: Epilogue {
+                                    row_bias: finish.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
+                                    relu: finish.relu,
+                                    ..Epilogue::STORE
+                                },
+                            };
+                            // SAFETY: the last window of the last column ends at the end of its plane; the result
+                            // has `length` columns for each output channel.
+                            unsafe { tile.run() };
+                        }
+                        for line in 0..c.grid[0] {
+                            let start = image * c.target.len() + c.target_offset(line, 0);
+                            let from = result[line * width..].as_ptr();
+                            // SAFETY: the line is inside the result; each image of the target is in one task.
+                            unsafe {
+                                transpose(m, c.grid[1], from, length, |i| out.get().add(start + i * m));
+                            }
+                        }
+                    }
+                });
+            });
+        });
+    }
+
+    /// Copies what the windows see of an image into the planes; the zeros around it are there already.
+    fn fill(&self, c: &Correlation, image: &[f32], planes: &mut [f32]) {
+        let [height, width] = self.size;
+        let channels = c.source.c;
+        // The part of each axis that lies in the image: where it starts there and here, and its length.
+        let part = |axis: usize, size: usize| {
+            let (first, end) = (self.origin[axis], self.origin[axis] + self.size[axis] as isize);
+            let (from, to) = (first.clamp(0, size as isize), end.clamp(0, size as isize));
+            (from as usize, (from - first) as usize, (to - from).max(0) as usize)
+        };
+        let (y, down, lines) = part(0, c.source.h);
+        let (x, right, pixels) = part(1, c.source.w);
+        for line in 0..lines {
+            let from = &image[((y + line) * c.source.w + x) * channels..][..pixels * channels];
+            let start = (down + line) * width + right;
+            if channels == 1 {
+                planes[start..start + pixels].copy_from_slice(from);
+                continue;
+            }
+            let to = planes.as_mut_ptr();
+            // SAFETY: the line has `pixels` pixels of all channels; the same part of each plane receives them.
+            unsafe {
+                transpose(pixels, channels, from.as_ptr(), channels, |i| to.add(i * height * width + start));
+            }
+        }
+    }
+}
