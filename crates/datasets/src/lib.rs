@@ -1,13 +1,15 @@
 //! Data sets and the loaders that feed them to a training loop.
 //!
-//! [`Mnist`] reads the published files of MNIST and its relatives, [`Cifar`] those of CIFAR-10 and
-//! CIFAR-100; [`synthetic`] draws pictures where there are no files. A
-//! [`Dataset`] gives single samples, [`transforms`] change them, and a [`DataLoader`] makes batches of them.
+//! [`Mnist`] reads the published files of MNIST and its relatives, [`Cifar`] those of CIFAR-10 and CIFAR-100;
+//! [`synthetic`] draws pictures where there are no files. A [`Dataset`] gives single samples, [`transforms`] change
+//! them, and a [`DataLoader`] makes batches of them. With the feature `download`, `download` fetches the files.
 #![forbid(unsafe_code)]
 
 mod cifar;
 pub mod csv;
 mod dataset;
+#[cfg(feature = "download")]
+mod download;
 mod error;
 pub mod idx;
 mod loader;
@@ -22,6 +24,8 @@ mod whitening;
 
 pub use cifar::{CIFAR10_CLASSES, Cifar, Coarse};
 pub use dataset::{Dataset, ImageDataset, Normalization, Subset, random_split};
+#[cfg(feature = "download")]
+pub use download::{Progress, download};
 pub use error::{DataError, Result};
 pub use loader::{Batch, Batches, DataLoader, LoaderState};
 pub use mnist::{FASHION_CLASSES, KMNIST_CLASSES, Mnist, read_idx_pair};
