@@ -47,7 +47,8 @@ fn entry(call: &Call, value: &Value) -> Index {
         Value::Int(i) => Index::from(*i),
         Value::Slice([start, end, step]) => {
             let place = |p: &Option<i64>| p.map(|p| p as isize);
-            let step = usize::try_from(step.unwrap_or(1)).unwrap_or_else(|_| call.unwritable("index", "a negative step"));
+            let step = usize::try_from(step.unwrap_or(1))
+                .unwrap_or_else(|_| call.unwritable("index", "a negative step"));
             Slice { start: place(start), end: place(end), step }.into()
         }
         Value::Ellipsis => Index::Ellipsis,

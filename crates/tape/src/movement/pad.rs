@@ -166,12 +166,12 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(ProptestConfig::with_cases(6))]
         #[test]
-        fn gradients(seed in 0u64..1000, pad in proptest::array::uniform4(-1isize..3)) {
-            check(&[2, 1, 3, 4], seed, |x| x.pad(&pad, PadMode::Constant(0.5)));
+        fn gradients(seed in 0u64..1000, pad in proptest::array::uniform4(-1isize..2)) {
+            check(&[1, 2, 2, 3], seed, |x| x.pad(&pad, PadMode::Constant(0.5)));
             for mode in [PadMode::Reflect, PadMode::Replicate, PadMode::Circular] {
-                check(&[1, 2, 3, 4], seed, |x| x.pad(&pad, mode));
+                check(&[1, 1, 2, 3], seed, |x| x.pad(&pad, mode));
             }
         }
     }
