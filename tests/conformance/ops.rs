@@ -1,7 +1,7 @@
 //! The suite of operations: outputs, gradients, second-order gradients, changed buffers.
 
 use serde_json::Value as Json;
-use tape::{GradOptions, Tensor, Var, grad};
+use tape::{DType, GradOptions, Tensor, Var, grad};
 
 use super::attempt::attempt;
 use super::call::{Call, Out, Outcome};
@@ -222,7 +222,11 @@ fn first_order(
         differentiable(sample, outcome, store)?.into_iter().map(|(v, t)| (v, Var::from(t))).collect();
     if settings.poison {
         for leaf in &leaves {
-            leaf.var.set_value(Tensor::full(leaf.var.shape(), f64::NAN, leaf.var.dtype()));
+            leaf.var.update(|t| match t.dtype() {
+                DType::F64 => t.make_mut::<f64>().fill(f64::NAN),
+                DType::F32 => t.make_mut::<f32>().fill(f32::NAN),
+                _ => {}
+            });
         }
     }
     let inputs: Vec<Var> = leaves.iter().map(|l| l.var.clone()).collect();
