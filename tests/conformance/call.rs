@@ -307,6 +307,11 @@ impl Call {
         self.int_opt(name).map(|i| self.unsigned(name, i))
     }
 
+    /// A count that may be missing, in 64 bits.
+    pub fn count_opt(&self, name: &str) -> Option<u64> {
+        self.size_opt(name).map(|n| n as u64)
+    }
+
     /// A count.
     pub fn size(&self, name: &str) -> usize {
         let i = self.int(name);

@@ -11,6 +11,7 @@ mod modules;
 mod ops;
 mod optimizers;
 mod report;
+mod schedulers;
 mod signatures;
 
 use std::path::{Path, PathBuf};

@@ -42,7 +42,7 @@ impl Rule for ASGDOptions {
     }
 
     fn scalars_start(&self) -> Vec<f64> {
-        vec![self.lr, 1.0]
+        vec![single(self.lr), 1.0]
     }
 
     fn update<T: Float>(
@@ -63,7 +63,12 @@ impl Rule for ASGDOptions {
             (p, if mu == 1.0 { p } else { ax + (p - ax) * share })
         });
         let t = at.number as f64;
-        scalars[0] = self.lr / (1.0 + self.lambd * self.lr * t).powf(self.alpha);
-        scalars[1] = 1.0 / (t - self.t0).max(1.0);
+        scalars[0] = single(self.lr / (1.0 + self.lambd * self.lr * t).powf(self.alpha));
+        scalars[1] = single(1.0 / (t - self.t0).max(1.0));
     }
+}
+
+/// PyTorch keeps the step size and the share of the average in `f32`, whatever the parameters are.
+fn single(x: f64) -> f64 {
+    f64::from(x as f32)
 }
