@@ -1,0 +1,348 @@
+//! Initialisers (`torch.nn.init`). They change a parameter's values in place and draw from the thread's
+//! default generator: [`tape::manual_seed`] makes them repeatable.
+
+use tape::{Float, Generator, Tensor, Var, with_default_generator};
+
+/// Which number of connections keeps its variance: those into a unit, or those out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FanMode {
+    /// Keeps the variance in the forward pass.
+    FanIn,
+    /// Keeps the variance in the backward pass.
+    FanOut,
+}
+
+/// The function that follows a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Nonlinearity {
+    /// None.
+    Linear,
+    /// The logistic function.
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// The rectifier.
+    ReLU,
+    /// The rectifier with this slope below zero.
+    LeakyReLU(f64),
+    /// The self-normalising unit.
+    SELU,
+}
+
+/// The gain that makes up for a function (`torch.nn.init.calculate_gain`).
+///
+/// ```
+/// use nn::init::{Nonlinearity, calculate_gain};
+/// assert_eq!(calculate_gain(Nonlinearity::ReLU), 2f64.sqrt());
+/// ```
+pub fn calculate_gain(nonlinearity: Nonlinearity) -> f64 {
+    match nonlinearity {
+        Nonlinearity::Linear | Nonlinearity::Sigmoid => 1.0,
+        Nonlinearity::Tanh => 5.0 / 3.0,
+        Nonlinearity::ReLU => 2f64.sqrt(),
+        Nonlinearity::LeakyReLU(slope) => (2.0 / (1.0 + slope * slope)).sqrt(),
+        Nonlinearity::SELU => 0.75,
+    }
+}
+
+/// The connections into and out of a unit of a weight `[out, in, ...]`.
+///
+/// # Panics
+/// If the weight has fewer than two dimensions.
+#[track_caller]
+pub fn calculate_fan_in_and_fan_out(shape: &[usize]) -> (usize, usize) {
+    assert!(shape.len() >= 2, "fan in and fan out: need at least two dimensions, got shape {shape:?}");
+    let field: usize = shape[2..].iter().product();
+    (shape[1] * field, shape[0] * field)
+}
+
+#[track_caller]
+fn fill(v: &Var, make: impl FnOnce(&mut Generator, &[usize]) -> Tensor) {
+    let t = with_default_generator(|g| make(g, v.shape()));
+    v.set_value(t.cast(v.dtype()));
+}
+
+/// Even between `a` and `b` (`torch.nn.init.uniform_`).
+///
+/// ```
+/// use tape::{DType, Tensor, Var};
+/// let w = Var::parameter(Tensor::zeros(&[100], DType::F32));
+/// nn::init::uniform_(&w, -0.5, 0.5);
+/// assert!(w.to_vec::<f32>().iter().all(|x| (-0.5..0.5).contains(x)));
+/// ```
+#[track_caller]
+pub fn uniform_(v: &Var, a: f64, b: f64) {
+    fill(v, |g, shape| g.uniform(shape, a, b));
+}
+
+/// A normal distribution (`torch.nn.init.normal_`).
+#[track_caller]
+pub fn normal_(v: &Var, mean: f64, std: f64) {
+    fill(v, |g, shape| g.normal(shape, mean, std));
+}
+
+/// A normal distribution cut off outside `[a, b]` (`torch.nn.init.trunc_normal_`).
+///
+/// # Panics
+/// If `a` is not below `b`.
+#[track_caller]
+pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
+    assert!(a < b, "trunc_normal_: a ({a}) has to be below b ({b})");
+    let below = |x: f64| (1.0 + Float::erf((x - mean) / (std * 2f64.sqrt()))) / 2.0;
+    let (low, high) = (below(a), below(b));
+    fill(v, |g, shape| {
+        let draw = |_| {
+            let x = mean + std * 2f64.sqrt() * erf_inv(2.0 * (low + (high - low) * g.next_f64()) - 1.0);
+            x.clamp(a, b)
+        };
+        Tensor::from_vec((0..tape::shape::numel(shape)).map(draw).collect::<Vec<f64>>(), shape)
+    });
+}
+
+/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method.
+fn erf_inv(y: f64) -> f64 {
+    if y.abs() >= 1.0 {
+        return y * f64::INFINITY;
+    }
+    let a = 0.147;
+    let log = (1.0 - y * y).ln();
+    let t = 2.0 / (std::f64::consts::PI * a) + log / 2.0;
+    let mut x = y.signum() * ((t * t - log / a).sqrt() - t).sqrt();
+    for _ in 0..4 {
+        x -= (Float::erf(x) - y) / (2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp());
+    }
+    x
+}
+
+/// Every element is `value` (`torch.nn.init.constant_`).
+#[track_caller]
+pub fn constant_(v: &Var, value: f64) {
+    v.set_value(Tensor::full(v.shape(), value, v.dtype()));
+}
+
+/// Every element is one (`torch.nn.init.ones_`).
+#[track_caller]
+pub fn ones_(v: &Var) {
+    constant_(v, 1.0);
+}
+
+/// Every element is zero (`torch.nn.init.zeros_`).
+#[track_caller]
+pub fn zeros_(v: &Var) {
+    constant_(v, 0.0);
+}
+
+/// The identity matrix (`torch.nn.init.eye_`).
+///
+/// # Panics
+/// If there are not two dimensions.
+#[track_caller]
+pub fn eye_(v: &Var) {
+    assert_eq!(v.ndim(), 2, "eye_: needs two dimensions, got shape {:?}", v.shape());
+    let (rows, columns) = (v.shape()[0], v.shape()[1]);
+    let values: Vec<f64> =
+        (0..rows * columns).map(|i| f64::from(u8::from(i / columns == i % columns))).collect();
+    v.set_value(Tensor::from_vec(values, v.shape()).cast(v.dtype()));
+}
+
+/// A convolution that passes its input on, as many channels as fit, in each group (`torch.nn.init.dirac_`).
+///
+/// # Panics
+/// If there are not three to five dimensions, or the first is not divisible by `groups`.
+#[track_caller]
+pub fn dirac_(v: &Var, groups: usize) {
+    let shape = v.shape();
+    assert!((3..=5).contains(&shape.len()), "dirac_: needs three to five dimensions, got shape {shape:?}");
+    assert!(
+        groups > 0 && shape[0].is_multiple_of(groups),
+        "dirac_: dimension 0 of {shape:?} is not divisible by {groups} groups"
+    );
+    let strides = tape::shape::contiguous_strides(shape);
+    let centre: usize = shape[2..].iter().zip(&strides[2..]).map(|(n, s)| n / 2 * s).sum();
+    let per_group = shape[0] / groups;
+    let mut values = vec![0f64; v.numel()];
+    for group in 0..groups {
+        for channel in 0..per_group.min(shape[1]) {
+            values[(group * per_group + channel) * strides[0] + channel * strides[1] + centre] = 1.0;
+        }
+    }
+    v.set_value(Tensor::from_vec(values, shape).cast(v.dtype()));
+}
+
+/// Even, with the variance `2 gain^2 / (fan_in + fan_out)` (`torch.nn.init.xavier_uniform_`).
+///
+/// # Panics
+/// If there are fewer than two dimensions.
+#[track_caller]
+pub fn xavier_uniform_(v: &Var, gain: f64) {
+    let (fan_in, fan_out) = calculate_fan_in_and_fan_out(v.shape());
+    let bound = gain * (6.0 / (fan_in + fan_out) as f64).sqrt();
+    uniform_(v, -bound, bound);
+}
+
+/// Normal, with the variance `2 gain^2 / (fan_in + fan_out)` (`torch.nn.init.xavier_normal_`).
+///
+/// # Panics
+/// If there are fewer than two dimensions.
+#[track_caller]
+pub fn xavier_normal_(v: &Var, gain: f64) {
+    let (fan_in, fan_out) = calculate_fan_in_and_fan_out(v.shape());
+    normal_(v, 0.0, gain * (2.0 / (fan_in + fan_out) as f64).sqrt());
+}
+
+#[track_caller]
+fn kaiming_std(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) -> f64 {
+    let (fan_in, fan_out) = calculate_fan_in_and_fan_out(v.shape());
+    let fan = if mode == FanMode::FanIn { fan_in } else { fan_out };
+    calculate_gain(nonlinearity) / (fan.max(1) as f64).sqrt()
+}
+
+/// Even, with the variance `gain^2 / fan` (`torch.nn.init.kaiming_uniform_`).
+///
+/// # Panics
+/// If there are fewer than two dimensions.
+///
+/// ```
+/// use nn::init::{FanMode, Nonlinearity, kaiming_uniform_};
+/// use tape::{DType, Tensor, Var};
+/// let w = Var::parameter(Tensor::zeros(&[8, 24], DType::F32));
+/// kaiming_uniform_(&w, FanMode::FanIn, Nonlinearity::ReLU);
+/// assert!(w.to_vec::<f32>().iter().all(|x| x.abs() <= 0.5));
+/// ```
+#[track_caller]
+pub fn kaiming_uniform_(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
+    let bound = 3f64.sqrt() * kaiming_std(v, mode, nonlinearity);
+    uniform_(v, -bound, bound);
+}
+
+/// Normal, with the variance `gain^2 / fan` (`torch.nn.init.kaiming_normal_`).
+///
+/// # Panics
+/// If there are fewer than two dimensions.
+#[track_caller]
+pub fn kaiming_normal_(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
+    normal_(v, 0.0, kaiming_std(v, mode, nonlinearity));
+}
+
+/// Rows (or columns, if there are fewer of them) that are orthogonal and of length `gain`
+/// (`torch.nn.init.orthogonal_`). Dimensions after the first count as one.
+///
+/// # Panics
+/// If there are fewer than two dimensions.
+#[track_caller]
+pub fn orthogonal_(v: &Var, gain: f64) {
+    assert!(v.ndim() >= 2, "orthogonal_: needs at least two dimensions, got shape {:?}", v.shape());
+    if v.numel() == 0 {
+        return;
+    }
+    let rows = v.shape()[0];
+    let columns = v.numel() / rows;
+    let (count, length) = (rows.min(columns), rows.max(columns));
+    let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(count);
+    while vectors.len() < count {
+        let mut x = with_default_generator(|g| g.normal(&[length], 0.0, 1.0)).to_vec::<f64>();
+        // Twice: the first pass leaves rounding errors of the size of what it removes.
+        for _ in 0..2 {
+            for u in &vectors {
+                let along: f64 = x.iter().zip(u).map(|(x, u)| x * u).sum();
+                x.iter_mut().zip(u).for_each(|(x, u)| *x -= along * u);
+            }
+        }
+        let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        if norm > 1e-6 {
+            vectors.push(x.into_iter().map(|x| x / norm).collect());
+        }
+    }
+    let flat: Vec<f64> = vectors.into_iter().flatten().map(|x| gain * x).collect();
+    let t = Tensor::from_vec(flat, &[count, length]);
+    let t = if rows <= columns { t } else { t.transpose(0, 1).contiguous() };
+    v.set_value(t.reshape(v.shape()).cast(v.dtype()));
+}
+
+/// A new parameter, even between `-bound` and `bound`.
+pub(crate) fn uniform_parameter(shape: &[usize], bound: f64) -> Var {
+    Var::parameter(with_default_generator(|g| g.uniform(shape, -bound, bound)))
+}
+
+/// PyTorch's default for weights and biases: even within `1 / sqrt(fan_in)`.
+pub(crate) fn default_bound(fan_in: usize) -> f64 {
+    if fan_in == 0 { 0.0 } else { 1.0 / (fan_in as f64).sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape::DType;
+
+    fn var(shape: &[usize]) -> Var {
+        Var::parameter(Tensor::zeros(shape, DType::F64))
+    }
+
+    fn moments(v: &Var) -> (f64, f64) {
+        let x = v.to_vec::<f64>();
+        let mean = x.iter().sum::<f64>() / x.len() as f64;
+        (mean, x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64)
+    }
+
+    #[test]
+    fn variances() {
+        let w = var(&[64, 32, 3, 3]);
+        for (expected, init) in [
+            (
+                2.0 / 288.0,
+                &(|w: &Var| kaiming_uniform_(w, FanMode::FanIn, Nonlinearity::ReLU)) as &dyn Fn(&Var),
+            ),
+            (2.0 / 576.0, &|w: &Var| kaiming_normal_(w, FanMode::FanOut, Nonlinearity::ReLU)),
+            (2.0 / 864.0, &|w: &Var| xavier_uniform_(w, 1.0)),
+            (8.0 / 864.0, &|w: &Var| xavier_normal_(w, 2.0)),
+        ] {
+            init(&w);
+            let (mean, variance) = moments(&w);
+            assert!(mean.abs() < 0.003 && (variance / expected - 1.0).abs() < 0.05, "{variance} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_cut_off_normal() {
+        let w = var(&[20000]);
+        trunc_normal_(&w, 0.0, 1.0, -2.0, 2.0);
+        let (mean, variance) = moments(&w);
+        // The variance of a standard normal cut off at two: 1 - 4 phi(2) / (Phi(2) - Phi(-2)).
+        assert!(mean.abs() < 0.03 && (variance - 0.7737).abs() < 0.03, "{mean} {variance}");
+        assert!(w.to_vec::<f64>().iter().all(|x| x.abs() <= 2.0));
+        for y in [-0.999, -0.3, 0.0, 0.5, 0.99999] {
+            assert!((Float::erf(erf_inv(y)) - y).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn orthogonal_rows_or_columns() {
+        for (rows, columns) in [(3, 8), (8, 3), (4, 4)] {
+            let w = var(&[rows, columns]);
+            orthogonal_(&w, 2.0);
+            let x = w.to_vec::<f64>();
+            let count = rows.min(columns);
+            let at =
+                |i: usize, k: usize| if rows <= columns { x[i * columns + k] } else { x[k * columns + i] };
+            for i in 0..count {
+                for j in 0..count {
+                    let product: f64 = (0..rows.max(columns)).map(|k| at(i, k) * at(j, k)).sum();
+                    let expected = if i == j { 4.0 } else { 0.0 };
+                    assert!((product - expected).abs() < 1e-9, "{product}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dirac_and_eye() {
+        let w = var(&[4, 2, 3, 3]);
+        dirac_(&w, 2);
+        let x = w.to_vec::<f64>();
+        assert_eq!(x.iter().sum::<f64>(), 4.0);
+        assert!([4, 18 + 9 + 4, 36 + 4, 54 + 9 + 4].iter().all(|&i| x[i] == 1.0));
+        let e = var(&[2, 3]);
+        eye_(&e);
+        assert_eq!(e.to_vec::<f64>(), [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    }
+}

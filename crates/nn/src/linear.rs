@@ -1,0 +1,118 @@
+//! `Linear`, `Bilinear`, `Identity`, `Flatten`, `Unflatten`.
+
+use crate::init::{default_bound, uniform_parameter};
+use crate::module::Module;
+use crate::summary::observe;
+use tape::Var;
+
+crate::module! {
+    /// `x W^T + b` along the last dimension (`torch.nn.Linear`).
+    ///
+    /// ```
+    /// use nn::{Linear, Module};
+    /// use tape::{DType, Tensor, Var};
+    /// let layer = Linear::new(784, 256);
+    /// assert_eq!(layer.forward(&Var::from(Tensor::zeros(&[8, 784], DType::F32))).shape(), [8, 256]);
+    /// assert!(Linear::new(4, 2).bias(false).bias.is_none());
+    /// ```
+    pub struct Linear {
+        /// `[out_features, in_features]`
+        pub weight: Var,
+        /// `[out_features]`
+        pub bias: Option<Var>,
+    }
+}
+
+impl Linear {
+    /// A layer with a bias. Both are drawn evenly from within `1 / sqrt(in_features)`.
+    pub fn new(in_features: usize, out_features: usize) -> Linear {
+        let bound = default_bound(in_features);
+        Linear {
+            weight: uniform_parameter(&[out_features, in_features], bound),
+            bias: Some(uniform_parameter(&[out_features], bound)),
+        }
+    }
+
+    /// This layer with or without a bias.
+    pub fn bias(mut self, bias: bool) -> Linear {
+        let (n, bound) = (self.weight.shape()[0], default_bound(self.weight.shape()[1]));
+        self.bias = bias.then(|| self.bias.take().unwrap_or_else(|| uniform_parameter(&[n], bound)));
+        self
+    }
+}
+
+impl Module for Linear {
+    #[track_caller]
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || ops::linear(x, &self.weight, self.bias.as_ref()))
+    }
+}
+
+crate::module! {
+    /// Passes its input on (`torch.nn.Identity`).
+    #[derive(Default)]
+    pub struct Identity {}
+}
+
+impl Identity {
+    /// The module.
+    pub fn new() -> Identity {
+        Identity {}
+    }
+}
+
+impl Module for Identity {
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || x.clone())
+    }
+}
+
+crate::module! {
+    /// Makes one dimension of several, by default of all but the first (`torch.nn.Flatten`).
+    ///
+    /// ```
+    /// use nn::{Flatten, Module};
+    /// use tape::{DType, Tensor, Var};
+    /// let x = Var::from(Tensor::zeros(&[8, 3, 4, 4], DType::F32));
+    /// assert_eq!(Flatten::new().forward(&x).shape(), [8, 48]);
+    /// ```
+    pub struct Flatten {
+        start: isize,
+        end: isize,
+    }
+}
+
+impl Flatten {
+    /// Keeps the first dimension.
+    pub fn new() -> Flatten {
+        Flatten::dims(1, -1)
+    }
+
+    /// Makes one dimension of those from `start` to `end`, both included.
+    pub fn dims(start: isize, end: isize) -> Flatten {
+        Flatten { start, end }
+    }
+}
+
+impl Default for Flatten {
+    fn default() -> Flatten {
+        Flatten::new()
+    }
+}
+
+impl Module for Flatten {
+    #[track_caller]
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || flatten(x, self.start, self.end))
+    }
+}
+
+#[track_caller]
+fn flatten(x: &Var, start: isize, end: isize) -> Var {
+    let (a, b) = (tape::shape::dim("Flatten", start, x.ndim()), tape::shape::dim("Flatten", end, x.ndim()));
+    assert!(a <= b, "Flatten: dimension {a} comes after {b}, for shape {:?}", x.shape());
+    let mut shape: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
+    let joined: isize = shape.drain(a..(b + 1).min(x.ndim())).product();
+    shape.insert(a, joined);
+    x.reshape(&shape)
+}

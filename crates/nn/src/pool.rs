@@ -1,0 +1,186 @@
+//! Pooling.
+
+use crate::module::{Field, Module};
+use crate::summary::observe;
+use ops::{AvgPoolOptions, MaxPoolOptions, Size};
+use tape::Var;
+
+impl<const D: usize> Field for MaxPoolOptions<D> {}
+impl<const D: usize> Field for AvgPoolOptions<D> {}
+
+/// The size of an adaptive pool's output in each dimension; `None` keeps the input's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputSize<const D: usize>(pub [Option<usize>; D]);
+
+impl<const D: usize> Field for OutputSize<D> {}
+
+impl<const D: usize> From<usize> for OutputSize<D> {
+    fn from(n: usize) -> Self {
+        OutputSize([Some(n); D])
+    }
+}
+
+impl<const D: usize> From<[usize; D]> for OutputSize<D> {
+    fn from(n: [usize; D]) -> Self {
+        OutputSize(n.map(Some))
+    }
+}
+
+impl<const D: usize> From<[Option<usize>; D]> for OutputSize<D> {
+    fn from(n: [Option<usize>; D]) -> Self {
+        OutputSize(n)
+    }
+}
+
+macro_rules! pools {
+    ($($max:ident $max_fn:ident $max_indices:ident, $avg:ident $avg_fn:ident,
+       $adaptive_avg:ident $adaptive_avg_fn:ident, $adaptive_max:ident $adaptive_max_fn:ident, $d:literal;)*) => {$(
+        crate::module! {
+            #[doc = concat!("The largest element of each window (`torch.nn.", stringify!($max), "`).")]
+            pub struct $max {
+                options: MaxPoolOptions<$d>,
+            }
+        }
+
+        impl $max {
+            /// Windows of this size, side by side.
+            pub fn new(kernel_size: impl Into<Size<$d>>) -> $max {
+                $max { options: MaxPoolOptions::new(kernel_size) }
+            }
+            /// This module with another distance between windows.
+            pub fn stride(mut self, stride: impl Into<Size<$d>>) -> $max {
+                self.options = self.options.stride(stride);
+                self
+            }
+            /// This module with a border that never is the largest.
+            pub fn padding(mut self, padding: impl Into<Size<$d>>) -> $max {
+                self.options = self.options.padding(padding);
+                self
+            }
+            /// This module with a distance between the elements of a window.
+            pub fn dilation(mut self, dilation: impl Into<Size<$d>>) -> $max {
+                self.options = self.options.dilation(dilation);
+                self
+            }
+            /// This module with windows that may reach over the end.
+            pub fn ceil_mode(mut self, ceil_mode: bool) -> $max {
+                self.options = self.options.ceil_mode(ceil_mode);
+                self
+            }
+            /// The output, and the index of each maximum in the flattened spatial dimensions.
+            #[track_caller]
+            pub fn forward_with_indices(&self, x: &Var) -> (Var, Var) {
+                ops::$max_indices(x, self.options.clone())
+            }
+        }
+
+        impl Module for $max {
+            #[track_caller]
+            fn forward(&self, x: &Var) -> Var {
+                observe(self, x, || ops::$max_fn(x, self.options.clone()))
+            }
+        }
+
+        crate::module! {
+            #[doc = concat!("The mean of each window (`torch.nn.", stringify!($avg), "`).")]
+            pub struct $avg {
+                options: AvgPoolOptions<$d>,
+            }
+        }
+
+        impl $avg {
+            /// Windows of this size, side by side.
+            pub fn new(kernel_size: impl Into<Size<$d>>) -> $avg {
+                $avg { options: AvgPoolOptions::new(kernel_size) }
+            }
+            /// This module with another distance between windows.
+            pub fn stride(mut self, stride: impl Into<Size<$d>>) -> $avg {
+                self.options = self.options.stride(stride);
+                self
+            }
+            /// This module with a border of zeros.
+            pub fn padding(mut self, padding: impl Into<Size<$d>>) -> $avg {
+                self.options = self.options.padding(padding);
+                self
+            }
+            /// This module with windows that may reach over the end.
+            pub fn ceil_mode(mut self, ceil_mode: bool) -> $avg {
+                self.options.ceil_mode = ceil_mode;
+                self
+            }
+            /// This module with or without the border counted.
+            pub fn count_include_pad(mut self, count_include_pad: bool) -> $avg {
+                self.options.count_include_pad = count_include_pad;
+                self
+            }
+            /// This module with another divisor than the number of elements.
+            pub fn divisor_override(mut self, divisor: isize) -> $avg {
+                self.options.divisor_override = Some(divisor);
+                self
+            }
+        }
+
+        impl Module for $avg {
+            #[track_caller]
+            fn forward(&self, x: &Var) -> Var {
+                observe(self, x, || ops::$avg_fn(x, self.options.clone()))
+            }
+        }
+
+        crate::module! {
+            #[doc = concat!("Means over as many windows as the output has elements (`torch.nn.", stringify!($adaptive_avg), "`).")]
+            pub struct $adaptive_avg {
+                output_size: OutputSize<$d>,
+            }
+        }
+
+        impl $adaptive_avg {
+            /// A module with this size of the output.
+            pub fn new(output_size: impl Into<OutputSize<$d>>) -> $adaptive_avg {
+                $adaptive_avg { output_size: output_size.into() }
+            }
+        }
+
+        impl Module for $adaptive_avg {
+            #[track_caller]
+            fn forward(&self, x: &Var) -> Var {
+                observe(self, x, || ops::$adaptive_avg_fn(x, self.output_size.0))
+            }
+        }
+
+        crate::module! {
+            #[doc = concat!("The largest elements of as many windows as the output has elements (`torch.nn.", stringify!($adaptive_max), "`).")]
+            pub struct $adaptive_max {
+                output_size: OutputSize<$d>,
+            }
+        }
+
+        impl $adaptive_max {
+            /// A module with this size of the output.
+            pub fn new(output_size: impl Into<OutputSize<$d>>) -> $adaptive_max {
+                $adaptive_max { output_size: output_size.into() }
+            }
+            /// The output, and the index of each maximum in the flattened spatial dimensions.
+            #[track_caller]
+            pub fn forward_with_indices(&self, x: &Var) -> (Var, Var) {
+                ops::$adaptive_max_fn(x, self.output_size.0)
+            }
+        }
+
+        impl Module for $adaptive_max {
+            #[track_caller]
+            fn forward(&self, x: &Var) -> Var {
+                observe(self, x, || ops::$adaptive_max_fn(x, self.output_size.0).0)
+            }
+        }
+    )*};
+}
+
+pools! {
+    MaxPool1d max_pool1d max_pool1d_with_indices, AvgPool1d avg_pool1d,
+        AdaptiveAvgPool1d adaptive_avg_pool1d, AdaptiveMaxPool1d adaptive_max_pool1d, 1;
+    MaxPool2d max_pool2d max_pool2d_with_indices, AvgPool2d avg_pool2d,
+        AdaptiveAvgPool2d adaptive_avg_pool2d, AdaptiveMaxPool2d adaptive_max_pool2d, 2;
+    MaxPool3d max_pool3d max_pool3d_with_indices, AvgPool3d avg_pool3d,
+        AdaptiveAvgPool3d adaptive_avg_pool3d, AdaptiveMaxPool3d adaptive_max_pool3d, 3;
+}
