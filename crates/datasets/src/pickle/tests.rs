@@ -1,3 +1,4 @@
+use super::machine::MOST_VALUES;
 use super::*;
 use proptest::prelude::*;
 

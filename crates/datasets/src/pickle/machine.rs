@@ -1,0 +1,453 @@
+//! The stack machine that a pickle is a program for.
+
+use std::collections::HashMap;
+
+use super::{Array, Global, Handle, Object, Value, bytes_of, opcodes as op};
+use crate::error::{DataError, Result};
+
+/// More values than any data set of pictures has; beyond it, a file only wants to fill the memory.
+pub(super) const MOST_VALUES: usize = 1 << 22;
+
+const ALLOWED_GLOBALS: &str = "one of those that make an array of unsigned bytes";
+
+/// The machine that a pickle is a program for.
+pub(super) struct Machine<'n, 'a> {
+    name: &'n str,
+    bytes: &'a [u8],
+    at: usize,
+    /// Where the current opcode stands.
+    start: usize,
+    /// How many values were made.
+    values: usize,
+    /// How many bytes were decoded into memory of their own.
+    decoded: usize,
+    stack: Vec<Value<'a>>,
+    /// Where in the stack the marks stand.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Value<'a>>,
+    objects: Vec<Object<'a>>,
+}
+
+impl<'n, 'a> Machine<'n, 'a> {
+    pub(super) fn new(name: &'n str, bytes: &'a [u8]) -> Self {
+        Machine {
+            name,
+            bytes,
+            at: 0,
+            start: 0,
+            values: 0,
+            decoded: 0,
+            stack: vec![],
+            marks: vec![],
+            memo: HashMap::new(),
+            objects: vec![],
+        }
+    }
+
+    /// Runs the program; gives its result and all containers.
+    pub(super) fn run(mut self) -> Result<(Value<'a>, Vec<Object<'a>>)> {
+        let root = self.steps()?;
+        Ok((root, self.objects))
+    }
+
+    fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> DataError {
+        DataError::format(self.name, self.start as u64, found, expected)
+    }
+
+    fn steps(&mut self) -> Result<Value<'a>> {
+        loop {
+            self.start = self.at;
+            let code = self.take(1, "an opcode")?[0];
+            match code {
+                op::PROTO => {
+                    let version = self.number::<1>("a protocol number")?;
+                    if version > 5 {
+                        return Err(self.error(format!("protocol {version}"), "at most 5"));
+                    }
+                }
+                op::FRAME => {
+                    self.number::<8>("the length of a frame")?;
+                }
+                op::STOP => return self.pop("a result"),
+                op::MARK => {
+                    self.marks.push(self.stack.len());
+                    self.count(1)?;
+                }
+                op::POP => {
+                    self.pop("a value")?;
+                }
+                op::NONE => self.push(Value::None)?,
+                op::NEWTRUE => self.push(Value::Bool(true))?,
+                op::NEWFALSE => self.push(Value::Bool(false))?,
+                op::BININT1 => {
+                    let value = self.number::<1>("a number")?;
+                    self.push(Value::Int(value as i64))?;
+                }
+                op::BININT2 => {
+                    let value = self.number::<2>("a number")?;
+                    self.push(Value::Int(value as i64))?;
+                }
+                op::BININT => {
+                    let value = self.number::<4>("a number")?;
+                    self.push(Value::Int(i64::from(value as u32 as i32)))?;
+                }
+                op::LONG1 => {
+                    let digits = self.sized::<1>("a long number")?;
+                    if digits.len() > 8 {
+                        return Err(self.error(format!("a number of {} bytes", digits.len()), "at most 8"));
+                    }
+                    let negative = digits.last().is_some_and(|&b| b >= 128);
+                    let mut wide = if negative { [255; 8] } else { [0; 8] };
+                    wide[..digits.len()].copy_from_slice(digits);
+                    self.push(Value::Int(i64::from_le_bytes(wide)))?;
+                }
+                op::BINFLOAT => {
+                    let bits = self.number::<8>("a number")?;
+                    self.push(Value::Float(f64::from_bits(bits.swap_bytes())))?;
+                }
+                op::SHORT_BINSTRING | op::SHORT_BINBYTES => {
+                    let bytes = self.sized::<1>("a string")?;
+                    self.push(Value::Bytes(bytes))?;
+                }
+                op::BINSTRING | op::BINBYTES => {
+                    let bytes = self.sized::<4>("a string")?;
+                    self.push(Value::Bytes(bytes))?;
+                }
+                op::BINBYTES8 | op::BYTEARRAY8 => {
+                    let bytes = self.sized::<8>("bytes")?;
+                    self.push(Value::Bytes(bytes))?;
+                }
+                op::SHORT_BINUNICODE => self.text::<1>()?,
+                op::BINUNICODE => self.text::<4>()?,
+                op::BINUNICODE8 => self.text::<8>()?,
+                op::EMPTY_LIST => self.object(Object::List(vec![]))?,
+                op::EMPTY_DICT => self.object(Object::Dict(vec![]))?,
+                op::EMPTY_TUPLE => self.object(Object::Tuple(vec![]))?,
+                op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
+                    let items = self.pop_many((code - op::TUPLE1) as usize + 1)?;
+                    self.object(Object::Tuple(items))?;
+                }
+                op::TUPLE => {
+                    let items = self.pop_to_mark()?;
+                    self.object(Object::Tuple(items))?;
+                }
+                op::LIST => {
+                    let items = self.pop_to_mark()?;
+                    self.object(Object::List(items))?;
+                }
+                op::DICT => {
+                    let items = self.pop_to_mark()?;
+                    let pairs = self.pairs(items)?;
+                    self.object(Object::Dict(pairs))?;
+                }
+                op::APPEND => {
+                    let item = self.pop("a value")?;
+                    self.list()?.push(item);
+                }
+                op::APPENDS => {
+                    let mut items = self.pop_to_mark()?;
+                    self.list()?.append(&mut items);
+                }
+                op::SETITEM => {
+                    let items = self.pop_many(2)?;
+                    self.dict()?.push((items[0], items[1]));
+                }
+                op::SETITEMS => {
+                    let items = self.pop_to_mark()?;
+                    let mut pairs = self.pairs(items)?;
+                    self.dict()?.append(&mut pairs);
+                }
+                op::BINPUT => {
+                    let key = self.number::<1>("a memo key")?;
+                    self.put(key as u32)?;
+                }
+                op::LONG_BINPUT => {
+                    let key = self.number::<4>("a memo key")?;
+                    self.put(key as u32)?;
+                }
+                op::MEMOIZE => self.put(self.memo.len() as u32)?,
+                op::BINGET => {
+                    let key = self.number::<1>("a memo key")?;
+                    self.recall(key as u32)?;
+                }
+                op::LONG_BINGET => {
+                    let key = self.number::<4>("a memo key")?;
+                    self.recall(key as u32)?;
+                }
+                op::GLOBAL => {
+                    let module = self.line()?;
+                    let name = self.line()?;
+                    self.global(module, name)?;
+                }
+                op::STACK_GLOBAL => {
+                    let items = self.pop_many(2)?;
+                    let (Value::Text(module), Value::Text(name)) = (items[0], items[1]) else {
+                        return Err(self.error("a global without a name", "module and name as texts"));
+                    };
+                    self.global(module.as_bytes(), name.as_bytes())?;
+                }
+                op::REDUCE => self.reduce()?,
+                op::BUILD => self.build()?,
+                _ => {
+                    let found = match op::name(code) {
+                        Some(name) => format!("the opcode {name}"),
+                        None => format!("the byte {code:#04x}, which is no opcode"),
+                    };
+                    return Err(self.error(found, "only what plain data needs"));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
+        match self.bytes.get(self.at..).and_then(|rest| rest.get(..n)) {
+            Some(bytes) => {
+                self.at += n;
+                Ok(bytes)
+            }
+            None => {
+                let left = self.bytes.len() - self.at.min(self.bytes.len());
+                Err(self.error(
+                    format!("the end of the file ({left} bytes left)"),
+                    format!("{what} of {n} bytes"),
+                ))
+            }
+        }
+    }
+
+    /// A little-endian number of `N` bytes.
+    fn number<const N: usize>(&mut self, what: &str) -> Result<u64> {
+        let bytes = self.take(N, what)?;
+        Ok(bytes.iter().rev().fold(0, |value, &b| value << 8 | u64::from(b)))
+    }
+
+    /// Bytes whose length stands before them in `N` bytes.
+    fn sized<const N: usize>(&mut self, what: &str) -> Result<&'a [u8]> {
+        let length = self.number::<N>(what)?;
+        self.take(usize::try_from(length).unwrap_or(usize::MAX), what)
+    }
+
+    fn text<const N: usize>(&mut self) -> Result<()> {
+        let bytes = self.sized::<N>("a text")?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.error("a text that is no UTF-8", "UTF-8"))?;
+        self.push(Value::Text(text))
+    }
+
+    fn line(&mut self) -> Result<&'a [u8]> {
+        let rest = &self.bytes[self.at..];
+        match rest.iter().take(256).position(|&b| b == b'\n') {
+            Some(end) => {
+                self.at += end + 1;
+                Ok(&rest[..end])
+            }
+            None => Err(self.error("a global without an end", "module and name, each ended by a line feed")),
+        }
+    }
+
+    fn count(&mut self, n: usize) -> Result<()> {
+        self.values += n;
+        match self.values <= MOST_VALUES {
+            true => Ok(()),
+            false => Err(self.error("too many values", format!("at most {MOST_VALUES}"))),
+        }
+    }
+
+    fn push(&mut self, value: Value<'a>) -> Result<()> {
+        self.count(1)?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn object(&mut self, object: Object<'a>) -> Result<()> {
+        self.count(2)?;
+        self.objects.push(object);
+        self.push(Value::Object(Handle(self.objects.len() as u32 - 1)))
+    }
+
+    /// Values below the last mark are out of reach.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self, what: &str) -> Result<Value<'a>> {
+        match self.stack.len() > self.floor() {
+            true => Ok(self.stack.pop().expect("above the floor")),
+            false => Err(self.error("an empty stack", what)),
+        }
+    }
+
+    fn pop_many(&mut self, n: usize) -> Result<Vec<Value<'a>>> {
+        match self.stack.len() - self.floor() >= n {
+            true => Ok(self.stack.split_off(self.stack.len() - n)),
+            false => Err(self.error("an empty stack", format!("{n} values"))),
+        }
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Value<'a>>> {
+        match self.marks.pop() {
+            Some(mark) => Ok(self.stack.split_off(mark)),
+            None => Err(self.error("no mark", "a mark on the stack")),
+        }
+    }
+
+    fn pairs(&self, items: Vec<Value<'a>>) -> Result<Vec<(Value<'a>, Value<'a>)>> {
+        match items.len() % 2 {
+            0 => Ok(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()),
+            _ => Err(self.error("a key without a value", "keys and values")),
+        }
+    }
+
+    /// The object at the top of the stack, which stays there.
+    fn top(&mut self) -> Option<&mut Object<'a>> {
+        let Some(Value::Object(handle)) = self.stack[self.floor()..].last() else { return None };
+        self.objects.get_mut(handle.0 as usize)
+    }
+
+    fn list(&mut self) -> Result<&mut Vec<Value<'a>>> {
+        let error = self.error("items for something else", "a list to append them to");
+        match self.top() {
+            Some(Object::List(items)) => Ok(items),
+            _ => Err(error),
+        }
+    }
+
+    fn dict(&mut self) -> Result<&mut Vec<(Value<'a>, Value<'a>)>> {
+        let error = self.error("entries for something else", "a dictionary to put them into");
+        match self.top() {
+            Some(Object::Dict(entries)) => Ok(entries),
+            _ => Err(error),
+        }
+    }
+
+    fn put(&mut self, key: u32) -> Result<()> {
+        self.count(1)?;
+        let value = *self.stack.last().ok_or_else(|| self.error("an empty stack", "a value to remember"))?;
+        self.memo.insert(key, value);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: u32) -> Result<()> {
+        match self.memo.get(&key) {
+            Some(&value) => self.push(value),
+            None => Err(self.error(format!("memo key {key}"), "a key that was set before")),
+        }
+    }
+
+    fn global(&mut self, module: &[u8], name: &[u8]) -> Result<()> {
+        let global = match (module, name) {
+            (b"numpy.core.multiarray" | b"numpy._core.multiarray", b"_reconstruct") => Global::Reconstruct,
+            (b"numpy.core.numeric" | b"numpy._core.numeric", b"_frombuffer") => Global::FromBuffer,
+            (b"numpy", b"ndarray") => Global::Array,
+            (b"numpy", b"dtype") => Global::Type,
+            (b"_codecs", b"encode") => Global::Encode,
+            _ => {
+                let shown = |bytes: &[u8]| {
+                    String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).escape_debug().to_string()
+                };
+                let found = format!("the global {}.{}", shown(module), shown(name));
+                return Err(self.error(found, ALLOWED_GLOBALS));
+            }
+        };
+        self.push(Value::Global(global))
+    }
+
+    /// A call of one of the known names.
+    fn reduce(&mut self) -> Result<()> {
+        let items = self.pop_many(2)?;
+        let arguments = self.short_tuple(items[1]);
+        let object = match (items[0], &arguments[..]) {
+            (Value::Global(Global::Reconstruct), [Value::Global(Global::Array), ..]) => Object::Array(None),
+            (Value::Global(Global::Type), [kind, ..]) => {
+                let kind = match kind {
+                    Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                    Value::Text(text) => text.to_string(),
+                    other => format!("{other:?}"),
+                };
+                if !["u1", "|u1", "uint8", "B"].contains(&kind.as_str()) {
+                    let kind: String = kind.chars().take(20).collect();
+                    return Err(self.error(format!("an array of type {kind:?}"), "u1 (unsigned bytes)"));
+                }
+                Object::ByteType
+            }
+            (Value::Global(Global::FromBuffer), &[data, kind, shape, Value::Text("C")]) => {
+                self.byte_type(kind)?;
+                self.array(shape, data)?
+            }
+            (Value::Global(Global::Encode), [Value::Text(text), Value::Text("latin1" | "latin-1")]) => {
+                self.encode_latin1(text)?
+            }
+            (Value::Global(global), _) => {
+                return Err(self.error(format!("{global:?} with other arguments"), "those that numpy writes"));
+            }
+            _ => return Err(self.error("a call of a value", "a call of a known name")),
+        };
+        self.object(object)
+    }
+
+    /// Fills an empty array, or completes an element type.
+    fn build(&mut self) -> Result<()> {
+        let state = self.pop("a state")?;
+        match self.top() {
+            Some(Object::ByteType) => Ok(()),
+            Some(Object::Array(None)) => {
+                let parts = self.short_tuple(state);
+                let &[_version, shape, kind, fortran, data] = &parts[..] else {
+                    return Err(
+                        self.error("an array state of another form", "version, shape, type, order and data")
+                    );
+                };
+                self.byte_type(kind)?;
+                if fortran != Value::Bool(false) && fortran != Value::Int(0) {
+                    return Err(self.error("an array in column-major order", "row-major order"));
+                }
+                let array = self.array(shape, data)?;
+                *self.top().expect("it was there") = array;
+                Ok(())
+            }
+            _ => Err(self.error("a state for something else", "an empty array or an element type")),
+        }
+    }
+
+    /// The items of a tuple of at most eight; nothing otherwise.
+    fn short_tuple(&self, value: Value<'a>) -> Vec<Value<'a>> {
+        let Value::Object(handle) = value else { return vec![] };
+        match &self.objects[handle.0 as usize] {
+            Object::Tuple(items) if items.len() <= 8 => items.clone(),
+            _ => vec![],
+        }
+    }
+
+    fn byte_type(&self, kind: Value<'a>) -> Result<()> {
+        match kind {
+            Value::Object(handle) if matches!(self.objects[handle.0 as usize], Object::ByteType) => Ok(()),
+            _ => Err(self.error("an array of another type", "u1 (unsigned bytes)")),
+        }
+    }
+
+    fn array(&self, shape: Value<'a>, data: Value<'a>) -> Result<Object<'a>> {
+        let sizes = self.short_tuple(shape);
+        let shape: Option<Vec<usize>> = sizes
+            .iter()
+            .map(|size| if let Value::Int(n) = size { usize::try_from(*n).ok() } else { None })
+            .collect();
+        let shape = shape.filter(|s| !s.is_empty()).ok_or_else(|| self.error("no shape", "1 to 8 sizes"))?;
+        let bytes =
+            bytes_of(&self.objects, data).ok_or_else(|| self.error("no data", "the bytes of the array"))?;
+        let count = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        if count != Some(bytes.len()) {
+            let found = format!("{} bytes of data", bytes.len());
+            return Err(self.error(found, format!("those of an array of shape {shape:?}")));
+        }
+        Ok(Object::Array(Some(Array { shape, data })))
+    }
+
+    fn encode_latin1(&mut self, text: &str) -> Result<Object<'a>> {
+        // The same text may be encoded many times: only as much as the file itself holds is decoded.
+        self.decoded += text.len();
+        if self.decoded > self.bytes.len() {
+            return Err(self.error("the same text encoded again and again", "each text once"));
+        }
+        let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        bytes.map(Object::Owned).ok_or_else(|| self.error("a text beyond latin1", "characters up to 255"))
+    }
+}
