@@ -8,6 +8,7 @@ mod elementwise;
 mod functional;
 mod grad_mode;
 mod gradcheck;
+mod indexing;
 pub mod kernels;
 mod movement;
 mod node;
@@ -18,18 +19,22 @@ mod reduction;
 pub mod shape;
 mod storage;
 mod tensor;
+#[cfg(test)]
+mod test_views;
 mod trace;
 mod var;
 
 pub use backward::{BackwardOptions, GradOptions, grad};
 pub use checkpoint::checkpoint;
 pub use dtype::{DType, Element, Float, Number, Scalar};
-pub use functional::{hessian, jacobian, jvp, vjp};
 pub use elementwise::{Params, Pointwise, RoundingMode, Rows, pow, where_, xlogy};
+pub use functional::{hessian, jacobian, jvp, vjp};
 pub use grad_mode::{GradModeGuard, detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled};
 pub use gradcheck::{GradCheck, GradCheckError, Outputs, gradcheck, gradgradcheck};
 pub use half::{bf16, f16};
+pub use indexing::{Index, Indices};
 pub use kernels::parallel::{num_threads, set_num_threads};
+pub use movement::{PadMode, Position, Slice, cat, stack};
 pub use node::{Cotangent, record, record_slice, record_slice_with_output, record_with_output};
 pub use promote::{Operand, result_type};
 pub use random::{

@@ -38,6 +38,20 @@ pub fn channels_last_strides(shape: &[usize]) -> Dims {
     strides
 }
 
+/// Dense strides of a shape whose dimensions lie in memory in the order of other strides, the largest outermost;
+/// equal ones keep the order of the dimensions.
+pub fn strides_in_order(shape: &[usize], order: &[usize]) -> Dims {
+    let mut dims: Dims = (0..shape.len()).collect();
+    dims.sort_by_key(|&d| std::cmp::Reverse(order[d]));
+    let mut strides = Dims::from_elem(1, shape.len());
+    let mut step = 1;
+    for &d in dims.iter().rev() {
+        strides[d] = step;
+        step *= shape[d].max(1);
+    }
+    strides
+}
+
 /// True if walking `shape` with `strides` in row-major order visits neighbouring elements.
 pub fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     let mut step = 1;

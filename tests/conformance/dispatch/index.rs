@@ -1,9 +1,59 @@
 //! Indexing, gathering, scattering.
 
 use super::super::call::{Call, Outcome};
+use super::super::data::Value;
+use tape::{Index, Slice};
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
-    let _ = call;
-    None
+    let x = || call.var("input");
+    Some(match call.function.as_str() {
+        "torch.gather" => x().gather(call.dim("dim"), &call.var("index")).into(),
+        "torch.scatter" => {
+            let src = if call.has("value") { call.operand("value") } else { call.operand("src") };
+            x().scatter(call.dim("dim"), &call.var("index"), src).into()
+        }
+        "torch.scatter_add" => x().scatter_add(call.dim("dim"), &call.var("index"), &call.var("src")).into(),
+        "torch.index_select" => x().index_select(call.dim("dim"), &call.var("index")).into(),
+        "torch.index_add" => {
+            let alpha = call.float_or("alpha", 1.0);
+            x().index_add(call.dim("dim"), &call.var("index"), &call.var("source"), alpha).into()
+        }
+        "torch.masked_fill" => x().masked_fill(&call.var("mask"), call.operand("value")).into(),
+        "torch.masked_select" => x().masked_select(&call.var("mask")).into(),
+        "torch.take_along_dim" => match call.dim_opt("dim") {
+            Some(dim) => x().take_along_dim(&call.var("indices"), dim),
+            None => x().flatten(0, -1).take_along_dim(&call.var("indices").flatten(0, -1), 0),
+        }
+        .into(),
+        "torch.nn.functional.one_hot" => {
+            let classes = call.int_or("num_classes", -1);
+            x().one_hot(usize::try_from(classes).ok()).into()
+        }
+        "torch.Tensor.__getitem__" => {
+            let index = match call.value("index") {
+                Some(Value::List(entries)) => entries.iter().map(|e| entry(call, e)).collect(),
+                Some(one) => vec![entry(call, &one)],
+                None => call.unwritable("index", "nothing"),
+            };
+            x().get(index).into()
+        }
+        _ => return None,
+    })
+}
+
+fn entry(call: &Call, value: &Value) -> Index {
+    match value {
+        Value::Int(i) => Index::from(*i),
+        Value::Slice([start, end, step]) => {
+            let place = |p: &Option<i64>| p.map(|p| p as isize);
+            let step = usize::try_from(step.unwrap_or(1))
+                .unwrap_or_else(|_| call.unwritable("index", "a negative step"));
+            Slice { start: place(start), end: place(end), step }.into()
+        }
+        Value::Ellipsis => Index::Ellipsis,
+        Value::None => Index::NewAxis,
+        Value::Tensor(t) => Index::from(t),
+        other => call.unwritable("index", other.kind()),
+    }
 }

@@ -1,7 +1,9 @@
 //! What every kernel stands on: instruction sets, threads, and loops over strided tensors.
 
+pub(crate) mod index;
 pub mod math;
 pub mod parallel;
+pub(crate) mod place;
 pub(crate) mod reduce;
 pub mod simd;
 pub mod strided;

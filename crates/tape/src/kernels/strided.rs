@@ -16,13 +16,13 @@ use std::mem::MaybeUninit;
 pub const GRAIN: usize = 32 * 1024;
 
 /// The common loop nest of a result (operand 0) and its inputs, outermost dimension first.
-struct Nest<const N: usize> {
+pub(crate) struct Nest<const N: usize> {
     sizes: Dims,
     strides: SmallVec<[[usize; N]; 6]>,
 }
 
 impl<const N: usize> Nest<N> {
-    fn new(shape: &[usize], strides: [&[usize]; N]) -> Nest<N> {
+    pub(crate) fn new(shape: &[usize], strides: [&[usize]; N]) -> Nest<N> {
         let mut order: Dims = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
         order.sort_by_key(|&d| std::cmp::Reverse(strides[0][d]));
         let mut nest = Nest { sizes: Dims::new(), strides: SmallVec::new() };
@@ -46,7 +46,7 @@ impl<const N: usize> Nest<N> {
     }
 
     /// Calls `row(offsets, length)` for every stretch of the innermost dimension, on all threads.
-    fn for_each_row(&self, grain: usize, row: &(dyn Fn([usize; N], usize) + Sync)) {
+    pub(crate) fn for_each_row(&self, grain: usize, row: &(dyn Fn([usize; N], usize) + Sync)) {
         let inner = self.sizes.len() - 1;
         let (length, step) = (self.sizes[inner], self.strides[inner]);
         let rows: usize = self.sizes[..inner].iter().product();
@@ -87,17 +87,17 @@ impl<const N: usize> Nest<N> {
         });
     }
 
-    fn inner_strides(&self) -> [usize; N] {
+    pub(crate) fn inner_strides(&self) -> [usize; N] {
         self.strides[self.strides.len() - 1]
     }
 }
 
 /// A pointer that threads may share; each writes its own elements.
-struct Shared<T>(*mut T);
+pub(crate) struct Shared<T>(pub(crate) *mut T);
 // SAFETY: see the uses: rows of a dense result do not overlap.
 unsafe impl<T> Sync for Shared<T> {}
 impl<T> Shared<T> {
-    fn at(&self, offset: usize) -> *mut T {
+    pub(crate) fn at(&self, offset: usize) -> *mut T {
         self.0.wrapping_add(offset)
     }
 }

@@ -47,6 +47,12 @@ impl Var {
         record("expand", [self], self.tensor().expand(to), |c| [Some(c.grad().clone())])
     }
 
+    /// [`Var::expand_to`] under the name of `torch.broadcast_to`.
+    #[track_caller]
+    pub fn broadcast_to(&self, to: &[usize]) -> Var {
+        self.expand_to(to)
+    }
+
     /// Sums over the dimensions that broadcasting from `to` has made (`torch.Tensor.sum_to_size`).
     ///
     /// # Panics
@@ -64,7 +70,33 @@ impl Var {
             .map(|d| d as isize)
             .collect();
         let summed = if dims.is_empty() { self.clone() } else { self.sum(&dims, true) };
-        let to: Vec<isize> = to.iter().map(|&n| n as isize).collect();
-        summed.reshape(&to)
+        summed.reshape_to(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::test_views::check;
+    use crate::{DType, Tensor, Var};
+
+    #[test]
+    fn views() {
+        let x = Var::from(Tensor::zeros(&[3, 1], DType::F32));
+        assert!(x.expand(&[2, -1, 4]).tensor().shares_memory_with(&x.tensor()));
+        assert_eq!(x.broadcast_to(&[2, 3, 4]).shape(), [2, 3, 4]);
+    }
+
+    #[test]
+    fn gradients() {
+        for seed in 0..5 {
+            check(&[3, 1], seed, |x| x.expand(&[2, -1, 2]));
+            check(&[2, 3, 2], seed, |x| x.sum_to(&[3, 1]));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "expand: shape [3, 1] cannot be expanded to [2, 4]")]
+    fn sizes_that_do_not_fit() {
+        Var::from(Tensor::zeros(&[3, 1], DType::F32)).expand(&[2, 4]);
     }
 }

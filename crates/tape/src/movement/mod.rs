@@ -1,4 +1,19 @@
 //! Operations that change where elements stand: shapes, views, joins.
 
+mod cat;
 mod expand;
+mod flip;
+mod pad;
+mod part;
+mod permute;
+mod repeat;
 mod reshape;
+mod slice;
+mod split;
+mod squeeze;
+mod triangle;
+mod windows;
+
+pub use cat::{cat, stack};
+pub use pad::PadMode;
+pub use slice::{Position, Slice};

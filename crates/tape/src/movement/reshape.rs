@@ -1,7 +1,8 @@
-//! `reshape`.
+//! `reshape`, `view`, `flatten`, `unflatten`.
 
 use crate::node::record;
-use crate::shape;
+use crate::shape::{self, Dims};
+use crate::tensor::Tensor;
 use crate::var::Var;
 
 impl Var {
@@ -19,10 +20,133 @@ impl Var {
     #[track_caller]
     pub fn reshape(&self, sizes: &[isize]) -> Var {
         let to = shape::infer("reshape", self.shape(), sizes);
-        if self.shape() == to.as_slice() {
+        self.reshaped("reshape", &to, self.tensor().reshape(&to))
+    }
+
+    /// As [`Var::reshape`], but never a copy (`torch.Tensor.view`).
+    ///
+    /// # Panics
+    /// If the number of elements differs, or the strides allow no view; [`Var::reshape`] copies then.
+    ///
+    /// ```
+    /// use tape::{DType, Tensor, Var};
+    /// let x = Var::from(Tensor::zeros(&[2, 6], DType::F32));
+    /// assert_eq!(x.view(&[4, 3]).shape(), [4, 3]);
+    /// ```
+    #[track_caller]
+    pub fn view(&self, sizes: &[isize]) -> Var {
+        let to = shape::infer("view", self.shape(), sizes);
+        let value = self.tensor();
+        let Some(view) = value.try_view(&to) else {
+            panic!(
+                "view: shape {:?} with strides {:?} cannot be seen as {to:?} without a copy; use reshape",
+                self.shape(),
+                value.strides()
+            )
+        };
+        self.reshaped("view", &to, view)
+    }
+
+    /// As [`Var::reshape`] to a whole shape with the right number of elements.
+    #[track_caller]
+    pub(crate) fn reshape_to(&self, to: &[usize]) -> Var {
+        self.reshaped("reshape", to, self.tensor().reshape(to))
+    }
+
+    #[track_caller]
+    fn reshaped(&self, op: &'static str, to: &[usize], value: Tensor) -> Var {
+        if self.shape() == to {
             return self.clone();
         }
-        let from: Vec<isize> = self.shape().iter().map(|&n| n as isize).collect();
-        record("reshape", [self], self.tensor().reshape(&to), move |c| [Some(c.grad().reshape(&from))])
+        let from: Dims = self.shape().into();
+        record(op, [self], value, move |c| [Some(c.grad().reshape_to(&from))])
+    }
+
+    /// Merges the dimensions from `start` to `end`, both included (`torch.flatten`). No dimension becomes one.
+    ///
+    /// # Panics
+    /// If they are out of range, or `start` comes after `end`.
+    ///
+    /// ```
+    /// use tape::{DType, Tensor, Var};
+    /// let x = Var::from(Tensor::zeros(&[8, 3, 4, 5], DType::F32));
+    /// assert_eq!(x.flatten(1, -1).shape(), [8, 60]);
+    /// ```
+    #[track_caller]
+    pub fn flatten(&self, start: isize, end: isize) -> Var {
+        let (a, b) = (shape::dim("flatten", start, self.ndim()), shape::dim("flatten", end, self.ndim()));
+        assert!(
+            a <= b,
+            "flatten: start_dim {start} cannot come after end_dim {end} in shape {:?}",
+            self.shape()
+        );
+        let mut to = Dims::new();
+        if self.ndim() == 0 {
+            to.push(1);
+        } else {
+            to.extend_from_slice(&self.shape()[..a]);
+            to.push(shape::numel(&self.shape()[a..=b]));
+            to.extend_from_slice(&self.shape()[b + 1..]);
+        }
+        self.reshaped("flatten", &to, self.tensor().reshape(&to))
+    }
+
+    /// Cuts a dimension into several, one size of which may be -1 (`torch.unflatten`).
+    ///
+    /// # Panics
+    /// If the sizes do not multiply to that of the dimension.
+    ///
+    /// ```
+    /// use tape::{DType, Tensor, Var};
+    /// let x = Var::from(Tensor::zeros(&[8, 60], DType::F32));
+    /// assert_eq!(x.unflatten(1, &[3, -1, 5]).shape(), [8, 3, 4, 5]);
+    /// ```
+    #[track_caller]
+    pub fn unflatten(&self, dim: isize, sizes: &[isize]) -> Var {
+        assert!(!sizes.is_empty(), "unflatten: sizes must not be empty");
+        assert!(self.ndim() > 0, "unflatten: cannot be applied to a tensor without dimensions");
+        let d = shape::dim("unflatten", dim, self.ndim());
+        let cut = shape::infer("unflatten", &self.shape()[d..=d], sizes);
+        let mut to: Dims = self.shape()[..d].into();
+        to.extend(cut);
+        to.extend_from_slice(&self.shape()[d + 1..]);
+        self.reshaped("unflatten", &to, self.tensor().reshape(&to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::test_views::check;
+    use crate::{DType, Tensor, Var};
+    use proptest::prelude::*;
+
+    #[test]
+    fn views_share_memory_and_copies_do_not() {
+        let x = Var::from(Tensor::zeros(&[4, 6], DType::F32));
+        assert!(x.view(&[2, 2, 6]).tensor().shares_memory_with(&x.tensor()));
+        let t = x.t();
+        assert!(t.unflatten(1, &[2, -1]).tensor().shares_memory_with(&x.tensor()));
+        assert!(!t.flatten(0, -1).tensor().shares_memory_with(&x.tensor()));
+    }
+
+    #[test]
+    #[should_panic(expected = "view: shape [6, 4] with strides [1, 6] cannot be seen as [24] without a copy")]
+    fn a_view_that_needs_a_copy() {
+        Var::from(Tensor::zeros(&[4, 6], DType::F32)).t().view(&[-1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "unflatten: shape [2, 2] is invalid")]
+    fn sizes_that_do_not_multiply() {
+        Var::from(Tensor::zeros(&[4, 6], DType::F32)).unflatten(1, &[2, 2]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10))]
+        #[test]
+        fn gradients(seed in 0u64..1000) {
+            check(&[2, 3, 4], seed, |x| x.reshape(&[4, -1]));
+            check(&[2, 3, 4], seed, |x| x.flatten(0, 1).unflatten(0, &[3, 2]));
+        }
     }
 }

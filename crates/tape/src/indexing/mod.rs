@@ -1,0 +1,48 @@
+//! Operations that read or write where an index says.
+
+mod gather;
+mod get;
+mod mask;
+mod one_hot;
+mod select;
+
+pub use get::{Index, Indices};
+
+pub(crate) use select::pick;
+
+use crate::dtype::DType;
+use crate::tensor::Tensor;
+use crate::var::Var;
+
+/// The values of an index tensor as I64.
+///
+/// # Panics
+/// If it is not of an integer type.
+#[track_caller]
+fn integers(op: &str, index: &Var) -> Tensor {
+    assert!(
+        matches!(index.dtype(), DType::I64 | DType::U8),
+        "{op}: the index has to be of type int64, not {}",
+        index.dtype()
+    );
+    index.tensor().cast(DType::I64)
+}
+
+/// Checks that every value of an index lies in a dimension.
+///
+/// # Panics
+/// At the first that does not, with its value, the dimension and its size.
+#[track_caller]
+fn check_range(op: &str, index: &Tensor, dim: usize, size: usize) {
+    let index = index.contiguous();
+    let values = index.as_slice::<i64>().expect("contiguous");
+    if let Some(bad) = values.iter().find(|&&i| i < 0 || i as usize >= size) {
+        panic!("{op}: index {bad} is out of bounds for dimension {dim} with size {size}");
+    }
+}
+
+/// The values of a checked index.
+fn places(index: &Tensor) -> Vec<usize> {
+    let index = index.contiguous();
+    index.as_slice::<i64>().expect("contiguous").iter().map(|&i| i as usize).collect()
+}

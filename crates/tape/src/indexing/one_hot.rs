@@ -1,0 +1,90 @@
+//! `one_hot`, `bincount`.
+
+use super::{integers, places};
+use crate::dtype::DType;
+use crate::shape::Dims;
+use crate::tensor::Tensor;
+use crate::var::Var;
+
+impl Var {
+    /// Class numbers as vectors that are one at their class and zero elsewhere, as I64 with a new last dimension
+    /// (`torch.nn.functional.one_hot`). Without a number of classes, it is the largest class plus one. Has no
+    /// derivative.
+    ///
+    /// # Panics
+    /// If the classes are not integers, one is negative or not below the number of classes, or there is none to
+    /// infer the number from.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let classes = Var::from_vec(vec![0i64, 2], &[2]);
+    /// assert_eq!(classes.one_hot(Some(3)).to_vec::<i64>(), [1, 0, 0, 0, 0, 1]);
+    /// ```
+    #[track_caller]
+    pub fn one_hot(&self, num_classes: Option<usize>) -> Var {
+        let classes = integers("one_hot", self).to_vec::<i64>();
+        assert!(
+            num_classes.is_some_and(|n| n > 0) || !classes.is_empty(),
+            "one_hot: cannot infer the number of classes from an empty tensor"
+        );
+        let smallest = classes.iter().min().copied().unwrap_or(0);
+        assert!(smallest >= 0, "one_hot: class values must be non-negative, but there is {smallest}");
+        let most = classes.iter().max().map_or(0, |&c| c as usize + 1);
+        let n = num_classes.unwrap_or(most);
+        assert!(
+            most <= n,
+            "one_hot: class values must be smaller than num_classes {n}, but there is {}",
+            most - 1
+        );
+        let mut to: Dims = self.shape().into();
+        to.push(n);
+        let mut out = Tensor::zeros(&to, DType::I64);
+        for (row, &c) in out.data_mut::<i64>().chunks_exact_mut(n.max(1)).zip(&classes) {
+            row[c as usize] = 1;
+        }
+        Var::from(out)
+    }
+
+    /// How often each number from 0 on occurs in a vector, at least `minlength` entries (`torch.bincount`). Has no
+    /// derivative.
+    ///
+    /// # Panics
+    /// If there is more than one dimension, or a value is negative or not an integer.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// assert_eq!(Var::from_vec(vec![2i64, 0, 2], &[3]).bincount(4).to_vec::<i64>(), [1, 0, 2, 0]);
+    /// ```
+    #[track_caller]
+    pub fn bincount(&self, minlength: usize) -> Var {
+        assert!(self.ndim() == 1, "bincount: expects a vector, but got shape {:?}", self.shape());
+        let values = integers("bincount", self);
+        let smallest = values.to_vec::<i64>().into_iter().min().unwrap_or(0);
+        assert!(smallest >= 0, "bincount: values must be non-negative, but there is {smallest}");
+        let places = places(&values);
+        let n = places.iter().max().map_or(0, |m| m + 1).max(minlength);
+        let mut counts = vec![0i64; n];
+        for p in places {
+            counts[p] += 1;
+        }
+        Var::from_vec(counts, &[n])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Tensor, Var};
+
+    #[test]
+    fn classes() {
+        assert_eq!(Var::from(2i64).one_hot(None).to_vec::<i64>(), [0, 0, 1]);
+        let none = Var::from(Tensor::zeros(&[0, 2], DType::I64));
+        assert_eq!(none.one_hot(Some(3)).shape(), [0, 2, 3]);
+    }
+
+    #[test]
+    #[should_panic(expected = "one_hot: class values must be smaller than num_classes 2, but there is 2")]
+    fn too_few_classes() {
+        Var::from(2i64).one_hot(Some(2));
+    }
+}

@@ -1,0 +1,165 @@
+//! `index_select` and `index_add`, which are each other's rules.
+
+use super::{check_range, integers, places};
+use crate::dtype::Number;
+use crate::kernels::index;
+use crate::node::record;
+use crate::shape::{self, Dims};
+use crate::tensor::Tensor;
+use crate::var::Var;
+use std::sync::Arc;
+
+impl Var {
+    /// The entries of a dimension that a one-dimensional index names, in its order (`torch.index_select`). With
+    /// dimension 0 of a table of rows, this is an embedding.
+    ///
+    /// # Panics
+    /// If the index has more than one dimension, is not of integers, or names an entry that is not there.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// let index = Var::from_vec(vec![1i64, 1, 0], &[3]);
+    /// assert_eq!(x.index_select(0, &index).to_vec::<f32>(), [3.0, 4.0, 3.0, 4.0, 1.0, 2.0]);
+    /// ```
+    #[track_caller]
+    pub fn index_select(&self, dim: isize, index: &Var) -> Var {
+        let d = shape::dim("index_select", dim, self.ndim());
+        let list = list("index_select", index, d, self.size(dim));
+        if self.ndim() == 0 {
+            assert_eq!(
+                list.len(),
+                1,
+                "index_select: a tensor without dimensions takes an index of one element"
+            );
+            return self.clone();
+        }
+        pick("index_select", self, d, list)
+    }
+
+    /// A copy to whose entries of a dimension those of `source` are added, `alpha` times, in the order of the index
+    /// (`torch.index_add`). An entry that is named twice is added to twice.
+    ///
+    /// # Panics
+    /// If the index has more than one dimension, is not of integers, or names an entry that is not there; or if
+    /// `source` has not as many entries as the index, another size elsewhere, or another type.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
+    /// let (index, source) = (Var::from_vec(vec![1i64, 1], &[2]), Var::from_vec(vec![10f32, 20.0], &[2]));
+    /// assert_eq!(x.index_add(0, &index, &source, 1.0).to_vec::<f32>(), [1.0, 32.0]);
+    /// ```
+    #[track_caller]
+    pub fn index_add(&self, dim: isize, index: &Var, source: &Var, alpha: f64) -> Var {
+        let d = shape::dim("index_add", dim, self.ndim());
+        let list = list("index_add", index, d, self.size(dim));
+        let mut wanted: Dims = self.shape().into();
+        if let Some(n) = wanted.get_mut(d) {
+            *n = list.len();
+        }
+        assert_eq!(
+            source.shape(),
+            wanted.as_slice(),
+            "index_add: self of shape {:?} and {} indices along dimension {d} take a source of shape {wanted:?}",
+            self.shape(),
+            list.len()
+        );
+        assert_eq!(
+            source.dtype(),
+            self.dtype(),
+            "index_add: self and source have to be of one type, not {} and {}",
+            self.dtype(),
+            source.dtype()
+        );
+        let source = if alpha == 1.0 { source.clone() } else { source.mul(alpha) };
+        if self.ndim() == 0 {
+            return self.add(&source);
+        }
+        let value = add_rows(self.tensor().contiguous(), &source.tensor(), d, &list);
+        record("index_add", [self, &source], value, move |c| {
+            [
+                c.wants(0).then(|| c.grad().clone()),
+                c.wants(1).then(|| pick("index_add", c.grad(), d, list.clone())),
+            ]
+        })
+    }
+}
+
+#[track_caller]
+fn list(op: &str, index: &Var, dim: usize, size: usize) -> Arc<[usize]> {
+    assert!(index.ndim() <= 1, "{op}: the index has to be a vector, but has shape {:?}", index.shape());
+    let index = integers(op, index);
+    check_range(op, &index, dim, size);
+    places(&index).into()
+}
+
+/// The entries of a dimension that a checked index names.
+#[track_caller]
+pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -> Var {
+    let n = x.shape()[dim];
+    let value = index::select(&x.tensor(), dim, &index);
+    record(op, [x], value, move |c| [Some(spread(op, c.grad(), dim, index.clone(), n))])
+}
+
+/// The adjoint: entries added up where the index says, in a dimension of size `n`.
+#[track_caller]
+fn spread(op: &'static str, g: &Var, dim: usize, index: Arc<[usize]>, n: usize) -> Var {
+    let mut to: Dims = g.shape().into();
+    to[dim] = n;
+    let value = add_rows(Tensor::zeros(&to, g.dtype()), &g.tensor(), dim, &index);
+    record(op, [g], value, move |c| [Some(pick(op, c.grad(), dim, index.clone()))])
+}
+
+/// `base` is row-major.
+fn add_rows(base: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
+    fn add<T: Number>(mut out: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
+        out.make_mut::<T>();
+        index::add_rows::<T>(&mut out, src, dim, index);
+        out
+    }
+    crate::dispatch!(number: base.dtype(), "index_add", T => add::<T>(base, src, dim, index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+    use crate::test_views::{check, check2};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn gradients(seed in 0u64..1000, dim in -3isize..3, index in proptest::collection::vec(0i64..2, 0..4)) {
+            let k = index.len();
+            let index = Var::from_vec(index, &[k]);
+            check(&[2, 3, 2], seed, |x| x.index_select(dim, &index));
+            let mut shape = [2, 3, 2];
+            shape[dim.rem_euclid(3) as usize] = k;
+            check2([&[2, 3, 2], &shape], seed, |x, y| x.index_add(dim, &index, y, -0.5));
+        }
+    }
+
+    #[test]
+    fn rows_are_added_in_the_order_of_the_index() {
+        let (n, k, inner) = (50, 3000, 40);
+        let index: Vec<i64> = (0..k as i64).map(|i| i * i % n as i64).collect();
+        let rows: Vec<f32> = (0..k * inner).map(|i| (i as f32 * 0.37).sin()).collect();
+        let mut naive = vec![0f32; n * inner];
+        for (r, &i) in index.iter().enumerate() {
+            for j in 0..inner {
+                naive[i as usize * inner + j] += rows[r * inner + j];
+            }
+        }
+        let zeros = Var::from(Tensor::zeros(&[n, inner], DType::F32));
+        let sum = zeros.index_add(0, &Var::from_vec(index, &[k]), &Var::from_vec(rows, &[k, inner]), 1.0);
+        assert_eq!(sum.to_vec::<f32>(), naive);
+    }
+
+    #[test]
+    #[should_panic(expected = "index_select: index 5 is out of bounds for dimension 1 with size 3")]
+    fn an_entry_that_is_not_there() {
+        Var::from(Tensor::zeros(&[2, 3], DType::F32)).index_select(-1, &Var::from_vec(vec![0i64, 5], &[2]));
+    }
+}

@@ -1,0 +1,192 @@
+//! Loops that read or write where an index says.
+
+use crate::dtype::{Element, Number};
+use crate::kernels::parallel::{parallel_blocks, parallel_for};
+use crate::kernels::strided::Shared;
+use crate::shape::{self, Dims};
+use crate::tensor::Tensor;
+use std::sync::Mutex;
+
+/// Elements below which a loop stays on one thread.
+const GRAIN: usize = 32 * 1024;
+
+/// The entries `index` of a dimension, in that order: row-major. Every index has been checked.
+pub(crate) fn select(t: &Tensor, dim: usize, index: &[usize]) -> Tensor {
+    let mut to: Dims = t.shape().into();
+    to[dim] = index.len();
+    let mut out = Tensor::uninit(&to, t.dtype());
+    crate::dispatch!(all: t.dtype(), "index_select", T => select_into::<T>(&mut out, t, dim, index));
+    out
+}
+
+fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[usize]) {
+    let t = t.contiguous();
+    let n = t.shape()[dim];
+    let inner = shape::numel(&t.shape()[dim + 1..]);
+    let source = t.as_slice::<T>().expect("contiguous");
+    let count = index.len();
+    if inner == 0 || count == 0 {
+        return;
+    }
+    let rows = out.numel() / inner;
+    let pointer = Shared(out.data_mut::<T>().as_mut_ptr());
+    parallel_blocks(rows, GRAIN.div_ceil(inner), |start, end| {
+        // SAFETY: blocks of rows of a result that nothing else holds; they do not overlap.
+        let block =
+            unsafe { std::slice::from_raw_parts_mut(pointer.at(start * inner), (end - start) * inner) };
+        for (row, r) in block.chunks_exact_mut(inner).zip(start..) {
+            let from = (r / count * n + index[r % count]) * inner;
+            row.copy_from_slice(&source[from..from + inner]);
+        }
+    });
+}
+
+/// Adds the rows of `src` to the rows `index` of a dimension of `out`, in that order. Both are row-major.
+///
+/// Every sum is made in the order of the index, whatever the threads.
+pub(crate) fn add_rows<T: Number>(out: &mut Tensor, src: &Tensor, dim: usize, index: &[usize]) {
+    let src = src.contiguous();
+    let source = src.as_slice::<T>().expect("contiguous");
+    let n = out.shape()[dim];
+    let inner = shape::numel(&out.shape()[dim + 1..]);
+    let count = index.len();
+    if source.is_empty() || n == 0 {
+        return;
+    }
+    // A task owns some rows of the result and looks through the whole index for them.
+    let parts = (count * inner / GRAIN).clamp(1, inner.div_ceil(16).min(16));
+    let span = n.div_ceil(parts);
+    let data = out.data_mut::<T>();
+    let mut tasks = Vec::new();
+    for (o, part) in data.chunks_exact_mut(n * inner).enumerate() {
+        tasks.extend(
+            part.chunks_mut(span * inner).enumerate().map(|(p, rows)| Mutex::new((o, p * span, rows))),
+        );
+    }
+    parallel_for(tasks.len(), |i| {
+        let mut task = tasks[i].lock().expect("each task is taken once");
+        let (o, first, rows) = &mut *task;
+        let (first, last) = (*first, *first + rows.len() / inner);
+        for (k, &at) in index.iter().enumerate() {
+            if (first..last).contains(&at) {
+                let row = &mut rows[(at - first) * inner..][..inner];
+                let from = &source[(*o * count + k) * inner..][..inner];
+                for (x, &y) in row.iter_mut().zip(from) {
+                    *x += y;
+                }
+            }
+        }
+    });
+}
+
+/// The positions of an index tensor, one row of its last dimension after the other, in a tensor with strides.
+struct Rows {
+    shape: Dims,
+    strides: Dims,
+}
+
+impl Rows {
+    /// At least one dimension. In the tensor that is indexed, `dim` itself does not count.
+    fn new(shape: &[usize], strides: &[usize], indexed: Option<usize>) -> Rows {
+        let mut strides: Dims = strides.into();
+        if let Some(d) = indexed {
+            strides[d] = 0;
+        }
+        Rows { shape: shape.into(), strides }
+    }
+
+    fn length(&self) -> usize {
+        self.shape[self.shape.len() - 1]
+    }
+
+    fn count(&self) -> usize {
+        shape::numel(&self.shape[..self.shape.len() - 1])
+    }
+
+    /// The offset from one position of a row to the next.
+    fn step(&self) -> usize {
+        self.strides[self.strides.len() - 1]
+    }
+
+    /// The offset of the first position of row `r`.
+    fn base(&self, r: usize) -> usize {
+        let (mut rest, mut base) = (r, 0);
+        for d in (0..self.shape.len() - 1).rev() {
+            base += rest % self.shape[d] * self.strides[d];
+            rest /= self.shape[d];
+        }
+        base
+    }
+}
+
+/// `out[i][j] = t[index[i][j]][j]` along a dimension. Every index has been checked; at least one dimension.
+pub(crate) fn gather(t: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+    let mut out = Tensor::uninit(index.shape(), t.dtype());
+    crate::dispatch!(all: t.dtype(), "gather", T => gather_into::<T>(&mut out, t, dim, index));
+    out
+}
+
+fn gather_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &Tensor) {
+    let rows = Rows::new(index.shape(), t.strides(), Some(dim));
+    let (length, along) = (rows.length(), t.strides()[dim]);
+    let index = index.contiguous();
+    let index = index.as_slice::<i64>().expect("contiguous");
+    let source = t.data::<T>();
+    if index.is_empty() {
+        return;
+    }
+    let pointer = Shared(out.data_mut::<T>().as_mut_ptr());
+    parallel_blocks(rows.count(), GRAIN.div_ceil(length), |start, end| {
+        for r in start..end {
+            // SAFETY: row r of a result that nothing else holds; each row is taken once.
+            let row = unsafe { std::slice::from_raw_parts_mut(pointer.at(r * length), length) };
+            let mut base = rows.base(r);
+            for (o, &i) in row.iter_mut().zip(&index[r * length..]) {
+                *o = source[base + i as usize * along];
+                base += rows.step();
+            }
+        }
+    });
+}
+
+/// `out[index[i][j]][j] = f(out[index[i][j]][j], src[i][j])` along a dimension, in the order of the index.
+///
+/// `out` is row-major, `src` at least as large as the index, and every index has been checked. At least one
+/// dimension.
+pub(crate) fn scatter<T: Element>(
+    out: &mut Tensor,
+    dim: usize,
+    index: &Tensor,
+    src: &Tensor,
+    f: impl Fn(T, T) -> T + Sync,
+) {
+    let rows = Rows::new(index.shape(), out.strides(), Some(dim));
+    let from = Rows::new(index.shape(), src.strides(), None);
+    let (length, along) = (rows.length(), out.strides()[dim]);
+    let index = index.contiguous();
+    let index = index.as_slice::<i64>().expect("contiguous");
+    let source = src.data::<T>();
+    if index.is_empty() {
+        return;
+    }
+    // Positions that differ in the first dimension write to different places, unless it is the indexed one.
+    let blocks = if dim == 0 { 1 } else { rows.shape[0] };
+    let per_block = rows.count() / blocks;
+    let size = if dim == 0 { out.numel() } else { out.strides()[0] };
+    let tasks: Vec<_> = out.data_mut::<T>().chunks_mut(size).take(blocks).map(Mutex::new).collect();
+    parallel_blocks(blocks, GRAIN.div_ceil(per_block * length), |start, end| {
+        for b in start..end {
+            let mut data = tasks[b].lock().expect("each task is taken once");
+            for r in b * per_block..(b + 1) * per_block {
+                let mut base = rows.base(r) - b * size;
+                let mut at = from.base(r);
+                for &i in &index[r * length..][..length] {
+                    let place = &mut data[base + i as usize * along];
+                    *place = f(*place, source[at]);
+                    base += rows.step();
+                    at += from.step();
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,94 @@
+//! Writing a tensor into a part of a larger one.
+
+use crate::dtype::{Element, Number};
+use crate::kernels::strided::{GRAIN, Nest, Shared};
+use crate::shape::{self, Dims};
+use crate::tensor::Tensor;
+
+/// Copies `src` to where `view` of `out` lies; both have the same shape and type.
+pub(crate) fn write(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
+    crate::dispatch!(all: src.dtype(), "copy", T => combine(out, view, src, |_: T, new: T| new));
+}
+
+/// Adds `src` to where `view` of `out` lies; both have the same shape and type.
+pub(crate) fn add(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
+    fn sum<T: Number>(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
+        combine(out, view, src, |old: T, new: T| old + new);
+    }
+    crate::dispatch!(number: src.dtype(), "add", T => sum::<T>(out, view, src));
+}
+
+/// True if no two indices of the shape lie at the same place: each stride steps over all smaller ones.
+fn is_injective(shape: &[usize], strides: &[usize]) -> bool {
+    let mut dims: Dims = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
+    dims.sort_unstable_by_key(|&d| strides[d]);
+    let mut reach = 0;
+    dims.iter().all(|&d| {
+        let clear = strides[d] > reach;
+        reach += (shape[d] - 1) * strides[d];
+        clear
+    })
+}
+
+fn combine<T: Element>(
+    out: &mut Tensor,
+    view: impl FnOnce(&Tensor) -> Tensor,
+    src: &Tensor,
+    f: impl Fn(T, T) -> T + Sync,
+) {
+    let (to, strides, offset): (Dims, Dims, usize) = {
+        let view = view(out);
+        assert!(view.shares_memory_with(out), "a part of a tensor lies in its memory");
+        (view.shape().into(), view.strides().into(), view.offset() - out.offset())
+    };
+    assert_eq!(to.as_slice(), src.shape(), "a part and what is written to it have one shape");
+    let count = shape::numel(&to);
+    if count == 0 {
+        return;
+    }
+    let data = out.data_mut::<T>();
+    let last = offset + to.iter().zip(&strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
+    assert!(last < data.len() && is_injective(&to, &strides), "a part lies inside its tensor, once");
+    let nest = Nest::new(&to, [&strides, src.strides()]);
+    let source = src.data::<T>();
+    let [so, ss] = nest.inner_strides();
+    let pointer = Shared(data.as_mut_ptr());
+    nest.for_each_row(GRAIN, &|[o, i], n| {
+        if (so, ss) == (1, 1) {
+            // SAFETY: in bounds and not overlapping another row, as checked above.
+            let row = unsafe { std::slice::from_raw_parts_mut(pointer.at(offset + o), n) };
+            for (x, &y) in row.iter_mut().zip(&source[i..i + n]) {
+                *x = f(*x, y);
+            }
+        } else {
+            for k in 0..n {
+                let at = pointer.at(offset + o + k * so);
+                // SAFETY: in bounds and no other index lies here, as checked above.
+                unsafe { *at = f(*at, source[i + k * ss]) };
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+
+    #[test]
+    fn parts_of_any_strides() {
+        let mut out = Tensor::zeros(&[3, 4], DType::F32);
+        let src = Tensor::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]).transpose(0, 1);
+        write(&mut out, |t| t.narrow(0, 1, 2).step(1, 2), &src);
+        assert_eq!(out.to_vec::<f32>(), [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 3.0, 0.0, 2.0, 0.0, 4.0, 0.0]);
+        add(&mut out, |t| t.diagonal(1, 0, 1), &Tensor::from_vec(vec![1f32, 1.0, 1.0], &[3]));
+        assert_eq!(out.to_vec::<f32>(), [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 4.0, 0.0, 2.0, 0.0, 4.0, 1.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "lies inside its tensor, once")]
+    fn overlapping_parts_are_refused() {
+        let mut out = Tensor::zeros(&[1, 4], DType::F32);
+        write(&mut out, |t| t.expand(&[2, 4]), &Tensor::ones(&[2, 4], DType::F32));
+    }
+}

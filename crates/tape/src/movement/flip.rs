@@ -1,0 +1,108 @@
+//! `flip`, `roll`.
+
+use crate::kernels::index;
+use crate::node::record;
+use crate::shape::{self, Dims};
+use crate::tensor::Tensor;
+use crate::var::Var;
+
+impl Var {
+    /// The entries of some dimensions in reverse order (`torch.flip`). A copy.
+    ///
+    /// # Panics
+    /// If a dimension is out of range or appears twice.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.flip(&[1]).to_vec::<f32>(), [2.0, 1.0, 4.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn flip(&self, dims: &[isize]) -> Var {
+        if dims.is_empty() {
+            return self.clone();
+        }
+        let list: Dims = shape::dims("flip", dims, self.ndim());
+        let value = reordered(self.tensor(), list.iter().copied(), |_, i, n| n - 1 - i);
+        let dims = dims.to_vec();
+        record("flip", [self], value, move |c| [Some(c.grad().flip(&dims))])
+    }
+
+    /// Moves the entries of dimensions round by as many places as `shifts` says (`torch.roll`). Without
+    /// dimensions, one shift moves all elements in row-major order.
+    ///
+    /// # Panics
+    /// If a dimension is out of range, or there are not as many shifts as dimensions.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.roll(&[1], &[1]).to_vec::<f32>(), [2.0, 1.0, 4.0, 3.0]);
+    /// assert_eq!(x.roll(&[1], &[]).to_vec::<f32>(), [4.0, 1.0, 2.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn roll(&self, shifts: &[isize], dims: &[isize]) -> Var {
+        assert!(!shifts.is_empty(), "roll: `shifts` required");
+        if dims.is_empty() && shifts.len() == 1 {
+            return self.flatten(0, -1).roll(shifts, &[0]).reshape_to(self.shape());
+        }
+        assert_eq!(
+            shifts.len(),
+            dims.len(),
+            "roll: shifts and dimensions must align: {} shifts, {} dims",
+            shifts.len(),
+            dims.len()
+        );
+        let list: Dims = dims.iter().map(|&d| shape::dim("roll", d, self.ndim())).collect();
+        if self.ndim() == 0 {
+            return self.clone();
+        }
+        let value = reordered(self.tensor(), list.iter().copied(), |k, i, n| {
+            (i as isize - shifts[k]).rem_euclid(n as isize) as usize
+        });
+        let (back, dims): (Vec<isize>, Vec<isize>) = (shifts.iter().map(|s| -s).collect(), dims.to_vec());
+        record("roll", [self], value, move |c| [Some(c.grad().roll(&back, &dims))])
+    }
+}
+
+/// Every entry `i` of the `k`-th listed dimension, of size `n`, taken from `from(k, i, n)`.
+fn reordered(
+    t: Tensor,
+    dims: impl Iterator<Item = usize>,
+    from: impl Fn(usize, usize, usize) -> usize,
+) -> Tensor {
+    dims.enumerate().fold(t, |t, (k, d)| {
+        let n = t.shape()[d];
+        let list: Vec<usize> = (0..n).map(|i| from(k, i, n)).collect();
+        index::select(&t, d, &list)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Var;
+    use crate::test_views::check;
+
+    #[test]
+    fn values() {
+        let x = Var::from_vec((0..6i64).collect(), &[2, 3]);
+        assert_eq!(x.flip(&[0, -1]).to_vec::<i64>(), [5, 4, 3, 2, 1, 0]);
+        assert_eq!(x.roll(&[-1, 4], &[0, 1]).to_vec::<i64>(), [5, 3, 4, 2, 0, 1]);
+        assert_eq!(x.flip(&[]).to_vec::<i64>(), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn gradients() {
+        for seed in 0..5 {
+            check(&[2, 3, 2], seed, |x| x.flip(&[0, 1]));
+            check(&[2, 3, 2], seed, |x| x.roll(&[1, -2], &[2, 1]));
+            check(&[2, 3], seed, |x| x.roll(&[4], &[]));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "roll: shifts and dimensions must align: 2 shifts, 1 dims")]
+    fn shifts_and_dims() {
+        Var::from_vec(vec![1f32], &[1]).roll(&[1, 2], &[0]);
+    }
+}

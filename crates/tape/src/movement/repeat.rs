@@ -1,0 +1,87 @@
+//! `repeat`, `tile`.
+
+use crate::shape::Dims;
+use crate::var::Var;
+
+impl Var {
+    /// Copies of the tensor side by side: as many along each dimension as its entry says, the last entry standing
+    /// for the last dimension and further ones for new dimensions in front (`torch.Tensor.repeat`).
+    ///
+    /// # Panics
+    /// If there are fewer entries than dimensions.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
+    /// assert_eq!(x.repeat(&[2, 2]).to_vec::<f32>(), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+    /// ```
+    #[track_caller]
+    pub fn repeat(&self, repeats: &[usize]) -> Var {
+        assert!(
+            repeats.len() >= self.ndim(),
+            "repeat: {repeats:?} has fewer entries than the tensor of shape {:?} has dimensions",
+            self.shape()
+        );
+        self.repeated(repeats)
+    }
+
+    /// As [`Var::repeat`]; missing entries in front are one (`torch.tile`).
+    ///
+    /// ```
+    /// use tape::{DType, Tensor, Var};
+    /// let x = Var::from(Tensor::zeros(&[2, 3], DType::F32));
+    /// assert_eq!(x.tile(&[2]).shape(), [2, 6]);
+    /// ```
+    #[track_caller]
+    pub fn tile(&self, repeats: &[usize]) -> Var {
+        let mut all = vec![1; self.ndim().saturating_sub(repeats.len())];
+        all.extend_from_slice(repeats);
+        self.repeated(&all)
+    }
+
+    /// A dimension of its own for each repetition, expanded and merged: the rules are those of the parts.
+    #[track_caller]
+    fn repeated(&self, repeats: &[usize]) -> Var {
+        let lead = repeats.len() - self.ndim();
+        let size = |d: usize| if d < lead { 1 } else { self.shape()[d - lead] };
+        let (mut apart, mut expanded, mut merged) = (Dims::new(), Dims::new(), Dims::new());
+        for (d, &n) in repeats.iter().enumerate() {
+            if n != 1 {
+                apart.push(1);
+                expanded.push(n);
+            }
+            apart.push(size(d));
+            expanded.push(size(d));
+            merged.push(n * size(d));
+        }
+        self.reshape_to(&apart).expand_to(&expanded).reshape_to(&merged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Var;
+    use crate::test_views::check;
+
+    #[test]
+    fn values() {
+        let x = Var::from_vec(vec![1i64, 2, 3, 4], &[2, 2]);
+        assert_eq!(x.repeat(&[1, 2]).to_vec::<i64>(), [1, 2, 1, 2, 3, 4, 3, 4]);
+        assert_eq!(x.tile(&[2, 1]).to_vec::<i64>(), [1, 2, 3, 4, 1, 2, 3, 4]);
+        assert_eq!(x.repeat(&[0, 1, 1]).shape(), [0, 2, 2]);
+    }
+
+    #[test]
+    fn gradients() {
+        for seed in 0..5 {
+            check(&[2, 3], seed, |x| x.repeat(&[2, 1, 2]));
+            check(&[2, 3], seed, |x| x.tile(&[3]));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "repeat: [2] has fewer entries than the tensor of shape [1, 1] has dimensions")]
+    fn too_few_entries() {
+        Var::from_vec(vec![1f32], &[1, 1]).repeat(&[2]);
+    }
+}

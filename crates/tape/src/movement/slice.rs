@@ -1,0 +1,247 @@
+//! `narrow`, `select`, `slice`, `diagonal`.
+
+use super::part::{Part, take};
+use crate::shape;
+use crate::var::Var;
+use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+
+/// A place in a dimension; negative ones count from the back. Made by `into()` from any integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position(pub isize);
+
+macro_rules! positions {
+    ($($ty:ty)*) => {$(
+        impl From<$ty> for Position {
+            fn from(v: $ty) -> Position {
+                Position(v as isize)
+            }
+        }
+        impl From<Range<$ty>> for Slice {
+            fn from(r: Range<$ty>) -> Slice {
+                Slice { start: Some(r.start as isize), end: Some(r.end as isize), step: 1 }
+            }
+        }
+        impl From<RangeFrom<$ty>> for Slice {
+            fn from(r: RangeFrom<$ty>) -> Slice {
+                Slice { start: Some(r.start as isize), end: None, step: 1 }
+            }
+        }
+        impl From<RangeTo<$ty>> for Slice {
+            fn from(r: RangeTo<$ty>) -> Slice {
+                Slice { start: None, end: Some(r.end as isize), step: 1 }
+            }
+        }
+        impl From<RangeInclusive<$ty>> for Slice {
+            fn from(r: RangeInclusive<$ty>) -> Slice {
+                Slice { start: Some(*r.start() as isize), end: after(*r.end() as isize), step: 1 }
+            }
+        }
+        impl From<RangeToInclusive<$ty>> for Slice {
+            fn from(r: RangeToInclusive<$ty>) -> Slice {
+                Slice { start: None, end: after(r.end as isize), step: 1 }
+            }
+        }
+    )*};
+}
+positions!(i32 i64 isize usize);
+
+/// The end of a slice whose last entry is `last`: after -1 there is none.
+fn after(last: isize) -> Option<isize> {
+    (last != -1).then(|| last + 1)
+}
+
+impl From<RangeFull> for Slice {
+    fn from(_: RangeFull) -> Slice {
+        Slice { start: None, end: None, step: 1 }
+    }
+}
+
+/// Python's `start:end:step`. Made by `into()` from a range; negative places count from the back, and places
+/// outside are moved to the nearest end.
+///
+/// ```
+/// use tape::Slice;
+/// let every_other = Slice::from(1..-1).step(2);
+/// assert_eq!(every_other, Slice { start: Some(1), end: Some(-1), step: 2 });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The first place; the front if absent.
+    pub start: Option<isize>,
+    /// The place before which to stop; the end if absent.
+    pub end: Option<isize>,
+    /// The distance from one place to the next, at least 1.
+    pub step: usize,
+}
+
+impl Slice {
+    /// The same slice, of which only every `step`-th entry is taken.
+    ///
+    /// # Panics
+    /// If `step` is zero.
+    #[track_caller]
+    pub fn step(self, step: usize) -> Slice {
+        assert!(step > 0, "slice: step must be greater than zero");
+        Slice { step, ..self }
+    }
+
+    /// Start and count of its entries in a dimension of size `n`.
+    pub(crate) fn resolve(&self, n: usize) -> (usize, usize) {
+        let clip = |place: isize| {
+            let from_front = if place < 0 { place.saturating_add(n as isize) } else { place };
+            from_front.clamp(0, n as isize) as usize
+        };
+        let start = self.start.map_or(0, clip);
+        let end = self.end.map_or(n, clip);
+        (start, end.saturating_sub(start).div_ceil(self.step))
+    }
+}
+
+impl Var {
+    /// `length` entries of a dimension from `start` on (`torch.narrow`). A view; a negative start counts from the
+    /// back.
+    ///
+    /// # Panics
+    /// If they are not all there, or there is no dimension.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[4]);
+    /// assert_eq!(x.narrow(0, 1, 2).to_vec::<f32>(), [2.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn narrow(&self, dim: isize, start: impl Into<Position>, length: usize) -> Var {
+        assert!(self.ndim() > 0, "narrow: cannot be applied to a tensor without dimensions");
+        let d = shape::dim("narrow", dim, self.ndim());
+        let n = self.shape()[d];
+        let Position(start) = start.into();
+        assert!(
+            start.unsigned_abs() <= n,
+            "narrow: start out of range (expected to be in range of [-{n}, {n}], but got {start})"
+        );
+        let from = if start < 0 { n - start.unsigned_abs() } else { start as usize };
+        assert!(
+            length <= n - from,
+            "narrow: start ({from}) + length ({length}) exceeds dimension size ({n}) of shape {:?}",
+            self.shape()
+        );
+        if length == n {
+            return self.clone();
+        }
+        take("narrow", self, Part::stretch(self.shape(), d, from, length, 1))
+    }
+
+    /// One entry of a dimension, which goes away (`torch.select`). A view; a negative index counts from the back.
+    ///
+    /// # Panics
+    /// If the index is out of range, or there is no dimension.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.select(1, -1).to_vec::<f32>(), [2.0, 4.0]);
+    /// ```
+    #[track_caller]
+    pub fn select(&self, dim: isize, index: impl Into<Position>) -> Var {
+        assert!(self.ndim() > 0, "select: cannot be applied to a tensor without dimensions");
+        let d = shape::dim("select", dim, self.ndim());
+        let n = self.shape()[d];
+        let Position(index) = index.into();
+        assert!(
+            (-(n as isize)..n as isize).contains(&index),
+            "select: index {index} out of range for dimension {d} of size {n} (shape {:?})",
+            self.shape()
+        );
+        let index = if index < 0 { n - index.unsigned_abs() } else { index as usize };
+        take("select", self, Part::Select { dim: d, index })
+    }
+
+    /// A range of a dimension, as Python's `x[start:end:step]`: places outside are cut off. A view.
+    ///
+    /// # Panics
+    /// If there is no such dimension.
+    ///
+    /// ```
+    /// use tape::{Slice, Var};
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0], &[5]);
+    /// assert_eq!(x.slice(0, -2..).to_vec::<f32>(), [4.0, 5.0]);
+    /// assert_eq!(x.slice(0, Slice::from(..).step(2)).to_vec::<f32>(), [1.0, 3.0, 5.0]);
+    /// ```
+    #[track_caller]
+    pub fn slice(&self, dim: isize, range: impl Into<Slice>) -> Var {
+        assert!(self.ndim() > 0, "slice: cannot be applied to a tensor without dimensions");
+        let range = range.into();
+        assert!(range.step > 0, "slice: step must be greater than zero");
+        let d = shape::dim("slice", dim, self.ndim());
+        let (start, count) = range.resolve(self.shape()[d]);
+        if (start, count, range.step) == (0, self.shape()[d], 1) {
+            return self.clone();
+        }
+        take("slice", self, Part::stretch(self.shape(), d, start, count, range.step))
+    }
+
+    /// The elements along two dimensions at `(i, i + offset)`, as a new last dimension (`torch.diagonal`). A view.
+    ///
+    /// # Panics
+    /// If the dimensions are out of range or the same.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.diagonal(0, 0, 1).to_vec::<f32>(), [1.0, 4.0]);
+    /// ```
+    #[track_caller]
+    pub fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Var {
+        let a = shape::dim("diagonal", dim1, self.ndim());
+        let b = shape::dim("diagonal", dim2, self.ndim());
+        assert!(a != b, "diagonal: dimensions cannot be identical {dim1}, {dim2}");
+        take("diagonal", self, Part::Diagonal { offset, dim1: a, dim2: b })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_views::check;
+    use proptest::prelude::*;
+
+    #[test]
+    fn slices_are_pythons() {
+        let list = |s: Slice, n: usize| {
+            let (start, count) = s.resolve(n);
+            (0..count).map(|i| start + i * s.step).collect::<Vec<_>>()
+        };
+        assert_eq!(list(Slice::from(-3..), 5), [2, 3, 4]);
+        assert_eq!(list(Slice::from(1..=-1), 5), [1, 2, 3, 4]);
+        assert_eq!(list(Slice::from(..-1).step(3), 5), [0, 3]);
+        assert_eq!(list(Slice::from(2..100), 5), [2, 3, 4]);
+        assert!(list(Slice::from(4..2), 5).is_empty() && list(Slice::from(..), 0).is_empty());
+    }
+
+    #[test]
+    fn they_are_views() {
+        let x = Var::from(crate::Tensor::zeros(&[4, 5, 6], crate::DType::F32));
+        for y in
+            [x.narrow(1, -2, 2), x.select(0, -1), x.slice(2, Slice::from(1..).step(2)), x.diagonal(-1, 2, 0)]
+        {
+            assert!(y.tensor().shares_memory_with(&x.tensor()));
+        }
+        assert_eq!(x.diagonal(-1, 2, 0).shape(), [5, 4]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn gradients(seed in 0u64..1000, start in -5isize..5, step in 1usize..4, dim in -3isize..3, offset in -4isize..4) {
+            check(&[3, 4, 2], seed, |x| x.slice(dim, Slice::from(start..).step(step)));
+            check(&[3, 4, 2], seed, |x| x.select(dim, 1).narrow(0, -1, 1));
+            check(&[3, 4, 2], seed, |x| x.diagonal(offset, dim, (dim + 1).rem_euclid(3)));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "narrow: start (3) + length (2) exceeds dimension size (4)")]
+    fn a_stretch_that_is_not_there() {
+        Var::from(crate::Tensor::zeros(&[4], crate::DType::F32)).narrow(0, 3, 2);
+    }
+}

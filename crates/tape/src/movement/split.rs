@@ -1,0 +1,137 @@
+//! `split`, `chunk`, `unbind`.
+
+use super::part::{Part, take};
+use crate::shape;
+use crate::var::Var;
+
+impl Var {
+    /// Pieces of `size` entries of a dimension, the last one smaller if need be (`torch.split` with a number). Views.
+    ///
+    /// # Panics
+    /// If there is no such dimension, or `size` is zero for a dimension that is not.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0], &[5]);
+    /// let sizes: Vec<usize> = x.split(2, 0).iter().map(|p| p.numel()).collect();
+    /// assert_eq!(sizes, [2, 2, 1]);
+    /// ```
+    #[track_caller]
+    pub fn split(&self, size: usize, dim: isize) -> Vec<Var> {
+        assert!(self.ndim() > 0, "split: expects at least a 1-dimensional tensor");
+        let d = shape::dim("split", dim, self.ndim());
+        let n = self.shape()[d];
+        assert!(size > 0 || n == 0, "split: split_size can only be 0 if dimension size is 0, but it is {n}");
+        let count = if size == 0 { 1 } else { n.div_ceil(size).max(1) };
+        let sizes: Vec<usize> = (0..count).map(|i| size.min(n - i * size)).collect();
+        self.pieces("split", d, &sizes)
+    }
+
+    /// Pieces of the given sizes, which make up the dimension (`torch.split` with a list). Views.
+    ///
+    /// # Panics
+    /// If the sizes do not add up to that of the dimension.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[3]);
+    /// assert_eq!(x.split_with_sizes(&[1, 2], 0)[1].to_vec::<f32>(), [2.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn split_with_sizes(&self, sizes: &[usize], dim: isize) -> Vec<Var> {
+        assert!(self.ndim() > 0, "split: expects at least a 1-dimensional tensor");
+        let d = shape::dim("split", dim, self.ndim());
+        assert_eq!(
+            sizes.iter().sum::<usize>(),
+            self.shape()[d],
+            "split: split_sizes {sizes:?} should sum to the size of dimension {d}: {}",
+            self.shape()[d]
+        );
+        self.pieces("split", d, sizes)
+    }
+
+    /// At most `chunks` pieces of equal size, but for the last (`torch.chunk`). Views.
+    ///
+    /// # Panics
+    /// If there is no such dimension, or `chunks` is zero.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[4]);
+    /// assert_eq!(x.chunk(2, 0)[1].to_vec::<f32>(), [3.0, 4.0]);
+    /// ```
+    #[track_caller]
+    pub fn chunk(&self, chunks: usize, dim: isize) -> Vec<Var> {
+        assert!(self.ndim() > 0, "chunk: expects at least a 1-dimensional tensor");
+        assert!(chunks > 0, "chunk: expects `chunks` to be greater than 0");
+        let d = shape::dim("chunk", dim, self.ndim());
+        let n = self.shape()[d];
+        let size = n.div_ceil(chunks);
+        let sizes: Vec<usize> = match size {
+            0 => vec![0; chunks],
+            _ => (0..n.div_ceil(size)).map(|i| size.min(n - i * size)).collect(),
+        };
+        self.pieces("chunk", d, &sizes)
+    }
+
+    /// All entries of a dimension, which goes away (`torch.unbind`). Views.
+    ///
+    /// # Panics
+    /// If there is no such dimension.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.unbind(0)[1].to_vec::<f32>(), [3.0, 4.0]);
+    /// ```
+    #[track_caller]
+    pub fn unbind(&self, dim: isize) -> Vec<Var> {
+        assert!(self.ndim() > 0, "unbind: cannot be applied to a tensor without dimensions");
+        let d = shape::dim("unbind", dim, self.ndim());
+        (0..self.shape()[d]).map(|index| take("unbind", self, Part::Select { dim: d, index })).collect()
+    }
+
+    #[track_caller]
+    fn pieces(&self, op: &'static str, d: usize, sizes: &[usize]) -> Vec<Var> {
+        let mut start = 0;
+        let mut list = Vec::with_capacity(sizes.len());
+        for &n in sizes {
+            list.push(take(op, self, Part::stretch(self.shape(), d, start, n, 1)));
+            start += n;
+        }
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::test_views::check;
+    use crate::{DType, Tensor, Var};
+
+    #[test]
+    fn sizes() {
+        let of = |n: usize| Var::from(Tensor::zeros(&[n], DType::F32));
+        let sizes = |list: Vec<Var>| list.iter().map(|v| v.numel()).collect::<Vec<_>>();
+        assert_eq!(sizes(of(15).chunk(12, 0)), [2, 2, 2, 2, 2, 2, 2, 1]);
+        assert_eq!(sizes(of(0).chunk(3, 0)), [0, 0, 0]);
+        assert_eq!(sizes(of(0).split(2, 0)), [0]);
+        assert_eq!(sizes(of(0).split(0, 0)), [0]);
+        assert_eq!(of(3).unbind(0).len(), 3);
+    }
+
+    #[test]
+    fn gradients() {
+        for seed in 0..5 {
+            check(&[2, 5], seed, |x| x.split(2, 1));
+            check(&[2, 5], seed, |x| x.split_with_sizes(&[1, 0, 4], -1));
+            check(&[3, 2], seed, |x| x.unbind(1));
+            check(&[4, 2], seed, |x| x.chunk(3, 0)[1].clone());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "split: split_sizes [1, 2] should sum to the size of dimension 0: 4")]
+    fn sizes_that_do_not_add_up() {
+        Var::from(Tensor::zeros(&[4], DType::F32)).split_with_sizes(&[1, 2], 0);
+    }
+}
