@@ -44,5 +44,5 @@ pub use random::{
 pub use shape::{Dims, MemoryFormat};
 pub use storage::{PoolStats, empty_cache, pool_stats};
 pub use tensor::Tensor;
-pub use trace::{Trace, TraceRow, note_flops, set_profiling, trace};
+pub use trace::{Trace, TraceRow, note_flops, note_saved, set_profiling, trace};
 pub use var::{HookHandle, Var};

@@ -18,8 +18,8 @@ thread_local! {
     static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Counts bytes that the next recorded operation keeps for its rule.
-pub(crate) fn note_saved(bytes: usize) {
+/// Counts bytes that the next recorded operation keeps for its rule besides its [`Var::saved`] values.
+pub fn note_saved(bytes: usize) {
     SAVED.set(SAVED.get() + bytes);
 }
 

@@ -38,7 +38,9 @@ macro_rules! adaptive_pool {
         /// If the input has another number of dimensions.
         #[track_caller]
         pub fn $max(input: &Var, output_size: [Option<usize>; $d]) -> (Var, Var) {
-            max_over_windows::<$d>(stringify!($max), input, |shape| axes(shape, output_size))
+            let (y, taken) = max_over_windows::<$d>(stringify!($max), input, |shape| axes(shape, output_size));
+            let indices = taken.indices(&y);
+            (y, indices)
         }
     )*};
 }

@@ -4,7 +4,7 @@ use super::{Axis, Windows, check_window, pooled};
 use crate::Size;
 use crate::kernels::pool;
 use std::sync::Arc;
-use tape::{DType, MemoryFormat, Tensor, Var, dispatch, record};
+use tape::{DType, MemoryFormat, Tensor, Var, dispatch, note_saved, record};
 
 /// The arguments of a max pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
 ///
@@ -71,7 +71,7 @@ impl<const D: usize, T: Into<Size<D>>> From<T> for MaxPoolOptions<D> {
 }
 
 #[track_caller]
-fn max_pool<const D: usize>(op: &'static str, x: &Var, o: MaxPoolOptions<D>) -> (Var, Var) {
+fn max_pool<const D: usize>(op: &'static str, x: &Var, o: MaxPoolOptions<D>) -> (Var, Taken) {
     check_window(op, &o.kernel_size, &o.stride, &o.padding, &o.dilation);
     max_over_windows::<D>(op, x, |shape| {
         (0..D)
@@ -90,43 +90,92 @@ fn max_pool<const D: usize>(op: &'static str, x: &Var, o: MaxPoolOptions<D>) -> 
     })
 }
 
-/// The largest element of each window, and its index in the flattened spatial dimensions.
+/// Which element each output of a max pooling was taken from.
+#[derive(Clone)]
+pub(super) struct Taken {
+    windows: Arc<Windows>,
+    /// Channels-last, U8 while the windows have no more than 255 elements, else I64.
+    taps: Tensor,
+}
+
+/// Runs a block with a type parameter bound to the type of the taps.
+macro_rules! with_taps {
+    ($taken:expr, $I:ident => $body:expr) => {
+        match $taken.taps.dtype() {
+            DType::U8 => {
+                type $I = u8;
+                $body
+            }
+            _ => {
+                type $I = i64;
+                $body
+            }
+        }
+    };
+}
+
+impl Taken {
+    /// The index of each output's element in the flattened spatial dimensions, in the shape of `y`.
+    pub(super) fn indices(&self, y: &Var) -> Var {
+        let mut index =
+            Tensor::uninit_format(&self.windows.output_shape(), DType::I64, MemoryFormat::ChannelsLast);
+        with_taps!(self, I => pool::flat_indices::<I>(&self.windows, nhwc(&self.taps), index.data_mut()));
+        Var::from(index.reshape(y.shape()))
+    }
+
+    /// Adds gradients to the elements that were taken.
+    fn put(&self, dy: &Var) -> Var {
+        let mut dx =
+            Tensor::uninit_format(&self.windows.input_shape(), dy.dtype(), MemoryFormat::ChannelsLast);
+        let g = dy.tensor().to_format(MemoryFormat::ChannelsLast);
+        dispatch!(float: dy.dtype(), "max_pool", T => with_taps!(self, I => {
+            pool::put::<T, I>(&self.windows, nhwc(&g), nhwc(&self.taps), dx.data_mut())
+        }));
+        let taken = self.clone();
+        record("max_pool_put", [dy], dx, move |c| [Some(taken.take(c.grad()))])
+    }
+
+    /// The elements that were taken, of another input.
+    fn take(&self, x: &Var) -> Var {
+        let mut y =
+            Tensor::uninit_format(&self.windows.output_shape(), x.dtype(), MemoryFormat::ChannelsLast);
+        let input = x.tensor().to_format(MemoryFormat::ChannelsLast);
+        dispatch!(float: x.dtype(), "max_pool", T => with_taps!(self, I => {
+            pool::take::<T, I>(&self.windows, nhwc(&input), nhwc(&self.taps), y.data_mut())
+        }));
+        let taken = self.clone();
+        record("max_pool_take", [x], y, move |c| [Some(taken.put(c.grad()))])
+    }
+}
+
+/// The largest element of each window, and where it was taken from.
 #[track_caller]
 pub(super) fn max_over_windows<const D: usize>(
     op: &'static str,
     x: &Var,
     axes: impl FnOnce(&[usize]) -> Vec<Axis>,
-) -> (Var, Var) {
-    let mut indices = None;
+) -> (Var, Taken) {
+    let mut made = None;
     let y = pooled::<D>(op, x, |x| {
-        let w = Arc::new(Windows::new(x.shape(), axes(x.shape())));
+        let windows = Arc::new(Windows::new(x.shape(), axes(x.shape())));
+        let shape = windows.output_shape();
         let input = x.tensor().to_format(MemoryFormat::ChannelsLast);
-        let mut y = Tensor::uninit_format(&w.output_shape(), x.dtype(), MemoryFormat::ChannelsLast);
-        let mut index = Tensor::uninit_format(&w.output_shape(), DType::I64, MemoryFormat::ChannelsLast);
-        dispatch!(float: x.dtype(), op, T => {
-            pool::max_forward::<T>(&w, nhwc(&input), y.data_mut(), index.data_mut());
-        });
-        indices = Some(index.clone());
-        record(op, [x], y, move |c| [Some(put(w.clone(), index.clone(), c.grad()))])
+        let mut y = Tensor::uninit_format(&shape, x.dtype(), MemoryFormat::ChannelsLast);
+        let small = windows.most_taps() <= 255;
+        let taps = Tensor::uninit_format(
+            &shape,
+            if small { DType::U8 } else { DType::I64 },
+            MemoryFormat::ChannelsLast,
+        );
+        let mut taken = Taken { windows, taps };
+        dispatch!(float: x.dtype(), op, T => with_taps!(taken, I => {
+            pool::max_forward::<T, I>(&taken.windows, nhwc(&input), y.data_mut(), taken.taps.data_mut())
+        }));
+        note_saved(taken.taps.bytes());
+        made = Some(taken.clone());
+        record(op, [x], y, move |c| [Some(taken.put(c.grad()))])
     });
-    let indices = indices.expect("made with the values");
-    (y.clone(), Var::from(indices.reshape(y.shape())))
-}
-
-/// Adds gradients to the elements that a max pooling took.
-fn put(w: Arc<Windows>, index: Tensor, dy: &Var) -> Var {
-    let mut dx = Tensor::uninit_format(&w.input_shape(), dy.dtype(), MemoryFormat::ChannelsLast);
-    let g = dy.tensor().to_format(MemoryFormat::ChannelsLast);
-    dispatch!(float: dy.dtype(), "max_pool", T => pool::put::<T>(&w, nhwc(&g), nhwc(&index), dx.data_mut()));
-    record("max_pool_put", [dy], dx, move |c| [Some(take(w.clone(), index.clone(), c.grad()))])
-}
-
-/// The elements that a max pooling took.
-fn take(w: Arc<Windows>, index: Tensor, x: &Var) -> Var {
-    let mut y = Tensor::uninit_format(&w.output_shape(), x.dtype(), MemoryFormat::ChannelsLast);
-    let input = x.tensor().to_format(MemoryFormat::ChannelsLast);
-    dispatch!(float: x.dtype(), "max_pool", T => pool::take::<T>(&w, nhwc(&input), nhwc(&index), y.data_mut()));
-    record("max_pool_take", [x], y, move |c| [Some(put(w.clone(), index.clone(), c.grad()))])
+    (y, made.expect("made with the values"))
 }
 
 fn nhwc<T: tape::Element>(t: &Tensor) -> &[T] {
@@ -153,7 +202,9 @@ macro_rules! max_pool {
         /// If shape and options do not fit.
         #[track_caller]
         pub fn $with_indices(input: &Var, options: impl Into<MaxPoolOptions<$d>>) -> (Var, Var) {
-            max_pool::<$d>(stringify!($name), input, options.into())
+            let (y, taken) = max_pool::<$d>(stringify!($name), input, options.into());
+            let indices = taken.indices(&y);
+            (y, indices)
         }
     )*};
 }

@@ -130,6 +130,11 @@ impl Windows {
         self.axes.iter().map(Axis::output).product()
     }
 
+    /// The number of elements in the largest window.
+    pub(crate) fn most_taps(&self) -> usize {
+        self.axes.iter().map(|a| a.windows.iter().map(|w| w.1).max().unwrap_or(0)).product()
+    }
+
     /// The three coordinates of an output pixel.
     pub(crate) fn pixel(&self, p: usize) -> [usize; 3] {
         let (h, w) = (self.axes[1].output(), self.axes[2].output());
