@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod conv;
+mod files;
 pub mod init;
 mod linear;
 pub mod lr_scheduler;
@@ -13,6 +14,7 @@ mod state_dict;
 mod summary;
 
 pub use conv::*;
+pub use files::FileError;
 pub use linear::*;
 pub use module::{Buffer, Field, Fields, Item, Module, Training};
 pub use pool::*;

@@ -1,0 +1,111 @@
+//! numpy's `.npz`: a zip archive of `.npy` files.
+
+use super::{FileError, npy};
+use crate::StateDict;
+use std::io::{Cursor, Read, Write};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+/// By what factor an archive may grow when it is unpacked. Weights hardly shrink; a bomb grows a thousandfold.
+const GROWTH: usize = 64;
+
+impl StateDict {
+    /// The bytes of a `.npz` file, as `numpy.load` reads it. BF16, which numpy has not, becomes F32; the
+    /// metadata is left out.
+    ///
+    /// # Errors
+    /// If the format cannot hold a name.
+    pub fn to_npz(&self) -> Result<Vec<u8>, FileError> {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for (key, t) in self.iter() {
+            let bytes = npy::write(t);
+            let options = options.large_file(bytes.len() >= u32::MAX as usize);
+            archive
+                .start_file(format!("{key}.npy"), options)
+                .map_err(|e| FileError::of_key(key, e.to_string()))?;
+            archive.write_all(&bytes).map_err(|e| FileError::of_key(key, e.to_string()))?;
+        }
+        Ok(archive.finish().map_err(|e| FileError::new(e.to_string()))?.into_inner())
+    }
+
+    /// A state dict from the bytes of a `.npz` file. Integers of other widths become I64.
+    ///
+    /// # Errors
+    /// If the bytes are not such a file, or hold arrays of another kind.
+    pub fn from_npz(bytes: &[u8]) -> Result<StateDict, FileError> {
+        let wrong = |e: zip::result::ZipError| FileError::new(format!("not an npz file: {e}"));
+        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
+        let mut left = bytes.len().saturating_mul(GROWTH);
+        let mut state = StateDict::new();
+        for i in 0..archive.len() {
+            let mut entry = archive.by_index(i).map_err(wrong)?;
+            let name = entry.name().map_err(wrong)?.into_owned();
+            let Some(key) = name.strip_suffix(".npy") else {
+                return Err(FileError::of_key(&name, "is not an array: the name does not end with .npy"));
+            };
+            let mut data = Vec::new();
+            (&mut entry)
+                .take(left as u64 + 1)
+                .read_to_end(&mut data)
+                .map_err(|e| FileError::of_key(key, e.to_string()))?;
+            left = left.checked_sub(data.len()).ok_or_else(|| {
+                FileError::of_key(key, format!("the archive grows more than {GROWTH}-fold when unpacked"))
+            })?;
+            let t = npy::read(&data).map_err(|e| FileError::of_key(key, e))?;
+            state.insert(key, t);
+        }
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tape::{DType, Tensor};
+
+    fn sample(method: CompressionMethod) -> Vec<u8> {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(method);
+        archive.start_file("layer.weight.npy", options).unwrap();
+        archive.write_all(&npy::write(&Tensor::from_vec(vec![1f32, 2.0, 3.0], &[3]))).unwrap();
+        archive.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn compressed_archives() {
+        let state = StateDict::from_npz(&sample(CompressionMethod::Deflated)).unwrap();
+        assert_eq!(state.get("layer.weight").unwrap().to_vec::<f32>(), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        archive.start_file("x.npy", options).unwrap();
+        archive.write_all(&npy::write(&Tensor::zeros(&[1 << 20], DType::F32))).unwrap();
+        let bytes = archive.finish().unwrap().into_inner();
+        let message = StateDict::from_npz(&bytes).unwrap_err().to_string();
+        assert_eq!(message, "x: the archive grows more than 64-fold when unpacked");
+    }
+
+    proptest! {
+        #[test]
+        fn altered_archives_do_not_panic(at in any::<prop::sample::Index>(), value: u8, cut in any::<prop::sample::Index>()) {
+            for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+                let mut bytes = sample(method);
+                let i = at.index(bytes.len());
+                bytes[i] = value;
+                let _ = StateDict::from_npz(&bytes);
+                bytes.truncate(cut.index(bytes.len()));
+                let _ = StateDict::from_npz(&bytes);
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = StateDict::from_npz(&bytes);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The safetensors format.
+
+use super::{FileError, from_bytes, to_bytes};
+use crate::StateDict;
+use ::safetensors::tensor::TensorView;
+use ::safetensors::{Dtype, SafeTensors, serialize};
+use std::collections::HashMap;
+use tape::DType;
+
+fn to_dtype(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I64 => Dtype::I64,
+        DType::U8 => Dtype::U8,
+        DType::Bool => Dtype::BOOL,
+    }
+}
+
+impl StateDict {
+    /// The bytes of a safetensors file, as PyTorch reads it.
+    ///
+    /// # Errors
+    /// If the format cannot hold a name.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, FileError> {
+        let data: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> =
+            self.iter().map(|(k, t)| (k, to_dtype(t.dtype()), t.shape().to_vec(), to_bytes(t))).collect();
+        let views = data.iter().map(|(key, dtype, shape, bytes)| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit the shape");
+            (*key, view)
+        });
+        let mut notes: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        // Readers of PyTorch's world look for this.
+        notes.entry("format".into()).or_insert_with(|| "pt".into());
+        serialize(views, Some(notes)).map_err(|e| FileError::new(e.to_string()))
+    }
+
+    /// A state dict from the bytes of a safetensors file, in the order of its tensors in the file.
+    ///
+    /// # Errors
+    /// If the bytes are not such a file, or hold a type of element that this library has not.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<StateDict, FileError> {
+        let wrong =
+            |e: ::safetensors::SafeTensorError| FileError::new(format!("not a safetensors file: {e}"));
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
+        let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
+        let mut state = StateDict::new();
+        for key in metadata.offset_keys() {
+            let view = file.tensor(&key).map_err(wrong)?;
+            let dtype = match view.dtype() {
+                Dtype::F32 => DType::F32,
+                Dtype::F64 => DType::F64,
+                Dtype::F16 => DType::F16,
+                Dtype::BF16 => DType::BF16,
+                Dtype::I64 => DType::I64,
+                Dtype::U8 => DType::U8,
+                Dtype::BOOL => DType::Bool,
+                other => {
+                    return Err(FileError::of_key(&key, format!("elements of type {other:?} are not known")));
+                }
+            };
+            let t = from_bytes(view.data(), view.shape(), dtype)
+                .ok_or_else(|| FileError::of_key(&key, "the bytes do not fit the shape"))?;
+            state.insert(key, t);
+        }
+        let notes = metadata.metadata().clone().unwrap_or_default();
+        state.metadata = notes.into_iter().filter(|(k, v)| !(k == "format" && v == "pt")).collect();
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tape::Tensor;
+
+    fn sample() -> Vec<u8> {
+        let mut state = StateDict::new();
+        state.insert("weight", Tensor::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]));
+        state.insert("count", Tensor::scalar(7i64));
+        state.to_safetensors().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = StateDict::from_safetensors(&bytes);
+        }
+
+        #[test]
+        fn altered_files_do_not_panic(at in any::<prop::sample::Index>(), value: u8, cut in any::<prop::sample::Index>()) {
+            let mut bytes = sample();
+            let i = at.index(bytes.len());
+            bytes[i] = value;
+            let _ = StateDict::from_safetensors(&bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            prop_assert!(StateDict::from_safetensors(&bytes).is_err());
+        }
+    }
+}
