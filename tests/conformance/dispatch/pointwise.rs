@@ -1,6 +1,6 @@
 //! Functions of each element by itself, comparisons, and what broadcasts.
 
-use tape::{RoundingMode, Var, pow, where_, xlogy};
+use tape::{Operand, RoundingMode, Tensor, Var, pow, result_type, where_, xlogy};
 
 use super::super::call::{Call, Outcome};
 
@@ -55,20 +55,31 @@ fn of_one(call: &Call) -> Option<Var> {
     Some(f(&call.var("input")))
 }
 
+/// The first operand, where PyTorch takes a number too: `2 + x`.
+fn left(call: &Call) -> Var {
+    match call.operand("input") {
+        Operand::Var(x) => x,
+        Operand::Scalar(number) => {
+            let other = Operand::from(call.var("other"));
+            Var::from(Tensor::full(&[], number, result_type(&[&Operand::Scalar(number), &other])))
+        }
+    }
+}
+
 fn of_two(call: &Call) -> Option<Var> {
     let x = || call.var("input");
     let other = || call.operand("other");
     let variable = || call.var("other");
     Some(match call.op() {
-        "add" => x().add_scaled(other(), call.scalar_or("alpha", 1)),
-        "sub" => x().sub_scaled(other(), call.scalar_or("alpha", 1)),
+        "add" => left(call).add_scaled(other(), call.scalar_or("alpha", 1)),
+        "sub" => left(call).sub_scaled(other(), call.scalar_or("alpha", 1)),
         "rsub" => x().rsub(other(), call.scalar_or("alpha", 1)),
-        "mul" => x().mul(other()),
-        "true_divide" => x().true_divide(other()),
+        "mul" => left(call).mul(other()),
+        "true_divide" => left(call).true_divide(other()),
         "div" => match call.text_opt("rounding_mode").as_deref() {
-            None => x().div(other()),
-            Some("floor") => x().div_rounded(other(), RoundingMode::Floor),
-            Some("trunc") => x().div_rounded(other(), RoundingMode::Trunc),
+            None => left(call).div(other()),
+            Some("floor") => left(call).div_rounded(other(), RoundingMode::Floor),
+            Some("trunc") => left(call).div_rounded(other(), RoundingMode::Trunc),
             Some(mode) => call.unwritable("rounding_mode", mode),
         },
         "eq" => x().eq(other()),
@@ -90,11 +101,11 @@ fn of_two(call: &Call) -> Option<Var> {
         "hypot" => x().hypot(&variable()),
         "logaddexp" => x().logaddexp(&variable()),
         "xlogy" => match call.operand("input") {
-            tape::Operand::Var(x) => x.xlogy(other()),
+            Operand::Var(x) => x.xlogy(other()),
             number => xlogy(number, &variable()),
         },
         "pow" => match call.operand("input") {
-            tape::Operand::Var(x) => x.pow(call.operand("exponent")),
+            Operand::Var(x) => x.pow(call.operand("exponent")),
             number => pow(number, &call.var("exponent")),
         },
         _ => return None,

@@ -15,7 +15,7 @@ crate::pointwise! {
     hidden round_decimals(x, ten, inverse) = if ten > T::ONE { (x * ten).round_even() / ten }
             else { (x / inverse).round_even() * inverse };
         output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.61, 0.69, 10.0, 0.1;
-    hidden sign(x) = if x > T::ZERO { T::ONE } else if x < T::ZERO { -T::ONE } else if x.is_nan() { x } else { T::ZERO };
+    hidden sign(x) = if x > T::ZERO { T::ONE } else if x < T::ZERO { -T::ONE } else { T::ZERO };
         output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
 }
 
@@ -60,7 +60,7 @@ step_methods! {
     /// ```
     round on integers |x| x;
 
-    /// -1, 0 or 1 by the sign (`torch.sign`). Its gradient is zero; integers stay integers.
+    /// -1, 0 or 1 by the sign (`torch.sign`), 0 for NaN. Its gradient is zero; integers stay integers.
     ///
     /// ```
     /// assert_eq!(tape::Var::from(-7.5).sign().item(), -1.0);

@@ -53,10 +53,8 @@ impl Var {
             shifts.len(),
             dims.len()
         );
+        assert!(self.ndim() > 0, "roll: dimensions {dims:?}, but the input has none");
         let list: Dims = dims.iter().map(|&d| shape::dim("roll", d, self.ndim())).collect();
-        if self.ndim() == 0 {
-            return self.clone();
-        }
         let value = reordered(self.tensor(), list.iter().copied(), |k, i, n| {
             (i as isize - shifts[k]).rem_euclid(n as isize) as usize
         });
