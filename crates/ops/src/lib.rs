@@ -2,6 +2,7 @@
 
 pub mod kernels;
 
+mod activation;
 mod conv;
 mod linear;
 mod matmul;
@@ -13,6 +14,7 @@ mod softmax;
 mod testing;
 mod var_ops;
 
+pub use activation::*;
 pub use conv::*;
 pub use linear::linear;
 pub use matmul::{bmm, dot, matmul, mm, mv, outer};

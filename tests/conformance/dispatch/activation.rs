@@ -1,9 +1,42 @@
 //! Activation functions.
 
+use ops::Approximate;
+
 use super::super::call::{Call, Outcome};
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
-    let _ = call;
-    None
+    let name = call.function.strip_prefix("torch.nn.functional.")?;
+    if call.has("inplace") {
+        // Whether an operand is overwritten is decided by its ownership.
+        call.bool_or("inplace", false);
+    }
+    let x = || call.var("input");
+    let y = match name {
+        "relu" => ops::relu(&x()),
+        "relu6" => ops::relu6(&x()),
+        "leaky_relu" => ops::leaky_relu(&x(), call.float_or("negative_slope", 0.01)),
+        "prelu" => ops::prelu(&x(), &call.var("weight")),
+        "elu" => ops::elu(&x(), call.float_or("alpha", 1.0)),
+        "celu" => ops::celu(&x(), call.float_or("alpha", 1.0)),
+        "selu" => ops::selu(&x()),
+        "gelu" => {
+            let variants = [("none", Approximate::None), ("tanh", Approximate::Tanh)];
+            ops::gelu(&x(), call.choice("approximate", "none", &variants))
+        }
+        "silu" => ops::silu(&x()),
+        "mish" => ops::mish(&x()),
+        "softplus" => ops::softplus(&x(), call.float_or("beta", 1.0), call.float_or("threshold", 20.0)),
+        "softsign" => ops::softsign(&x()),
+        "logsigmoid" => ops::logsigmoid(&x()),
+        "hardtanh" => ops::hardtanh(&x(), call.float_or("min_val", -1.0), call.float_or("max_val", 1.0)),
+        "hardsigmoid" => ops::hardsigmoid(&x()),
+        "hardswish" => ops::hardswish(&x()),
+        "hardshrink" => ops::hardshrink(&x(), call.float_or("lambd", 0.5)),
+        "softshrink" => ops::softshrink(&x(), call.float_or("lambd", 0.5)),
+        "tanhshrink" => ops::tanhshrink(&x()),
+        "threshold" => ops::threshold(&x(), call.float("threshold"), call.float("value")),
+        _ => return None,
+    };
+    Some(y.into())
 }

@@ -2,6 +2,7 @@
 
 pub mod conv_shape;
 pub mod direct_conv;
+pub mod dropout;
 pub mod gemm;
 pub(crate) mod im2col;
 pub(crate) mod lanes;

@@ -1,0 +1,17 @@
+//! Activations. Most are rows of a table: a function, its fused gradient, and the gradient as differentiable
+//! operations (see [`tape::pointwise!`]).
+
+mod dropout;
+mod hard;
+mod prelu;
+mod rectifier;
+mod smooth;
+
+pub use dropout::{dropout, dropout1d, dropout2d};
+pub use hard::{hardshrink, hardsigmoid, hardswish, hardtanh, relu6, softshrink, tanhshrink, threshold};
+pub use prelu::{prelu, rrelu};
+pub use rectifier::{celu, elu, leaky_relu, relu, relu_, selu};
+pub use smooth::{Approximate, gelu, logsigmoid, mish, silu, softplus, softsign};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! Functions that are the identity above zero: ReLU and its relatives.
+
+use tape::{Var, where_};
+
+/// Where SELU keeps mean and variance: the constants of Klambauer et al., 2017.
+const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+
+tape::pointwise! {
+    mod table: simd;
+
+    hidden relu(x) = if x <= T::ZERO { T::ZERO } else { x };
+        output(y, g) fused if y <= T::ZERO { T::ZERO } else { g };
+        rule where_(&y.le(0.0), 0.0, g); on -2.0, 2.0;
+
+    /// `x` above zero, `slope * x` below (`torch.nn.functional.leaky_relu`; PyTorch's default slope is 0.01).
+    ///
+    /// ```
+    /// assert_eq!(ops::leaky_relu(&tape::Var::from(-2.0), 0.5).item(), -1.0);
+    /// ```
+    function leaky_relu(x, slope) = if x > T::ZERO { x } else { x * slope };
+        input(x, g) fused if x > T::ZERO { g } else { g * slope };
+        rule where_(&x.gt(0.0), g, g * slope); on -2.0, 2.0, 0.1;
+
+    /// `x` above zero, `alpha * (e^x - 1)` below (`torch.nn.functional.elu`; PyTorch's default alpha is 1).
+    ///
+    /// ```
+    /// assert_eq!(ops::elu(&tape::Var::from(2.0), 1.0).item(), 2.0);
+    /// ```
+    function elu(x, alpha) = if x <= T::ZERO { alpha * x.exp_m1() } else { x };
+        input(x, g) fused if x <= T::ZERO { g * (alpha * x.exp()) } else { g };
+        rule where_(&x.le(0.0), g * (x.clamp_max(0.0).exp() * alpha), g); on -2.0, 2.0, 1.3;
+
+    /// `x` above zero, `alpha * (e^(x / alpha) - 1)` below, which is smooth at zero for any alpha
+    /// (`torch.nn.functional.celu`; PyTorch's default alpha is 1).
+    ///
+    /// ```
+    /// assert_eq!(ops::celu(&tape::Var::from(2.0), 1.0).item(), 2.0);
+    /// ```
+    function celu(x, alpha) = if x <= T::ZERO { alpha * (x / alpha).exp_m1() } else { x };
+        input(x, g) fused if x <= T::ZERO { g * (x / alpha).exp() } else { g };
+        rule where_(&x.le(0.0), g * (x.clamp_max(0.0) / alpha).exp(), g); on -2.0, 2.0, 1.3;
+
+    /// ELU with the two constants that keep mean and variance from layer to layer (`torch.nn.functional.selu`).
+    ///
+    /// ```
+    /// assert_eq!(ops::selu(&tape::Var::from(0.0)).item(), 0.0);
+    /// ```
+    function selu(x) = if x <= T::ZERO { T::c(SELU_SCALE * SELU_ALPHA) * x.exp_m1() } else { T::c(SELU_SCALE) * x };
+        input(x, g) fused if x <= T::ZERO { g * (T::c(SELU_SCALE * SELU_ALPHA) * x.exp()) } else { g * T::c(SELU_SCALE) };
+        rule where_(&x.le(0.0), g * (x.clamp_max(0.0).exp() * (SELU_SCALE * SELU_ALPHA)), g * SELU_SCALE); on -2.0, 2.0;
+}
+
+/// The larger of `x` and zero (`torch.nn.functional.relu`). NaN stays; the gradient at zero is zero.
+///
+/// Only the result is kept for the backward pass, where mostly the next layer keeps it anyway. See also
+/// [`relu_`].
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![-1f32, 2.0], &[2]);
+/// assert_eq!(ops::relu(&x).to_vec::<f32>(), [0.0, 2.0]);
+/// ```
+#[track_caller]
+pub fn relu(x: &Var) -> Var {
+    if !x.dtype().is_float() {
+        return x.clamp_min(0);
+    }
+    table::relu.apply(x, [0.0; 4])
+}
+
+/// [`relu`] of an operand that is no longer needed, in its memory where nothing else holds it
+/// (`torch.nn.functional.relu_`).
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![-1f32, 2.0], &[2]);
+/// assert_eq!(ops::relu_(&x * 3.0).to_vec::<f32>(), [0.0, 6.0]);
+/// ```
+#[track_caller]
+pub fn relu_(x: Var) -> Var {
+    if !x.dtype().is_float() {
+        return x.clamp_min(0);
+    }
+    table::relu.apply_owned(x, [0.0; 4])
+}

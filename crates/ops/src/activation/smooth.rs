@@ -1,0 +1,136 @@
+//! Smooth activations.
+
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
+use tape::{Var, where_};
+
+/// sqrt(2 / pi)
+const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+const TANH_CUBIC: f64 = 0.044715;
+/// 1 / sqrt(2 pi)
+const DENSITY: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0;
+/// With this factor `x sigmoid(factor x)` is near GELU.
+const QUICK: f64 = 1.702;
+
+tape::pointwise! {
+    mod table: simd;
+
+    hidden gelu(x) = T::c(0.5) * x * (T::ONE + (x * T::c(FRAC_1_SQRT_2)).erf());
+        input(x, g) fused g * (T::c(0.5) * (T::ONE + (x * T::c(FRAC_1_SQRT_2)).erf())
+            + x * (T::c(-0.5) * x * x).exp() * T::c(DENSITY));
+        rule g * (((x * (1.0 / SQRT_2)).erf() + 1.0) * 0.5 + x * (x * x * -0.5).exp() * DENSITY); on -3.0, 3.0;
+
+    hidden gelu_tanh(x) = T::c(0.5) * x * (T::ONE + (T::c(TANH_SCALE) * (x + T::c(TANH_CUBIC) * x * x * x)).tanh());
+        input(x, g) fused {
+            let t = (T::c(TANH_SCALE) * (x + T::c(TANH_CUBIC) * x * x * x)).tanh();
+            let slope = T::c(TANH_SCALE) * (T::ONE + T::c(3.0 * TANH_CUBIC) * x * x);
+            g * T::c(0.5) * (T::ONE + t + x * (T::ONE - t * t) * slope)
+        };
+        rule {
+            let t = ((x + x * x * x * TANH_CUBIC) * TANH_SCALE).tanh();
+            let slope = (x * x * (3.0 * TANH_CUBIC) + 1.0) * TANH_SCALE;
+            g * 0.5 * (1.0 + &t + x * (1.0 - &t * &t) * slope)
+        }; on -3.0, 3.0;
+
+    hidden gelu_sigmoid(x) = x / (T::ONE + (T::c(-QUICK) * x).exp());
+        input(x, g) fused {
+            let s = T::ONE / (T::ONE + (T::c(-QUICK) * x).exp());
+            g * (s * (T::ONE + T::c(QUICK) * x * (T::ONE - s)))
+        };
+        rule {
+            let s = (x * QUICK).sigmoid();
+            g * (&s * (x * QUICK * (1.0 - &s) + 1.0))
+        }; on -3.0, 3.0;
+
+    /// `x * sigmoid(x)`, also called swish (`torch.nn.functional.silu`).
+    ///
+    /// ```
+    /// assert_eq!(ops::silu(&tape::Var::from(0.0)).item(), 0.0);
+    /// ```
+    function silu(x) = x / (T::ONE + (-x).exp());
+        input(x, g) fused {
+            let s = T::ONE / (T::ONE + (-x).exp());
+            g * (s * (T::ONE + x * (T::ONE - s)))
+        };
+        rule {
+            let s = x.sigmoid();
+            g * (&s * (x * (1.0 - &s) + 1.0))
+        }; on -3.0, 3.0;
+
+    /// `x * tanh(softplus(x))` (`torch.nn.functional.mish`).
+    ///
+    /// ```
+    /// assert_eq!(ops::mish(&tape::Var::from(0.0)).item(), 0.0);
+    /// ```
+    function mish(x) = x * (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
+        input(x, g) fused {
+            let t = (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
+            let s = T::ONE / (T::ONE + (-x).exp());
+            g * (t + x * s * (T::ONE - t * t))
+        };
+        rule {
+            let t = super::softplus(x, 1.0, 20.0).tanh();
+            g * (&t + x * x.sigmoid() * (1.0 - &t * &t))
+        }; on -3.0, 3.0;
+
+    /// `ln(1 + e^(beta x)) / beta`, and `x` itself where `beta x` is above the threshold
+    /// (`torch.nn.functional.softplus`; PyTorch's defaults are 1 and 20).
+    ///
+    /// ```
+    /// assert_eq!(ops::softplus(&tape::Var::from(30.0), 1.0, 20.0).item(), 30.0);
+    /// ```
+    function softplus(x, beta, threshold) = if x * beta > threshold { x } else { (x * beta).exp().ln_1p() / beta };
+        input(x, g) fused if x * beta > threshold { g } else { g / (T::ONE + (-(x * beta)).exp()) };
+        rule where_(&(x * beta).gt(threshold), g, g * (x * beta).sigmoid()); on -2.0, 2.0, 1.5, 2.0;
+
+    /// `x / (1 + |x|)` (`torch.nn.functional.softsign`).
+    ///
+    /// ```
+    /// assert_eq!(ops::softsign(&tape::Var::from(1.0)).item(), 0.5);
+    /// ```
+    function softsign(x) = x / (T::ONE + x.abs());
+        input(x, g) fused {
+            let d = T::ONE + x.abs();
+            g / (d * d)
+        };
+        rule g / (x.abs() + 1.0).square(); on -2.0, 2.0;
+
+    /// The logarithm of the sigmoid, without overflow (`torch.nn.functional.logsigmoid`).
+    ///
+    /// ```
+    /// assert_eq!(ops::logsigmoid(&tape::Var::from(-1000.0)).item(), -1000.0);
+    /// ```
+    function logsigmoid(x) = x.minimum(T::ZERO) - (-x.abs()).exp().ln_1p();
+        input(x, g) fused g / (T::ONE + x.exp());
+        rule g * (-x).sigmoid(); on -3.0, 3.0;
+}
+
+/// How [`gelu`] computes the distribution function of the normal distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Approximate {
+    /// Exactly, by the error function (PyTorch's `"none"`).
+    #[default]
+    None,
+    /// By a hyperbolic tangent (PyTorch's `"tanh"`), as GPT-2 does.
+    Tanh,
+    /// By a logistic function, `x * sigmoid(1.702 x)`: the cheapest; not in PyTorch.
+    Sigmoid,
+}
+
+/// `x` times the probability that a normal number is below `x` (`torch.nn.functional.gelu`).
+///
+/// ```
+/// use ops::Approximate;
+/// let x = tape::Var::from(1.0);
+/// let exact = ops::gelu(&x, Approximate::None).item();
+/// assert!((exact - 0.8413447).abs() < 1e-6);
+/// assert!((exact - ops::gelu(&x, Approximate::Tanh).item()).abs() < 1e-3);
+/// ```
+#[track_caller]
+pub fn gelu(x: &Var, approximate: Approximate) -> Var {
+    let row = match approximate {
+        Approximate::None => &table::gelu,
+        Approximate::Tanh => &table::gelu_tanh,
+        Approximate::Sigmoid => &table::gelu_sigmoid,
+    };
+    row.apply(x, [0.0; 4])
+}

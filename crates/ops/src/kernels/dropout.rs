@@ -1,0 +1,54 @@
+//! The choice of dropout: a hash of a key and the element's number.
+
+use tape::kernels::parallel::parallel_chunks;
+use tape::{Float, multiversion};
+
+/// Elements that make a block worth a thread; even, since a hash decides about two.
+const BLOCK: usize = 32 * 1024;
+
+/// `out = x * scale`, or zero with probability `p`, by `key` and place.
+pub fn drop_out<T: Float>(out: &mut [T], x: &[T], p: f64, scale: T, key: u64) {
+    // The share of 32-bit numbers below this is p.
+    let limit = (p * 4_294_967_296.0).round().min(4_294_967_295.0) as u32;
+    let everything = p >= 1.0;
+    parallel_chunks(out, BLOCK, |i, out| {
+        let start = i * BLOCK;
+        block(
+            out,
+            &x[start..start + out.len()],
+            limit,
+            everything,
+            scale,
+            key.wrapping_add(start as u64 / 2),
+        );
+    });
+}
+
+/// The finaliser of splitmix64: its outputs for consecutive inputs pass tests of randomness.
+#[inline(always)]
+fn hash(counter: u64) -> u64 {
+    let z = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+multiversion! {
+    fn block<T: Float>(out: &mut [T], x: &[T], limit: u32, everything: bool, scale: T, first: u64) {
+        if everything {
+            out.fill(T::ZERO);
+            return;
+        }
+        let half = out.len() / 2;
+        let pairs = out.chunks_exact_mut(2).zip(x.chunks_exact(2));
+        for (i, (out, x)) in pairs.enumerate() {
+            let bits = hash(first.wrapping_add(i as u64));
+            out[0] = if (bits as u32) < limit { T::ZERO } else { x[0] * scale };
+            out[1] = if ((bits >> 32) as u32) < limit { T::ZERO } else { x[1] * scale };
+        }
+        if let ([.., out], [.., x]) = (&mut out[2 * half..], &x[2 * half..]) {
+            let bits = hash(first.wrapping_add(half as u64));
+            *out = if (bits as u32) < limit { T::ZERO } else { *x * scale };
+        }
+    }
+}
