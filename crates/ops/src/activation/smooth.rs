@@ -87,12 +87,13 @@ tape::pointwise! {
     /// ```
     /// assert_eq!(ops::softsign(&tape::Var::from(1.0)).item(), 0.5);
     /// ```
+    // At infinity the gradient is NaN, as by the quotient rule that PyTorch applies.
     function softsign(x) = x / (T::ONE + x.abs());
         input(x, g) fused {
             let d = T::ONE + x.abs();
-            g / (d * d)
+            if x.is_infinite() { T::NAN } else { g / (d * d) }
         };
-        rule g / (x.abs() + 1.0).square(); on -2.0, 2.0;
+        rule where_(&x.isinf(), f64::NAN, g / (x.abs() + 1.0).square()); on -2.0, 2.0;
 
     /// The logarithm of the sigmoid, without overflow (`torch.nn.functional.logsigmoid`).
     ///
