@@ -1,0 +1,91 @@
+//! `binary_cross_entropy`, `binary_cross_entropy_with_logits`.
+
+use super::{Reduction, log_sigmoid};
+use tape::{Float, Var, dispatch, kernels::strided, record};
+
+/// `-(t log x + (1 - t) log(1 - x))` for probabilities `x` (`torch.nn.functional.binary_cross_entropy`). The
+/// logarithms are cut off at -100. A weight broadcasts to the losses.
+///
+/// # Panics
+/// If the shapes differ, or an input is not within 0 and 1.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![0.5f64], &[1]), Var::from_vec(vec![1f64], &[1]));
+/// assert_eq!(ops::binary_cross_entropy(&x, &t, None, ops::Reduction::Mean).item(), 2f64.ln());
+/// ```
+#[track_caller]
+pub fn binary_cross_entropy(input: &Var, target: &Var, weight: Option<&Var>, reduction: Reduction) -> Var {
+    assert!(
+        input.shape() == target.shape(),
+        "binary_cross_entropy: a target of shape {:?} for an input of shape {:?}; they have to be the same",
+        target.shape(),
+        input.shape()
+    );
+    let x = input.tensor();
+    let inside = x.to_vec::<f64>().iter().all(|v| (0.0..=1.0).contains(v));
+    assert!(
+        inside,
+        "binary_cross_entropy: all elements of the input should be between 0 and 1; apply sigmoid, or use binary_cross_entropy_with_logits"
+    );
+    let target = target.cast(input.dtype());
+    let value = dispatch!(float: input.dtype(), "binary_cross_entropy", T => {
+        strided::zip::<T, T, T>(input.shape(), &x, &target.tensor(), |x, t| {
+            let log = |v: T| Float::maximum(v, -100.0);
+            (t - 1.0) * log(Float::ln_1p(-x)) - t * log(Float::ln(x))
+        })
+    });
+    let (xs, ts) = (input.saved(), target.saved());
+    let losses = record("binary_cross_entropy", [input, &target], value, move |c| {
+        let dx = c.wants(0).then(|| c.grad() * (&xs - &ts) / ((1.0 - &xs) * &xs).clamp_min(1e-12));
+        let dt =
+            c.wants(1).then(|| c.grad() * ((-&xs).log1p().clamp_min(-100.0) - xs.log().clamp_min(-100.0)));
+        [dx, dt]
+    });
+    reduction.apply(weighted(losses, weight))
+}
+
+fn weighted(losses: Var, weight: Option<&Var>) -> Var {
+    match weight {
+        Some(w) => losses * w,
+        None => losses,
+    }
+}
+
+/// The arguments of [`binary_cross_entropy_with_logits`] besides its tensors.
+#[derive(Clone, Debug, Default)]
+pub struct BceWithLogitsOptions {
+    /// A factor for each loss; broadcasts.
+    pub weight: Option<Var>,
+    /// A factor for the loss of positive targets; broadcasts.
+    pub pos_weight: Option<Var>,
+    /// What becomes of the losses.
+    pub reduction: Reduction,
+}
+
+/// Binary cross-entropy of `sigmoid(input)`, computed without overflow
+/// (`torch.nn.functional.binary_cross_entropy_with_logits`).
+///
+/// # Panics
+/// If the shapes differ, or a weight does not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![0f64], &[1]), Var::from_vec(vec![1f64], &[1]));
+/// assert!((ops::binary_cross_entropy_with_logits(&x, &t, Default::default()).item() - 2f64.ln()).abs() < 1e-12);
+/// ```
+#[track_caller]
+pub fn binary_cross_entropy_with_logits(input: &Var, target: &Var, options: BceWithLogitsOptions) -> Var {
+    assert!(
+        input.shape() == target.shape(),
+        "binary_cross_entropy_with_logits: target size {:?} must be the same as input size {:?}",
+        target.shape(),
+        input.shape()
+    );
+    let log = log_sigmoid(input);
+    let log = match &options.pos_weight {
+        Some(p) => log * ((p - 1.0) * target + 1.0),
+        None => log,
+    };
+    options.reduction.apply(weighted((1.0 - target) * input - log, options.weight.as_ref()))
+}

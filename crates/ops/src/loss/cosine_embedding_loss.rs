@@ -1,0 +1,43 @@
+//! `cosine_embedding_loss`.
+
+use super::Reduction;
+use tape::{Var, where_};
+
+/// `1 - cos(input1, input2)` where the target is 1, `max(0, cos - margin)` where it is -1
+/// (`torch.nn.functional.cosine_embedding_loss`). Inputs `[N, D]` with a target `[N]`, or `[D]` with a number.
+///
+/// # Panics
+/// If the shapes do not fit.
+///
+/// ```
+/// use tape::Var;
+/// let a = Var::from_vec(vec![1f64, 0.0], &[1, 2]);
+/// let b = Var::from_vec(vec![0f64, 2.0], &[1, 2]);
+/// let loss = ops::cosine_embedding_loss(&a, &b, &Var::from_vec(vec![1f64], &[1]), 0.0, ops::Reduction::Mean);
+/// assert_eq!(loss.item(), 1.0);
+/// ```
+#[track_caller]
+pub fn cosine_embedding_loss(
+    input1: &Var,
+    input2: &Var,
+    target: &Var,
+    margin: f64,
+    reduction: Reduction,
+) -> Var {
+    let fits = (target.ndim() == 1 && input1.ndim() == 2 && input2.ndim() == 2)
+        || (target.ndim() == 0 && input1.ndim() == 1 && input2.ndim() == 1);
+    assert!(
+        fits,
+        "cosine_embedding_loss: expects inputs [N, D] with a target [N], or [D] with a target without dimensions, got {:?}, {:?} and {:?}",
+        input1.shape(),
+        input2.shape(),
+        target.shape()
+    );
+    const EPS: f64 = 1e-12;
+    let sum = |v: Var| v.sum(&[-1], false);
+    let squares = (sum(input1.square()) + EPS) * (sum(input2.square()) + EPS);
+    let cos = sum(input1 * input2) / squares.sqrt();
+    let near = where_(&target.eq(1), 1.0 - &cos, 0.0);
+    let far = where_(&target.eq(-1), (&cos - margin).clamp_min(0.0), 0.0);
+    reduction.apply(near + far)
+}

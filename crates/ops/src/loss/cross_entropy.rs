@@ -1,0 +1,286 @@
+//! `cross_entropy`.
+
+use super::Reduction;
+use super::nll_loss::Picked;
+use crate::softmax::log_softmax;
+use tape::kernels::parallel::parallel_chunks;
+use tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record};
+
+/// The arguments of [`cross_entropy`] besides its tensors, with PyTorch's defaults.
+#[derive(Clone, Debug)]
+pub struct CrossEntropyOptions {
+    /// A factor for each class, `[C]`.
+    pub weight: Option<Var>,
+    /// Class targets of this number do not count.
+    pub ignore_index: i64,
+    /// What becomes of the losses.
+    pub reduction: Reduction,
+    /// The share of the target that is spread evenly over all classes (Szegedy et al. 2016).
+    pub label_smoothing: f64,
+}
+
+impl Default for CrossEntropyOptions {
+    fn default() -> Self {
+        CrossEntropyOptions {
+            weight: None,
+            ignore_index: -100,
+            reduction: Reduction::Mean,
+            label_smoothing: 0.0,
+        }
+    }
+}
+
+/// The cross-entropy of `softmax(input)` (`torch.nn.functional.cross_entropy`).
+///
+/// Input `[N, C]`, `[N, C, d1, ...]` or `[C]`; the target holds class numbers (`[N]`, `[N, d1, ...]` or a single number), or
+/// a probability for each class in the input's shape.
+///
+/// # Panics
+/// If the shapes do not fit, a target is no class, or the smoothing is not within 0 and 1.
+///
+/// ```
+/// use tape::{DType, Tensor, Var};
+/// let logits = Var::from(Tensor::zeros(&[2, 10], DType::F64));
+/// let loss = ops::cross_entropy(&logits, &Var::from_vec(vec![3i64, 7], &[2]), Default::default());
+/// assert!((loss.item() - 10f64.ln()).abs() < 1e-12);
+/// ```
+#[track_caller]
+pub fn cross_entropy(input: &Var, target: &Var, options: CrossEntropyOptions) -> Var {
+    let smoothing = options.label_smoothing;
+    assert!(
+        (0.0..=1.0).contains(&smoothing),
+        "cross_entropy: label_smoothing must be between 0.0 and 1.0, got {smoothing}"
+    );
+    assert!(
+        (1..).contains(&input.ndim()) && matches!(input.dtype(), DType::F32 | DType::F64),
+        "cross_entropy: expected float32 or float64 logits with a class dimension, got {} of shape {:?}",
+        input.dtype(),
+        input.shape()
+    );
+    if target.dtype().is_float() {
+        return from_probabilities(input, target, &options);
+    }
+    let plain = options.weight.is_none() && smoothing == 0.0 && options.reduction != Reduction::None;
+    if plain && input.ndim() == 2 {
+        let targets = class_numbers(input, target, options.ignore_index);
+        return fused(input, targets, options.ignore_index, options.reduction);
+    }
+    composed(input, target, &options)
+}
+
+/// In differentiable operations, for every form of class targets.
+#[track_caller]
+fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
+    let class_dim = if input.ndim() == 1 { 0 } else { 1 };
+    let classes = input.shape()[class_dim];
+    let smoothing = options.label_smoothing;
+    let picked = Picked::new("cross_entropy", input, target, options.weight.as_ref(), options.ignore_index);
+    let log_p = log_softmax(input, class_dim as isize, None);
+    let hard = picked.losses(&log_p);
+    if smoothing == 0.0 {
+        return picked.reduce(hard, options.reduction);
+    }
+    let spread = match &options.weight {
+        Some(w) => &log_p * &along_classes(w, input.ndim(), class_dim),
+        None => log_p,
+    };
+    let spread = tape::where_(&picked.counts, -spread.sum(&[class_dim as isize], false), 0.0);
+    picked.reduce(hard * (1.0 - smoothing) + spread * (smoothing / classes as f64), options.reduction)
+}
+
+/// A weight `[C]` in a shape that broadcasts along the class dimension.
+fn along_classes(weight: &Var, ndim: usize, class_dim: usize) -> Var {
+    let mut shape = vec![1isize; ndim];
+    shape[class_dim] = -1;
+    weight.reshape(&shape)
+}
+
+#[track_caller]
+fn from_probabilities(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
+    assert!(
+        input.shape() == target.shape(),
+        "cross_entropy: expected a probability for each class, in shape {:?}, got {:?}",
+        input.shape(),
+        target.shape()
+    );
+    let class_dim = if input.ndim() == 1 { 0 } else { 1 };
+    let classes = input.shape()[class_dim];
+    let target = match options.label_smoothing {
+        0.0 => target.clone(),
+        s => target * (1.0 - s) + s / classes as f64,
+    };
+    let mut terms = log_softmax(input, class_dim as isize, None) * target;
+    if let Some(w) = &options.weight {
+        assert!(
+            w.shape() == [classes],
+            "cross_entropy: expected a weight of shape [{classes}], got {:?}",
+            w.shape()
+        );
+        terms = terms * along_classes(w, input.ndim(), class_dim);
+    }
+    let losses = -terms.sum(&[class_dim as isize], false);
+    options.reduction.apply(losses)
+}
+
+/// The class numbers `[N]` of an input `[N, C]`, checked.
+#[track_caller]
+fn class_numbers(input: &Var, target: &Var, ignore_index: i64) -> Vec<i64> {
+    let [n, classes] = *input.shape() else { unreachable!("called for two dimensions") };
+    assert!(
+        target.shape() == [n],
+        "cross_entropy: expected a target of shape [{n}] for an input of shape [{n}, {classes}], got {:?}",
+        target.shape()
+    );
+    let targets = target.to_vec::<i64>();
+    if let Some(bad) = targets.iter().find(|&&t| t != ignore_index && (t < 0 || t >= classes as i64)) {
+        panic!("cross_entropy: target {bad} is out of bounds for {classes} classes");
+    }
+    targets
+}
+
+/// For class numbers of an input `[N, C]`: one pass forward, one backward, the probabilities saved between.
+#[track_caller]
+fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction) -> Var {
+    let logits = input.tensor().contiguous();
+    let count = targets.iter().filter(|&&t| t != ignore_index).count();
+    let scale = if reduction == Reduction::Mean { 1.0 / count as f64 } else { 1.0 };
+    let mut p = Tensor::uninit(input.shape(), input.dtype());
+    let loss = dispatch!(float: input.dtype(), "cross_entropy", T => {
+        probabilities::<T>(logits.as_slice().expect("contiguous"), &targets, ignore_index, input.shape()[1], p.data_mut())
+    });
+    // No counted target and a mean: 0 / 0, as PyTorch has it.
+    let value = Tensor::scalar(loss * scale).cast(input.dtype());
+    note_saved(p.bytes());
+    let saved = input.saved();
+    record("cross_entropy", [input], value, move |c| {
+        if is_grad_enabled() {
+            let n = targets.len();
+            let target = Var::from_vec(targets.clone(), &[n]);
+            let options = CrossEntropyOptions { ignore_index, reduction, ..Default::default() };
+            return [Some(c.grad() * composed_gradient(&saved, &target, &options))];
+        }
+        let g = c.grad().item() * scale;
+        let mut dx = Tensor::uninit(p.shape(), p.dtype());
+        dispatch!(float: p.dtype(), "cross_entropy", T => {
+            gradient::<T>(p.as_slice().expect("contiguous"), &targets, ignore_index, p.shape()[1], T::c(g), dx.data_mut());
+        });
+        [Some(Var::from(dx))]
+    })
+}
+
+/// The gradient for the logits as a differentiable function of them: `softmax - one_hot`, scaled.
+fn composed_gradient(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
+    let picked = Picked::new("cross_entropy", input, target, None, options.ignore_index);
+    let scale = match options.reduction {
+        Reduction::Mean => &picked.weights / picked.weights.sum_all(),
+        _ => picked.weights.clone(),
+    };
+    let classes = Var::from(Tensor::arange(0, input.shape()[1] as i64));
+    let hot = target.unsqueeze(1).eq(&classes).cast(input.dtype());
+    (crate::softmax::softmax(input, 1, None) - hot) * scale.unsqueeze(1)
+}
+
+/// Fills in the softmax of each row; gives the sum of the losses.
+fn probabilities<T: Float>(
+    logits: &[T],
+    targets: &[i64],
+    ignore_index: i64,
+    classes: usize,
+    p: &mut [T],
+) -> f64 {
+    if classes == 0 {
+        return 0.0;
+    }
+    // As few rows a task as are worth a hand-over.
+    let rows = (4096 / classes).max(1);
+    parallel_chunks(p, rows * classes, |i, p| {
+        for (k, p) in p.chunks_exact_mut(classes).enumerate() {
+            let x = &logits[(i * rows + k) * classes..][..classes];
+            let max = x.iter().copied().fold(x[0], Float::maximum);
+            let mut sum = T::ZERO;
+            for (p, &x) in p.iter_mut().zip(x) {
+                *p = Float::exp(x - max);
+                sum += *p;
+            }
+            let inverse = T::ONE / sum;
+            p.iter_mut().for_each(|p| *p = *p * inverse);
+        }
+    });
+    let mut loss = 0.0;
+    for (n, &t) in targets.iter().enumerate().filter(|(_, t)| **t != ignore_index) {
+        let x = &logits[n * classes..][..classes];
+        let max = x.iter().copied().fold(x[0], Float::maximum).to_f64();
+        let sum: f64 = x.iter().map(|x| (x.to_f64() - max).exp()).sum();
+        loss += max + sum.ln() - x[t as usize].to_f64();
+    }
+    loss
+}
+
+/// `(p - one_hot) * g` for each row that counts.
+fn gradient<T: Float>(p: &[T], targets: &[i64], ignore_index: i64, classes: usize, g: T, dx: &mut [T]) {
+    if classes == 0 {
+        return;
+    }
+    for ((dx, p), &t) in dx.chunks_exact_mut(classes).zip(p.chunks_exact(classes)).zip(targets) {
+        if t == ignore_index {
+            dx.fill(T::ZERO);
+            continue;
+        }
+        for (d, &p) in dx.iter_mut().zip(p) {
+            *d = p * g;
+        }
+        dx[t as usize] = dx[t as usize] - g;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+
+    #[test]
+    fn derivatives() {
+        let target = Var::from_vec(vec![2i64, 1, 0, 2], &[2, 2]);
+        for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+            for label_smoothing in [0.0, 0.2] {
+                let weight = Some(Var::from_vec(vec![1.0f64, 0.5, 2.0], &[3]));
+                let options = CrossEntropyOptions { weight, reduction, label_smoothing, ignore_index: 0 };
+                check_gradients(
+                    |v| cross_entropy(&v[0], &target, options.clone()),
+                    &[parameter(&[2, 3, 2], 4)],
+                );
+                let both = [parameter(&[3, 3], 5), parameter(&[3, 3], 6)];
+                check_gradients(|v| cross_entropy(&v[0], &v[1], options.clone()), &both);
+            }
+        }
+    }
+
+    #[test]
+    fn fused_is_composed() {
+        let target = Var::from_vec(vec![2i64, 1, 0, 2], &[4]);
+        for reduction in [Reduction::Mean, Reduction::Sum] {
+            for ignore_index in [-100, 1] {
+                let options = CrossEntropyOptions { reduction, ignore_index, ..Default::default() };
+                let (a, b) = (parameter(&[4, 3], 7), parameter(&[4, 3], 7));
+                let (x, y) = (cross_entropy(&a, &target, options.clone()), composed(&b, &target, &options));
+                assert_close(&x, &y, 1e-12);
+                (x * 3.0).backward();
+                (y * 3.0).backward();
+                assert_close(&a.grad().unwrap(), &b.grad().unwrap(), 1e-12);
+                check_gradients(|v| cross_entropy(&v[0], &target, options.clone()), &[parameter(&[4, 3], 8)]);
+            }
+        }
+    }
+
+    #[test]
+    fn large_logits() {
+        let x = Var::from_vec(vec![1e4f32, 0.0], &[1, 2]);
+        assert_eq!(cross_entropy(&x, &Var::from_vec(vec![1i64], &[1]), Default::default()).item(), 1e4);
+    }
+
+    #[test]
+    #[should_panic(expected = "cross_entropy: target 5 is out of bounds for 3 classes")]
+    fn a_target_that_is_no_class() {
+        cross_entropy(&parameter(&[1, 3], 0), &Var::from_vec(vec![5i64], &[1]), Default::default());
+    }
+}

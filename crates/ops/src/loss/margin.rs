@@ -1,0 +1,85 @@
+//! Losses with a margin: `hinge_loss`, `hinge_embedding_loss`, `margin_ranking_loss`, `soft_margin_loss`.
+
+use super::{Reduction, log_sigmoid};
+use tape::{Var, where_};
+
+/// `max(0, 1 - target * input)` for targets 1 and -1: the loss of a linear support vector machine.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![0.5f32, 2.0], &[2]), Var::from_vec(vec![1f32, -1.0], &[2]));
+/// assert_eq!(ops::hinge_loss(&x, &t, ops::Reduction::None).to_vec::<f32>(), [0.5, 3.0]);
+/// ```
+#[track_caller]
+pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+    reduction.apply((1.0 - input * target).clamp_min(0.0))
+}
+
+/// The input where the target is 1, and `max(0, margin - input)` where it is -1
+/// (`torch.nn.functional.hinge_embedding_loss`). PyTorch's default margin is 1.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![0.5f32, 0.25], &[2]), Var::from_vec(vec![1f32, -1.0], &[2]));
+/// assert_eq!(ops::hinge_embedding_loss(&x, &t, 1.0, ops::Reduction::None).to_vec::<f32>(), [0.5, 0.75]);
+/// ```
+#[track_caller]
+pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: Reduction) -> Var {
+    let near = where_(&target.ne(-1), input, 0.0);
+    let far = where_(&target.ne(1), (margin - input).clamp_min(0.0), 0.0);
+    reduction.apply(near + far)
+}
+
+/// `max(0, margin - target * (input1 - input2))`: which of two should be larger is told by a target of 1 or -1
+/// (`torch.nn.functional.margin_ranking_loss`). PyTorch's default margin is 0.
+///
+/// # Panics
+/// If the tensors have different numbers of dimensions, or the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (a, b) = (Var::from_vec(vec![1f32, 2.0], &[2]), Var::from_vec(vec![3f32, 0.0], &[2]));
+/// let t = Var::from_vec(vec![1f32, 1.0], &[2]);
+/// assert_eq!(ops::margin_ranking_loss(&a, &b, &t, 0.5, ops::Reduction::None).to_vec::<f32>(), [2.5, 0.0]);
+/// ```
+#[track_caller]
+pub fn margin_ranking_loss(
+    input1: &Var,
+    input2: &Var,
+    target: &Var,
+    margin: f64,
+    reduction: Reduction,
+) -> Var {
+    let same = [input2, target].iter().all(|v| v.ndim() == input1.ndim() || v.ndim() == 0);
+    assert!(
+        same,
+        "margin_ranking_loss: all input tensors should have the same number of dimensions, but got sizes: input1 {:?}, input2 {:?}, target {:?}",
+        input1.shape(),
+        input2.shape(),
+        target.shape()
+    );
+    reduction.apply((margin - target * (input1 - input2)).clamp_min(0.0))
+}
+
+/// `log(1 + e^(-target * input))` for targets 1 and -1: logistic loss (`torch.nn.functional.soft_margin_loss`).
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let loss = ops::soft_margin_loss(&Var::from(0.0), &Var::from(1.0), ops::Reduction::Mean);
+/// assert!((loss.item() - 2f64.ln()).abs() < 1e-6);
+/// ```
+#[track_caller]
+pub fn soft_margin_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+    // Checked here for its name; the product would report itself.
+    tape::shape::broadcast_for("soft_margin_loss", input.shape(), target.shape());
+    reduction.apply(-log_sigmoid(&(input * target)))
+}

@@ -1,0 +1,121 @@
+//! Losses (`torch.nn.functional`).
+
+mod binary_cross_entropy;
+mod cosine_embedding_loss;
+mod cross_entropy;
+mod kl_div;
+mod margin;
+mod multi_margin_loss;
+mod nll_loss;
+mod pointwise;
+
+pub use binary_cross_entropy::{
+    BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with_logits,
+};
+pub use cosine_embedding_loss::cosine_embedding_loss;
+pub use cross_entropy::{CrossEntropyOptions, cross_entropy};
+pub use kl_div::{KlDivReduction, kl_div};
+pub use margin::{hinge_embedding_loss, hinge_loss, margin_ranking_loss, soft_margin_loss};
+pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss};
+pub use nll_loss::{NllLossOptions, nll_loss};
+pub use pointwise::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
+
+use tape::kernels::strided;
+use tape::{Float, Var, dispatch, record};
+
+/// What becomes of the losses of single elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reduction {
+    /// They are returned as they are.
+    None,
+    /// Their mean, the default.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+}
+
+impl Reduction {
+    /// Reduces the losses of single elements.
+    pub(crate) fn apply(self, losses: Var) -> Var {
+        match self {
+            Reduction::None => losses,
+            Reduction::Mean => losses.sum_all() / losses.numel() as f64,
+            Reduction::Sum => losses.sum_all(),
+        }
+    }
+}
+
+/// `log(1 / (1 + e^-x))`, without overflow.
+fn log_sigmoid(x: &Var) -> Var {
+    let value = dispatch!(float: x.dtype(), "log_sigmoid", T => {
+        strided::map::<T, T>(&x.tensor(), |v| Float::minimum(v, 0.0) - Float::ln_1p(Float::exp(-Float::abs(v))))
+    });
+    let saved = x.saved();
+    record("log_sigmoid", [x], value, move |c| [Some(c.grad() * (-&saved).sigmoid())])
+}
+
+/// What the tests of several losses share: every reduction, gradients of the first two orders.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradients, parameter};
+
+    #[test]
+    fn derivatives() {
+        let (x, t) = (parameter(&[3, 4], 1), parameter(&[3, 4], 2));
+        for r in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+            let both = [x.clone(), t.clone()];
+            check_gradients(|v| mse_loss(&v[0], &v[1], r), &both);
+            check_gradients(|v| l1_loss(&v[0], &v[1], r), &both);
+            check_gradients(|v| smooth_l1_loss(&v[0], &v[1], 0.4, r), &both);
+            check_gradients(|v| huber_loss(&v[0], &v[1], 0.4, r), &both);
+            check_gradients(|v| soft_margin_loss(&v[0], &v[1], r), &both);
+            check_gradients(|v| hinge_loss(&v[0], &v[1], r), &both);
+            check_gradients(|v| binary_cross_entropy(&v[0].sigmoid(), &v[1].sigmoid(), None, r), &both);
+            check_gradients(
+                |v| {
+                    binary_cross_entropy_with_logits(
+                        &v[0],
+                        &v[1],
+                        BceWithLogitsOptions { reduction: r, ..Default::default() },
+                    )
+                },
+                &both,
+            );
+            check_gradients(|v| margin_ranking_loss(&v[0], &v[1], &Var::from(1.0), 0.3, r), &both[..]);
+        }
+        for r in [KlDivReduction::None, KlDivReduction::Mean, KlDivReduction::Sum, KlDivReduction::BatchMean]
+        {
+            check_gradients(|v| kl_div(&v[0], &v[1], r, true), &[x.clone(), t.clone()]);
+            check_gradients(|v| kl_div(&v[0], &v[1].sigmoid(), r, false), &[x.clone(), t.clone()]);
+        }
+    }
+
+    #[test]
+    fn extreme_values_stay_finite() {
+        let x = Var::from_vec(vec![1000f32, -1000.0], &[2]);
+        let t = Var::from_vec(vec![0f32, 1.0], &[2]);
+        let loss = binary_cross_entropy_with_logits(&x, &t, Default::default());
+        assert_eq!(loss.item(), 1000.0);
+        let p = Var::from_vec(vec![0f32, 1.0], &[2]);
+        assert_eq!(
+            binary_cross_entropy(&p, &Var::from_vec(vec![1f32, 0.0], &[2]), None, Reduction::Mean).item(),
+            100.0
+        );
+    }
+
+    #[test]
+    fn examples_computed_by_hand() {
+        let x = Var::from_vec(vec![1.0f64, -2.0], &[2]);
+        let t = Var::from_vec(vec![0.5f64, 1.0], &[2]);
+        assert_eq!(mse_loss(&x, &t, Reduction::Sum).item(), 9.25);
+        assert_eq!(l1_loss(&x, &t, Reduction::Mean).item(), 1.75);
+        assert_eq!(smooth_l1_loss(&x, &t, 1.0, Reduction::Sum).item(), 0.125 + 2.5);
+        assert_eq!(huber_loss(&x, &t, 2.0, Reduction::Sum).item(), 0.125 + 4.0);
+        let sign = Var::from_vec(vec![1.0f64, -1.0], &[2]);
+        assert_eq!(hinge_loss(&x, &sign, Reduction::Sum).item(), 0.0);
+        assert_eq!(hinge_embedding_loss(&x, &sign, 1.0, Reduction::None).to_vec::<f64>(), [1.0, 3.0]);
+        assert_eq!(margin_ranking_loss(&x, &t, &sign, 0.0, Reduction::None).to_vec::<f64>(), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,75 @@
+//! `mse_loss`, `l1_loss`, `smooth_l1_loss`, `huber_loss`: functions of the difference of two tensors.
+
+use super::Reduction;
+use tape::{Var, where_};
+
+/// The square of the difference (`torch.nn.functional.mse_loss`). The shapes broadcast.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![1f32, 3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
+/// assert_eq!(ops::mse_loss(&x, &t, ops::Reduction::Mean).item(), 5.0);
+/// ```
+#[track_caller]
+pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+    reduction.apply((input - target).square())
+}
+
+/// The absolute value of the difference (`torch.nn.functional.l1_loss`). The shapes broadcast.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![1f32, -3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
+/// assert_eq!(ops::l1_loss(&x, &t, ops::Reduction::Mean).item(), 2.0);
+/// ```
+#[track_caller]
+pub fn l1_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+    reduction.apply((input - target).abs())
+}
+
+/// Half the square of the difference over `beta` where it is below `beta`, else the absolute value less half of
+/// `beta` (`torch.nn.functional.smooth_l1_loss`; Girshick 2015, "Fast R-CNN"). PyTorch's default `beta` is 1.
+///
+/// # Panics
+/// If `beta` is negative or the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![0.5f32, 2.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
+/// assert_eq!(ops::smooth_l1_loss(&x, &t, 1.0, ops::Reduction::None).to_vec::<f32>(), [0.125, 1.5]);
+/// ```
+#[track_caller]
+pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction) -> Var {
+    assert!(beta >= 0.0, "smooth_l1_loss: does not support negative values for beta, got {beta}");
+    if beta == 0.0 {
+        return l1_loss(input, target, reduction);
+    }
+    let d = input - target;
+    let size = d.abs();
+    reduction.apply(where_(&size.lt(beta), d.square() * (0.5 / beta), size - 0.5 * beta))
+}
+
+/// Half the square of the difference where it is at most `delta`, else linear with slope `delta`
+/// (`torch.nn.functional.huber_loss`; Huber 1964). PyTorch's default `delta` is 1.
+///
+/// # Panics
+/// If `delta` is not positive or the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (x, t) = (Var::from_vec(vec![0.5f32, 3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
+/// assert_eq!(ops::huber_loss(&x, &t, 2.0, ops::Reduction::None).to_vec::<f32>(), [0.125, 4.0]);
+/// ```
+#[track_caller]
+pub fn huber_loss(input: &Var, target: &Var, delta: f64, reduction: Reduction) -> Var {
+    assert!(delta > 0.0, "huber_loss: does not support non-positive values for delta, got {delta}");
+    let d = input - target;
+    let size = d.abs();
+    reduction.apply(where_(&size.le(delta), d.square() * 0.5, (size - 0.5 * delta) * delta))
+}
