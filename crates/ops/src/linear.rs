@@ -1,13 +1,13 @@
 //! `linear`: the affine map of a fully connected layer.
 
 use crate::matmul::rows;
-use crate::product::{check_types, left_gradient, product_onto, product_value, right_gradient};
+use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
 use tape::{Var, record, record_slice};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
 ///
 /// `x` is `[..., in]`, `weight` `[out, in]`, `bias` `[out]`; the result is `[..., out]`. A weight of shape `[in]`
-/// makes the last dimension go away. The bias is where the product starts from, not a pass of its own.
+/// makes the last dimension go away. The bias is added in the product's last pass.
 ///
 /// # Panics
 /// If the sizes do not fit or the element types differ.
@@ -31,13 +31,8 @@ pub fn linear(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
     let flat = x.tensor().reshape(&[lead.iter().product(), weight.shape()[1]]);
     let (w, mut shape) = (weight.tensor(), lead.to_vec());
     shape.push(n);
-    let value = match bias {
-        Some(b) => {
-            let start = b.tensor().expand(&[flat.shape()[0], n]).contiguous();
-            product_onto("linear", &flat, false, &w, true, Some((start, 1.0)))
-        }
-        None => product_value("linear", &flat, false, &w, true),
-    };
+    let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(b.tensor()));
+    let value = product_value("linear", &flat, false, &w, true, plus);
     let value = value.reshape(&shape);
     let saved_x = weight.requires_grad().then(|| x.saved());
     let saved_w = x.requires_grad().then(|| weight.saved());

@@ -1,8 +1,9 @@
 //! The product of matrices that `matmul`, `linear` and their relatives record.
 
-use crate::kernels::matmul::{Operand, ProductSize, Store, matmul_into};
+use crate::kernels::gemm::{Bias, Finish};
+use crate::kernels::matmul::{Operand, Product, ProductSize, matmul_into, replace};
 use tape::shape::{self, Dims};
-use tape::{DType, Number, Tensor, Var, record};
+use tape::{DType, Tensor, Var, record};
 
 /// The product of two variables whose last two dimensions are matrices, each taken as it is or transposed; the
 /// dimensions before them are broadcast.
@@ -10,7 +11,7 @@ use tape::{DType, Number, Tensor, Var, record};
 /// The derivatives of a product are products of the same kind, so the rule transposes by flag and never copies.
 #[track_caller]
 pub(crate) fn product(op: &'static str, a: &Var, ta: bool, b: &Var, tb: bool) -> Var {
-    let value = product_value(op, &a.tensor(), ta, &b.tensor(), tb);
+    let value = product_value(op, &a.tensor(), ta, &b.tensor(), tb, Plus::Nothing);
     let x = b.requires_grad().then(|| a.saved());
     let y = a.requires_grad().then(|| b.saved());
     record(op, [a, b], value, move |c| {
@@ -45,22 +46,35 @@ pub(crate) fn check_types(op: &str, a: DType, b: DType) {
     assert!(a != DType::Bool, "{op}: products are not defined for bool; cast first");
 }
 
-/// The product of two tensors.
-#[track_caller]
-pub(crate) fn product_value(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: bool) -> Tensor {
-    product_onto(op, a, ta, b, tb, None)
+/// What is added to a product.
+pub(crate) enum Plus {
+    /// Nothing.
+    Nothing,
+    /// The same row to all rows.
+    Bias(Tensor),
+    /// This tensor of the result's shape; the product is multiplied by the factor first.
+    Scaled(Tensor, f64),
 }
 
-/// The product of two tensors, or `start + factor * product` where `start` is row-major and of
-/// the result's shape.
+impl Plus {
+    fn cast(self, dtype: DType) -> Plus {
+        match self {
+            Plus::Nothing => Plus::Nothing,
+            Plus::Bias(t) => Plus::Bias(t.cast(dtype)),
+            Plus::Scaled(t, factor) => Plus::Scaled(t.cast(dtype), factor),
+        }
+    }
+}
+
+/// The product of two tensors plus something.
 #[track_caller]
-pub(crate) fn product_onto(
+pub(crate) fn product_value(
     op: &'static str,
     a: &Tensor,
     ta: bool,
     b: &Tensor,
     tb: bool,
-    start: Option<(Tensor, f64)>,
+    plus: Plus,
 ) -> Tensor {
     let dtype = a.dtype();
     let wide = match dtype {
@@ -69,10 +83,9 @@ pub(crate) fn product_onto(
         other => other,
     };
     if wide != dtype {
-        let start = start.map(|(t, factor)| (t.cast(wide), factor));
-        return product_onto(op, &a.cast(wide), ta, &b.cast(wide), tb, start).cast(dtype);
+        return product_value(op, &a.cast(wide), ta, &b.cast(wide), tb, plus.cast(wide)).cast(dtype);
     }
-    tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, start))
+    tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, plus))
 }
 
 /// A tensor's matrices: sizes and strides of the dimensions before the last two, then of those.
@@ -107,14 +120,7 @@ impl Matrices {
 }
 
 #[track_caller]
-fn multiply<T: Number>(
-    op: &'static str,
-    a: &Tensor,
-    ta: bool,
-    b: &Tensor,
-    tb: bool,
-    start: Option<(Tensor, f64)>,
-) -> Tensor {
+fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: bool, plus: Plus) -> Tensor {
     let (x, y) = (Matrices::new(a, ta), Matrices::new(b, tb));
     let ([m, k], [k2, n]) = (x.sizes, y.sizes);
     assert!(
@@ -128,11 +134,15 @@ fn multiply<T: Number>(
     let batch = shape::broadcast_for(op, &x.batch, &y.batch);
     let mut result = batch.clone();
     result.extend([m, n]);
-    let (mut out, store) = match start {
-        Some((t, factor)) => (t, Store::AddScaled(T::from_f64(factor))),
-        None => (Tensor::uninit(&result, T::DTYPE), Store::Replace),
+    let (mut out, bias, finish) = match plus {
+        Plus::Nothing => (Tensor::uninit(&result, T::DTYPE), None, replace()),
+        Plus::Bias(t) => (Tensor::uninit(&result, T::DTYPE), Some(t.expand(&[n]).contiguous()), replace()),
+        Plus::Scaled(t, factor) => {
+            let finish = Finish { alpha: T::from_f64(factor), beta: T::ONE, ..replace() };
+            (t.expand(&result).contiguous(), None, finish)
+        }
     };
-    debug_assert_eq!(out.shape(), result.as_slice());
+    let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Columns(b.as_slice::<T>().expect("contiguous")));
     let count = shape::numel(&batch);
     tape::note_flops((2 * count * m * n * k) as u64);
     // Many matrices against the same one are one tall matrix, if memory lets them be seen so.
@@ -145,6 +155,6 @@ fn multiply<T: Number>(
     let (ao, bo) = if ones { (vec![0], vec![0]) } else { (x.offsets(&batch), y.offsets(&batch)) };
     let left = Operand { data: a.data::<T>(), strides: left, offsets: &ao };
     let right = Operand { data: b.data::<T>(), strides: y.strides, offsets: &bo };
-    matmul_into(size, left, right, out.make_mut::<T>(), store);
+    matmul_into(size, left, right, out.make_mut::<T>(), Finish { bias, ..finish });
     out
 }

@@ -1,16 +1,14 @@
-//! Matrix products over strided operands, many of one shape at once.
+//! Many matrix products of one shape at once, over strided operands of any numeric type.
 
-use super::gemm::{self, Finish, View};
+use super::gemm::{self, Bias, Finish, View};
 use super::shared::SharedSlice;
-use ::gemm::Parallelism;
+use tape::Number;
 use tape::kernels::parallel::parallel_for;
-use tape::{DType, Number};
 
+/// Arithmetic above which a product by itself keeps all threads busy.
+const LARGE: usize = 1 << 23;
 /// Arithmetic below which a task is not worth handing to another thread.
-const TASK_FLOPS: usize = 1 << 21;
-
-/// Tasks that a single product is cut into at the most.
-const MOST_TASKS: usize = 16;
+const TASK: usize = 1 << 20;
 
 /// The sizes of a product of `m` x `k` and `k` x `n`.
 #[derive(Clone, Copy, Debug)]
@@ -42,187 +40,94 @@ pub struct Operand<'a, T> {
     pub offsets: &'a [usize],
 }
 
-impl<T> Operand<'_, T> {
-    #[track_caller]
-    fn check(&self, rows: usize, columns: usize) {
-        let reach = (rows - 1) * self.strides[0] + (columns - 1) * self.strides[1];
-        let inside = self.offsets.iter().all(|o| o + reach < self.data.len());
-        assert!(inside, "a matrix has to lie inside its memory");
+impl<'a, T> Operand<'a, T> {
+    fn view(&self, i: usize) -> View<'a, T> {
+        // Empty matrices may start past the end.
+        let data = self.data.get(self.offsets[i]..).unwrap_or(&[]);
+        View { data, row: self.strides[0], column: self.strides[1] }
     }
 }
 
-/// What becomes of a product.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Store<T> {
-    /// It replaces what the result held.
-    Replace,
-    /// It is multiplied by a factor and added to what the result holds.
-    AddScaled(T),
+/// A type whose matrices can be multiplied.
+pub trait Product: Number {
+    /// One product; see [`gemm::matmul`]. Integers have no `relu`.
+    #[doc(hidden)]
+    fn product(size: ProductSize, a: View<Self>, b: View<Self>, c: &mut [Self], finish: Finish<Self>);
 }
 
-/// Computes `c[i] = a[i] x b[i]` for all products `i`; `c` holds them row-major behind one another.
+macro_rules! float_product {
+    ($($ty:ty)*) => {$(
+        impl Product for $ty {
+            fn product(s: ProductSize, a: View<Self>, b: View<Self>, c: &mut [Self], finish: Finish<Self>) {
+                gemm::matmul([s.m, s.n, s.k], a, b, c, s.n, finish);
+            }
+        }
+    )*};
+}
+float_product!(f32 f64);
+
+impl Product for i64 {
+    fn product(s: ProductSize, a: View<i64>, b: View<i64>, c: &mut [i64], finish: Finish<i64>) {
+        for (i, row) in c.chunks_exact_mut(s.n).enumerate() {
+            for (j, out) in row.iter_mut().enumerate() {
+                let term = |l: usize| {
+                    a.data[i * a.row + l * a.column].wrapping_mul(b.data[l * b.row + j * b.column])
+                };
+                let sum = (0..s.k).fold(0i64, |sum, l| sum.wrapping_add(term(l)));
+                let bias = match finish.bias {
+                    Bias::None => 0,
+                    Bias::Columns(bias) => bias[j],
+                    Bias::Rows(bias) => bias[i],
+                };
+                let old = out.wrapping_mul(finish.beta);
+                *out = sum.wrapping_mul(finish.alpha).wrapping_add(old).wrapping_add(bias);
+            }
+        }
+    }
+}
+
+/// Stores a product alone.
+pub fn replace<T: Number>() -> Finish<'static, T> {
+    Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None, relu: false }
+}
+
+/// Computes `c[i] = alpha (a[i] x b[i]) + beta c[i] + bias` for all products `i`; `c` holds them row-major
+/// behind one another.
 ///
 /// The work is cut by its size alone: the bits do not depend on the number of threads.
 ///
 /// # Panics
 /// If an operand reaches outside its memory or `c` has another length than all results.
 #[track_caller]
-pub fn matmul_into<T: Number>(size: ProductSize, a: Operand<T>, b: Operand<T>, c: &mut [T], store: Store<T>) {
-    let ProductSize { m, n, k } = size;
+pub fn matmul_into<T: Product>(
+    size: ProductSize,
+    a: Operand<T>,
+    b: Operand<T>,
+    c: &mut [T],
+    finish: Finish<T>,
+) {
     let count = a.offsets.len();
+    let each = size.m * size.n;
     assert_eq!(count, b.offsets.len(), "as many left operands as right ones");
-    assert_eq!(c.len(), count * m * n, "the result has to hold all products");
+    assert_eq!(c.len(), count * each, "the result has to hold all products");
     if c.is_empty() {
         return;
     }
-    if k == 0 {
-        if store == Store::Replace {
-            c.fill(T::ZERO);
+    if count == 1 || size.flops() >= LARGE {
+        for (i, c) in c.chunks_exact_mut(each).enumerate() {
+            T::product(size, a.view(i), b.view(i), c, finish);
         }
         return;
     }
-    a.check(m, k);
-    b.check(k, n);
+    let per_task = (TASK / size.flops().max(1)).max(1);
     let c = SharedSlice::new(c);
-    if T::DTYPE == DType::F32 {
-        // SAFETY: T is f32.
-        unsafe { own_products(size, &a, &b, &c, store) };
-        return;
-    }
-    if size.flops() < TASK_FLOPS {
-        let per_task = (TASK_FLOPS / size.flops()).max(1);
-        parallel_for(count.div_ceil(per_task), |task| {
-            for i in task * per_task..count.min((task + 1) * per_task) {
-                block(size, &a, &b, &c, store, i, [0, m], [0, n]);
-            }
-        });
-        return;
-    }
-    // Cut the longer side, so that a block stays near to a square; whole vectors and cache lines.
-    let parts = (size.flops() / TASK_FLOPS).clamp(1, MOST_TASKS.div_ceil(count));
-    let by_rows = m >= n;
-    let length = if by_rows { m } else { n };
-    let step = length.div_ceil(parts).next_multiple_of(48);
-    let parts = length.div_ceil(step);
-    parallel_for(count * parts, |task| {
-        let (i, part) = (task / parts, task % parts);
-        let range = [part * step, length.min((part + 1) * step)];
-        if by_rows {
-            block(size, &a, &b, &c, store, i, range, [0, n]);
-        } else {
-            block(size, &a, &b, &c, store, i, [0, m], range);
-        }
-    });
-}
-
-/// The products in `f32`, by our own kernel, which beats the crate's where operands have to be packed.
-///
-/// # Safety
-/// `T` must be `f32`; the operands were checked.
-unsafe fn own_products<T: Number>(
-    size: ProductSize,
-    a: &Operand<T>,
-    b: &Operand<T>,
-    c: &SharedSlice<T>,
-    store: Store<T>,
-) {
-    let ProductSize { m, n, k } = size;
-    // SAFETY: T is f32.
-    let float = |x: T| unsafe { std::mem::transmute_copy::<T, f32>(&x) };
-    let finish = match store {
-        Store::Replace => Finish::default(),
-        Store::AddScaled(factor) => Finish { alpha: float(factor), beta: 1.0, ..Finish::default() },
-    };
-    let count = a.offsets.len();
-    let per_task = (TASK_FLOPS / size.flops()).max(1);
     parallel_for(count.div_ceil(per_task), |task| {
         for i in task * per_task..count.min((task + 1) * per_task) {
-            // SAFETY: T is f32, and no other task writes product `i`.
-            let (a, b, c) = unsafe {
-                (view(a, i), view(b, i), &mut *(c.part(i * m * n, m * n) as *mut [T] as *mut [f32]))
-            };
-            gemm::matmul([m, n, k], a, b, c, n, finish);
+            // SAFETY: each product belongs to one task.
+            let c = unsafe { c.part(i * each, each) };
+            T::product(size, a.view(i), b.view(i), c, finish);
         }
     });
-}
-
-/// An operand of product `i`.
-///
-/// # Safety
-/// `T` must be `f32`.
-unsafe fn view<'a, T>(operand: &Operand<'a, T>, i: usize) -> View<'a, f32> {
-    let data = &operand.data[operand.offsets[i]..];
-    // SAFETY: T is f32.
-    let data = unsafe { &*(data as *const [T] as *const [f32]) };
-    View { data, row: operand.strides[0], column: operand.strides[1] }
-}
-
-/// Some rows and columns of product `i`.
-#[allow(clippy::too_many_arguments)]
-fn block<T: Number>(
-    size: ProductSize,
-    a: &Operand<T>,
-    b: &Operand<T>,
-    c: &SharedSlice<T>,
-    store: Store<T>,
-    i: usize,
-    rows: [usize; 2],
-    columns: [usize; 2],
-) {
-    let ProductSize { m, n, k } = size;
-    let left = a.offsets[i] + rows[0] * a.strides[0];
-    let right = b.offsets[i] + columns[0] * b.strides[1];
-    let start = i * m * n + rows[0] * n + columns[0];
-    let (height, width) = (rows[1] - rows[0], columns[1] - columns[0]);
-    if T::DTYPE == DType::F64 {
-        let (add, factor) = match store {
-            Store::Replace => (false, T::ONE),
-            Store::AddScaled(factor) => (true, factor),
-        };
-        let [rsa, csa] = a.strides.map(|s| s as isize);
-        let [rsb, csb] = b.strides.map(|s| s as isize);
-        // SAFETY: T is f64. `check` has shown that all rows and columns lie inside the operands, the
-        // result's length was compared with theirs, and no other task writes this block.
-        unsafe {
-            ::gemm::gemm(
-                height,
-                width,
-                k,
-                c.pointer(start),
-                1,
-                n as isize,
-                add,
-                a.data.as_ptr().add(left),
-                csa,
-                rsa,
-                b.data.as_ptr().add(right),
-                csb,
-                rsb,
-                T::ONE,
-                factor,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
-        return;
-    }
-    for y in 0..height {
-        // SAFETY: no other task writes this block.
-        let row = unsafe { c.part(start + y * n, width) };
-        for (x, out) in row.iter_mut().enumerate() {
-            let mut sum = T::ZERO;
-            for step in 0..k {
-                sum += a.data[left + y * a.strides[0] + step * a.strides[1]]
-                    * b.data[right + step * b.strides[0] + x * b.strides[1]];
-            }
-            *out = match store {
-                Store::Replace => sum,
-                Store::AddScaled(factor) => *out + factor * sum,
-            };
-        }
-    }
 }
 
 #[cfg(test)]
@@ -269,9 +174,9 @@ mod tests {
             let b = Operand { data: &data_b, strides: strides(k, n, flip[1]), offsets: &zeros };
             let want = naive(size, &a, &b);
             let mut c = vec![f64::NAN; count * m * n];
-            matmul_into(size, a, b, &mut c, Store::Replace);
+            matmul_into(size, a, b, &mut c, replace());
             prop_assert!(c.iter().zip(&want).all(|(x, y)| (x - y).abs() < 1e-12));
-            matmul_into(size, a, b, &mut c, Store::AddScaled(-0.5));
+            matmul_into(size, a, b, &mut c, Finish { alpha: -0.5, beta: 1.0, ..replace() });
             prop_assert!(c.iter().zip(&want).all(|(x, y)| (x - 0.5 * y).abs() < 1e-12));
         }
     }
@@ -284,7 +189,7 @@ mod tests {
             let a = Operand { data: &data_a, strides: [size.k, 1], offsets: &oa };
             let b = Operand { data: &data_b, strides: [1, size.k], offsets: &ob };
             let mut c = vec![f64::NAN; 2 * size.m * size.n];
-            matmul_into(size, a, b, &mut c, Store::Replace);
+            matmul_into(size, a, b, &mut c, replace());
             assert!(c.iter().zip(naive(size, &a, &b)).all(|(x, y)| (x - y).abs() < 1e-10));
         }
     }
@@ -293,7 +198,7 @@ mod tests {
     fn integers() {
         let a = Operand { data: &[1i64, 2, 3, 4], strides: [2, 1], offsets: &[0] };
         let mut c = [0; 4];
-        matmul_into(ProductSize { m: 2, n: 2, k: 2 }, a, a, &mut c, Store::Replace);
+        matmul_into(ProductSize { m: 2, n: 2, k: 2 }, a, a, &mut c, replace());
         assert_eq!(c, [7, 10, 15, 22]);
     }
 }
