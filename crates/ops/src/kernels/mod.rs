@@ -3,9 +3,11 @@
 pub mod conv_shape;
 pub mod direct_conv;
 pub mod dropout;
+mod fold;
 pub mod gemm;
 pub(crate) mod im2col;
 pub(crate) mod lanes;
+pub mod layer_norm;
 pub mod matmul;
 pub mod microkernel;
 pub mod norm;

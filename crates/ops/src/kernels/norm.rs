@@ -111,7 +111,7 @@ impl<T: Float> Map<T> for Affine {
     }
 }
 
-/// `(g - p2 - (x - p0) p3) p1`, the gradient of a normalisation for its input.
+/// `g p1 - p2 - (x - p0) p3`, the gradient of a normalisation for its input.
 #[derive(Clone, Copy)]
 pub struct Gradient;
 
@@ -119,7 +119,7 @@ impl<T: Float> Map<T> for Gradient {
     const BINARY: bool = true;
     #[inline(always)]
     fn map(x: T, g: T, p: [T; 4]) -> T {
-        (g - p[2] - (x - p[0]) * p[3]) * p[1]
+        g * p[1] - (p[2] + (x - p[0]) * p[3])
     }
 }
 
@@ -480,7 +480,7 @@ mod tests {
             map(Gradient, &mut out, &x, &g, layout, [&mean, &var, &s, &q]);
             for i in 0..x.len() {
                 let c = channel(layout, i);
-                let want = (g[i] - s[c] - (x[i] - mean[c]) * q[c]) * var[c];
+                let want = g[i] * var[c] - s[c] - (x[i] - mean[c]) * q[c];
                 prop_assert!((out[i] - want).abs() <= 1e-12 * (1.0 + want.abs()));
             }
         }

@@ -1,13 +1,12 @@
 //! Softmax along one dimension of `[outer, length, inner]`, and its gradient.
 
+use super::fold::{LANES, fold};
 use super::shared::SharedSlice;
 use tape::Float;
 use tape::kernels::parallel::parallel_blocks;
 
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 13;
-/// Neighbours that are treated side by side.
-const LANES: usize = 16;
 
 /// Sizes before, along and after the dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,26 +52,6 @@ fn slabs<T: Float>(out: &mut [T], operands: [&[T]; 2], along: Along, f: impl Fn(
             f(out, operands.map(|o| &o[range.clone()]));
         }
     });
-}
-
-/// `f` of all elements joined by `join`, `LANES` at a time.
-#[inline(always)]
-fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [start; LANES];
-    let whole = x.len() / LANES * LANES;
-    for (chunk, x) in x[..whole].chunks_exact(LANES).enumerate() {
-        for l in 0..LANES {
-            lanes[l] = join(lanes[l], f(chunk * LANES + l, x[l]));
-        }
-    }
-    for i in whole..x.len() {
-        lanes[i - whole] = join(lanes[i - whole], f(i, x[i]));
-    }
-    let mut result = start;
-    for l in lanes {
-        result = join(result, l);
-    }
-    result
 }
 
 /// The larger one; NaN is passed on later, by the sum.

@@ -1,0 +1,269 @@
+//! `batch_norm`.
+
+use crate::kernels::norm::{Affine, Gradient, Layout, Products, map, moments, sums};
+use crate::normalization::{check_affine, check_float, check_type, gradients, is_half};
+use tape::{DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice};
+
+/// How [`batch_norm`] normalises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormOptions {
+    /// By the batch's own statistics, which also move the running ones; else by the running ones.
+    pub training: bool,
+    /// The part of the batch's statistics in the new running ones.
+    pub momentum: f64,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl Default for BatchNormOptions {
+    /// PyTorch's: not training, momentum 0.1, eps 1e-5.
+    fn default() -> BatchNormOptions {
+        BatchNormOptions { training: false, momentum: 0.1, eps: 1e-5 }
+    }
+}
+
+/// Normalises each channel over the batch and all positions (`torch.nn.functional.batch_norm`).
+///
+/// `x` is `[N, C, ...]`; `running` are mean and variance, `[C]` each, as [`Var::buffer`]s; weight and bias are
+/// `[C]`. In training the running statistics take in `momentum` of the batch's, the variance unbiased as in
+/// PyTorch. The result has the memory format of `x`, row-major or channels-last.
+///
+/// # Panics
+/// If shapes or types do not fit, if a batch in training has one value per channel, or if running statistics are
+/// missing where they are needed.
+///
+/// ```
+/// use ops::{BatchNormOptions, batch_norm};
+/// use tape::{DType, Tensor, Var};
+/// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
+/// let mean = Var::buffer(Tensor::zeros(&[2], DType::F64));
+/// let var = Var::buffer(Tensor::ones(&[2], DType::F64));
+/// let options = BatchNormOptions { training: true, eps: 0.0, ..Default::default() };
+/// let y = batch_norm(&x, Some((&mean, &var)), None, None, options);
+/// assert_eq!(y.to_vec::<f64>(), [-1.0, -1.0, 1.0, 1.0]);
+/// assert_eq!(mean.to_vec::<f64>(), [0.2, 2.0]);
+/// ```
+#[track_caller]
+pub fn batch_norm(
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    options: BatchNormOptions,
+) -> Var {
+    check(x, running, weight, bias, options);
+    if is_half(x.dtype()) {
+        let wide = |v: &Var| v.cast(DType::F32);
+        let (w, b) = (weight.map(wide), bias.map(wide));
+        return batch_norm(&wide(x), running, w.as_ref(), b.as_ref(), options).cast(x.dtype());
+    }
+    if x.numel() == 0 {
+        let inputs: Vec<&Var> = [Some(x), weight, bias].into_iter().flatten().collect();
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|v| v.shape().to_vec()).collect();
+        return record_slice("batch_norm", &inputs, x.tensor(), move |c| {
+            shapes.iter().map(|s| Some(Tensor::zeros(s, c.grad().dtype()).into())).collect()
+        });
+    }
+    tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options))
+}
+
+#[track_caller]
+fn check(
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    options: BatchNormOptions,
+) {
+    check_float("batch_norm", x);
+    let shape = x.shape();
+    assert!(
+        shape.len() >= 2 || x.numel() == 0,
+        "batch_norm: expected an input [N, C, ...] of at least two dimensions, but got shape {shape:?}"
+    );
+    let channels = shape.get(1).copied().unwrap_or(0);
+    check_affine("batch_norm", x, weight, bias, &[channels]);
+    if let Some((mean, var)) = running {
+        for (name, v) in [("running_mean", mean), ("running_var", var)] {
+            assert!(
+                v.shape() == [channels],
+                "batch_norm: {name} should contain {channels} elements, one for each channel of the input {shape:?}, \
+                 but has shape {:?}",
+                v.shape()
+            );
+            check_type("batch_norm", name, x, v);
+            assert!(
+                !options.training || (v.is_leaf() && v.id().is_some()),
+                "batch_norm: {name} is changed in training, so it must be a buffer"
+            );
+        }
+    }
+    if options.training {
+        let count: usize = shape.iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, n)| n).product();
+        assert!(
+            count != 1,
+            "batch_norm: expected more than 1 value per channel when training, got input size {shape:?}"
+        );
+    } else {
+        assert!(
+            running.is_some(),
+            "batch_norm: running_mean and running_var are needed when not training (input {shape:?})"
+        );
+    }
+}
+
+/// A tensor in row-major or channels-last memory, whichever it has already, and where its channels lie.
+pub(crate) fn arrange(t: &Tensor) -> (Tensor, Layout, MemoryFormat) {
+    let (n, channels) = (t.shape()[0], t.shape()[1]);
+    let size: usize = t.shape()[2..].iter().product();
+    if size == 1 && t.is_contiguous() {
+        // Row-major and channels-last are the same memory.
+        return (t.clone(), Layout::Last { rows: n, channels }, MemoryFormat::Contiguous);
+    }
+    if !t.is_contiguous() && t.is_contiguous_in(MemoryFormat::ChannelsLast) {
+        return (t.clone(), Layout::Last { rows: n * size, channels }, MemoryFormat::ChannelsLast);
+    }
+    (t.contiguous(), Layout::First { batch: n, channels, size }, MemoryFormat::Contiguous)
+}
+
+/// All elements in the order of memory.
+pub(crate) fn slice<T: Float>(t: &Tensor, format: MemoryFormat) -> &[T] {
+    match format {
+        MemoryFormat::Contiguous => t.as_slice::<T>(),
+        MemoryFormat::ChannelsLast => t.as_channels_last_slice::<T>(),
+    }
+    .expect("arranged in this format")
+}
+
+/// Numbers in another type.
+pub(crate) fn convert<T: Float>(values: impl IntoIterator<Item = f64>) -> Vec<T> {
+    values.into_iter().map(T::from_f64).collect()
+}
+
+#[track_caller]
+fn normalize<T: Float>(
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    options: BatchNormOptions,
+) -> Var {
+    let BatchNormOptions { training, momentum, eps } = options;
+    let (input, layout, format) = arrange(&x.tensor());
+    let data = slice::<T>(&input, format);
+    let (mean, var) = match running {
+        Some((mean, var)) if !training => (mean.to_vec::<f64>(), var.to_vec::<f64>()),
+        _ => moments(data, layout),
+    };
+    if let (true, Some((running_mean, running_var))) = (training, running) {
+        let n = layout.count() as f64;
+        move_toward(running_mean, mean.iter().copied(), momentum);
+        move_toward(running_var, var.iter().map(|v| v * (n / (n - 1.0))), momentum);
+    }
+    let rstd: Vec<f64> = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
+    let factor: Vec<f64> = match weight {
+        Some(w) => rstd.iter().zip(w.to_vec::<f64>()).map(|(r, w)| r * w).collect(),
+        None => rstd.clone(),
+    };
+    let shift = bias.map_or_else(|| vec![T::ZERO; mean.len()], |b| b.to_vec::<T>());
+    let mut out = Tensor::uninit_format(x.shape(), T::DTYPE, format);
+    let (p0, p1) = (convert::<T>(mean.iter().copied()), convert::<T>(factor.iter().copied()));
+    map(Affine, out.data_mut::<T>(), data, data, layout, [&p0, &p1, &shift, &shift]);
+
+    let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
+    let inputs: Vec<&Var> = [Some(x), weight, bias].into_iter().flatten().collect();
+    let (x, weight) = (x.saved(), weight.map(Var::saved));
+    record_slice("batch_norm", &inputs, out, move |c| {
+        let mut wants = [false; 3];
+        for (slot, i) in [true, has_weight, has_bias].into_iter().scan(0, |i, has| {
+            *i += usize::from(has);
+            Some((has, *i))
+        }).enumerate().filter(|(_, (has, _))| *has).map(|(slot, (_, i))| (slot, i - 1)) {
+            wants[slot] = c.wants(i);
+        }
+        let all = if is_grad_enabled() {
+            composed(&x, weight.as_ref(), c.grad(), (!training).then_some((&mean, &rstd)), eps)
+        } else {
+            fused::<T>(&x.tensor(), &c.grad().tensor(), wants, training, &mean, &rstd, &factor)
+        };
+        let there = [true, has_weight, has_bias];
+        all.into_iter().zip(there).zip(wants).filter(|((_, there), _)| *there).map(|((g, _), w)| g.filter(|_| w)).collect()
+    })
+}
+
+/// The gradients for input, weight and bias, in two passes over memory.
+fn fused<T: Float>(
+    x: &Tensor,
+    g: &Tensor,
+    wants: [bool; 3],
+    training: bool,
+    mean: &[f64],
+    rstd: &[f64],
+    factor: &[f64],
+) -> [Option<Var>; 3] {
+    let (x, layout, format) = arrange(x);
+    let g = g.cast(T::DTYPE).to_format(format);
+    let (x_data, g_data) = (slice::<T>(&x, format), slice::<T>(&g, format));
+    let n = layout.count() as f64;
+    let centre = convert::<T>(mean.iter().copied());
+    let (s, q) = if training || wants[1] || wants[2] {
+        sums(Products, x_data, g_data, layout, &centre)
+    } else {
+        (vec![0.0; mean.len()], vec![0.0; mean.len()])
+    };
+    let dx = wants[0].then(|| {
+        let mut out = Tensor::uninit_format(x.shape(), T::DTYPE, format);
+        let p1 = convert::<T>(factor.iter().copied());
+        if training {
+            let p2 = convert::<T>(s.iter().zip(factor).map(|(s, f)| s * f / n));
+            let p3 = convert::<T>(q.iter().zip(factor).zip(rstd).map(|((q, f), r)| q * f * r * r / n));
+            map(Gradient, out.data_mut::<T>(), x_data, g_data, layout, [&centre, &p1, &p2, &p3]);
+        } else {
+            let zero = vec![T::ZERO; mean.len()];
+            map(Affine, out.data_mut::<T>(), g_data, g_data, layout, [&zero, &p1, &zero, &zero]);
+        }
+        Var::from(out)
+    });
+    let vector = |values: Vec<T>| {
+        let len = values.len();
+        Var::from(Tensor::from_vec(values, &[len]))
+    };
+    let dw = wants[1].then(|| vector(convert::<T>(q.iter().zip(rstd).map(|(q, r)| q * r))));
+    let db = wants[2].then(|| vector(convert::<T>(s)));
+    [dx, dw, db]
+}
+
+/// The same gradients in differentiable operations; `fixed` are mean and inverse deviation where they are given.
+fn composed(
+    x: &Var,
+    weight: Option<&Var>,
+    g: &Var,
+    fixed: Option<(&Vec<f64>, &Vec<f64>)>,
+    eps: f64,
+) -> [Option<Var>; 3] {
+    let channels = x.shape()[1];
+    let mut broadcast = vec![1; x.ndim()];
+    broadcast[1] = channels as isize;
+    let dims: Vec<isize> = (0..x.ndim() as isize).filter(|&d| d != 1).collect();
+    let weight = weight.map(|w| w.reshape(&broadcast));
+    let (dx, dw) = match fixed {
+        Some((mean, rstd)) => {
+            let constant =
+                |v: &[f64]| Var::from(Tensor::from_slice(v, &[channels]).cast(x.dtype())).reshape(&broadcast);
+            let (mean, rstd) = (constant(mean), constant(rstd));
+            let inner = weight.as_ref().map_or_else(|| g.clone(), |w| g * w);
+            (&inner * &rstd, &(g * &(x - &mean)) * &rstd)
+        }
+        None => gradients(x, g, weight.as_ref(), &dims, eps, true),
+    };
+    [Some(dx), Some(dw.sum(&dims, false)), Some(g.sum(&dims, false))]
+}
+
+/// `running = (1 - momentum) running + momentum value`
+pub(crate) fn move_toward(running: &Var, values: impl Iterator<Item = f64>, momentum: f64) {
+    running.update(|t| {
+        let moved = t.to_vec::<f64>().into_iter().zip(values);
+        let moved: Vec<f64> = moved.map(|(old, new)| (1.0 - momentum) * old + momentum * new).collect();
+        *t = Tensor::from_vec(moved, t.shape()).cast(t.dtype());
+    });
+}

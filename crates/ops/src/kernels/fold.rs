@@ -1,0 +1,38 @@
+//! Many numbers to one, several lanes at a time.
+
+use tape::Float;
+
+/// Neighbours that are treated side by side.
+pub(crate) const LANES: usize = 16;
+/// Elements that are summed in their own type.
+const STRETCH: usize = 2048;
+
+/// `f` of all elements joined by `join`, `LANES` at a time.
+#[inline(always)]
+pub(crate) fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [start; LANES];
+    let whole = x.len() / LANES * LANES;
+    for (chunk, x) in x[..whole].chunks_exact(LANES).enumerate() {
+        for l in 0..LANES {
+            lanes[l] = join(lanes[l], f(chunk * LANES + l, x[l]));
+        }
+    }
+    for i in whole..x.len() {
+        lanes[i - whole] = join(lanes[i - whole], f(i, x[i]));
+    }
+    let mut result = start;
+    for l in lanes {
+        result = join(result, l);
+    }
+    result
+}
+
+/// The sum of `f` of all elements: in the element's type over short stretches, in `f64` above them.
+#[inline(always)]
+pub(crate) fn sum<T: Float>(x: &[T], f: impl Fn(usize, T) -> T) -> f64 {
+    let mut total = 0.0;
+    for (i, x) in x.chunks(STRETCH).enumerate() {
+        total += fold(x, T::ZERO, |l, x| f(i * STRETCH + l, x), |a, b| a + b).to_f64();
+    }
+    total
+}

@@ -1,0 +1,130 @@
+//! Normalisation of rows, each by its own mean and variance.
+
+use super::fold::sum;
+use super::shared::SharedSlice;
+use tape::Float;
+use tape::kernels::parallel::{parallel_blocks, parallel_for};
+
+/// Elements that make a task worth a thread.
+const GRAIN: usize = 1 << 14;
+/// Rows whose weight gradients are summed in their own type.
+const STRETCH: usize = 64;
+
+/// What all rows have in common.
+#[derive(Clone, Copy)]
+pub struct RowNorm<'a, T> {
+    /// Length of a row.
+    pub width: usize,
+    /// Factor of each element of a row.
+    pub weight: &'a [T],
+    /// Added to the variance.
+    pub eps: f64,
+    /// Whether the mean is subtracted; without it, rows are divided by the root of their mean square.
+    pub centred: bool,
+}
+
+/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row. Answers each row's mean (0 where it is not
+/// subtracted) and `1 / sqrt(var + eps)`, side by side.
+pub fn forward<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T]) -> Vec<T> {
+    let width = norm.width;
+    assert!(out.len() == x.len() && norm.weight.len() == width && bias.len() == width);
+    let rows = x.len() / width;
+    let mut statistics = vec![T::ZERO; 2 * rows];
+    let (out, shared) = (SharedSlice::new(out), SharedSlice::new(&mut statistics));
+    parallel_blocks(rows, GRAIN.div_ceil(width), |start, end| {
+        // SAFETY: each row, and what is known of it, belongs to one task.
+        let (out, statistics) =
+            unsafe { (out.part(start * width, (end - start) * width), shared.part(2 * start, 2 * (end - start))) };
+        forward_rows(out, &x[start * width..end * width], norm, bias, statistics);
+    });
+    statistics
+}
+
+/// The gradients for the input (into `out`), the weight and the bias, from what [`forward`] answered.
+pub fn backward<T: Float>(
+    out: &mut [T],
+    x: &[T],
+    g: &[T],
+    norm: RowNorm<T>,
+    statistics: &[T],
+) -> (Vec<f64>, Vec<f64>) {
+    let width = norm.width;
+    assert!(out.len() == x.len() && g.len() == x.len() && norm.weight.len() == width);
+    let rows = x.len() / width;
+    let tasks = (x.len() / GRAIN).clamp(1, 32).min(rows);
+    let length = rows.div_ceil(tasks.max(1));
+    let mut parts = vec![0.0; tasks * 2 * width];
+    let (out, shared) = (SharedSlice::new(out), SharedSlice::new(&mut parts));
+    parallel_for(tasks, |i| {
+        let (start, end) = ((i * length).min(rows), ((i + 1) * length).min(rows));
+        let range = start * width..end * width;
+        // SAFETY: each task has its own part, and its own rows.
+        let (part, out) =
+            unsafe { (shared.part(i * 2 * width, 2 * width), out.part(range.start, range.len())) };
+        backward_rows(out, &x[range.clone()], &g[range], norm, &statistics[2 * start..2 * end], part);
+    });
+    let mut sums = vec![0.0; 2 * width];
+    for part in parts.chunks_exact(2 * width) {
+        for (s, p) in sums.iter_mut().zip(part) {
+            *s += p;
+        }
+    }
+    let bias = sums.split_off(width);
+    (sums, bias)
+}
+
+tape::multiversion! {
+    fn forward_rows<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T], statistics: &mut [T]) {
+        let (width, weight) = (norm.width, norm.weight);
+        let n = width as f64;
+        for ((out, x), s) in
+            out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(statistics.chunks_exact_mut(2))
+        {
+            let mean = if norm.centred { T::from_f64(sum(x, |_, x| x) / n) } else { T::ZERO };
+            let square = sum(x, |_, x| (x - mean) * (x - mean)) / n;
+            let rstd = T::from_f64(1.0 / (square + norm.eps).sqrt());
+            (s[0], s[1]) = (mean, rstd);
+            for i in 0..width {
+                out[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    fn backward_rows<T: Float>(
+        out: &mut [T],
+        x: &[T],
+        g: &[T],
+        norm: RowNorm<T>,
+        statistics: &[T],
+        sums: &mut [f64],
+    ) {
+        let (width, weight) = (norm.width, norm.weight);
+        let n = width as f64;
+        let (mut dw, mut db) = (vec![T::ZERO; width], vec![T::ZERO; width]);
+        let (sum_w, sum_b) = sums.split_at_mut(width);
+        let rows = x.chunks_exact(width).zip(g.chunks_exact(width)).zip(statistics.chunks_exact(2));
+        let last = statistics.len() / 2;
+        for (r, (out, ((x, g), s))) in out.chunks_exact_mut(width).zip(rows).enumerate() {
+            let (mean, rstd) = (s[0], s[1]);
+            let along = sum(g, |i, g| g * weight[i] * ((x[i] - mean) * rstd)) / n;
+            let across = if norm.centred { sum(g, |i, g| g * weight[i]) / n } else { 0.0 };
+            let (along, across) = (T::from_f64(along), T::from_f64(across));
+            for i in 0..width {
+                let unit = (x[i] - mean) * rstd;
+                out[i] = (g[i] * weight[i] - across - unit * along) * rstd;
+                dw[i] += g[i] * unit;
+                db[i] += g[i];
+            }
+            if (r + 1).is_multiple_of(STRETCH) || r + 1 == last {
+                for i in 0..width {
+                    sum_w[i] += dw[i].to_f64();
+                    sum_b[i] += db[i].to_f64();
+                }
+                dw.fill(T::ZERO);
+                db.fill(T::ZERO);
+            }
+        }
+    }
+}

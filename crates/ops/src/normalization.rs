@@ -1,0 +1,72 @@
+//! What the normalisations have in common: checks, and their derivative in differentiable operations.
+
+use tape::{DType, Var};
+
+/// `x` with its mean over `dims` subtracted, if `centred`, and divided by the root of the mean square of that
+/// plus `eps`; and the inverse of that root.
+#[track_caller]
+pub(crate) fn normalized(x: &Var, dims: &[isize], eps: f64, centred: bool) -> (Var, Var) {
+    let x = if centred { x - &mean(x, dims) } else { x.clone() };
+    let rstd = mean(&(&x * &x), dims).add(eps).rsqrt();
+    (&x * &rstd, rstd)
+}
+
+#[track_caller]
+fn mean(x: &Var, dims: &[isize]) -> Var {
+    let count: usize = dims.iter().map(|&d| x.size(d)).product();
+    x.sum(dims, true) * (1.0 / count as f64)
+}
+
+/// The gradients of `normalized(x) * weight`, where `weight` broadcasts to `x`: for `x`, and for the weight before
+/// it is summed to the weight's shape.
+#[track_caller]
+pub(crate) fn gradients(
+    x: &Var,
+    g: &Var,
+    weight: Option<&Var>,
+    dims: &[isize],
+    eps: f64,
+    centred: bool,
+) -> (Var, Var) {
+    let (unit, rstd) = normalized(x, dims, eps, centred);
+    let inner = weight.map_or_else(|| g.clone(), |w| g * w);
+    let along = &unit * &mean(&(&inner * &unit), dims);
+    let flat = if centred { &inner - &mean(&inner, dims) } else { inner };
+    ((flat - along) * rstd, g * &unit)
+}
+
+/// Checks that weight and bias, where they are, have the wanted shape and the input's type.
+#[track_caller]
+pub(crate) fn check_affine(op: &str, x: &Var, weight: Option<&Var>, bias: Option<&Var>, want: &[usize]) {
+    for (name, v) in [("weight", weight), ("bias", bias)] {
+        let Some(v) = v else { continue };
+        assert!(
+            v.shape() == want,
+            "{op}: input {:?} needs a {name} of shape {want:?}, but got {:?}",
+            x.shape(),
+            v.shape()
+        );
+        check_type(op, name, x, v);
+    }
+}
+
+#[track_caller]
+pub(crate) fn check_type(op: &str, name: &str, x: &Var, v: &Var) {
+    assert!(
+        v.dtype() == x.dtype() || (is_half(x.dtype()) && v.dtype() == DType::F32),
+        "{op}: the input is {}, but {name} is {}",
+        x.dtype(),
+        v.dtype()
+    );
+}
+
+/// True for the types that are computed in F32.
+pub(crate) fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// Checks that the input has one of the types that are normalised.
+#[track_caller]
+pub(crate) fn check_float(op: &str, x: &Var) {
+    assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes floating-point types", x.dtype());
+}
