@@ -1,8 +1,10 @@
 //! `batch_norm`.
 
 use crate::kernels::norm::{Affine, Gradient, Layout, Products, map, moments, sums};
-use crate::normalization::{check_affine, check_float, check_type, gradients, is_half};
-use tape::{DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice};
+use crate::normalization::{
+    check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
+};
+use tape::{DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled};
 
 /// How [`batch_norm`] normalises.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,11 +60,7 @@ pub fn batch_norm(
         return batch_norm(&wide(x), running, w.as_ref(), b.as_ref(), options).cast(x.dtype());
     }
     if x.numel() == 0 {
-        let inputs: Vec<&Var> = [Some(x), weight, bias].into_iter().flatten().collect();
-        let shapes: Vec<Vec<usize>> = inputs.iter().map(|v| v.shape().to_vec()).collect();
-        return record_slice("batch_norm", &inputs, x.tensor(), move |c| {
-            shapes.iter().map(|s| Some(Tensor::zeros(s, c.grad().dtype()).into())).collect()
-        });
+        return record_empty("batch_norm", x, weight, bias);
     }
     tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options))
 }
@@ -170,24 +168,13 @@ fn normalize<T: Float>(
     let (p0, p1) = (convert::<T>(mean.iter().copied()), convert::<T>(factor.iter().copied()));
     map(Affine, out.data_mut::<T>(), data, data, layout, [&p0, &p1, &shift, &shift]);
 
-    let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
-    let inputs: Vec<&Var> = [Some(x), weight, bias].into_iter().flatten().collect();
-    let (x, weight) = (x.saved(), weight.map(Var::saved));
-    record_slice("batch_norm", &inputs, out, move |c| {
-        let mut wants = [false; 3];
-        for (slot, i) in [true, has_weight, has_bias].into_iter().scan(0, |i, has| {
-            *i += usize::from(has);
-            Some((has, *i))
-        }).enumerate().filter(|(_, (has, _))| *has).map(|(slot, (_, i))| (slot, i - 1)) {
-            wants[slot] = c.wants(i);
-        }
-        let all = if is_grad_enabled() {
-            composed(&x, weight.as_ref(), c.grad(), (!training).then_some((&mean, &rstd)), eps)
+    let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
+    record_affine("batch_norm", x, weight, bias, out, move |g, wants| {
+        if is_grad_enabled() {
+            composed(&saved, saved_weight.as_ref(), g, (!training).then_some((&mean, &rstd)), eps)
         } else {
-            fused::<T>(&x.tensor(), &c.grad().tensor(), wants, training, &mean, &rstd, &factor)
-        };
-        let there = [true, has_weight, has_bias];
-        all.into_iter().zip(there).zip(wants).filter(|((_, there), _)| *there).map(|((g, _), w)| g.filter(|_| w)).collect()
+            fused::<T>(&saved.tensor(), &g.tensor(), wants, training, [&mean, &rstd, &factor])
+        }
     })
 }
 
@@ -197,9 +184,7 @@ fn fused<T: Float>(
     g: &Tensor,
     wants: [bool; 3],
     training: bool,
-    mean: &[f64],
-    rstd: &[f64],
-    factor: &[f64],
+    [mean, rstd, factor]: [&[f64]; 3],
 ) -> [Option<Var>; 3] {
     let (x, layout, format) = arrange(x);
     let g = g.cast(T::DTYPE).to_format(format);
@@ -266,4 +251,107 @@ pub(crate) fn move_toward(running: &Var, values: impl Iterator<Item = f64>, mome
         let moved: Vec<f64> = moved.map(|(old, new)| (1.0 - momentum) * old + momentum * new).collect();
         *t = Tensor::from_vec(moved, t.shape()).cast(t.dtype());
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+    use proptest::prelude::*;
+    use tape::BackwardOptions;
+
+    fn training() -> BatchNormOptions {
+        BatchNormOptions { training: true, momentum: 0.3, eps: 1e-3 }
+    }
+
+    fn buffers(channels: usize) -> (Var, Var) {
+        let mean = Tensor::from_vec(crate::testing::numbers(channels, 5), &[channels]);
+        let var = crate::testing::numbers(channels, 6).into_iter().map(|v| v + 1.5).collect();
+        (Var::buffer(mean), Var::buffer(Tensor::from_vec::<f64>(var, &[channels])))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn gradients_in_every_layout(
+            n in 2usize..4, c in 1usize..4, space in proptest::collection::vec(1usize..4, 0..3),
+            last: bool, train: bool, affine: bool, seed: u64,
+        ) {
+            let mut shape = vec![n, c];
+            shape.extend(space);
+            let format = if last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous };
+            let x = Var::parameter(parameter(&shape, seed).tensor().to_format(format));
+            let (w, b) = (parameter(&[c], seed ^ 1), parameter(&[c], seed ^ 2));
+            let options = BatchNormOptions { training: train, momentum: 0.0, ..training() };
+            let (mean, var) = buffers(c);
+            let f = |v: &[Var]| batch_norm(&v[0], Some((&mean, &var)), v.get(1), v.get(2), options);
+            let inputs = if affine { vec![x.clone(), w, b] } else { vec![x.clone()] };
+            check_gradients(f, &inputs);
+            prop_assert_eq!(f(&inputs).tensor().is_contiguous_in(format), true);
+            let seed = parameter(&shape, seed ^ 3).detach();
+            let gradients = |create_graph| -> Vec<Var> {
+                inputs.iter().for_each(Var::zero_grad);
+                f(&inputs).backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                inputs.iter().map(|v| v.grad().unwrap().detach()).collect()
+            };
+            for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {
+                assert_close(fused, composed, 1e-10);
+            }
+        }
+    }
+
+    #[test]
+    fn both_formats_agree_in_f32() {
+        let x = parameter(&[8, 40, 7, 9], 1).cast(DType::F32).detach();
+        let g = parameter(&[8, 40, 7, 9], 2).cast(DType::F32).detach();
+        let results = [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast].map(|format| {
+            let x = Var::parameter(x.tensor().to_format(format));
+            let y = batch_norm(&x, None, None, None, training());
+            y.backward_with(Some(&g), BackwardOptions::default());
+            (y.detach(), x.grad().unwrap())
+        });
+        assert_close(&results[0].0, &results[1].0, 1e-5);
+        assert_close(&results[0].1, &results[1].1, 1e-5);
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let before = tape::num_threads();
+        let x = parameter(&[8, 48, 16, 16], 1).cast(DType::F32).tensor();
+        for format in [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast] {
+            let x = x.to_format(format);
+            let bits = [1, 3].map(|threads| {
+                tape::set_num_threads(threads);
+                let x = Var::parameter(x.clone());
+                let y = batch_norm(&x, None, None, None, training());
+                y.backward_with(Some(&y.detach()), BackwardOptions::default());
+                (y.to_vec::<f32>(), x.grad().unwrap().to_vec::<f32>())
+            });
+            assert!(bits[0] == bits[1]);
+        }
+        tape::set_num_threads(before);
+    }
+
+    #[test]
+    fn running_statistics_move_by_the_momentum() {
+        let (mean, var) = buffers(1);
+        let (m, v) = (mean.item(), var.item());
+        let x = Var::from_vec(vec![1.0f64, 2.0, 6.0], &[3, 1]);
+        batch_norm(&x, Some((&mean, &var)), None, None, training());
+        assert!((mean.item() - (0.7 * m + 0.3 * 3.0)).abs() < 1e-12);
+        // The unbiased variance of 1, 2, 6 is 7.
+        assert!((var.item() - (0.7 * v + 0.3 * 7.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    #[should_panic(expected = "batch_norm: expected more than 1 value per channel when training")]
+    fn one_value_has_no_variance() {
+        batch_norm(&parameter(&[1, 3], 1), None, None, None, training());
+    }
+
+    #[test]
+    #[should_panic(expected = "batch_norm: input [2, 3] needs a weight of shape [3], but got [4]")]
+    fn a_weight_that_does_not_fit() {
+        batch_norm(&parameter(&[2, 3], 1), None, Some(&parameter(&[4], 1)), None, training());
+    }
 }

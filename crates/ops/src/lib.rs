@@ -3,10 +3,12 @@
 pub mod kernels;
 
 mod activation;
+mod batch_norm;
 mod conv;
 mod linear;
 mod loss;
 mod matmul;
+mod normalization;
 mod pool;
 mod product;
 mod size;
@@ -16,6 +18,7 @@ mod testing;
 mod var_ops;
 
 pub use activation::*;
+pub use batch_norm::{BatchNormOptions, batch_norm};
 pub use conv::*;
 pub use linear::linear;
 pub use loss::*;

@@ -1,6 +1,6 @@
 //! What the normalisations have in common: checks, and their derivative in differentiable operations.
 
-use tape::{DType, Var};
+use tape::{DType, Tensor, Var, record_slice};
 
 /// `x` with its mean over `dims` subtracted, if `centred`, and divided by the root of the mean square of that
 /// plus `eps`; and the inverse of that root.
@@ -69,4 +69,35 @@ pub(crate) fn is_half(dtype: DType) -> bool {
 #[track_caller]
 pub(crate) fn check_float(op: &str, x: &Var) {
     assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes floating-point types", x.dtype());
+}
+
+/// Records an operation of an input, perhaps a weight and perhaps a bias. The rule is given the incoming gradient and
+/// which of the three gradients are wanted.
+#[track_caller]
+pub(crate) fn record_affine(
+    op: &'static str,
+    x: &Var,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    value: Tensor,
+    rule: impl Fn(&Var, [bool; 3]) -> [Option<Var>; 3] + Send + Sync + 'static,
+) -> Var {
+    let inputs: Vec<&Var> = [Some(x), weight, bias].into_iter().flatten().collect();
+    let places = [Some(0), weight.map(|_| 1), bias.map(|_| 1 + usize::from(weight.is_some()))];
+    record_slice(op, &inputs, value, move |c| {
+        let wants = places.map(|p| p.is_some_and(|i| c.wants(i)));
+        let gradients = rule(c.grad(), wants);
+        let there = gradients.into_iter().zip(wants).zip(places).filter(|(_, place)| place.is_some());
+        there.map(|((gradient, wanted), _)| gradient.filter(|_| wanted)).collect()
+    })
+}
+
+/// The result of a normalisation of nothing: the input's own value, and gradients of zero.
+#[track_caller]
+pub(crate) fn record_empty(op: &'static str, x: &Var, weight: Option<&Var>, bias: Option<&Var>) -> Var {
+    let shapes = [Some(x), weight, bias].map(|v| v.map(|v| v.shape().to_vec()));
+    let dtype = x.dtype();
+    record_affine(op, x, weight, bias, x.tensor(), move |_, _| {
+        shapes.each_ref().map(|s| s.as_ref().map(|s| Tensor::zeros(s, dtype).into()))
+    })
 }

@@ -33,8 +33,9 @@ pub fn forward<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T]) -
     let (out, shared) = (SharedSlice::new(out), SharedSlice::new(&mut statistics));
     parallel_blocks(rows, GRAIN.div_ceil(width), |start, end| {
         // SAFETY: each row, and what is known of it, belongs to one task.
-        let (out, statistics) =
-            unsafe { (out.part(start * width, (end - start) * width), shared.part(2 * start, 2 * (end - start))) };
+        let (out, statistics) = unsafe {
+            (out.part(start * width, (end - start) * width), shared.part(2 * start, 2 * (end - start)))
+        };
         forward_rows(out, &x[start * width..end * width], norm, bias, statistics);
     });
     statistics
