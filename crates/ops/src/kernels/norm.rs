@@ -230,12 +230,10 @@ pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout
     let out = SharedSlice::new(out);
     match layout {
         Layout::First { batch, size, .. } => tasks_backward(batch * channels, size, |start, end| {
-            for r in start..end {
-                let range = r * size..(r + 1) * size;
-                // SAFETY: each run belongs to one task.
-                let out = unsafe { out.part(r * size, size) };
-                map_run(kind, out, &x[range.clone()], &g[range], p.map(|p| p[r % channels]));
-            }
+            let range = start * size..end * size;
+            // SAFETY: each run belongs to one task.
+            let out = unsafe { out.part(range.start, range.len()) };
+            map_runs(kind, out, &x[range.clone()], &g[range], size, start, p);
         }),
         Layout::Last { rows, .. } => {
             let wide = Wide::new(rows, channels);
@@ -357,8 +355,10 @@ tape::multiversion! {
     /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
     /// neighbours.
     fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, centres: &[T], out: &mut [f64]) {
+        let mut channel = start % centres.len();
         for (r, out) in out.chunks_exact_mut(2).enumerate() {
-            let centre = centres[(start + r) % centres.len()];
+            let centre = centres[channel];
+            channel = if channel + 1 == centres.len() { 0 } else { channel + 1 };
             let c = [centre; LANES];
             let (x, g) = (&x[r * size..(r + 1) * size], &g[r * size..(r + 1) * size]);
             for (x, g) in x.chunks(STRETCH * LANES).zip(g.chunks(STRETCH * LANES)) {
@@ -374,25 +374,51 @@ tape::multiversion! {
                     s[i - whole] += a;
                     q[i - whole] += b;
                 }
-                for l in 0..LANES {
-                    out[0] += s[l].to_f64();
-                    out[1] += q[l].to_f64();
-                }
+                out[0] += halve(s).to_f64();
+                out[1] += halve(q).to_f64();
             }
         }
     }
 }
 
+/// The sum of all lanes, halved until one is left.
+#[inline(always)]
+fn halve<T: Float>(mut lanes: [T; LANES]) -> T {
+    let mut n = LANES / 2;
+    while n > 0 {
+        for l in 0..n {
+            lanes[l] += lanes[l + n];
+        }
+        n /= 2;
+    }
+    lanes[0]
+}
+
 tape::multiversion! {
-    fn map_run<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], p: [T; 4]) {
-        if K::BINARY {
-            for ((o, &x), &g) in out.iter_mut().zip(x).zip(g) {
-                *o = K::map(x, g, p);
+    /// Maps runs of `size` elements, of which the first is run number `start`.
+    fn map_runs<T: Float, K: Map<T>>(
+        _kind: K,
+        out: &mut [T],
+        x: &[T],
+        g: &[T],
+        size: usize,
+        start: usize,
+        p: [&[T]; 4],
+    ) {
+        let channels = p[0].len();
+        let mut c = start % channels;
+        for ((out, x), g) in out.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(g.chunks_exact(size)) {
+            let p = [p[0][c], p[1][c], p[2][c], p[3][c]];
+            if K::BINARY {
+                for i in 0..size {
+                    out[i] = K::map(x[i], g[i], p);
+                }
+            } else {
+                for i in 0..size {
+                    out[i] = K::map(x[i], x[i], p);
+                }
             }
-        } else {
-            for (o, &x) in out.iter_mut().zip(x) {
-                *o = K::map(x, x, p);
-            }
+            c = if c + 1 == channels { 0 } else { c + 1 };
         }
     }
 }

@@ -9,7 +9,7 @@ pub(crate) struct SharedSlice<'a, T> {
     owner: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: access goes through `part` and `pointer`, whose callers answer for disjointness.
+// SAFETY: access goes through `part`, whose callers answer for disjointness.
 unsafe impl<T: Send> Sync for SharedSlice<'_, T> {}
 
 impl<'a, T> SharedSlice<'a, T> {
@@ -30,11 +30,5 @@ impl<'a, T> SharedSlice<'a, T> {
         assert!(start <= self.len && len <= self.len - start, "a part has to lie inside the slice");
         // SAFETY: in bounds as checked; the caller keeps the parts apart.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
-    }
-
-    /// The address of an element; it may lie outside the slice.
-    #[inline(always)]
-    pub(crate) fn pointer(&self, at: usize) -> *mut T {
-        self.start.wrapping_add(at)
     }
 }
