@@ -5,14 +5,14 @@
 //! names, and every argument that a sample passes has to be asked for.
 
 mod activation;
-mod conv;
+pub mod conv;
 mod index;
 mod linalg;
 mod loss;
 mod misc;
 mod norm;
 mod pointwise;
-mod pool;
+pub mod pool;
 mod reduction;
 mod shape;
 
