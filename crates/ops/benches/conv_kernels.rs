@@ -7,6 +7,7 @@
 
 use ops::kernels::{conv_shape::Conv2dShape, winograd};
 use std::time::{Duration, Instant};
+use tape::Tensor;
 use tape::kernels::parallel::num_threads;
 
 /// Input channels, output channels, size of the image, of the 3x3 layers with stride 1 and padding 1.
@@ -50,14 +51,14 @@ fn on_core() -> Option<Duration> {
     stat.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// Numbers between -1 and 1 that look random.
-fn noise(len: usize) -> Vec<f32> {
+/// Numbers between -1 and 1 that look random, in memory as tensors have it.
+fn noise(len: usize) -> Tensor {
     let next = |s: &mut u64| {
         *s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         Some((*s >> 40) as f32 / (1 << 23) as f32 - 1.0)
     };
     let mut state = len as u64;
-    std::iter::from_fn(|| next(&mut state)).take(len).collect()
+    Tensor::from_vec(std::iter::from_fn(|| next(&mut state)).take(len).collect::<Vec<f32>>(), &[len])
 }
 
 fn main() {
@@ -84,10 +85,12 @@ fn main() {
         };
         let (x, w, dy) = (noise(s.input_len()), noise(s.weight_len()), noise(s.output_len()));
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        let [x, w, dy] = [&x, &w, &dy].map(|t| t.as_slice::<f32>().expect("contiguous"));
+        let [y, dx, dw] = [&mut y, &mut dx, &mut dw].map(|t| t.make_mut::<f32>());
         let times = [
-            least_ms(|| winograd::forward(&s, &x, &w, None, &mut y)),
-            least_ms(|| winograd::input_grad(&s, &dy, &w, &mut dx)),
-            least_ms(|| winograd::weight_grad(&s, &x, &dy, &mut dw)),
+            least_ms(|| winograd::forward(&s, x, w, None, y)),
+            least_ms(|| winograd::input_grad(&s, dy, w, dx)),
+            least_ms(|| winograd::weight_grad(&s, x, dy, dw)),
         ];
         let cell = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", s.flops() as f64 / ms / 1e6);
         let [fwd, dx, dw] = times.map(cell);

@@ -1,47 +1,86 @@
 //! Memory that a kernel needs while it runs.
 
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
+use std::ptr::NonNull;
 
-/// One cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// The size of a huge page. Kernels walk their scratch with long strides: on pages of 4 KiB they would wait for
+/// the addresses of pages longer than for the memory.
+const HUGE: usize = 2 << 20;
+
+/// Memory of at least this size gets whole huge pages.
+const LARGE: usize = 256 << 10;
 
 thread_local! {
     /// Buffers of this thread that no kernel uses just now.
-    static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Initialised memory.
+struct Buffer {
+    ptr: NonNull<f32>,
+    layout: Layout,
+}
+
+impl Buffer {
+    /// At least `bytes`, aligned to a cache line.
+    fn new(bytes: usize) -> Self {
+        let align = if bytes >= LARGE { HUGE } else { 64 };
+        let size = bytes.max(1).next_multiple_of(align);
+        let layout =
+            Layout::from_size_align(size, align).expect("the scratch of a kernel fits the address space");
+        // SAFETY: the size is not zero.
+        let Some(ptr) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        #[cfg(target_os = "linux")]
+        if align == HUGE {
+            // SAFETY: the range was just allocated; the advice changes no contents.
+            unsafe { libc::madvise(ptr.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
+        }
+        // SAFETY: the range was just allocated. Zeros initialise it.
+        unsafe { ptr.as_ptr().write_bytes(0, size) };
+        Buffer { ptr: ptr.cast(), layout }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and owned.
+        unsafe { dealloc(self.ptr.as_ptr().cast(), self.layout) };
+    }
 }
 
 /// Floats of memory for a kernel, aligned to a cache line, that go back to their thread when dropped.
 ///
 /// Each thread keeps its buffers, so that a kernel which runs again finds its pages warm.
 pub(crate) struct Scratch {
-    buffer: Vec<Line>,
+    buffer: Option<Buffer>,
     len: usize,
 }
 
 impl Scratch {
     /// Takes `len` floats. What they hold is left from earlier uses.
     pub(crate) fn new(len: usize) -> Self {
-        let lines = len.div_ceil(16);
-        let mut buffer = FREE.with_borrow_mut(|free| {
+        let bytes = len * size_of::<f32>();
+        let free = FREE.with_borrow_mut(|free| {
             // The smallest that is large enough, or else the largest, which gives way to a larger one.
-            let fit = |b: &Vec<Line>| (b.len() < lines, b.len().abs_diff(lines));
+            let fit = |b: &Buffer| (b.layout.size() < bytes, b.layout.size().abs_diff(bytes));
             let best = (0..free.len()).min_by_key(|&i| fit(&free[i]));
-            best.map_or_else(Vec::new, |i| free.swap_remove(i))
+            best.map(|i| free.swap_remove(i))
         });
-        if buffer.len() < lines {
-            buffer = vec![Line([0.0; 16]); lines];
-        }
-        Scratch { buffer, len }
+        let buffer = free.filter(|b| b.layout.size() >= bytes).unwrap_or_else(|| Buffer::new(bytes));
+        Scratch { buffer: Some(buffer), len }
+    }
+
+    fn ptr(&self) -> *mut f32 {
+        self.buffer.as_ref().map_or(NonNull::dangling(), |b| b.ptr).as_ptr()
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
+        let buffer = self.buffer.take();
         // At the end of a thread there may be no list any more.
-        let _ = FREE.try_with(|free| free.borrow_mut().push(buffer));
+        let _ = FREE.try_with(|free| free.borrow_mut().extend(buffer));
     }
 }
 
@@ -49,15 +88,15 @@ impl std::ops::Deref for Scratch {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: the buffer holds at least `len` floats, all initialised.
-        unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().cast(), self.len) }
+        // SAFETY: the buffer holds at least `len` floats, all initialised, until it is taken on drop.
+        unsafe { std::slice::from_raw_parts(self.ptr(), self.len) }
     }
 }
 
 impl std::ops::DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.buffer.as_mut_ptr().cast(), self.len) }
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr(), self.len) }
     }
 }
 

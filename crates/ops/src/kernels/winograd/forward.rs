@@ -39,13 +39,15 @@ impl Cut {
     pub(super) fn new<S: Scheme>(tiles: usize, c_in: usize, c_out: usize) -> Self {
         let frequencies = S::SIDE * S::SIDE;
         let weights_outermost = tiles < c_out;
-        // Floats of cache for the tiles of a part.
         let most = if weights_outermost {
+            // The products of all tiles with a panel stay in the cache.
             180 * 1024 / (frequencies * PANEL)
         } else {
-            256 * 1024 / (frequencies * (c_in.next_multiple_of(LINE) + PANEL))
+            // Two register tiles of rows, or one where two would leave the cache too little room.
+            let most = 256 * 1024 / (frequencies * (c_in.next_multiple_of(LINE) + PANEL));
+            most.clamp(13, if S::SIDE == 6 { 26 } else { 104 })
         };
-        let parts = tiles.div_ceil(most.clamp(8, 1024));
+        let parts = tiles.div_ceil(most);
         let parts = if parts > 1 && !weights_outermost { parts.next_multiple_of(2) } else { parts };
         let tiles = tiles.div_ceil(parts.max(1)).max(1);
         Cut { tiles, parts, weights_outermost }

@@ -3,7 +3,7 @@
 use super::product::PANEL;
 use super::scheme::{MAX, Scheme, square};
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::Lanes;
+use crate::kernels::lanes::{Lanes, prefetch_write, unroll};
 use crate::kernels::scratch::Shared;
 
 /// Images of `h` by `w` pixels of `c` channels, channels-last.
@@ -67,16 +67,11 @@ impl Grid {
     ) {
         for tile in from..to {
             let (image, y0, x0) = self.place::<S>(tile);
-            let corner = (
-                (y0 + S::MARGIN) as isize - self.padding[0] as isize,
-                (x0 + S::MARGIN) as isize - self.padding[1] as isize,
-            );
+            let y0 = (y0 + S::MARGIN) as isize - self.padding[0] as isize;
+            let x0 = (x0 + S::MARGIN) as isize - self.padding[1] as isize;
+            let pixels = self.input.pixels(x, zeros, image, (y0, x0), S::IN);
             // SAFETY: the tile is inside the grid; the rest is the caller's promise.
-            unsafe {
-                let pixels = self.input.pixels(x, zeros, image, corner, S::IN);
-                let out = out.at(tile - from, 0);
-                transform_tile::<L, S>(Of::Input, &pixels, channels, out);
-            }
+            unsafe { transform_tile::<L, S>(Of::Input, &pixels, channels, out.at(tile - from, 0)) };
         }
     }
 
@@ -94,15 +89,15 @@ impl Grid {
     ) {
         for tile in from..to {
             let (image, y0, x0) = self.place::<S>(tile);
+            let pixels = self.output.pixels(dy, zeros, image, (y0 as isize, x0 as isize), S::OUT);
             // SAFETY: the tile is inside the grid; the rest is the caller's promise.
-            unsafe {
-                let pixels = self.output.pixels(dy, zeros, image, (y0 as isize, x0 as isize), S::OUT);
-                let out = out.at(tile - from, 0);
-                transform_tile::<L, S>(Of::OutputGrad, &pixels, channels, out);
-            }
+            unsafe { transform_tile::<L, S>(Of::OutputGrad, &pixels, channels, out.at(tile - from, 0)) };
         }
     }
 }
+
+/// The addresses of the pixels of a tile; of zeros for those outside the image.
+type Pixels = [[*const f32; MAX]; MAX];
 
 impl Images {
     /// The addresses of a square of pixels, row by row; `zeros` for those outside the image.
@@ -114,7 +109,7 @@ impl Images {
         image: usize,
         (y0, x0): (isize, isize),
         side: usize,
-    ) -> [[*const f32; MAX]; MAX] {
+    ) -> Pixels {
         let mut table = [[zeros; MAX]; MAX];
         for (i, row) in table.iter_mut().enumerate().take(side) {
             let y = y0 + i as isize;
@@ -166,7 +161,7 @@ enum Of {
 #[inline(always)]
 unsafe fn transform_tile<L: Lanes, S: Scheme>(
     of: Of,
-    pixels: &[[*const f32; MAX]; MAX],
+    pixels: &Pixels,
     (first, last): (usize, usize),
     out: Frequencies,
 ) {
@@ -264,9 +259,21 @@ impl Finish<'_> {
         };
         let floor = L::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
         let (mut sum, mut squares) = (L::splat(0.0), L::splat(0.0));
+        let corner = |(image, y0, x0): (usize, usize, usize)| {
+            self.y.get().wrapping_add(((image * h + y0) * w + x0) * channels + c)
+        };
+        let mut places = [from, from + 1].map(|tile| grid.place::<S>(tile));
         for tile in from..to {
-            let (image, y0, x0) = grid.place::<S>(tile);
-            let corner = self.y.get().wrapping_add(((image * h + y0) * w + x0) * channels + c);
+            // Lines that will be written two tiles later take long to come from beyond the cache.
+            let ahead = grid.place::<S>((tile + 2).min(to - 1));
+            unroll!(i of 6 < S::OUT, {
+                unroll!(j of 6 < S::OUT, {
+                    prefetch_write(corner(ahead).wrapping_add((i * w + j) * channels));
+                });
+            });
+            let (_, y0, x0) = places[0];
+            let corner = corner(places[0]);
+            places = [places[1], ahead];
             let m = m.at(tile - from, 0);
             /// An output, finished.
             macro_rules! finish {
