@@ -149,7 +149,7 @@ fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction
         probabilities::<T>(logits.as_slice().expect("contiguous"), &targets, ignore_index, input.shape()[1], p.data_mut())
     });
     // No counted target and a mean: 0 / 0, as PyTorch has it.
-    let value = Tensor::scalar(loss * scale).cast(input.dtype());
+    let value = Tensor::full(&[], loss * scale, input.dtype());
     note_saved(p.bytes());
     let saved = input.saved();
     record("cross_entropy", [input], value, move |c| {
