@@ -79,6 +79,7 @@ fn tiles() {
                     rows: &[strided_rows(a.as_ptr(), stride)],
                     b: b.as_ptr(),
                     b_step: COLUMNS,
+                    ahead: 0,
                     c: c.as_mut_ptr(),
                     output: Output::Strided(COLUMNS),
                     epilogue: Epilogue::STORE,

@@ -26,6 +26,9 @@ enum Order {
 /// Channels up to which images are copied with the zeros around them.
 const FEW_CHANNELS: usize = 16;
 
+/// Bytes of a panel from which its rows are called into the cache ahead of their use.
+const FAR: usize = 128 << 10;
+
 /// Bytes of the source that a block may touch.
 const SOURCE_BYTES: usize = 512 << 10;
 
@@ -138,6 +141,7 @@ impl Block<'_> {
                 rows: &self.tables[place.table..],
                 b: weights.as_ptr(),
                 b_step: COLUMNS,
+                ahead: if weights.len() * 4 >= FAR { 28 * COLUMNS } else { 0 },
                 c: target.wrapping_add(first),
                 output,
                 epilogue,

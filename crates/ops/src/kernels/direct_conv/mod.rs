@@ -8,6 +8,7 @@
 mod block;
 mod pack;
 mod planar;
+mod planar_weight_grad;
 mod weight_grad;
 
 use super::conv_shape::Conv2dShape;

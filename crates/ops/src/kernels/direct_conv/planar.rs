@@ -113,6 +113,7 @@ impl Planar {
                                 rows,
                                 b: planes.as_ptr().wrapping_add(at),
                                 b_step,
+                                ahead: 0,
                                 c: result.as_mut_ptr().wrapping_add(at),
                                 output: Output::Strided(length),
                                 epilogue: Epilogue {

@@ -189,4 +189,27 @@ proptest! {
     ) {
         check_all(&square(n, size, channels.0, channels.1, kernel, stride, padding));
     }
+
+    #[test]
+    fn few_channels(
+        n in 1..4usize,
+        size in 8..20usize,
+        channels in (1..5usize, 1..17usize),
+        kernel in (1..6usize, 1..6usize),
+        padding in (0..3usize, 0..3usize),
+        dilation in (1..3usize, 1..3usize),
+    ) {
+        check_all(&Conv2dShape {
+            n,
+            h: size,
+            w: size + 1,
+            c_in: channels.0,
+            c_out: channels.1,
+            kh: kernel.0,
+            kw: kernel.1,
+            stride: [1, 1],
+            padding: padding.into(),
+            dilation: dilation.into(),
+        });
+    }
 }

@@ -4,14 +4,19 @@
 //! they lie, pixel by pixel. The pixels are cut into groups, each of which has partial sums of its own; the
 //! number of groups follows from the shape alone, and they are added in order.
 
-use super::{Conv2dShape, Image, check, run_tasks};
+use super::{Conv2dShape, Image, check, planar_weight_grad, run_tasks};
+use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
 use crate::kernels::scratch::{Shared, with_scratch};
 use std::ops::Range;
+use tape::kernels::simd::simd_level;
 
 /// Channels up to which images are copied with the zeros around them, so that the taps of a kernel
 /// row become one run of channels.
 const FEW_CHANNELS: usize = 12;
+
+/// Output columns from which the pixels of a tap are read where they lie; shorter lines are packed.
+const LONG_LINE: usize = 12;
 
 /// The gradient of a convolution with respect to its weight: `dw` (c_out, c_in, kh, kw) from the input `x`
 /// (n, h, w, c_in) and the output's gradient `dy` (n, out_h, out_w, c_out).
@@ -24,16 +29,28 @@ pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         dw.fill(0.0);
         return;
     }
+    if planar_weight_grad::weight_grad(s, x, dy, dw) {
+        return;
+    }
     let plan = Plan::new(s);
     with_scratch(plan.groups * dw.len(), |partial| {
         let out = Shared(partial.as_mut_ptr());
-        run_tasks(plan.groups * plan.splits, s.flops(), |task| {
-            let (group, split) = (task / plan.splits, task % plan.splits);
+        let taps = if plan.packed { plan.runs.len() } else { 1 };
+        run_tasks(plan.groups * taps * plan.splits, s.flops(), |task| {
+            let (group, tap, split) =
+                (task / plan.splits / taps, task / plan.splits % taps, task % plan.splits);
             plan.blocks(group, |images, lines, first| {
                 plan.with_source(x, images, lines, |source| {
                     // SAFETY: the sums of a group are `weight_len` elements of their own, and each of its
-                    // panels is in one task.
-                    unsafe { plan.block(&source, dy, split, first, out.get().add(group * s.weight_len())) }
+                    // panels (and taps, if they are apart) is in one task.
+                    unsafe {
+                        let sums = out.get().add(group * s.weight_len());
+                        if plan.packed {
+                            plan.packed_block(&source, dy, &plan.runs[tap], split, first, sums);
+                        } else {
+                            plan.block(&source, dy, split, first, sums);
+                        }
+                    }
                 });
             });
         });
@@ -62,6 +79,8 @@ struct Plan<'a> {
     groups: usize,
     /// Tasks that share a group's panels.
     splits: usize,
+    /// Whether the pixels of a tap are packed first, and each tap is tasks of its own.
+    packed: bool,
     /// A block is this many images and output rows.
     images: usize,
     lines: usize,
@@ -95,9 +114,12 @@ impl<'a> Plan<'a> {
             if images > 1 { out.h } else { ((512 << 10) / bytes).clamp(1, out.h).min(512 / out.w + 1) };
         let units = if images > 1 { s.n.div_ceil(images) } else { s.n * out.h.div_ceil(lines) };
         let by_memory = ((4 << 20) / (4 * s.weight_len())).max(1);
+        let packed = !padded && out.w < LONG_LINE && s.c_in >= 2 * ROWS && columns >= 2 * COLUMNS;
         let groups = 1 << by_memory.min(units).min(s.flops() / 2_000_000 + 1).min(16).ilog2();
-        let splits = (16 / groups).clamp(1, columns.div_ceil(COLUMNS));
-        Plan { s, out, runs, padded, swapped, groups, splits, images, lines }
+        let tasks = groups * if packed { runs.len() } else { 1 };
+        let splits =
+            16usize.div_ceil(tasks).min(columns.div_ceil(COLUMNS) / if packed { 4 } else { 1 }).max(1);
+        Plan { s, out, runs, padded, swapped, groups, splits, packed, images, lines }
     }
 
     /// Calls `f(images, output rows, whether it is the first)` for each block of a group.
@@ -145,25 +167,25 @@ impl<'a> Plan<'a> {
         });
     }
 
+    /// The two sides of a product: (left, its channels, distance between its pixels), the same of the right.
+    fn sides<'b>(&self, source: &Source<'b>, run: &Run, dy: &'b [f32]) -> [(&'b [f32], usize, usize); 2] {
+        let x = (source.x, run.len, self.s.stride[1] * self.s.c_in);
+        let dy = (dy, self.s.c_out, self.s.c_out);
+        if self.swapped { [dy, x] } else { [x, dy] }
+    }
+
     /// Adds the products of a block to the sums; the first block stores them.
     ///
     /// # Safety
     /// `sums` must hold `weight_len` elements, and no other thread may use the panels of this split.
     unsafe fn block(&self, source: &Source, dy: &[f32], split: usize, first: bool, sums: *mut f32) {
-        let s = self.s;
         let mut segments = Vec::with_capacity(source.images.len() * source.lines.len());
         for run in &self.runs {
             self.segments(source, run, &mut segments);
-            let x_step = s.stride[1] * s.c_in;
-            let (rows, columns) = if self.swapped { (s.c_out, run.len) } else { (run.len, s.c_out) };
-            let (left, left_step) = if self.swapped { (dy, s.c_out) } else { (source.x, x_step) };
-            let (right, right_step) = if self.swapped { (source.x, x_step) } else { (dy, s.c_out) };
-            let panels = columns.div_ceil(COLUMNS);
-            let tiles = rows.div_ceil(ROWS);
-            for panel in panels * split / self.splits..panels * (split + 1) / self.splits {
+            let [(left, rows, left_step), (right, columns, right_step)] = self.sides(source, run, dy);
+            for panel in self.panels(columns, split) {
                 let column = panel * COLUMNS;
-                for tile in 0..tiles {
-                    let (row, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+                for (row, end) in tiles(rows) {
                     let tile = Tile {
                         m: end - row,
                         n: COLUMNS.min(columns - column),
@@ -172,6 +194,7 @@ impl<'a> Plan<'a> {
                         rows: &[[left.as_ptr().wrapping_add(row); ROWS]],
                         b: right.as_ptr().wrapping_add(column),
                         b_step: right_step,
+                        ahead: 0,
                         c: sums.wrapping_add(run.start + row * columns + column),
                         output: Output::Strided(columns),
                         epilogue: if first { Epilogue::STORE } else { Epilogue::ADD },
@@ -182,6 +205,66 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+    }
+
+    /// [`Self::block`] for one run, which first packs the pixels of the left side for each tile and those of
+    /// the right side for each panel: where lines are short and pixels far apart, that is soon made up for.
+    ///
+    /// # Safety
+    /// As for `block`, for this run.
+    unsafe fn packed_block(
+        &self,
+        source: &Source,
+        dy: &[f32],
+        run: &Run,
+        split: usize,
+        first: bool,
+        sums: *mut f32,
+    ) {
+        let mut segments = Vec::with_capacity(source.images.len() * source.lines.len());
+        self.segments(source, run, &mut segments);
+        let [(left, rows, left_step), (right, columns, right_step)] = self.sides(source, run, dy);
+        let pixels: usize = segments.iter().map(|s| s.len).sum();
+        let whole = [Segment::whole(pixels)];
+        with_scratch((rows + COLUMNS) * pixels, |scratch| {
+            let (left_packed, right_packed) = scratch.split_at_mut(rows * pixels);
+            // The rows of a tile lie together, pixel after pixel.
+            for (row, end) in tiles(rows) {
+                let to = &mut left_packed[row * pixels..end * pixels];
+                let runs = segments.iter().map(|s| (s.a + row, s.len));
+                run_at(simd_level(), CopyPixels { from: left, step: left_step, runs, to, width: end - row });
+            }
+            for panel in self.panels(columns, split) {
+                let column = panel * COLUMNS;
+                let n = COLUMNS.min(columns - column);
+                let to = &mut right_packed[..n * pixels];
+                let runs = segments.iter().map(|s| (s.b + column, s.len));
+                run_at(simd_level(), CopyPixels { from: right, step: right_step, runs, to, width: n });
+                for (row, end) in tiles(rows) {
+                    let tile = Tile {
+                        m: end - row,
+                        n,
+                        segments: &whole[..usize::from(pixels > 0)],
+                        left: Left::Columns(end - row),
+                        rows: &[[left_packed.as_ptr().wrapping_add(row * pixels); ROWS]],
+                        b: right_packed.as_ptr(),
+                        b_step: n,
+                        ahead: 0,
+                        c: sums.wrapping_add(run.start + row * columns + column),
+                        output: Output::Strided(columns),
+                        epilogue: if first { Epilogue::STORE } else { Epilogue::ADD },
+                    };
+                    // SAFETY: both sides were packed for as many pixels; the sums are the caller's promise.
+                    unsafe { tile.run() };
+                }
+            }
+        });
+    }
+
+    /// The panels of one split.
+    fn panels(&self, columns: usize, split: usize) -> Range<usize> {
+        let panels = columns.div_ceil(COLUMNS);
+        panels * split / self.splits..panels * (split + 1) / self.splits
     }
 
     /// The pixels that one run of taps multiplies: for each output row, those whose source is inside.
@@ -224,20 +307,75 @@ impl<'a> Plan<'a> {
         let cost = (self.groups + 1) * len * 10;
         run_tasks(s.c_out.div_ceil(CHANNELS), cost, |task| {
             let channels = task * CHANNELS..s.c_out.min((task + 1) * CHANNELS);
-            for (r, run) in self.runs.iter().enumerate() {
-                let (step_o, step_i) = if self.swapped { (run.len, 1) } else { (1, s.c_out) };
-                for i in 0..run.len {
+            // Taps innermost: each output channel's part of the weight is then written from start to end.
+            for i in 0..self.runs[0].len {
+                for (r, run) in self.runs.iter().enumerate() {
+                    let (step_o, step_i) = if self.swapped { (run.len, 1) } else { (1, s.c_out) };
+                    let first = run.start + channels.start * step_o + i * step_i;
+                    let mut sums = [0.0f32; CHANNELS];
+                    for group in partial.chunks_exact(len) {
+                        if step_o == 1 && channels.len() == CHANNELS {
+                            let group: &[f32; CHANNELS] = group[first..].first_chunk().expect("16 channels");
+                            sums.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);
+                        } else {
+                            let group = group[first..].iter().step_by(step_o).take(channels.len());
+                            sums.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);
+                        }
+                    }
                     // Within a run the channels of one tap follow those of the one before.
-                    let tap = if self.padded { r * s.kw + i / s.c_in } else { r };
-                    for o in channels.clone() {
-                        let at = run.start + o * step_o + i * step_i;
-                        let sum = partial[at..].iter().step_by(len).fold(0.0, |sum, x| sum + x);
+                    let (tap, i) = if self.padded { (r * s.kw + i / s.c_in, i % s.c_in) } else { (r, i) };
+                    for (o, sum) in channels.clone().zip(sums) {
                         // SAFETY: the index is inside dw, and each output channel is in one task.
-                        unsafe { *out.get().add((o * s.c_in + i % s.c_in) * kernel + tap) = sum };
+                        unsafe { *out.get().add((o * s.c_in + i) * kernel + tap) = sum };
                     }
                 }
             }
         });
+    }
+}
+
+/// The rows of each tile, cut evenly.
+fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let tiles = rows.div_ceil(ROWS);
+    (0..tiles).map(move |tile| (rows * tile / tiles, rows * (tile + 1) / tiles))
+}
+
+/// Copies `width` channels of the pixels in some runs, `step` apart, one pixel after the other.
+struct CopyPixels<'a, I> {
+    from: &'a [f32],
+    step: usize,
+    /// Start and length of each run.
+    runs: I,
+    to: &'a mut [f32],
+    width: usize,
+}
+
+impl<I: Iterator<Item = (usize, usize)>> Kernel for CopyPixels<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let CopyPixels { from, step, runs, to, width } = self;
+        let mut at = 0;
+        let (whole, rest) = (width / L::N * L::N, width % L::N);
+        for (start, len) in runs {
+            assert!(len > 0 && start + (len - 1) * step + width <= from.len());
+            assert!(at + len * width <= to.len());
+            for i in 0..len {
+                // SAFETY: all pixels of the run are inside both sides, as checked.
+                unsafe {
+                    let from = from.as_ptr().add(start + i * step);
+                    let to = to.as_mut_ptr().add(at);
+                    for j in (0..whole).step_by(L::N) {
+                        L::load(from.add(j)).store(to.add(j));
+                    }
+                    if rest > 0 {
+                        L::load_part(from.add(whole), rest).store_part(to.add(whole), rest);
+                    }
+                }
+                at += width;
+            }
+        }
     }
 }
 

@@ -322,6 +322,7 @@ impl Operands<'_> {
                             rows: &[strided_rows(a.wrapping_add(from * a_row), a_row)],
                             b,
                             b_step,
+                            ahead: 0,
                             c: c.wrapping_add(from * stride + (panel - panels.start) * COLUMNS),
                             output: Output::Strided(stride),
                             epilogue,

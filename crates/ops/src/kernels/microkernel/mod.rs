@@ -11,6 +11,7 @@
 
 mod lanes;
 
+use crate::kernels::lanes::prefetch;
 use lanes::Lanes;
 use tape::kernels::simd::{SimdLevel, simd_level};
 
@@ -118,6 +119,8 @@ pub struct Tile<'a> {
     pub b: *const f32,
     /// Distance between its rows.
     pub b_step: usize,
+    /// How many elements ahead the right operand is called into the cache, where it comes from afar; 0 if not.
+    pub ahead: usize,
     /// The result.
     pub c: *mut f32,
     /// Where the rows of the result lie.
@@ -289,6 +292,10 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: boo
                 }
                 loop {
                     let right = load::<L, V>(b, mask);
+                    prefetch(b.wrapping_add(t.ahead));
+                    if V * L::N > 16 {
+                        prefetch(b.wrapping_add(t.ahead + 16));
+                    }
                     for i in 0..M {
                         let left = L::splat(*rows[i].add(k));
                         for v in 0..V {

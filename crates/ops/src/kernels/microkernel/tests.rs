@@ -50,6 +50,7 @@ fn check(case: &Case) {
         rows: &rows,
         b: b.as_ptr(),
         b_step,
+        ahead: 0,
         c: c.as_mut_ptr(),
         output,
         epilogue: Epilogue {
@@ -105,6 +106,7 @@ fn relu_keeps_nan() {
         rows: &[strided_rows(a.as_ptr(), 0)],
         b: b.as_ptr(),
         b_step: 3,
+        ahead: 0,
         c: c.as_mut_ptr(),
         output: Output::Strided(3),
         epilogue: Epilogue { relu: true, ..Epilogue::STORE },
