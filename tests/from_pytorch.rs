@@ -5,12 +5,15 @@ use nn::init::{self, FanMode, Nonlinearity};
 use nn::lr_scheduler::{Schedule, StepLR};
 use nn::optim::{self, Optimizer, SGD, SGDOptions};
 use nn::{Fields, Module};
-use ops::{ConvOptions, MaxPoolOptions, Padding, VarOps};
+use ops::{
+    Approximate, BatchNormOptions, ConvOptions, CrossEntropyOptions, MaxPoolOptions, Padding, Reduction,
+    VarOps,
+};
 use std::sync::Arc;
 use tape::{
-    BackwardOptions, DType, Generator, GradCheck, GradOptions, Index, MemoryFormat, PadMode, Slice, Tensor, Var,
-    checkpoint, detect_anomaly, enable_grad, grad, gradcheck, hessian, jacobian, jvp, manual_seed, no_grad,
-    set_grad_enabled, trace, vjp, with_default_generator,
+    BackwardOptions, DType, Generator, GradCheck, GradOptions, Index, MemoryFormat, PadMode, Slice, Tensor,
+    Var, checkpoint, detect_anomaly, enable_grad, grad, gradcheck, hessian, jacobian, jvp, manual_seed,
+    no_grad, set_grad_enabled, trace, vjp, with_default_generator,
 };
 
 fn matrix() -> Var {
@@ -137,18 +140,36 @@ impl Module for Net {
 
 #[test]
 fn layers_and_functions() {
-    let (x, w, b) = (matrix(), Var::from(Tensor::ones(&[4, 3], DType::F64)), Var::from(Tensor::ones(&[4], DType::F64)));
+    let (x, w, b) =
+        (matrix(), Var::from(Tensor::ones(&[4, 3], DType::F64)), Var::from(Tensor::ones(&[4], DType::F64)));
     assert_eq!(ops::linear(&x, &w, Some(&b)).to_vec::<f64>(), [[4.0; 4], [13.0; 4]].concat());
     let x = Var::from(Tensor::ones(&[1, 3, 8, 8], DType::F32));
     let w = Var::from(Tensor::ones(&[16, 3, 3, 3], DType::F32));
     let b = Var::from(Tensor::ones(&[16], DType::F32));
     let y = ops::conv2d(&x, &w, Some(&b), ConvOptions::default().stride(2).padding(1));
     assert_eq!(y.shape(), [1, 16, 4, 4]);
-    assert!(y.tensor().is_contiguous_in(MemoryFormat::ChannelsLast) && y.tensor().as_slice::<f32>().is_none());
+    assert!(
+        y.tensor().is_contiguous_in(MemoryFormat::ChannelsLast) && y.tensor().as_slice::<f32>().is_none()
+    );
     assert_eq!(ops::max_pool2d(&y, 2).shape(), [1, 16, 2, 2]);
     assert_eq!(ops::max_pool2d(&y, MaxPoolOptions::new(3).stride(2).padding(1)).shape(), [1, 16, 2, 2]);
     assert_eq!(ops::max_pool2d_with_indices(&y, 2).1.dtype(), DType::I64);
     assert_eq!(y.softmax(-1).to_vec::<f32>(), ops::softmax(&y, -1, None).to_vec::<f32>());
+
+    let x10 = Var::from(with_default_generator(|g| g.normal(&[4, 10], 0.0, 1.0)));
+    assert_eq!(ops::relu(&x10).to_vec::<f32>(), ops::relu_(&x10 * 1.0).to_vec::<f32>());
+    assert_eq!(ops::gelu(&x10, Approximate::Tanh).shape(), [4, 10]);
+    assert_eq!(ops::dropout(&x10, 0.5, true).shape(), [4, 10]);
+    let (w, b) = (Var::from(Tensor::ones(&[10], DType::F32)), Var::from(Tensor::zeros(&[10], DType::F32)));
+    assert_eq!(ops::layer_norm(&x10, &[10], Some(&w), Some(&b), 1e-5).shape(), [4, 10]);
+    let (m, v) = (Var::buffer(b.tensor()), Var::buffer(w.tensor()));
+    let options = BatchNormOptions { training: true, ..Default::default() };
+    assert_eq!(ops::batch_norm(&x10, Some((&m, &v)), Some(&w), Some(&b), options).shape(), [4, 10]);
+    let y = Var::from_vec(vec![1i64, 2, 3, 4], &[4]);
+    let plain = ops::cross_entropy(&x10, &y, Default::default()).item();
+    let options = CrossEntropyOptions { label_smoothing: 0.1, ..Default::default() };
+    assert!(ops::cross_entropy(&x10, &y, options).item() != plain);
+    assert_eq!(ops::mse_loss(&w, &b, Reduction::Sum).item(), 10.0);
 
     assert!(nn::Linear::new(784, 10).bias(false).bias.is_none());
     let conv = nn::Conv2d::new(3, 16, 3).padding(Padding::Same);
