@@ -1,23 +1,35 @@
 //! Modules, optimizers, checkpoints, a training loop and models, built on the tape.
 #![forbid(unsafe_code)]
 
+mod activation;
 mod conv;
+mod dropout;
 mod files;
 pub mod init;
 mod linear;
+mod loss;
 pub mod lr_scheduler;
 mod module;
+mod norm;
 pub mod optim;
+mod padding;
 mod pool;
+pub mod recurrent;
 mod sequential;
 mod state_dict;
 mod summary;
 
+pub use activation::*;
 pub use conv::*;
+pub use dropout::*;
 pub use files::FileError;
 pub use linear::*;
+pub use loss::*;
 pub use module::{Buffer, Field, Fields, Item, Module, Training};
+pub use norm::*;
+pub use padding::*;
 pub use pool::*;
+pub use recurrent::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
 pub use sequential::Sequential;
 pub use state_dict::{IncompatibleKeys, Mismatch, StateDict, StateDictError};
 pub use summary::{Summary, SummaryRow, observe, with_forward_hook};

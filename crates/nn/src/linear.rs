@@ -103,16 +103,6 @@ impl Default for Flatten {
 impl Module for Flatten {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || flatten(x, self.start, self.end))
+        observe(self, x, || x.flatten(self.start, self.end))
     }
-}
-
-#[track_caller]
-fn flatten(x: &Var, start: isize, end: isize) -> Var {
-    let (a, b) = (tape::shape::dim("Flatten", start, x.ndim()), tape::shape::dim("Flatten", end, x.ndim()));
-    assert!(a <= b, "Flatten: dimension {a} comes after {b}, for shape {:?}", x.shape());
-    let mut shape: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
-    let joined: isize = shape.drain(a..(b + 1).min(x.ndim())).product();
-    shape.insert(a, joined);
-    x.reshape(&shape)
 }

@@ -359,7 +359,7 @@ pub trait Fields: Send + Sync + 'static {
 ///
 /// impl Module for Net {
 ///     fn forward(&self, x: &Var) -> Var {
-///         self.fc2.forward(&self.fc1.forward(x).relu())
+///         self.fc2.forward(&ops::relu(&self.fc1.forward(x)))
 ///     }
 /// }
 ///
@@ -372,6 +372,11 @@ pub trait Fields: Send + Sync + 'static {
 pub trait Module: Fields {
     /// The output for an input.
     fn forward(&self, x: &Var) -> Var;
+
+    /// The output for an input that nobody needs any more: some modules reuse its memory.
+    fn forward_owned(&self, x: Var) -> Var {
+        self.forward(&x)
+    }
 
     /// A table of the layers with output shapes and parameter counts, for an input of this shape (with its
     /// batch dimension). Runs `forward` once on zeros, in evaluation mode and without recording.
@@ -396,6 +401,9 @@ macro_rules! delegate {
         impl<M: Module + ?Sized> Module for $pointer<M> {
             fn forward(&self, x: &Var) -> Var {
                 (**self).forward(x)
+            }
+            fn forward_owned(&self, x: Var) -> Var {
+                (**self).forward_owned(x)
             }
         }
     )*};

@@ -67,7 +67,7 @@ impl Module for Sequential {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || match self.modules.split_first() {
             None => x.clone(),
-            Some((first, rest)) => rest.iter().fold(first.forward(x), |x, module| module.forward(&x)),
+            Some((first, rest)) => rest.iter().fold(first.forward(x), |x, module| module.forward_owned(x)),
         })
     }
 }

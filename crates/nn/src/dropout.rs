@@ -1,0 +1,56 @@
+//! Dropout as modules.
+
+use crate::module::{Module, Training};
+use crate::summary::observe;
+use tape::Var;
+
+macro_rules! dropouts {
+    ($($(#[$meta:meta])* $name:ident, $function:ident;)*) => {$(
+        crate::module! {
+            $(#[$meta])*
+            pub struct $name {
+                p: f64,
+                training: Training,
+            }
+        }
+
+        impl $name {
+            /// A module that drops a share `p`.
+            ///
+            /// # Panics
+            /// If `p` is not in `[0, 1]`.
+            #[track_caller]
+            pub fn new(p: f64) -> $name {
+                assert!((0.0..=1.0).contains(&p), "{}: the probability has to be in [0, 1], got {p}", stringify!($name));
+                $name { p, training: Training::default() }
+            }
+        }
+
+        impl Module for $name {
+            #[track_caller]
+            fn forward(&self, x: &Var) -> Var {
+                observe(self, x, || ops::$function(x, self.p, self.training.get()))
+            }
+        }
+    )*};
+}
+
+dropouts! {
+    /// While training, puts zeros in the place of a share of the elements and scales up the others
+    /// (`torch.nn.Dropout`).
+    ///
+    /// ```
+    /// use nn::{Dropout, Fields, Module};
+    /// use tape::{DType, Tensor, Var};
+    /// let x = Var::from(Tensor::ones(&[1000], DType::F32));
+    /// let dropout = Dropout::new(0.5);
+    /// assert!(dropout.forward(&x).to_vec::<f32>().contains(&0.0));
+    /// dropout.eval();
+    /// assert!(!dropout.forward(&x).to_vec::<f32>().contains(&0.0));
+    /// ```
+    Dropout, dropout;
+    /// While training, puts zeros in the place of a share of the channels of `[N, C, L]` (`torch.nn.Dropout1d`).
+    Dropout1d, dropout1d;
+    /// While training, puts zeros in the place of a share of the channels of `[N, C, H, W]` (`torch.nn.Dropout2d`).
+    Dropout2d, dropout2d;
+}

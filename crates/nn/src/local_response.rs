@@ -1,0 +1,47 @@
+//! `LocalResponseNorm`.
+
+use crate::module::Module;
+use crate::summary::observe;
+use tape::Var;
+
+crate::module! {
+    /// Normalisation by neighbouring channels (`torch.nn.LocalResponseNorm`).
+    pub struct LocalResponseNorm {
+        size: usize,
+        alpha: f64,
+        beta: f64,
+        k: f64,
+    }
+}
+
+impl LocalResponseNorm {
+    /// A module that looks at so many channels.
+    pub fn new(size: usize) -> LocalResponseNorm {
+        LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, k: 1.0 }
+    }
+
+    /// This module with another factor of the squares.
+    pub fn alpha(mut self, alpha: f64) -> LocalResponseNorm {
+        self.alpha = alpha;
+        self
+    }
+
+    /// This module with another exponent.
+    pub fn beta(mut self, beta: f64) -> LocalResponseNorm {
+        self.beta = beta;
+        self
+    }
+
+    /// This module with another added number.
+    pub fn k(mut self, k: f64) -> LocalResponseNorm {
+        self.k = k;
+        self
+    }
+}
+
+impl Module for LocalResponseNorm {
+    #[track_caller]
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || ops::local_response_norm(x, self.size, self.alpha, self.beta, self.k))
+    }
+}

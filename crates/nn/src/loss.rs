@@ -1,0 +1,158 @@
+//! Losses as modules: their options in one place, their weights in the state dict as in PyTorch.
+
+use crate::module::{Buffer, Field};
+use ops::{KlDivReduction, Reduction};
+use tape::{Tensor, Var};
+
+impl Field for Reduction {}
+impl Field for KlDivReduction {}
+
+/// One loss a row: its weights (buffers, absent at the start), its options with their defaults, its inputs, and
+/// the operation.
+macro_rules! losses {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident [$($weight:ident),*] { $($option:ident: $ty:ty = $default:expr),* }
+        |$s:ident, $($input:ident),*| $f:expr;
+    )*) => {$(
+        crate::module! {
+            $(#[$meta])*
+            pub struct $name {
+                $($weight: Option<Buffer>,)*
+                $($option: $ty,)*
+            }
+        }
+
+        impl $name {
+            /// The loss with its options at PyTorch's defaults: the mean over the elements.
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> $name {
+                $name { $($weight: None,)* $($option: $default,)* }
+            }
+
+            $(
+                #[doc = concat!("This loss with a `", stringify!($weight), "`, which is saved with it.")]
+                pub fn $weight(mut self, $weight: Tensor) -> $name {
+                    self.$weight = Some(Buffer::new($weight));
+                    self
+                }
+            )*
+
+            $(
+                #[doc = concat!("This loss with the option `", stringify!($option), "`.")]
+                pub fn $option(mut self, $option: $ty) -> $name {
+                    self.$option = $option;
+                    self
+                }
+            )*
+
+            /// The loss.
+            ///
+            /// # Panics
+            /// If the shapes do not fit.
+            #[track_caller]
+            pub fn forward(&self, $($input: &Var),*) -> Var {
+                let $s = self;
+                $f
+            }
+        }
+    )*};
+}
+
+fn var(weight: &Option<Buffer>) -> Option<Var> {
+    weight.as_ref().map(|b| b.detach())
+}
+
+losses! {
+    /// The squared difference (`torch.nn.MSELoss`).
+    ///
+    /// ```
+    /// use nn::MSELoss;
+    /// use tape::Var;
+    /// let (x, y) = (Var::from_vec(vec![1f32, 2.0], &[2]), Var::from_vec(vec![1f32, 4.0], &[2]));
+    /// assert_eq!(MSELoss::new().forward(&x, &y).item(), 2.0);
+    /// ```
+    MSELoss [] { reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::mse_loss(input, target, s.reduction);
+
+    /// The absolute difference (`torch.nn.L1Loss`).
+    L1Loss [] { reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::l1_loss(input, target, s.reduction);
+
+    /// The absolute difference, squared near zero (`torch.nn.SmoothL1Loss`).
+    SmoothL1Loss [] { reduction: Reduction = Reduction::Mean, beta: f64 = 1.0 }
+    |s, input, target| ops::smooth_l1_loss(input, target, s.beta, s.reduction);
+
+    /// The squared difference, absolute far from zero (`torch.nn.HuberLoss`).
+    HuberLoss [] { reduction: Reduction = Reduction::Mean, delta: f64 = 1.0 }
+    |s, input, target| ops::huber_loss(input, target, s.delta, s.reduction);
+
+    /// Cross-entropy of logits with class numbers or probabilities (`torch.nn.CrossEntropyLoss`).
+    ///
+    /// ```
+    /// use nn::CrossEntropyLoss;
+    /// use tape::Var;
+    /// let logits = Var::from_vec(vec![0f32; 20], &[2, 10]);
+    /// let loss = CrossEntropyLoss::new().label_smoothing(0.1).forward(&logits, &Var::from_vec(vec![3i64, 7], &[2]));
+    /// assert!((loss.item() - 10f64.ln()).abs() < 1e-6);
+    /// ```
+    CrossEntropyLoss [weight] {
+        ignore_index: i64 = -100, reduction: Reduction = Reduction::Mean, label_smoothing: f64 = 0.0
+    }
+    |s, input, target| ops::cross_entropy(input, target, ops::CrossEntropyOptions {
+        weight: var(&s.weight),
+        ignore_index: s.ignore_index,
+        reduction: s.reduction,
+        label_smoothing: s.label_smoothing,
+    });
+
+    /// The negative log-likelihood of class numbers (`torch.nn.NLLLoss`).
+    NLLLoss [weight] { ignore_index: i64 = -100, reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::nll_loss(input, target, ops::NllLossOptions {
+        weight: var(&s.weight),
+        ignore_index: s.ignore_index,
+        reduction: s.reduction,
+    });
+
+    /// Cross-entropy of probabilities for two classes (`torch.nn.BCELoss`).
+    BCELoss [weight] { reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::binary_cross_entropy(input, target, var(&s.weight).as_ref(), s.reduction);
+
+    /// Cross-entropy of logits for two classes (`torch.nn.BCEWithLogitsLoss`).
+    BCEWithLogitsLoss [weight, pos_weight] { reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::binary_cross_entropy_with_logits(input, target, ops::BceWithLogitsOptions {
+        weight: var(&s.weight),
+        pos_weight: var(&s.pos_weight),
+        reduction: s.reduction,
+    });
+
+    /// The Kullback-Leibler divergence of log-probabilities from probabilities (`torch.nn.KLDivLoss`).
+    KLDivLoss [] { reduction: KlDivReduction = KlDivReduction::Mean, log_target: bool = false }
+    |s, input, target| ops::kl_div(input, target, s.reduction, s.log_target);
+
+    /// The margin between the right class and the others: the loss of a support vector machine
+    /// (`torch.nn.MultiMarginLoss`).
+    MultiMarginLoss [weight] { p: u32 = 1, margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::multi_margin_loss(input, target, ops::MultiMarginOptions {
+        p: s.p,
+        margin: s.margin,
+        weight: var(&s.weight),
+        reduction: s.reduction,
+    });
+
+    /// The logistic loss of targets 1 and -1 (`torch.nn.SoftMarginLoss`).
+    SoftMarginLoss [] { reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::soft_margin_loss(input, target, s.reduction);
+
+    /// A distance, or what it lacks of a margin, for targets 1 and -1 (`torch.nn.HingeEmbeddingLoss`).
+    HingeEmbeddingLoss [] { margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }
+    |s, input, target| ops::hinge_embedding_loss(input, target, s.margin, s.reduction);
+
+    /// Which of two inputs should rank higher, for targets 1 and -1 (`torch.nn.MarginRankingLoss`).
+    MarginRankingLoss [] { margin: f64 = 0.0, reduction: Reduction = Reduction::Mean }
+    |s, input1, input2, target| ops::margin_ranking_loss(input1, input2, target, s.margin, s.reduction);
+
+    /// Whether two vectors should point the same way, for targets 1 and -1 (`torch.nn.CosineEmbeddingLoss`).
+    CosineEmbeddingLoss [] { margin: f64 = 0.0, reduction: Reduction = Reduction::Mean }
+    |s, input1, input2, target| ops::cosine_embedding_loss(input1, input2, target, s.margin, s.reduction);
+}

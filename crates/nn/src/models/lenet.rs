@@ -1,0 +1,45 @@
+//! LeNet-5.
+
+use crate::{Conv2d, Linear, Module, observe};
+use tape::Var;
+
+crate::module! {
+    /// LeNet-5 for pictures of 28x28 grey pixels, with ReLU and max pooling (LeCun et al. 1998, "Gradient-based
+    /// learning applied to document recognition").
+    ///
+    /// ```
+    /// use nn::{Fields, models::LeNet5};
+    /// assert_eq!(LeNet5::new(10).num_parameters(), 61_706);
+    /// ```
+    pub struct LeNet5 {
+        conv1: Conv2d,
+        conv2: Conv2d,
+        fc1: Linear,
+        fc2: Linear,
+        fc3: Linear,
+    }
+}
+
+impl LeNet5 {
+    /// For so many classes.
+    pub fn new(classes: usize) -> LeNet5 {
+        LeNet5 {
+            conv1: Conv2d::new(1, 6, 5).padding(2),
+            conv2: Conv2d::new(6, 16, 5),
+            fc1: Linear::new(400, 120),
+            fc2: Linear::new(120, 84),
+            fc3: Linear::new(84, classes),
+        }
+    }
+}
+
+impl Module for LeNet5 {
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || {
+            let x = ops::max_pool2d(&ops::relu(&self.conv1.forward(x)), 2);
+            let x = ops::max_pool2d(&ops::relu(&self.conv2.forward(&x)), 2);
+            let x = ops::relu(&self.fc1.forward(&x.flatten(1, -1)));
+            self.fc3.forward(&ops::relu(&self.fc2.forward(&x)))
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! Networks that are known by name, with PyTorch's state-dict keys.
+
+mod lenet;
+mod mlp;
+mod resnet;
+mod three_layer;
+mod vgg;
+
+pub use lenet::LeNet5;
+pub use mlp::{MlpOptions, mlp, mlp_with};
+pub use resnet::{BasicBlock, ResNet};
+pub use three_layer::ThreeLayerConvNet;
+pub use vgg::Vgg;

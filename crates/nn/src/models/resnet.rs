@@ -1,0 +1,119 @@
+//! ResNet-18 and ResNet-34.
+
+use crate::{BatchNorm2d, Conv2d, Linear, Module, Sequential, observe};
+use ops::MaxPoolOptions;
+use tape::Var;
+
+crate::module! {
+    /// Two 3x3 convolutions and a shortcut.
+    pub struct BasicBlock {
+        conv1: Conv2d,
+        bn1: BatchNorm2d,
+        conv2: Conv2d,
+        bn2: BatchNorm2d,
+        downsample: Option<Sequential>,
+    }
+}
+
+impl BasicBlock {
+    /// From `channels` to `planes` channels, the first convolution with this stride.
+    pub fn new(channels: usize, planes: usize, stride: usize) -> BasicBlock {
+        let conv = |from, stride| Conv2d::new(from, planes, 3).stride(stride).padding(1).bias(false);
+        BasicBlock {
+            conv1: conv(channels, stride),
+            bn1: BatchNorm2d::new(planes),
+            conv2: conv(planes, 1),
+            bn2: BatchNorm2d::new(planes),
+            downsample: (stride != 1 || channels != planes).then(|| {
+                Sequential::new()
+                    .add(Conv2d::new(channels, planes, 1).stride(stride).bias(false))
+                    .add(BatchNorm2d::new(planes))
+            }),
+        }
+    }
+}
+
+impl Module for BasicBlock {
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || {
+            let identity = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x));
+            let y = ops::relu(&self.bn1.forward(&self.conv1.forward(x)));
+            ops::relu(&(self.bn2.forward(&self.conv2.forward(&y)) + identity))
+        })
+    }
+}
+
+crate::module! {
+    /// ResNet with basic blocks (He et al. 2016, "Deep residual learning for image recognition"); the state-dict keys are
+    /// those of torchvision.
+    ///
+    /// ```
+    /// use nn::{Fields, models::ResNet};
+    /// assert_eq!(ResNet::resnet18(10).num_parameters(), 11_173_962);
+    /// ```
+    pub struct ResNet {
+        conv1: Conv2d,
+        bn1: BatchNorm2d,
+        layer1: Sequential,
+        layer2: Sequential,
+        layer3: Sequential,
+        layer4: Sequential,
+        fc: Linear,
+        stem_pool: bool,
+    }
+}
+
+impl ResNet {
+    /// Eighteen layers with a 3x3 stem, for pictures `[3, 32, 32]`.
+    pub fn resnet18(classes: usize) -> ResNet {
+        ResNet::new([2, 2, 2, 2], false, classes)
+    }
+
+    /// Thirty-four layers with a 3x3 stem, for pictures `[3, 32, 32]`.
+    pub fn resnet34(classes: usize) -> ResNet {
+        ResNet::new([3, 4, 6, 3], false, classes)
+    }
+
+    /// With so many blocks in each of four stages; `imagenet_stem` is a 7x7 convolution of stride 2 and a max
+    /// pooling, for pictures of 224x224.
+    pub fn new(blocks: [usize; 4], imagenet_stem: bool, classes: usize) -> ResNet {
+        let mut channels = 64;
+        let mut stage = |count: usize, planes: usize, stride: usize| {
+            let mut layer = Sequential::new();
+            for i in 0..count {
+                layer.push(BasicBlock::new(channels, planes, if i == 0 { stride } else { 1 }));
+                channels = planes;
+            }
+            layer
+        };
+        let conv1 = match imagenet_stem {
+            true => Conv2d::new(3, 64, 7).stride(2).padding(3),
+            false => Conv2d::new(3, 64, 3).padding(1),
+        };
+        ResNet {
+            conv1: conv1.bias(false),
+            bn1: BatchNorm2d::new(64),
+            layer1: stage(blocks[0], 64, 1),
+            layer2: stage(blocks[1], 128, 2),
+            layer3: stage(blocks[2], 256, 2),
+            layer4: stage(blocks[3], 512, 2),
+            fc: Linear::new(512, classes),
+            stem_pool: imagenet_stem,
+        }
+    }
+}
+
+impl Module for ResNet {
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || {
+            let mut x = ops::relu(&self.bn1.forward(&self.conv1.forward(x)));
+            if self.stem_pool {
+                x = ops::max_pool2d(&x, MaxPoolOptions::new(3).stride(2).padding(1));
+            }
+            for layer in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
+                x = layer.forward(&x);
+            }
+            self.fc.forward(&ops::adaptive_avg_pool2d(&x, [Some(1), Some(1)]).flatten(1, -1))
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! The three-layer convnet.
+
+use crate::{Conv2d, Linear, Module, observe};
+use tape::Var;
+
+crate::module! {
+    /// 7x7 convolution, ReLU, 2x2 max pooling, a hidden layer and a linear one, for pictures `[3, 32, 32]`.
+    pub struct ThreeLayerConvNet {
+        conv1: Conv2d,
+        fc1: Linear,
+        fc2: Linear,
+    }
+}
+
+impl ThreeLayerConvNet {
+    /// With 32 filters and 500 hidden units, for so many classes.
+    pub fn new(classes: usize) -> ThreeLayerConvNet {
+        ThreeLayerConvNet::with_sizes(32, 500, classes)
+    }
+
+    /// With so many filters and hidden units.
+    pub fn with_sizes(filters: usize, hidden: usize, classes: usize) -> ThreeLayerConvNet {
+        ThreeLayerConvNet {
+            conv1: Conv2d::new(3, filters, 7).padding(3),
+            fc1: Linear::new(filters * 16 * 16, hidden),
+            fc2: Linear::new(hidden, classes),
+        }
+    }
+}
+
+impl Module for ThreeLayerConvNet {
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || {
+            let x = ops::max_pool2d(&ops::relu(&self.conv1.forward(x)), 2);
+            self.fc2.forward(&ops::relu(&self.fc1.forward(&x.flatten(1, -1))))
+        })
+    }
+}
