@@ -397,6 +397,23 @@ impl Call {
         self.required(name, "a list of ints", x)
     }
 
+    /// `N` lists of ints.
+    pub fn int_lists<const N: usize>(&self, name: &str) -> [Vec<isize>; N] {
+        let x = self.convert(name, "lists of ints", |v| match v {
+            Value::List(items) => {
+                let lists: Option<Vec<Vec<i64>>> = items.iter().map(ints).collect();
+                lists?
+                    .into_iter()
+                    .map(|l| l.into_iter().map(|i| i as isize).collect())
+                    .collect::<Vec<_>>()
+                    .try_into()
+                    .ok()
+            }
+            _ => None,
+        });
+        self.required(name, "lists of ints", x)
+    }
+
     /// Whether the argument is a list (and not one int).
     pub fn is_list(&self, name: &str) -> bool {
         matches!(self.value(name), Some(Value::List(_)))

@@ -3,8 +3,10 @@
 pub mod kernels;
 
 mod activation;
+mod addmm;
 mod batch_norm;
 mod conv;
+mod einsum;
 mod group_norm;
 mod layer_norm;
 mod linear;
@@ -20,8 +22,10 @@ mod testing;
 mod var_ops;
 
 pub use activation::*;
+pub use addmm::{addmm, addmv, baddbmm};
 pub use batch_norm::{BatchNormOptions, batch_norm};
 pub use conv::*;
+pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
 pub use group_norm::{InstanceNormOptions, group_norm, instance_norm};
 pub use layer_norm::{layer_norm, rms_norm};
 pub use linear::linear;

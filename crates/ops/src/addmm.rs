@@ -1,0 +1,154 @@
+//! `addmm`, `baddbmm`, `addmv`: a product added to something.
+
+use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
+use tape::{Scalar, Tensor, Var, record};
+
+/// `beta * input + alpha * (a @ b)` for two matrices (`torch.addmm`). `input` is broadcast; with `beta = 0` it is not
+/// looked at, so its NaN and infinities do not matter.
+///
+/// # Panics
+/// If shapes or types do not fit.
+///
+/// ```
+/// use tape::Var;
+/// let a = Var::from_vec(vec![1f32, 2.0], &[1, 2]);
+/// let b = Var::from_vec(vec![3f32, 4.0], &[2, 1]);
+/// assert_eq!(ops::addmm(&Var::from(1.0), &a, &b, 10, 2).item(), 32.0);
+/// ```
+#[track_caller]
+pub fn addmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+    check("addmm", input, [("mat1", a), ("mat2", b)], 2);
+    add_product("addmm", input, a, b, beta.into(), alpha.into())
+}
+
+/// `beta * input + alpha * (a @ b)` for two batches of as many matrices (`torch.baddbmm`). `input` is broadcast; with
+/// `beta = 0` it is not looked at.
+///
+/// # Panics
+/// If shapes or types do not fit.
+///
+/// ```
+/// use tape::Var;
+/// let a = Var::from_vec(vec![1f32, 2.0], &[2, 1, 1]);
+/// assert_eq!(ops::baddbmm(&Var::from(1.0), &a, &a, 1, 1).to_vec::<f32>(), [2.0, 5.0]);
+/// ```
+#[track_caller]
+pub fn baddbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+    check("baddbmm", input, [("batch1", a), ("batch2", b)], 3);
+    assert!(
+        a.shape()[0] == b.shape()[0],
+        "baddbmm: batch1 and batch2 must have the same number of matrices, got shapes {:?} and {:?}",
+        a.shape(),
+        b.shape()
+    );
+    add_product("baddbmm", input, a, b, beta.into(), alpha.into())
+}
+
+/// `beta * input + alpha * (a @ x)` for a matrix and a vector (`torch.addmv`). `input` is broadcast; with `beta = 0` it
+/// is not looked at.
+///
+/// # Panics
+/// If shapes or types do not fit.
+///
+/// ```
+/// use tape::Var;
+/// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+/// let x = Var::from_vec(vec![1f32, 1.0], &[2]);
+/// assert_eq!(ops::addmv(&x, &a, &x, 1, 10).to_vec::<f32>(), [31.0, 71.0]);
+/// ```
+#[track_caller]
+pub fn addmv(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+    assert!(
+        a.ndim() == 2 && x.ndim() == 1,
+        "addmv: expected a matrix and a vector, but got shapes {:?} and {:?}",
+        a.shape(),
+        x.shape()
+    );
+    let (rows, columns) = (a.shape()[0], x.numel() as isize);
+    let fits = tape::shape::broadcast(input.shape(), &[rows]).is_some_and(|s| s.as_slice() == [rows]);
+    assert!(fits, "addmv: input {:?} does not broadcast to the result's shape [{rows}]", input.shape());
+    let input = input.expand_to(&[rows]).reshape(&[rows as isize, 1]);
+    check("addmv", &input, [("mat", a), ("vec", x)], 2);
+    add_product("addmv", &input, a, &x.reshape(&[columns, 1]), beta.into(), alpha.into())
+        .reshape(&[rows as isize])
+}
+
+#[track_caller]
+fn check(op: &str, input: &Var, operands: [(&str, &Var); 2], ndim: usize) {
+    for (name, v) in operands {
+        assert!(
+            v.ndim() == ndim || op == "addmv",
+            "{op}: {name} must be a {ndim}D tensor, but got shapes {:?} and {:?}",
+            operands[0].1.shape(),
+            operands[1].1.shape()
+        );
+        check_types(op, input.dtype(), v.dtype());
+    }
+}
+
+#[track_caller]
+fn add_product(op: &'static str, input: &Var, a: &Var, b: &Var, beta: Scalar, alpha: Scalar) -> Var {
+    let dtype = a.dtype();
+    let whole = |s: Scalar| matches!(s, Scalar::Int(_) | Scalar::Bool(_));
+    assert!(
+        dtype.is_float() || (whole(beta) && whole(alpha)),
+        "{op}: for {dtype} matrices alpha and beta must not be floating-point numbers"
+    );
+    let mut shape = a.shape().to_vec();
+    *shape.last_mut().expect("a matrix") = *b.shape().last().expect("a matrix");
+    let fits = tape::shape::broadcast(input.shape(), &shape).is_some_and(|s| s.as_slice() == shape);
+    assert!(fits, "{op}: input {:?} does not broadcast to the result's shape {shape:?}", input.shape());
+    let (beta, alpha) = (beta.to_f64(), alpha.to_f64());
+    let start = match beta {
+        0.0 => Tensor::zeros(&[], dtype),
+        1.0 => input.tensor(),
+        _ if dtype.is_float() => input.detach().mul(beta).tensor(),
+        _ => input.detach().mul(beta as i64).tensor(),
+    };
+    let value = product_value(op, &a.tensor(), false, &b.tensor(), false, Plus::Scaled(start, alpha));
+    let x = b.requires_grad().then(|| a.saved());
+    let y = a.requires_grad().then(|| b.saved());
+    record(op, [input, a, b], value, move |c| {
+        let g = c.grad();
+        let scaled = |v: Var| if alpha == 1.0 { v } else { v * alpha };
+        let kept = "kept, since the other operand wants a gradient";
+        [
+            c.wants(0).then(|| g * beta),
+            c.wants(1).then(|| scaled(left_gradient(op, g, false, y.as_ref().expect(kept), false))),
+            c.wants(2).then(|| scaled(right_gradient(op, g, x.as_ref().expect(kept), false, false))),
+        ]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+
+    #[test]
+    fn gradients_with_every_broadcast() {
+        for shape in [&[][..], &[1], &[4], &[3, 1], &[3, 4]] {
+            let inputs = [parameter(shape, 1), parameter(&[3, 2], 2), parameter(&[2, 4], 3)];
+            check_gradients(|x| addmm(&x[0], &x[1], &x[2], 0.2, 0.6), &inputs);
+            let inputs = [parameter(shape, 1), parameter(&[2, 3, 2], 2), parameter(&[2, 2, 4], 3)];
+            check_gradients(|x| baddbmm(&x[0], &x[1], &x[2], 1, -0.5), &inputs);
+        }
+        let inputs = [parameter(&[3], 1), parameter(&[3, 2], 2), parameter(&[2], 3)];
+        check_gradients(|x| addmv(&x[0], &x[1], &x[2], 0.5, 2), &inputs);
+        let [input, a, x] = inputs;
+        assert_close(&addmv(&input, &a, &x, 0.5, 2), &(crate::mv(&a, &x) * 2.0 + &input * 0.5), 1e-14);
+    }
+
+    #[test]
+    fn beta_of_zero_hides_the_input() {
+        let nan = Var::from(f64::NAN).cast(tape::DType::F64);
+        let a = parameter(&[2, 0], 1);
+        assert_eq!(addmm(&nan, &a, &parameter(&[0, 2], 2), 0, 1).to_vec::<f64>(), [0.0; 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "addmm: input [3] does not broadcast to the result's shape [2, 2]")]
+    fn an_input_that_does_not_fit() {
+        addmm(&parameter(&[3], 1), &parameter(&[2, 2], 1), &parameter(&[2, 2], 1), 1, 1);
+    }
+}
