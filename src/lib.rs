@@ -1,6 +1,38 @@
 //! Define-by-run automatic differentiation for the CPU, with an API that mirrors PyTorch.
+//!
+//! The library is four crates, re-exported here: [`tape`] (tensors, variables, the tape), [`ops`]
+//! (differentiable kernels, as `torch.nn.functional`), [`nn`] (modules, optimizers, models) and [`datasets`].
+//!
+//! ```
+//! use tapegrad::prelude::*;
+//!
+//! manual_seed(0);
+//! let model = nn::Sequential::new().add(nn::Linear::new(2, 16)).add(nn::Tanh::new()).add(nn::Linear::new(16, 1));
+//! let mut optimizer = nn::optim::Adam::new(model.parameters(), 0.05);
+//! let x = Var::from_vec(vec![0f32, 0., 0., 1., 1., 0., 1., 1.], &[4, 2]);
+//! let y = Var::from_vec(vec![0f32, 1., 1., 0.], &[4, 1]);
+//! for _ in 0..200 {
+//!     optimizer.zero_grad();
+//!     let loss = ops::mse_loss(&model.forward(&x), &y, Default::default());
+//!     loss.backward();
+//!     optimizer.step();
+//! }
+//! assert!(ops::mse_loss(&model.forward(&x), &y, Default::default()).item() < 0.01);
+//! ```
 
 pub use datasets;
 pub use nn;
 pub use ops;
 pub use tape;
+
+/// What most programs need: `use tapegrad::prelude::*`.
+pub mod prelude {
+    pub use crate::{datasets, nn, ops, tape};
+    pub use nn::optim::Optimizer;
+    pub use nn::{Fields, Module};
+    pub use ops::VarOps;
+    pub use tape::{
+        DType, Generator, MemoryFormat, Scalar, Tensor, Var, grad, manual_seed, no_grad, set_num_threads,
+        set_profiling, trace, with_default_generator,
+    };
+}

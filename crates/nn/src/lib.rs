@@ -9,6 +9,7 @@ pub mod init;
 mod linear;
 mod loss;
 pub mod lr_scheduler;
+pub mod models;
 mod module;
 mod norm;
 pub mod optim;

@@ -24,9 +24,15 @@ pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
         "Conv1d" => conv!(c, Conv1d, options, stride, padding, dilation),
         "Conv2d" => conv!(c, Conv2d, options, stride, padding, dilation),
         "Conv3d" => conv!(c, Conv3d, options, stride, padding, dilation),
-        "ConvTranspose1d" => conv!(c, ConvTranspose1d, transpose_options, stride, padding, output_padding, dilation),
-        "ConvTranspose2d" => conv!(c, ConvTranspose2d, transpose_options, stride, padding, output_padding, dilation),
-        "ConvTranspose3d" => conv!(c, ConvTranspose3d, transpose_options, stride, padding, output_padding, dilation),
+        "ConvTranspose1d" => {
+            conv!(c, ConvTranspose1d, transpose_options, stride, padding, output_padding, dilation)
+        }
+        "ConvTranspose2d" => {
+            conv!(c, ConvTranspose2d, transpose_options, stride, padding, output_padding, dilation)
+        }
+        "ConvTranspose3d" => {
+            conv!(c, ConvTranspose3d, transpose_options, stride, padding, output_padding, dilation)
+        }
         _ => None,
     }
 }
