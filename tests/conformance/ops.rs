@@ -138,7 +138,12 @@ fn compare_after(
 ) -> Result<Vec<String>, String> {
     let mut faults = Vec::new();
     let changed = call.changed();
-    for (path, key) in sample.get("after").and_then(Json::as_object).into_iter().flatten() {
+    let expected = sample.get("after").and_then(Json::as_object);
+    for (path, got) in changed.iter().filter(|(p, _)| expected.is_none_or(|e| !e.contains_key(p))) {
+        let before = call.leaves.iter().find(|l| l.path == *path).ok_or("a change of no argument")?;
+        faults.extend(difference(&format!("{path} after the call"), got, &before.var.tensor(), tolerance));
+    }
+    for (path, key) in expected.into_iter().flatten() {
         let want = store.tensor(key.as_str().ok_or("key is no string")?)?;
         match changed.iter().find(|(p, _)| p == path) {
             None => faults.push(format!("{path} should have changed")),
