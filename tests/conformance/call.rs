@@ -221,9 +221,9 @@ impl Call {
         self.required(name, "a tensor", x)
     }
 
-    /// A list of tensors.
-    pub fn vars(&self, name: &str) -> Vec<Var> {
-        let x = self.convert(name, "a list of tensors", |v| match v {
+    /// A list of tensors that may be missing.
+    pub fn vars_opt(&self, name: &str) -> Option<Vec<Var>> {
+        self.convert(name, "a list of tensors", |v| match v {
             Value::List(items) => items
                 .iter()
                 .map(|i| match i {
@@ -232,7 +232,12 @@ impl Call {
                 })
                 .collect(),
             _ => None,
-        });
+        })
+    }
+
+    /// A list of tensors.
+    pub fn vars(&self, name: &str) -> Vec<Var> {
+        let x = self.vars_opt(name);
         self.required(name, "a list of tensors", x)
     }
 
@@ -455,6 +460,17 @@ impl Call {
     pub fn each<const N: usize>(&self, name: &str) -> [usize; N] {
         let x = self.each_opt(name);
         self.required(name, "a number a dimension", x)
+    }
+
+    /// One signed number for each of `N` sides: an int for all, or a list of `N`.
+    pub fn sides<const N: usize>(&self, name: &str) -> [isize; N] {
+        let list = self.isizes(name);
+        match list[..] {
+            [one] => [one; N],
+            _ => list.try_into().unwrap_or_else(|l: Vec<isize>| {
+                self.unwritable(name, format!("{} numbers where there are {N} sides", l.len()))
+            }),
+        }
     }
 
     /// Floats that may be missing: a list, or one float for a list of one.

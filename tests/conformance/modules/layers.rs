@@ -16,9 +16,29 @@ macro_rules! conv {
     }};
 }
 
+/// A normalisation by channels. `momentum=None` means the mean of all batches.
+macro_rules! channel_norm {
+    ($c:ident, $module:ident, $default:literal) => {{
+        let momentum = if $c.has("momentum") { $c.float_opt("momentum") } else { Some(0.1) };
+        let affine = $c.bool_or("affine", if $default { true } else { false });
+        let module = $module::new($c.size("num_features"))
+            .eps($c.float_or("eps", 1e-5))
+            .momentum(momentum)
+            .affine(affine)
+            .track_running_stats($c.bool_or("track_running_stats", $default));
+        unary(match $c.bool_opt("bias") {
+            Some(bias) => module.bias(affine && bias),
+            None => module,
+        })
+    }};
+}
+
 /// Builds the module if it is one of these.
 pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
     let bias = || c.bool_or("bias", true);
+    let eps = || c.float_or("eps", 1e-5);
+    let shape = || c.sizes("normalized_shape");
+    let elementwise = || c.bool_or("elementwise_affine", true);
     match c.op() {
         "Linear" => unary(Linear::new(c.size("in_features"), c.size("out_features")).bias(bias())),
         "Conv1d" => conv!(c, Conv1d, options, stride, padding, dilation),
@@ -33,6 +53,39 @@ pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
         "ConvTranspose3d" => {
             conv!(c, ConvTranspose3d, transpose_options, stride, padding, output_padding, dilation)
         }
+        "BatchNorm1d" => channel_norm!(c, BatchNorm1d, true),
+        "BatchNorm2d" => channel_norm!(c, BatchNorm2d, true),
+        "BatchNorm3d" => channel_norm!(c, BatchNorm3d, true),
+        "InstanceNorm1d" => channel_norm!(c, InstanceNorm1d, false),
+        "InstanceNorm2d" => channel_norm!(c, InstanceNorm2d, false),
+        "InstanceNorm3d" => channel_norm!(c, InstanceNorm3d, false),
+        "LayerNorm" => {
+            let affine = elementwise();
+            let module = LayerNorm::new(&shape()).eps(eps()).elementwise_affine(affine);
+            unary(module.bias(affine && bias()))
+        }
+        "RMSNorm" => unary(RMSNorm::new(&shape()).eps(c.float_opt("eps")).elementwise_affine(elementwise())),
+        "GroupNorm" => {
+            let affine = c.bool_or("affine", true);
+            let module =
+                GroupNorm::new(c.size("num_groups"), c.size("num_channels")).eps(eps()).affine(affine);
+            unary(module.bias(affine && bias()))
+        }
+        "ZeroPad1d" => unary(ZeroPad1d::new(c.sides("padding"))),
+        "ZeroPad2d" => unary(ZeroPad2d::new(c.sides("padding"))),
+        "ZeroPad3d" => unary(ZeroPad3d::new(c.sides("padding"))),
+        "ConstantPad1d" => unary(ConstantPad1d::new(c.sides("padding"), c.float("value"))),
+        "ConstantPad2d" => unary(ConstantPad2d::new(c.sides("padding"), c.float("value"))),
+        "ConstantPad3d" => unary(ConstantPad3d::new(c.sides("padding"), c.float("value"))),
+        "ReflectionPad1d" => unary(ReflectionPad1d::new(c.sides("padding"))),
+        "ReflectionPad2d" => unary(ReflectionPad2d::new(c.sides("padding"))),
+        "ReflectionPad3d" => unary(ReflectionPad3d::new(c.sides("padding"))),
+        "ReplicationPad1d" => unary(ReplicationPad1d::new(c.sides("padding"))),
+        "ReplicationPad2d" => unary(ReplicationPad2d::new(c.sides("padding"))),
+        "ReplicationPad3d" => unary(ReplicationPad3d::new(c.sides("padding"))),
+        "CircularPad1d" => unary(CircularPad1d::new(c.sides("padding"))),
+        "CircularPad2d" => unary(CircularPad2d::new(c.sides("padding"))),
+        "CircularPad3d" => unary(CircularPad3d::new(c.sides("padding"))),
         _ => None,
     }
 }
