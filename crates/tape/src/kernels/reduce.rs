@@ -1,33 +1,28 @@
-//! Loops that take many elements to one.
+//! Loops that take many elements to one, over tensors of any strides, without a copy.
 //!
-//! The work is cut by the size of the tensor, and partial results are joined in a fixed order, so the bits
-//! do not depend on the number of threads.
+//! Dimensions are put into the order of memory. Where the densest one is reduced, each result is folded along it,
+//! in as many partial results as fill the vector registers. Where it is kept, a whole row of results is
+//! folded at once, row upon row. Results lie in memory in the order of the operand's kept dimensions.
+//!
+//! The work is cut by the shape of the tensor alone, and partial results are joined in a fixed order: the bits
+//! do not depend on the number of threads. Long sums are made of sums of some thousand elements, which
+//! are added in pairs, so that errors stay small.
 
 use crate::dtype::Element;
-use crate::kernels::parallel::parallel_chunks;
+use crate::kernels::parallel::parallel_blocks;
+use crate::kernels::strided::Shared;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
+use smallvec::SmallVec;
 
 /// Elements that one task reduces at the least.
 const GRAIN: usize = 32 * 1024;
-
-/// A tensor seen as `[kept, reduced]` with row-major strides of its own on either side.
-pub(crate) struct Split {
-    /// The sizes that stay.
-    pub(crate) kept: Dims,
-    /// The number of elements that each result is made from.
-    pub(crate) length: usize,
-}
-
-/// The tensor with the dimensions `dims` moved to the back, and the sizes of both parts.
-pub(crate) fn split(t: &Tensor, dims: &[usize]) -> (Tensor, Split) {
-    let kept: Dims = (0..t.ndim()).filter(|d| !dims.contains(d)).collect();
-    let order: Vec<isize> = kept.iter().chain(dims).map(|&d| d as isize).collect();
-    let moved = t.permute(&order);
-    let kept: Dims = kept.iter().map(|&d| t.shape()[d]).collect();
-    let length = dims.iter().map(|&d| t.shape()[d]).product();
-    (moved, Split { kept, length })
-}
+/// Elements along memory that are folded to one partial result at the most.
+const SEGMENT: usize = 4096;
+/// Results that are folded at once across rows: they stay in the first cache.
+const COLUMNS: usize = 1024;
+/// Rows that are folded before their result is joined with those of earlier rows.
+const BATCH: usize = 64;
 
 /// The sizes of a result: reduced dimensions are gone, or of size one with `keepdim`.
 pub(crate) fn reduced_shape(shape: &[usize], dims: &[usize], keepdim: bool) -> Dims {
@@ -42,24 +37,502 @@ pub(crate) fn reduced_shape(shape: &[usize], dims: &[usize], keepdim: bool) -> D
     out
 }
 
-/// Reduces each row of `length` elements by `row`, which sees them as one slice.
-///
-/// The result has the kept shape in row-major order. A tensor whose rows are not dense is copied first.
-pub(crate) fn rows<T: Element, O: Element>(
+/// Folds the elements along `dims`: `init` is a value that changes nothing, `step` takes in one element, `join` two
+/// partial results. The result has the kept dimensions.
+pub(crate) fn fold<T: Element, A: Element>(
     t: &Tensor,
     dims: &[usize],
-    row: impl Fn(&[T]) -> O + Sync,
+    init: A,
+    step: impl Fn(A, T) -> A + Sync,
+    join: impl Fn(A, A) -> A + Sync,
 ) -> Tensor {
-    let (moved, split) = split(t, dims);
-    let mut out = Tensor::uninit(&split.kept, O::DTYPE);
-    let moved = moved.contiguous();
-    let data = moved.as_slice::<T>().expect("contiguous");
-    let per_task = (GRAIN / split.length.max(1)).max(1);
-    parallel_chunks(out.data_mut::<O>(), per_task, |i, chunk| {
-        for (k, o) in chunk.iter_mut().enumerate() {
-            let start = (i * per_task + k) * split.length;
-            *o = row(&data[start..start + split.length]);
+    let plan = Plan::new(t, dims);
+    fold_planned(t, &plan, &vec![(); plan.results().max(COLUMNS)], init, |a, x, ()| step(a, x), join)
+}
+
+/// As [`fold`], with a value of `with` for each result: a tensor that [`fold`] has made for the same tensor and `dims`.
+pub(crate) fn fold_with<T: Element, A: Element, C: Element>(
+    t: &Tensor,
+    dims: &[usize],
+    with: &Tensor,
+    init: A,
+    step: impl Fn(A, T, C) -> A + Sync,
+    join: impl Fn(A, A) -> A + Sync,
+) -> Tensor {
+    let plan = Plan::new(t, dims);
+    let context = &with.data::<C>()[..plan.results()];
+    fold_planned(t, &plan, context, init, step, join)
+}
+
+/// A dimension, or several that lie densely in one another.
+#[derive(Clone, Copy)]
+struct Level {
+    size: usize,
+    stride: usize,
+    kept: bool,
+}
+
+/// How a tensor is gone through.
+struct Plan {
+    /// In the order of memory, the densest last; at least one.
+    levels: SmallVec<[Level; 6]>,
+    shape: Dims,
+    strides: Dims,
+    empty: bool,
+}
+
+impl Plan {
+    fn new(t: &Tensor, dims: &[usize]) -> Plan {
+        let mut order: Dims = (0..t.ndim()).filter(|&d| t.shape()[d] != 1).collect();
+        // Repeated dimensions go outermost: along them nothing lies side by side.
+        let reach = |d: usize| match t.strides()[d] {
+            0 => usize::MAX,
+            s => s,
+        };
+        order.sort_by_key(|&d| std::cmp::Reverse(reach(d)));
+        let mut levels: SmallVec<[Level; 6]> = SmallVec::new();
+        for &d in &order {
+            let level = Level { size: t.shape()[d], stride: t.strides()[d], kept: !dims.contains(&d) };
+            match levels.last_mut() {
+                Some(last) if last.kept == level.kept && last.stride == level.stride * level.size => {
+                    *last = Level { size: last.size * level.size, ..level };
+                }
+                _ => levels.push(level),
+            }
         }
-    });
+        if levels.is_empty() {
+            levels.push(Level { size: 1, stride: 1, kept: false });
+        }
+        // The results lie in the order of the kept dimensions.
+        let kept: Dims = (0..t.ndim()).filter(|d| !dims.contains(d)).collect();
+        let shape: Dims = kept.iter().map(|&d| t.shape()[d]).collect();
+        let mut strides = Dims::from_elem(1, kept.len());
+        let mut next = 1;
+        for &d in order.iter().rev() {
+            if let Some(i) = kept.iter().position(|&k| k == d) {
+                strides[i] = next;
+                next *= t.shape()[d];
+            }
+        }
+        // A dimension of size one takes the stride that it would have in row-major order.
+        for i in (0..kept.len()).rev().filter(|&i| shape[i] == 1) {
+            strides[i] = if i + 1 < kept.len() { strides[i + 1] * shape[i + 1] } else { 1 };
+        }
+        Plan { levels, shape, strides, empty: t.numel() == 0 }
+    }
+
+    fn results(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn count(&self, kept: bool) -> usize {
+        self.levels.iter().filter(|l| l.kept == kept).map(|l| l.size).product()
+    }
+
+    fn levels(&self, kept: bool) -> impl Iterator<Item = Level> + '_ {
+        self.levels.iter().copied().filter(move |l| l.kept == kept)
+    }
+}
+
+/// Offsets of consecutive positions of a loop nest, from any position on.
+struct Walk {
+    levels: SmallVec<[Level; 6]>,
+    index: Dims,
+    offset: usize,
+}
+
+impl Walk {
+    fn new(levels: SmallVec<[Level; 6]>, position: usize) -> Walk {
+        let mut walk = Walk { index: Dims::from_elem(0, levels.len()), levels, offset: 0 };
+        let mut rest = position;
+        for (i, level) in walk.index.iter_mut().zip(&walk.levels).rev() {
+            *i = rest % level.size;
+            rest /= level.size;
+            walk.offset += *i * level.stride;
+        }
+        walk
+    }
+
+    fn next(&mut self) -> usize {
+        let here = self.offset;
+        for (i, level) in self.index.iter_mut().zip(&self.levels).rev() {
+            *i += 1;
+            self.offset += level.stride;
+            if *i < level.size {
+                break;
+            }
+            self.offset -= level.size * level.stride;
+            *i = 0;
+        }
+        here
+    }
+}
+
+fn fold_planned<T: Element, A: Element, C: Copy + Sync>(
+    t: &Tensor,
+    plan: &Plan,
+    context: &[C],
+    init: A,
+    step: impl Fn(A, T, C) -> A + Sync,
+    join: impl Fn(A, A) -> A + Sync,
+) -> Tensor {
+    let mut out = Tensor::uninit_strided(&plan.shape, plan.strides.clone(), A::DTYPE);
+    let results = out.data_mut::<A>();
+    if plan.empty || results.is_empty() {
+        results.fill(init);
+        return out;
+    }
+    let data = t.data::<T>();
+    if plan.levels[plan.levels.len() - 1].kept {
+        fold_across(data, plan, context, results, init, &join, &|acc, starts, stride, context| {
+            across(acc, data, starts, stride, context, &step);
+        });
+    } else {
+        fold_along(plan, results, &join, &|out, rows, stride, of, first| {
+            along(out, data, rows, stride, context, of, first, init, &step, &join);
+        });
+    }
     out
+}
+
+/// Folds `rows`, each a start and a length, each to its result. Row `i` belongs to result `(first + i) / of`.
+type Along<'a, A> = &'a (dyn Fn(&mut [A], &[(usize, usize)], usize, usize, usize) + Sync);
+
+/// The densest dimension is reduced.
+fn fold_along<A: Element>(plan: &Plan, results: &mut [A], join: &(dyn Fn(A, A) -> A + Sync), along: Along<A>) {
+    let inner = plan.levels[plan.levels.len() - 1];
+    let pieces = inner.size.div_ceil(SEGMENT);
+    let length = inner.size.div_ceil(pieces);
+    let mut levels: SmallVec<[Level; 6]> = plan.levels(true).chain(plan.levels(false)).collect();
+    levels.pop();
+    let of = plan.count(false) / inner.size * pieces;
+    let fill = |partial: &mut [A]| {
+        let (count, pointer) = (partial.len(), Shared(partial.as_mut_ptr()));
+        parallel_blocks(count, GRAIN.div_ceil(length), |start, end| {
+            // SAFETY: blocks of the partial results do not overlap.
+            let block = unsafe { std::slice::from_raw_parts_mut(pointer.at(start), end - start) };
+            let mut walk = Walk::new(levels.clone(), start / pieces);
+            let mut row = 0;
+            let mut rows = [(0, 0); 256];
+            for (batch, first) in block.chunks_mut(rows.len()).zip((start..).step_by(rows.len())) {
+                for (i, r) in rows[..batch.len()].iter_mut().enumerate() {
+                    let piece = (first + i) % pieces;
+                    if piece == 0 || first + i == start {
+                        row = walk.next();
+                    }
+                    let (from, to) = (piece * length, inner.size.min((piece + 1) * length));
+                    *r = (row + from * inner.stride, to.saturating_sub(from));
+                }
+                along(batch, &rows[..batch.len()], inner.stride, of, first);
+            }
+        });
+    };
+    if of == 1 {
+        return fill(results);
+    }
+    let mut partial = vec![results[0]; results.len() * of];
+    fill(&mut partial);
+    for (o, list) in results.iter_mut().zip(partial.chunks_exact_mut(of)) {
+        join_pairs(list, 1, join);
+        *o = list[0];
+    }
+}
+
+/// Joins neighbouring rows of length `m`, then neighbours of these, until the first row is the result of all.
+fn join_pairs<A: Copy>(list: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
+    let mut n = list.len() / m;
+    while n > 1 {
+        for i in 0..n / 2 {
+            for k in 0..m {
+                list[i * m + k] = join(list[2 * i * m + k], list[(2 * i + 1) * m + k]);
+            }
+        }
+        if !n.is_multiple_of(2) {
+            list.copy_within((n - 1) * m..n * m, n / 2 * m);
+        }
+        n = n.div_ceil(2);
+    }
+}
+
+/// Folds rows that begin at the given places into a row of results.
+type Across<'a, A, C> = &'a (dyn Fn(&mut [A], &[usize], usize, &[C]) + Sync);
+
+/// The densest dimension is kept.
+fn fold_across<T, A: Element, C: Copy + Sync>(
+    _data: &[T],
+    plan: &Plan,
+    context: &[C],
+    results: &mut [A],
+    init: A,
+    join: &(dyn Fn(A, A) -> A + Sync),
+    across: Across<A, C>,
+) {
+    let inner = plan.levels[plan.levels.len() - 1];
+    let m = inner.size;
+    let mut reduced: SmallVec<[Level; 6]> = plan.levels(false).collect();
+    let mut kept: SmallVec<[Level; 6]> = plan.levels(true).collect();
+    kept.pop();
+    let groups: usize = kept.iter().map(|l| l.size).product();
+    // Short rows that lie densely behind one another are taken several at a time.
+    let mut wide = 1;
+    if let Some(last) = reduced.last_mut()
+        && m < 64
+        && last.stride == m * inner.stride
+    {
+        wide = (1..=64 / m).rev().find(|k| last.size.is_multiple_of(*k)).unwrap_or(1);
+        *last = Level { size: last.size / wide, stride: last.stride * wide, ..*last };
+    }
+    let width = m * wide;
+    let repeated: Vec<C>;
+    let context = if wide > 1 && std::mem::size_of::<C>() > 0 {
+        repeated = context.chunks_exact(m).flat_map(|row| row.iter().cycle().take(width).copied()).collect();
+        &repeated[..]
+    } else {
+        context
+    };
+    let context_of = |group: usize, from: usize, to: usize| match std::mem::size_of::<C>() {
+        0 => &context[..to - from],
+        _ => &context[group * width + from..group * width + to],
+    };
+    let rows: usize = reduced.iter().map(|l| l.size).product();
+    let chunks = (rows * width / GRAIN).clamp(1, (64 / groups).max(1));
+    let per_chunk = rows.div_ceil(chunks);
+    let chunks = rows.div_ceil(per_chunk);
+    let blocks = width.div_ceil(COLUMNS);
+    let fill = |partial: &mut [A]| {
+        let pointer = Shared(partial.as_mut_ptr());
+        let work = per_chunk * width.min(COLUMNS);
+        parallel_blocks(groups * chunks * blocks, GRAIN.div_ceil(work), |start, end| {
+            let mut batch = [init; COLUMNS];
+            let mut starts = [0; BATCH];
+            for task in start..end {
+                let (row, block) = (task / blocks, task % blocks);
+                let (group, chunk) = (row / chunks, row % chunks);
+                let (from, to) = (block * COLUMNS, width.min((block + 1) * COLUMNS));
+                // SAFETY: each task has its own stretch of the partial results.
+                let acc = unsafe { std::slice::from_raw_parts_mut(pointer.at(row * width + from), to - from) };
+                acc.fill(init);
+                let base = Walk::new(kept.clone(), group).next() + from * inner.stride;
+                let (first, last) = (chunk * per_chunk, rows.min((chunk + 1) * per_chunk));
+                let mut walk = Walk::new(reduced.clone(), first);
+                for at in (first..last).step_by(BATCH) {
+                    let n = BATCH.min(last - at);
+                    starts[..n].iter_mut().for_each(|s| *s = base + walk.next());
+                    if last - first <= BATCH {
+                        across(acc, &starts[..n], inner.stride, context_of(group, from, to));
+                    } else {
+                        let batch = &mut batch[..to - from];
+                        batch.fill(init);
+                        across(batch, &starts[..n], inner.stride, context_of(group, from, to));
+                        acc.iter_mut().zip(batch).for_each(|(a, b)| *a = join(*a, *b));
+                    }
+                }
+            }
+        });
+    };
+    if chunks * wide == 1 {
+        return fill(results);
+    }
+    let mut partial = vec![init; groups * chunks * width];
+    fill(&mut partial);
+    // The parts of a result stand `m` apart.
+    let per_group = chunks * wide;
+    for (group, results) in results.chunks_exact_mut(m).enumerate() {
+        let parts = &mut partial[group * per_group * m..][..per_group * m];
+        join_pairs(parts, m, join);
+        results.copy_from_slice(&parts[..m]);
+    }
+}
+
+crate::multiversion! {
+    fn along<T: Element, A: Element, C: Copy>(out: &mut [A], data: &[T], rows: &[(usize, usize)], stride: usize, context: &[C],
+        of: usize, first: usize, init: A, step: &F, join: &G) where F: [Fn(A, T, C) -> A], G: [Fn(A, A) -> A] {
+        for (i, (o, &(start, length))) in out.iter_mut().zip(rows).enumerate() {
+            let c = context[(first + i) / of];
+            if stride != 1 {
+                *o = (0..length).fold(init, |acc, k| step(acc, data[start + k * stride], c));
+                continue;
+            }
+            let row = &data[start..start + length];
+            let mut acc = init;
+            let rest = if row.len() >= 64 {
+                let mut lanes = [init; 64];
+                let chunks = row.chunks_exact(64);
+                let rest = chunks.remainder();
+                for chunk in chunks {
+                    for (l, &x) in lanes.iter_mut().zip(chunk) {
+                        *l = step(*l, x, c);
+                    }
+                }
+                let mut width = 32;
+                while width > 0 {
+                    for k in 0..width {
+                        lanes[k] = join(lanes[k], lanes[k + width]);
+                    }
+                    width /= 2;
+                }
+                acc = lanes[0];
+                rest
+            } else {
+                row
+            };
+            let mut lanes = [init; 8];
+            let chunks = rest.chunks_exact(8);
+            let last = chunks.remainder();
+            if rest.len() >= 16 {
+                for chunk in chunks {
+                    for (l, &x) in lanes.iter_mut().zip(chunk) {
+                        *l = step(*l, x, c);
+                    }
+                }
+                for l in lanes {
+                    acc = join(acc, l);
+                }
+                for &x in last {
+                    acc = step(acc, x, c);
+                }
+            } else {
+                for &x in rest {
+                    acc = step(acc, x, c);
+                }
+            }
+            *o = acc;
+        }
+    }
+}
+
+crate::multiversion! {
+    fn across<T: Element, A: Element, C: Copy>(acc: &mut [A], data: &[T], starts: &[usize], stride: usize, context: &[C], step: &F)
+    where F: [Fn(A, T, C) -> A] {
+        let n = acc.len();
+        let context = &context[..n];
+        if stride != 1 {
+            for &start in starts {
+                for (k, (a, &c)) in acc.iter_mut().zip(context).enumerate() {
+                    *a = step(*a, data[start + k * stride], c);
+                }
+            }
+            return;
+        }
+        let fours = starts.chunks_exact(4);
+        for &start in fours.remainder() {
+            for ((a, &x), &c) in acc.iter_mut().zip(&data[start..start + n]).zip(context) {
+                *a = step(*a, x, c);
+            }
+        }
+        for four in fours {
+            let [x, y, z, w] = [four[0], four[1], four[2], four[3]].map(|s| &data[s..s + n]);
+            for k in 0..n {
+                acc[k] = step(step(step(step(acc[k], x[k], context[k]), y[k], context[k]), z[k], context[k]), w[k], context[k]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, MemoryFormat, set_num_threads};
+    use proptest::prelude::*;
+
+    fn sum(t: &Tensor, dims: &[usize]) -> Tensor {
+        fold(t, dims, 0.0, |a, x: f32| a + x, |a, b| a + b)
+    }
+
+    fn naive(t: &Tensor, dims: &[usize]) -> Vec<f64> {
+        let kept: Vec<usize> = (0..t.ndim()).filter(|d| !dims.contains(d)).collect();
+        let order: Vec<isize> = kept.iter().chain(dims).map(|&d| d as isize).collect();
+        let values = t.permute(&order).to_vec::<f64>();
+        let length: usize = dims.iter().map(|&d| t.shape()[d]).product();
+        let count: usize = kept.iter().map(|&d| t.shape()[d]).product();
+        (0..count).map(|i| values[i * length..(i + 1) * length].iter().sum()).collect()
+    }
+
+    fn filled(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i as u64 * 2654435761) % 1000) as f32 / 500.0 - 1.0).collect()
+    }
+
+    fn close(got: &[f64], want: &[f64]) -> bool {
+        got.len() == want.len() && got.iter().zip(want).all(|(a, b)| (a - b).abs() <= 1e-4 * (1.0 + b.abs()))
+    }
+
+    proptest! {
+        #[test]
+        fn any_strides_and_dims(
+            shape in proptest::collection::vec(0usize..6, 0..5),
+            chosen in any::<u8>(),
+            layout in 0u8..5,
+        ) {
+            let n: usize = shape.iter().product();
+            let base = Tensor::from_vec(filled(4 * n + 9), &[4 * n + 9]);
+            let mut strides = crate::shape::contiguous_strides(&shape);
+            match layout {
+                1 => strides = crate::shape::channels_last_strides(&shape),
+                2 => strides.iter_mut().for_each(|s| *s *= 2),
+                3 if !shape.is_empty() => strides[0] = 0,
+                4 => {
+                    let reversed: Vec<usize> = shape.iter().rev().copied().collect();
+                    strides = crate::shape::contiguous_strides(&reversed).into_iter().rev().collect();
+                }
+                _ => {}
+            }
+            let t = Tensor::from_strided(base.data::<f32>(), &shape, &strides, 3);
+            let dims: Vec<usize> = (0..shape.len()).filter(|d| chosen >> d & 1 == 1).collect();
+            prop_assert!(close(&sum(&t, &dims).to_vec::<f64>(), &naive(&t, &dims)));
+            // Squares of the distance from a value for each result.
+            let with = sum(&t, &dims);
+            let squares = fold_with(&t, &dims, &with, 0.0, |a, x: f32, c: f32| a + (x - c) * (x - c), |a, b| a + b);
+            let far = with.to_vec::<f64>();
+            let length: usize = dims.iter().map(|&d| shape[d]).product();
+            let sums = naive(&t, &dims);
+            let all = crate::kernels::strided::map::<f32, f32>(&t, |x| x * x);
+            let want: Vec<f64> = naive(&all, &dims)
+                .iter()
+                .zip(far.iter().zip(&sums))
+                .map(|(q, (c, s))| q - 2.0 * c * s + length as f64 * c * c)
+                .collect();
+            prop_assert!(close(&squares.to_vec::<f64>(), &want), "{:?} {:?}", squares.to_vec::<f64>(), want);
+        }
+    }
+
+    #[test]
+    fn large_tensors_give_the_same_bits_on_any_number_of_threads() {
+        for (shape, dims) in [
+            (vec![3_000_000], vec![0]),
+            (vec![70_000, 10], vec![0]),
+            (vec![70_000, 10], vec![1]),
+            (vec![33, 64, 900], vec![0, 2]),
+            (vec![5, 3000, 70], vec![1]),
+            (vec![9, 40_000], vec![0]),
+            (vec![9, 40_000], vec![1]),
+        ] {
+            let n: usize = shape.iter().product();
+            let t = Tensor::from_vec(filled(n), &shape);
+            set_num_threads(1);
+            let one = sum(&t, &dims).to_vec::<f32>();
+            set_num_threads(3);
+            assert_eq!(sum(&t, &dims).to_vec::<f32>(), one, "{shape:?} {dims:?}");
+            let got: Vec<f64> = one.iter().map(|&x| f64::from(x)).collect();
+            // The error is measured by the sum of the magnitudes, at most the count.
+            let count = (n / got.len()) as f64;
+            assert!(got.iter().zip(naive(&t, &dims)).all(|(a, b)| (a - b).abs() < 1e-6 * count), "{shape:?} {dims:?}");
+        }
+    }
+
+    #[test]
+    fn results_keep_the_order_of_memory() {
+        let t = Tensor::zeros(&[2, 3, 4, 5], DType::F32).to_format(MemoryFormat::ChannelsLast);
+        assert_eq!(sum(&t, &[0]).strides(), [1, 15, 3]);
+        assert!(sum(&t, &[2, 3]).is_contiguous());
+    }
+
+    #[test]
+    fn long_sums_stay_accurate() {
+        let t = Tensor::full(&[1 << 24], 0.1, DType::F32);
+        let exact = f64::from(0.1f32) * f64::from(1 << 24);
+        assert!((f64::from(sum(&t, &[0]).item::<f32>()) / exact - 1.0).abs() < 1e-6);
+        let columns = Tensor::full(&[1 << 20, 3], 0.1, DType::F32);
+        let exact = f64::from(0.1f32) * f64::from(1 << 20);
+        assert!(sum(&columns, &[0]).to_vec::<f64>().iter().all(|s| (s / exact - 1.0).abs() < 3e-6));
+    }
 }

@@ -1,14 +1,16 @@
-//! `sum`.
+//! `sum`, `mean`.
 
+use super::{Reduced, half_as_f32};
 use crate::dtype::{DType, Number};
-use crate::kernels::reduce;
+use crate::kernels::{reduce, strided};
 use crate::node::record;
 use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
 
 impl Var {
-    /// The sum over dimensions, all if none is given (`torch.sum`). Integers are summed as I64.
+    /// The sum over dimensions, all if none is given (`torch.sum`). Integers are summed as I64; for PyTorch's `dtype`,
+    /// [cast](Var::cast) first.
     ///
     /// # Panics
     /// If a dimension is out of range or appears twice.
@@ -21,20 +23,9 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn sum(&self, dims: &[isize], keepdim: bool) -> Var {
-        let dims = shape::dims("sum", dims, self.ndim());
-        let value = match self.dtype() {
-            DType::Bool | DType::U8 | DType::I64 => sum_value::<i64>(&self.tensor().cast(DType::I64), &dims),
-            DType::F64 => sum_value::<f64>(&self.tensor(), &dims),
-            DType::F32 => sum_value::<f32>(&self.tensor(), &dims),
-            half => sum_value::<f32>(&self.tensor().cast(DType::F32), &dims).cast(half),
-        };
-        let value = value.reshape(&reduce::reduced_shape(self.shape(), &dims, keepdim));
-        let shape = self.shape().to_vec();
-        record("sum", [self], value, move |c| {
-            let kept: Vec<isize> =
-                reduce::reduced_shape(&shape, &dims, true).iter().map(|&n| n as isize).collect();
-            [Some(c.grad().reshape(&kept).expand_to(&shape))]
-        })
+        let r = Reduced::new(shape::dims("sum", dims, self.ndim()), self.shape(), keepdim);
+        let value = r.finish(sum_value(self.tensor(), &r.dims));
+        record("sum", [self], value, move |c| [Some(r.spread(c.grad()))])
     }
 
     /// The sum of all elements, without dimensions.
@@ -42,40 +33,107 @@ impl Var {
     pub fn sum_all(&self) -> Var {
         self.sum(&[], false)
     }
-}
 
-fn sum_value<T: Number>(t: &Tensor, dims: &[usize]) -> Tensor {
-    reduce::rows::<T, T>(t, dims, |row| sum_slice(row))
-}
-
-/// Sums in blocks, pairwise above them: the error grows with the logarithm of the length.
-pub(crate) fn sum_slice<T: Number>(x: &[T]) -> T {
-    if x.len() <= 512 {
-        return sum_block(x);
+    /// The mean over dimensions, all if none is given (`torch.mean`); NaN where there is nothing. For PyTorch's
+    /// `dtype`, [cast](Var::cast) first.
+    ///
+    /// # Panics
+    /// If the elements are not floating point, or a dimension is out of range or appears twice.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.mean(&[0], false).to_vec::<f32>(), [2.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn mean(&self, dims: &[isize], keepdim: bool) -> Var {
+        assert!(
+            self.dtype().is_float(),
+            "mean: the input has to be floating point, not {}; cast it first",
+            self.dtype()
+        );
+        let r = Reduced::new(shape::dims("mean", dims, self.ndim()), self.shape(), keepdim);
+        let n = r.count() as f64;
+        let value = r.finish(mean_value(self.tensor(), &r.dims));
+        record("mean", [self], value, move |c| [Some(r.spread(&c.grad().div(n)))])
     }
-    let half = (x.len() / 2).next_multiple_of(512);
-    let half = if half >= x.len() { x.len() / 2 } else { half };
-    let (a, b) = x.split_at(half);
-    sum_slice(a) + sum_slice(b)
+
+    /// The mean of all elements, without dimensions.
+    #[track_caller]
+    pub fn mean_all(&self) -> Var {
+        self.mean(&[], false)
+    }
 }
 
-crate::multiversion! {
-    fn sum_block<T: Number>(x: &[T]) -> T {
-        let mut lanes = [T::ZERO; 16];
-        let chunks = x.chunks_exact(16);
-        let rest = chunks.remainder();
-        for chunk in chunks {
-            for (l, &v) in lanes.iter_mut().zip(chunk) {
-                *l += v;
-            }
+/// The sums of the elements along `dims`; truth values and integers as I64.
+pub(super) fn sum_value(t: Tensor, dims: &[usize]) -> Tensor {
+    fn sum<T: Number>(t: &Tensor, dims: &[usize]) -> Tensor {
+        reduce::fold(t, dims, T::ZERO, |a, x: T| a + x, |a, b| a + b)
+    }
+    match t.dtype() {
+        DType::Bool | DType::U8 | DType::I64 => sum::<i64>(&t.cast(DType::I64), dims),
+        dtype => half_as_f32(t, |t| crate::dispatch!(float: t.dtype(), "sum", T => sum::<T>(&t, dims))).cast(dtype),
+    }
+}
+
+/// The means of the elements along `dims`.
+pub(super) fn mean_value(t: Tensor, dims: &[usize]) -> Tensor {
+    let n: usize = dims.iter().map(|&d| t.shape()[d]).product();
+    let dtype = t.dtype();
+    let mean = half_as_f32(t, |t| {
+        let sum = sum_value(t, dims);
+        crate::dispatch!(float: sum.dtype(), "mean", T => {
+            let n = <T as crate::Element>::from_f64(n as f64);
+            strided::map_owned::<T>(sum, |x| x / n)
+        })
+    });
+    mean.cast(dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::test_views::check;
+    use crate::{DType, Tensor, Var, bf16};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn gradients(seed in 0u64..1000, dims in proptest::sample::subsequence(vec![0isize, 1, -1], 0..4), keepdim: bool) {
+            check(&[2, 3, 2], seed, |x| [x.sum(&dims, keepdim), x.mean(&dims, keepdim)]);
         }
-        let mut sum = T::ZERO;
-        for l in lanes {
-            sum += l;
-        }
-        for &v in rest {
-            sum += v;
-        }
-        sum
+    }
+
+    #[test]
+    fn types() {
+        let t = Var::from_vec(vec![true, true, false], &[3]);
+        assert_eq!((t.sum_all().dtype(), t.sum_all().item()), (DType::I64, 2.0));
+        let h = Var::from_vec(vec![bf16::ONE; 1000], &[1000]);
+        assert_eq!((h.sum_all().dtype(), h.sum_all().item()), (DType::BF16, 1000.0));
+        assert_eq!(h.mean_all().item(), 1.0);
+    }
+
+    #[test]
+    fn nothing_and_no_dimensions() {
+        let nothing = Var::parameter(Tensor::zeros(&[0, 2], DType::F32));
+        assert_eq!(nothing.sum(&[0], true).to_vec::<f32>(), [0.0, 0.0]);
+        assert!(nothing.mean_all().item().is_nan());
+        assert_eq!(nothing.sum(&[1], false).shape(), [0]);
+        let x = Var::parameter(Tensor::scalar(3.0));
+        x.sum(&[0], true).backward();
+        assert_eq!(x.grad().unwrap().item(), 1.0);
+        assert_eq!(x.mean(&[-1], true).shape(), [0usize; 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "mean: the input has to be floating point, not int64")]
+    fn the_mean_of_integers() {
+        Var::from(1i64).mean_all();
+    }
+
+    #[test]
+    #[should_panic(expected = "sum: dim 1 appears multiple times")]
+    fn a_dimension_twice() {
+        Var::from(Tensor::zeros(&[2, 2], DType::F32)).sum(&[1, -1], false);
     }
 }
