@@ -94,9 +94,10 @@ pub fn dim(op: &str, dim: isize, ndim: usize) -> usize {
 /// Several dimensions, each checked by [`dim`], no two the same. None given means all of them.
 ///
 /// # Panics
-/// If one is out of range or appears twice.
+/// If one is out of range or appears twice, or there are more than 64 dimensions.
 #[track_caller]
 pub fn dims(op: &str, list: &[isize], ndim: usize) -> Dims {
+    assert!(ndim <= 64, "{op}: only tensors with up to 64 dims are supported, not {ndim}");
     if list.is_empty() {
         return (0..ndim).collect();
     }

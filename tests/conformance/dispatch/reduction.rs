@@ -1,11 +1,92 @@
 //! Reductions, cumulative sums, sorting.
 
 use super::super::call::{Call, Outcome};
+use super::super::data::Value;
+use tape::Var;
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
+    let x = || call.var("input");
+    let keepdim = || call.bool_or("keepdim", false);
+    // PyTorch's `dtype` is a cast of the input.
+    let cast = || match call.dtype_opt("dtype") {
+        Some(dtype) => x().cast(dtype),
+        None => x(),
+    };
     Some(match call.function.as_str() {
-        "torch.sum" => call.var("input").sum(&call.dims("dim"), call.bool_or("keepdim", false)).into(),
+        "torch.sum" => cast().sum(&call.dims("dim"), keepdim()).into(),
+        "torch.mean" => cast().mean(&call.dims("dim"), keepdim()).into(),
+        "torch.prod" => match call.dim_opt("dim") {
+            Some(dim) => cast().prod(dim, keepdim()),
+            None => cast().prod_all(),
+        }
+        .into(),
+        "torch.cumsum" => cast().cumsum(call.dim("dim")).into(),
+        "torch.cumprod" => cast().cumprod(call.dim("dim")).into(),
+        "torch.amax" => x().amax(&call.dims("dim"), keepdim()).into(),
+        "torch.amin" => x().amin(&call.dims("dim"), keepdim()).into(),
+        "torch.max" if !call.has("other") => match call.dim_opt("dim") {
+            Some(dim) => x().max(dim, keepdim()).into(),
+            None => x().max_all().into(),
+        },
+        "torch.min" if !call.has("other") => match call.dim_opt("dim") {
+            Some(dim) => x().min(dim, keepdim()).into(),
+            None => x().min_all().into(),
+        },
+        "torch.argmax" => arg(call, Var::argmax, Var::argmax_all).into(),
+        "torch.argmin" => arg(call, Var::argmin, Var::argmin_all).into(),
+        "torch.all" => x().all(&call.dims("dim"), keepdim()).into(),
+        "torch.any" => x().any(&call.dims("dim"), keepdim()).into(),
+        "torch.count_nonzero" => x().count_nonzero(&call.dims("dim")).into(),
+        "torch.logsumexp" => x().logsumexp(&call.dims("dim"), keepdim()).into(),
+        "torch.var" => x().var(&call.dims("dim"), correction(call), keepdim()).into(),
+        "torch.std" => x().std(&call.dims("dim"), correction(call), keepdim()).into(),
+        "torch.var_mean" => x().var_mean(&call.dims("dim"), correction(call), keepdim()).into(),
+        "torch.std_mean" => x().std_mean(&call.dims("dim"), correction(call), keepdim()).into(),
+        "torch.norm" => {
+            let p = match call.value("p") {
+                Some(Value::Str(s)) if s == "fro" => 2.0,
+                _ => call.float_or("p", 2.0),
+            };
+            cast().norm(p, &call.dims("dim"), keepdim()).into()
+        }
+        "torch.linalg.vector_norm" => {
+            cast().vector_norm(call.float_or("ord", 2.0), &call.dims("dim"), keepdim()).into()
+        }
+        "torch.sort" => {
+            // The sort is stable whatever is asked for.
+            call.bool_opt("stable");
+            x().sort(call.dim_or("dim", -1), call.bool_or("descending", false)).into()
+        }
+        "torch.argsort" => {
+            call.bool_opt("stable");
+            x().argsort(call.dim_or("dim", -1), call.bool_or("descending", false)).into()
+        }
+        "torch.topk" => {
+            let (largest, sorted) = (call.bool_or("largest", true), call.bool_or("sorted", true));
+            x().topk(call.size("k"), call.dim_or("dim", -1), largest, sorted).into()
+        }
+        "torch.median" => match call.dim_opt("dim") {
+            Some(dim) => x().median(dim, keepdim()).into(),
+            None => return None,
+        },
         _ => return None,
     })
+}
+
+fn arg(call: &Call, along: fn(&Var, isize, bool) -> Var, all: fn(&Var) -> Var) -> Var {
+    let (x, keepdim) = (call.var("input"), call.bool_or("keepdim", false));
+    match call.dim_opt("dim") {
+        Some(dim) => along(&x, dim, keepdim),
+        None if keepdim => all(&x).reshape(&vec![1; x.ndim()]),
+        None => all(&x),
+    }
+}
+
+/// `correction`, or the older `unbiased`, which stands for 1 or 0.
+fn correction(call: &Call) -> f64 {
+    match call.bool_opt("unbiased") {
+        Some(unbiased) => f64::from(u8::from(unbiased)),
+        None => call.float_or("correction", 1.0),
+    }
 }

@@ -5,6 +5,7 @@ pub mod math;
 pub mod parallel;
 pub(crate) mod place;
 pub(crate) mod reduce;
+pub(crate) mod scan;
 pub mod simd;
 pub mod strided;
 pub mod update;

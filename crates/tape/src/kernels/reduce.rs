@@ -199,7 +199,12 @@ fn fold_planned<T: Element, A: Element, C: Copy + Sync>(
 type Along<'a, A> = &'a (dyn Fn(&mut [A], &[(usize, usize)], usize, usize, usize) + Sync);
 
 /// The densest dimension is reduced.
-fn fold_along<A: Element>(plan: &Plan, results: &mut [A], join: &(dyn Fn(A, A) -> A + Sync), along: Along<A>) {
+fn fold_along<A: Element>(
+    plan: &Plan,
+    results: &mut [A],
+    join: &(dyn Fn(A, A) -> A + Sync),
+    along: Along<A>,
+) {
     let inner = plan.levels[plan.levels.len() - 1];
     let pieces = inner.size.div_ceil(SEGMENT);
     let length = inner.size.div_ceil(pieces);
@@ -310,7 +315,8 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
                 let (group, chunk) = (row / chunks, row % chunks);
                 let (from, to) = (block * COLUMNS, width.min((block + 1) * COLUMNS));
                 // SAFETY: each task has its own stretch of the partial results.
-                let acc = unsafe { std::slice::from_raw_parts_mut(pointer.at(row * width + from), to - from) };
+                let acc =
+                    unsafe { std::slice::from_raw_parts_mut(pointer.at(row * width + from), to - from) };
                 acc.fill(init);
                 let base = Walk::new(kept.clone(), group).next() + from * inner.stride;
                 let (first, last) = (chunk * per_chunk, rows.min((chunk + 1) * per_chunk));
@@ -515,7 +521,10 @@ mod tests {
             let got: Vec<f64> = one.iter().map(|&x| f64::from(x)).collect();
             // The error is measured by the sum of the magnitudes, at most the count.
             let count = (n / got.len()) as f64;
-            assert!(got.iter().zip(naive(&t, &dims)).all(|(a, b)| (a - b).abs() < 1e-6 * count), "{shape:?} {dims:?}");
+            assert!(
+                got.iter().zip(naive(&t, &dims)).all(|(a, b)| (a - b).abs() < 1e-6 * count),
+                "{shape:?} {dims:?}"
+            );
         }
     }
 

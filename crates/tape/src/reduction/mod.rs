@@ -1,56 +1,112 @@
 //! Operations that take many elements to one, or go along a dimension.
 
+mod extreme;
+mod logsumexp;
+mod norm;
+mod prod;
+mod scan;
+mod sort;
 mod sum;
+mod truth;
+mod var;
 
 use crate::dtype::DType;
 use crate::kernels::reduce;
+use crate::node::record;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
 
 /// A shape, the dimensions that are reduced, and whether they stay with size one.
 #[derive(Clone)]
-pub(crate) struct Reduced {
-    pub(crate) dims: Dims,
+struct Reduced {
+    dims: Dims,
     shape: Dims,
     keepdim: bool,
 }
 
 impl Reduced {
-    pub(crate) fn new(dims: Dims, shape: &[usize], keepdim: bool) -> Reduced {
+    fn new(dims: Dims, shape: &[usize], keepdim: bool) -> Reduced {
         Reduced { dims, shape: shape.into(), keepdim }
     }
 
     /// The number of elements that each result is made from.
-    pub(crate) fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.dims.iter().map(|&d| self.shape[d]).product()
     }
 
+    /// The reduced dimensions as arguments for an operation.
+    fn list(&self) -> Vec<isize> {
+        self.dims.iter().map(|&d| d as isize).collect()
+    }
+
     /// The result of a kernel, which has only the kept dimensions.
-    pub(crate) fn finish(&self, value: Tensor) -> Tensor {
+    fn finish(&self, value: Tensor) -> Tensor {
         if self.keepdim { self.with_ones(&value) } else { value }
     }
 
     /// A tensor of the kept dimensions, the reduced ones put back with size one.
-    pub(crate) fn with_ones(&self, value: &Tensor) -> Tensor {
+    fn with_ones(&self, value: &Tensor) -> Tensor {
         value.reshape(&reduce::reduced_shape(&self.shape, &self.dims, true))
     }
 
     /// A result with the reduced dimensions put back with size one, so that it broadcasts with the operand.
-    pub(crate) fn restore(&self, y: &Var) -> Var {
-        if self.keepdim { y.clone() } else { y.reshape_to(&reduce::reduced_shape(&self.shape, &self.dims, true)) }
+    fn restore(&self, y: &Var) -> Var {
+        if self.keepdim {
+            y.clone()
+        } else {
+            y.reshape_to(&reduce::reduced_shape(&self.shape, &self.dims, true))
+        }
     }
 
     /// A result repeated for each element that it is made from.
-    pub(crate) fn spread(&self, y: &Var) -> Var {
+    fn spread(&self, y: &Var) -> Var {
         self.restore(y).expand_to(&self.shape)
+    }
+
+    /// Checks that there is something to choose from for every result.
+    ///
+    /// # Panics
+    /// If a reduced dimension is of size zero.
+    #[track_caller]
+    fn check_not_empty(&self, op: &str) {
+        let all = self.dims.len() == self.shape.len();
+        if let Some(d) = self.dims.iter().find(|&&d| self.shape[d] == 0) {
+            assert!(
+                !all,
+                "{op}: the tensor of shape {:?} is empty: there is nothing to choose from",
+                self.shape
+            );
+            panic!("{op}: expected reduction dim {d} of shape {:?} to have non-zero size", self.shape);
+        }
     }
 }
 
 /// Computes in F32 what comes in F16 or BF16; the result is F32 then.
-pub(crate) fn half_as_f32(t: Tensor, f: impl FnOnce(Tensor) -> Tensor) -> Tensor {
+fn half_as_f32(t: Tensor, f: impl FnOnce(Tensor) -> Tensor) -> Tensor {
     match t.dtype() {
         DType::F16 | DType::BF16 => f(t.cast(DType::F32)),
         _ => f(t),
     }
+}
+
+/// A tensor in a type that numbers are computed and compared in.
+fn as_number(t: &Tensor) -> Tensor {
+    t.cast(match t.dtype() {
+        DType::F16 | DType::BF16 => DType::F32,
+        DType::Bool | DType::U8 => DType::I64,
+        other => other,
+    })
+}
+
+/// Records elements that were chosen along a dimension: the gradient goes where they came from. `indices` has the shape
+/// of the values, the dimension `d` included.
+#[track_caller]
+fn record_chosen(op: &'static str, x: &Var, d: usize, values: Tensor, indices: &Var) -> Var {
+    let (shape, indices): (Dims, Var) = (x.shape().into(), indices.clone());
+    record(op, [x], values, move |c| {
+        let zeros = Var::from(Tensor::zeros(&shape, c.grad().dtype()));
+        let g = c.grad().reshape_to(indices.shape());
+        [Some(zeros.scatter_add(d as isize, &indices, &g))]
+    })
 }

@@ -72,7 +72,9 @@ pub(super) fn sum_value(t: Tensor, dims: &[usize]) -> Tensor {
     }
     match t.dtype() {
         DType::Bool | DType::U8 | DType::I64 => sum::<i64>(&t.cast(DType::I64), dims),
-        dtype => half_as_f32(t, |t| crate::dispatch!(float: t.dtype(), "sum", T => sum::<T>(&t, dims))).cast(dtype),
+        dtype => {
+            half_as_f32(t, |t| crate::dispatch!(float: t.dtype(), "sum", T => sum::<T>(&t, dims))).cast(dtype)
+        }
     }
 }
 

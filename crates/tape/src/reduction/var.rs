@@ -1,0 +1,209 @@
+//! `var`, `std`, and both with the mean.
+
+use super::sum::mean_value;
+use super::{Reduced, half_as_f32};
+use crate::dtype::Float;
+use crate::grad_mode::is_grad_enabled;
+use crate::kernels::{reduce, strided};
+use crate::node::{record, record_with_output};
+use crate::shape;
+use crate::tensor::Tensor;
+use crate::var::Var;
+
+impl Var {
+    /// The variance over dimensions, all if none is given: the sum of squared distances from the mean, divided by the
+    /// count less `correction` (`torch.var`; 1 is PyTorch's default, 0 is `unbiased=False`).
+    ///
+    /// # Panics
+    /// If the elements are not floating point, or a dimension is out of range or appears twice.
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 3.0, 2.0, 6.0], &[2, 2]);
+    /// assert_eq!(x.var(&[1], 1.0, false).to_vec::<f32>(), [2.0, 8.0]);
+    /// ```
+    #[track_caller]
+    pub fn var(&self, dims: &[isize], correction: f64, keepdim: bool) -> Var {
+        Moments::new("var", self, dims, correction, keepdim).var()
+    }
+
+    /// The standard deviation over dimensions: the square root of [`Var::var`] (`torch.std`). At zero its gradient is
+    /// zero.
+    ///
+    /// # Panics
+    /// As [`Var::var`].
+    ///
+    /// ```
+    /// use tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 3.0, 5.0], &[3]);
+    /// assert_eq!(x.std(&[], 1.0, false).item(), 2.0);
+    /// ```
+    #[track_caller]
+    pub fn std(&self, dims: &[isize], correction: f64, keepdim: bool) -> Var {
+        Moments::new("std", self, dims, correction, keepdim).std()
+    }
+
+    /// [`Var::var`] and [`Var::mean`] (`torch.var_mean`).
+    ///
+    /// # Panics
+    /// As [`Var::var`].
+    #[track_caller]
+    pub fn var_mean(&self, dims: &[isize], correction: f64, keepdim: bool) -> (Var, Var) {
+        let m = Moments::new("var_mean", self, dims, correction, keepdim);
+        (m.var(), m.mean())
+    }
+
+    /// [`Var::std`] and [`Var::mean`] (`torch.std_mean`).
+    ///
+    /// # Panics
+    /// As [`Var::var`].
+    #[track_caller]
+    pub fn std_mean(&self, dims: &[isize], correction: f64, keepdim: bool) -> (Var, Var) {
+        let m = Moments::new("std_mean", self, dims, correction, keepdim);
+        (m.std(), m.mean())
+    }
+}
+
+/// Mean and variance of a variable, computed once.
+struct Moments<'a> {
+    op: &'static str,
+    x: &'a Var,
+    r: Reduced,
+    mean: Tensor,
+    variance: Tensor,
+    /// The count less the correction.
+    freedom: f64,
+    /// No dimensions were given, or there are none.
+    all: bool,
+}
+
+impl Moments<'_> {
+    #[track_caller]
+    fn new<'a>(op: &'static str, x: &'a Var, dims: &[isize], correction: f64, keepdim: bool) -> Moments<'a> {
+        assert!(x.dtype().is_float(), "{op}: only supports floating point types, not {}", x.dtype());
+        let r = Reduced::new(shape::dims(op, dims, x.ndim()), x.shape(), keepdim);
+        let freedom = r.count() as f64 - correction;
+        let mut mean = None;
+        let variance = half_as_f32(x.tensor(), |t| {
+            let m = mean.insert(mean_value(t.clone(), &r.dims));
+            crate::dispatch!(float: t.dtype(), op, T => variance::<T>(&t, &r.dims, m, freedom.max(0.0)))
+        });
+        let mean = mean.expect("computed with the variance").cast(x.dtype());
+        let all = dims.is_empty() || x.ndim() == 0;
+        Moments { op, x, mean, variance: variance.cast(x.dtype()), r, freedom, all }
+    }
+
+    /// The derivative of the variance, times `g`.
+    fn rule(&self) -> impl Fn(&Var) -> Var + Send + Sync + use<> {
+        let (x, mean, r) = (self.x.saved(), self.r.with_ones(&self.mean), self.r.clone());
+        let (freedom, all) = (self.freedom, self.all);
+        move |g| {
+            let g = r.restore(g);
+            if all && freedom <= 0.0 {
+                // PyTorch: nothing to divide by, and all elements are at the mean or infinitely far.
+                let at_mean = x.detach().eq(&Var::from(&mean));
+                return g
+                    .mul(&Var::from(f64::INFINITY).where_(&at_mean.logical_not(), f64::NAN).cast(x.dtype()));
+            }
+            let g = g.mul(2.0 / freedom);
+            if is_grad_enabled() {
+                return x.sub(&x.mean(&r.list(), true)).mul(&g);
+            }
+            let (x, g) = (as_float(&x.tensor()), as_float(&g.tensor()));
+            let mean = as_float(&mean);
+            Var::from(crate::dispatch!(float: x.dtype(), "var", T => {
+                strided::zip3::<T, T, T, T>(x.shape(), &x, &mean, &g, |x, m, g| (x - m) * g)
+            }))
+        }
+    }
+
+    #[track_caller]
+    fn var(&self) -> Var {
+        let rule = self.rule();
+        record(self.op, [self.x], self.r.finish(self.variance.clone()), move |c| [Some(rule(c.grad()))])
+    }
+
+    #[track_caller]
+    fn std(&self) -> Var {
+        let rule = self.rule();
+        let root = half_as_f32(
+            self.variance.clone(),
+            |t| crate::dispatch!(float: t.dtype(), "std", T => strided::map::<T, T>(&t, |v| v.sqrt())),
+        );
+        record_with_output(self.op, [self.x], self.r.finish(root.cast(self.x.dtype())), move |c| {
+            let std = c.output();
+            let g = c.grad().div(&std.mul(2.0)).masked_fill(&std.detach().eq(0.0), 0.0);
+            [Some(rule(&g))]
+        })
+    }
+
+    #[track_caller]
+    fn mean(&self) -> Var {
+        let (r, n) = (self.r.clone(), self.r.count() as f64);
+        record(self.op, [self.x], self.r.finish(self.mean.clone()), move |c| {
+            [Some(r.spread(&c.grad().div(n)))]
+        })
+    }
+}
+
+fn as_float(t: &Tensor) -> Tensor {
+    half_as_f32(t.clone(), |t| t)
+}
+
+fn variance<T: Float>(t: &Tensor, dims: &[usize], mean: &Tensor, freedom: f64) -> Tensor {
+    let squares =
+        reduce::fold_with(t, dims, mean, T::ZERO, |a, x: T, m: T| a + (x - m) * (x - m), |a, b| a + b);
+    let freedom = T::c(freedom);
+    strided::map_owned::<T>(squares, |s| s / freedom)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::test_views::check;
+    use crate::{DType, Tensor, Var};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn gradients(seed in 0u64..1000, dims in proptest::sample::subsequence(vec![0isize, 1], 0..3), correction in -1i8..2) {
+            let c = f64::from(correction);
+            check(&[2, 3], seed, |x| {
+                let (var, mean) = x.var_mean(&dims, c, true);
+                [var, mean]
+            });
+            // Layout 3 repeats the first dimension: its standard deviation is zero, a corner.
+            let seed = if seed % 5 == 3 { seed + 1 } else { seed };
+            check(&[3, 2], seed, |x| x.std(&dims, c, false));
+        }
+    }
+
+    /// The values that PyTorch gives.
+    #[test]
+    fn edges() {
+        let gradient = |values: &[f64], f: &dyn Fn(&Var) -> Var| {
+            let x = Var::parameter(Tensor::from_slice(values, &[values.len()]));
+            f(&x).backward();
+            x.grad().unwrap().to_vec::<f64>()
+        };
+        assert_eq!(gradient(&[1.0, 1.0], &|x| x.std(&[], 1.0, false)), [0.0, 0.0]);
+        assert!(gradient(&[1.0], &|x| x.var(&[], 1.0, false))[0].is_nan());
+        assert!(gradient(&[1.0], &|x| x.std(&[0], 1.0, false))[0].is_nan());
+        assert_eq!(gradient(&[1.0, 2.0], &|x| x.var(&[], 3.0, false)), [f64::INFINITY; 2]);
+        assert_eq!(gradient(&[1.0, 2.0], &|x| x.var(&[0], 3.0, false)), [1.0, -1.0]);
+        assert!(Var::from(Tensor::zeros(&[0], DType::F32)).var(&[], 1.0, false).item().is_nan());
+    }
+
+    #[test]
+    fn far_from_zero() {
+        let x = Var::from_vec((0..1000).map(|i| 1e5 + (i % 7) as f32).collect(), &[1000]);
+        let exact = x.cast(DType::F64).var(&[], 1.0, false).item();
+        assert!((x.var(&[], 1.0, false).item() / exact - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    #[should_panic(expected = "std: only supports floating point types, not int64")]
+    fn integers() {
+        Var::from(1i64).std(&[], 1.0, false);
+    }
+}
