@@ -20,12 +20,6 @@ pub struct Unwritable(pub String);
 pub enum Out {
     /// A tensor.
     Var(Var),
-    /// A plain int.
-    Int(i64),
-    /// A plain bool.
-    Bool(bool),
-    /// A plain float.
-    Float(f64),
     /// `None`.
     None,
 }
@@ -258,12 +252,6 @@ impl Call {
     /// A number that may be missing.
     pub fn scalar_opt(&self, name: &str) -> Option<Scalar> {
         self.convert(name, "a number", scalar)
-    }
-
-    /// A number.
-    pub fn scalar(&self, name: &str) -> Scalar {
-        let x = self.scalar_opt(name);
-        self.required(name, "a number", x)
     }
 
     /// A number, or a default.

@@ -21,18 +21,16 @@ pub enum Value {
     Str(String),
     /// A list or a tuple.
     List(Vec<Value>),
-    /// A dictionary with string keys.
-    Dict(Vec<(String, Value)>),
     /// A `torch.dtype`.
     DType(DType),
     /// A slice of an index.
     Slice([Option<i64>; 3]),
     /// `...` in an index.
     Ellipsis,
-    /// A memory format, by its name.
-    MemoryFormat(String),
     /// A function, by its path.
     Function(String),
+    /// Something that no operation takes, by its kind.
+    Other(&'static str),
     /// A tensor.
     Tensor(Var),
 }
@@ -47,12 +45,11 @@ impl Value {
             Value::Float(_) => "a float",
             Value::Str(_) => "a string",
             Value::List(_) => "a list",
-            Value::Dict(_) => "a dict",
             Value::DType(_) => "a dtype",
             Value::Slice(_) => "a slice",
             Value::Ellipsis => "an ellipsis",
-            Value::MemoryFormat(_) => "a memory format",
             Value::Function(_) => "a function",
+            Value::Other(kind) => kind,
             Value::Tensor(_) => "a tensor",
         }
     }
@@ -122,12 +119,8 @@ impl<'a> Store<'a> {
                     Value::Tensor(var)
                 } else if let Some(x) = map.get("float") {
                     Value::Float(float(x)?)
-                } else if let Some(Json::Object(d)) = map.get("dict") {
-                    let mut items = Vec::new();
-                    for (k, x) in d {
-                        items.push((k.clone(), self.value(x, &format!("{path}.{k}"), leaves)?));
-                    }
-                    Value::Dict(items)
+                } else if map.contains_key("dict") {
+                    Value::Other("a dict")
                 } else if let Some(Json::String(name)) = map.get("dtype") {
                     Value::DType(dtype(name)?)
                 } else if let Some(Json::Array(s)) = map.get("slice") {
@@ -135,8 +128,8 @@ impl<'a> Store<'a> {
                     Value::Slice([at(0), at(1), at(2)])
                 } else if map.contains_key("ellipsis") {
                     Value::Ellipsis
-                } else if let Some(Json::String(s)) = map.get("memory_format") {
-                    Value::MemoryFormat(s.clone())
+                } else if map.contains_key("memory_format") {
+                    Value::Other("a memory format")
                 } else if let Some(Json::String(s)) = map.get("function") {
                     Value::Function(s.clone())
                 } else {

@@ -102,11 +102,11 @@ fn of_two(call: &Call) -> Option<Var> {
         "logaddexp" => x().logaddexp(&variable()),
         "xlogy" => match call.operand("input") {
             Operand::Var(x) => x.xlogy(other()),
-            number => xlogy(number, &variable()),
+            number => xlogy(number, variable()),
         },
         "pow" => match call.operand("input") {
             Operand::Var(x) => x.pow(call.operand("exponent")),
-            number => pow(number, &call.var("exponent")),
+            number => pow(number, call.var("exponent")),
         },
         _ => return None,
     })

@@ -4,10 +4,10 @@ use nn::*;
 use ops::Approximate;
 
 use super::super::call::Call;
-use super::{Subject, unary};
+use super::{Built, unary};
 
 /// Builds the module if it is one of these.
-pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
+pub fn build(c: &Call) -> Built {
     // Whether an operand is overwritten is decided by its ownership.
     c.bool_opt("inplace");
     match c.op() {

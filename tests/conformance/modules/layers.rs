@@ -4,7 +4,7 @@ use nn::*;
 
 use super::super::call::Call;
 use super::super::dispatch::conv;
-use super::{Subject, unary};
+use super::{Built, unary};
 
 /// A convolution or transposed convolution with the arguments of its constructor.
 macro_rules! conv {
@@ -34,7 +34,7 @@ macro_rules! channel_norm {
 }
 
 /// Builds the module if it is one of these.
-pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
+pub fn build(c: &Call) -> Built {
     let bias = || c.bool_or("bias", true);
     let eps = || c.float_or("eps", 1e-5);
     let shape = || c.sizes("normalized_shape");

@@ -4,7 +4,7 @@ use nn::*;
 use ops::{KlDivReduction, Reduction};
 
 use super::super::call::Call;
-use super::{Subject, with};
+use super::{Built, with};
 
 /// A loss of an input and a target, with the options that its constructor names.
 macro_rules! loss {
@@ -26,7 +26,7 @@ macro_rules! weighted {
 }
 
 /// Builds the module if it is one of these.
-pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
+pub fn build(c: &Call) -> Built {
     let reduction = || {
         let variants = [("none", Reduction::None), ("mean", Reduction::Mean), ("sum", Reduction::Sum)];
         c.choice("reduction", "mean", &variants)

@@ -30,6 +30,9 @@ pub trait Subject {
     fn call(&self, call: &Call) -> Outcome;
 }
 
+/// A module, or nothing where Tapegrad has none of the class.
+pub type Built = Option<Box<dyn Subject>>;
+
 struct With<M, F>(M, F);
 
 impl<M: Fields, F: Fn(&M, &Call) -> Outcome> Subject for With<M, F> {
@@ -42,18 +45,18 @@ impl<M: Fields, F: Fn(&M, &Call) -> Outcome> Subject for With<M, F> {
 }
 
 /// A module whose `forward` takes more than one argument.
-pub fn with<M: Fields>(module: M, f: impl Fn(&M, &Call) -> Outcome + 'static) -> Option<Box<dyn Subject>> {
+pub fn with<M: Fields>(module: M, f: impl Fn(&M, &Call) -> Outcome + 'static) -> Built {
     Some(Box::new(With(module, f)))
 }
 
 /// A module with one input and one output.
-pub fn unary(module: impl Module) -> Option<Box<dyn Subject>> {
+pub fn unary(module: impl Module) -> Built {
     with(module, |m, call| m.forward(&call.var("input")).into())
 }
 
 /// Builds the module of a class from its constructor's arguments.
-fn build(constructor: &Call) -> Option<Box<dyn Subject>> {
-    let files: [fn(&Call) -> Option<Box<dyn Subject>>; 5] =
+fn build(constructor: &Call) -> Built {
+    let files: [fn(&Call) -> Built; 5] =
         [layers::build, activation::build, pool::build, loss::build, recurrent::build];
     files.iter().find_map(|build| build(constructor))
 }

@@ -4,7 +4,7 @@ use nn::*;
 
 use super::super::call::Call;
 use super::super::dispatch::pool::{avg_options, max_options, output_size};
-use super::{Subject, unary, with};
+use super::{Built, unary, with};
 
 macro_rules! max_pool {
     ($c:ident, $module:ident) => {{
@@ -44,7 +44,7 @@ macro_rules! max {
 }
 
 /// Builds the module if it is one of these.
-pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
+pub fn build(c: &Call) -> Built {
     match c.op() {
         "MaxPool1d" => max_pool!(c, MaxPool1d),
         "MaxPool2d" => max_pool!(c, MaxPool2d),

@@ -4,7 +4,7 @@ use nn::recurrent::Nonlinearity;
 use nn::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
 
 use super::super::call::{Call, Outcome};
-use super::{Subject, with};
+use super::{Built, with};
 
 fn nonlinearity(c: &Call) -> Nonlinearity {
     c.choice("nonlinearity", "tanh", &[("tanh", Nonlinearity::Tanh), ("relu", Nonlinearity::ReLU)])
@@ -28,7 +28,7 @@ macro_rules! cell {
 }
 
 /// Builds the module if it is one of these.
-pub fn build(c: &Call) -> Option<Box<dyn Subject>> {
+pub fn build(c: &Call) -> Built {
     match c.op() {
         "RNN" => with(network!(c, RNN).nonlinearity(nonlinearity(c)), |m, call| {
             m.forward_with_state(&call.var("input"), call.var_opt("hx").as_ref()).into()
