@@ -378,6 +378,12 @@ pub trait Module: Fields {
         self.forward(&x)
     }
 
+    /// The output, with every negative element at zero: what [`Sequential`](crate::Sequential) calls where a
+    /// [`ReLU`](crate::ReLU) follows. Some modules do both in one pass over memory.
+    fn forward_relu(&self, x: &Var) -> Var {
+        ops::relu_(self.forward(x))
+    }
+
     /// A table of the layers with output shapes and parameter counts, for an input of this shape (with its
     /// batch dimension). Runs `forward` once on zeros, in evaluation mode and without recording.
     fn summary(&self, input_shape: &[usize]) -> Summary {
@@ -404,6 +410,9 @@ macro_rules! delegate {
             }
             fn forward_owned(&self, x: Var) -> Var {
                 (**self).forward_owned(x)
+            }
+            fn forward_relu(&self, x: &Var) -> Var {
+                (**self).forward_relu(x)
             }
         }
     )*};

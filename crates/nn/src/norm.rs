@@ -1,7 +1,7 @@
 //! Normalisation with its weights and running statistics.
 
 use crate::module::{Buffer, Module, Training};
-use crate::summary::observe;
+use crate::summary::{is_observed, observe};
 use ops::BatchNormOptions;
 use tape::{DType, Tensor, Var};
 
@@ -123,21 +123,38 @@ macro_rules! channel_norms {
                 self.check(x);
                 observe(self, x, || $function!(self, x))
             }
+
+            #[track_caller]
+            fn forward_relu(&self, x: &Var) -> Var {
+                relu_of!($function, self, x)
+            }
         }
     )*};
 }
 
 macro_rules! batch {
-    ($s:ident, $x:ident) => {{
+    ($s:ident, $x:ident) => {
+        batch!($s, $x, |running, weight, bias, options| ops::batch_norm($x, running, weight, bias, options))
+    };
+    ($s:ident, $x:ident, |$($argument:ident),*| $call:expr) => {{
         let training = $s.training.get() || $s.running_mean.is_none();
         let (number, momentum) = share($s.num_batches_tracked.as_ref(), $s.training.get(), $s.momentum);
         let options = BatchNormOptions { training, momentum, eps: $s.eps };
-        let y = ops::batch_norm($x, $s.running(), $s.weight.as_ref(), $s.bias.as_ref(), options);
+        let y = (|$($argument),*| $call)($s.running(), $s.weight.as_ref(), $s.bias.as_ref(), options);
         if let (Some(number), Some(count)) = (number, &$s.num_batches_tracked) {
             count.set_value(Tensor::scalar(number));
         }
         y
     }};
+}
+
+macro_rules! relu_of {
+    (batch, $s:ident, $x:ident) => {
+        $s.relu($x, None)
+    };
+    ($function:ident, $s:ident, $x:ident) => {
+        ops::relu_($s.forward($x))
+    };
 }
 
 macro_rules! instance {
@@ -336,3 +353,25 @@ impl Module for GroupNorm {
         })
     }
 }
+macro_rules! batch_norm_relu {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// `relu(self.forward(x) + residual)`, in the passes over memory that the normalisation alone takes.
+            ///
+            /// # Panics
+            /// As `forward`, and if the residual has another shape.
+            #[track_caller]
+            pub fn relu(&self, x: &Var, residual: Option<&Var>) -> Var {
+                self.check(x);
+                if is_observed() {
+                    let y = self.forward(x);
+                    return ops::relu(&residual.map_or_else(|| y.clone(), |r| &y + r));
+                }
+                batch!(self, x, |running, weight, bias, options| {
+                    ops::batch_norm_relu(x, running, weight, bias, residual, options)
+                })
+            }
+        }
+    )*};
+}
+batch_norm_relu!(BatchNorm1d BatchNorm2d BatchNorm3d);

@@ -1,7 +1,7 @@
 //! `Sequential`: modules one after the other.
 
 use crate::module::{Fields, Item, Module};
-use crate::summary::observe;
+use crate::summary::{is_observed, observe};
 use tape::Var;
 
 /// Modules one after the other; their names are their numbers (`torch.nn.Sequential`).
@@ -65,9 +65,26 @@ impl Fields for Sequential {
 
 impl Module for Sequential {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || match self.modules.split_first() {
-            None => x.clone(),
-            Some((first, rest)) => rest.iter().fold(first.forward(x), |x, module| module.forward_owned(x)),
+        observe(self, x, || {
+            let mut modules = self.modules.iter().peekable();
+            let Some(first) = modules.next() else { return x.clone() };
+            let fuses =
+                |next: Option<&&Box<dyn Module>>| !is_observed() && next.is_some_and(|m| m.class() == "ReLU");
+            let mut y = if fuses(modules.peek()) {
+                modules.next();
+                first.forward_relu(x)
+            } else {
+                first.forward(x)
+            };
+            while let Some(module) = modules.next() {
+                y = if fuses(modules.peek()) {
+                    modules.next();
+                    module.forward_relu(&y)
+                } else {
+                    module.forward_owned(y)
+                };
+            }
+            y
         })
     }
 }

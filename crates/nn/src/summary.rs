@@ -14,6 +14,11 @@ thread_local! {
     static HOOKS: RefCell<Vec<Hook>> = const { RefCell::new(Vec::new()) };
 }
 
+/// True while a hook wants to see every layer by itself.
+pub(crate) fn is_observed() -> bool {
+    HOOKED.get()
+}
+
 /// Runs a layer's forward computation and shows input and output to the hooks of [`with_forward_hook`].
 ///
 /// The layers of this crate do so; in a module of one's own it makes the module visible in summaries.

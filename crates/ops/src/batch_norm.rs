@@ -1,10 +1,14 @@
 //! `batch_norm`.
 
-use crate::kernels::norm::{Affine, Gradient, Layout, Products, map, moments, sums};
+use crate::kernels::norm::{
+    Affine, AffineAddRelu, AffineRelu, Gradient, Layout, Products, ReluGradient, ReluProducts, map, moments,
+    sums,
+};
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
-use tape::{DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled};
+use tape::kernels::strided;
+use tape::{DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice_with_output, where_};
 
 /// How [`batch_norm`] normalises.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,7 +66,57 @@ pub fn batch_norm(
     if x.numel() == 0 {
         return record_empty("batch_norm", x, weight, bias);
     }
-    tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options))
+    tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options, Tail::Nothing))
+}
+
+/// `relu(batch_norm(x) + residual)` in the passes over memory that [`batch_norm`] alone takes: what follows a
+/// convolution in most networks. The residual may be left out; it has the shape of `x`.
+///
+/// # Panics
+/// As [`batch_norm`], and if the residual has another shape or type.
+///
+/// ```
+/// use ops::{BatchNormOptions, batch_norm_relu};
+/// use tape::Var;
+/// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
+/// let options = BatchNormOptions { training: true, eps: 0.0, ..Default::default() };
+/// let y = batch_norm_relu(&x, None, None, None, None, options);
+/// assert_eq!(y.to_vec::<f64>(), [0.0, 0.0, 1.0, 1.0]);
+/// ```
+#[track_caller]
+pub fn batch_norm_relu(
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    residual: Option<&Var>,
+    options: BatchNormOptions,
+) -> Var {
+    if let Some(r) = residual {
+        assert!(
+            r.shape() == x.shape() && r.dtype() == x.dtype(),
+            "batch_norm_relu: a residual {} of shape {:?} for an input {} of shape {:?}; they have to be the same",
+            r.dtype(),
+            r.shape(),
+            x.dtype(),
+            x.shape()
+        );
+    }
+    if is_half(x.dtype()) || x.numel() == 0 {
+        let y = batch_norm(x, running, weight, bias, options);
+        return crate::relu(&residual.map_or_else(|| y.clone(), |r| &y + r));
+    }
+    check(x, running, weight, bias, options);
+    let tail = residual.map_or(Tail::Relu, Tail::AddRelu);
+    tape::dispatch!(float: x.dtype(), "batch_norm_relu", T => normalize::<T>(x, running, weight, bias, options, tail))
+}
+
+/// What is done to normalised values on their way to memory.
+#[derive(Clone, Copy)]
+enum Tail<'a> {
+    Nothing,
+    Relu,
+    AddRelu(&'a Var),
 }
 
 #[track_caller]
@@ -145,6 +199,7 @@ fn normalize<T: Float>(
     weight: Option<&Var>,
     bias: Option<&Var>,
     options: BatchNormOptions,
+    tail: Tail,
 ) -> Var {
     let BatchNormOptions { training, momentum, eps } = options;
     let (input, layout, format) = arrange(&x.tensor());
@@ -166,15 +221,55 @@ fn normalize<T: Float>(
     let shift = bias.map_or_else(|| vec![T::ZERO; mean.len()], |b| b.to_vec::<T>());
     let mut out = Tensor::uninit_format(x.shape(), T::DTYPE, format);
     let (p0, p1) = (convert::<T>(mean.iter().copied()), convert::<T>(factor.iter().copied()));
-    map(Affine, out.data_mut::<T>(), data, data, layout, [&p0, &p1, &shift, &shift]);
+    let p = [&p0, &p1, &shift[..], &shift, &shift];
+    match tail {
+        Tail::Nothing => map(Affine, out.data_mut::<T>(), data, data, layout, p),
+        Tail::Relu => map(AffineRelu, out.data_mut::<T>(), data, data, layout, p),
+        Tail::AddRelu(residual) => {
+            let residual = residual.tensor().to_format(format);
+            map(AffineAddRelu, out.data_mut::<T>(), data, slice::<T>(&residual, format), layout, p)
+        }
+    }
 
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
-    record_affine("batch_norm", x, weight, bias, out, move |g, wants| {
+    let rule = move |g: &Var, wants, relu: bool| {
         if is_grad_enabled() {
             composed(&saved, saved_weight.as_ref(), g, (!training).then_some((&mean, &rstd)), eps)
         } else {
-            fused::<T>(&saved.tensor(), &g.tensor(), wants, training, [&mean, &rstd, &factor])
+            let relu = relu.then_some(&shift[..]);
+            fused::<T>(&saved.tensor(), &g.tensor(), wants, training, [&mean, &rstd, &factor], relu)
         }
+    };
+    let residual = match tail {
+        Tail::Nothing => {
+            return record_affine("batch_norm", x, weight, bias, out, move |g, wants| rule(g, wants, false));
+        }
+        Tail::Relu => None,
+        Tail::AddRelu(residual) => Some(residual),
+    };
+    let inputs: Vec<&Var> = [Some(x), weight, bias, residual].into_iter().flatten().collect();
+    let present = [true, weight.is_some(), bias.is_some(), residual.is_some()];
+    record_slice_with_output("batch_norm_relu", &inputs, out, move |c| {
+        let y = c.output();
+        let recording = is_grad_enabled();
+        let g = if recording {
+            where_(&y.gt(0.0), c.grad(), 0.0)
+        } else if !present[3] {
+            // The passes of the rule see for themselves where the ReLU was open.
+            c.grad().clone()
+        } else {
+            let (g, y) = (c.grad().tensor(), y.tensor());
+            let masked =
+                strided::zip::<T, T, T>(y.shape(), &y, &g, |y, g| if y <= T::ZERO { T::ZERO } else { g });
+            Var::from(masked)
+        };
+        let mut place = 0..;
+        let wants = present.map(|p| p && place.next().is_some_and(|i| c.wants(i)));
+        let [dx, dw, db] = rule(&g, [wants[0], wants[1], wants[2]], !present[3]);
+        let all = [dx, dw, db, Some(g)].into_iter().zip(wants).zip(present);
+        all.filter(|(_, present)| *present)
+            .map(|((gradient, wanted), _)| gradient.filter(|_| wanted))
+            .collect()
     })
 }
 
@@ -185,27 +280,38 @@ fn fused<T: Float>(
     wants: [bool; 3],
     training: bool,
     [mean, rstd, factor]: [&[f64]; 3],
+    relu: Option<&[T]>,
 ) -> [Option<Var>; 3] {
     let (x, layout, format) = arrange(x);
     let g = g.cast(T::DTYPE).to_format(format);
     let (x_data, g_data) = (slice::<T>(&x, format), slice::<T>(&g, format));
     let n = layout.count() as f64;
-    let centre = convert::<T>(mean.iter().copied());
+    let (centre, p1) = (convert::<T>(mean.iter().copied()), convert::<T>(factor.iter().copied()));
     let (s, q) = if training || wants[1] || wants[2] {
-        sums(Products, x_data, g_data, layout, &centre)
+        match relu {
+            Some(shift) => sums(ReluProducts, x_data, g_data, layout, [&centre, &p1, shift]),
+            None => sums(Products, x_data, g_data, layout, [&centre; 3]),
+        }
     } else {
         (vec![0.0; mean.len()], vec![0.0; mean.len()])
     };
     let dx = wants[0].then(|| {
         let mut out = Tensor::uninit_format(x.shape(), T::DTYPE, format);
-        let p1 = convert::<T>(factor.iter().copied());
-        if training {
+        let zero = vec![T::ZERO; mean.len()];
+        let (p2, p3) = if training {
             let p2 = convert::<T>(s.iter().zip(factor).map(|(s, f)| s * f / n));
             let p3 = convert::<T>(q.iter().zip(factor).zip(rstd).map(|((q, f), r)| q * f * r * r / n));
-            map(Gradient, out.data_mut::<T>(), x_data, g_data, layout, [&centre, &p1, &p2, &p3]);
+            (p2, p3)
         } else {
-            let zero = vec![T::ZERO; mean.len()];
-            map(Affine, out.data_mut::<T>(), g_data, g_data, layout, [&zero, &p1, &zero, &zero]);
+            (zero.clone(), zero.clone())
+        };
+        let p = [&centre[..], &p1, &p2, &p3, relu.unwrap_or(&zero)];
+        match relu {
+            Some(_) => map(ReluGradient, out.data_mut::<T>(), x_data, g_data, layout, p),
+            None if training => map(Gradient, out.data_mut::<T>(), x_data, g_data, layout, p),
+            None => {
+                map(Affine, out.data_mut::<T>(), g_data, g_data, layout, [&zero, &p1, &zero, &zero, &zero])
+            }
         }
         Var::from(out)
     });
@@ -296,6 +402,51 @@ mod tests {
             };
             for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {
                 assert_close(fused, composed, 1e-10);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn with_a_relu_as_composed(
+            n in 2usize..4, c in 1usize..4, space in proptest::collection::vec(1usize..4, 0..3),
+            last: bool, train: bool, affine: bool, residual: bool, seed: u64,
+        ) {
+            let mut shape = vec![n, c];
+            shape.extend(space);
+            let format = if last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous };
+            let inputs: Vec<Var> = [&shape[..], &[c], &[c], &shape]
+                .iter()
+                .enumerate()
+                .map(|(i, s)| Var::parameter(parameter(s, seed ^ i as u64).tensor().to_format(format)))
+                .collect();
+            let options = BatchNormOptions { training: train, momentum: 0.0, ..training() };
+            let (mean, var) = buffers(c);
+            let fused = |v: &[Var]| {
+                let (w, b) = if affine { (Some(&v[1]), Some(&v[2])) } else { (None, None) };
+                batch_norm_relu(&v[0], Some((&mean, &var)), w, b, residual.then_some(&v[3]), options)
+            };
+            let apart = |v: &[Var]| {
+                let (w, b) = if affine { (Some(&v[1]), Some(&v[2])) } else { (None, None) };
+                let y = batch_norm(&v[0], Some((&mean, &var)), w, b, options);
+                crate::relu(&if residual { &y + &v[3] } else { y })
+            };
+            let seed = parameter(&shape, seed ^ 9).detach();
+            let run = |f: &dyn Fn(&[Var]) -> Var, create_graph| -> Vec<Option<Var>> {
+                inputs.iter().for_each(Var::zero_grad);
+                let y = f(&inputs);
+                y.backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                inputs.iter().map(|v| v.grad().map(|g| g.detach())).chain([Some(y.detach())]).collect()
+            };
+            let want = run(&apart, false);
+            for got in [run(&fused, false), run(&fused, true)] {
+                for (got, want) in got.iter().zip(&want) {
+                    prop_assert_eq!(got.is_some(), want.is_some());
+                    if let (Some(got), Some(want)) = (got, want) {
+                        assert_close(got, want, 1e-10);
+                    }
+                }
             }
         }
     }

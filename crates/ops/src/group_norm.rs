@@ -178,7 +178,7 @@ fn normalize<T: Float>(
     let spread = move |v: &[f64]| convert::<T>((0..n * channels).map(|i| v[i / each]));
     let mut out = Tensor::uninit(x.shape(), T::DTYPE);
     let p1 = convert::<T>(factor);
-    map(Affine, out.data_mut::<T>(), data, data, layout, [&spread(&mean), &p1, &shift, &shift]);
+    map(Affine, out.data_mut::<T>(), data, data, layout, [&spread(&mean), &p1, &shift, &shift, &shift]);
     drop(input);
 
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
@@ -192,7 +192,7 @@ fn normalize<T: Float>(
         let (x_data, g_data) =
             (x.as_slice::<T>().expect("contiguous"), g.as_slice::<T>().expect("contiguous"));
         let centre = spread(&kept);
-        let (s, q) = sums(Products, x_data, g_data, layout, &centre);
+        let (s, q) = sums(Products, x_data, g_data, layout, [&centre; 3]);
         let w = weight.map_or_else(|| vec![1.0; channels], |w| w.to_vec::<f64>());
         let dx = wants[0].then(|| {
             let count = (each * size) as f64;
@@ -203,7 +203,7 @@ fn normalize<T: Float>(
             }
             let p1 = convert::<T>(factors(&rstd, weight, n, channels, each));
             let mut dx = Tensor::uninit(x.shape(), T::DTYPE);
-            let p = [&centre[..], &p1, &spread(&p2), &spread(&p3)];
+            let p = [&centre[..], &p1, &spread(&p2), &spread(&p3), &spread(&p3)];
             map(Gradient, dx.data_mut::<T>(), x_data, g_data, layout, p);
             Var::from(dx)
         });

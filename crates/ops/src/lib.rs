@@ -23,7 +23,7 @@ mod var_ops;
 
 pub use activation::*;
 pub use addmm::{addmm, addmv, baddbmm};
-pub use batch_norm::{BatchNormOptions, batch_norm};
+pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu};
 pub use conv::*;
 pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
 pub use group_norm::{InstanceNormOptions, group_norm, instance_norm};

@@ -37,8 +37,8 @@ impl Module for BasicBlock {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let identity = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x));
-            let y = ops::relu(&self.bn1.forward(&self.conv1.forward(x)));
-            ops::relu(&(self.bn2.forward(&self.conv2.forward(&y)) + identity))
+            let y = self.bn1.relu(&self.conv1.forward(x), None);
+            self.bn2.relu(&self.conv2.forward(&y), Some(&identity))
         })
     }
 }
@@ -106,7 +106,7 @@ impl ResNet {
 impl Module for ResNet {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            let mut x = ops::relu(&self.bn1.forward(&self.conv1.forward(x)));
+            let mut x = self.bn1.relu(&self.conv1.forward(x), None);
             if self.stem_pool {
                 x = ops::max_pool2d(&x, MaxPoolOptions::new(3).stride(2).padding(1));
             }

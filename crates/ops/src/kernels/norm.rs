@@ -62,8 +62,9 @@ impl Layout {
 pub trait Terms<T>: Copy + Send + Sync {
     /// Whether there is a second operand.
     const BINARY: bool;
-    /// The terms, from the element, that of the second operand, and the channel's centre.
-    fn terms(x: T, g: T, centre: T) -> (T, T);
+    /// The terms, from the element, that of the second operand, and three parameters of the channel, of which the
+    /// first is its centre.
+    fn terms(x: T, g: T, p: [T; 3]) -> (T, T);
 }
 
 /// The sums of the centred elements and of their squares.
@@ -73,7 +74,7 @@ pub struct Powers;
 impl<T: Float> Terms<T> for Powers {
     const BINARY: bool = false;
     #[inline(always)]
-    fn terms(x: T, _: T, centre: T) -> (T, T) {
+    fn terms(x: T, _: T, [centre, ..]: [T; 3]) -> (T, T) {
         let d = x - centre;
         (d, d * d)
     }
@@ -86,17 +87,31 @@ pub struct Products;
 impl<T: Float> Terms<T> for Products {
     const BINARY: bool = true;
     #[inline(always)]
-    fn terms(x: T, g: T, centre: T) -> (T, T) {
+    fn terms(x: T, g: T, [centre, ..]: [T; 3]) -> (T, T) {
         (g, g * (x - centre))
     }
 }
 
-/// A function of an element, that of a second operand, and four parameters of its channel.
+/// [`Products`] where `(x - p0) p1 + p2` is positive: the gradient has passed a ReLU behind the normalisation.
+#[derive(Clone, Copy)]
+pub struct ReluProducts;
+
+impl<T: Float> Terms<T> for ReluProducts {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn terms(x: T, g: T, p: [T; 3]) -> (T, T) {
+        let d = x - p[0];
+        let g = if d * p[1] + p[2] > T::ZERO { g } else { T::ZERO };
+        (g, g * d)
+    }
+}
+
+/// A function of an element, that of a second operand, and five parameters of its channel.
 pub trait Map<T>: Copy + Send + Sync {
     /// Whether there is a second operand.
     const BINARY: bool;
     /// The function.
-    fn map(x: T, g: T, p: [T; 4]) -> T;
+    fn map(x: T, g: T, p: [T; 5]) -> T;
 }
 
 /// `(x - p0) p1 + p2`
@@ -106,7 +121,7 @@ pub struct Affine;
 impl<T: Float> Map<T> for Affine {
     const BINARY: bool = false;
     #[inline(always)]
-    fn map(x: T, _: T, p: [T; 4]) -> T {
+    fn map(x: T, _: T, p: [T; 5]) -> T {
         (x - p[0]) * p[1] + p[2]
     }
 }
@@ -118,8 +133,48 @@ pub struct Gradient;
 impl<T: Float> Map<T> for Gradient {
     const BINARY: bool = true;
     #[inline(always)]
-    fn map(x: T, g: T, p: [T; 4]) -> T {
+    fn map(x: T, g: T, p: [T; 5]) -> T {
         g * p[1] - (p[2] + (x - p[0]) * p[3])
+    }
+}
+
+/// [`Affine`], then ReLU; a NaN stays.
+#[derive(Clone, Copy)]
+pub struct AffineRelu;
+
+impl<T: Float> Map<T> for AffineRelu {
+    const BINARY: bool = false;
+    #[inline(always)]
+    fn map(x: T, _: T, p: [T; 5]) -> T {
+        let y = (x - p[0]) * p[1] + p[2];
+        if y <= T::ZERO { T::ZERO } else { y }
+    }
+}
+
+/// [`Affine`] plus the second operand, then ReLU: the end of a residual block.
+#[derive(Clone, Copy)]
+pub struct AffineAddRelu;
+
+impl<T: Float> Map<T> for AffineAddRelu {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn map(x: T, residual: T, p: [T; 5]) -> T {
+        let y = (x - p[0]) * p[1] + p[2] + residual;
+        if y <= T::ZERO { T::ZERO } else { y }
+    }
+}
+
+/// [`Gradient`] where `(x - p0) p1 + p4` is positive: the gradient has passed a ReLU behind the normalisation.
+#[derive(Clone, Copy)]
+pub struct ReluGradient;
+
+impl<T: Float> Map<T> for ReluGradient {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn map(x: T, g: T, p: [T; 5]) -> T {
+        let d = x - p[0];
+        let g = if d * p[1] + p[4] > T::ZERO { g } else { T::ZERO };
+        g * p[1] - (p[2] + d * p[3])
     }
 }
 
@@ -131,7 +186,7 @@ pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
             // A run is centred at its own first element, then the runs are joined: means first.
             let centres: Vec<T> = (0..batch * channels).map(|r| x[r * size]).collect();
             let flat = Layout::First { batch: 1, channels: batch * channels, size };
-            let (s, q) = sums(Powers, x, x, flat, &centres);
+            let (s, q) = sums(Powers, x, x, flat, [&centres; 3]);
             let mean_of = |r: usize| centres[r].to_f64() + s[r] / size as f64;
             let rows = |c: usize| (0..batch).map(move |b| b * channels + c);
             let mean: Vec<f64> =
@@ -147,7 +202,7 @@ pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
         }
         Layout::Last { channels, .. } => {
             let centres = &x[..channels];
-            let (s, q) = sums(Powers, x, x, layout, centres);
+            let (s, q) = sums(Powers, x, x, layout, [centres; 3]);
             let mean = s.iter().zip(centres).map(|(s, c)| c.to_f64() + s / n).collect();
             let var =
                 s.iter().zip(&q).map(|(s, q)| if q.is_nan() { *q } else { ((q - s * s / n) / n).max(0.0) });
@@ -162,9 +217,10 @@ pub fn sums<T: Float, K: Terms<T>>(
     x: &[T],
     g: &[T],
     layout: Layout,
-    centres: &[T],
+    p: [&[T]; 3],
 ) -> (Vec<f64>, Vec<f64>) {
-    assert!(x.len() == layout.len() && g.len() == x.len() && centres.len() == layout.channels());
+    assert!(x.len() == layout.len() && g.len() == x.len());
+    assert!(p.iter().all(|p| p.len() == layout.channels()));
     let channels = layout.channels();
     let mut total = vec![0.0; 2 * channels];
     match layout {
@@ -176,7 +232,7 @@ pub fn sums<T: Float, K: Terms<T>>(
                 // SAFETY: each run belongs to one task.
                 let parts = unsafe { shared.part(2 * start, 2 * (end - start)) };
                 let range = start * size..end * size;
-                sum_runs(kind, &x[range.clone()], &g[range], size, start, centres, parts);
+                sum_runs(kind, &x[range.clone()], &g[range], size, start, p, parts);
             });
             for (r, part) in parts.chunks_exact(2).enumerate() {
                 total[r % channels] += part[0];
@@ -185,7 +241,8 @@ pub fn sums<T: Float, K: Terms<T>>(
         }
         Layout::Last { rows, .. } => {
             let wide = Wide::new(rows, channels);
-            let centres = wide.tile(centres);
+            let p = p.map(|p| wide.tile(p));
+            let tiles = [&p[0][..], &p[1], &p[2]];
             let blocks = task_count(wide.rows, wide.width);
             let mut parts = vec![0.0; (blocks + 1) * 2 * wide.width];
             let shared = SharedSlice::new(&mut parts);
@@ -195,14 +252,14 @@ pub fn sums<T: Float, K: Terms<T>>(
                 // SAFETY: each task has its own part.
                 let part = unsafe { shared.part(i * 2 * wide.width, 2 * wide.width) };
                 let range = start * wide.width..end * wide.width;
-                sum_rows(kind, &x[range.clone()], &g[range], wide.width, &centres, part);
+                sum_rows(kind, &x[range.clone()], &g[range], wide.width, tiles, part);
             });
             let rest = wide.rows * wide.width;
             if rest < x.len() {
                 let width = x.len() - rest;
                 // One more row, shorter than the others: its second sums stand behind `width` first ones.
                 let mut part = vec![0.0; 2 * width];
-                sum_rows(kind, &x[rest..], &g[rest..], width, &centres[..width], &mut part);
+                sum_rows(kind, &x[rest..], &g[rest..], width, tiles.map(|p| &p[..width]), &mut part);
                 let last = &mut parts[blocks * 2 * wide.width..];
                 last[..width].copy_from_slice(&part[..width]);
                 last[wide.width..wide.width + width].copy_from_slice(&part[width..]);
@@ -223,7 +280,7 @@ pub fn sums<T: Float, K: Terms<T>>(
 }
 
 /// Maps every element with its channel's parameters. A function of one operand is given it twice.
-pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout: Layout, p: [&[T]; 4]) {
+pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout: Layout, p: [&[T]; 5]) {
     assert!(out.len() == layout.len() && x.len() == out.len() && g.len() == out.len());
     assert!(p.iter().all(|p| p.len() == layout.channels()));
     let channels = layout.channels();
@@ -238,7 +295,7 @@ pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout
         Layout::Last { rows, .. } => {
             let wide = Wide::new(rows, channels);
             let p = p.map(|p| wide.tile(p));
-            let tiles = [&p[0][..], &p[1], &p[2], &p[3]];
+            let tiles = [&p[0][..], &p[1], &p[2], &p[3], &p[4]];
             tasks_backward(wide.rows, wide.width, |start, end| {
                 let range = start * wide.width..end * wide.width;
                 // SAFETY: each row belongs to one task.
@@ -305,12 +362,12 @@ fn add_lanes<T: Float, K: Terms<T>>(
     q: &mut [T; LANES],
     x: &[T],
     g: &[T],
-    c: &[T; LANES],
+    p: [&[T; LANES]; 3],
 ) {
     let x: &[T; LANES] = x.try_into().expect("as many elements as lanes");
     let g: &[T; LANES] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
     for l in 0..LANES {
-        let (a, b) = K::terms(x[l], g[l], c[l]);
+        let (a, b) = K::terms(x[l], g[l], [p[0][l], p[1][l], p[2][l]]);
         s[l] += a;
         q[l] += b;
     }
@@ -318,17 +375,17 @@ fn add_lanes<T: Float, K: Terms<T>>(
 
 tape::multiversion! {
     /// Sums down the columns of rows of `width` elements; first terms, then `width` second ones.
-    fn sum_rows<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], width: usize, centres: &[T], out: &mut [f64]) {
+    fn sum_rows<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], width: usize, p: [&[T]; 3], out: &mut [f64]) {
         let (first, second) = out.split_at_mut(width);
         for (x, g) in x.chunks(STRETCH * width).zip(g.chunks(STRETCH * width)) {
             let rows = x.len() / width;
             let mut at = 0;
             while at + LANES <= width {
-                let c: &[T; LANES] = centres[at..at + LANES].try_into().expect("as many as lanes");
+                let lanes = p.map(|p| -> &[T; LANES] { p[at..at + LANES].try_into().expect("as many as lanes") });
                 let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
                 for r in 0..rows {
                     let i = r * width + at;
-                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + LANES], &g[i..i + LANES], c);
+                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + LANES], &g[i..i + LANES], lanes);
                 }
                 for l in 0..LANES {
                     first[at + l] += s[l].to_f64();
@@ -340,7 +397,7 @@ tape::multiversion! {
                 let (mut s, mut q) = (T::ZERO, T::ZERO);
                 for r in 0..rows {
                     let i = r * width + column;
-                    let (a, b) = K::terms(x[i], g[i], centres[column]);
+                    let (a, b) = K::terms(x[i], g[i], [p[0][column], p[1][column], p[2][column]]);
                     s += a;
                     q += b;
                 }
@@ -354,23 +411,25 @@ tape::multiversion! {
 tape::multiversion! {
     /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
     /// neighbours.
-    fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, centres: &[T], out: &mut [f64]) {
-        let mut channel = start % centres.len();
+    fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, p: [&[T]; 3], out: &mut [f64]) {
+        let channels = p[0].len();
+        let mut channel = start % channels;
         for (r, out) in out.chunks_exact_mut(2).enumerate() {
-            let centre = centres[channel];
-            channel = if channel + 1 == centres.len() { 0 } else { channel + 1 };
-            let c = [centre; LANES];
+            let p = [p[0][channel], p[1][channel], p[2][channel]];
+            channel = if channel + 1 == channels { 0 } else { channel + 1 };
+            let lanes = [[p[0]; LANES], [p[1]; LANES], [p[2]; LANES]];
+            let lanes = [&lanes[0], &lanes[1], &lanes[2]];
             let (x, g) = (&x[r * size..(r + 1) * size], &g[r * size..(r + 1) * size]);
             for (x, g) in x.chunks(STRETCH * LANES).zip(g.chunks(STRETCH * LANES)) {
                 let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
                 let whole = x.len() / LANES * LANES;
                 let mut at = 0;
                 while at < whole {
-                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + LANES], &g[at..at + LANES], &c);
+                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + LANES], &g[at..at + LANES], lanes);
                     at += LANES;
                 }
                 for i in whole..x.len() {
-                    let (a, b) = K::terms(x[i], g[i], centre);
+                    let (a, b) = K::terms(x[i], g[i], p);
                     s[i - whole] += a;
                     q[i - whole] += b;
                 }
@@ -403,12 +462,12 @@ tape::multiversion! {
         g: &[T],
         size: usize,
         start: usize,
-        p: [&[T]; 4],
+        p: [&[T]; 5],
     ) {
         let channels = p[0].len();
         let mut c = start % channels;
         for ((out, x), g) in out.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(g.chunks_exact(size)) {
-            let p = [p[0][c], p[1][c], p[2][c], p[3][c]];
+            let p = [p[0][c], p[1][c], p[2][c], p[3][c], p[4][c]];
             if K::BINARY {
                 for i in 0..size {
                     out[i] = K::map(x[i], g[i], p);
@@ -424,16 +483,16 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
-    fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 4]) {
-        let [p0, p1, p2, p3] = p.map(|p| &p[..width]);
+    fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 5]) {
+        let [p0, p1, p2, p3, p4] = p.map(|p| &p[..width]);
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
             if K::BINARY {
                 for i in 0..width {
-                    out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i]]);
+                    out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
                 }
             } else {
                 for i in 0..width {
-                    out[i] = K::map(x[i], x[i], [p0[i], p1[i], p2[i], p3[i]]);
+                    out[i] = K::map(x[i], x[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
                 }
             }
         }
@@ -494,7 +553,7 @@ mod tests {
             let (m, v) = moments(&single, layout);
             prop_assert!(near(&m, &mean, 1e-6) && near(&v, &var, 2e-4));
 
-            let (s, q) = sums(Products, &x, &g, layout, &mean);
+            let (s, q) = sums(Products, &x, &g, layout, [&mean; 3]);
             let (mut s2, mut q2) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
             for i in 0..x.len() {
                 s2[channel(layout, i)] += g[i];
@@ -503,7 +562,7 @@ mod tests {
             prop_assert!(near(&s, &s2, 1e-10) && near(&q, &q2, 1e-10));
 
             let mut out = vec![0.0; x.len()];
-            map(Gradient, &mut out, &x, &g, layout, [&mean, &var, &s, &q]);
+            map(Gradient, &mut out, &x, &g, layout, [&mean, &var, &s, &q, &q]);
             for i in 0..x.len() {
                 let c = channel(layout, i);
                 let want = g[i] * var[c] - s[c] - (x[i] - mean[c]) * q[c];
