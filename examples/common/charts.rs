@@ -76,7 +76,8 @@ where
 {
     prepare_font();
     let height = |y: f64| if panel.log { y.max(1e-12).log10() } else { y };
-    let points = || panel.series.iter().flat_map(|s| &s.points).filter(|p| p.0.is_finite() && p.1.is_finite());
+    let points =
+        || panel.series.iter().flat_map(|s| &s.points).filter(|p| p.0.is_finite() && p.1.is_finite());
     let range = |values: &mut dyn Iterator<Item = f64>| {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         if !low.is_finite() {
@@ -105,8 +106,12 @@ where
         .draw()?;
     for (i, s) in panel.series.iter().enumerate() {
         let color = Palette99::pick(i).to_rgba();
-        let points: Vec<(f64, f64)> =
-            s.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).map(|p| (p.0, height(p.1))).collect();
+        let points: Vec<(f64, f64)> = s
+            .points
+            .iter()
+            .filter(|p| p.0.is_finite() && p.1.is_finite())
+            .map(|p| (p.0, height(p.1)))
+            .collect();
         if points.len() <= 40 {
             chart.draw_series(points.iter().map(|p| Circle::new(*p, 3, color.filled())))?;
         }
@@ -158,7 +163,8 @@ impl Tile {
 
     /// From values with a range of their own.
     pub fn stretched(values: &[f32], shape: [usize; 3]) -> Tile {
-        let (low, high) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+        let (low, high) =
+            values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
         Tile::from_values(values, shape, low, high)
     }
 
@@ -170,7 +176,13 @@ impl Tile {
 }
 
 /// Draws pictures in rows of `columns`, each `zoom` times its size, with their captions and a title.
-pub fn sheet(path: &Path, title: &str, tiles: &[Tile], columns: usize, zoom: usize) -> Result<(), Box<dyn Error>> {
+pub fn sheet(
+    path: &Path,
+    title: &str,
+    tiles: &[Tile],
+    columns: usize,
+    zoom: usize,
+) -> Result<(), Box<dyn Error>> {
     prepare_font();
     let columns = columns.min(tiles.len()).max(1);
     let cell = |f: fn(&Tile) -> usize| tiles.iter().map(f).max().unwrap_or(1) * zoom;
