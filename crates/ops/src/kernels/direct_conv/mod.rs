@@ -45,7 +45,7 @@ pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &m
     check(s, x.len(), w.len(), y.len());
     assert!(finish.bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
     let kernel = s.kh * s.kw;
-    let weight = pack::View { data: w, row: kernel, column: s.c_in * kernel };
+    let weight = pack::View { data: w, kernel, row: kernel, column: s.c_in * kernel };
     let correlation = Correlation {
         n: s.n,
         source: Image { h: s.h, w: s.w, c: s.c_in },
@@ -66,7 +66,7 @@ pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &m
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx.len(), w.len(), dy.len());
     let kernel = s.kh * s.kw;
-    let weight = pack::View { data: w, row: s.c_in * kernel, column: kernel };
+    let weight = pack::View { data: w, kernel, row: s.c_in * kernel, column: kernel };
     // Pixels between the windows: with a stride beyond the kernel most of them.
     let gaps = [0, 1].map(|axis| s.stride[axis] > [s.kh, s.kw][axis] && s.dilation[axis] == 1);
     if gaps[0] || gaps[1] {

@@ -3,10 +3,14 @@
 use super::{Tap, run_tasks};
 use crate::kernels::microkernel::COLUMNS;
 use crate::kernels::scratch::Shared;
+use crate::kernels::transpose::transpose;
 
-/// A weight as a matrix for each tap, whose rows are what a product sums over.
+/// A weight as a matrix for each tap, whose rows are what a product sums over. One of the two distances is
+/// the number of taps: there the taps of neighbours follow one another.
 pub(super) struct View<'a> {
     pub(super) data: &'a [f32],
+    /// Taps of the whole kernel.
+    pub(super) kernel: usize,
     /// Distance between rows, in elements.
     pub(super) row: usize,
     /// Distance between columns.
@@ -22,22 +26,49 @@ pub(super) fn panels(weight: &View, taps: &[Tap], rows: usize, columns: usize, p
     let chunks = rows.div_ceil(ROWS);
     let panel_len = taps.len() * rows * COLUMNS;
     assert_eq!(packed.len(), columns.div_ceil(COLUMNS) * panel_len);
+    // Where the rows of each tap of the kernel start in a panel; taps that are not used have no place.
+    let mut places = vec![None; weight.kernel];
+    for (t, tap) in taps.iter().enumerate() {
+        places[tap.index] = Some(t * rows * COLUMNS);
+    }
+    let places = &places[..];
     let out = Shared(packed.as_mut_ptr());
-    // A copied element costs about as much as twenty operations of a product.
+    // A packed element costs about as much as twenty operations of a product.
     run_tasks(columns.div_ceil(COLUMNS) * chunks, packed.len() * 20, |task| {
         let (panel, chunk) = (task / chunks, task % chunks);
         let n = COLUMNS.min(columns - panel * COLUMNS);
-        let first = &weight.data[panel * COLUMNS * weight.column..];
-        for row in chunk * ROWS..rows.min((chunk + 1) * ROWS) {
-            for (t, tap) in taps.iter().enumerate() {
-                let start = panel * panel_len + (t * rows + row) * COLUMNS;
-                // SAFETY: `start + COLUMNS` is inside the panel, and each row of it is written by one task.
-                let to = unsafe { std::slice::from_raw_parts_mut(out.get().add(start), COLUMNS) };
-                let from = &first[row * weight.row + tap.index..];
-                for (to, from) in to[..n].iter_mut().zip(from.iter().step_by(weight.column)) {
-                    *to = *from;
+        let chunk = chunk * ROWS..rows.min((chunk + 1) * ROWS);
+        let start = panel * panel_len;
+        if n < COLUMNS {
+            for tap in 0..taps.len() {
+                let at = start + (tap * rows + chunk.start) * COLUMNS;
+                // SAFETY: these rows of the panel are this task's.
+                unsafe { std::slice::from_raw_parts_mut(out.get().add(at), chunk.len() * COLUMNS) }.fill(0.0);
+            }
+        }
+        let mut unused = [0.0f32; COLUMNS];
+        let unused = Shared(unused.as_mut_ptr());
+        let place = |row: usize, tap: usize| match places[tap] {
+            Some(at) => out.get().wrapping_add(start + at + row * COLUMNS),
+            None => unused.get(),
+        };
+        let from = weight.data[panel * COLUMNS * weight.column..].as_ptr();
+        // SAFETY: the rows and columns are inside the weight; each row of a tap has room for 32 columns in the
+        // panel, or goes to the unused row, and each is written by one task.
+        unsafe {
+            if weight.row == weight.kernel {
+                let from = from.add(chunk.start * weight.row);
+                let to = |i: usize| place(chunk.start + i / weight.kernel, i % weight.kernel);
+                transpose(n, chunk.len() * weight.kernel, from, weight.column, to);
+            } else {
+                for row in chunk {
+                    let from = from.add(row * weight.row);
+                    if weight.kernel == 1 {
+                        std::ptr::copy_nonoverlapping(from, place(row, 0), n);
+                    } else {
+                        transpose(n, weight.kernel, from, weight.column, |tap| place(row, tap));
+                    }
                 }
-                to[n..].fill(0.0);
             }
         }
     });

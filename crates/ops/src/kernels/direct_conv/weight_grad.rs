@@ -8,12 +8,16 @@ use super::{Conv2dShape, Image, check, planar_weight_grad, run_tasks};
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
 use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::transpose::transpose;
 use std::ops::Range;
 use tape::kernels::simd::simd_level;
 
 /// Channels up to which images are copied with the zeros around them, so that the taps of a kernel
 /// row become one run of channels.
 const FEW_CHANNELS: usize = 12;
+
+/// Output channels whose sums are added at once.
+const CHANNELS: usize = 16;
 
 /// Output columns from which the pixels of a tap are read where they lie; shorter lines are packed.
 const LONG_LINE: usize = 12;
@@ -297,16 +301,58 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Sixteen output channels of the weight, from sums whose columns they are.
+    ///
+    /// # Safety
+    /// No other thread may write these channels of `dw`.
+    unsafe fn reduce_channels(&self, partial: &[f32], channel: usize, dw: Shared) {
+        const INPUTS: usize = 64;
+        let (c_in, c_out, taps) = (self.s.c_in, self.s.c_out, self.runs.len());
+        let size = INPUTS * taps * CHANNELS;
+        with_scratch(2 * size, |scratch| {
+            let (sums, turned) = scratch.split_at_mut(size);
+            for first in (0..c_in).step_by(INPUTS) {
+                let inputs = INPUTS.min(c_in - first);
+                // (tap, input channel) by output channel ...
+                for (i, sums) in sums.as_chunks_mut::<CHANNELS>().0.iter_mut().take(taps * inputs).enumerate()
+                {
+                    let at = self.runs[i / inputs].start + (first + i % inputs) * c_out + channel;
+                    *sums = *partial[at..].first_chunk().expect("16 channels");
+                    for group in partial.chunks_exact(taps * c_in * c_out).skip(1) {
+                        let group: &[f32; CHANNELS] = group[at..].first_chunk().expect("16 channels");
+                        sums.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);
+                    }
+                }
+                // ... output channel by (tap, input channel) ...
+                let (rows, to) = (taps * inputs, turned.as_mut_ptr());
+                // SAFETY: both scratch halves hold `rows` times 16 elements; the channels of dw are the caller's promise.
+                unsafe {
+                    transpose(rows, CHANNELS, sums.as_ptr(), CHANNELS, |o| to.add(o * rows));
+                    // ... and (input channel, tap) in each output channel.
+                    for o in 0..CHANNELS {
+                        let to = dw.get().add(((channel + o) * c_in + first) * taps);
+                        let from = turned[o * rows..].as_ptr();
+                        transpose(taps, inputs, from, inputs, |i| to.add(i * taps));
+                    }
+                }
+            }
+        });
+    }
+
     /// Adds the groups' sums and brings them into the order of the weight.
     fn reduce(&self, partial: &[f32], dw: &mut [f32]) {
         let s = self.s;
         let len = dw.len();
         let kernel = s.kh * s.kw;
         let out = Shared(dw.as_mut_ptr());
-        const CHANNELS: usize = 16;
         let cost = (self.groups + 1) * len * 10;
         run_tasks(s.c_out.div_ceil(CHANNELS), cost, |task| {
             let channels = task * CHANNELS..s.c_out.min((task + 1) * CHANNELS);
+            if !self.padded && !self.swapped && channels.len() == CHANNELS {
+                // SAFETY: each output channel is in one task.
+                unsafe { self.reduce_channels(partial, channels.start, out) };
+                return;
+            }
             // Taps innermost: each output channel's part of the weight is then written from start to end.
             for i in 0..self.runs[0].len {
                 for (r, run) in self.runs.iter().enumerate() {
