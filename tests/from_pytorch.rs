@@ -177,6 +177,21 @@ fn layers_and_functions() {
     assert_eq!(model.forward(&x).shape(), [1, 16, 1, 1]);
     assert_eq!(nn::Sequential::new().add(nn::MaxPool2d::new(2)).add(nn::Flatten::new()).len(), 2);
 
+    let layers = nn::sequential![
+        nn::Conv2d::new(3, 64, 3),
+        nn::BatchNorm2d::new(64).momentum(0.2),
+        nn::ReLU::new(),
+        nn::Dropout::new(0.5),
+    ];
+    assert_eq!(layers.forward(&x).shape(), [1, 64, 6, 6]);
+    assert_eq!(nn::LayerNorm::new(&[10]).forward(&x10).shape(), [4, 10]);
+    let lstm = nn::LSTM::new(10, 20).batch_first(true);
+    let (output, (h, c)) = lstm.forward_with_state(&x10.unsqueeze(0), None);
+    assert_eq!((output.shape(), h.shape(), c.shape()), (&[1, 4, 20][..], &[1, 1, 20][..], &[1, 1, 20][..]));
+    let smoothed = nn::CrossEntropyLoss::new().label_smoothing(0.1).forward(&x10, &y);
+    assert!(smoothed.item() != plain);
+    assert_eq!(nn::models::ResNet::resnet18(10).named_parameters()[0].0, "conv1.weight");
+
     let mean = nn::Buffer::new(Tensor::zeros(&[2], DType::F32));
     let net = Net { layer: nn::Linear::new(3, 2), mean, training: nn::Training::default() };
     init::kaiming_uniform_(&net.layer.weight, FanMode::FanIn, Nonlinearity::ReLU);
