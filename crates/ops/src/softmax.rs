@@ -1,6 +1,6 @@
 //! `softmax`, `log_softmax`, `softmin`.
 
-use crate::kernels::softmax::{Along, softmax as kernel, softmax_backward};
+use crate::kernels::softmax::{Along, Kind, softmax as kernel, softmax_backward};
 use tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_output, shape};
 
 /// The exponentials of the elements along a dimension, divided by their sum (`torch.softmax`).
@@ -18,7 +18,7 @@ use tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_output, shape
 /// ```
 #[track_caller]
 pub fn softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
-    along("softmax", x, dim, dtype, false)
+    along("softmax", x, dim, dtype, Kind::Plain)
 }
 
 /// The logarithm of [`softmax`], computed without its rounding (`torch.log_softmax`).
@@ -33,7 +33,7 @@ pub fn softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
 /// ```
 #[track_caller]
 pub fn log_softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
-    along("log_softmax", x, dim, dtype, true)
+    along("log_softmax", x, dim, dtype, Kind::Log)
 }
 
 /// [`softmax`] of the negative elements (`torch.nn.functional.softmin`).
@@ -48,29 +48,30 @@ pub fn log_softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
 /// ```
 #[track_caller]
 pub fn softmin(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
-    along("softmin", &x.neg(), dim, dtype, false)
+    along("softmin", &x.neg(), dim, dtype, Kind::Plain)
 }
 
+/// A softmax of any kind along a dimension.
 #[track_caller]
-fn along(op: &'static str, x: &Var, dim: isize, dtype: Option<DType>, log: bool) -> Var {
+pub(crate) fn along(op: &'static str, x: &Var, dim: isize, dtype: Option<DType>, kind: Kind) -> Var {
     let d = shape::dim(op, dim, x.ndim());
     let x = dtype.map_or_else(|| x.clone(), |dtype| x.cast(dtype));
     let value = match x.dtype() {
-        DType::F16 | DType::BF16 => forward::<f32>(&x.tensor().cast(DType::F32), d, log).cast(x.dtype()),
-        other => tape::dispatch!(float: other, op, T => forward::<T>(&x.tensor(), d, log)),
+        DType::F16 | DType::BF16 => forward::<f32>(&x.tensor().cast(DType::F32), d, kind).cast(x.dtype()),
+        other => tape::dispatch!(float: other, op, T => forward::<T>(&x.tensor(), d, kind)),
     };
     let dim = d as isize;
     record_with_output(op, [&x], value, move |c| {
         let (y, g) = (c.output(), c.grad());
         let dims = if y.ndim() == 0 { vec![] } else { vec![dim] };
         if is_grad_enabled() || !matches!(y.dtype(), DType::F32 | DType::F64) {
-            return [Some(match log {
-                true => g - &(y.exp() * g.sum(&dims, true)),
-                false => &y * &(g - &(g * &y).sum(&dims, true)),
+            return [Some(match kind {
+                Kind::Log => g - &(y.exp() * g.sum(&dims, true)),
+                Kind::Plain | Kind::Safe => &y * &(g - &(g * &y).sum(&dims, true)),
             })];
         }
         let (y, g) = (y.tensor(), g.tensor().cast(y.dtype()));
-        let gradient = tape::dispatch!(float: y.dtype(), op, T => backward::<T>(&y, &g, d, log));
+        let gradient = tape::dispatch!(float: y.dtype(), op, T => backward::<T>(&y, &g, d, kind));
         [Some(gradient.into())]
     })
 }
@@ -103,19 +104,19 @@ fn in_order(t: &Tensor, order: &[isize]) -> Tensor {
     t.permute(&inverse)
 }
 
-fn forward<T: Float>(x: &Tensor, dim: usize, log: bool) -> Tensor {
+fn forward<T: Float>(x: &Tensor, dim: usize, kind: Kind) -> Tensor {
     let (x, order, along) = in_memory_order(x, dim);
     let mut out = Tensor::uninit(x.shape(), T::DTYPE);
-    kernel(out.data_mut::<T>(), x.as_slice::<T>().expect("in memory order"), along, log);
+    kernel(out.data_mut::<T>(), x.as_slice::<T>().expect("in memory order"), along, kind);
     in_order(&out, &order)
 }
 
-fn backward<T: Float>(y: &Tensor, g: &Tensor, dim: usize, log: bool) -> Tensor {
+fn backward<T: Float>(y: &Tensor, g: &Tensor, dim: usize, kind: Kind) -> Tensor {
     let (y, order, along) = in_memory_order(y, dim);
     let g = g.permute(&order).contiguous();
     let mut out = Tensor::uninit(y.shape(), T::DTYPE);
     let slices = (y.as_slice::<T>().expect("in memory order"), g.as_slice::<T>().expect("contiguous"));
-    softmax_backward(out.data_mut::<T>(), slices.0, slices.1, along, log);
+    softmax_backward(out.data_mut::<T>(), slices.0, slices.1, along, kind);
     in_order(&out, &order)
 }
 
@@ -173,6 +174,16 @@ mod tests {
         let y = softmax(&x, 1, None).to_vec::<f32>();
         assert_eq!(y[..2], [0.0, 1.0]);
         assert!(y[2].is_nan() && y[4].is_nan() && y[5].is_nan() || y[5] == 0.0);
+    }
+
+    #[test]
+    fn nothing_to_choose_from_is_zero_where_asked() {
+        let inf = f32::INFINITY;
+        let x = Var::from_vec(vec![-inf, 0.0, -inf, -inf], &[2, 2]);
+        assert_eq!(along("softmax", &x, 1, None, Kind::Safe).to_vec::<f32>(), [0.0, 1.0, 0.0, 0.0]);
+        let columns = x.transpose(0, 1);
+        let y = along("softmax", &Var::from(columns.tensor().contiguous()), 0, None, Kind::Safe);
+        assert_eq!(y.to_vec::<f32>(), [0.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub fn run(call: &Call) -> Option<Outcome> {
             let eps = call.float_or("eps", 1e-5);
             ops::layer_norm(&x(), &call.sizes("normalized_shape"), weight.as_ref(), bias.as_ref(), eps).into()
         }
+        "nn.functional.local_response_norm" => {
+            let (alpha, beta) = (call.float_or("alpha", 1e-4), call.float_or("beta", 0.75));
+            ops::local_response_norm(&x(), call.size("size"), alpha, beta, call.float_or("k", 1.0)).into()
+        }
         "nn.functional.rms_norm" => {
             let (weight, eps) = (call.var_opt("weight"), call.float_opt("eps"));
             ops::rms_norm(&x(), &call.sizes("normalized_shape"), weight.as_ref(), eps).into()

@@ -19,19 +19,30 @@ pub struct Along {
     pub inner: usize,
 }
 
-/// The exponentials divided by their sum, or with `log` the logarithm of that.
-pub fn softmax<T: Float>(out: &mut [T], x: &[T], along: Along, log: bool) {
+/// Which function of the exponentials and their sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Their quotient.
+    Plain,
+    /// The quotient, or zero where all elements are minus infinity.
+    Safe,
+    /// The logarithm of the quotient.
+    Log,
+}
+
+/// The exponentials divided by their sum, or the logarithm of that.
+pub fn softmax<T: Float>(out: &mut [T], x: &[T], along: Along, kind: Kind) {
     slabs(out, [x, x], along, |out, [x, _]| match along.inner {
-        1 => softmax_rows(out, x, along.length, log),
-        inner => softmax_columns(out, x, inner, log),
+        1 => softmax_rows(out, x, along.length, kind),
+        inner => softmax_columns(out, x, inner, kind),
     });
 }
 
 /// The gradient from the result `y` and its gradient `g`.
-pub fn softmax_backward<T: Float>(out: &mut [T], y: &[T], g: &[T], along: Along, log: bool) {
+pub fn softmax_backward<T: Float>(out: &mut [T], y: &[T], g: &[T], along: Along, kind: Kind) {
     slabs(out, [y, g], along, |out, [y, g]| match along.inner {
-        1 => gradient_rows(out, y, g, along.length, log),
-        inner => gradient_columns(out, y, g, inner, log),
+        1 => gradient_rows(out, y, g, along.length, kind),
+        inner => gradient_columns(out, y, g, inner, kind),
     });
 }
 
@@ -61,14 +72,18 @@ fn larger<T: Float>(a: T, b: T) -> T {
 }
 
 tape::multiversion! {
-    fn softmax_rows<T: Float>(out: &mut [T], x: &[T], length: usize, log: bool) {
+    fn softmax_rows<T: Float>(out: &mut [T], x: &[T], length: usize, kind: Kind) {
         for (out, x) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)) {
             let max = fold(x, -T::INFINITY, |_, x| x, larger);
+            if kind == Kind::Safe && max == -T::INFINITY {
+                out.fill(T::ZERO);
+                continue;
+            }
             for (o, &x) in out.iter_mut().zip(x) {
                 *o = (x - max).exp();
             }
             let sum = fold(out, T::ZERO, |_, e| e, |a, b| a + b);
-            if log {
+            if kind == Kind::Log {
                 let ln = sum.ln();
                 for (o, &x) in out.iter_mut().zip(x) {
                     *o = x - max - ln;
@@ -84,13 +99,21 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
-    fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, log: bool) {
+    fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, kind: Kind) {
         for start in (0..inner).step_by(LANES) {
             let n = LANES.min(inner - start);
             let (mut max, mut sum) = ([-T::INFINITY; LANES], [T::ZERO; LANES]);
             for row in x.chunks_exact(inner) {
                 for (m, &x) in max.iter_mut().zip(&row[start..start + n]) {
                     *m = larger(*m, x);
+                }
+            }
+            if kind == Kind::Safe {
+                // With any finite centre the exponentials of minus infinity are zero, and so is their share.
+                for (m, s) in max.iter_mut().zip(&mut sum) {
+                    if *m == -T::INFINITY {
+                        (*m, *s) = (T::ZERO, T::ONE);
+                    }
                 }
             }
             for (row, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
@@ -101,12 +124,12 @@ tape::multiversion! {
                 }
             }
             for s in &mut sum {
-                *s = if log { s.ln() } else { T::ONE / *s };
+                *s = if kind == Kind::Log { s.ln() } else { T::ONE / *s };
             }
             for (row, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
                 let (row, out) = (&row[start..start + n], &mut out[start..start + n]);
                 for l in 0..n {
-                    out[l] = if log { row[l] - max[l] - sum[l] } else { out[l] * sum[l] };
+                    out[l] = if kind == Kind::Log { row[l] - max[l] - sum[l] } else { out[l] * sum[l] };
                 }
             }
         }
@@ -114,10 +137,10 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
-    fn gradient_rows<T: Float>(out: &mut [T], y: &[T], g: &[T], length: usize, log: bool) {
+    fn gradient_rows<T: Float>(out: &mut [T], y: &[T], g: &[T], length: usize, kind: Kind) {
         let rows = y.chunks_exact(length).zip(g.chunks_exact(length));
         for (out, (y, g)) in out.chunks_exact_mut(length).zip(rows) {
-            if log {
+            if kind == Kind::Log {
                 let sum = fold(g, T::ZERO, |_, g| g, |a, b| a + b);
                 for ((o, &y), &g) in out.iter_mut().zip(y).zip(g) {
                     *o = g - y.exp() * sum;
@@ -133,21 +156,21 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
-    fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, log: bool) {
+    fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, kind: Kind) {
         for start in (0..inner).step_by(LANES) {
             let n = LANES.min(inner - start);
             let mut sum = [T::ZERO; LANES];
             for (y, g) in y.chunks_exact(inner).zip(g.chunks_exact(inner)) {
                 let (y, g) = (&y[start..start + n], &g[start..start + n]);
                 for l in 0..n {
-                    sum[l] += if log { g[l] } else { g[l] * y[l] };
+                    sum[l] += if kind == Kind::Log { g[l] } else { g[l] * y[l] };
                 }
             }
             let rows = y.chunks_exact(inner).zip(g.chunks_exact(inner));
             for (out, (y, g)) in out.chunks_exact_mut(inner).zip(rows) {
                 let (out, y, g) = (&mut out[start..start + n], &y[start..start + n], &g[start..start + n]);
                 for l in 0..n {
-                    out[l] = if log { g[l] - y[l].exp() * sum[l] } else { y[l] * (g[l] - sum[l]) };
+                    out[l] = if kind == Kind::Log { g[l] - y[l].exp() * sum[l] } else { y[l] * (g[l] - sum[l]) };
                 }
             }
         }

@@ -1,0 +1,170 @@
+//! `embedding`.
+
+use tape::{DType, Tensor, Var, no_grad, record};
+
+/// How [`embedding`] looks rows up and what gradient they get.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EmbeddingOptions {
+    /// A row that gets no gradient; negative ones count from the back.
+    pub padding_idx: Option<isize>,
+    /// Rows that are looked up and have a larger norm are first scaled down to it, in place.
+    pub max_norm: Option<f64>,
+    /// Which norm `max_norm` bounds.
+    pub norm_type: f64,
+    /// Divides each row's gradient by the number of times that it was looked up.
+    pub scale_grad_by_freq: bool,
+}
+
+impl Default for EmbeddingOptions {
+    /// PyTorch's: none of it, and the norm is the second.
+    fn default() -> EmbeddingOptions {
+        EmbeddingOptions { padding_idx: None, max_norm: None, norm_type: 2.0, scale_grad_by_freq: false }
+    }
+}
+
+/// The rows of a table that the indices name (`torch.nn.functional.embedding`).
+///
+/// `indices` are integers of any shape, `weight` is `[rows, width]`; the result has the shape of the indices and then
+/// `width`.
+///
+/// # Panics
+/// If `weight` is not a matrix, the indices are not integers or name rows that are not there, or `max_norm` is given
+/// for a weight that cannot be changed.
+///
+/// ```
+/// use ops::{EmbeddingOptions, embedding};
+/// use tape::Var;
+/// let table = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+/// let indices = Var::from_vec(vec![1i64, 0, 1], &[3]);
+/// let y = embedding(&indices, &table, EmbeddingOptions::default());
+/// assert_eq!(y.to_vec::<f32>(), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+/// ```
+#[track_caller]
+pub fn embedding(indices: &Var, weight: &Var, options: EmbeddingOptions) -> Var {
+    assert!(weight.ndim() == 2, "embedding: 'weight' must be 2-D, but has shape {:?}", weight.shape());
+    assert!(
+        matches!(indices.dtype(), DType::I64 | DType::U8),
+        "embedding: expected integer indices, but got {}",
+        indices.dtype()
+    );
+    let (rows, width) = (weight.shape()[0], weight.shape()[1]);
+    let list = indices.to_vec::<i64>();
+    for &i in &list {
+        assert!(
+            (0..rows as i64).contains(&i),
+            "embedding: index {i} is out of range for a weight of {rows} rows (shape {:?})",
+            weight.shape()
+        );
+    }
+    let padding = options.padding_idx.map(|p| {
+        let n = rows as isize;
+        assert!(
+            (-n..n).contains(&p),
+            "embedding: padding_idx must be within the {rows} rows of the weight, got {p}"
+        );
+        (if p < 0 { p + n } else { p }) as i64
+    });
+    if let Some(max_norm) = options.max_norm {
+        renormalize(weight, &list, max_norm, options.norm_type);
+    }
+    let n = list.len();
+    let mut shape: Vec<isize> = indices.shape().iter().map(|&n| n as isize).collect();
+    shape.push(width as isize);
+    // What each row's gradient is multiplied by, where it is not one.
+    let mut factors = vec![1.0; n];
+    if options.scale_grad_by_freq {
+        let mut counts = vec![0.0; rows];
+        list.iter().for_each(|&i| counts[i as usize] += 1.0);
+        list.iter().zip(&mut factors).for_each(|(&i, f)| *f /= counts[i as usize]);
+    }
+    list.iter().zip(&mut factors).filter(|(i, _)| padding == Some(**i)).for_each(|(_, f)| *f = 0.0);
+    let dtype = weight.dtype();
+    let plain = factors.iter().all(|&f| f == 1.0);
+    let factors = (!plain).then(|| Var::from(Tensor::from_vec(factors, &[n, 1]).cast(dtype)));
+    let index = Var::from(Tensor::from_vec(list, &[n]));
+    let value = no_grad(|| weight.index_select(0, &index).reshape(&shape)).tensor();
+    record("embedding", [weight], value, move |c| {
+        let g = c.grad().cast(dtype).reshape(&[n as isize, width as isize]);
+        let g = factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f));
+        let zeros = Var::from(Tensor::zeros(&[rows, width], dtype));
+        [Some(zeros.index_add(0, &index, &g, 1.0))]
+    })
+}
+
+/// Scales down, in place, the rows in the list whose norm is too large.
+#[track_caller]
+fn renormalize(weight: &Var, list: &[i64], max_norm: f64, norm_type: f64) {
+    assert!(
+        weight.is_leaf() && weight.id().is_some(),
+        "embedding: max_norm changes the weight, so it must be a parameter or buffer"
+    );
+    let mut wanted = vec![false; weight.shape()[0]];
+    list.iter().for_each(|&i| wanted[i as usize] = true);
+    let norm = |row: &[f64]| match norm_type {
+        f64::INFINITY => row.iter().fold(0.0, |max: f64, x| max.max(x.abs())),
+        p => row.iter().map(|x| x.abs().powf(p)).sum::<f64>().powf(1.0 / p),
+    };
+    let scale: Vec<f64> = weight
+        .to_vec::<f64>()
+        .chunks(weight.shape()[1].max(1))
+        .zip(wanted)
+        .map(|(row, wanted)| (norm(row), wanted))
+        .map(|(norm, wanted)| if wanted && norm > max_norm { max_norm / (norm + 1e-7) } else { 1.0 })
+        .collect();
+    let factors = Var::from(Tensor::from_vec(scale, &[weight.shape()[0], 1]).cast(weight.dtype()));
+    let scaled = weight.detach().mul(&factors).tensor();
+    weight.set_value(scaled);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradients, parameter};
+
+    fn indices() -> Var {
+        Var::from_vec(vec![3i64, 0, 3, 1], &[2, 2])
+    }
+
+    #[test]
+    fn gradients_with_every_option() {
+        for options in [
+            EmbeddingOptions::default(),
+            EmbeddingOptions { padding_idx: Some(-1), ..Default::default() },
+            EmbeddingOptions { scale_grad_by_freq: true, padding_idx: Some(0), ..Default::default() },
+        ] {
+            let w = parameter(&[4, 3], 1);
+            let y = embedding(&indices(), &w, options);
+            assert_eq!(y.shape(), [2, 2, 3]);
+            y.sum_all().backward();
+            let count = |row: usize| w.grad().unwrap().to_vec::<f64>()[row * 3];
+            let last = if options.padding_idx == Some(-1) {
+                0.0
+            } else if options.scale_grad_by_freq {
+                1.0
+            } else {
+                2.0
+            };
+            let first = if options.padding_idx == Some(0) { 0.0 } else { 1.0 };
+            assert_eq!([count(0), count(1), count(2), count(3)], [first, 1.0, 0.0, last]);
+        }
+        check_gradients(
+            |x| embedding(&indices(), &x[0], EmbeddingOptions::default()),
+            &[parameter(&[4, 3], 1)],
+        );
+    }
+
+    #[test]
+    fn long_rows_are_scaled_down() {
+        let w = Var::parameter(Tensor::from_vec(vec![3.0f64, 4.0, 30.0, 40.0], &[2, 2]));
+        let first = Var::from_vec(vec![0i64], &[1]);
+        let y = embedding(&first, &w, EmbeddingOptions { max_norm: Some(1.0), ..Default::default() });
+        assert!((y.to_vec::<f64>()[0] - 0.6).abs() < 1e-6);
+        assert_eq!(w.to_vec::<f64>()[2..], [30.0, 40.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "embedding: index 4 is out of range for a weight of 4 rows")]
+    fn rows_that_are_not_there() {
+        embedding(&Var::from_vec(vec![4i64], &[1]), &parameter(&[4, 3], 1), EmbeddingOptions::default());
+    }
+}
