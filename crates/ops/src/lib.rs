@@ -28,9 +28,8 @@ mod var_ops;
 
 pub use activation::*;
 pub use addmm::{addmm, addmv, baddbmm};
-pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu};
 pub use attention::{AttentionOptions, scaled_dot_product_attention};
-pub use batch_norm::{BatchNormOptions, batch_norm};
+pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu};
 pub use conv::*;
 pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
 pub use embedding::{EmbeddingOptions, embedding};
