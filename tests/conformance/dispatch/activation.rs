@@ -29,6 +29,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "softplus" => ops::softplus(&x(), call.float_or("beta", 1.0), call.float_or("threshold", 20.0)),
         "softsign" => ops::softsign(&x()),
         "logsigmoid" => ops::logsigmoid(&x()),
+        "glu" => ops::glu(&x(), call.dim_or("dim", -1)),
         "hardtanh" => ops::hardtanh(&x(), call.float_or("min_val", -1.0), call.float_or("max_val", 1.0)),
         "hardsigmoid" => ops::hardsigmoid(&x()),
         "hardswish" => ops::hardswish(&x()),

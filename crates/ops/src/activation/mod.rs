@@ -2,12 +2,14 @@
 //! operations (see [`tape::pointwise!`]).
 
 mod dropout;
+mod glu;
 mod hard;
 mod prelu;
 mod rectifier;
 mod smooth;
 
 pub use dropout::{dropout, dropout1d, dropout2d};
+pub use glu::glu;
 pub use hard::{hardshrink, hardsigmoid, hardswish, hardtanh, relu6, softshrink, tanhshrink, threshold};
 pub use prelu::{prelu, rrelu};
 pub use rectifier::{celu, elu, leaky_relu, relu, relu_, selu};

@@ -1,0 +1,40 @@
+//! The gated linear unit.
+
+use tape::{Var, shape};
+
+/// The first half along a dimension times the sigmoid of the second (`torch.nn.functional.glu`; PyTorch's default
+/// dimension is -1).
+///
+/// # Panics
+/// If the dimension is out of range or of odd size, or the input has none.
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![4f32, 0.0], &[2]);
+/// assert_eq!(ops::glu(&x, -1).to_vec::<f32>(), [2.0]);
+/// ```
+#[track_caller]
+pub fn glu(x: &Var, dim: isize) -> Var {
+    assert!(x.ndim() > 0, "glu: the input has no dimension to be cut in halves");
+    let d = shape::dim("glu", dim, x.ndim());
+    let n = x.shape()[d];
+    assert!(n % 2 == 0, "glu: dimension {dim} of the input {:?} is odd and has no halves", x.shape());
+    x.narrow(dim, 0, n / 2) * x.narrow(dim, n / 2, n / 2).sigmoid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradients, parameter};
+
+    #[test]
+    fn derivatives() {
+        check_gradients(|v| glu(&v[0], 1), &[parameter(&[2, 4, 3], 1)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "glu: dimension -1 of the input [2, 3] is odd")]
+    fn an_odd_size() {
+        glu(&parameter(&[2, 3], 1), -1);
+    }
+}
