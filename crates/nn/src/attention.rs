@@ -203,7 +203,7 @@ impl MultiheadAttention {
         let mut mask = self.mask(q.dtype(), [l, n, s], key_padding_mask, attn_mask);
 
         let (q, mut k, mut v) = self.project(&q, &k, &v, same);
-        let mut grow =
+        let grow =
             |mask: &mut Option<Var>| *mask = mask.take().map(|m| m.pad(&[0, 1], PadMode::Constant(0.0)));
         if let (Some(bias_k), Some(bias_v)) = (&self.bias_k, &self.bias_v) {
             let row = |b: &Var| b.expand(&[1, n as isize, -1]);

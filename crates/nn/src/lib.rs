@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod attention;
 mod conv;
 mod dropout;
+mod embedding;
 mod files;
 pub mod init;
 mod linear;
+mod local_response;
 mod loss;
 pub mod lr_scheduler;
 pub mod models;
@@ -21,10 +24,13 @@ mod state_dict;
 mod summary;
 
 pub use activation::*;
+pub use attention::*;
 pub use conv::*;
 pub use dropout::*;
+pub use embedding::Embedding;
 pub use files::FileError;
 pub use linear::*;
+pub use local_response::LocalResponseNorm;
 pub use loss::*;
 pub use module::{Buffer, Field, Fields, Item, Module, Training};
 pub use norm::*;

@@ -106,3 +106,47 @@ impl Module for Flatten {
         observe(self, x, || x.flatten(self.start, self.end))
     }
 }
+
+crate::module! {
+    /// `x1 A x2 + b` with one matrix for each output (`torch.nn.Bilinear`).
+    ///
+    /// ```
+    /// use nn::Bilinear;
+    /// use tape::{DType, Tensor, Var};
+    /// let (x1, x2) = (Tensor::ones(&[8, 2], DType::F32), Tensor::ones(&[8, 3], DType::F32));
+    /// assert_eq!(Bilinear::new(2, 3, 4).forward(&Var::from(x1), &Var::from(x2)).shape(), [8, 4]);
+    /// ```
+    pub struct Bilinear {
+        /// `[out_features, in1_features, in2_features]`
+        pub weight: Var,
+        /// `[out_features]`
+        pub bias: Option<Var>,
+    }
+}
+
+impl Bilinear {
+    /// A layer with a bias. All values are drawn evenly from within `1 / sqrt(in1_features)`.
+    pub fn new(in1_features: usize, in2_features: usize, out_features: usize) -> Bilinear {
+        let bound = default_bound(in1_features);
+        Bilinear {
+            weight: uniform_parameter(&[out_features, in1_features, in2_features], bound),
+            bias: Some(uniform_parameter(&[out_features], bound)),
+        }
+    }
+
+    /// This layer with or without a bias.
+    pub fn bias(mut self, bias: bool) -> Bilinear {
+        let (n, bound) = (self.weight.shape()[0], default_bound(self.weight.shape()[1]));
+        self.bias = bias.then(|| self.bias.take().unwrap_or_else(|| uniform_parameter(&[n], bound)));
+        self
+    }
+
+    /// The output for `[..., in1_features]` and `[..., in2_features]`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward(&self, x1: &Var, x2: &Var) -> Var {
+        ops::bilinear(x1, x2, &self.weight, self.bias.as_ref())
+    }
+}

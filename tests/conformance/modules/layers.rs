@@ -4,7 +4,7 @@ use nn::*;
 
 use super::super::call::Call;
 use super::super::dispatch::conv;
-use super::{Built, unary};
+use super::{Built, unary, with};
 
 /// A convolution or transposed convolution with the arguments of its constructor.
 macro_rules! conv {
@@ -83,6 +83,32 @@ pub fn build(c: &Call) -> Built {
         "ReplicationPad1d" => unary(ReplicationPad1d::new(c.sides("padding"))),
         "ReplicationPad2d" => unary(ReplicationPad2d::new(c.sides("padding"))),
         "ReplicationPad3d" => unary(ReplicationPad3d::new(c.sides("padding"))),
+        "LocalResponseNorm" => unary(
+            LocalResponseNorm::new(c.size("size"))
+                .alpha(c.float_or("alpha", 1e-4))
+                .beta(c.float_or("beta", 0.75))
+                .k(c.float_or("k", 1.0)),
+        ),
+        "Bilinear" => {
+            let sizes = ["in1_features", "in2_features", "out_features"].map(|name| c.size(name));
+            with(Bilinear::new(sizes[0], sizes[1], sizes[2]).bias(bias()), |m, call| {
+                m.forward(&call.var("input1"), &call.var("input2")).into()
+            })
+        }
+        "Embedding" => {
+            let mut module = Embedding::new(c.size("num_embeddings"), c.size("embedding_dim"))
+                .norm_type(c.float_or("norm_type", 2.0))
+                .scale_grad_by_freq(c.bool_or("scale_grad_by_freq", false));
+            if let Some(row) = c.dim_opt("padding_idx") {
+                module = module.padding_idx(row);
+            }
+            if let Some(norm) = c.float_opt("max_norm") {
+                module = module.max_norm(norm);
+            }
+            // `sparse` is about the gradient's storage alone.
+            c.bool_or("sparse", false);
+            unary(module)
+        }
         "CircularPad1d" => unary(CircularPad1d::new(c.sides("padding"))),
         "CircularPad2d" => unary(CircularPad2d::new(c.sides("padding"))),
         "CircularPad3d" => unary(CircularPad3d::new(c.sides("padding"))),

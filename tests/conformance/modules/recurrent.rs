@@ -1,7 +1,10 @@
 //! Recurrent networks and their cells.
 
 use nn::recurrent::Nonlinearity;
-use nn::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
+use nn::{
+    FeedForwardActivation, GRU, GRUCell, LSTM, LSTMCell, MultiheadAttention, RNN, RNNCell,
+    TransformerEncoderLayer,
+};
 
 use super::super::call::{Call, Outcome};
 use super::{Built, with};
@@ -50,8 +53,49 @@ pub fn build(c: &Call) -> Built {
         "LSTMCell" => with(cell!(c, LSTMCell), |m, call| -> Outcome {
             m.forward(&call.var("input"), state(call).as_ref().map(|(h, c)| (h, c))).into()
         }),
+        "MultiheadAttention" => {
+            let embed_dim = c.size("embed_dim");
+            let module = MultiheadAttention::new(embed_dim, c.size("num_heads"))
+                .dims(c.size_or("kdim", embed_dim), c.size_or("vdim", embed_dim))
+                .dropout(c.float_or("dropout", 0.0))
+                .bias(c.bool_or("bias", true))
+                .add_bias_kv(c.bool_or("add_bias_kv", false))
+                .add_zero_attn(c.bool_or("add_zero_attn", false))
+                .batch_first(c.bool_or("batch_first", false));
+            with(module, attention)
+        }
+        "TransformerEncoderLayer" => {
+            let activations = [("relu", FeedForwardActivation::ReLU), ("gelu", FeedForwardActivation::GELU)];
+            let module = TransformerEncoderLayer::new(c.size("d_model"), c.size("nhead"))
+                .dim_feedforward(c.size_or("dim_feedforward", 2048))
+                .dropout(c.float_or("dropout", 0.1))
+                .activation(c.choice("activation", "relu", &activations))
+                .layer_norm_eps(c.float_or("layer_norm_eps", 1e-5))
+                .batch_first(c.bool_or("batch_first", false))
+                .norm_first(c.bool_or("norm_first", false))
+                .bias(c.bool_or("bias", true));
+            with(module, |m, call| {
+                // A hint that the mask is causal; the mask itself says so.
+                call.bool_or("is_causal", false);
+                let masks = [call.var_opt("src_mask"), call.var_opt("src_key_padding_mask")];
+                m.forward_with_masks(&call.var("src"), masks[0].as_ref(), masks[1].as_ref()).into()
+            })
+        }
         _ => None,
     }
+}
+
+fn attention(m: &MultiheadAttention, call: &Call) -> Outcome {
+    call.bool_or("is_causal", false);
+    let [q, k, v] = ["query", "key", "value"].map(|name| call.var(name));
+    let masks = [call.var_opt("key_padding_mask"), call.var_opt("attn_mask")];
+    let (padding, mask) = (masks[0].as_ref(), masks[1].as_ref());
+    let (y, weights) = match call.bool_or("average_attn_weights", true) {
+        true => m.attend(&q, &k, &v, padding, mask),
+        false => m.attend_heads(&q, &k, &v, padding, mask),
+    };
+    let weights = call.bool_or("need_weights", true).then_some(weights);
+    (y, weights).into()
 }
 
 /// The two states of an LSTM.

@@ -71,17 +71,23 @@ pub(crate) trait Rule: Clone + Debug + Send + 'static {
         Vec::new()
     }
 
+    /// Checks the shape of a parameter, where not every one will do.
+    #[track_caller]
+    fn check(&self, _shape: &[usize]) {}
+
     /// One step (the first is number 1) on a parameter, in memory order.
     fn update<T: Float>(&self, at: Step, scalars: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]);
 }
 
 /// Where a parameter stands.
 #[derive(Clone, Copy)]
-pub(crate) struct Step {
+pub(crate) struct Step<'a> {
     /// The number of this step, from 1.
     pub(crate) number: u64,
     /// True if the buffers have just been made.
     pub(crate) fresh: bool,
+    /// The parameter's shape.
+    pub(crate) shape: &'a [usize],
 }
 
 #[derive(Clone, Default)]
@@ -108,6 +114,7 @@ impl<R: Rule> Core<R> {
     #[track_caller]
     pub(crate) fn add_group(&mut self, params: Vec<Var>, options: R) {
         check_params(R::NAME, &params);
+        params.iter().for_each(|p| options.check(p.shape()));
         self.states.push(vec![State::default(); params.len()]);
         self.groups.push(ParamGroup { params, options });
     }
@@ -272,7 +279,8 @@ fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
         state.buffers.truncate(names.len());
         state.buffers.iter_mut().for_each(|(_, b)| align(b, format));
         state.step += 1;
-        let at = Step { number: state.step, fresh };
+        let shape = p.shape();
+        let at = Step { number: state.step, fresh, shape };
         tape::dispatch!(float: value.dtype(), R::NAME, T => {
             let g = memory::<T>(&g, format);
             let mut buffers: Vec<&mut [T]> = state.buffers.iter_mut().map(|(_, b)| b.make_mut::<T>()).collect();

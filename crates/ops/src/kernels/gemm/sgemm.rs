@@ -264,9 +264,10 @@ impl Operands<'_> {
                     for (i, line) in
                         gathered.chunks_exact_mut(steps.len().max(1)).take(rows.len()).enumerate()
                     {
-                        let from =
-                            left.data[(rows.start + i) * left.row + steps.start * left.column..].iter();
-                        line.iter_mut().zip(from.step_by(left.column)).for_each(|(to, from)| *to = *from);
+                        // The step of an expanded matrix is zero.
+                        let from = &left.data[(rows.start + i) * left.row + steps.start * left.column..];
+                        let column = left.column;
+                        line.iter_mut().enumerate().for_each(|(i, to)| *to = from[i * column]);
                     }
                 }
                 let (a, a_row, mode) = match (gather, left.column) {

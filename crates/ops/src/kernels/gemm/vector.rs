@@ -17,7 +17,8 @@ pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y:
         let x = if step == 1 {
             &x[..rows]
         } else {
-            packed.iter_mut().zip(x.iter().step_by(step)).for_each(|(p, x)| *p = *x);
+            // The step of an expanded vector is zero.
+            packed.iter_mut().take(rows).enumerate().for_each(|(i, p)| *p = x[i * step]);
             packed
         };
         // Blocks that depend on the sizes alone; each y is summed by one task.

@@ -1,0 +1,74 @@
+//! `Embedding`.
+
+use crate::init::normal_;
+use crate::module::{Field, Module};
+use crate::summary::observe;
+use ops::EmbeddingOptions;
+use tape::{DType, Tensor, Var};
+
+impl Field for EmbeddingOptions {}
+
+crate::module! {
+    /// A trained table whose rows integers name (`torch.nn.Embedding`).
+    ///
+    /// ```
+    /// use nn::{Embedding, Module};
+    /// use tape::Var;
+    /// let words = Var::from_vec(vec![4i64, 0, 4], &[3]);
+    /// assert_eq!(Embedding::new(10, 3).forward(&words).shape(), [3, 3]);
+    /// ```
+    pub struct Embedding {
+        /// `[num_embeddings, embedding_dim]`, drawn from a standard normal distribution.
+        pub weight: Var,
+        options: EmbeddingOptions,
+    }
+}
+
+impl Embedding {
+    /// A table of so many rows of so many numbers.
+    pub fn new(num_embeddings: usize, embedding_dim: usize) -> Embedding {
+        let weight = Var::parameter(Tensor::zeros(&[num_embeddings, embedding_dim], DType::F32));
+        normal_(&weight, 0.0, 1.0);
+        Embedding { weight, options: EmbeddingOptions::default() }
+    }
+
+    /// This table with a row of zeros that is not trained; negative numbers count from the back.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[track_caller]
+    pub fn padding_idx(mut self, row: isize) -> Embedding {
+        let rows = self.weight.shape()[0] as isize;
+        assert!((-rows..rows).contains(&row), "Embedding: there is no row {row} for padding in {rows} rows");
+        let width = self.weight.shape()[1];
+        let start = (if row < 0 { row + rows } else { row }) as usize * width;
+        self.weight.update(|t| t.make_mut::<f32>()[start..start + width].fill(0.0));
+        self.options.padding_idx = Some(row);
+        self
+    }
+
+    /// This table with the norm of looked-up rows bounded.
+    pub fn max_norm(mut self, max_norm: f64) -> Embedding {
+        self.options.max_norm = Some(max_norm);
+        self
+    }
+
+    /// This table with another norm for `max_norm`.
+    pub fn norm_type(mut self, norm_type: f64) -> Embedding {
+        self.options.norm_type = norm_type;
+        self
+    }
+
+    /// This table with each row's gradient divided by the number of times that it was looked up.
+    pub fn scale_grad_by_freq(mut self, scale: bool) -> Embedding {
+        self.options.scale_grad_by_freq = scale;
+        self
+    }
+}
+
+impl Module for Embedding {
+    #[track_caller]
+    fn forward(&self, indices: &Var) -> Var {
+        observe(self, indices, || ops::embedding(indices, &self.weight, self.options))
+    }
+}
