@@ -2,10 +2,11 @@
 //!
 //! `cargo bench -p tapegrad-ops --bench conv_kernels -- [batch] [filter]` prints the least time of several runs for
 //! forward, input gradient and weight gradient, and the rate in GFLOP/s as the direct method counts them.
+//! `-- choice` compares both kernels at small shapes instead: what `winograd::wins` goes by.
 //! With `TAPEGRAD_NUM_THREADS=1` it counts the time of the thread on its core (on Linux), so that a busy machine
 //! disturbs it little.
 
-use ops::kernels::{conv_shape::Conv2dShape, winograd};
+use ops::kernels::{conv_shape::Conv2dShape, direct_conv, winograd};
 use std::time::{Duration, Instant};
 use tape::Tensor;
 use tape::kernels::parallel::num_threads;
@@ -33,7 +34,7 @@ fn least_ms(mut call: impl FnMut()) -> f64 {
     let start = Instant::now();
     let mut least = f64::INFINITY;
     call();
-    while start.elapsed() < Duration::from_millis(400) {
+    while start.elapsed() < series.max(Duration::from_millis(200)) {
         let (clock, core) = (Instant::now(), on_core());
         let mut calls = 0;
         while calls < least_calls || time(clock, core) < series {
@@ -61,8 +62,36 @@ fn noise(len: usize) -> Tensor {
     Tensor::from_vec(std::iter::from_fn(|| next(&mut state)).take(len).collect::<Vec<f32>>(), &[len])
 }
 
+/// Times a convolution in milliseconds: forward, input gradient and weight gradient, by both kernels.
+fn times(s: &Conv2dShape) -> [[f64; 3]; 2] {
+    let (x, w, dy) = (noise(s.input_len()), noise(s.weight_len()), noise(s.output_len()));
+    let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+    let [x, w, dy] = [&x, &w, &dy].map(|t| t.as_slice::<f32>().expect("contiguous"));
+    let [y, dx, dw] = [&mut y, &mut dx, &mut dw].map(|t| t.make_mut::<f32>());
+    [
+        [
+            least_ms(|| winograd::forward(s, x, w, None, y)),
+            least_ms(|| winograd::input_grad(s, dy, w, dx)),
+            least_ms(|| winograd::weight_grad(s, x, dy, dw)),
+        ],
+        [
+            least_ms(|| direct_conv::forward(s, x, w, None, y)),
+            least_ms(|| direct_conv::input_grad(s, dy, w, dx)),
+            least_ms(|| direct_conv::weight_grad(s, x, dy, dw)),
+        ],
+    ]
+}
+
+fn shape(n: usize, (c_in, c_out): (usize, usize), size: usize) -> Conv2dShape {
+    let (stride, padding, dilation) = ([1, 1], [1, 1], [1, 1]);
+    Conv2dShape { n, h: size, w: size, c_in, c_out, kh: 3, kw: 3, stride, padding, dilation }
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if args.first().is_some_and(|a| a == "choice") {
+        return choice();
+    }
     let batch = args.first().and_then(|a| a.parse().ok()).unwrap_or(128);
     let filter = args.get(1).map_or("", |a| a.as_str());
     println!("{:>16} {:>9} {:>25} {:>25} {:>25}", "layer", "kernel", "forward", "input grad", "weight grad");
@@ -71,29 +100,27 @@ fn main() {
         if !name.contains(filter) {
             continue;
         }
-        let s = Conv2dShape {
-            n: batch,
-            h: size,
-            w: size,
-            c_in,
-            c_out,
-            kh: 3,
-            kw: 3,
-            stride: [1, 1],
-            padding: [1, 1],
-            dilation: [1, 1],
-        };
-        let (x, w, dy) = (noise(s.input_len()), noise(s.weight_len()), noise(s.output_len()));
-        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
-        let [x, w, dy] = [&x, &w, &dy].map(|t| t.as_slice::<f32>().expect("contiguous"));
-        let [y, dx, dw] = [&mut y, &mut dx, &mut dw].map(|t| t.make_mut::<f32>());
-        let times = [
-            least_ms(|| winograd::forward(&s, x, w, None, y)),
-            least_ms(|| winograd::input_grad(&s, dy, w, dx)),
-            least_ms(|| winograd::weight_grad(&s, x, dy, dw)),
-        ];
-        let cell = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", s.flops() as f64 / ms / 1e6);
-        let [fwd, dx, dw] = times.map(cell);
-        println!("{name:>16} {:>9} {fwd:>25} {dx:>25} {dw:>25}", "winograd");
+        let s = shape(batch, (c_in, c_out), size);
+        for (kernel, times) in ["winograd", "direct"].iter().zip(times(&s)) {
+            let cell = |ms: f64| format!("{ms:.2} ms {:.0} GFLOP/s", s.flops() as f64 / ms / 1e6);
+            let [fwd, dx, dw] = times.map(cell);
+            println!("{name:>16} {kernel:>9} {fwd:>25} {dx:>25} {dw:>25}");
+        }
+    }
+}
+
+/// How many times as fast as the direct kernels Winograd is at small shapes, and whether it is chosen.
+fn choice() {
+    println!(
+        "{:>6} {:>9} {:>5} {:>8} {:>8} {:>8} {:>8}",
+        "batch", "channels", "size", "fwd", "dx", "dw", "chosen"
+    );
+    for (batch, c) in [1, 32].into_iter().flat_map(|n| [8, 16, 32, 64].map(|c| (n, c))) {
+        for size in [2, 3, 4, 5, 7, 8, 14] {
+            let s = shape(batch, (c, c), size);
+            let [winograd, direct] = times(&s);
+            let [fwd, dx, dw] = [0, 1, 2].map(|i| direct[i] / winograd[i]);
+            println!("{batch:>6} {c:>9} {size:>5} {fwd:>8.2} {dx:>8.2} {dw:>8.2} {:>8}", winograd::wins(&s));
+        }
     }
 }
