@@ -236,3 +236,19 @@ fn negative_outputs_become_zero_and_nan_stays() {
 fn wrong_lengths_are_refused() {
     forward(&shape(1, (4, 4), (2, 3), [1, 1]), &[0.0; 31], &[0.0; 54], None, &mut [0.0; 48]);
 }
+
+#[test]
+fn the_choice_follows_the_saved_products() {
+    let square = |size, channels| shape(1, (size, size), (channels, channels), [1, 1]);
+    // The layers of VGG-11 and ResNet-18 but for the first.
+    for (size, channels) in [(32, 64), (16, 128), (8, 256), (4, 512), (2, 512)] {
+        assert!(wins(&square(size, channels)));
+    }
+    // 13 x 13 taps in the image by 4 tiles of 36; too few channels; one output of a tile of 16.
+    for s in [square(5, 64), square(32, 8), square(1, 64)] {
+        assert!(!wins(&s));
+    }
+    assert!(!wins(&Conv2dShape { stride: [2, 2], ..square(32, 64) }));
+    // Nothing to compute.
+    assert!(!wins(&shape(1, (2, 2), (64, 64), [0, 0])));
+}
