@@ -24,6 +24,7 @@ mod size;
 mod softmax;
 #[cfg(test)]
 mod testing;
+mod unfold;
 mod var_ops;
 
 pub use activation::*;
@@ -44,4 +45,5 @@ pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use pool::*;
 pub use size::Size;
 pub use softmax::{log_softmax, softmax, softmin};
+pub use unfold::{UnfoldOptions, fold, unfold};
 pub use var_ops::VarOps;

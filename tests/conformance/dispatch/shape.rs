@@ -57,8 +57,19 @@ pub fn run(call: &Call) -> Option<Outcome> {
             };
             x().pad(&call.isizes("pad"), mode).into()
         }
+        "torch.nn.functional.unfold" => ops::unfold(&x(), patches(call)).into(),
+        "torch.nn.functional.fold" => ops::fold(&x(), call.each::<2>("output_size"), patches(call)).into(),
         _ => return None,
     })
+}
+
+fn patches(call: &Call) -> ops::UnfoldOptions {
+    ops::UnfoldOptions {
+        kernel_size: call.each("kernel_size"),
+        dilation: call.each_or("dilation", 1),
+        padding: call.each_or("padding", 0),
+        stride: call.each_or("stride", 1),
+    }
 }
 
 /// `cat` and `stack` take a list, which their samples store as the input.

@@ -210,10 +210,14 @@ fn gather_values(op: &'static str, x: &Var, d: usize, index: Tensor) -> Var {
         index::gather(&with_dims(&x.tensor()), d, &with_dims(&index)).reshape(index.shape())
     };
     let shape: Dims = x.shape().into();
-    record(op, [x], value, move |c| {
-        let zeros = Var::from(Tensor::zeros(&shape, c.grad().dtype()));
-        [Some(zeros.scatter_add(d as isize, &Var::from(&index), c.grad()))]
-    })
+    record(op, [x], value, move |c| [Some(collect(op, c.grad(), d, index.clone(), &shape))])
+}
+
+/// The adjoint of a gather: elements added up where a checked index says, in zeros of a shape.
+#[track_caller]
+pub(crate) fn collect(op: &'static str, g: &Var, d: usize, index: Tensor, shape: &[usize]) -> Var {
+    let value = scatter_values(Tensor::zeros(shape, g.dtype()), d, &index, &g.tensor());
+    record(op, [g], value, move |c| [Some(gather_values(op, c.grad(), d, index.clone()))])
 }
 
 /// The gradient of a scatter's source: what its elements were put to, and zero beyond the index.
@@ -253,15 +257,16 @@ fn overwritten(index: &Tensor, d: usize, own: &[usize], shape: &[usize]) -> Tens
     lost
 }
 
-fn prepared<T: crate::Element>(base: &Tensor) -> Tensor {
-    let mut out = base.contiguous();
+/// A row-major tensor that nothing else holds, with at least one dimension; a copy only where it is needed.
+fn prepared<T: crate::Element>(base: Tensor) -> Tensor {
+    let mut out = if base.is_contiguous() { base } else { base.contiguous() };
     out.make_mut::<T>();
-    with_dims(&out)
+    if out.ndim() == 0 { out.reshape(&[1]) } else { out }
 }
 
 /// `base` with `src` put where a checked index says.
 fn put(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
-    fn put<T: crate::Element>(base: &Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
+    fn put<T: crate::Element>(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
         let mut out = prepared::<T>(base);
         index::scatter(&mut out, d, &with_dims(index), &with_dims(src), |_: T, new| new);
         out
@@ -270,12 +275,12 @@ fn put(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
         return base;
     }
     let shape: Dims = base.shape().into();
-    crate::dispatch!(all: base.dtype(), "scatter", T => put::<T>(&base, d, index, src)).reshape(&shape)
+    crate::dispatch!(all: base.dtype(), "scatter", T => put::<T>(base, d, index, src)).reshape(&shape)
 }
 
 /// `base` with `src` added where a checked index says.
 fn scatter_values(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
-    fn add<T: Number>(base: &Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
+    fn add<T: Number>(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
         let mut out = prepared::<T>(base);
         index::scatter(&mut out, d, &with_dims(index), &with_dims(src), |old: T, new| old + new);
         out
@@ -284,7 +289,7 @@ fn scatter_values(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tenso
         return base;
     }
     let shape: Dims = base.shape().into();
-    crate::dispatch!(number: base.dtype(), "scatter_add", T => add::<T>(&base, d, index, src)).reshape(&shape)
+    crate::dispatch!(number: base.dtype(), "scatter_add", T => add::<T>(base, d, index, src)).reshape(&shape)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod select;
 
 pub use get::{Index, Indices};
 
+pub(crate) use gather::collect;
 pub(crate) use select::pick;
 
 use crate::dtype::DType;

@@ -10,8 +10,20 @@ use std::sync::Mutex;
 /// Elements below which a loop stays on one thread.
 const GRAIN: usize = 32 * 1024;
 
-/// The entries `index` of a dimension, in that order: row-major. Every index has been checked.
+/// The entries `index` of a dimension, in that order; a dense tensor keeps its order of dimensions in memory. Every
+/// index has been checked.
 pub(crate) fn select(t: &Tensor, dim: usize, index: &[usize]) -> Tensor {
+    if t.is_dense() && !t.is_contiguous() {
+        let mut order: Vec<isize> = (0..t.ndim() as isize).collect();
+        order.sort_by_key(|&d| std::cmp::Reverse(t.strides()[d as usize]));
+        let mut back = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(i, &d)| back[d as usize] = i as isize);
+        let moved = t.permute(&order);
+        // With sizes of one in between, the order may not be row-major yet.
+        if moved.is_contiguous() {
+            return select(&moved, back[dim] as usize, index).permute(&back);
+        }
+    }
     let mut to: Dims = t.shape().into();
     to[dim] = index.len();
     let mut out = Tensor::uninit(&to, t.dtype());

@@ -11,6 +11,7 @@ mod truth;
 mod var;
 
 use crate::dtype::DType;
+use crate::indexing::collect;
 use crate::kernels::reduce;
 use crate::node::record;
 use crate::shape::Dims;
@@ -103,10 +104,9 @@ fn as_number(t: &Tensor) -> Tensor {
 /// of the values, the dimension `d` included.
 #[track_caller]
 fn record_chosen(op: &'static str, x: &Var, d: usize, values: Tensor, indices: &Var) -> Var {
-    let (shape, indices): (Dims, Var) = (x.shape().into(), indices.clone());
+    let (shape, indices): (Dims, Tensor) = (x.shape().into(), indices.tensor());
     record(op, [x], values, move |c| {
-        let zeros = Var::from(Tensor::zeros(&shape, c.grad().dtype()));
         let g = c.grad().reshape_to(indices.shape());
-        [Some(zeros.scatter_add(d as isize, &indices, &g))]
+        [Some(collect(op, &g, d, indices.clone(), &shape))]
     })
 }

@@ -1,0 +1,207 @@
+//! `unfold` and `fold`: images as columns of patches, and patches added up to images. They are each other's adjoints.
+
+use crate::Size;
+use tape::{PadMode, Slice, Tensor, Var};
+
+/// The arguments of [`unfold`] and [`fold`], with PyTorch's defaults.
+///
+/// ```
+/// let options = ops::UnfoldOptions::new(3).padding(1);
+/// assert_eq!((options.kernel_size, options.stride), ([3, 3], [1, 1]));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnfoldOptions {
+    /// The size of a patch.
+    pub kernel_size: [usize; 2],
+    /// The distance between the elements of a patch.
+    pub dilation: [usize; 2],
+    /// Zeros added on both sides.
+    pub padding: [usize; 2],
+    /// The distance between patches.
+    pub stride: [usize; 2],
+}
+
+impl UnfoldOptions {
+    /// Patches of a size, one at every place.
+    pub fn new(kernel_size: impl Into<Size<2>>) -> Self {
+        UnfoldOptions { kernel_size: kernel_size.into().0, dilation: [1; 2], padding: [0; 2], stride: [1; 2] }
+    }
+
+    /// Sets the dilation.
+    pub fn dilation(mut self, dilation: impl Into<Size<2>>) -> Self {
+        self.dilation = dilation.into().0;
+        self
+    }
+
+    /// Sets the padding.
+    pub fn padding(mut self, padding: impl Into<Size<2>>) -> Self {
+        self.padding = padding.into().0;
+        self
+    }
+
+    /// Sets the stride.
+    pub fn stride(mut self, stride: impl Into<Size<2>>) -> Self {
+        self.stride = stride.into().0;
+        self
+    }
+
+    /// How far a patch reaches along a dimension.
+    fn span(&self, d: usize) -> usize {
+        (self.kernel_size[d] - 1) * self.dilation[d] + 1
+    }
+
+    /// The number of patches along the height and the width.
+    #[track_caller]
+    fn patches(&self, op: &str, size: [usize; 2]) -> [usize; 2] {
+        for (name, values) in
+            [("kernel_size", self.kernel_size), ("dilation", self.dilation), ("stride", self.stride)]
+        {
+            assert!(!values.contains(&0), "{op}: {name} {values:?} has to be greater than zero");
+        }
+        std::array::from_fn(|d| {
+            let padded = size[d] + 2 * self.padding[d];
+            assert!(
+                self.span(d) <= padded,
+                "{op}: a patch of {:?} with dilation {:?} reaches over {}, more than the size {size:?} with padding {:?}",
+                self.kernel_size,
+                self.dilation,
+                self.span(d),
+                self.padding
+            );
+            (padded - self.span(d)) / self.stride[d] + 1
+        })
+    }
+}
+
+impl<T: Into<Size<2>>> From<T> for UnfoldOptions {
+    fn from(kernel_size: T) -> Self {
+        UnfoldOptions::new(kernel_size)
+    }
+}
+
+/// The patches of images as columns (im2col; `torch.nn.functional.unfold`): `[N, C, H, W]` or `[C, H, W]` becomes
+/// `[N, C * kh * kw, patches]` or `[C * kh * kw, patches]`.
+///
+/// # Panics
+/// If the input has other dimensions, or a patch is larger than the padded image.
+///
+/// ```
+/// let x = tape::Var::from_vec((0..9).map(|i| i as f32).collect(), &[1, 1, 3, 3]);
+/// let columns = ops::unfold(&x, 2);
+/// assert_eq!(columns.shape(), [1, 4, 4]);
+/// assert_eq!(columns.select(2, 3).to_vec::<f32>(), [4.0, 5.0, 7.0, 8.0]);
+/// ```
+#[track_caller]
+pub fn unfold(x: &Var, options: impl Into<UnfoldOptions>) -> Var {
+    let o = options.into();
+    if x.ndim() == 3 {
+        return unfold(&x.unsqueeze(0), o).squeeze(0);
+    }
+    assert!(x.ndim() == 4, "unfold: expected an input of 3 or 4 dimensions, but got shape {:?}", x.shape());
+    let [oh, ow] = o.patches("unfold", [x.size(2), x.size(3)]);
+    let [ph, pw] = o.padding.map(|p| p as isize);
+    let every = |d: usize| Slice::from(..).step(o.dilation[d]);
+    let windows = x
+        .pad(&[pw, pw, ph, ph], PadMode::Constant(0.0))
+        .unfold(2, o.span(0), o.stride[0])
+        .unfold(3, o.span(1), o.stride[1])
+        .slice(4, every(0))
+        .slice(5, every(1));
+    let (n, rows) = (x.size(0) as isize, x.size(1) * o.kernel_size[0] * o.kernel_size[1]);
+    windows.permute(&[0, 1, 4, 5, 2, 3]).reshape(&[n, rows as isize, (oh * ow) as isize])
+}
+
+/// Columns of patches added up to images where they overlap (col2im; `torch.nn.functional.fold`): the adjoint of
+/// [`unfold`]. `[N, C * kh * kw, patches]` or `[C * kh * kw, patches]` becomes `[N, C, H, W]` or `[C, H, W]`.
+///
+/// # Panics
+/// If the columns are not those of such an image.
+///
+/// ```
+/// let columns = tape::Var::from_vec(vec![1f32; 16], &[1, 4, 4]);
+/// let image = ops::fold(&columns, 3, 2);
+/// assert_eq!(image.to_vec::<f32>(), [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0]);
+/// ```
+#[track_caller]
+pub fn fold(columns: &Var, output_size: impl Into<Size<2>>, options: impl Into<UnfoldOptions>) -> Var {
+    let (o, Size(size)) = (options.into(), output_size.into());
+    if columns.ndim() == 2 {
+        return fold(&columns.unsqueeze(0), size, o).squeeze(0);
+    }
+    assert!(
+        columns.ndim() == 3,
+        "fold: expected columns of 2 or 3 dimensions, but got shape {:?}",
+        columns.shape()
+    );
+    let [oh, ow] = o.patches("fold", size);
+    let [kh, kw] = o.kernel_size;
+    let (n, rows, patches) = (columns.size(0), columns.size(1), columns.size(2));
+    assert!(
+        rows.is_multiple_of(kh * kw) && patches == oh * ow,
+        "fold: columns of shape {:?} do not fit: an output of {size:?} and patches of {kh} x {kw} take a multiple of {} \
+         rows and {} patches",
+        columns.shape(),
+        kh * kw,
+        oh * ow
+    );
+    let c = rows / (kh * kw);
+    let shape = [n, c, kh, kw, oh, ow].map(|s| s as isize);
+    let windows = columns.reshape(&shape).permute(&[0, 1, 4, 5, 2, 3]);
+    let windows = spread(&spread(&windows, 4, o.dilation[0]), 5, o.dilation[1]);
+    let [ph, pw] = o.padding;
+    windows
+        .overlap_add(3, size[1] + 2 * pw, o.stride[1])
+        .overlap_add(2, size[0] + 2 * ph, o.stride[0])
+        .narrow(2, ph, size[0])
+        .narrow(3, pw, size[1])
+}
+
+/// The entries of a dimension put `step` apart, with zeros between.
+fn spread(x: &Var, dim: isize, step: usize) -> Var {
+    if step == 1 {
+        return x.clone();
+    }
+    let count = x.size(dim);
+    let mut shape = x.shape().to_vec();
+    shape[dim as usize] = (count - 1) * step + 1;
+    let places = Var::from_vec((0..count).map(|i| (i * step) as i64).collect(), &[count]);
+    Var::from(Tensor::zeros(&shape, x.dtype())).index_add(dim, &places, x, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+    use tape::DType;
+
+    fn options() -> [UnfoldOptions; 3] {
+        let o = UnfoldOptions::new((2, 3));
+        [o, o.padding((1, 2)).stride((2, 1)), o.dilation((2, 1)).padding(1).stride((1, 2))]
+    }
+
+    #[test]
+    fn gradients() {
+        for o in options() {
+            check_gradients(|x| unfold(&x[0], o), &[parameter(&[1, 2, 4, 3], 1)]);
+            let columns = unfold(&parameter(&[2, 4, 3], 2), o);
+            check_gradients(|x| fold(&x[0], (4, 3), o), &[parameter(columns.shape(), 3)]);
+        }
+    }
+
+    #[test]
+    fn they_are_adjoint() {
+        for o in options() {
+            let x = parameter(&[2, 3, 5, 6], 4);
+            let columns = unfold(&x, o);
+            let y = parameter(columns.shape(), 5);
+            let (a, b) = ((&columns * &y).sum_all(), (&x * &fold(&y, (5, 6), o)).sum_all());
+            assert_close(&a, &b, 1e-12);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "fold: columns of shape [1, 4, 5] do not fit")]
+    fn columns_of_another_image() {
+        fold(&Var::from(Tensor::zeros(&[1, 4, 5], DType::F32)), 3, 2);
+    }
+}
