@@ -318,7 +318,7 @@ mod tests {
         let mut to = shape;
         to[d] = n;
         let count: usize = to.iter().product();
-        let values = (0..count as u64).map(|i| ((i * 7 + seed) * 2654435761 >> 7) as i64 % shape[d] as i64);
+        let values = (0..count as u64).map(|i| (((i * 7 + seed) * 2654435761) >> 7) as i64 % shape[d] as i64);
         Var::from_vec(values.collect(), &to)
     }
 
@@ -375,6 +375,6 @@ mod tests {
     #[should_panic(expected = "scatter: the index has to have the same number of dimensions as the input")]
     fn dimensions_that_differ() {
         let x = Var::from(Tensor::zeros(&[3, 5, 3], DType::F32));
-        x.scatter(0, &Var::from_vec(vec![0i64; 4], &[2, 2]), &Var::from(Tensor::zeros(&[2, 5], DType::F32)));
+        x.scatter(0, &Var::from_vec(vec![0i64; 4], &[2, 2]), Var::from(Tensor::zeros(&[2, 5], DType::F32)));
     }
 }

@@ -148,6 +148,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "masked_fill: only supports a 0-dimensional value tensor, but got shape [1]")]
     fn a_value_with_dimensions() {
-        Var::from_vec(vec![1f32], &[1]).masked_fill(&mask(&[1]), &Var::from_vec(vec![1f32], &[1]));
+        Var::from_vec(vec![1f32], &[1]).masked_fill(&mask(&[1]), Var::from_vec(vec![1f32], &[1]));
     }
 }

@@ -187,8 +187,8 @@ pub(crate) fn scatter<T: Element>(
     let size = if dim == 0 { out.numel() } else { out.strides()[0] };
     let tasks: Vec<_> = out.data_mut::<T>().chunks_mut(size).take(blocks).map(Mutex::new).collect();
     parallel_blocks(blocks, GRAIN.div_ceil(per_block * length), |start, end| {
-        for b in start..end {
-            let mut data = tasks[b].lock().expect("each task is taken once");
+        for (b, task) in (start..end).zip(&tasks[start..end]) {
+            let mut data = task.lock().expect("each task is taken once");
             for r in b * per_block..(b + 1) * per_block {
                 let mut base = rows.base(r) - b * size;
                 let mut at = from.base(r);

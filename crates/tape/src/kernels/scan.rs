@@ -47,15 +47,13 @@ pub(crate) fn scan<T: Element, A: Element>(
     out
 }
 
+/// Fills a row of the result from the number of a row and its elements.
+type Row<'a, T, O> = &'a (dyn Fn(usize, &[T], &mut [O]) + Sync);
+
 /// Gives every row along a dimension to a function, with the row of the result to be filled, of `length` elements, and
 /// its number. At least one dimension; rows are numbered in row-major order of the other dimensions, and lie densely
 /// in the result.
-pub(crate) fn rows<T: Element, O: Element>(
-    t: &Tensor,
-    dim: usize,
-    length: usize,
-    row: &(dyn Fn(usize, &[T], &mut [O]) + Sync),
-) -> Tensor {
+pub(crate) fn rows<T: Element, O: Element>(t: &Tensor, dim: usize, length: usize, row: Row<T, O>) -> Tensor {
     let last = t.ndim() as isize - 1;
     let moved = to_last(t, dim).contiguous();
     let mut to: shape::Dims = moved.shape().into();

@@ -130,7 +130,7 @@ fn over(op: &'static str, x: &Var, dims: &[isize], keepdim: bool, best: Best, sh
         let chosen =
             if shares_nan { x.eq(&out).logical_or(&x.isnan().logical_and(&out.isnan())) } else { x.eq(&out) };
         let chosen = chosen.cast(x.dtype());
-        let share = chosen.div(&chosen.sum(&r.list(), true));
+        let share = chosen.div(chosen.sum(&r.list(), true));
         [Some(r.restore(c.grad()).mul(&share))]
     })
 }

@@ -31,7 +31,7 @@ impl Var {
         );
         let saved = x.saved();
         record_with_output("logsumexp", [&x], r.finish(value.cast(dtype)), move |c| {
-            let share = saved.sub(&r.restore(&c.output())).exp();
+            let share = saved.sub(r.restore(&c.output())).exp();
             [Some(r.restore(c.grad()).mul(&share))]
         })
     }

@@ -83,19 +83,19 @@ fn gradient(x: &Var, norm: &Var, g: &Var, p: f64, r: &Reduced) -> Var {
     if p.is_infinite() {
         let size = x.abs();
         let chosen = size.eq(norm).logical_or(&size.isnan()).cast(x.dtype());
-        return x.sign().mul(&g.div(&chosen.sum(&r.list(), true)).mul(&chosen));
+        return x.sign().mul(g.div(chosen.sum(&r.list(), true)).mul(&chosen));
     }
     let at_zero = norm.detach().eq(0.0);
-    let scale = |power: f64| g.div(&norm.powf(power)).masked_fill(&at_zero, 0.0);
+    let scale = |power: f64| g.div(norm.powf(power)).masked_fill(&at_zero, 0.0);
     if p == 2.0 {
-        x.mul(&g.div(norm).masked_fill(&at_zero, 0.0))
+        x.mul(g.div(norm).masked_fill(&at_zero, 0.0))
     } else if p < 1.0 {
-        let part = x.sign().mul(&x.abs().powf(p - 1.0)).masked_fill(&x.detach().eq(0.0), 0.0);
-        part.mul(g).mul(&norm.powf(1.0 - p))
+        let part = x.sign().mul(x.abs().powf(p - 1.0)).masked_fill(&x.detach().eq(0.0), 0.0);
+        part.mul(g).mul(norm.powf(1.0 - p))
     } else if p < 2.0 {
-        x.sign().mul(&x.abs().powf(p - 1.0)).mul(&scale(p - 1.0))
+        x.sign().mul(x.abs().powf(p - 1.0)).mul(scale(p - 1.0))
     } else {
-        x.mul(&x.abs().powf(p - 2.0)).mul(&scale(p - 1.0))
+        x.mul(x.abs().powf(p - 2.0)).mul(scale(p - 1.0))
     }
 }
 

@@ -69,9 +69,9 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
             x.tensor(),
             |t| crate::dispatch!(float: t.dtype(), "prod", T => products_of_others::<T>(&t, d)),
         );
-        return g.mul(&Var::from(others.cast(x.dtype())));
+        return g.mul(Var::from(others.cast(x.dtype())));
     }
-    g.mul(&without_each(x, d).prod(-1, false).movedim(&[-1], &[d as isize]))
+    g.mul(without_each(x, d).prod(-1, false).movedim(&[-1], &[d as isize]))
 }
 
 /// Along the last two dimensions a square matrix: each row is the line along `d`, with one element replaced by 1.

@@ -103,7 +103,7 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
     // For each element the products without it, from its own place on.
     let products = without_each(x, d).cumprod(-1).triu(0);
     products
-        .mul(&g.movedim(&[d as isize], &[-1]).unsqueeze(-2))
+        .mul(g.movedim(&[d as isize], &[-1]).unsqueeze(-2))
         .sum(&[-1], false)
         .movedim(&[-1], &[d as isize])
 }
@@ -124,7 +124,7 @@ fn with_zeros<T: Float>(x: &Tensor, d: usize, g: &Tensor) -> Tensor {
         }
         let mut sum = T::ZERO;
         for k in (0..first).rev() {
-            sum = sum + out[k];
+            sum += out[k];
             out[k] = sum / x[k];
         }
         if first < n {
@@ -133,7 +133,7 @@ fn with_zeros<T: Float>(x: &Tensor, d: usize, g: &Tensor) -> Tensor {
                 if k > first {
                     product = product * x[k];
                 }
-                sum = sum + g[k] * product;
+                sum += g[k] * product;
             }
             out[first] = sum;
         }

@@ -101,13 +101,13 @@ impl Moments<'_> {
             let g = r.restore(g);
             if all && freedom <= 0.0 {
                 // PyTorch: nothing to divide by, and all elements are at the mean or infinitely far.
-                let at_mean = x.detach().eq(&Var::from(&mean));
+                let at_mean = x.detach().eq(Var::from(&mean));
                 return g
-                    .mul(&Var::from(f64::INFINITY).where_(&at_mean.logical_not(), f64::NAN).cast(x.dtype()));
+                    .mul(Var::from(f64::INFINITY).where_(&at_mean.logical_not(), f64::NAN).cast(x.dtype()));
             }
             let g = g.mul(2.0 / freedom);
             if is_grad_enabled() {
-                return x.sub(&x.mean(&r.list(), true)).mul(&g);
+                return x.sub(x.mean(&r.list(), true)).mul(&g);
             }
             let (x, g) = (as_float(&x.tensor()), as_float(&g.tensor()));
             let mean = as_float(&mean);
@@ -132,7 +132,7 @@ impl Moments<'_> {
         );
         record_with_output(self.op, [self.x], self.r.finish(root.cast(self.x.dtype())), move |c| {
             let std = c.output();
-            let g = c.grad().div(&std.mul(2.0)).masked_fill(&std.detach().eq(0.0), 0.0);
+            let g = c.grad().div(std.mul(2.0)).masked_fill(&std.detach().eq(0.0), 0.0);
             [Some(rule(&g))]
         })
     }
