@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod checkpoint;
 mod conv;
 mod dropout;
 mod embedding;
@@ -25,6 +26,7 @@ mod summary;
 
 pub use activation::*;
 pub use attention::*;
+pub use checkpoint::Checkpoint;
 pub use conv::*;
 pub use dropout::*;
 pub use embedding::Embedding;

@@ -3,11 +3,13 @@
 mod lenet;
 mod mlp;
 mod resnet;
+mod speed_net;
 mod three_layer;
 mod vgg;
 
 pub use lenet::LeNet5;
 pub use mlp::{MlpOptions, mlp, mlp_with};
 pub use resnet::{BasicBlock, ResNet};
+pub use speed_net::{SpeedBlock, SpeedNet};
 pub use three_layer::ThreeLayerConvNet;
 pub use vgg::Vgg;

@@ -1,0 +1,293 @@
+//! Checkpoints: everything that training goes on from, in one file.
+
+use crate::files::{FileError, to_bytes, write_atomically};
+use crate::state_dict::StateDict;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tape::{GeneratorState, Tensor};
+
+const VERSION: &str = "1";
+const VERSION_KEY: &str = "tapegrad.checkpoint";
+const CHECKSUM_KEY: &str = "tapegrad.sha256";
+
+/// State dicts by name (model, optimizer, scheduler, ...), the states of random generators, and numbers, in one
+/// safetensors file with a version and a checksum.
+///
+/// ```
+/// use nn::{Checkpoint, Fields, Linear, optim::{Adam, Optimizer}};
+/// let dir = tempfile::tempdir().unwrap();
+/// let path = dir.path().join("last.safetensors");
+/// let model = Linear::new(3, 2);
+/// let mut optimizer = Adam::new(model.parameters(), 1e-3);
+///
+/// let mut checkpoint = Checkpoint::new();
+/// checkpoint.put("model", &model.state_dict());
+/// checkpoint.put("optimizer", &optimizer.state_dict());
+/// checkpoint.put_generator("default", tape::default_generator_state());
+/// checkpoint.put_numbers("epoch", &[3]);
+/// checkpoint.save(&path).unwrap();
+///
+/// let checkpoint = Checkpoint::load(&path).unwrap();
+/// model.load_state_dict(&checkpoint.part("model"), true).unwrap();
+/// optimizer.load_state_dict(&checkpoint.part("optimizer")).unwrap();
+/// tape::set_default_generator_state(checkpoint.generator("default").unwrap());
+/// assert_eq!(checkpoint.numbers("epoch").unwrap(), [3]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    state: StateDict,
+}
+
+impl Checkpoint {
+    /// An empty one.
+    pub fn new() -> Checkpoint {
+        Checkpoint::default()
+    }
+
+    /// Puts a state dict in under a name.
+    pub fn put(&mut self, part: &str, state: &StateDict) {
+        self.state.insert_all(part, state);
+    }
+
+    /// The state dict of a name; empty if there is none.
+    pub fn part(&self, part: &str) -> StateDict {
+        self.state.part(part)
+    }
+
+    /// Puts the state of a random generator in.
+    pub fn put_generator(&mut self, name: &str, generator: GeneratorState) {
+        let bytes: Vec<u8> = generator.seed.into_iter().chain(generator.word_pos.to_le_bytes()).collect();
+        self.state.insert(format!("generator.{name}"), Tensor::from_vec(bytes, &[48]));
+    }
+
+    /// The state of a random generator.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn generator(&self, name: &str) -> Result<GeneratorState, FileError> {
+        let key = format!("generator.{name}");
+        let bytes = self.state.get(&key).map(Tensor::to_vec::<u8>).unwrap_or_default();
+        let wrong = || FileError::of_key(&key, "is missing, or not the state of a generator");
+        let (seed, word) = bytes.split_at_checked(32).ok_or_else(wrong)?;
+        Ok(GeneratorState {
+            seed: seed.try_into().map_err(|_| wrong())?,
+            word_pos: u128::from_le_bytes(word.try_into().map_err(|_| wrong())?),
+        })
+    }
+
+    /// Puts whole numbers in, such as the epoch.
+    pub fn put_numbers(&mut self, name: &str, numbers: &[i64]) {
+        self.state.insert(format!("numbers.{name}"), Tensor::from_slice(numbers, &[numbers.len()]));
+    }
+
+    /// The numbers of a name.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn numbers(&self, name: &str) -> Result<Vec<i64>, FileError> {
+        let key = format!("numbers.{name}");
+        let t = self.state.get(&key).ok_or_else(|| FileError::of_key(&key, "is missing"))?;
+        Ok(t.to_vec())
+    }
+
+    /// Puts a note in.
+    pub fn put_note(&mut self, name: &str, text: &str) {
+        self.state.metadata.insert(name.into(), text.into());
+    }
+
+    /// A note.
+    pub fn note(&self, name: &str) -> Option<&str> {
+        self.state.metadata.get(name).map(String::as_str)
+    }
+
+    /// Writes the file whole or not at all. A file that is there already is kept beside it as the previous one:
+    /// see [`Checkpoint::previous_path`].
+    ///
+    /// # Errors
+    /// If it cannot be written; then what was there is still there.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        let path = path.as_ref();
+        let mut state = self.state.clone();
+        state.metadata.insert(VERSION_KEY.into(), VERSION.into());
+        state.metadata.insert(CHECKSUM_KEY.into(), checksum(&state));
+        let bytes = state.to_safetensors().map_err(|e| e.in_file(path))?;
+        let fail = |e| FileError::of_io(path, e);
+        if path.exists() {
+            // A second name for the old file: there is a whole checkpoint at every moment.
+            let previous = Checkpoint::previous_path(path);
+            let _ = fs::remove_file(&previous);
+            fs::hard_link(path, &previous)
+                .or_else(|_| fs::copy(path, &previous).map(|_| ()))
+                .map_err(fail)?;
+        }
+        write_atomically(path, &bytes).map_err(fail)
+    }
+
+    /// Where [`Checkpoint::save`] keeps the checkpoint before: `last.safetensors` has `last.previous.safetensors`.
+    pub fn previous_path(path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        let mut extension = std::ffi::OsString::from("previous");
+        if let Some(own) = path.extension() {
+            extension.push(".");
+            extension.push(own);
+        }
+        path.with_extension(extension)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no checkpoint, is of another version, or its checksum does not fit: it was cut off
+    /// or changed.
+    pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, FileError> {
+        let path = path.as_ref();
+        let bytes = fs::read(path).map_err(|e| FileError::of_io(path, e))?;
+        Checkpoint::from_bytes(&bytes).map_err(|e| e.in_file(path))
+    }
+
+    /// A checkpoint from the bytes of its file.
+    ///
+    /// # Errors
+    /// As of [`Checkpoint::load`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint, FileError> {
+        let mut state = StateDict::from_safetensors(bytes)?;
+        match state.metadata.get(VERSION_KEY).map(String::as_str) {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(FileError::new(format!("is a checkpoint of version {other}, not {VERSION}")));
+            }
+            None => return Err(FileError::new("is no checkpoint: it has no version")),
+        }
+        let found = state.metadata.remove(CHECKSUM_KEY).unwrap_or_default();
+        if found != checksum(&state) {
+            return Err(FileError::new("is damaged: its checksum does not fit its content"));
+        }
+        state.metadata.remove(VERSION_KEY);
+        Ok(Checkpoint { state })
+    }
+
+    /// The newest good checkpoint: the one at `path`, else the previous one, with the reasons why another was not
+    /// taken. None if neither is there or good.
+    pub fn newest(path: impl AsRef<Path>) -> (Option<Checkpoint>, Vec<FileError>) {
+        let path = path.as_ref();
+        let mut refused = Vec::new();
+        for path in [path.to_path_buf(), Checkpoint::previous_path(path)] {
+            match Checkpoint::load(&path) {
+                Ok(checkpoint) => return (Some(checkpoint), refused),
+                Err(e) => {
+                    let absent = e.source.as_ref().is_some_and(|s| s.kind() == std::io::ErrorKind::NotFound);
+                    if !absent {
+                        refused.push(e);
+                    }
+                }
+            }
+        }
+        (None, refused)
+    }
+}
+
+/// A digest of all names, types, shapes, values and notes but the checksum itself, in an order of its own.
+fn checksum(state: &StateDict) -> String {
+    let mut digest = Sha256::new();
+    let mut text = |s: &str| {
+        digest.update((s.len() as u64).to_le_bytes());
+        digest.update(s.as_bytes());
+    };
+    for (key, note) in state.metadata.iter().filter(|(k, _)| *k != CHECKSUM_KEY) {
+        text(key);
+        text(note);
+    }
+    let mut entries: Vec<(&str, &Tensor)> = state.iter().collect();
+    entries.sort_by_key(|(key, _)| *key);
+    for (key, t) in entries {
+        digest.update((key.len() as u64).to_le_bytes());
+        digest.update(key.as_bytes());
+        digest.update(format!("{} {:?}", t.dtype(), t.shape()));
+        digest.update(to_bytes(t));
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> Checkpoint {
+        let mut c = Checkpoint::new();
+        let weights = [("w".to_string(), Tensor::from_vec(vec![1f32, -0.0, f32::NAN], &[3]))];
+        c.put("model", &weights.into_iter().collect());
+        c.put_generator("data", tape::Generator::manual_seed(5).state());
+        c.put_numbers("step", &[7]);
+        c.put_note("name", "lenet");
+        c
+    }
+
+    #[test]
+    fn everything_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("last.safetensors");
+        sample().save(&path).unwrap();
+        let c = Checkpoint::load(&path).unwrap();
+        let w = c.part("model").get("w").unwrap().to_vec::<f32>();
+        assert_eq!(
+            w.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            [1f32, -0.0, f32::NAN].map(f32::to_bits)
+        );
+        assert_eq!(c.generator("data").unwrap(), tape::Generator::manual_seed(5).state());
+        assert_eq!((c.numbers("step").unwrap(), c.note("name")), (vec![7], Some("lenet")));
+        assert!(c.generator("other").is_err() && c.numbers("other").is_err());
+    }
+
+    #[test]
+    fn the_previous_one_is_taken_where_the_last_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("last.safetensors");
+        assert!(Checkpoint::newest(&path).0.is_none());
+        let mut c = sample();
+        c.save(&path).unwrap();
+        c.put_numbers("step", &[8]);
+        c.save(&path).unwrap();
+        assert_eq!(Checkpoint::newest(&path).0.unwrap().numbers("step").unwrap(), [8]);
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let (found, refused) = Checkpoint::newest(&path);
+        assert_eq!(found.unwrap().numbers("step").unwrap(), [7]);
+        assert!(refused[0].to_string().contains("is damaged"), "{}", refused[0]);
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(Checkpoint::load(&path).is_err());
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let bytes = StateDict::new().to_safetensors().unwrap();
+        assert_eq!(
+            Checkpoint::from_bytes(&bytes).unwrap_err().to_string(),
+            "is no checkpoint: it has no version"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn altered_bytes_are_refused(at in any::<prop::sample::Index>(), flip in 1u8..=255, cut in any::<prop::sample::Index>()) {
+            let mut state = sample().state;
+            state.metadata.insert(VERSION_KEY.into(), VERSION.into());
+            state.metadata.insert(CHECKSUM_KEY.into(), checksum(&state));
+            let good = state.to_safetensors().unwrap();
+            let mut bytes = good.clone();
+            let i = at.index(bytes.len());
+            bytes[i] ^= flip;
+            if let Ok(c) = Checkpoint::from_bytes(&bytes) {
+                // Blanks of the header may differ; what is read may not.
+                let same = |(key, t): (&str, &Tensor)| {
+                    c.state.get(key).is_some_and(|u| to_bytes(u) == to_bytes(t))
+                };
+                prop_assert!(sample().state.iter().all(same));
+            }
+            prop_assert!(Checkpoint::from_bytes(&good[..cut.index(good.len())]).is_err());
+        }
+    }
+}
