@@ -79,7 +79,7 @@ pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var, options
                     "{OP}: expected attn_mask to be bool or of the query's type {}, got {dtype}",
                     query.dtype()
                 );
-                scores.add(&mask.cast(query.dtype()))
+                scores.add(mask.cast(query.dtype()))
             }
         };
     }
