@@ -1,0 +1,76 @@
+//! `normalize`, `cosine_similarity`, `pairwise_distance`.
+
+use tape::Var;
+
+/// `x` divided by its `p`-norm along a dimension, which counts as `eps` at least
+/// (`torch.nn.functional.normalize`; PyTorch's defaults are `p` 2, `dim` 1, `eps` 1e-12).
+///
+/// # Panics
+/// If there is no such dimension.
+///
+/// ```
+/// use tape::Var;
+/// let x = Var::from_vec(vec![3f32, 4.0], &[1, 2]);
+/// assert_eq!(ops::normalize(&x, 2.0, 1, 1e-12).to_vec::<f32>(), [0.6, 0.8]);
+/// ```
+#[track_caller]
+pub fn normalize(x: &Var, p: f64, dim: isize, eps: f64) -> Var {
+    x / x.norm(p, &[dim], true).clamp_min(eps)
+}
+
+/// The cosine of the angle between two vectors along a dimension (`torch.nn.functional.cosine_similarity`; PyTorch's
+/// defaults are `dim` 1, `eps` 1e-8). The shapes broadcast; a norm counts as `eps` at least.
+///
+/// # Panics
+/// If the shapes do not broadcast, or there is no such dimension.
+///
+/// ```
+/// use tape::Var;
+/// let a = Var::from_vec(vec![1f64, 0.0], &[2]);
+/// let b = Var::from_vec(vec![3f64, 4.0], &[2]);
+/// assert_eq!(ops::cosine_similarity(&a, &b, 0, 1e-8).item(), 0.6);
+/// ```
+#[track_caller]
+pub fn cosine_similarity(x1: &Var, x2: &Var, dim: isize, eps: f64) -> Var {
+    let shape = tape::shape::broadcast_for("cosine_similarity", x1.shape(), x2.shape());
+    let unit = |x: &Var| {
+        let x = x.expand_to(&shape);
+        let norm = x.norm(2.0, &[dim], true);
+        // The bound changes the value, and lets the gradient through.
+        let bounded = &norm + (norm.clamp_min(eps) - &norm).detach();
+        x / bounded
+    };
+    (unit(x1) * unit(x2)).sum(&[dim], false)
+}
+
+/// The `p`-norm of `x1 - x2 + eps` along the last dimension (`torch.nn.functional.pairwise_distance`; PyTorch's defaults
+/// are `p` 2, `eps` 1e-6). The shapes broadcast.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tape::Var;
+/// let (a, b) = (Var::from_vec(vec![3f64, 4.0], &[1, 2]), Var::from_vec(vec![0f64, 0.0], &[1, 2]));
+/// assert_eq!(ops::pairwise_distance(&a, &b, 2.0, 0.0, false).to_vec::<f64>(), [5.0]);
+/// ```
+#[track_caller]
+pub fn pairwise_distance(x1: &Var, x2: &Var, p: f64, eps: f64, keepdim: bool) -> Var {
+    (x1 - x2 + eps).norm(p, &[-1], keepdim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradients, parameter};
+
+    #[test]
+    fn derivatives() {
+        let both = [parameter(&[3, 4], 1), parameter(&[3, 4], 2)];
+        check_gradients(|v| normalize(&v[0], 3.0, -1, 1e-12), &both[..1]);
+        for dim in [0, 1] {
+            check_gradients(|v| cosine_similarity(&v[0], &v[1], dim, 1e-8), &both);
+        }
+        check_gradients(|v| pairwise_distance(&v[0], &v[1], 3.0, 1e-6, true), &both);
+    }
+}
