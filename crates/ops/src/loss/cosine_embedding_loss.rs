@@ -1,6 +1,7 @@
 //! `cosine_embedding_loss`.
 
 use super::Reduction;
+use tape::shape::broadcast_for;
 use tape::{Var, where_};
 
 /// `1 - cos(input1, input2)` where the target is 1, `max(0, cos - margin)` where it is -1
@@ -33,6 +34,7 @@ pub fn cosine_embedding_loss(
         input2.shape(),
         target.shape()
     );
+    broadcast_for("cosine_embedding_loss", input1.shape(), input2.shape());
     const EPS: f64 = 1e-12;
     let sum = |v: Var| v.sum(&[-1], false);
     let squares = (sum(input1.square()) + EPS) * (sum(input2.square()) + EPS);

@@ -33,6 +33,7 @@ pub enum KlDivReduction {
 /// ```
 #[track_caller]
 pub fn kl_div(input: &Var, target: &Var, reduction: KlDivReduction, log_target: bool) -> Var {
+    tape::shape::broadcast_for("kl_div", input.shape(), target.shape());
     let losses = match log_target {
         true => target.exp() * (target - input),
         false => target.xlogy(target) - target * input,

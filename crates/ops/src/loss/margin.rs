@@ -1,6 +1,7 @@
 //! Losses with a margin: `hinge_loss`, `hinge_embedding_loss`, `margin_ranking_loss`, `soft_margin_loss`.
 
 use super::{Reduction, log_sigmoid};
+use tape::shape::broadcast_for;
 use tape::{Var, where_};
 
 /// `max(0, 1 - target * input)` for targets 1 and -1: the loss of a linear support vector machine.
@@ -15,6 +16,7 @@ use tape::{Var, where_};
 /// ```
 #[track_caller]
 pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+    broadcast_for("hinge_loss", input.shape(), target.shape());
     reduction.apply((1.0 - input * target).clamp_min(0.0))
 }
 
@@ -31,6 +33,7 @@ pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// ```
 #[track_caller]
 pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: Reduction) -> Var {
+    broadcast_for("hinge_embedding_loss", input.shape(), target.shape());
     let near = where_(&target.ne(-1), input, 0.0);
     let far = where_(&target.ne(1), (margin - input).clamp_min(0.0), 0.0);
     reduction.apply(near + far)
@@ -64,6 +67,8 @@ pub fn margin_ranking_loss(
         input2.shape(),
         target.shape()
     );
+    let inputs = broadcast_for("margin_ranking_loss", input1.shape(), input2.shape());
+    broadcast_for("margin_ranking_loss", &inputs, target.shape());
     reduction.apply((margin - target * (input1 - input2)).clamp_min(0.0))
 }
 
@@ -80,6 +85,6 @@ pub fn margin_ranking_loss(
 #[track_caller]
 pub fn soft_margin_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
     // Checked here for its name; the product would report itself.
-    tape::shape::broadcast_for("soft_margin_loss", input.shape(), target.shape());
+    broadcast_for("soft_margin_loss", input.shape(), target.shape());
     reduction.apply(-log_sigmoid(&(input * target)))
 }

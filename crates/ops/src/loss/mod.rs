@@ -21,6 +21,7 @@ pub use nll_loss::{NllLossOptions, nll_loss};
 pub use pointwise::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
 
 use tape::kernels::strided;
+use tape::shape::broadcast_for;
 use tape::{Float, Var, dispatch, record};
 
 /// What becomes of the losses of single elements.
@@ -44,6 +45,13 @@ impl Reduction {
             Reduction::Sum => losses.sum_all(),
         }
     }
+}
+
+/// `input - target`, refused under the loss's name where the shapes do not broadcast.
+#[track_caller]
+fn difference(op: &str, input: &Var, target: &Var) -> Var {
+    broadcast_for(op, input.shape(), target.shape());
+    input - target
 }
 
 /// `log(1 / (1 + e^-x))`, without overflow.

@@ -1,6 +1,6 @@
 //! `mse_loss`, `l1_loss`, `smooth_l1_loss`, `huber_loss`: functions of the difference of two tensors.
 
-use super::Reduction;
+use super::{Reduction, difference};
 use tape::{Var, where_};
 
 /// The square of the difference (`torch.nn.functional.mse_loss`). The shapes broadcast.
@@ -15,7 +15,7 @@ use tape::{Var, where_};
 /// ```
 #[track_caller]
 pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
-    reduction.apply((input - target).square())
+    reduction.apply(difference("mse_loss", input, target).square())
 }
 
 /// The absolute value of the difference (`torch.nn.functional.l1_loss`). The shapes broadcast.
@@ -30,7 +30,7 @@ pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// ```
 #[track_caller]
 pub fn l1_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
-    reduction.apply((input - target).abs())
+    reduction.apply(difference("l1_loss", input, target).abs())
 }
 
 /// Half the square of the difference over `beta` where it is below `beta`, else the absolute value less half of
@@ -50,7 +50,7 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
     if beta == 0.0 {
         return l1_loss(input, target, reduction);
     }
-    let d = input - target;
+    let d = difference("smooth_l1_loss", input, target);
     let size = d.abs();
     reduction.apply(where_(&size.lt(beta), d.square() * (0.5 / beta), size - 0.5 * beta))
 }
@@ -69,7 +69,7 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
 #[track_caller]
 pub fn huber_loss(input: &Var, target: &Var, delta: f64, reduction: Reduction) -> Var {
     assert!(delta > 0.0, "huber_loss: does not support non-positive values for delta, got {delta}");
-    let d = input - target;
+    let d = difference("huber_loss", input, target);
     let size = d.abs();
     reduction.apply(where_(&size.le(delta), d.square() * 0.5, (size - 0.5 * delta) * delta))
 }
