@@ -127,11 +127,11 @@ fn gradients() {
 
     let f = |x: &[Var]| x[0].sin();
     assert_eq!(checkpoint(f, &[&x]).to_vec::<f64>(), detect_anomaly(|| x.sin()).to_vec::<f64>());
-    gradcheck(f, &[x.clone()], GradCheck::default()).unwrap();
+    gradcheck(f, std::slice::from_ref(&x), GradCheck::default()).unwrap();
     let (x, v) = (x.detach(), x.ones_like());
     assert_eq!(jacobian(|x| x.sin(), &x).shape(), [2, 3, 2, 3]);
     assert_eq!(hessian(|x| x.sin().sum_all(), &x).shape(), [2, 3, 2, 3]);
-    let product = vjp(f, &[x.clone()], &v).1.remove(0);
+    let product = vjp(f, std::slice::from_ref(&x), &v).1.remove(0);
     assert_eq!(product.to_vec::<f64>(), jvp(f, &[x], &[v]).1.to_vec::<f64>());
 }
 

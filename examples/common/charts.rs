@@ -18,19 +18,19 @@ fn prepare_font() {
 }
 
 /// One curve.
-pub struct Series {
+pub(crate) struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
 }
 
 impl Series {
-    pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Series {
+    pub(crate) fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Series {
         Series { name: name.into(), points: points.into_iter().collect() }
     }
 }
 
 /// Curves that share axes.
-pub struct Panel {
+pub(crate) struct Panel {
     pub title: String,
     pub x: String,
     pub y: String,
@@ -40,19 +40,19 @@ pub struct Panel {
 }
 
 impl Panel {
-    pub fn new(title: impl Into<String>, x: &str, y: &str, series: Vec<Series>) -> Panel {
+    pub(crate) fn new(title: impl Into<String>, x: &str, y: &str, series: Vec<Series>) -> Panel {
         Panel { title: title.into(), x: x.into(), y: y.into(), series, log: false }
     }
 
     /// This panel with a logarithmic vertical axis.
-    pub fn log(mut self) -> Panel {
+    pub(crate) fn log(mut self) -> Panel {
         self.log = true;
         self
     }
 }
 
 /// Draws panels side by side, at most three in a row.
-pub fn panels(path: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
+pub(crate) fn panels(path: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
     prepare_font();
     let columns = panels.len().clamp(1, 3);
     let rows = panels.len().div_ceil(columns);
@@ -67,7 +67,7 @@ pub fn panels(path: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
 }
 
 /// Draws one panel into a part of a picture.
-pub fn draw<DB: DrawingBackend>(
+pub(crate) fn draw<DB: DrawingBackend>(
     panel: &Panel,
     cell: &DrawingArea<DB, plotters::coord::Shift>,
 ) -> Result<(), Box<dyn Error>>
@@ -142,7 +142,7 @@ fn short(v: f64) -> String {
 }
 
 /// A small picture with a caption; the pixels are RGB, row by row.
-pub struct Tile {
+pub(crate) struct Tile {
     pub width: usize,
     pub height: usize,
     pub rgb: Vec<u8>,
@@ -151,7 +151,12 @@ pub struct Tile {
 
 impl Tile {
     /// From channel-first values: grey for one channel, colour for three. `low` becomes black, `high` white.
-    pub fn from_values(values: &[f32], [channels, height, width]: [usize; 3], low: f32, high: f32) -> Tile {
+    pub(crate) fn from_values(
+        values: &[f32],
+        [channels, height, width]: [usize; 3],
+        low: f32,
+        high: f32,
+    ) -> Tile {
         let scale = |v: f32| ((v - low) / (high - low).max(1e-12) * 255.0).clamp(0.0, 255.0) as u8;
         let area = height * width;
         let rgb = (0..area)
@@ -162,21 +167,21 @@ impl Tile {
     }
 
     /// From values with a range of their own.
-    pub fn stretched(values: &[f32], shape: [usize; 3]) -> Tile {
+    pub(crate) fn stretched(values: &[f32], shape: [usize; 3]) -> Tile {
         let (low, high) =
             values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
         Tile::from_values(values, shape, low, high)
     }
 
     /// This picture with a caption.
-    pub fn caption(mut self, caption: impl Into<String>) -> Tile {
+    pub(crate) fn caption(mut self, caption: impl Into<String>) -> Tile {
         self.caption = caption.into();
         self
     }
 }
 
 /// Draws pictures in rows of `columns`, each `zoom` times its size, with their captions and a title.
-pub fn sheet(
+pub(crate) fn sheet(
     path: &Path,
     title: &str,
     tiles: &[Tile],

@@ -236,14 +236,13 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
             }
         }
         match &mode.targets {
-            Some(targets) => {
-                if targets.ids.contains(&id) {
-                    found.insert(id, grad.clone());
-                    if !targets.through {
-                        continue;
-                    }
+            Some(targets) if targets.ids.contains(&id) => {
+                found.insert(id, grad.clone());
+                if !targets.through {
+                    continue;
                 }
             }
+            Some(_) => {}
             None if node.leaf.is_some() || node.retains_grad() => {
                 let sum = match node.set_grad(None) {
                     Some(old) => add(old, grad.clone()),

@@ -148,7 +148,7 @@ mod tests {
         let f = |x: &Var| (x.exp() * x.sum_all()).reshape(&[3]);
         let j = jacobian(f, &x).to_vec::<f64>();
         let v = [1.0, -2.0, 0.5];
-        let (_, forward) = jvp(|x| f(&x[0]), &[x.clone()], &[Var::from_vec(v.to_vec(), &[3])]);
+        let (_, forward) = jvp(|x| f(&x[0]), std::slice::from_ref(&x), &[Var::from_vec(v.to_vec(), &[3])]);
         let (_, backward) = vjp(|x| f(&x[0]), &[x], &Var::from_vec(v.to_vec(), &[3]));
         for i in 0..3 {
             let row: f64 = (0..3).map(|k| j[i * 3 + k] * v[k]).sum();
@@ -163,6 +163,9 @@ mod tests {
         let x = Var::from_vec(vec![1f64, 2.0], &[2]);
         assert_eq!(jacobian(|_| Var::from(3.0), &x).to_vec::<f64>(), [0.0, 0.0]);
         assert_eq!(hessian(|x| x.sum_all(), &x).to_vec::<f64>(), [0.0; 4]);
-        assert_eq!(jvp(|x| x[0].detach(), &[x.clone()], &[x]).1.to_vec::<f64>(), [0.0, 0.0]);
+        assert_eq!(
+            jvp(|x| x[0].detach(), std::slice::from_ref(&x), std::slice::from_ref(&x)).1.to_vec::<f64>(),
+            [0.0, 0.0]
+        );
     }
 }

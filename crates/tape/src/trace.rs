@@ -130,10 +130,10 @@ pub fn trace(var: &Var) -> Trace {
     let mut seen: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
     let mut stack: Vec<Arc<Node>> = var.node().into_iter().cloned().collect();
     while let Some(node) = stack.pop() {
-        if !seen.contains_key(&node.seq) {
+        seen.entry(node.seq).or_insert_with(|| {
             stack.extend(node.inputs.iter().flatten().cloned());
-            seen.insert(node.seq, node);
-        }
+            node
+        });
     }
     let row = |node: &Node| TraceRow {
         id: node.seq,

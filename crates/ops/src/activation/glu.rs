@@ -18,7 +18,11 @@ pub fn glu(x: &Var, dim: isize) -> Var {
     assert!(x.ndim() > 0, "glu: the input has no dimension to be cut in halves");
     let d = shape::dim("glu", dim, x.ndim());
     let n = x.shape()[d];
-    assert!(n % 2 == 0, "glu: dimension {dim} of the input {:?} is odd and has no halves", x.shape());
+    assert!(
+        n.is_multiple_of(2),
+        "glu: dimension {dim} of the input {:?} is odd and has no halves",
+        x.shape()
+    );
     x.narrow(dim, 0, n / 2) * x.narrow(dim, n / 2, n / 2).sigmoid()
 }
 

@@ -67,7 +67,7 @@ pub fn rrelu(x: &Var, lower: f64, upper: f64, training: bool) -> Var {
         return super::leaky_relu(x, (lower + upper) / 2.0);
     }
     let slope: Tensor = with_default_generator(|g| g.uniform(x.shape(), lower, upper)).cast(x.dtype());
-    x * &where_(&x.gt(0.0), 1.0, &Var::from(slope))
+    x * &where_(&x.gt(0.0), 1.0, Var::from(slope))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub fn multi_margin_loss(input: &Var, target: &Var, options: MultiMarginOptions)
     let column = target.reshape(&[n as isize, 1]);
     let violation = (margin - x.gather(1, &column) + &x).clamp_min(0.0);
     let violation = if p == 2 { violation.square() } else { violation };
-    let is_class = column.eq(&Var::from(Tensor::arange(0, classes as i64)));
+    let is_class = column.eq(Var::from(Tensor::arange(0, classes as i64)));
     let mut losses = where_(&is_class, 0.0, violation).sum(&[1], false) / classes as f64;
     if let Some(w) = weight {
         losses = losses * w.reshape(&[-1]).index_select(0, &target.reshape(&[-1]));

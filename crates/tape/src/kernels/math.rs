@@ -162,7 +162,7 @@ pub fn erf(x: f32) -> f32 {
     let p = p * t - 2.685_432_9e-2;
     let p = p * t + 1.128_359_7e-1;
     let p = p * t - 3.761_262_7e-1;
-    let small = (p * t + 1.128_379_2) * a;
+    let small = (p * t + std::f32::consts::FRAC_2_SQRT_PI) * a;
     let q = -1.610_240_4e-6;
     let q = q * a + 4.551_277_3e-5;
     let q = q * a - 5.920_927_6e-4;

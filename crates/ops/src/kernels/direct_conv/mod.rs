@@ -2,7 +2,7 @@
 //!
 //! No column matrix is built. A row of the left operand is a pixel, and the inner dimension runs over the
 //! taps of the kernel and the channels behind each. The weights are packed into panels of 32 columns. Forward
-//! and input gradient are the same [`Correlation`]; with a stride the input gradient is one correlation for
+//! and input gradient are the same `Correlation`; with a stride the input gradient is one correlation for
 //! each residue of the pixel's position, so that no product with an inserted zero is computed.
 
 mod block;

@@ -304,6 +304,7 @@ impl Finish<'_> {
                     // SAFETY: as above.
                     |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
                     |k, l, v| if k < rows && l < columns {
+                        // SAFETY: the pixel lies inside the image, and it has `lanes` channels from here on.
                         unsafe { finish!(v).store_part(corner.wrapping_add((k * w + l) * channels), lanes) }
                     }
                 );

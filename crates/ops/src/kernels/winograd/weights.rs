@@ -54,19 +54,21 @@ impl<'a> Weights<'a> {
                 let out = out.at(step - from, column - first);
                 let tap = |i: usize, j: usize| if self.turned { 8 - (i * 3 + j) } else { i * 3 + j };
                 if lanes == L::N {
-                    // SAFETY: the taps of `lanes` columns from here on exist, and the caller promises room.
                     square!(
                         3 => S::SIDE,
                         S::weight::<L>,
+                        // SAFETY: the taps of these columns exist.
                         |i, j| unsafe { L::gather(w.add(tap(i, j)), self.column) },
+                        // SAFETY: the caller promises room.
                         |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
                     );
                 } else {
-                    // SAFETY: as above.
                     square!(
                         3 => S::SIDE,
                         S::weight::<L>,
+                        // SAFETY: the taps of the first `lanes` columns exist.
                         |i, j| unsafe { L::gather_part(w.add(tap(i, j)), self.column, lanes) },
+                        // SAFETY: the caller promises room.
                         |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
                     );
                 }
@@ -92,11 +94,12 @@ pub(super) unsafe fn transform_weight_grad<L: Lanes, S: Scheme>(
         for ci in (0..c_in).step_by(L::N) {
             let u = u.at(co, ci);
             let t = taps.as_mut_ptr();
-            // SAFETY: the caller promises `u`; `taps` has room for nine vectors.
             square!(
                 S::SIDE => 3,
                 S::weight_grad::<L>,
+                // SAFETY: the caller promises `u`.
                 |i, j| unsafe { L::load(u.of(i * S::SIDE + j)) },
+                // SAFETY: `taps` has room for nine vectors.
                 |k, l, v| unsafe { v.store(t.add((k * 3 + l) * L::N)) }
             );
             for lane in 0..(c_in - ci).min(L::N) {
