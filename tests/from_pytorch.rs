@@ -6,8 +6,8 @@ use nn::lr_scheduler::{Schedule, StepLR};
 use nn::optim::{self, Optimizer, SGD, SGDOptions};
 use nn::{Fields, Module};
 use ops::{
-    Approximate, BatchNormOptions, ConvOptions, CrossEntropyOptions, MaxPoolOptions, Padding, Reduction,
-    VarOps,
+    Approximate, AttentionOptions, BatchNormOptions, ConvOptions, CrossEntropyOptions, EmbeddingOptions,
+    InterpolateMode, InterpolateOptions, MaxPoolOptions, Padding, Reduction, VarOps,
 };
 use std::sync::Arc;
 use tape::{
@@ -53,6 +53,10 @@ fn arithmetic_shapes_indexing() {
     assert_eq!((2.0 * &a).sum_all().item(), -(-&a * 2).sum_all().item());
     assert_eq!(a.matmul(&b.t()).shape(), [2, 2]);
     assert_eq!(a.unsqueeze(0).bmm(&b.t().unsqueeze(0)).shape(), [1, 2, 2]);
+    assert_eq!(Var::from(0.0).cast(DType::F64).addmm(&a, &b.t(), 0.5, 1).shape(), [2, 2]);
+    let (x, y) = (a.unsqueeze(0), b.unsqueeze(0));
+    assert_eq!(ops::einsum("bij,bkj->bik", &[&x, &y]).to_vec::<f64>(), a.matmul(&b.t()).to_vec::<f64>());
+    assert_eq!(ops::tensordot(&a, &b.t(), ([1], [0])).to_vec::<f64>(), a.matmul(&b.t()).to_vec::<f64>());
     assert_eq!(a.pow(2).get((1, 2)).item(), 25.0);
     assert_eq!(a.pow(&b).get((0, 2)).item(), 4.0);
     assert_eq!(tape::pow(2.0, &a).get((1, 2)).item(), 32.0);
@@ -173,6 +177,15 @@ fn layers_and_functions() {
     assert_eq!(ops::dropout(&x10, 0.5, true).shape(), [4, 10]);
     let (w, b) = (Var::from(Tensor::ones(&[10], DType::F32)), Var::from(Tensor::zeros(&[10], DType::F32)));
     assert_eq!(ops::layer_norm(&x10, &[10], Some(&w), Some(&b), 1e-5).shape(), [4, 10]);
+    assert_eq!(ops::group_norm(&x10, 2, Some(&w), Some(&b), 1e-5).shape(), [4, 10]);
+    let q = x10.reshape(&[1, 4, 10]);
+    let options = AttentionOptions { is_causal: true, ..Default::default() };
+    assert_eq!(ops::scaled_dot_product_attention(&q, &q, &q, options).shape(), [1, 4, 10]);
+    let i = Var::from_vec(vec![0i64, 3], &[2]);
+    let options = EmbeddingOptions { padding_idx: Some(0), ..Default::default() };
+    assert_eq!(ops::embedding(&i, &x10, options).shape(), [2, 10]);
+    let options = InterpolateOptions::scale_factor([2.0]).mode(InterpolateMode::Bilinear);
+    assert_eq!(ops::interpolate(&x, options).shape(), [1, 3, 16, 16]);
     let (m, v) = (Var::buffer(b.tensor()), Var::buffer(w.tensor()));
     let options = BatchNormOptions { training: true, ..Default::default() };
     assert_eq!(ops::batch_norm(&x10, Some((&m, &v)), Some(&w), Some(&b), options).shape(), [4, 10]);
