@@ -101,7 +101,7 @@ where
         .light_line_style(WHITE)
         .label_style((FONT, 14))
         .axis_desc_style((FONT, 15))
-        .y_label_formatter(&|v| if panel.log { format!("{:.1e}", 10f64.powf(*v)) } else { short(*v) })
+        .y_label_formatter(&|v| short(if panel.log { 10f64.powf(*v) } else { *v }))
         .x_label_formatter(&|v| short(*v))
         .draw()?;
     for (i, s) in panel.series.iter().enumerate() {
@@ -134,7 +134,7 @@ where
 
 /// A number with as many digits as an axis needs.
 fn short(v: f64) -> String {
-    let text = if v != 0.0 && v.abs() < 0.01 { format!("{v:.1e}") } else { format!("{v:.3}") };
+    let text = if v != 0.0 && v.abs() < 1e-3 { format!("{v:.1e}") } else { format!("{v:.4}") };
     match text.contains('.') && !text.contains('e') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
         false => text,

@@ -116,14 +116,15 @@ fn main() {
         (train.with_normalization(normalization.clone()), test.with_normalization(normalization));
 
     let model: Box<dyn Module> = match args.model {
-        Model::Mlp => Box::new(nn::Sequential::new().add(nn::Flatten::new()).add(mlp(&[784, 256, 128, 10]))),
+        Model::Mlp => Box::new(mlp(&[784, 256, 128, 10])),
         Model::Lenet => Box::new(LeNet5::new(10)),
     };
     if let Some(file) = &args.load {
         let state = or_fail(StateDict::load(file));
         or_fail(model.load_state_dict(&state, true).map_err(|e| format!("{}: {e}", file.display())));
     }
-    println!("{}", model.summary(&[1, 1, 28, 28]));
+    let one: &[usize] = if args.model == Model::Mlp { &[1, 784] } else { &[1, 1, 28, 28] };
+    println!("{}", model.summary(one));
     make_folder(&args.out);
 
     if !args.eval_only {
@@ -164,7 +165,7 @@ fn fit(args: &Args, model: &dyn Module, train: ImageDataset) {
         let (mut loss_sum, mut wrong, mut seen) = (0.0, 0, 0);
         model.train();
         for batch in &train {
-            let (x, target) = (Var::from(&batch.images), Var::from(&batch.labels));
+            let (x, target) = (input(model, &batch.images), Var::from(&batch.labels));
             optimizer.zero_grad();
             let logits = model.forward(&x);
             let loss = ops::cross_entropy(&logits, &target, Default::default());
@@ -237,6 +238,12 @@ fn smoothed(points: &[(f64, f64)], width: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Pictures as the model takes them: in one row each for a fully connected one.
+fn input(model: &dyn Module, images: &Tensor) -> Var {
+    let x = Var::from(images);
+    if model.parameters()[0].ndim() == 2 { x.flatten(1, -1) } else { x }
+}
+
 fn predict(logits: &Var) -> Vec<i64> {
     no_grad(|| logits.argmax(-1, false)).to_vec()
 }
@@ -249,7 +256,7 @@ fn evaluate(model: &dyn Module, data: &DataLoader) -> Score {
     model.eval();
     let mut score = Score { loss: 0.0, wrong: 0, count: 0, predictions: Vec::new() };
     for batch in data {
-        let logits = no_grad(|| model.forward(&Var::from(&batch.images)));
+        let logits = no_grad(|| model.forward(&input(model, &batch.images)));
         let loss = ops::cross_entropy(&logits, &Var::from(&batch.labels), Default::default());
         let predictions = predict(&logits);
         score.loss += loss.item() * batch.len() as f64;
