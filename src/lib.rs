@@ -20,6 +20,9 @@
 //! assert!(ops::mse_loss(&model.forward(&x), &y, Default::default()).item() < 0.01);
 //! ```
 
+#[cfg(doctest)]
+mod guide;
+
 pub use datasets;
 pub use nn;
 pub use ops;
