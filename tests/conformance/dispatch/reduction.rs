@@ -68,7 +68,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         "torch.median" => match call.dim_opt("dim") {
             Some(dim) => x().median(dim, keepdim()).into(),
-            None => return None,
+            None => x().median_all().into(),
         },
         _ => return None,
     })

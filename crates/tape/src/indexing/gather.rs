@@ -122,7 +122,8 @@ impl Var {
             indices.shape()
         );
         if self.ndim() == 0 {
-            return self.gather(dim, indices);
+            let (d, index) = self.check_index("take_along_dim", dim, indices);
+            return gather_values("take_along_dim", self, d, index);
         }
         let without = |shape: &[usize]| {
             let mut shape: Dims = shape.into();
@@ -141,7 +142,9 @@ impl Var {
             strided::map::<i64, i64>(&integers("take_along_dim", indices), |i| if i < 0 { i + n } else { i });
         let indices = Var::from(wrapped);
         let x = self.expand_to(&with(self.shape()[d]));
-        x.gather(d as isize, &indices.expand_to(&with(indices.shape()[d])))
+        let indices = indices.expand_to(&with(indices.shape()[d]));
+        let (d, index) = x.check_index("take_along_dim", d as isize, &indices);
+        gather_values("take_along_dim", &x, d, index)
     }
 
     /// The dimension and the values of an index, checked against this tensor.

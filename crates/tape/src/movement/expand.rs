@@ -48,8 +48,13 @@ impl Var {
     }
 
     /// [`Var::expand_to`] under the name of `torch.broadcast_to`.
+    ///
+    /// # Panics
+    /// If this shape does not broadcast to the other.
     #[track_caller]
     pub fn broadcast_to(&self, to: &[usize]) -> Var {
+        let fits = shape::broadcast(self.shape(), to).is_some_and(|s| s.as_slice() == to);
+        assert!(fits, "broadcast_to: shape {:?} cannot be broadcast to {to:?}", self.shape());
         self.expand_to(to)
     }
 

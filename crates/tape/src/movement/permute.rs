@@ -41,19 +41,26 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn transpose(&self, dim0: isize, dim1: isize) -> Var {
-        let a = shape::dim("transpose", dim0, self.ndim());
-        let b = shape::dim("transpose", dim1, self.ndim());
+        self.swapped("transpose", dim0, dim1)
+    }
+
+    #[track_caller]
+    fn swapped(&self, op: &'static str, dim0: isize, dim1: isize) -> Var {
+        let (a, b) = (shape::dim(op, dim0, self.ndim()), shape::dim(op, dim1, self.ndim()));
         let mut order: Dims = (0..self.ndim()).collect();
         if a != b {
             order.swap(a, b);
         }
-        self.permuted("transpose", &order)
+        self.permuted(op, &order)
     }
 
     /// [`Var::transpose`] under NumPy's name (`torch.swapaxes`).
+    ///
+    /// # Panics
+    /// If one is out of range.
     #[track_caller]
     pub fn swapaxes(&self, axis0: isize, axis1: isize) -> Var {
-        self.transpose(axis0, axis1)
+        self.swapped("swapaxes", axis0, axis1)
     }
 
     /// A matrix transposed; fewer dimensions stay as they are (`torch.t`). A view.

@@ -122,13 +122,22 @@ fn over(op: &'static str, x: &Var, dims: &[isize], keepdim: bool, best: Best, sh
     let r = Reduced::new(shape::dims(op, dims, x.ndim()), x.shape(), keepdim);
     r.check_not_empty(op);
     let value = r.finish(values(&x.tensor(), &r.dims, best));
+    record_shared(op, x, r, value, shares_nan)
+}
+
+/// Records values that are equal to some of the elements that they come from, which share the gradient evenly.
+///
+/// PyTorch's operations over all elements give it to a NaN that is the result (`shares_nan`), the others make it NaN.
+#[track_caller]
+pub(super) fn record_shared(op: &'static str, x: &Var, r: Reduced, value: Tensor, shares_nan: bool) -> Var {
     let saved = x.saved();
     record_with_output(op, [x], value, move |c| {
         let out = r.restore(&c.output().detach());
         let x = saved.detach();
-        // PyTorch: `max()` of all elements gives the gradient to the NaN, `amax` makes it NaN.
-        let chosen =
-            if shares_nan { x.eq(&out).logical_or(&x.isnan().logical_and(&out.isnan())) } else { x.eq(&out) };
+        let mut chosen = x.eq(&out);
+        if shares_nan {
+            chosen = chosen.logical_or(&x.isnan().logical_and(&out.isnan()));
+        }
         let chosen = chosen.cast(x.dtype());
         let share = chosen.div(chosen.sum(&r.list(), true));
         [Some(r.restore(c.grad()).mul(&share))]

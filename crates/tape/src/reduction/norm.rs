@@ -25,32 +25,40 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn norm(&self, p: f64, dims: &[isize], keepdim: bool) -> Var {
-        assert!(self.dtype().is_float(), "norm: expected a floating point tensor, got {}", self.dtype());
-        let r = Reduced::new(shape::dims("norm", dims, self.ndim()), self.shape(), keepdim);
+        self.norm_named("norm", p, dims, keepdim)
+    }
+
+    #[track_caller]
+    fn norm_named(&self, op: &'static str, p: f64, dims: &[isize], keepdim: bool) -> Var {
+        assert!(self.dtype().is_float(), "{op}: expected a floating point tensor, got {}", self.dtype());
+        let r = Reduced::new(shape::dims(op, dims, self.ndim()), self.shape(), keepdim);
         if p < 0.0 || p.is_infinite() {
-            r.check_not_empty("norm");
+            r.check_not_empty(op);
         }
         let dtype = self.dtype();
         let value = half_as_f32(
             self.tensor(),
-            |t| crate::dispatch!(float: t.dtype(), "norm", T => values::<T>(&t, &r.dims, p)),
+            |t| crate::dispatch!(float: t.dtype(), op, T => values::<T>(&t, &r.dims, p)),
         );
         let value = r.finish(value.cast(dtype));
         if p == 0.0 {
             // A count: constant between jumps.
-            return record("norm", [self], value, |_| [None]);
+            return record(op, [self], value, |_| [None]);
         }
         let saved = self.saved();
-        record_with_output("norm", [self], value, move |c| {
+        record_with_output(op, [self], value, move |c| {
             let (norm, g) = (r.restore(&c.output()), r.restore(c.grad()));
             [Some(gradient(&saved, &norm, &g, p, &r))]
         })
     }
 
     /// [`Var::norm`] under the name of `torch.linalg.vector_norm`.
+    ///
+    /// # Panics
+    /// As [`Var::norm`].
     #[track_caller]
     pub fn vector_norm(&self, ord: f64, dims: &[isize], keepdim: bool) -> Var {
-        self.norm(ord, dims, keepdim)
+        self.norm_named("vector_norm", ord, dims, keepdim)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sort`, `argsort`, `topk`, `median`.
 
-use super::{as_number, record_chosen};
+use super::extreme::record_shared;
+use super::{Reduced, as_number, record_chosen};
 use crate::dtype::{DType, Number};
 use crate::kernels::scan;
 use crate::shape;
@@ -93,6 +94,23 @@ impl Var {
         } else {
             (value.squeeze(d as isize), index.squeeze(d as isize))
         }
+    }
+
+    /// The middle element of all, of two the smaller, without dimensions (`torch.median`). NaN where there is one. Elements
+    /// that are equal to it share the gradient evenly.
+    ///
+    /// # Panics
+    /// If the tensor is empty.
+    ///
+    /// ```
+    /// assert_eq!(tape::Var::from_vec(vec![3f32, 1.0, 2.0, 2.0], &[2, 2]).median_all().item(), 2.0);
+    /// ```
+    #[track_caller]
+    pub fn median_all(&self) -> Var {
+        let r = Reduced::new((0..self.ndim()).collect(), self.shape(), false);
+        r.check_not_empty("median");
+        let value = self.detach().flatten(0, -1).median(0, false).0.into_tensor();
+        record_shared("median", self, r, value, true)
     }
 
     /// The first `k` pairs of a value and its place that `order` (for floats, `order_integers` for integers) puts in front.
@@ -213,6 +231,14 @@ mod tests {
         assert_eq!(x.argsort(0, true).to_vec::<i64>(), [0, 2, 1]);
         assert_eq!(x.topk(2, 0, false, true).1.to_vec::<i64>(), [1, 2]);
         assert!(x.median(0, false).0.item().is_nan());
+    }
+
+    /// The values that PyTorch gives.
+    #[test]
+    fn equal_elements_share_the_gradient_of_the_median() {
+        let x = Var::parameter(Tensor::from_vec(vec![2f64, 1.0, 2.0, 5.0], &[2, 2]));
+        x.median_all().backward();
+        assert_eq!(x.grad().unwrap().to_vec::<f64>(), [0.5, 0.0, 0.5, 0.0]);
     }
 
     #[test]
