@@ -70,17 +70,11 @@ pub fn embedding(indices: &Var, weight: &Var, options: EmbeddingOptions) -> Var 
     let n = list.len();
     let mut shape: Vec<isize> = indices.shape().iter().map(|&n| n as isize).collect();
     shape.push(width as isize);
-    // What each row's gradient is multiplied by, where it is not one.
-    let mut factors = vec![1.0; n];
-    if options.scale_grad_by_freq {
-        let mut counts = vec![0.0; rows];
-        list.iter().for_each(|&i| counts[i as usize] += 1.0);
-        list.iter().zip(&mut factors).for_each(|(&i, f)| *f /= counts[i as usize]);
-    }
-    list.iter().zip(&mut factors).filter(|(i, _)| padding == Some(**i)).for_each(|(_, f)| *f = 0.0);
     let dtype = weight.dtype();
-    let plain = factors.iter().all(|&f| f == 1.0);
-    let factors = (!plain).then(|| Var::from(Tensor::from_vec(factors, &[n, 1]).cast(dtype)));
+    let factors = (padding.is_some() || options.scale_grad_by_freq).then(|| {
+        let factors = gradient_factors(&list, rows, padding, options.scale_grad_by_freq);
+        Var::from(Tensor::from_vec(factors, &[n, 1]).cast(dtype))
+    });
     let index = Var::from(Tensor::from_vec(list, &[n]));
     let value = no_grad(|| weight.index_select(0, &index).reshape(&shape)).tensor();
     record("embedding", [weight], value, move |c| {
@@ -89,6 +83,16 @@ pub fn embedding(indices: &Var, weight: &Var, options: EmbeddingOptions) -> Var 
         let zeros = Var::from(Tensor::zeros(&[rows, width], dtype));
         [Some(zeros.index_add(0, &index, &g, 1.0))]
     })
+}
+
+/// What the gradient of each row that was looked up is multiplied by.
+fn gradient_factors(list: &[i64], rows: usize, padding: Option<i64>, by_frequency: bool) -> Vec<f64> {
+    let mut counts = vec![1.0; rows];
+    if by_frequency {
+        counts.fill(0.0);
+        list.iter().for_each(|&i| counts[i as usize] += 1.0);
+    }
+    list.iter().map(|&i| if padding == Some(i) { 0.0 } else { 1.0 / counts[i as usize] }).collect()
 }
 
 /// Scales down, in place, the rows in the list whose norm is too large.
