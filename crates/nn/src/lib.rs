@@ -23,6 +23,7 @@ pub mod recurrent;
 mod sequential;
 mod state_dict;
 mod summary;
+pub mod train;
 
 pub use activation::*;
 pub use attention::*;

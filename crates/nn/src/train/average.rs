@@ -1,0 +1,90 @@
+//! Averages of weights over the steps: exponential moving averages and lookahead.
+
+use crate::module::{Fields, Item, walk};
+use crate::state_dict::{StateDict, StateDictError, load};
+use tape::kernels::update::update0;
+use tape::{Float, Tensor, Var};
+
+/// A second set of a model's floating-point parameters and buffers that follows the first one slowly.
+///
+/// ```
+/// use nn::{Linear, Module, train::WeightAverage};
+/// let model = Linear::new(2, 1);
+/// let mut average = WeightAverage::new(&model);
+/// nn::init::ones_(&model.weight);
+/// average.update(0.0);
+/// nn::init::zeros_(&model.weight);
+/// average.swap();
+/// assert_eq!(model.weight.to_vec::<f32>(), [1.0, 1.0]);
+/// ```
+pub struct WeightAverage {
+    /// What is averaged, and its slow value.
+    entries: Vec<(String, Var, Tensor)>,
+}
+
+impl WeightAverage {
+    /// An average that begins with the model's present weights.
+    pub fn new<M: Fields + ?Sized>(model: &M) -> WeightAverage {
+        let mut entries = Vec::new();
+        walk(model, "", &mut |name, item| {
+            let v: &Var = match item {
+                Item::Parameter(p) => p,
+                Item::Buffer(b) if b.dtype().is_float() => b,
+                _ => return,
+            };
+            entries.push((name.to_string(), v.clone(), v.tensor()));
+        });
+        WeightAverage { entries }
+    }
+
+    /// Moves the average towards the model: `average = decay * average + (1 - decay) * weight`. An exponential
+    /// moving average does so after every step.
+    pub fn update(&mut self, decay: f64) {
+        for (_, v, slow) in &mut self.entries {
+            let fast = v.tensor().cast(slow.dtype()).contiguous();
+            if !slow.is_contiguous() {
+                *slow = slow.contiguous();
+            }
+            tape::dispatch!(float: slow.dtype(), "WeightAverage", T => {
+                let share = <T as Float>::c(1.0 - decay);
+                let fast = fast.as_slice::<T>().expect("made contiguous");
+                update0(slow.make_mut::<T>(), fast, |s, f| (s + (f - s) * share,));
+            });
+        }
+    }
+
+    /// Lookahead (Zhang et al. 2019): moves the average towards the model, and the model onto the average. Every
+    /// few steps.
+    pub fn lookahead(&mut self, decay: f64) {
+        self.update(decay);
+        for (_, v, slow) in &self.entries {
+            v.set_value(slow.clone());
+        }
+    }
+
+    /// Exchanges the model's weights and the average: before an evaluation, and again after it.
+    pub fn swap(&mut self) {
+        for (_, v, slow) in &mut self.entries {
+            v.update(|fast| std::mem::swap(fast, slow));
+        }
+    }
+
+    /// The averages by name.
+    pub fn state_dict(&self) -> StateDict {
+        self.entries.iter().map(|(name, _, slow)| (name.clone(), slow.clone())).collect()
+    }
+
+    /// Sets the averages.
+    ///
+    /// # Errors
+    /// If keys or shapes differ. Then nothing is changed.
+    pub fn load_state_dict(&mut self, state: &StateDict) -> Result<(), StateDictError> {
+        let slots: Vec<(String, Var)> =
+            self.entries.iter().map(|(name, _, slow)| (name.clone(), Var::buffer(slow.clone()))).collect();
+        load("the weight average", &slots, state, true)?;
+        for ((_, _, slow), (_, slot)) in self.entries.iter_mut().zip(slots) {
+            *slow = slot.tensor();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! What is measured: losses, accuracies, confusions, and their history.
+
+use crate::module::Module;
+use crate::summary::Modes;
+use tape::{DType, Tensor, Var, no_grad};
+
+/// Loss and accuracy over a number of samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// The sum of the losses, each weighted with its batch.
+    pub loss_sum: f64,
+    /// How many samples were classified correctly, where that can be told.
+    pub correct: u64,
+    /// How many samples were seen.
+    pub count: u64,
+    /// Whether the targets are classes.
+    pub classified: bool,
+}
+
+impl Score {
+    /// Adds a batch: its mean loss, output and target.
+    pub fn add(&mut self, loss: f64, output: &Var, target: &Var) {
+        let n = output.shape().first().copied().unwrap_or(1) as u64;
+        self.loss_sum += loss * n as f64;
+        self.count += n;
+        if let Some(correct) = correct(output, target) {
+            self.correct += correct;
+            self.classified = true;
+        }
+    }
+
+    /// The mean loss.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.count as f64
+    }
+
+    /// The share of correct ones, if the targets are classes.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.classified.then(|| self.correct as f64 / self.count as f64)
+    }
+
+    /// How many were classified wrongly.
+    pub fn wrong(&self) -> u64 {
+        self.count - self.correct
+    }
+
+    pub(super) fn to_numbers(self) -> Vec<f64> {
+        vec![self.loss_sum, self.correct as f64, self.count as f64, f64::from(u8::from(self.classified))]
+    }
+
+    pub(super) fn from_numbers(v: &[f64]) -> Option<Score> {
+        let [loss_sum, correct, count, classified] = *v else { return None };
+        Some(Score { loss_sum, correct: correct as u64, count: count as u64, classified: classified != 0.0 })
+    }
+}
+
+/// The class with the largest value in each row of `[N, classes]`; of equal ones the first.
+///
+/// ```
+/// use tape::Var;
+/// assert_eq!(nn::train::predictions(&Var::from_vec(vec![0.1f32, 0.9, 0.8, 0.2], &[2, 2])), [1, 0]);
+/// ```
+///
+/// # Panics
+/// If there are not two dimensions.
+#[track_caller]
+pub fn predictions(output: &Var) -> Vec<i64> {
+    assert_eq!(output.ndim(), 2, "predictions: the output is [N, classes], got shape {:?}", output.shape());
+    let classes = output.shape()[1].max(1);
+    let best = |row: &[f64]| {
+        let mut best = 0;
+        for (i, x) in row.iter().enumerate() {
+            if *x > row[best] {
+                best = i;
+            }
+        }
+        best as i64
+    };
+    output.to_vec::<f64>().chunks(classes).map(best).collect()
+}
+
+/// How many rows of `[N, classes]` have their largest value at the target: a class `[N]`, or the largest of
+/// probabilities `[N, classes]`. None for other shapes.
+fn correct(output: &Var, target: &Var) -> Option<u64> {
+    if output.ndim() != 2 {
+        return None;
+    }
+    let wanted = match (target.ndim(), target.dtype()) {
+        (1, DType::I64) => target.to_vec::<i64>(),
+        (2, t) if t.is_float() && target.shape() == output.shape() => predictions(target),
+        _ => return None,
+    };
+    Some(predictions(output).iter().zip(&wanted).filter(|(a, b)| a == b).count() as u64)
+}
+
+/// How often each class (row) was taken for each class (column): `[classes, classes]`.
+///
+/// # Panics
+/// If a class is not below `classes`, or the lists differ in length.
+///
+/// ```
+/// let t = nn::train::confusion_matrix(&[0, 1, 1], &[0, 0, 1], 2);
+/// assert_eq!(t.to_vec::<i64>(), [1, 0, 1, 1]);
+/// ```
+#[track_caller]
+pub fn confusion_matrix(labels: &[i64], predictions: &[i64], classes: usize) -> Tensor {
+    assert_eq!(labels.len(), predictions.len(), "confusion_matrix: labels and predictions differ in number");
+    let mut counts = vec![0i64; classes * classes];
+    for (&label, &prediction) in labels.iter().zip(predictions) {
+        let inside = |c: i64| (0..classes as i64).contains(&c);
+        assert!(inside(label) && inside(prediction), "confusion_matrix: {label} or {prediction} is no class");
+        counts[label as usize * classes + prediction as usize] += 1;
+    }
+    Tensor::from_vec(counts, &[classes, classes])
+}
+
+/// Loss and accuracy of a model over batches, in evaluation mode and without recording. The model goes back to the
+/// mode that it was in.
+pub fn evaluate<M: Module + ?Sized>(
+    model: &M,
+    batches: impl IntoIterator<Item = (Var, Var)>,
+    loss: impl Fn(&Var, &Var) -> Var,
+) -> Score {
+    let modes = Modes::of(model);
+    model.eval();
+    let mut score = Score::default();
+    no_grad(|| {
+        for (x, target) in batches {
+            let y = model.forward(&x);
+            score.add(loss(&y, &target).item(), &y, &target);
+        }
+    });
+    modes.restore(model);
+    score
+}
+
+/// One epoch's numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochRecord {
+    /// Its number, from 1.
+    pub epoch: u64,
+    /// The steps made when it ended.
+    pub step: u64,
+    /// The first group's learning rate in its last step.
+    pub lr: f64,
+    /// Loss and accuracy in training.
+    pub train: Score,
+    /// Loss and accuracy in validation.
+    pub validation: Option<Score>,
+    /// How long it took, validation included.
+    pub seconds: f64,
+}
+
+/// The numbers of all epochs as CSV, with a line of names.
+pub fn to_csv(history: &[EpochRecord]) -> String {
+    let mut out = String::from("epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds\n");
+    let accuracy = |s: Score| s.accuracy().map_or(String::new(), |a| format!("{a:.6}"));
+    for r in history {
+        let validation = r.validation.map_or(",".into(), |v| format!("{:.6},{}", v.loss(), accuracy(v)));
+        out.push_str(&format!(
+            "{},{},{:e},{:.6},{},{validation},{:.3}\n",
+            r.epoch,
+            r.step,
+            r.lr,
+            r.train.loss(),
+            accuracy(r.train),
+            r.seconds
+        ));
+    }
+    out
+}

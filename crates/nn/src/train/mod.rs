@@ -1,0 +1,13 @@
+//! The training loop: for those who would rather not write it. Nothing here is needed by a loop of one's own.
+
+mod average;
+mod metrics;
+mod predict;
+mod source;
+mod trainer;
+
+pub use average::WeightAverage;
+pub use metrics::{EpochRecord, Score, confusion_matrix, evaluate, predictions, to_csv};
+pub use predict::{ensemble, predict, predict_mirrored, predict_shifted, predict_views};
+pub use source::Source;
+pub use trainer::{Best, StepEvent, TrainError, Trainer};

@@ -1,0 +1,61 @@
+//! Where batches come from.
+
+use tape::Var;
+
+type Epoch<'a> = Box<dyn Iterator<Item = (Var, Var)> + 'a>;
+
+/// Batches of inputs and targets, epoch after epoch.
+///
+/// ```
+/// use nn::train::Source;
+/// use tape::{DType, Tensor, Var};
+/// let batch = || (Var::from(Tensor::ones(&[8, 3], DType::F32)), Var::from(Tensor::zeros(&[8], DType::I64)));
+/// let source = Source::new(move || (0..10).map(move |_| batch()));
+/// # let _ = source;
+/// ```
+pub struct Source<'a> {
+    epoch: Box<dyn FnMut() -> Epoch<'a> + 'a>,
+    position: Option<Position<'a>>,
+}
+
+struct Position<'a> {
+    get: Box<dyn Fn() -> Vec<i64> + 'a>,
+    set: Box<dyn FnMut(&[i64]) -> Result<(), String> + 'a>,
+}
+
+impl<'a> Source<'a> {
+    /// Each call gives the batches of one epoch.
+    pub fn new<I: Iterator<Item = (Var, Var)> + 'a>(mut epoch: impl FnMut() -> I + 'a) -> Source<'a> {
+        Source { epoch: Box::new(move || Box::new(epoch())), position: None }
+    }
+
+    /// This source with a position that a checkpoint keeps: `get` tells it, `set` goes back to it, so that the next
+    /// epoch is the rest of the one that was left. Without it, training resumes at the start of an epoch.
+    pub fn resumable(
+        mut self,
+        get: impl Fn() -> Vec<i64> + 'a,
+        set: impl FnMut(&[i64]) -> Result<(), String> + 'a,
+    ) -> Source<'a> {
+        self.position = Some(Position { get: Box::new(get), set: Box::new(set) });
+        self
+    }
+
+    pub(super) fn epoch(&mut self) -> Epoch<'a> {
+        (self.epoch)()
+    }
+
+    pub(super) fn is_resumable(&self) -> bool {
+        self.position.is_some()
+    }
+
+    pub(super) fn position(&self) -> Vec<i64> {
+        self.position.as_ref().map_or_else(Vec::new, |p| (p.get)())
+    }
+
+    pub(super) fn set_position(&mut self, position: &[i64]) -> Result<(), String> {
+        match &mut self.position {
+            Some(p) => (p.set)(position),
+            None => Ok(()),
+        }
+    }
+}

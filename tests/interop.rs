@@ -1,0 +1,48 @@
+//! Weights exchanged with PyTorch: see `tests/interop/weights.py`, which calls for this test.
+//!
+//! `TAPEGRAD_INTEROP` names the directory with PyTorch's files. Without it the test says so and passes.
+
+use nn::StateDict;
+use nn::models::{LeNet5, ResNet};
+use std::path::Path;
+use tapegrad::prelude::*;
+
+fn exchange(folder: &Path, name: &str, model: &dyn Module) {
+    let file = |what: &str| folder.join(format!("{name}.{what}.safetensors"));
+    let load = |what: &str| StateDict::load(file(what)).unwrap_or_else(|e| panic!("{e}"));
+    let logits = |x: &Tensor| {
+        model.eval();
+        no_grad(|| model.forward(&Var::from(x))).tensor()
+    };
+
+    let pair = load("torch.logits");
+    let [x, want] = ["input", "logits"].map(|key| pair.get(key).expect("written by the script").clone());
+    model.load_state_dict(&load("torch"), true).unwrap_or_else(|e| panic!("{e}"));
+    let off = logits(&x)
+        .to_vec::<f64>()
+        .iter()
+        .zip(want.to_vec::<f64>())
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    println!("{name}: logits differ by {off:.2e} at most");
+    assert!(off < 1e-4);
+
+    // Other weights, back to PyTorch.
+    for p in model.parameters().iter().filter(|p| p.ndim() > 1) {
+        nn::init::kaiming_normal_(p, nn::init::FanMode::FanIn, nn::init::Nonlinearity::ReLU);
+    }
+    model.state_dict().save(file("tapegrad")).unwrap_or_else(|e| panic!("{e}"));
+    let pair: StateDict = [("input".into(), x.clone()), ("logits".into(), logits(&x))].into_iter().collect();
+    pair.save(file("tapegrad.logits")).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn weights_go_both_ways() {
+    let Ok(folder) = std::env::var("TAPEGRAD_INTEROP") else {
+        println!("skipped: TAPEGRAD_INTEROP does not name a directory of tests/interop/weights.py");
+        return;
+    };
+    manual_seed(1);
+    exchange(folder.as_ref(), "lenet5", &LeNet5::new(10));
+    exchange(folder.as_ref(), "resnet18", &ResNet::resnet18(10));
+}
