@@ -136,7 +136,10 @@ fn bad_input_gets_one_line() {
     write(&csv.path().join("mnist_train.csv"), (row(784) + &row(783)).as_bytes());
     write(&csv.path().join("mnist_test.csv"), row(784).as_bytes());
     let text = refused(&["--data", &data(&csv)]);
-    assert!(text.contains("mnist_train.csv") && text.contains("row 2") && text.contains("784 fields"), "{text}");
+    assert!(
+        text.contains("mnist_train.csv") && text.contains("row 2") && text.contains("784 fields"),
+        "{text}"
+    );
 
     let dir = folder(|d| write(&d.join("weights.safetensors"), b"not weights"));
     let file = dir.path().join("weights.safetensors");
