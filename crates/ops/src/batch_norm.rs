@@ -4,6 +4,7 @@ use crate::kernels::norm::{
     Affine, AffineAddRelu, AffineRelu, Gradient, Layout, Products, ReluGradient, ReluProducts, map, moments,
     sums,
 };
+use crate::memory::slice;
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
@@ -176,15 +177,6 @@ pub(crate) fn arrange(t: &Tensor) -> (Tensor, Layout, MemoryFormat) {
         return (t.clone(), Layout::Last { rows: n * size, channels }, MemoryFormat::ChannelsLast);
     }
     (t.contiguous(), Layout::First { batch: n, channels, size }, MemoryFormat::Contiguous)
-}
-
-/// All elements in the order of memory.
-pub(crate) fn slice<T: Float>(t: &Tensor, format: MemoryFormat) -> &[T] {
-    match format {
-        MemoryFormat::Contiguous => t.as_slice::<T>(),
-        MemoryFormat::ChannelsLast => t.as_channels_last_slice::<T>(),
-    }
-    .expect("arranged in this format")
 }
 
 /// Numbers in another type.

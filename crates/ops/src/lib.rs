@@ -17,6 +17,7 @@ mod linear;
 mod local_response_norm;
 mod loss;
 mod matmul;
+mod memory;
 mod normalization;
 mod pixel_shuffle;
 mod pool;

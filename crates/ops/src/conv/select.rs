@@ -4,6 +4,7 @@
 use super::Geometry;
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::{direct_conv, im2col, winograd};
+use crate::memory::{self, nhwc};
 use std::sync::OnceLock;
 use tape::{DType, MemoryFormat, Tensor, dispatch};
 
@@ -88,9 +89,5 @@ pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
 }
 
 fn slice<T: tape::Element>(t: &Tensor) -> &[T] {
-    t.as_slice().expect("made contiguous")
-}
-
-fn nhwc(t: &Tensor) -> &[f32] {
-    t.as_channels_last_slice().expect("made channels-last")
+    memory::slice(t, MemoryFormat::Contiguous)
 }

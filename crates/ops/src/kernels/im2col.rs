@@ -4,6 +4,7 @@
 //!
 //! Tensors are row-major: `[n, c, d, h, w]`.
 
+use super::shared::SharedPointer;
 use crate::conv::Geometry;
 use tape::Float;
 use tape::kernels::parallel::{parallel_chunks, parallel_for};
@@ -169,16 +170,6 @@ fn product<T: Float>(
     }
 }
 
-/// A pointer that tasks share; each writes its own elements.
-struct Shared<T>(*mut T);
-// SAFETY: see the uses: no two tasks write the same element.
-unsafe impl<T> Sync for Shared<T> {}
-impl<T> Shared<T> {
-    fn at(&self, offset: usize) -> *mut T {
-        self.0.wrapping_add(offset)
-    }
-}
-
 /// `y[n, o] = sum over c, taps of x[n, c] * w[o, c] + bias[o]`.
 pub(crate) fn forward<T: Float>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
     let plan = Plan::new::<T>(g);
@@ -186,7 +177,7 @@ pub(crate) fn forward<T: Float>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T
         return;
     }
     let per_image = plan.pixels.div_ceil(plan.block);
-    let y = Shared(y.as_mut_ptr());
+    let y = SharedPointer::new(y);
     parallel_for(g.n * g.groups * per_image, |task| {
         let (image_group, block) = (task / per_image, task % per_image);
         let (group, from) = (image_group % g.groups, block * plan.block);

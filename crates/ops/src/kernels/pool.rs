@@ -2,6 +2,7 @@
 //!
 //! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
 
+use super::shared::SharedSlice;
 use crate::pool::Windows;
 use tape::kernels::parallel::parallel_chunks;
 use tape::{Element, Float};
@@ -48,10 +49,10 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
     let (c, row) = (w.c, width * w.c);
     let line = w.axes[2].input * c;
     let rows = GRAIN.div_ceil(row.max(1)).min((w.n * d * h).max(1));
-    let all_taps = SharedMut(taps.as_mut_ptr(), taps.len());
-    let all_taps = &all_taps;
+    let all_taps = SharedSlice::new(taps);
     parallel_chunks(y, rows * row, |task, y| {
-        let taps = all_taps.part(task * rows * row, y.len());
+        // SAFETY: each task takes the part that belongs to its own chunk of `y`.
+        let taps = unsafe { all_taps.part(task * rows * row, y.len()) };
         let mut tallest = vec![T::ZERO; line];
         let mut from_row = vec![I::new(0); line];
         let mut best_row = vec![I::new(0); c];
@@ -115,19 +116,6 @@ tape::multiversion! {
             *r = if better { vr } else { *r };
             *c = if better { number } else { *c };
         }
-    }
-}
-
-/// A slice that tasks share; each takes its own part.
-struct SharedMut<T>(*mut T, usize);
-// SAFETY: see the use: the parts of two tasks do not overlap.
-unsafe impl<T: Send> Sync for SharedMut<T> {}
-impl<T> SharedMut<T> {
-    #[allow(clippy::mut_from_ref)]
-    fn part(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start + len <= self.1);
-        // SAFETY: in bounds; each task asks for its own part once, and the slice is borrowed until all are done.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 }
 

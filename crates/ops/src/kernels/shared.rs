@@ -32,3 +32,24 @@ impl<'a, T> SharedSlice<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
+
+/// The start of a matrix handed to several tasks at once, whose parts interleave: columns, or strided blocks.
+pub(crate) struct SharedPointer<'a, T> {
+    start: *mut T,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the pointer is used in unsafe blocks only, which answer for disjointness.
+unsafe impl<T: Send> Sync for SharedPointer<'_, T> {}
+
+impl<'a, T> SharedPointer<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        SharedPointer { start: slice.as_mut_ptr(), owner: PhantomData }
+    }
+
+    /// The place of an element.
+    #[inline(always)]
+    pub(crate) fn at(&self, offset: usize) -> *mut T {
+        self.start.wrapping_add(offset)
+    }
+}

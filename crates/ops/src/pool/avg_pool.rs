@@ -3,6 +3,7 @@
 use super::{Axis, Windows, check_window, pooled};
 use crate::Size;
 use crate::kernels::pool;
+use crate::memory::nhwc;
 use std::sync::Arc;
 use tape::{MemoryFormat, Tensor, Var, dispatch, record};
 
@@ -115,10 +116,6 @@ fn spread(m: Arc<Means>, dy: &Var) -> Var {
     let g = dy.tensor().to_format(MemoryFormat::ChannelsLast);
     dispatch!(float: dy.dtype(), "avg_pool", T => pool::sum_backward::<T>(&m.w, &m.scale, nhwc(&g), dx.data_mut()));
     record("avg_pool_spread", [dy], dx, move |c| [Some(sums("avg_pool", m.clone(), c.grad()))])
-}
-
-fn nhwc<T: tape::Element>(t: &Tensor) -> &[T] {
-    t.as_channels_last_slice().expect("made channels-last")
 }
 
 macro_rules! avg_pool {

@@ -3,6 +3,7 @@
 use super::{Axis, Windows, check_window, pooled};
 use crate::Size;
 use crate::kernels::pool;
+use crate::memory::nhwc;
 use std::sync::Arc;
 use tape::{DType, MemoryFormat, Tensor, Var, dispatch, note_saved, record};
 
@@ -176,10 +177,6 @@ pub(super) fn max_over_windows<const D: usize>(
         record(op, [x], y, move |c| [Some(taken.put(c.grad()))])
     });
     (y, made.expect("made with the values"))
-}
-
-fn nhwc<T: tape::Element>(t: &Tensor) -> &[T] {
-    t.as_channels_last_slice().expect("made channels-last")
 }
 
 macro_rules! max_pool {

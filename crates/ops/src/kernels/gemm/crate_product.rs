@@ -1,12 +1,8 @@
 //! The product of the `gemm` crate, cut into blocks of rows.
 
 use super::{Bias, Finish, Real, View};
+use crate::kernels::shared::SharedPointer;
 use tape::kernels::parallel::parallel_for;
-
-struct Shared<T>(*mut T);
-
-// SAFETY: tasks write blocks of rows of their own.
-unsafe impl<T> Sync for Shared<T> {}
 
 /// The product by the `gemm` crate; the arguments are those of [`matmul`](super::matmul), already checked there.
 ///
@@ -24,14 +20,13 @@ pub fn product<T: Real>(
     assert!(m == 0 || n == 0 || c.len() >= (m - 1) * row + n, "matrix product: C is too short");
     // Rows of a block: at least some four million operations, at most 256.
     let block = (2_000_000 / (n * k).max(1)).clamp(8, 256).next_multiple_of(8);
-    let out = Shared(c.as_mut_ptr());
-    let out = &out;
+    let out = SharedPointer::new(c);
     parallel_for(m.div_ceil(block), |task| {
         let (start, end) = (task * block, m.min((task + 1) * block));
         // SAFETY: the matrices are inside their slices (checked by the caller and above), and each task
         // writes its own rows of C.
         unsafe {
-            let c = out.0.add(start * row);
+            let c = out.at(start * row);
             gemm::gemm(
                 end - start,
                 n,
@@ -54,7 +49,7 @@ pub fn product<T: Real>(
                 gemm::Parallelism::None,
             );
             for i in start..end {
-                let line = std::slice::from_raw_parts_mut(out.0.add(i * row), n);
+                let line = std::slice::from_raw_parts_mut(out.at(i * row), n);
                 match finish.bias {
                     Bias::None => {}
                     Bias::Rows(bias) => line.iter_mut().for_each(|c| *c = T::ONE.times_plus(*c, bias[i])),
