@@ -60,6 +60,10 @@ fn product(t: Tensor, dims: &[usize]) -> Tensor {
 
 /// `g` times the product of all other elements along `d`.
 fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
+    if x.shape()[d] == 1 {
+        // The product of one element is linear: no division, whose rounding a second derivative would show.
+        return g.clone();
+    }
     let has_zero = x.detach().eq(0.0).any(&[], false).item() != 0.0;
     if !has_zero {
         return g.mul(out).div(x);
@@ -100,8 +104,19 @@ fn products_of_others<T: Float>(t: &Tensor, d: usize) -> Tensor {
 #[cfg(test)]
 mod tests {
     use crate::test_views::{check, values};
-    use crate::{DType, GradCheck, Tensor, Var, gradcheck, gradgradcheck};
+    use crate::{DType, GradCheck, GradOptions, Tensor, Var, grad, gradcheck, gradgradcheck};
     use proptest::prelude::*;
+
+    #[test]
+    fn one_element_is_linear() {
+        let x = Var::parameter(Tensor::from_vec(vec![0.3f64], &[1]));
+        for y in [x.prod_all(), x.prod(0, true), x.cumprod(0)] {
+            let options = GradOptions { create_graph: true, ..Default::default() };
+            let g = grad(&[&y], &[&x], options)[0].clone().expect("it depends on x");
+            assert_eq!(g.item(), 1.0);
+            assert!(!g.requires_grad());
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]

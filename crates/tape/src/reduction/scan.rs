@@ -56,7 +56,8 @@ impl Var {
         };
         let saved = x.saved();
         record_with_output("cumprod", [&x], value, move |c| {
-            [Some(if saved.ndim() == 0 {
+            // One element is its own product.
+            [Some(if saved.ndim() == 0 || saved.shape()[d] == 1 {
                 c.grad().clone()
             } else {
                 gradient(&saved, d, c.grad(), &c.output())
