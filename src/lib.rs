@@ -22,10 +22,12 @@
 
 #[cfg(doctest)]
 mod guide;
+mod source;
 
 pub use datasets;
 pub use nn;
 pub use ops;
+pub use source::source;
 pub use tape;
 
 /// What most programs need: `use tapegrad::prelude::*`.

@@ -349,10 +349,11 @@ impl Call {
         self.bool_opt(name).unwrap_or(default)
     }
 
-    /// A string that may be missing.
+    /// A string that may be missing; for a function the last part of its path.
     pub fn text_opt(&self, name: &str) -> Option<String> {
         self.convert(name, "a string", |v| match v {
             Value::Str(s) => Some(s.clone()),
+            Value::Function(path) => path.rsplit('.').next().map(String::from),
             _ => None,
         })
     }

@@ -28,7 +28,7 @@ pub enum Value {
     /// `...` in an index.
     Ellipsis,
     /// A function, by its path.
-    Function,
+    Function(String),
     /// Something that no operation takes, by its kind.
     Other(&'static str),
     /// A tensor.
@@ -48,7 +48,7 @@ impl Value {
             Value::DType(_) => "a dtype",
             Value::Slice(_) => "a slice",
             Value::Ellipsis => "an ellipsis",
-            Value::Function => "a function",
+            Value::Function(_) => "a function",
             Value::Other(kind) => kind,
             Value::Tensor(_) => "a tensor",
         }
@@ -130,8 +130,8 @@ impl<'a> Store<'a> {
                     Value::Ellipsis
                 } else if map.contains_key("memory_format") {
                     Value::Other("a memory format")
-                } else if let Some(Json::String(_)) = map.get("function") {
-                    Value::Function
+                } else if let Some(Json::String(path)) = map.get("function") {
+                    Value::Function(path.clone())
                 } else {
                     return Err(format!("unknown encoding {v}"));
                 }

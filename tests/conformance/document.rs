@@ -42,17 +42,16 @@ pub fn page(report: &Report) -> String {
 
 fn table(out: &mut String, report: &Report, suite: &str, title: &str, note: &str) {
     let Some(names) = report.suites.get(suite) else { return };
-    let mut rows: BTreeMap<String, [usize; 3]> = BTreeMap::new();
-    for (name, t) in names {
-        let label = if t.function.is_empty() { name } else { &t.function };
-        let row = rows.entry(label.clone()).or_default();
-        *row = [row[0] + t.passed, row[1] + t.failed, row[2] + t.missing];
+    let mut rows: BTreeMap<&String, [usize; 3]> = BTreeMap::new();
+    for (label, counts) in names.values().flat_map(|t| &t.labels) {
+        let row = rows.entry(label).or_default();
+        row.iter_mut().zip(counts).for_each(|(total, n)| *total += n);
     }
     let _ = writeln!(out, "\n## {title}\n");
     if !note.is_empty() {
         let _ = writeln!(out, "{note}\n");
     }
-    let _ = writeln!(out, "| PyTorch | state | samples |\n|---|---|---:|");
+    let _ = writeln!(out, "| PyTorch | Tapegrad | state | samples |\n|---|---|---|---:|");
     for (label, [p, f, m]) in rows {
         let state = match (p, f, m) {
             (_, 0, 0) => "conforms".to_string(),
@@ -60,7 +59,8 @@ fn table(out: &mut String, report: &Report, suite: &str, title: &str, note: &str
             (_, f, 0) => format!("{f} differ"),
             (_, f, m) => format!("{f} differ, {m} missing"),
         };
-        let _ = writeln!(out, "| `{label}` | {state} | {} |", p + f + m);
+        let here = if m == p + f + m { String::new() } else { tapegrad(label) };
+        let _ = writeln!(out, "| `{label}` | {here} | {state} | {} |", p + f + m);
     }
 }
 
@@ -102,5 +102,46 @@ fn refused(out: &mut String, report: &Report) {
     );
     for (kind, n) in kinds {
         let _ = writeln!(out, "| {kind} | {n} |");
+    }
+}
+
+/// What a user writes here for a PyTorch function or class: `x` is a `Var`.
+fn tapegrad(label: &str) -> String {
+    let path = label.strip_prefix("torch.").unwrap_or(label);
+    if let Some(name) = path.strip_prefix("nn.functional.") {
+        return match name {
+            "pad" | "one_hot" => format!("`x.{name}`"),
+            "max_pool1d" | "max_pool2d" | "max_pool3d" => {
+                format!("`ops::{name}`, `ops::{name}_with_indices`")
+            }
+            _ => format!("`ops::{name}`"),
+        };
+    }
+    if let Some(name) = path.strip_prefix("optim.lr_scheduler.") {
+        return format!("`nn::lr_scheduler::{name}`");
+    }
+    if let Some(name) = path.strip_prefix("optim.") {
+        return format!("`nn::optim::{name}`");
+    }
+    if let Some(name) = path.strip_prefix("nn.") {
+        return format!("`nn::{name}`");
+    }
+    match path.rsplit('.').next().unwrap_or(path) {
+        "__getitem__" => "`x.get`".to_string(),
+        name @ ("cat" | "stack") => format!("`tape::{name}`"),
+        "where" => "`tape::where_`".to_string(),
+        "split" => "`x.split`, `x.split_with_sizes`".to_string(),
+        "squeeze" => "`x.squeeze`, `x.squeeze_dims`, `x.squeeze_all`".to_string(),
+        "round" => "`x.round`, `x.round_decimals`".to_string(),
+        "div" => "`x.div`, `x.div_rounded`".to_string(),
+        "pow" => "`x.pow`, `tape::pow`".to_string(),
+        "xlogy" => "`x.xlogy`, `tape::xlogy`".to_string(),
+        name @ ("add" | "sub") => format!("`x.{name}`, `x.{name}_scaled`"),
+        name @ ("sum" | "mean" | "prod" | "argmax" | "argmin") => format!("`x.{name}`, `x.{name}_all`"),
+        "max" => "`x.max`, `x.max_all`, `x.maximum`".to_string(),
+        "min" => "`x.min`, `x.min_all`, `x.minimum`".to_string(),
+        name @ ("matmul" | "mm" | "bmm" | "mv" | "dot" | "outer" | "addmm" | "baddbmm" | "einsum"
+        | "tensordot" | "softmax" | "log_softmax") => format!("`ops::{name}`"),
+        name => format!("`x.{name}`"),
     }
 }

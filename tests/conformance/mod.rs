@@ -148,31 +148,32 @@ fn run_file(job: &Job, settings: &Settings) -> Tally {
     let file = match File::read(&job.path) {
         Ok(file) => file,
         Err(e) => {
-            tally.add(&job.name, Verdict::Failed(format!("unreadable: {e}")));
+            tally.add(&job.name, &job.name, Verdict::Failed(format!("unreadable: {e}")));
             return tally;
         }
     };
     let store = match Store::new(file.bytes.as_deref()) {
         Ok(store) => store,
         Err(e) => {
-            tally.add(&job.name, Verdict::Failed(format!("unreadable tensors: {e}")));
+            tally.add(&job.name, &job.name, Verdict::Failed(format!("unreadable tensors: {e}")));
             return tally;
         }
     };
-    tally.function = match job.suite {
+    let function = match job.suite {
         "ops" | "errors" => file.text("function"),
         _ => file.text("class"),
-    }
-    .to_string();
+    };
     for sample in file.samples() {
-        let id = sample.get("id").and_then(serde_json::Value::as_str).unwrap_or("?");
+        let text = |key: &str| sample.get(key).and_then(serde_json::Value::as_str);
         let verdict = match job.suite {
-            "ops" => ops::run(&tally.function, sample, &store, settings),
-            "errors" => errors::run(&tally.function, sample, &store),
-            "modules" => modules::run(&tally.function, sample, &store),
-            _ => optimizers::run(&tally.function, &file.head, sample, &store),
+            "ops" => ops::run(function, sample, &store, settings),
+            "errors" => errors::run(function, sample, &store),
+            "modules" => modules::run(function, sample, &store),
+            _ => optimizers::run(function, &file.head, sample, &store),
         };
-        tally.add(id, verdict.unwrap_or_else(|e| Verdict::Failed(format!("bad sample: {e}"))));
+        let label = text("scheduler").map(|s| format!("torch.optim.lr_scheduler.{s}"));
+        let verdict = verdict.unwrap_or_else(|e| Verdict::Failed(format!("bad sample: {e}")));
+        tally.add(text("id").unwrap_or("?"), label.as_deref().unwrap_or(function), verdict);
     }
     tally.seconds = started.elapsed().as_secs_f64();
     tally

@@ -30,8 +30,8 @@ impl Verdict {
 /// The count for one file.
 #[derive(Default)]
 pub struct Tally {
-    /// PyTorch's path of the function or class.
-    pub function: String,
+    /// Passed, failed and missing by PyTorch's path of the function or class.
+    pub labels: BTreeMap<String, [usize; 3]>,
     /// Samples that agree.
     pub passed: usize,
     /// Samples that do not.
@@ -47,8 +47,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a sample.
-    pub fn add(&mut self, id: &str, verdict: Verdict) {
+    /// Adds a sample of a function or class.
+    pub fn add(&mut self, id: &str, label: &str, verdict: Verdict) {
+        let place = match verdict {
+            Verdict::Passed | Verdict::RefusedByCompiler(_) => 0,
+            Verdict::Failed(_) => 1,
+            Verdict::Missing => 2,
+        };
+        self.labels.entry(label.to_string()).or_default()[place] += 1;
         match verdict {
             Verdict::Passed => self.passed += 1,
             Verdict::RefusedByCompiler(reason) => {

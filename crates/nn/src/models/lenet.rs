@@ -23,8 +23,17 @@ crate::module! {
 impl LeNet5 {
     /// For so many classes.
     pub fn new(classes: usize) -> LeNet5 {
+        LeNet5::with_first(Conv2d::new(1, 6, 5).padding(2), classes)
+    }
+
+    /// For colour pictures of 32x32 pixels, which need no padding.
+    pub fn cifar(classes: usize) -> LeNet5 {
+        LeNet5::with_first(Conv2d::new(3, 6, 5), classes)
+    }
+
+    fn with_first(conv1: Conv2d, classes: usize) -> LeNet5 {
         LeNet5 {
-            conv1: Conv2d::new(1, 6, 5).padding(2),
+            conv1,
             conv2: Conv2d::new(6, 16, 5),
             fc1: Linear::new(400, 120),
             fc2: Linear::new(120, 84),

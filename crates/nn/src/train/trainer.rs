@@ -1,10 +1,11 @@
 //! `Trainer`.
 
+mod resume;
+
 use super::average::WeightAverage;
-use super::metrics::{EpochRecord, Score, evaluate, to_csv};
+use super::metrics::{EpochRecord, Score, evaluate};
 use super::source::Source;
-use crate::checkpoint::Checkpoint;
-use crate::files::{FileError, write_atomically};
+use crate::files::FileError;
 use crate::lr_scheduler::{PlateauScheduler, Scheduler};
 use crate::module::Module;
 use crate::optim::{Optimizer, OptimizerStateError, clip_grad_norm_};
@@ -12,7 +13,7 @@ use crate::state_dict::{StateDict, StateDictError};
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Instant;
-use tape::{Tensor, Var};
+use tape::Var;
 
 /// What decides which epoch was the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,7 @@ pub enum TrainError {
 }
 
 type Loss<'a> = Box<dyn Fn(&Var, &Var) -> Var + 'a>;
+type BeforeStep<'a> = Box<dyn FnMut(u64) + 'a>;
 type OnStep<'a> = Box<dyn FnMut(&StepEvent) + 'a>;
 type OnEpoch<'a> = Box<dyn FnMut(&EpochRecord) + 'a>;
 
@@ -95,7 +97,8 @@ pub struct Trainer<'a> {
     accumulate: usize,
     clip_norm: Option<f64>,
     ema: Option<(WeightAverage, f64)>,
-    lookahead: Option<(WeightAverage, u64, f64)>,
+    lookahead: Option<Lookahead<'a>>,
+    before_step: Vec<BeforeStep<'a>>,
     patience: Option<u64>,
     best_by: Best,
     folder: Option<PathBuf>,
@@ -104,6 +107,14 @@ pub struct Trainer<'a> {
     on_step: Vec<OnStep<'a>>,
     on_epoch: Vec<OnEpoch<'a>>,
     progress: Progress,
+    passed_over: Vec<FileError>,
+}
+
+/// Slow weights, after how many steps they follow, and how much of them stays at a step.
+struct Lookahead<'a> {
+    slow: WeightAverage,
+    every: u64,
+    decay: Box<dyn Fn(u64) -> f64 + 'a>,
 }
 
 /// Where training stands.
@@ -133,6 +144,7 @@ impl<'a> Trainer<'a> {
             clip_norm: None,
             ema: None,
             lookahead: None,
+            before_step: Vec::new(),
             patience: None,
             best_by: Best::Accuracy,
             folder: None,
@@ -141,6 +153,7 @@ impl<'a> Trainer<'a> {
             on_step: Vec::new(),
             on_epoch: Vec::new(),
             progress: Progress::default(),
+            passed_over: Vec::new(),
         }
     }
 
@@ -206,14 +219,16 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with slow weights that follow every so many steps, and that the model then goes back to.
+    /// This trainer with slow weights (Zhang et al. 2019, "Lookahead optimizer"): every so many steps they follow the
+    /// model, keeping the share `decay(step)` of themselves, and the model goes back to them. In the end it has them.
     ///
     /// # Panics
     /// If the number is zero.
     #[track_caller]
-    pub fn lookahead(mut self, every: u64, decay: f64) -> Self {
+    pub fn lookahead(mut self, every: u64, decay: impl Fn(u64) -> f64 + 'a) -> Self {
         assert!(every > 0, "Trainer: lookahead needs a number of steps");
-        self.lookahead = Some((WeightAverage::new(self.model), every, decay));
+        self.lookahead =
+            Some(Lookahead { slow: WeightAverage::new(self.model), every, decay: Box::new(decay) });
         self
     }
 
@@ -248,6 +263,13 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// This trainer with a function that is called before each step with the number of steps made so far, also when it
+    /// goes on from a checkpoint: for what changes in the course of training, such as layers that are frozen.
+    pub fn before_step(mut self, f: impl FnMut(u64) + 'a) -> Self {
+        self.before_step.push(Box::new(f));
+        self
+    }
+
     /// This trainer with a function that is called after each step.
     pub fn on_step(mut self, f: impl FnMut(&StepEvent) + 'a) -> Self {
         self.on_step.push(Box::new(f));
@@ -258,6 +280,11 @@ impl<'a> Trainer<'a> {
     pub fn on_epoch(mut self, f: impl FnMut(&EpochRecord) + 'a) -> Self {
         self.on_epoch.push(Box::new(f));
         self
+    }
+
+    /// The checkpoints that were there but could not be gone on from, with the reason: cut short, or altered.
+    pub fn passed_over(&self) -> &[FileError] {
+        &self.passed_over
     }
 
     /// The optimizer.
@@ -294,6 +321,9 @@ impl<'a> Trainer<'a> {
             self.write(&source)?;
         }
         self.model.eval();
+        if let Some(mut l) = self.lookahead.take() {
+            l.slow.swap();
+        }
         if let Some((mut ema, _)) = self.ema.take() {
             ema.swap();
         }
@@ -312,6 +342,9 @@ impl<'a> Trainer<'a> {
         let mut next = batches.next();
         let (mut pending, mut pending_loss) = (0, 0.0);
         while let Some((x, target)) = next.take() {
+            if pending == 0 {
+                self.before_step.iter_mut().for_each(|f| f(self.progress.step));
+            }
             let y = self.model.forward(&x);
             let loss = (self.loss)(&y, &target);
             let value = loss.item();
@@ -371,10 +404,10 @@ impl<'a> Trainer<'a> {
         self.optimizer.step();
         self.optimizer.zero_grad();
         self.progress.step += 1;
-        if let Some((slow, every, decay)) = &mut self.lookahead
-            && self.progress.step.is_multiple_of(*every)
+        if let Some(l) = &mut self.lookahead
+            && self.progress.step.is_multiple_of(l.every)
         {
-            slow.lookahead(*decay);
+            l.slow.lookahead((l.decay)(self.progress.step));
         }
         if let Some((ema, decay)) = &mut self.ema {
             ema.update(*decay);
@@ -433,276 +466,11 @@ impl<'a> Trainer<'a> {
         }
         Ok(())
     }
-
-    /// Writes the checkpoint and the numbers of the epochs.
-    fn write(&self, source: &Source<'_>) -> Result<(), TrainError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        make_folder(folder)?;
-        self.checkpoint(source).save(folder.join("last.safetensors"))?;
-        let path = folder.join("metrics.csv");
-        write_atomically(&path, to_csv(&self.progress.history).as_bytes())
-            .map_err(|e| FileError::of_io(&path, e))?;
-        Ok(())
-    }
-
-    fn checkpoint(&self, source: &Source<'_>) -> Checkpoint {
-        let mut c = Checkpoint::new();
-        c.put("model", &self.model.state_dict());
-        c.put("optimizer", &self.optimizer.state_dict());
-        let parts = [
-            ("step_scheduler", self.step_scheduler.as_ref().map(Scheduler::state_dict)),
-            ("epoch_scheduler", self.epoch_scheduler.as_ref().map(Scheduler::state_dict)),
-            ("plateau", self.plateau.as_ref().map(|(p, _)| p.state_dict())),
-            ("ema", self.ema.as_ref().map(|(a, _)| a.state_dict())),
-            ("lookahead", self.lookahead.as_ref().map(|(a, _, _)| a.state_dict())),
-        ];
-        for (name, state) in parts {
-            c.put(name, &state.unwrap_or_default());
-        }
-        c.put_generator("default", tape::default_generator_state());
-        let p = &self.progress;
-        c.put_numbers("position", &source.position());
-        c.put_numbers("progress", &[p.epoch as i64, p.step as i64, p.epochs_since_best as i64]);
-        let mut floats = StateDict::new();
-        let list = |v: Vec<f64>| {
-            let n = v.len();
-            Tensor::from_vec(v, &[n])
-        };
-        floats.insert("score", list(p.score.to_numbers()));
-        floats.insert("best", list(p.best.into_iter().collect()));
-        for r in &p.history {
-            let mut row = vec![r.epoch as f64, r.step as f64, r.lr, r.seconds];
-            row.extend(r.train.to_numbers());
-            row.extend(r.validation.into_iter().flat_map(Score::to_numbers));
-            floats.insert(format!("epoch.{}", r.epoch), list(row));
-        }
-        c.put("progress", &floats);
-        c
-    }
-
-    /// Goes on from the newest good checkpoint.
-    fn take_up(&mut self, source: &mut Source<'_>) -> Result<(), TrainError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let (Some(c), _) = Checkpoint::newest(folder.join("last.safetensors")) else { return Ok(()) };
-        let progress = read_progress(&c)?;
-        let generator = c.generator("default")?;
-        self.model.load_state_dict(&c.part("model"), true)?;
-        self.optimizer.load_state_dict(&c.part("optimizer"))?;
-        for (name, scheduler) in
-            [("step_scheduler", &mut self.step_scheduler), ("epoch_scheduler", &mut self.epoch_scheduler)]
-        {
-            if let Some(s) = scheduler {
-                s.load_state_dict(&c.part(name))?;
-            }
-        }
-        if let Some((p, _)) = &mut self.plateau {
-            p.load_state_dict(&c.part("plateau"))?;
-        }
-        if let Some((a, _)) = &mut self.ema {
-            a.load_state_dict(&c.part("ema"))?;
-        }
-        if let Some((a, _, _)) = &mut self.lookahead {
-            a.load_state_dict(&c.part("lookahead"))?;
-        }
-        let position = c.numbers("position")?;
-        if !position.is_empty() {
-            source.set_position(&position).map_err(TrainError::Source)?;
-        }
-        tape::set_default_generator_state(generator);
-        self.progress = progress;
-        Ok(())
-    }
 }
 
 fn make_folder(folder: &std::path::Path) -> Result<(), FileError> {
     std::fs::create_dir_all(folder).map_err(|e| FileError::of_io(folder, e))
 }
 
-fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
-    let wrong = || FileError::new("is not a trainer's checkpoint: its progress is missing");
-    let numbers = c.numbers("progress")?;
-    let [epoch, step, epochs_since_best] = numbers[..] else { return Err(wrong()) };
-    let floats = c.part("progress");
-    let list = |key: &str| floats.get(key).map(Tensor::to_vec::<f64>).ok_or_else(wrong);
-    let score = Score::from_numbers(&list("score")?).ok_or_else(wrong)?;
-    let best = list("best")?.first().copied();
-    let mut history = Vec::new();
-    for number in 1..=epoch {
-        let row = list(&format!("epoch.{number}"))?;
-        let (head, scores) = row.split_at_checked(4).ok_or_else(wrong)?;
-        let mut scores = scores.chunks(4).map(Score::from_numbers);
-        history.push(EpochRecord {
-            epoch: head[0] as u64,
-            step: head[1] as u64,
-            lr: head[2],
-            seconds: head[3],
-            train: scores.next().flatten().ok_or_else(wrong)?,
-            validation: scores.next().flatten(),
-        });
-    }
-    let [epoch, step, epochs_since_best] = [epoch, step, epochs_since_best].map(|n| n.max(0) as u64);
-    Ok(Progress { epoch, step, score, best, epochs_since_best, history })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lr_scheduler::{Mode, OneCycleLR, ReduceLROnPlateau, StepLR};
-    use crate::optim::{Adam, SGD};
-    use crate::{Dropout, Fields, Linear, ReLU, Sequential};
-    use std::rc::Rc;
-    use tape::{DType, Generator};
-
-    const BATCHES: usize = 6;
-
-    fn net() -> Sequential {
-        tape::manual_seed(1);
-        crate::sequential![Linear::new(4, 16), ReLU::new(), Dropout::new(0.2), Linear::new(16, 3)]
-    }
-
-    fn batch(number: usize) -> (Var, Var) {
-        let x = Generator::manual_seed(number as u64).normal(&[8, 4], 0.0, 1.0);
-        let labels: Vec<i64> = x.to_vec::<f32>().chunks(4).map(|r| i64::from(r[0] > 0.0)).collect();
-        (Var::from(x), Var::from_vec(labels, &[8]))
-    }
-
-    /// Batches that depend on the epoch, from a place that can be gone back to.
-    fn source() -> Source<'static> {
-        let place = Rc::new(Cell::new((0usize, 0usize)));
-        let (a, b, c) = (place.clone(), place.clone(), place);
-        Source::new(move || {
-            let place = a.clone();
-            std::iter::from_fn(move || {
-                let (epoch, i) = place.get();
-                if i == BATCHES {
-                    place.set((epoch + 1, 0));
-                    return None;
-                }
-                place.set((epoch, i + 1));
-                Some(batch(epoch * BATCHES + i))
-            })
-        })
-        .resumable(
-            move || vec![b.get().0 as i64, b.get().1 as i64],
-            move |p| {
-                c.set((p[0] as usize, p[1] as usize));
-                Ok(())
-            },
-        )
-    }
-
-    fn trainer<'a>(model: &'a Sequential) -> Trainer<'a> {
-        Trainer::new(model, Adam::new(model.parameters(), 0.01))
-            .epochs(4)
-            .schedule_steps(OneCycleLR::new(0.02, 4 * BATCHES as u64))
-            .clip_grad_norm(1.0)
-            .ema(0.9)
-            .lookahead(5, 0.5)
-    }
-
-    fn weights(model: &Sequential) -> Vec<u32> {
-        model.parameters().iter().flat_map(|p| p.to_vec::<f32>()).map(f32::to_bits).collect()
-    }
-
-    #[test]
-    fn resumed_training_ends_with_the_same_bits() {
-        let model = net();
-        let history = trainer(&model).fit(source(), None).unwrap();
-        let expected = weights(&model);
-        for stop_at in [2, 5, 6, 7, 13, 23] {
-            let dir = tempfile::tempdir().unwrap();
-            let model = net();
-            let mut first = trainer(&model).folder(dir.path()).checkpoint_every(1).on_step(|e| {
-                if e.step == stop_at {
-                    panic!("killed");
-                }
-            });
-            let run = std::panic::AssertUnwindSafe(|| first.fit(source(), None));
-            assert!(std::panic::catch_unwind(run).is_err());
-            let model = net();
-            tape::manual_seed(99);
-            let resumed = trainer(&model)
-                .folder(dir.path())
-                .checkpoint_every(1)
-                .resume(true)
-                .fit(source(), None)
-                .unwrap();
-            assert_eq!(weights(&model), expected, "stopped at step {stop_at}");
-            let losses = |h: &[EpochRecord]| h.iter().map(|r| r.train.loss()).collect::<Vec<f64>>();
-            assert_eq!(losses(&resumed), losses(&history));
-            let csv = std::fs::read_to_string(dir.path().join("metrics.csv")).unwrap();
-            assert_eq!(csv.lines().count(), 5);
-        }
-    }
-
-    #[test]
-    fn accumulated_gradients_are_those_of_the_whole_batch() {
-        let (x, t) = batch(0);
-        let run = |accumulate: usize| {
-            tape::manual_seed(1);
-            let model = Linear::new(4, 3);
-            model.to_dtype(DType::F64);
-            let size = 8 / accumulate;
-            let x = x.cast(DType::F64);
-            let parts =
-                || (0..accumulate).map(|i| (x.narrow(0, i * size, size), t.narrow(0, i * size, size)));
-            let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).accumulate(accumulate);
-            trainer.fit(Source::new(parts), None).unwrap();
-            model.weight.to_vec::<f64>()
-        };
-        for (a, b) in run(1).iter().zip(run(4)) {
-            assert!((a - b).abs() < 1e-12);
-        }
-        // A last step of fewer batches takes their own mean.
-        let three = {
-            tape::manual_seed(1);
-            let model = Linear::new(4, 3);
-            let parts = || std::iter::once(batch(0));
-            let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).accumulate(3);
-            trainer.fit(Source::new(parts), None).unwrap();
-            model.weight.to_vec::<f32>()
-        };
-        assert!(run(1).iter().zip(three).all(|(a, b)| (a - f64::from(b)).abs() < 1e-6));
-    }
-
-    #[test]
-    fn it_stops_early_and_by_steps_and_keeps_the_best() {
-        let model = net();
-        let dir = tempfile::tempdir().unwrap();
-        let mut count = 0;
-        let history = Trainer::new(&model, SGD::new(model.parameters(), 0.0))
-            .epochs(50)
-            .early_stopping(2)
-            .best_by(Best::Loss)
-            .schedule_epochs(StepLR::new(1).gamma(0.5))
-            .schedule_plateau(ReduceLROnPlateau::new(Mode::Min), Best::Loss)
-            .folder(dir.path())
-            .on_epoch(|_| count += 1)
-            .fit(source(), Some(Source::new(|| std::iter::once(batch(7)))))
-            .unwrap();
-        assert_eq!(history.len(), 3);
-        assert!(history[2].validation.unwrap().accuracy().is_some());
-        model.load_state_dict(&StateDict::load(dir.path().join("best.safetensors")).unwrap(), true).unwrap();
-        drop(model);
-        assert_eq!(count, 3);
-
-        let model = net();
-        let history =
-            Trainer::new(&model, SGD::new(model.parameters(), 0.1)).steps(8).fit(source(), None).unwrap();
-        assert_eq!((history.len(), history[1].step, history[1].train.count), (2, 8, 16));
-    }
-
-    #[test]
-    fn a_checkpoint_of_another_model_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let model = net();
-        trainer(&model).folder(dir.path()).fit(source(), None).unwrap();
-        let other = crate::sequential![Linear::new(4, 3)];
-        let error = Trainer::new(&other, Adam::new(other.parameters(), 0.01))
-            .folder(dir.path())
-            .resume(true)
-            .fit(source(), None)
-            .unwrap_err();
-        assert!(matches!(error, TrainError::Model(_)), "{error}");
-    }
-}
+mod tests;

@@ -31,13 +31,7 @@ tape::pointwise! {
         input(x, g) fused if x <= T::ZERO { g * (alpha * x.exp()) } else { g };
         rule where_(&x.le(0.0), g * (x.clamp_max(0.0).exp() * alpha), g); on -2.0, 2.0, 1.3;
 
-    /// `x` above zero, `alpha * (e^(x / alpha) - 1)` below, which is smooth at zero for any alpha
-    /// (`torch.nn.functional.celu`; PyTorch's default alpha is 1).
-    ///
-    /// ```
-    /// assert_eq!(ops::celu(&tape::Var::from(2.0), 1.0).item(), 2.0);
-    /// ```
-    function celu(x, alpha) = if x <= T::ZERO { alpha * (x / alpha).exp_m1() } else { x };
+    hidden celu(x, alpha) = if x <= T::ZERO { alpha * (x / alpha).exp_m1() } else { x };
         input(x, g) fused if x <= T::ZERO { g * (x / alpha).exp() } else { g };
         rule where_(&x.le(0.0), g * (x.clamp_max(0.0) / alpha).exp(), g); on -2.0, 2.0, 1.3;
 
@@ -49,6 +43,21 @@ tape::pointwise! {
     function selu(x) = if x <= T::ZERO { T::c(SELU_SCALE * SELU_ALPHA) * x.exp_m1() } else { T::c(SELU_SCALE) * x };
         input(x, g) fused if x <= T::ZERO { g * (T::c(SELU_SCALE * SELU_ALPHA) * x.exp()) } else { g * T::c(SELU_SCALE) };
         rule where_(&x.le(0.0), g * (x.clamp_max(0.0).exp() * (SELU_SCALE * SELU_ALPHA)), g * SELU_SCALE); on -2.0, 2.0;
+}
+
+/// `x` above zero, `alpha * (e^(x / alpha) - 1)` below, which is smooth at zero for any alpha
+/// (`torch.nn.functional.celu`; PyTorch's default alpha is 1).
+///
+/// # Panics
+/// If `alpha` is zero, by which it divides.
+///
+/// ```
+/// assert_eq!(ops::celu(&tape::Var::from(2.0), 1.0).item(), 2.0);
+/// ```
+#[track_caller]
+pub fn celu(x: &Var, alpha: f64) -> Var {
+    assert!(alpha != 0.0, "celu: alpha is 0, by which it divides; 1 is usual");
+    table::celu.apply(x, [alpha, 0.0, 0.0, 0.0])
 }
 
 /// The larger of `x` and zero (`torch.nn.functional.relu`). NaN stays; the gradient at zero is zero.
@@ -83,4 +92,13 @@ pub fn relu_(x: Var) -> Var {
         return x.clamp_min(0);
     }
     table::relu.apply_owned(x, [0.0; 4])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[should_panic(expected = "celu: alpha is 0")]
+    fn celu_does_not_divide_by_zero() {
+        super::celu(&tape::Var::from(-1.0), 0.0);
+    }
 }

@@ -38,10 +38,15 @@ fn add(a: &Operand, b: &Operand) -> Var {
 
 #[track_caller]
 fn sub(a: &Operand, b: &Operand) -> Var {
+    difference("sub", a, b)
+}
+
+#[track_caller]
+fn difference(op: &'static str, a: &Operand, b: &Operand) -> Var {
     let dtype = result_type(&[a, b]);
-    assert!(dtype != DType::Bool, "sub: subtraction is not defined for bool; use logical_xor or cast first");
-    let value = arithmetic_value(dtype, "sub", a, b, 1);
-    record_binary("sub", a, b, value, |c, i| if i == 0 { c.grad().clone() } else { -c.grad() })
+    assert!(dtype != DType::Bool, "{op}: subtraction is not defined for bool; use logical_xor or cast first");
+    let value = arithmetic_value(dtype, op, a, b, 1);
+    record_binary(op, a, b, value, |c, i| if i == 0 { c.grad().clone() } else { -c.grad() })
 }
 
 #[track_caller]
@@ -226,7 +231,7 @@ impl Var {
     #[track_caller]
     pub fn rsub(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
         let b = other.into();
-        sub(&b, &scaled("rsub", &b, self.into(), alpha.into()))
+        difference("rsub", &b, &scaled("rsub", &b, self.into(), alpha.into()))
     }
 }
 
@@ -279,6 +284,12 @@ mod tests {
         let y = 2.0 * &x + 1;
         y.backward();
         assert_eq!(x.grad().unwrap().item(), 2.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "rsub: the size of tensor a (3) must match the size of tensor b (2)")]
+    fn rsub_says_its_own_name() {
+        Var::from(Tensor::zeros(&[2], DType::F32)).rsub(Var::from(Tensor::zeros(&[3], DType::F32)), 1);
     }
 
     #[test]

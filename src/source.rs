@@ -1,0 +1,33 @@
+//! What joins data to training: a loader as a trainer's source.
+
+use datasets::{Batch, DataLoader, LoaderState};
+use nn::train::Source;
+use tape::Var;
+
+/// The batches of a loader for a [`Trainer`](nn::train::Trainer): pictures, and labels or, after mixup and cutmix, class
+/// probabilities. A checkpoint keeps the loader's place.
+///
+/// ```
+/// use tapegrad::prelude::*;
+/// use datasets::{DataLoader, synthetic};
+/// use nn::train::Trainer;
+/// let loader = DataLoader::new(synthetic::digits(64, 0)).batch_size(32).shuffle(true);
+/// let model = nn::Sequential::new().add(nn::Flatten::new()).add(nn::Linear::new(784, 10));
+/// let mut trainer = Trainer::new(&model, nn::optim::SGD::new(model.parameters(), 0.1));
+/// let history = trainer.fit(tapegrad::source(&loader), None).unwrap();
+/// assert_eq!(history[0].step, 2);
+/// ```
+pub fn source(loader: &DataLoader) -> Source<'_> {
+    let pair = |batch: Batch| {
+        let target = batch.targets.as_ref().unwrap_or(&batch.labels);
+        (Var::from(&batch.images), Var::from(target))
+    };
+    Source::new(move || loader.iter().map(pair)).resumable(
+        || loader.state().to_array().map(|n| n as i64).to_vec(),
+        |place| {
+            let numbers: [i64; 5] =
+                place.try_into().map_err(|_| "its place is not that of a loader".to_string())?;
+            loader.restore(LoaderState::from_array(numbers.map(|n| n as u64))).map_err(|e| e.to_string())
+        },
+    )
+}
