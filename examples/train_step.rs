@@ -5,7 +5,7 @@
 //! ```
 
 use clap::{Parser, ValueEnum};
-use nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};
+use nn::models::{LeNet5, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
 use nn::optim::{Optimizer, SGD};
 use nn::{Fields, Module};
 use std::time::Instant;
@@ -18,6 +18,7 @@ enum Model {
     Cnn3,
     Vgg11,
     Resnet18,
+    Resnet9,
 }
 
 /// Times training steps on random pictures.
@@ -50,6 +51,7 @@ fn main() {
         Model::Cnn3 => ("cnn3", &[3, 32, 32], 50),
         Model::Vgg11 => ("vgg11", &[3, 32, 32], 128),
         Model::Resnet18 => ("resnet18", &[3, 32, 32], 128),
+        Model::Resnet9 => ("resnet9", &[3, 32, 32], 1024),
     };
     let model: Box<dyn Module> = match args.model {
         Model::Mlp => Box::new(mlp(&[784, 256, 128, 10])),
@@ -57,6 +59,7 @@ fn main() {
         Model::Cnn3 => Box::new(ThreeLayerConvNet::new(10)),
         Model::Vgg11 => Box::new(Vgg::vgg11(10)),
         Model::Resnet18 => Box::new(ResNet::resnet18(10)),
+        Model::Resnet9 => Box::new(SpeedNet::new(10)),
     };
     let batch = args.batch.unwrap_or(default_batch);
     let x = Var::from(with_default_generator(|g| g.normal(&[&[batch], shape].concat(), 0.0, 1.0)));

@@ -9,14 +9,14 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::charts::{Panel, Series, Tile, panels, sheet};
-use common::{fail, make_folder, or_fail, progress, write_text};
+use common::charts::Series;
+use common::{fail, make_folder, or_fail, progress, results, write_text};
 use datasets::{DataLoader, Dataset, ImageDataset, Mnist, Normalization, random_split};
 use nn::lr_scheduler::{OneCycleLR, Schedule};
 use nn::models::{LeNet5, mlp};
 use nn::optim::{Adam, Optimizer, SGD};
 use nn::{Module, StateDict};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tapegrad::prelude::*;
@@ -132,7 +132,9 @@ fn main() {
     }
 
     let score = evaluate(&*model, &DataLoader::new(test.clone()).batch_size(500));
-    report(&args, &*model, &test, &score);
+    results::predictions_file(&args.out.join("predictions.txt"), &score.predictions);
+    results::first_layer(&args.out.join("filters.png"), &*model, [1, 28, 28]);
+    results::mistakes(&args.out.join("mistakes.png"), &test, &score.predictions, |digit| digit.to_string());
     println!("test accuracy {:.4} ({} wrong of {})", 1.0 - score.error(), score.wrong, score.count);
 }
 
@@ -209,22 +211,11 @@ fn fit(args: &Args, model: &dyn Module, train: ImageDataset) {
         write_text(&args.out.join("metrics.csv"), &table);
     }
     let smooth = smoothed(&batch_losses, (batch_losses.len() / 100).max(1));
-    let charts = [
-        Panel::new(
-            "Loss",
-            "epoch",
-            "cross-entropy",
-            vec![Series::new("training", smooth), Series::new("validation", val_loss)],
-        )
-        .log(),
-        Panel::new(
-            "Error",
-            "epoch",
-            "wrong predictions, %",
-            vec![Series::new("training", train_error), Series::new("validation", val_error)],
-        ),
-    ];
-    or_fail(panels(&args.out.join("curves.png"), &charts));
+    results::curves(
+        &args.out.join("curves.png"),
+        vec![Series::new("training", smooth), Series::new("validation", val_loss)],
+        vec![Series::new("training", train_error), Series::new("validation", val_error)],
+    );
     let state = model.state_dict();
     or_fail(state.save(args.out.join("model.safetensors")));
     or_fail(state.save(args.out.join("model.npz")));
@@ -266,42 +257,4 @@ fn evaluate(model: &dyn Module, data: &DataLoader) -> Score {
     }
     score.loss /= score.count.max(1) as f64;
     score
-}
-
-/// Predictions as text, the first layer's weights and the worst mistakes as pictures.
-fn report(args: &Args, model: &dyn Module, test: &ImageDataset, score: &Score) {
-    let lines: String = score.predictions.iter().enumerate().map(|(i, p)| format!("{i}, {p}\n")).collect();
-    write_text(&args.out.join("predictions.txt"), &lines);
-    filters(&args.out.join("filters.png"), model);
-
-    let [_, channels, height, width] = test.shape();
-    let mistakes: Vec<Tile> = score
-        .predictions
-        .iter()
-        .zip(test.labels())
-        .enumerate()
-        .filter(|(_, (p, l))| p != l)
-        .take(60)
-        .map(|(i, (p, l))| {
-            let pixels: Vec<f32> = test.image(i).iter().map(|&v| f32::from(v)).collect();
-            Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0).caption(format!("{l} as {p}"))
-        })
-        .collect();
-    let title =
-        format!("The first {} of {} mistakes: what it is, as what it was read", mistakes.len(), score.wrong);
-    or_fail(sheet(&args.out.join("mistakes.png"), &title, &mistakes, 10, 3));
-}
-
-/// The weights of the first layer: one picture for each filter, or for each of 64 hidden units.
-fn filters(path: &Path, model: &dyn Module) {
-    let (name, weight) = model.named_parameters().remove(0);
-    let shape = match weight.ndim() {
-        4 => [weight.shape()[1], weight.shape()[2], weight.shape()[3]],
-        _ => [1, 28, 28],
-    };
-    let zoom = if weight.ndim() == 4 { 16 } else { 3 };
-    let values = weight.to_vec::<f32>();
-    let tiles: Vec<Tile> =
-        values.chunks(shape.iter().product()).take(64).map(|filter| Tile::stretched(filter, shape)).collect();
-    or_fail(sheet(path, &format!("Weights of the first layer ({name})"), &tiles, 8, zoom));
 }

@@ -108,3 +108,39 @@ pub trait Optimizer: Send {
     /// If the state is of another optimizer, or of other parameters. Then nothing is changed.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimizerStateError>;
 }
+
+impl<T: Optimizer + ?Sized> Optimizer for Box<T> {
+    fn step(&mut self) {
+        (**self).step();
+    }
+    fn step_with(&mut self, closure: &mut dyn FnMut() -> Var) -> f64 {
+        (**self).step_with(closure)
+    }
+    fn parameters(&self) -> Vec<Var> {
+        (**self).parameters()
+    }
+    fn zero_grad(&self) {
+        (**self).zero_grad();
+    }
+    fn num_groups(&self) -> usize {
+        (**self).num_groups()
+    }
+    fn lr(&self, group: usize) -> f64 {
+        (**self).lr(group)
+    }
+    fn set_lr(&mut self, group: usize, lr: f64) {
+        (**self).set_lr(group, lr);
+    }
+    fn momentum(&self, group: usize) -> Option<f64> {
+        (**self).momentum(group)
+    }
+    fn set_momentum(&mut self, group: usize, momentum: f64) {
+        (**self).set_momentum(group, momentum);
+    }
+    fn state_dict(&self) -> StateDict {
+        (**self).state_dict()
+    }
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimizerStateError> {
+        (**self).load_state_dict(state)
+    }
+}

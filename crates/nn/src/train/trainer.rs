@@ -9,7 +9,7 @@ use crate::files::FileError;
 use crate::lr_scheduler::{PlateauScheduler, Scheduler};
 use crate::module::Module;
 use crate::optim::{Optimizer, OptimizerStateError, clip_grad_norm_};
-use crate::state_dict::{StateDict, StateDictError};
+use crate::state_dict::StateDictError;
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -66,7 +66,7 @@ pub enum TrainError {
 type Loss<'a> = Box<dyn Fn(&Var, &Var) -> Var + 'a>;
 type BeforeStep<'a> = Box<dyn FnMut(u64) + 'a>;
 type OnStep<'a> = Box<dyn FnMut(&StepEvent) + 'a>;
-type OnEpoch<'a> = Box<dyn FnMut(&EpochRecord) + 'a>;
+type OnEpoch<'a> = Box<dyn FnMut(&[EpochRecord]) + 'a>;
 
 /// Trains a model: epochs or steps, schedules, accumulated and clipped gradients, averaged weights, validation, early
 /// stopping, and checkpoints from which training goes on with the same bits.
@@ -276,8 +276,8 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with a function that is called after each epoch.
-    pub fn on_epoch(mut self, f: impl FnMut(&EpochRecord) + 'a) -> Self {
+    /// This trainer with a function that is called after each epoch with the numbers of all epochs so far.
+    pub fn on_epoch(mut self, f: impl FnMut(&[EpochRecord]) + 'a) -> Self {
         self.on_epoch.push(Box::new(f));
         self
     }
@@ -454,7 +454,7 @@ impl<'a> Trainer<'a> {
         if let Some(scheduler) = &mut self.epoch_scheduler {
             scheduler.step(&mut *self.optimizer);
         }
-        self.on_epoch.iter_mut().for_each(|f| f(&record));
+        self.on_epoch.iter_mut().for_each(|f| f(&self.progress.history));
         if improved && let Some(folder) = &self.folder {
             let mut state = self.model.state_dict();
             if let Some((ema, _)) = &self.ema {

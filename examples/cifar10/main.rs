@@ -1,0 +1,323 @@
+//! Trains a network on CIFAR-10 (or CIFAR-100), or on drawn shapes where there are no files.
+//!
+//! ```text
+//! cargo run --release --example cifar10
+//! cargo run --release --example cifar10 -- --data path/to/cifar-10-batches-bin --model resnet9
+//! ```
+//!
+//! Stopped at any moment, `--resume` goes on from the last checkpoint and ends with the same weights.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod recipe;
+
+use clap::Parser;
+use common::charts::Series;
+use common::confusion::confusion;
+use common::{fail, make_folder, or_fail, progress, results};
+use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Normalization, random_split};
+use indicatif::ProgressBar;
+use nn::train::{EpochRecord, Score, confusion_matrix, predictions};
+use nn::{Module, StateDict};
+use recipe::{Augment, Method, Model, Network, Plan, Recipe, Views};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tapegrad::prelude::*;
+
+/// The pictures of the test set by which the curves of a run without a validation set are drawn.
+const WATCHED: usize = 2000;
+
+/// Trains a network on small colour pictures and reports its test accuracy. Defaults are chosen for each model.
+#[derive(Parser)]
+struct Args {
+    /// A folder or .tar.gz archive with CIFAR's binary or Python files; `synthetic` draws coloured shapes
+    #[arg(long, default_value = "synthetic")]
+    data: String,
+    #[arg(long, value_enum, default_value = "lenet")]
+    model: Model,
+    #[arg(long)]
+    epochs: Option<u64>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    batch_size: Option<u64>,
+    #[arg(long, value_enum)]
+    optimizer: Option<Method>,
+    /// The highest learning rate of the schedule
+    #[arg(long)]
+    lr: Option<f64>,
+    #[arg(long, value_enum)]
+    schedule: Option<Plan>,
+    /// How pictures are changed in training: a list, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
+    augment: Option<Vec<Augment>>,
+    /// How pictures are looked at in the test (test-time augmentation)
+    #[arg(long, value_enum)]
+    views: Option<Views>,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads to compute on [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    threads: Option<u64>,
+    /// Train on no more than so many pictures
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Hold back so many training pictures, and draw the curves by them; without, by the first 2,000 of the test set,
+    /// on which nothing depends
+    #[arg(long, default_value_t = 0)]
+    validation: usize,
+    /// Where the results go
+    #[arg(long, default_value = "runs/cifar10")]
+    out: PathBuf,
+    /// Go on from the newest good checkpoint in --out; begin anew where there is none
+    #[arg(long)]
+    resume: bool,
+    /// Write a checkpoint after every so many steps, besides those after each epoch
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_every: Option<u64>,
+    /// No training: the mean prediction of these models
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    ensemble: Vec<PathBuf>,
+    /// No training: predict with the model in --out
+    #[arg(long)]
+    predict: bool,
+}
+
+impl Args {
+    fn recipe(&self, model: Model) -> Recipe {
+        let mut recipe = model.recipe();
+        if let Some(method) = self.optimizer
+            && method != recipe.method
+        {
+            recipe.method = method;
+            (recipe.lr, recipe.weight_decay) = match method {
+                Method::Sgd => (0.05, 5e-4),
+                Method::Adam => (1e-3, 0.0),
+                Method::Adamw => (1e-3, 0.01),
+            };
+        }
+        recipe.epochs = self.epochs.unwrap_or(recipe.epochs);
+        recipe.batch_size = self.batch_size.map_or(recipe.batch_size, |n| n as usize);
+        recipe.lr = self.lr.unwrap_or(recipe.lr);
+        recipe.schedule = self.schedule.unwrap_or(recipe.schedule);
+        recipe.views = self.views.unwrap_or(recipe.views);
+        recipe.augment = self.augment.clone().unwrap_or(recipe.augment);
+        recipe
+    }
+}
+
+fn main() {
+    let args = Args::parse();
+    if let Some(n) = args.threads {
+        set_num_threads(n as usize);
+    }
+    manual_seed(args.seed);
+    let limit = args.limit.map(|n| n as usize);
+    let Cifar { train, test, .. } = match args.data.as_str() {
+        "synthetic" => Cifar::synthetic(limit.unwrap_or(10_000).max(100), 2_000, args.seed),
+        dir => or_fail(Cifar::open(dir)),
+    };
+    let train = match limit {
+        Some(n) => train.take(n),
+        None => train,
+    };
+    make_folder(&args.out);
+
+    let begin = Instant::now();
+    let (scores, network) = if args.predict || !args.ensemble.is_empty() {
+        let files = match args.ensemble.is_empty() {
+            true => vec![args.out.join("model.safetensors")],
+            false => args.ensemble.clone(),
+        };
+        predict_with(&args, &files, &test)
+    } else {
+        let normalization =
+            if args.data == "synthetic" { train.statistics() } else { Normalization::cifar10() };
+        let (train, test) = (
+            train.with_normalization(normalization.clone()),
+            test.clone().with_normalization(normalization.clone()),
+        );
+        let recipe = args.recipe(args.model);
+        let network = args.model.build(test.classes().len());
+        println!("{}", network.module().summary(&[1, 3, 32, 32]));
+        fit(&args, &recipe, &network, train, &test);
+        save(&args, &network, &normalization, test.classes().len());
+        (scores_of(network.module(), recipe.views, &test), network)
+    };
+
+    let predictions = predictions(&scores);
+    let classes: Vec<&str> = test.classes().iter().map(String::as_str).collect();
+    let wrong = predictions.iter().zip(test.labels()).filter(|(p, l)| p != l).count();
+    let accuracy = 1.0 - wrong as f64 / test.len().max(1) as f64;
+    results::predictions_file(&args.out.join("predictions.txt"), &predictions);
+    results::mistakes(&args.out.join("mistakes.png"), &test, &predictions, |c| classes[c as usize].into());
+    results::first_layer(&args.out.join("first_layer.png"), network.module(), [3, 32, 32]);
+    let counts = confusion_matrix(test.labels(), &predictions, classes.len());
+    let title = format!("Test pictures: {accuracy:.4} of {} right", test.len());
+    or_fail(confusion(&args.out.join("confusion.png"), &title, &counts.to_vec::<i64>(), &classes));
+    println!(
+        "{:.1} minutes, {:.0} MB at the most; results in {}",
+        begin.elapsed().as_secs_f64() / 60.0,
+        peak_memory_mb(),
+        args.out.display()
+    );
+    println!("test accuracy {accuracy:.4} ({wrong} wrong of {})", test.len());
+}
+
+/// Trains, and draws the curves after each epoch.
+fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, test: &ImageDataset) {
+    if args.validation >= train.len() {
+        fail(format!("--validation {} of {} training pictures leaves none", args.validation, train.len()));
+    }
+    let kept = train.len() - args.validation;
+    let [part, held_back] = random_split(Arc::new(train.clone()), [kept, args.validation], args.seed);
+    let watched = match args.validation {
+        0 => DataLoader::new(test.clone().take(WATCHED)),
+        _ => DataLoader::new(held_back),
+    }
+    .batch_size(500);
+    let loader = DataLoader::new(part).batch_size(recipe.batch_size.min(kept)).shuffle(true).seed(args.seed);
+    // Batches of one size: the fast recipe counts on its number of steps.
+    let loader = recipe.augmented(loader.drop_last(args.model == Model::Resnet9).workers(1));
+
+    let steps = recipe.epochs * loader.len() as u64;
+    let mut trainer = recipe.trainer(network, &train, steps).epochs(recipe.epochs).folder(&args.out);
+    trainer = trainer.resume(args.resume);
+    if let Some(every) = args.checkpoint_every {
+        trainer = trainer.checkpoint_every(every);
+    }
+    let bar: RefCell<Option<ProgressBar>> = RefCell::default();
+    let close = || drop(bar.take().inspect(ProgressBar::finish_and_clear));
+    let epochs = recipe.epochs;
+    let mut trainer = trainer
+        .on_step(|event| {
+            let mut bar = bar.borrow_mut();
+            let bar = bar.get_or_insert_with(|| progress(kept, format!("epoch {}/{epochs}", event.epoch)));
+            bar.set_position(event.score.count);
+            bar.set_message(describe(event.score));
+        })
+        .on_epoch(|history| {
+            close();
+            let last = history.last().expect("an epoch has ended");
+            println!(
+                "epoch {}/{epochs}: {} | {} {} | lr {:.2e} | {:.1} s, {:.0} images/s",
+                last.epoch,
+                describe(&last.train),
+                if args.validation == 0 { "test" } else { "validation" },
+                last.validation.as_ref().map(describe).unwrap_or_default(),
+                last.lr,
+                last.seconds,
+                last.train.count as f64 / last.seconds
+            );
+            draw(&args.out.join("curves.png"), history, args.validation == 0);
+        });
+    let begin = Instant::now();
+    let result = trainer.fit(tapegrad::source(&loader), Some(tapegrad::source(&watched)));
+    for error in trainer.passed_over() {
+        eprintln!("a checkpoint was passed over: {error}");
+    }
+    or_fail(result);
+    println!(
+        "waited for pictures: {:.2}% of the time",
+        100.0 * loader.waited().as_secs_f64() / begin.elapsed().as_secs_f64().max(1e-9)
+    );
+}
+
+fn describe(score: &Score) -> String {
+    format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(0.0))
+}
+
+fn draw(path: &Path, history: &[EpochRecord], on_test: bool) {
+    let other = if on_test { "first 2,000 test pictures" } else { "validation" };
+    let points = |name: &str, value: &dyn Fn(&EpochRecord) -> Option<f64>| {
+        Series::new(name, history.iter().filter_map(|r| Some((r.epoch as f64, value(r)?))))
+    };
+    let error = |s: &Score| s.accuracy().map(|a| 100.0 * (1.0 - a));
+    results::curves(
+        path,
+        vec![
+            points("training (augmented)", &|r| Some(r.train.loss())),
+            points(other, &|r| r.validation.as_ref().map(Score::loss)),
+        ],
+        vec![
+            points("training (augmented)", &|r| error(&r.train)),
+            points(other, &|r| r.validation.as_ref().and_then(error)),
+        ],
+    );
+}
+
+/// The model's file says which model it is, and how its pictures are normalised.
+fn save(args: &Args, network: &Network, normalization: &Normalization, classes: usize) {
+    let mut state = network.module().state_dict();
+    let list = |v: &[f32]| v.iter().map(f32::to_string).collect::<Vec<_>>().join(" ");
+    let notes = [
+        ("model", args.model.name()),
+        ("classes", classes.to_string()),
+        ("mean", list(&normalization.mean)),
+        ("std", list(&normalization.std)),
+    ];
+    state.metadata.extend(notes.map(|(name, text)| (name.to_string(), text)));
+    or_fail(state.save(args.out.join("model.safetensors")));
+    or_fail(state.save(args.out.join("model.npz")));
+}
+
+/// The network in a file, and how its pictures are normalised.
+fn load(file: &Path) -> Result<(Model, Network, Normalization), String> {
+    let state = StateDict::load(file).map_err(|e| e.to_string())?;
+    let strange = |what: &str| {
+        format!("{}: says nothing of its {what}; was it written by this program?", file.display())
+    };
+    let note = |what: &str| state.metadata.get(what).ok_or_else(|| strange(what));
+    let list = |what: &str| -> Result<Vec<f32>, String> {
+        let numbers: Vec<f32> = note(what)?.split(' ').filter_map(|n| n.parse().ok()).collect();
+        if numbers.len() == 3 { Ok(numbers) } else { Err(strange(what)) }
+    };
+    let model = <Model as clap::ValueEnum>::from_str(note("model")?, false).map_err(|_| strange("model"))?;
+    let classes = note("classes")?.parse().map_err(|_| strange("classes"))?;
+    let (mean, std) = (list("mean")?, list("std")?);
+    if std.iter().any(|&s| s.is_nan() || s <= 0.0) {
+        return Err(strange("std"));
+    }
+    let network = model.build(classes);
+    let loaded = network.module().load_state_dict(&state, true);
+    loaded.map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok((model, network, Normalization::new(&mean, &std)))
+}
+
+/// The mean of the class probabilities that the models in these files give, and the first of them.
+fn predict_with(args: &Args, files: &[PathBuf], test: &ImageDataset) -> (Var, Network) {
+    let mut sum: Option<Var> = None;
+    let mut first = None;
+    for file in files {
+        let (model, network, normalization) = or_fail(load(file));
+        let views = args.recipe(model).views;
+        let test = test.clone().with_normalization(normalization);
+        let scores = ops::softmax(&scores_of(network.module(), views, &test), -1, None);
+        let wrong = predictions(&scores).iter().zip(test.labels()).filter(|(p, l)| p != l).count();
+        println!("{} ({}): {wrong} wrong of {}", file.display(), model.name(), test.len());
+        sum = Some(match sum {
+            Some(sum) if sum.shape() != scores.shape() => {
+                fail(format!("{}: has another number of classes than the models before", file.display()))
+            }
+            Some(sum) => sum + scores,
+            None => scores,
+        });
+        first.get_or_insert(network);
+    }
+    (sum.expect("at least one file"), first.expect("at least one file"))
+}
+
+/// The scores of all pictures, `[N, classes]`.
+fn scores_of(model: &dyn Module, views: Views, data: &ImageDataset) -> Var {
+    let loader = DataLoader::new(data.clone()).batch_size(500);
+    let parts: Vec<Var> = loader.iter().map(|batch| views.scores(model, &Var::from(&batch.images))).collect();
+    tape::cat(&parts, 0)
+}
+
+/// The most memory that the process has held, where the system tells.
+fn peak_memory_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok())
+        .map_or(f64::NAN, |k| k / 1024.0)
+}

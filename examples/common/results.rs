@@ -1,0 +1,60 @@
+//! What a training program writes when it is done: predictions as text, curves and pictures.
+
+use super::charts::{Panel, Series, Tile, panels, sheet};
+use super::{or_fail, write_text};
+use datasets::ImageDataset;
+use nn::Module;
+use std::path::Path;
+
+/// One line for each picture: its number and the class it was given.
+pub(crate) fn predictions_file(path: &Path, predictions: &[i64]) {
+    let lines: String = predictions.iter().enumerate().map(|(i, p)| format!("{i}, {p}\n")).collect();
+    write_text(path, &lines);
+}
+
+/// Loss (with a logarithmic axis) and error in percent, side by side.
+pub(crate) fn curves(path: &Path, loss: Vec<Series>, error: Vec<Series>) {
+    let charts = [
+        Panel::new("Loss", "epoch", "cross-entropy", loss).log(),
+        Panel::new("Error", "epoch", "wrong predictions, %", error),
+    ];
+    or_fail(panels(path, &charts));
+}
+
+/// The first sixty pictures that were read wrongly, each with what it is and what it was taken for.
+pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], name: impl Fn(i64) -> String) {
+    let [_, channels, height, width] = test.shape();
+    let wrong: Vec<(usize, i64, i64)> = (predictions.iter().zip(test.labels()).enumerate())
+        .filter(|(_, (p, l))| p != l)
+        .map(|(i, (&p, &l))| (i, p, l))
+        .collect();
+    let tiles: Vec<Tile> = wrong
+        .iter()
+        .take(60)
+        .map(|&(i, p, l)| {
+            let pixels: Vec<f32> = test.image(i).iter().map(|&v| f32::from(v)).collect();
+            Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0).caption(format!(
+                "{} as {}",
+                name(l),
+                name(p)
+            ))
+        })
+        .collect();
+    let title =
+        format!("The first {} of {} mistakes: what it is, as what it was read", tiles.len(), wrong.len());
+    or_fail(sheet(path, &title, &tiles, 10, 3));
+}
+
+/// The weights of the first layer: one picture for each filter, or for each of 64 hidden units, whose inputs are
+/// pictures of this shape.
+pub(crate) fn first_layer(path: &Path, model: &dyn Module, input: [usize; 3]) {
+    let (name, weight) = model.named_parameters().remove(0);
+    let (shape, zoom) = match *weight.shape() {
+        [_, channels, height, width] => ([channels, height, width], (80 / height.max(1)).max(1)),
+        _ => (input, 3),
+    };
+    let values = weight.to_vec::<f32>();
+    let tiles: Vec<Tile> =
+        values.chunks(shape.iter().product()).take(64).map(|filter| Tile::stretched(filter, shape)).collect();
+    or_fail(sheet(path, &format!("Weights of the first layer ({name})"), &tiles, 8, zoom));
+}
