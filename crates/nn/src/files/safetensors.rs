@@ -4,7 +4,7 @@ use super::{FileError, from_bytes, to_bytes};
 use crate::StateDict;
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors, serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use tape::DType;
 
 fn to_dtype(dtype: DType) -> Dtype {
@@ -17,6 +17,17 @@ fn to_dtype(dtype: DType) -> Dtype {
         DType::U8 => Dtype::U8,
         DType::Bool => Dtype::BOOL,
     }
+}
+
+/// Puts the notes in the header in order: they come out of a hash map, and the same state is to give the same file.
+fn sort_notes(bytes: &mut [u8], notes: &BTreeMap<String, String>) {
+    const BEGIN: &[u8] = b"{\"__metadata__\":";
+    let sorted = serde_json::to_vec(notes).expect("text is JSON");
+    // After the header's length.
+    let header = &mut bytes[8..];
+    let place = BEGIN.len()..BEGIN.len() + sorted.len();
+    assert!(header.starts_with(BEGIN) && header[place.end - 1] == b'}', "the header begins with the notes");
+    header[place].copy_from_slice(&sorted);
 }
 
 impl StateDict {
@@ -34,7 +45,9 @@ impl StateDict {
         let mut notes: HashMap<String, String> = self.metadata.clone().into_iter().collect();
         // Readers of PyTorch's world look for this.
         notes.entry("format".into()).or_insert_with(|| "pt".into());
-        serialize(views, Some(notes)).map_err(|e| FileError::new(e.to_string()))
+        let mut bytes = serialize(views, Some(notes.clone())).map_err(|e| FileError::new(e.to_string()))?;
+        sort_notes(&mut bytes, &notes.into_iter().collect());
+        Ok(bytes)
     }
 
     /// A state dict from the bytes of a safetensors file, in the order of its tensors in the file.
@@ -82,6 +95,18 @@ mod tests {
         state.insert("weight", Tensor::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]));
         state.insert("count", Tensor::scalar(7i64));
         state.to_safetensors().unwrap()
+    }
+
+    #[test]
+    fn the_same_state_gives_the_same_bytes() {
+        let mut state = StateDict::new();
+        state.insert("weight", Tensor::from_vec(vec![1f32, 2.0], &[2]));
+        for i in 0..20 {
+            state.metadata.insert(format!("note {i}"), "a \"word\"\n \u{e9}".into());
+        }
+        let bytes = state.to_safetensors().unwrap();
+        assert_eq!(StateDict::from_safetensors(&bytes).unwrap().metadata, state.metadata);
+        (0..5).for_each(|_| assert_eq!(state.to_safetensors().unwrap(), bytes));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The trainer, resumed, stopped and averaged.
 
 use super::*;
+use crate::StateDict;
 use crate::lr_scheduler::{Mode, OneCycleLR, ReduceLROnPlateau, StepLR};
 use crate::optim::{Adam, SGD};
 use crate::{Dropout, Fields, Linear, ReLU, Sequential};
