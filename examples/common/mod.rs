@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 
 pub(crate) mod charts;
+pub(crate) mod confusion;
+pub(crate) mod course;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
