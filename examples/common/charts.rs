@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Once;
 
 /// A font that comes with the program, so that the pictures look the same everywhere.
-const FONT: &str = "sans-serif";
+pub(super) const FONT: &str = "sans-serif";
 
-fn prepare_font() {
+pub(super) fn prepare_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // The font is part of the program; it cannot be broken.
