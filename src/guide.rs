@@ -13,6 +13,7 @@ pages! {
     Tutorial "../docs/tutorial.md";
     FromPytorch "../docs/from-pytorch.md";
     Tape "../docs/tape.md";
+    Coursework "../docs/coursework.md";
     AddingAnOperation "../docs/adding-an-operation.md";
     Design "../docs/design.md";
 }

@@ -1,0 +1,70 @@
+//! The numbers of the coursework programs that have one right answer.
+
+use nn::models::{LeNet5, ResNet, Vgg};
+use tapegrad::prelude::*;
+
+#[path = "../examples/descent/paths.rs"]
+#[allow(dead_code)]
+mod descent;
+
+#[track_caller]
+fn close(got: f64, want: f64, tolerance: f64) {
+    assert!((got - want).abs() <= tolerance, "{got} is not {want}: off by {:e}", (got - want).abs());
+}
+
+/// `w_1` to `w_167` in plain numbers, with a gradient derived by hand.
+fn recurrence(gradient: fn(f64) -> f64, w_1: f64, dw_1: f64) -> Vec<f64> {
+    let (mut path, mut dw) = (vec![w_1], dw_1);
+    for k in 1..167 {
+        let w = path[k - 1];
+        dw = 0.9 * dw - 0.1 * gradient(w);
+        path.push(w + dw);
+    }
+    path
+}
+
+#[test]
+fn momentum_takes_the_steps_of_the_recurrence() {
+    let relu = |w: f64| if w > 0.0 { (0.5 * w - 1.0) * 0.5 } else { 0.0 };
+    let sigmoid = |w: f64| (1.0 / (1.0 + (0.5 * w).exp()) - 1.0) * -0.5;
+    let cases: [(fn(&Var) -> Var, fn(f64) -> f64, f64, f64); 2] = [
+        (descent::relu_loss, relu, 1.0, 2.0000203818374),
+        (descent::sigmoid_loss, sigmoid, 0.0, -7.5548101393106),
+    ];
+    for (loss, gradient, w_1, w_167) in cases {
+        let path = descent::momentum(loss, w_1, 0.5, 167);
+        let want = recurrence(gradient, w_1, 0.5);
+        assert_eq!(path.len(), 167);
+        path.iter().zip(&want).for_each(|(got, want)| close(*got, *want, 1e-9));
+        close(path[166], w_167, 1e-9);
+    }
+}
+
+#[test]
+fn the_steps_on_gelu() {
+    let slope = |x: f64| {
+        let s = 1.0 / (1.0 + (-1.702 * x).exp());
+        s + 1.702 * x * s * (1.0 - s)
+    };
+    for (x_0, rate) in [(0.0, 0.1), (0.0, 1.0), (-3.0, 0.1), (-3.0, 1.0)] {
+        let (plain, averaged) =
+            (descent::descend(descent::gelu, x_0, rate, 3), descent::averaged(descent::gelu, x_0, rate, 3));
+        let (mut x, mut y, mut v) = (x_0, x_0, slope(x_0));
+        for t in 0..4 {
+            close(plain[t], x, 1e-12);
+            close(averaged[t], y, 1e-12);
+            v = 0.9 * v + 0.1 * slope(y);
+            (x, y) = (x - rate * slope(x), y - rate * v);
+        }
+    }
+    close(descent::descend(descent::gelu, 0.0, 1.0, 1)[1], -0.5, 0.0);
+    close(slope(descent::descend(descent::gelu, 0.0, 1.0, 300)[300]), 0.0, 1e-12);
+}
+
+/// PyTorch counts the parameters of the same models as these numbers.
+#[test]
+fn the_models_have_as_many_parameters_as_in_pytorch() {
+    assert_eq!(LeNet5::new(10).num_parameters(), 61_706);
+    assert_eq!(Vgg::vgg11(10).num_parameters(), 9_231_114);
+    assert_eq!(ResNet::resnet18(10).num_parameters(), 11_173_962);
+}
