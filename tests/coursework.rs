@@ -7,6 +7,10 @@ use tapegrad::prelude::*;
 #[allow(dead_code)]
 mod descent;
 
+#[path = "../examples/logic_gates/gates.rs"]
+#[allow(dead_code)]
+mod logic_gates;
+
 #[track_caller]
 fn close(got: f64, want: f64, tolerance: f64) {
     assert!((got - want).abs() <= tolerance, "{got} is not {want}: off by {:e}", (got - want).abs());
@@ -67,4 +71,25 @@ fn the_models_have_as_many_parameters_as_in_pytorch() {
     assert_eq!(LeNet5::new(10).num_parameters(), 61_706);
     assert_eq!(Vgg::vgg11(10).num_parameters(), 9_231_114);
     assert_eq!(ResNet::resnet18(10).num_parameters(), 11_173_962);
+}
+
+#[test]
+fn the_exact_gates_have_their_truth_tables() {
+    for gate in logic_gates::GATES {
+        assert_eq!(gate.exact().decide(&gate.inputs()), gate.truth, "{}", gate.name);
+    }
+    let parameters = logic_gates::GATES.map(|gate| gate.exact().num_parameters());
+    assert_eq!(parameters, [2, 3, 3, 9, 9, 7]);
+}
+
+#[test]
+fn training_finds_the_gates_but_not_xor_in_one_unit() {
+    manual_seed(0);
+    for gate in logic_gates::GATES {
+        let found = (0..20).any(|_| gate.train(400).0.decide(&gate.inputs()) == gate.truth);
+        assert!(found, "{}", gate.name);
+    }
+    // The loss is convex, and the best of one unit is to say 1/2 to everything.
+    let (_, losses) = logic_gates::ONE_UNIT.train(1000);
+    close(losses[999], 2f64.ln(), 1e-4);
 }

@@ -231,7 +231,7 @@ where
 fn blend(v: f64) -> RGBColor {
     let toward = |c: u8, t: f64| (255.0 - (255.0 - f64::from(c)) * t) as u8;
     let t = (v.clamp(0.0, 1.0) * 2.0 - 1.0).abs();
-    let [r, g, b] = if v < 0.5 { [120, 170, 230] } else { [245, 170, 90] };
+    let [r, g, b] = if v < 0.5 { [160, 195, 240] } else { [250, 200, 140] };
     RGBColor(toward(r, t), toward(g, t), toward(b, t))
 }
 
