@@ -4,6 +4,7 @@
 pub(crate) mod charts;
 pub(crate) mod confusion;
 pub(crate) mod course;
+pub(crate) mod fit;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
