@@ -14,6 +14,7 @@ pages! {
     FromPytorch "../docs/from-pytorch.md";
     Tape "../docs/tape.md";
     Coursework "../docs/coursework.md";
+    Backpropagation "../docs/backpropagation.md";
     AddingAnOperation "../docs/adding-an-operation.md";
     Design "../docs/design.md";
 }
