@@ -3,6 +3,8 @@
 use nn::models::{LeNet5, ResNet, Vgg};
 use tapegrad::prelude::*;
 
+#[path = "../examples/conv1d/naive.rs"]
+mod conv1d;
 #[path = "../examples/descent/paths.rs"]
 #[allow(dead_code)]
 mod descent;
@@ -92,4 +94,42 @@ fn training_finds_the_gates_but_not_xor_in_one_unit() {
     // The loss is convex, and the best of one unit is to say 1/2 to everything.
     let (_, losses) = logic_gates::ONE_UNIT.train(1000);
     close(losses[999], 2f64.ln(), 1e-4);
+}
+
+#[test]
+fn conv1d_is_what_its_definition_says() {
+    let mut generator = Generator::manual_seed(1);
+    for _ in 0..200 {
+        let case = conv1d::Case::random(&mut generator);
+        let d = case.compare(&mut generator);
+        assert!(d.largest() < 1e-12, "{case:?}: {d:?}");
+    }
+}
+
+#[test]
+fn average_pooling_is_a_strided_convolution() {
+    let mut generator = Generator::manual_seed(2);
+    for (channels, kernel) in [(1, [2, 2]), (3, [3, 1]), (4, [2, 5])] {
+        let x = Var::from(generator.normal(&[2, channels, 13, 11], 0.0, 1.0).cast(DType::F64));
+        let options = ops::ConvOptions::default().stride(kernel).groups(channels);
+        let strided = ops::conv2d(&x, &conv1d::averaging_filters(channels, &kernel), None, options);
+        let pooled = ops::avg_pool2d(&x, kernel);
+        assert_eq!(strided.shape(), pooled.shape());
+        strided.to_vec::<f64>().iter().zip(pooled.to_vec::<f64>()).for_each(|(a, b)| close(*a, b, 1e-14));
+    }
+}
+
+#[test]
+fn alexnet_with_and_without_shared_weights() {
+    let layer = conv1d::alexnet_layer();
+    assert_eq!(layer.num_parameters(), 34_944);
+    let y = no_grad(|| layer.forward(&Var::from(Tensor::zeros(&[1, 3, 227, 227], DType::F32))));
+    assert_eq!(y.shape(), [1, 96, 55, 55]);
+    assert_eq!(conv1d::parameters_without_sharing(&layer, y.shape()), 105_705_600);
+}
+
+#[test]
+#[should_panic = "conv1d: the kernel (with dilation, 9) is larger than the padded input (8) in spatial dimension 0"]
+fn a_kernel_that_does_not_fit_is_refused() {
+    nn::Conv1d::new(3, 4, 9).padding(1).forward(&Var::from(Tensor::zeros(&[8, 3, 6], DType::F32)));
 }
