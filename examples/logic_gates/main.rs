@@ -50,7 +50,7 @@ fn main() {
         2f64.ln()
     );
     curves.push(Series::new(ONE_UNIT.name, points(&losses)));
-    let title = format!("The best of {starts} starts");
+    let title = format!("The best of {starts} starts; one unit: the only start");
     let panel = Panel::new(title, "step", "cross-entropy", curves).log().legend(Corner::MiddleRight);
     or_fail(panels(&common.file("losses.png"), &[panel]));
     println!("\npictures: {}", common.file("").display());
