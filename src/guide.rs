@@ -13,6 +13,8 @@ pages! {
     Tutorial "../docs/tutorial.md";
     FromPytorch "../docs/from-pytorch.md";
     Tape "../docs/tape.md";
+    Coursework "../docs/coursework.md";
+    Backpropagation "../docs/backpropagation.md";
     AddingAnOperation "../docs/adding-an-operation.md";
     Design "../docs/design.md";
 }

@@ -1,28 +1,17 @@
 //! The MNIST program's command line: what it writes, and what it says of bad input.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
-/// The program, built beside this test.
-fn program() -> PathBuf {
-    let mut path = std::env::current_exe().expect("a test has a path");
-    path.pop();
-    path.pop();
-    path.join("examples").join("mnist")
-}
+mod programs;
 
 fn run(args: &[&str]) -> Output {
-    Command::new(program()).args(args).output().expect("the program runs")
+    programs::run("mnist", args)
 }
 
-/// Runs with bad input: exit code 2 and one line on standard error, which is returned.
 fn refused(args: &[&str]) -> String {
-    let out = run(args);
-    let text = String::from_utf8_lossy(&out.stderr).to_string();
-    assert_eq!(out.status.code(), Some(2), "{text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    text
+    programs::refused("mnist", args)
 }
 
 fn write(path: &Path, bytes: &[u8]) {

@@ -4,6 +4,7 @@
 pub(crate) mod charts;
 pub(crate) mod confusion;
 pub(crate) mod course;
+pub(crate) mod fit;
 pub(crate) mod results;
 
 use indicatif::{ProgressBar, ProgressStyle};

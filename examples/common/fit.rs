@@ -1,0 +1,70 @@
+//! What the programs that train networks on pictures share.
+
+use super::charts::Series;
+use super::course::Common;
+use super::or_fail;
+use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Subset, random_split};
+use nn::train::{EpochRecord, Source, predict, predictions};
+use std::sync::Arc;
+use tapegrad::prelude::*;
+
+/// Pictures in colour: the files of `--data`, or drawn shapes; no more than so many.
+pub(crate) fn cifar(common: &Common, train: usize, test: usize) -> Cifar {
+    match common.data.as_str() {
+        "synthetic" => Cifar::synthetic(train, test, common.seed),
+        dir => {
+            let all = or_fail(Cifar::open(dir));
+            Cifar { train: all.train.take(train), test: all.test.take(test), ..all }
+        }
+    }
+}
+
+/// Both sets with the mean and the deviation of the first taken out.
+pub(crate) fn normalized(train: ImageDataset, test: ImageDataset) -> (ImageDataset, ImageDataset) {
+    let statistics = train.statistics();
+    (train.with_normalization(statistics.clone()), test.with_normalization(statistics))
+}
+
+/// A random tenth is held out: the rest, and the tenth.
+pub(crate) fn hold_out_tenth(data: &ImageDataset, seed: u64) -> [Subset; 2] {
+    let tenth = data.len() / 10;
+    random_split(Arc::new(data.clone()), [data.len() - tenth, tenth], seed)
+}
+
+/// A loader's batches, as a trainer takes them.
+pub(crate) fn batches(loader: &DataLoader) -> Source<'_> {
+    Source::new(|| loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels))))
+}
+
+/// The predicted class of each picture.
+pub(crate) fn classes_of(model: &dyn Module, data: impl Dataset + 'static) -> Vec<i64> {
+    let loader = DataLoader::new(data).batch_size(500);
+    loader.iter().flat_map(|b| predictions(&predict(model, &Var::from(b.images)))).collect()
+}
+
+/// The share of pictures whose class is predicted.
+pub(crate) fn accuracy(model: &dyn Module, data: impl Dataset + 'static) -> f64 {
+    let loader = DataLoader::new(data).batch_size(500);
+    let batches = loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels)));
+    let score = nn::train::evaluate(model, batches, |y, t| ops::cross_entropy(y, t, Default::default()));
+    score.accuracy().unwrap_or(0.0)
+}
+
+/// A number of each epoch as a curve.
+pub(crate) fn by_epoch(
+    name: impl Into<String>,
+    history: &[EpochRecord],
+    value: impl Fn(&EpochRecord) -> f64,
+) -> Series {
+    Series::new(name, history.iter().map(|r| (r.epoch as f64, value(r))))
+}
+
+/// The accuracy in training, in percent.
+pub(crate) fn training(record: &EpochRecord) -> f64 {
+    100.0 * record.train.accuracy().unwrap_or(0.0)
+}
+
+/// The accuracy in validation, in percent.
+pub(crate) fn validation(record: &EpochRecord) -> f64 {
+    100.0 * record.validation.and_then(|v| v.accuracy()).unwrap_or(0.0)
+}

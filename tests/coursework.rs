@@ -1,0 +1,135 @@
+//! The numbers of the coursework programs that have one right answer.
+
+use nn::models::{LeNet5, ResNet, Vgg};
+use tapegrad::prelude::*;
+
+#[path = "../examples/conv1d/naive.rs"]
+mod conv1d;
+#[path = "../examples/descent/paths.rs"]
+#[allow(dead_code)]
+mod descent;
+
+#[path = "../examples/logic_gates/gates.rs"]
+#[allow(dead_code)]
+mod logic_gates;
+
+#[track_caller]
+fn close(got: f64, want: f64, tolerance: f64) {
+    assert!((got - want).abs() <= tolerance, "{got} is not {want}: off by {:e}", (got - want).abs());
+}
+
+/// `w_1` to `w_167` in plain numbers, with a gradient derived by hand.
+fn recurrence(gradient: fn(f64) -> f64, w_1: f64, dw_1: f64) -> Vec<f64> {
+    let (mut path, mut dw) = (vec![w_1], dw_1);
+    for k in 1..167 {
+        let w = path[k - 1];
+        dw = 0.9 * dw - 0.1 * gradient(w);
+        path.push(w + dw);
+    }
+    path
+}
+
+#[test]
+fn momentum_takes_the_steps_of_the_recurrence() {
+    let relu = |w: f64| if w > 0.0 { (0.5 * w - 1.0) * 0.5 } else { 0.0 };
+    let sigmoid = |w: f64| (1.0 / (1.0 + (0.5 * w).exp()) - 1.0) * -0.5;
+    let cases: [(fn(&Var) -> Var, fn(f64) -> f64, f64, f64); 2] = [
+        (descent::relu_loss, relu, 1.0, 2.0000203818374),
+        (descent::sigmoid_loss, sigmoid, 0.0, -7.5548101393106),
+    ];
+    for (loss, gradient, w_1, w_167) in cases {
+        let path = descent::momentum(loss, w_1, 0.5, 167);
+        let want = recurrence(gradient, w_1, 0.5);
+        assert_eq!(path.len(), 167);
+        path.iter().zip(&want).for_each(|(got, want)| close(*got, *want, 1e-9));
+        close(path[166], w_167, 1e-9);
+    }
+}
+
+#[test]
+fn the_steps_on_gelu() {
+    let slope = |x: f64| {
+        let s = 1.0 / (1.0 + (-1.702 * x).exp());
+        s + 1.702 * x * s * (1.0 - s)
+    };
+    for (x_0, rate) in [(0.0, 0.1), (0.0, 1.0), (-3.0, 0.1), (-3.0, 1.0)] {
+        let (plain, averaged) =
+            (descent::descend(descent::gelu, x_0, rate, 3), descent::averaged(descent::gelu, x_0, rate, 3));
+        let (mut x, mut y, mut v) = (x_0, x_0, slope(x_0));
+        for t in 0..4 {
+            close(plain[t], x, 1e-12);
+            close(averaged[t], y, 1e-12);
+            v = 0.9 * v + 0.1 * slope(y);
+            (x, y) = (x - rate * slope(x), y - rate * v);
+        }
+    }
+    close(descent::descend(descent::gelu, 0.0, 1.0, 1)[1], -0.5, 0.0);
+    close(slope(descent::descend(descent::gelu, 0.0, 1.0, 300)[300]), 0.0, 1e-12);
+}
+
+/// PyTorch counts the parameters of the same models as these numbers.
+#[test]
+fn the_models_have_as_many_parameters_as_in_pytorch() {
+    assert_eq!(LeNet5::new(10).num_parameters(), 61_706);
+    assert_eq!(Vgg::vgg11(10).num_parameters(), 9_231_114);
+    assert_eq!(ResNet::resnet18(10).num_parameters(), 11_173_962);
+}
+
+#[test]
+fn the_exact_gates_have_their_truth_tables() {
+    for gate in logic_gates::GATES {
+        assert_eq!(gate.exact().decide(&gate.inputs()), gate.truth, "{}", gate.name);
+    }
+    let parameters = logic_gates::GATES.map(|gate| gate.exact().num_parameters());
+    assert_eq!(parameters, [2, 3, 3, 9, 9, 7]);
+}
+
+#[test]
+fn training_finds_the_gates_but_not_xor_in_one_unit() {
+    manual_seed(0);
+    for gate in logic_gates::GATES {
+        let found = (0..20).any(|_| gate.train(400).0.decide(&gate.inputs()) == gate.truth);
+        assert!(found, "{}", gate.name);
+    }
+    // The loss is convex, and the best of one unit is to say 1/2 to everything.
+    let (_, losses) = logic_gates::ONE_UNIT.train(1000);
+    close(losses[999], 2f64.ln(), 1e-4);
+}
+
+#[test]
+fn conv1d_is_what_its_definition_says() {
+    let mut generator = Generator::manual_seed(1);
+    for _ in 0..200 {
+        let case = conv1d::Case::random(&mut generator);
+        let d = case.compare(&mut generator);
+        assert!(d.largest() < 1e-12, "{case:?}: {d:?}");
+    }
+}
+
+#[test]
+fn average_pooling_is_a_strided_convolution() {
+    let mut generator = Generator::manual_seed(2);
+    for (channels, kernel) in [(1, [2, 2]), (3, [3, 1]), (4, [2, 5])] {
+        let x = Var::from(generator.normal(&[2, channels, 13, 11], 0.0, 1.0).cast(DType::F64));
+        let options = ops::ConvOptions::default().stride(kernel).groups(channels);
+        let strided = ops::conv2d(&x, &conv1d::averaging_filters(channels, &kernel), None, options);
+        let pooled = ops::avg_pool2d(&x, kernel);
+        assert_eq!(strided.shape(), pooled.shape());
+        strided.to_vec::<f64>().iter().zip(pooled.to_vec::<f64>()).for_each(|(a, b)| close(*a, b, 1e-14));
+    }
+}
+
+#[test]
+fn alexnet_with_and_without_shared_weights() {
+    let layer = conv1d::alexnet_layer();
+    assert_eq!(layer.num_parameters(), 34_944);
+    let y = no_grad(|| layer.forward(&Var::from(Tensor::zeros(&[1, 3, 227, 227], DType::F32))));
+    assert_eq!(y.shape(), [1, 96, 55, 55]);
+    assert_eq!(conv1d::parameters_without_sharing(&layer, y.shape()), 105_705_600);
+}
+
+#[test]
+#[should_panic = "conv1d: the kernel (with dilation, 9) is larger than the padded input (8) in spatial dimension 0"]
+fn a_kernel_that_does_not_fit_is_refused() {
+    nn::Conv1d::new(3, 4, 9).padding(1).forward(&Var::from(Tensor::zeros(&[8, 3, 6], DType::F32)));
+}

@@ -1,0 +1,43 @@
+//! The coursework programs in their quick form: they run, and leave the pictures that they promise.
+
+mod programs;
+
+/// Runs a program briefly; its output, after a look for the files that it has to leave.
+fn brief(program: &str, files: &[&str]) -> String {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let path = out.path().to_str().expect("a readable name");
+    let result = programs::run(program, &["--quick", "--seed", "1", "--out", path]);
+    assert!(result.status.success(), "{program}: {}", String::from_utf8_lossy(&result.stderr));
+    for file in files {
+        assert!(out.path().join(file).metadata().is_ok_and(|m| m.len() > 0), "{program}: {file}");
+    }
+    String::from_utf8_lossy(&result.stdout).to_string()
+}
+
+#[test]
+fn descent() {
+    let text = brief("descent", &["momentum.png", "gelu.png", "activations.png"]);
+    assert!(text.contains("w_167 = 2.0000203818374"), "{text}");
+}
+
+#[test]
+fn logic_gates() {
+    let text = brief("logic_gates", &["exact.png", "trained.png", "losses.png"]);
+    // Only one unit for XOR cannot be right.
+    assert_eq!(text.matches("WRONG").count(), 1, "{text}");
+}
+
+#[test]
+fn backpropagation() {
+    let text = brief("backpropagation", &["digit.png", "batch_norm.dot"]);
+    assert!(text.contains("conv_input_grad"), "{text}");
+    let error = programs::refused("backpropagation", &["--data", "/nowhere"]);
+    assert!(error.contains("/nowhere"), "{error}");
+}
+
+#[test]
+fn conv1d() {
+    let text = brief("conv1d", &["differences.png", "signal.png"]);
+    assert!(text.contains("is larger than the padded input"), "{text}");
+    assert!(!text.contains("DIFFERENT"), "{text}");
+}
