@@ -4,6 +4,10 @@
 //! input gives the same bits on one thread or many. Helpers spin for a moment after a task before
 //! they sleep: inside a training step the next kernel is microseconds away, and waking a sleeping
 //! thread costs more than most small kernels.
+//!
+//! Each thread begins with a stretch of tasks of its own, the same one in every kernel, and helps the
+//! others when it is done: what one kernel wrote is then still in the cache of the core that the next
+//! one reads it on.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -141,11 +145,24 @@ struct Job {
     helpers: usize,
 }
 
+/// The most threads that have a stretch of their own.
+const STRETCHES: usize = 64;
+
+/// On a cache line of its own.
+#[repr(align(128))]
+struct Next(AtomicUsize);
+
+/// The tasks that the thread with this number begins with, of so many threads.
+fn stretch(thread: usize, threads: usize, tasks: usize) -> std::ops::Range<usize> {
+    thread * tasks / threads..(thread + 1) * tasks / threads
+}
+
 struct Shared {
     /// Counts jobs; a helper that sees it change takes the job once.
     epoch: AtomicUsize,
     job: Mutex<Option<Job>>,
-    next: AtomicUsize,
+    /// The next task of each thread's stretch; further threads have no stretch and only help.
+    next: [Next; STRETCHES],
     /// Helpers that have not yet finished with the current job.
     busy: AtomicUsize,
     sleepers: AtomicUsize,
@@ -164,7 +181,7 @@ impl Shared {
         Shared {
             epoch: AtomicUsize::new(0),
             job: Mutex::new(None),
-            next: AtomicUsize::new(0),
+            next: [const { Next(AtomicUsize::new(0)) }; STRETCHES],
             busy: AtomicUsize::new(0),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
@@ -177,14 +194,17 @@ impl Shared {
         // SAFETY: only the lifetime changes; `run` waits below until no helper uses the task.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
         *self.job.lock().unwrap() = Some(Job { task, tasks, helpers });
-        self.next.store(0, Ordering::Relaxed);
+        let threads = (helpers + 1).min(STRETCHES);
+        for (thread, next) in self.next[..threads].iter().enumerate() {
+            next.0.store(stretch(thread, threads, tasks).start, Ordering::Relaxed);
+        }
         self.busy.store(helpers, Ordering::Relaxed);
         self.epoch.fetch_add(1, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             let _bed = self.bed.lock().unwrap();
             self.alarm.notify_all();
         }
-        self.work(task, tasks);
+        self.work(0, threads, task, tasks);
         let mut spins = 0u32;
         while self.busy.load(Ordering::Acquire) > 0 {
             spins += 1;
@@ -194,14 +214,18 @@ impl Shared {
         *self.job.lock().unwrap() = None;
     }
 
-    fn work(&self, task: &(dyn Fn(usize) + Sync), tasks: usize) {
+    fn work(&self, thread: usize, threads: usize, task: &(dyn Fn(usize) + Sync), tasks: usize) {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            loop {
-                let i = self.next.fetch_add(1, Ordering::Relaxed);
-                if i >= tasks {
-                    break;
+            for whose in 0..threads {
+                let whose = (thread + whose) % threads;
+                let end = stretch(whose, threads, tasks).end;
+                loop {
+                    let i = self.next[whose].0.fetch_add(1, Ordering::Relaxed);
+                    if i >= end {
+                        break;
+                    }
+                    task(i);
                 }
-                task(i);
             }
         }));
         if result.is_err() {
@@ -217,7 +241,8 @@ impl Shared {
             let job = *self.job.lock().unwrap();
             let Some(job) = job.filter(|job| index < job.helpers) else { continue };
             // SAFETY: this helper is counted in `busy`, so the owner still waits in `run`.
-            self.work(unsafe { &*job.task }, job.tasks);
+            let task = unsafe { &*job.task };
+            self.work(index + 1, (job.helpers + 1).min(STRETCHES), task, job.tasks);
             self.busy.fetch_sub(1, Ordering::Release);
         }
     }
