@@ -62,7 +62,7 @@ pub enum Bias<'a, T> {
 }
 
 /// What becomes of a product: `C = relu(alpha * product + beta * C + bias)`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finish<'a, T> {
     /// Factor of the product.
     pub alpha: T,

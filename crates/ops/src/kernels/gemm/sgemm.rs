@@ -36,6 +36,11 @@ pub(super) fn product(
     {
         return;
     }
+    if k == 1 && b.column == 1 && finish == Finish::default() {
+        let whole = (m - 1) * row + n;
+        vector::outer(a.data, a.row, &b.data[..n], &mut c[..whole], row);
+        return;
+    }
     let plain = Operands { m, n, k, left: a, right: b, swapped: false };
     let swapped = Operands { m: n, n: m, k, left: b.transposed(), right: a.transposed(), swapped: true };
     let best = if swapped.cost() < plain.cost() { swapped } else { plain };

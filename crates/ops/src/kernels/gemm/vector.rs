@@ -3,12 +3,12 @@
 use super::View;
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::scratch::{Shared, with_scratch};
-use tape::kernels::parallel::parallel_for;
+use tape::kernels::parallel::{parallel_chunks, parallel_for};
 use tape::kernels::simd::simd_level;
 use tape::multiversion;
 
 /// Elements of a matrix from which a second thread is worth its call.
-const WORTH_A_THREAD: usize = 1 << 20;
+const WORTH_A_THREAD: usize = 1 << 17;
 
 /// `y[j] = sum over i of x[i * step] * w[i][j]`, where `w` has `rows` rows and `y.len()` columns.
 pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y: &mut [f32]) {
@@ -32,6 +32,25 @@ pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y:
             if w.row == 1 { run_at(simd_level(), Dots { x, w, y }) } else { combine(x, w, y) }
         });
     });
+}
+
+/// `c[i][j] = x[i * step] * y[j]`: the weight gradient of a single sample. The rows of `c` are `row` apart.
+pub(super) fn outer(x: &[f32], step: usize, y: &[f32], c: &mut [f32], row: usize) {
+    // Blocks of rows that depend on the sizes alone.
+    let block = (WORTH_A_THREAD / 4 / y.len().max(1)).max(1);
+    parallel_chunks(c, block * row, |task, c| {
+        for (i, c) in c.chunks_mut(row).enumerate() {
+            scaled(&mut c[..y.len()], y, x[(task * block + i) * step]);
+        }
+    });
+}
+
+multiversion! {
+    fn scaled(c: &mut [f32], y: &[f32], x: f32) {
+        for (c, y) in c.iter_mut().zip(y) {
+            *c = x * y;
+        }
+    }
 }
 
 /// For a matrix whose columns are contiguous: one dot product each, four at a time.
