@@ -1,11 +1,13 @@
 //! Pooling loops over channels-last memory `[n, pixel, c]`, with the channels in vector lanes.
 //!
+//! With few channels the vectors run along a line of pixels, and gather what belongs to a window.
+//!
 //! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
 
 use super::shared::SharedSlice;
 use crate::pool::Windows;
+use tape::Float;
 use tape::kernels::parallel::parallel_chunks;
-use tape::{Element, Float};
 
 /// Elements that one task writes at the least.
 const GRAIN: usize = 16 * 1024;
@@ -16,7 +18,7 @@ fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
 }
 
 /// The number of an element within its window, in row-major order: one byte where the windows are small.
-pub(crate) trait Tap: Element {
+pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
     fn new(tap: usize) -> Self;
     fn number(self) -> usize;
 }
@@ -27,6 +29,15 @@ impl Tap for u8 {
     }
     fn number(self) -> usize {
         usize::from(self)
+    }
+}
+
+impl Tap for u32 {
+    fn new(tap: usize) -> u32 {
+        tap as u32
+    }
+    fn number(self) -> usize {
+        self as usize
     }
 }
 
@@ -48,31 +59,27 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
     let [d, h, width] = [0, 1, 2].map(|a| w.axes[a].output());
     let (c, row) = (w.c, width * w.c);
     let line = w.axes[2].input * c;
+    let narrow = Narrow::new(w).filter(|_| c * size_of::<T>() < 64);
     let rows = GRAIN.div_ceil(row.max(1)).min((w.n * d * h).max(1));
     let all_taps = SharedSlice::new(taps);
     parallel_chunks(y, rows * row, |task, y| {
         // SAFETY: each task takes the part that belongs to its own chunk of `y`.
         let taps = unsafe { all_taps.part(task * rows * row, y.len()) };
         let mut tallest = vec![T::ZERO; line];
+        if let Some(narrow) = &narrow {
+            let mut from_row = vec![0u32; line];
+            let (mut best_row, mut column) = (vec![0u32; row], vec![0u32; row]);
+            for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
+                tallest_of_rows(w, task * rows + k, x, &mut tallest, &mut from_row);
+                narrow.max_columns(&tallest, &from_row, y, &mut best_row, &mut column);
+                join_taps(taps, &best_row, &column, narrow.count as u32);
+            }
+            return;
+        }
         let mut from_row = vec![I::new(0); line];
         let mut best_row = vec![I::new(0); c];
         for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
-            let r = task * rows + k;
-            let (n, od, oh) = (r / (d * h), r / h % d, r % h);
-            let mut number = 0;
-            for z in w.axes[0].taps(od) {
-                for v in w.axes[1].taps(oh) {
-                    let start = ((n * w.axes[0].input + z) * w.axes[1].input + v) * line;
-                    let source = &x[start..start + line];
-                    if number == 0 {
-                        tallest.copy_from_slice(source);
-                        from_row.fill(I::new(0));
-                    } else {
-                        max_rows(&mut tallest, &mut from_row, source, I::new(number));
-                    }
-                    number += 1;
-                }
-            }
+            tallest_of_rows(w, task * rows + k, x, &mut tallest, &mut from_row);
             for (ow, (y, taps)) in y.chunks_exact_mut(c).zip(taps.chunks_exact_mut(c)).enumerate() {
                 let (start, count) = w.axes[2].windows[ow];
                 y.copy_from_slice(&tallest[start * c..][..c]);
@@ -95,6 +102,115 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
             }
         }
     });
+}
+
+/// The largest element of each column of the input rows under a row of windows, and in which of the rows it is.
+fn tallest_of_rows<T: Float, I: Tap>(
+    w: &Windows,
+    row: usize,
+    x: &[T],
+    tallest: &mut [T],
+    from_row: &mut [I],
+) {
+    let [d, h] = [0, 1].map(|a| w.axes[a].output());
+    let (n, od, oh) = (row / (d * h), row / h % d, row % h);
+    let line = tallest.len();
+    let mut number = 0;
+    for z in w.axes[0].taps(od) {
+        for v in w.axes[1].taps(oh) {
+            let start = ((n * w.axes[0].input + z) * w.axes[1].input + v) * line;
+            let source = &x[start..start + line];
+            if number == 0 {
+                tallest.copy_from_slice(source);
+                from_row.fill(I::new(0));
+            } else {
+                max_rows(tallest, from_row, source, I::new(number));
+            }
+            number += 1;
+        }
+    }
+}
+
+/// A row of windows of equal width over pixels of few channels: the elements of a line, each output's first one.
+struct Narrow {
+    /// Where in the input line the window of each element of the output line begins.
+    first: Vec<u32>,
+    /// From one column of a window to the next.
+    step: usize,
+    /// The columns of each window.
+    count: usize,
+    /// The length of the input line.
+    line: usize,
+}
+
+impl Narrow {
+    /// None where the windows differ in width.
+    fn new(w: &Windows) -> Option<Narrow> {
+        let (axis, c) = (&w.axes[2], w.c);
+        let count = axis.windows.first()?.1;
+        let line = axis.input * c;
+        let even = axis.windows.iter().all(|w| w.1 == count) && u32::try_from(line).is_ok();
+        let first = || axis.windows.iter().flat_map(|w| (w.0 * c..(w.0 + 1) * c).map(|i| i as u32)).collect();
+        (even && count > 0).then(|| Narrow { first: first(), step: axis.step * c, count, line })
+    }
+
+    /// For each element of the output line the largest of its window, its row and its column.
+    fn max_columns<T: Float>(
+        &self,
+        x: &[T],
+        rows: &[u32],
+        best: &mut [T],
+        row: &mut [u32],
+        column: &mut [u32],
+    ) {
+        let last = self.first.iter().max().map_or(0, |&f| f as usize) + (self.count - 1) * self.step;
+        assert!(x.len() == self.line && rows.len() == self.line && last < self.line);
+        assert!(best.len() == self.first.len() && row.len() == best.len() && column.len() == best.len());
+        for j in 0..self.count {
+            // SAFETY: asserted above.
+            unsafe { gather_max(&self.first, j * self.step, x, rows, best, row, column, j as u32) };
+        }
+    }
+}
+
+/// Takes column `number` of the windows into the maxima; column 0 begins them.
+///
+/// # Safety
+/// Each of `first`, plus `offset`, is inside `x` and `rows`; the others are as long as `first`.
+#[allow(clippy::too_many_arguments)]
+unsafe fn gather_max<T: Float>(
+    first: &[u32],
+    offset: usize,
+    x: &[T],
+    rows: &[u32],
+    best: &mut [T],
+    row: &mut [u32],
+    column: &mut [u32],
+    number: u32,
+) {
+    tape::multiversion! {
+        fn gather<T: Float>(first: &[u32], x: *const T, rows: *const u32, best: &mut [T], row: &mut [u32], column: &mut [u32], number: u32) {
+            let n = first.len();
+            let (best, row, column) = (&mut best[..n], &mut row[..n], &mut column[..n]);
+            for i in 0..n {
+                // SAFETY: the caller's promise.
+                let (v, vr) = unsafe { (*x.add(first[i] as usize), *rows.add(first[i] as usize)) };
+                let better = number == 0 || v > best[i] || v.is_nan() || (v == best[i] && vr < row[i]);
+                best[i] = if better { v } else { best[i] };
+                row[i] = if better { vr } else { row[i] };
+                column[i] = if better { number } else { column[i] };
+            }
+        }
+    }
+    gather(first, x[offset..].as_ptr(), rows[offset..].as_ptr(), best, row, column, number);
+}
+
+tape::multiversion! {
+    fn join_taps<I: Tap>(taps: &mut [I], row: &[u32], column: &[u32], count: u32) {
+        for ((t, r), c) in taps.iter_mut().zip(row).zip(column) {
+            *t = I::new((r * count + c) as usize);
+        }
+    }
 }
 
 tape::multiversion! {
@@ -122,18 +238,122 @@ tape::multiversion! {
 /// Adds each gradient to the pixel that its output was taken from: the adjoint of [`take`].
 pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
     let (pixels, c) = (w.output_size(), w.c);
+    let apart = are_apart(w);
+    let narrow = Apart::new(w).filter(|_| apart && c * size_of::<T>() < 64);
     parallel_chunks(dx, w.input_size() * c, |n, dx| {
-        dx.fill(T::ZERO);
+        // Where each pixel has its window, it is written without having been cleared.
+        if !(apart && w.axes.iter().all(|a| a.windows.iter().map(|w| w.1).sum::<usize>() == a.input)) {
+            dx.fill(T::ZERO);
+        }
         let range = n * pixels * c..(n + 1) * pixels * c;
+        if let Some(narrow) = &narrow {
+            return narrow.put(w, &dy[range.clone()], &taps[range], dx);
+        }
         for (p, (dy, taps)) in dy[range.clone()].chunks_exact(c).zip(taps[range].chunks_exact(c)).enumerate()
         {
             let mut number = 0;
             w.for_each_tap(p, |pixel| {
-                put_row(&mut dx[pixel * c..][..c], dy, taps, I::new(number));
+                let dx = &mut dx[pixel * c..][..c];
+                if apart {
+                    set_row(dx, dy, taps, I::new(number))
+                } else {
+                    put_row(dx, dy, taps, I::new(number))
+                }
                 number += 1;
             });
         }
     });
+}
+
+/// Whether each pixel is in one window at the most.
+fn are_apart(w: &Windows) -> bool {
+    w.axes.iter().all(|axis| {
+        let mut taps: Vec<usize> = (0..axis.output()).flat_map(|o| axis.taps(o)).collect();
+        taps.sort_unstable();
+        taps.windows(2).all(|pair| pair[0] != pair[1])
+    })
+}
+
+/// Windows of equal width, over pixels of few channels, where each element of a line is in one window at the most.
+struct Apart {
+    /// The element of the output line whose window each element of the input line is in.
+    window: Vec<u32>,
+    /// The column that it has there; no column where it is in none.
+    column: Vec<u32>,
+    /// The columns of a window.
+    count: usize,
+}
+
+impl Apart {
+    fn new(w: &Windows) -> Option<Apart> {
+        let narrow = Narrow::new(w)?;
+        let mut seen =
+            Apart { window: vec![0; narrow.line], column: vec![u32::MAX; narrow.line], count: narrow.count };
+        for (o, &first) in narrow.first.iter().enumerate() {
+            for j in 0..narrow.count {
+                let i = first as usize + j * narrow.step;
+                if seen.column[i] != u32::MAX {
+                    return None;
+                }
+                (seen.window[i], seen.column[i]) = (o as u32, j as u32);
+            }
+        }
+        Some(seen)
+    }
+
+    /// The gradient of one image, in `dx` of zeros.
+    fn put<T: Float, I: Tap>(&self, w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
+        let (line, row) = (self.window.len(), w.axes[2].output() * w.c);
+        let h = w.axes[1].output();
+        let mut wide = vec![0u32; row];
+        for (r, (dy, taps)) in dy.chunks_exact(row).zip(taps.chunks_exact(row)).enumerate() {
+            wide.iter_mut().zip(taps).for_each(|(wide, t)| *wide = t.number() as u32);
+            let mut number = 0;
+            for z in w.axes[0].taps(r / h) {
+                for v in w.axes[1].taps(r % h) {
+                    let dx = &mut dx[(z * w.axes[1].input + v) * line..][..line];
+                    // SAFETY: windows are elements of the output line, and so long are `dy` and `wide`.
+                    unsafe { gather_put(&self.window, &self.column, dy, &wide, dx, number) };
+                    number += self.count as u32;
+                }
+            }
+        }
+    }
+}
+
+/// `dx[i] = dy[window[i]]` where that window took column `column[i]` of the row whose taps begin with `number`, else 0.
+///
+/// # Safety
+/// Each of `window` is inside `dy` and `taps`.
+unsafe fn gather_put<T: Float>(
+    window: &[u32],
+    column: &[u32],
+    dy: &[T],
+    taps: &[u32],
+    dx: &mut [T],
+    number: u32,
+) {
+    tape::multiversion! {
+        fn gather<T: Float>(window: &[u32], column: &[u32], dy: *const T, taps: *const u32, dx: &mut [T], number: u32) {
+            let n = window.len();
+            let (column, dx) = (&column[..n], &mut dx[..n]);
+            for i in 0..n {
+                // SAFETY: the caller's promise.
+                let (g, t) = unsafe { (*dy.add(window[i] as usize), *taps.add(window[i] as usize)) };
+                let taken = column[i] != u32::MAX && t == number.wrapping_add(column[i]);
+                dx[i] = if taken { g } else { T::ZERO };
+            }
+        }
+    }
+    gather(window, column, dy.as_ptr(), taps.as_ptr(), dx, number);
+}
+
+tape::multiversion! {
+    fn set_row<T: Float, I: Tap>(dx: &mut [T], dy: &[T], taps: &[I], number: I) {
+        for ((x, &g), &t) in dx.iter_mut().zip(dy).zip(taps) {
+            *x = if t == number { g } else { T::ZERO };
+        }
+    }
 }
 
 tape::multiversion! {

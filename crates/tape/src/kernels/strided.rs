@@ -193,6 +193,48 @@ pub(crate) fn unary_into<A: Element, O: Element>(out: &mut Tensor, a: &Tensor, f
     });
 }
 
+/// Copies `a` into the strides of `out`.
+///
+/// Where the elements that lie side by side here lie apart there, and others side by side, as between memory formats,
+/// both are walked in small squares: each cache line is used while it is near.
+pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
+    let mut nest = Nest::<2>::new(a.shape(), [out.strides(), a.strides()]);
+    let inner = nest.sizes.len() - 1;
+    let width = nest.sizes[inner];
+    let [to_step, from_step] = nest.strides[inner];
+    let across = (0..inner).find(|&d| nest.strides[d][1] == 1 && nest.sizes[d] >= 4);
+    let Some(across) = across.filter(|_| to_step == 1 && from_step > 1 && width >= 4) else {
+        return unary_into(out, a, |x: T| x);
+    };
+    // The two dimensions of the squares come last; the second one stays inside `row`.
+    nest.sizes.remove(inner);
+    nest.strides.remove(inner);
+    let (size, step) = (nest.sizes.remove(across), nest.strides.remove(across));
+    nest.sizes.push(size);
+    nest.strides.push(step);
+    let down = step[0];
+    let from = a.data::<T>();
+    let to = Shared(out.data_mut::<T>().as_mut_ptr());
+    nest.for_each_row(GRAIN.div_ceil(width), &|[o, i], height| {
+        for k in (0..width).step_by(SQUARE) {
+            let columns = SQUARE.min(width - k);
+            for j in (0..height).step_by(SQUARE) {
+                for j in j..height.min(j + SQUARE) {
+                    let from = &from[i + j + k * from_step..];
+                    let to = to.at(o + j * down + k);
+                    for (k, x) in from.iter().step_by(from_step).take(columns).enumerate() {
+                        // SAFETY: inside the result, whose elements have one place each.
+                        unsafe { to.add(k).write(*x) };
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The side of the squares in which memory is transposed, in elements.
+const SQUARE: usize = 16;
+
 /// A row function over every stretch of a tensor; the result keeps the operand's memory format.
 ///
 /// Row functions see dense stretches only: elements that lie apart are collected first. Blocks of at least
@@ -381,6 +423,20 @@ mod tests {
             let naive: Vec<f32> = va.iter().map(|x| x * 2.0).collect();
             prop_assert_eq!(map(&a, |x: f32| x * 2.0).to_vec::<f32>(), naive.clone());
             prop_assert_eq!(map_owned(a, |x: f32| x * 2.0).to_vec::<f32>(), naive);
+        }
+    }
+
+    #[test]
+    fn copies_between_formats_are_walked_in_squares() {
+        for shape in [[2, 7, 5, 9], [1, 40, 33, 1], [3, 64, 16, 16], [2, 4, 2, 2]] {
+            let n = shape.iter().product::<usize>() as i64;
+            let t = Tensor::from_vec((0..n).collect::<Vec<i64>>(), &shape);
+            let last = t.to_format(MemoryFormat::ChannelsLast);
+            assert_eq!(last.strides(), shape::channels_last_strides(&shape).as_slice());
+            assert_eq!(last.to_format(MemoryFormat::Contiguous).data::<i64>(), t.data::<i64>());
+            let part = last.narrow(1, 1, shape[1] - 1).narrow(0, 0, 1).contiguous();
+            let plane = (shape[2] * shape[3]) as i64;
+            assert!(part.as_slice::<i64>().unwrap().iter().copied().eq(plane..shape[1] as i64 * plane));
         }
     }
 

@@ -14,6 +14,9 @@ use tape::kernels::parallel::parallel_for;
 /// Steps of the inner dimension that are packed and multiplied at once.
 const DEPTH: usize = 1024;
 
+/// Elements of the panels that are packed together, so that memory is read and written in long stretches: 256 KiB.
+const TOGETHER: usize = 1 << 16;
+
 /// Operations from which a second thread is worth its call: some 30 microseconds.
 const WORTH_A_THREAD: usize = 5_000_000;
 
@@ -160,7 +163,7 @@ impl Operands<'_> {
                     let steps = chunk * 256..self.k.min((chunk + 1) * 256);
                     let start = (panel * self.k + steps.start) * COLUMNS;
                     // SAFETY: each task writes its own steps of its own panel.
-                    unsafe { self.pack(panel, steps, to.get().add(start)) };
+                    unsafe { self.pack(panel..panel + 1, steps, to.get().add(start)) };
                 };
                 let tasks = panels * chunks;
                 if whole < 1 << 16 { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
@@ -175,30 +178,43 @@ impl Operands<'_> {
         });
     }
 
-    /// Packs some steps of a panel: 32 columns for each, zeros past the last.
+    /// Packs some steps of some panels, one panel behind the other: 32 columns for each step, zeros past the last.
     ///
     /// # Safety
     /// `to` must have room for them.
-    unsafe fn pack(&self, panel: usize, steps: Range<usize>, to: *mut f32) {
+    unsafe fn pack(&self, panels: Range<usize>, steps: Range<usize>, to: *mut f32) {
         let right = &self.right;
-        let n = COLUMNS.min(self.n - panel * COLUMNS);
-        let from = right.data.as_ptr().wrapping_add(steps.start * right.row + panel * COLUMNS * right.column);
+        let len = steps.len() * COLUMNS;
+        let first = steps.start * right.row + panels.start * COLUMNS * right.column;
+        let from = right.data.as_ptr().wrapping_add(first);
         // SAFETY: the steps and columns are inside the operand, whose size was checked; `to` has room.
         unsafe {
-            if n < COLUMNS {
-                std::slice::from_raw_parts_mut(to, steps.len() * COLUMNS).fill(0.0);
-            }
-            if right.column == 1 && n == COLUMNS {
+            let mut whole = 0;
+            if right.column == 1 {
+                // All panels of a step together: they lie behind one another.
+                whole = (self.n / COLUMNS).min(panels.end) - panels.start;
                 for k in 0..steps.len() {
-                    let line = from.add(k * right.row).cast::<[f32; COLUMNS]>().read_unaligned();
-                    to.add(k * COLUMNS).cast::<[f32; COLUMNS]>().write_unaligned(line);
+                    for panel in 0..whole {
+                        let line = from.add(k * right.row + panel * COLUMNS).cast::<[f32; COLUMNS]>();
+                        to.add(panel * len + k * COLUMNS)
+                            .cast::<[f32; COLUMNS]>()
+                            .write_unaligned(line.read_unaligned());
+                    }
                 }
-            } else if right.row == 1 {
-                transpose(n, steps.len(), from, right.column, |k| to.add(k * COLUMNS));
-            } else {
-                for k in 0..steps.len() {
-                    for j in 0..n {
-                        *to.add(k * COLUMNS + j) = *from.add(k * right.row + j * right.column);
+            }
+            for panel in whole..panels.len() {
+                let n = COLUMNS.min(self.n - (panels.start + panel) * COLUMNS);
+                let (from, to) = (from.wrapping_add(panel * COLUMNS * right.column), to.add(panel * len));
+                if n < COLUMNS {
+                    std::slice::from_raw_parts_mut(to, len).fill(0.0);
+                }
+                if right.row == 1 {
+                    transpose(n, steps.len(), from, right.column, |k| to.add(k * COLUMNS));
+                } else {
+                    for k in 0..steps.len() {
+                        for j in 0..n {
+                            *to.add(k * COLUMNS + j) = *from.add(k * right.row + j * right.column);
+                        }
                     }
                 }
             }
@@ -254,7 +270,10 @@ impl Operands<'_> {
         let tiles = rows.len().div_ceil(ROWS);
         // A left operand of which neither rows nor columns are contiguous is packed, too.
         let gather = left.column != 1 && left.row != 1;
-        let own = if packed.is_some() || self.reads_right() { 0 } else { DEPTH.min(self.k) * COLUMNS };
+        let depth = DEPTH.min(self.k);
+        let together = (TOGETHER / (depth * COLUMNS).max(1)).clamp(1, panels.len().max(1));
+        let packs = packed.is_none() && !self.reads_right();
+        let own = if packs { together * depth * COLUMNS } else { 0 };
         let gathered = if gather { rows.len() * DEPTH.min(self.k) } else { 0 };
         with_scratch(own + gathered, |scratch| {
             let (own, gathered) = scratch.split_at_mut(own);
@@ -289,23 +308,27 @@ impl Operands<'_> {
                     ),
                 };
                 let segments = &[Segment::whole(steps.len())][..usize::from(!steps.is_empty())];
-                for panel in panels.clone() {
-                    let (b, b_step) = match packed {
-                        Some(packed) => {
-                            (packed.as_ptr().wrapping_add((panel * self.k + steps.start) * COLUMNS), COLUMNS)
-                        }
-                        None if self.reads_right() => {
-                            let at = steps.start * self.right.row + panel * COLUMNS;
-                            (self.right.data.as_ptr().wrapping_add(at), self.right.row)
-                        }
-                        None => {
-                            // SAFETY: the scratch has room for the steps.
-                            unsafe { self.pack(panel, steps.clone(), own.as_mut_ptr()) };
-                            (own.as_ptr(), COLUMNS)
-                        }
-                    };
-                    let column = panel * COLUMNS;
-                    for tile in 0..tiles {
+                for group in panels.clone().step_by(together) {
+                    let group = group..panels.end.min(group + together);
+                    let place = |panel: usize| (panel - group.start) * steps.len() * COLUMNS;
+                    if packs {
+                        // SAFETY: the scratch has room for the steps of so many panels.
+                        unsafe { self.pack(group.clone(), steps.clone(), own.as_mut_ptr()) };
+                    }
+                    for (tile, panel) in
+                        (0..tiles).flat_map(|tile| group.clone().map(move |panel| (tile, panel)))
+                    {
+                        let (b, b_step) = match packed {
+                            Some(packed) => {
+                                (packed[(panel * self.k + steps.start) * COLUMNS..].as_ptr(), COLUMNS)
+                            }
+                            None if packs => (own[place(panel)..].as_ptr(), COLUMNS),
+                            None => {
+                                let at = steps.start * self.right.row + panel * COLUMNS;
+                                (self.right.data.as_ptr().wrapping_add(at), self.right.row)
+                            }
+                        };
+                        let column = panel * COLUMNS;
                         let (from, to) = (rows.len() * tile / tiles, rows.len() * (tile + 1) / tiles);
                         let mut epilogue = Epilogue {
                             alpha: finish.alpha,
