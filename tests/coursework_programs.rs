@@ -41,3 +41,19 @@ fn conv1d() {
     assert!(text.contains("is larger than the padded input"), "{text}");
     assert!(!text.contains("DIFFERENT"), "{text}");
 }
+
+#[test]
+fn mnist_api() {
+    let text = brief("mnist_api", &["training.png", "sigmoid.npz", "tanh.npz", "relu.npz", "prelu.npz"]);
+    assert!(text.contains("test error"), "{text}");
+    programs::refused("mnist_api", &["--data", "/nowhere"]);
+}
+
+#[test]
+fn modular_networks() {
+    let files =
+        ["overfit.png", "optimizers.png", "dropout.png", "fully_connected.png", "convnet.png", "filters.png"];
+    let text = brief("modular_networks", &files);
+    assert_eq!(text.matches("100% of 50").count(), 2, "{text}");
+    programs::refused("modular_networks", &["--data", "/nowhere", "--part", "loss"]);
+}
