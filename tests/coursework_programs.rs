@@ -74,3 +74,12 @@ fn competition() {
     assert_eq!(lines.lines().count(), 500);
     programs::refused("competition", &["--data", "/nowhere"]);
 }
+
+#[test]
+fn classifiers() {
+    let text = brief("classifiers", &["validation.png"]);
+    for kind in ["logistic regression", "linear SVM", "softmax regression", "CNN, dropout and batch norm"] {
+        assert!(text.contains(kind), "{text}");
+    }
+    programs::refused("classifiers", &["--data", "/nowhere"]);
+}
