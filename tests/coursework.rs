@@ -212,7 +212,7 @@ mod modular_networks {
         let flat = mlp(&[15, 20, 30, 10]);
         for (model, shape, strength) in [
             (&flat as &dyn Module, &[2, 15][..], 0.0),
-            (&flat, &[2, 15], 3.14),
+            (&flat, &[2, 15], 3.0),
             (&convnet, &[2, 3, 32, 32], 0.1),
         ] {
             model.to_dtype(DType::F64);

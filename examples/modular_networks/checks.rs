@@ -44,7 +44,7 @@ pub(crate) fn gradients(course: &Course) {
     println!("relative error: largest difference over the largest gradient of the parameter");
     for (name, model, x, strength) in [
         ("fully connected, 15-20-30-10", &small as &dyn Module, &x, 0.0),
-        ("the same with L2 regularisation", &small, &x, 3.14),
+        ("the same with L2 regularisation", &small, &x, 3.0),
         ("three-layer convnet", &convnet, &pictures, 0.1),
     ] {
         println!("{name}");
