@@ -178,14 +178,14 @@ fn accuracy(model: &Sequential, data: &Subset) -> f64 {
     right as f64 / data.len().max(1) as f64
 }
 
-/// Trains a model; it, and its validation accuracy after each epoch.
+/// Trains a model. Returns it as it was after the epoch that validated best, and the accuracies of all epochs.
 fn train(kind: &Kind, sizes: Sizes, data: &Data, epochs: usize, seed: u64) -> (Sequential, Vec<f64>) {
     manual_seed(seed);
     let model = (kind.make)(sizes, data.outputs);
     let mut adam = Adam::new(model.parameters(), 1e-3);
     let batch = if data.train.len() <= 500 { 25 } else { 100 };
     let loader = DataLoader::new(data.train.clone()).batch_size(batch).shuffle(true).seed(seed).workers(1);
-    let mut history = Vec::new();
+    let (mut history, mut best) = (Vec::new(), (f64::MIN, model.state_dict()));
     for _ in 0..epochs {
         model.train();
         for batch in &loader {
@@ -194,9 +194,18 @@ fn train(kind: &Kind, sizes: Sizes, data: &Data, epochs: usize, seed: u64) -> (S
             (kind.loss)(&scores, &Var::from(batch.labels)).backward();
             adam.step();
         }
-        history.push(accuracy(&model, &data.validation));
+        let validated = accuracy(&model, &data.validation);
+        if validated > best.0 {
+            best = (validated, model.state_dict());
+        }
+        history.push(validated);
     }
+    or_fail(model.load_state_dict(&best.1, true));
     (model, history)
+}
+
+fn highest(accuracies: &[f64]) -> f64 {
+    accuracies.iter().copied().fold(0.0, f64::max)
 }
 
 /// Trains briefly with sizes drawn at random, prints what came of each, and returns the best.
@@ -216,7 +225,7 @@ fn search(kind: &Kind, data: &Data, tries: usize, epochs: usize, seed: u64) -> S
             continue;
         }
         let (_, history) = train(kind, s, data, epochs, seed);
-        let best = history.last().copied().unwrap_or(0.0);
+        let best = highest(&history);
         let conv = |n: usize| if n == 0 { "-".into() } else { n.to_string() };
         println!("{:>8} {:>8} {:>7} {:>10.2}%", s.hidden, conv(s.filters), conv(s.kernel), 100.0 * best);
         tried.push((s, best));
@@ -273,7 +282,7 @@ fn compare(
         let start = Instant::now();
         let (model, history) = train(kind, chosen, data, long, seed);
         let seconds = start.elapsed().as_secs_f64();
-        let (held_out, test) = (history.last().copied().unwrap_or(0.0), accuracy(&model, &data.test));
+        let (held_out, test) = (highest(&history), accuracy(&model, &data.test));
         println!("  trained for {long} epochs in {seconds:.1} s");
         let sizes = match (chosen.hidden, chosen.filters) {
             (0, _) => String::new(),

@@ -39,7 +39,7 @@ struct Args {
     /// The sizes of the hidden layers
     #[arg(long, value_delimiter = ',', default_value = "512")]
     hidden: Vec<usize>,
-    /// [default: 10, or 5 in a quick run]
+    /// [default: 10, or 4 in a quick run]
     #[arg(long)]
     epochs: Option<usize>,
     /// The highest learning rate of Adam
@@ -174,7 +174,7 @@ fn train(mlp: &mut Mlp, train: &DataLoader, validation: &DataLoader, epochs: usi
 fn main() {
     let Args { common, activation, hidden, epochs, lr } = Args::parse();
     let common = common.prepared("mnist_api");
-    let Mnist { train: all, test } = common.mnist(common.either(60_000, 8_000), common.either(10_000, 1_000));
+    let Mnist { train: all, test } = common.mnist(common.either(60_000, 5_000), common.either(10_000, 1_000));
     if all.shape()[1..] != [1, 28, 28] {
         common::fail(format!("{}: the network takes pictures of 28x28 pixels", common.data));
     }
@@ -184,7 +184,7 @@ fn main() {
     let validation = DataLoader::new(tenth).batch_size(500);
     let test = DataLoader::new(test).batch_size(500);
 
-    let epochs = epochs.unwrap_or(common.either(10, 5));
+    let epochs = epochs.unwrap_or(common.either(10, 4));
     let chosen = activation.map_or_else(|| Activation::value_variants().to_vec(), |a| vec![a]);
     let (mut loss, mut training, mut held_out, mut table) = (vec![], vec![], vec![], String::new());
     for activation in chosen {
