@@ -1,4 +1,5 @@
-//! A multilayer perceptron for MNIST behind PyTorch's verbs: forward, loss, wrong predictions, zero_grad, backward, step.
+//! A multilayer perceptron for MNIST behind PyTorch's verbs: forward, loss, wrong predictions, zero_grad, backward,
+//! step.
 //!
 //! ```text
 //! cargo run --release --example mnist_api -- --data path/to/folder/with/mnist_train.csv
@@ -178,7 +179,8 @@ fn main() {
     if all.shape()[1..] != [1, 28, 28] {
         common::fail(format!("{}: the network takes pictures of 28x28 pixels", common.data));
     }
-    // Pixels stay between 0 and 1: with centred ones, weights from N(0, 1) would drive every unit further into saturation.
+    // Pixels stay between 0 and 1: with centred ones, weights from N(0, 1) would drive every unit further into
+    // saturation.
     let [rest, tenth] = hold_out_tenth(&all, common.seed);
     let train_loader = DataLoader::new(rest).batch_size(64).shuffle(true).seed(common.seed).workers(1);
     let validation = DataLoader::new(tenth).batch_size(500);
