@@ -1,4 +1,5 @@
-//! A multilayer perceptron for MNIST behind PyTorch's verbs: forward, loss, wrong predictions, zero_grad, backward, step.
+//! A multilayer perceptron for MNIST behind PyTorch's verbs: forward, loss, wrong predictions, zero_grad, backward,
+//! step.
 //!
 //! ```text
 //! cargo run --release --example mnist_api -- --data path/to/folder/with/mnist_train.csv
@@ -39,7 +40,7 @@ struct Args {
     /// The sizes of the hidden layers
     #[arg(long, value_delimiter = ',', default_value = "512")]
     hidden: Vec<usize>,
-    /// [default: 10, or 5 in a quick run]
+    /// [default: 10, or 4 in a quick run]
     #[arg(long)]
     epochs: Option<usize>,
     /// The highest learning rate of Adam
@@ -174,17 +175,18 @@ fn train(mlp: &mut Mlp, train: &DataLoader, validation: &DataLoader, epochs: usi
 fn main() {
     let Args { common, activation, hidden, epochs, lr } = Args::parse();
     let common = common.prepared("mnist_api");
-    let Mnist { train: all, test } = common.mnist(common.either(60_000, 8_000), common.either(10_000, 1_000));
+    let Mnist { train: all, test } = common.mnist(common.either(60_000, 5_000), common.either(10_000, 1_000));
     if all.shape()[1..] != [1, 28, 28] {
         common::fail(format!("{}: the network takes pictures of 28x28 pixels", common.data));
     }
-    // Pixels stay between 0 and 1: with centred ones, weights from N(0, 1) would drive every unit further into saturation.
+    // Pixels stay between 0 and 1: with centred ones, weights from N(0, 1) would drive every unit further into
+    // saturation.
     let [rest, tenth] = hold_out_tenth(&all, common.seed);
     let train_loader = DataLoader::new(rest).batch_size(64).shuffle(true).seed(common.seed).workers(1);
     let validation = DataLoader::new(tenth).batch_size(500);
     let test = DataLoader::new(test).batch_size(500);
 
-    let epochs = epochs.unwrap_or(common.either(10, 5));
+    let epochs = epochs.unwrap_or(common.either(10, 4));
     let chosen = activation.map_or_else(|| Activation::value_variants().to_vec(), |a| vec![a]);
     let (mut loss, mut training, mut held_out, mut table) = (vec![], vec![], vec![], String::new());
     for activation in chosen {

@@ -13,6 +13,9 @@ mod descent;
 #[allow(dead_code)]
 mod logic_gates;
 
+#[path = "../examples/modular_networks/measures.rs"]
+mod measures;
+
 #[track_caller]
 fn close(got: f64, want: f64, tolerance: f64) {
     assert!((got - want).abs() <= tolerance, "{got} is not {want}: off by {:e}", (got - want).abs());
@@ -132,4 +135,114 @@ fn alexnet_with_and_without_shared_weights() {
 #[should_panic = "conv1d: the kernel (with dilation, 9) is larger than the padded input (8) in spatial dimension 0"]
 fn a_kernel_that_does_not_fit_is_refused() {
     nn::Conv1d::new(3, 4, 9).padding(1).forward(&Var::from(Tensor::zeros(&[8, 3, 6], DType::F32)));
+}
+
+/// Modular networks: what has one right answer.
+mod modular_networks {
+    use super::close;
+    use super::measures::{half_squares, layers, relative_errors};
+    use nn::models::{ThreeLayerConvNet, mlp};
+    use nn::optim::{Adam, SGD};
+    use nn::train::{Source, Trainer};
+    use tapegrad::prelude::*;
+
+    fn shapes(n: usize) -> (Var, Var) {
+        let set = datasets::synthetic::shapes(n, 0);
+        let statistics = set.statistics();
+        let loader = datasets::DataLoader::new(set.with_normalization(statistics)).batch_size(n);
+        let batch = loader.iter().next().expect("one batch");
+        (batch.images.into(), batch.labels.into())
+    }
+
+    #[test]
+    fn the_first_loss_is_that_of_a_guess_and_l2_adds_half_the_squares() {
+        let (x, labels) = shapes(50);
+        let nets: [Box<dyn Module>; 2] = [Box::new(layers(&[100])), Box::new(ThreeLayerConvNet::new(10))];
+        for net in nets {
+            manual_seed(0);
+            for p in net.parameters() {
+                if p.ndim() > 1 { nn::init::normal_(&p, 0.0, 1e-3) } else { nn::init::zeros_(&p) }
+            }
+            let loss = ops::cross_entropy(&net.forward(&x), &labels, Default::default());
+            close(loss.item(), 10f64.ln(), 2e-3);
+
+            net.to_dtype(DType::F64);
+            let weights = || net.parameters().into_iter().filter(|p| p.ndim() > 1);
+            let sum: f64 = weights().flat_map(|w| w.to_vec::<f64>()).map(|w| 0.5 * w * w).sum();
+            let term = half_squares(&*net);
+            close(term.item(), sum, 1e-9 * sum);
+            net.zero_grad();
+            (&term * 0.3).backward();
+            for w in weights() {
+                let gradient = w.grad().expect("of every weight").to_vec::<f64>();
+                gradient.iter().zip(w.to_vec::<f64>()).for_each(|(g, w)| close(*g, 0.3 * w, 1e-15));
+            }
+        }
+    }
+
+    #[test]
+    fn l2_in_the_loss_is_weight_decay_in_the_optimizer() {
+        let step = |in_the_loss: bool| {
+            manual_seed(4);
+            let net = nn::sequential![nn::Linear::new(5, 4).bias(false), nn::Linear::new(4, 3).bias(false)];
+            net.to_dtype(DType::F64);
+            let mut sgd = SGD::new(net.parameters(), 0.1);
+            if !in_the_loss {
+                sgd = sgd.weight_decay(0.7);
+            }
+            let x = Var::from(Tensor::ones(&[2, 5], DType::F64));
+            for _ in 0..3 {
+                sgd.zero_grad();
+                let target = Var::from_vec(vec![0i64, 2], &[2]);
+                let mut loss = ops::cross_entropy(&net.forward(&x), &target, Default::default());
+                if in_the_loss {
+                    loss = loss + half_squares(&net) * 0.7;
+                }
+                loss.backward();
+                sgd.step();
+            }
+            net.parameters().iter().flat_map(|p| p.to_vec::<f64>()).collect::<Vec<f64>>()
+        };
+        step(true).iter().zip(step(false)).for_each(|(a, b)| close(*a, b, 1e-14));
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let convnet = ThreeLayerConvNet::with_sizes(3, 7, 10);
+        let flat = mlp(&[15, 20, 30, 10]);
+        for (model, shape, strength) in [
+            (&flat as &dyn Module, &[2, 15][..], 0.0),
+            (&flat, &[2, 15], 3.0),
+            (&convnet, &[2, 3, 32, 32], 0.1),
+        ] {
+            model.to_dtype(DType::F64);
+            let mut random = Generator::manual_seed(2);
+            let x = Var::from(random.normal(shape, 0.0, 1.0)).cast(DType::F64);
+            let labels = Var::from_vec(vec![3i64, 7], &[2]);
+            let loss = || {
+                ops::cross_entropy(&model.forward(&x), &labels, Default::default())
+                    + strength * half_squares(model)
+            };
+            for (name, error, _) in relative_errors(model, loss, &mut random) {
+                assert!(error < 1e-6, "{name}: {error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn fifty_pictures_are_learned_by_heart_in_twenty_epochs() {
+        let (x, labels) = shapes(50);
+        for hidden in [[100; 2].as_slice(), &[100; 4]] {
+            manual_seed(0);
+            let net = layers(hidden);
+            let batches = || (0..5).map(|i| (x.narrow(0, i * 10, 10), labels.narrow(0, i * 10, 10)));
+            let mut trainer = Trainer::new(&net, Adam::new(net.parameters(), 1e-3)).epochs(20);
+            trainer.fit(Source::new(batches), None).expect("no files");
+            let wrong = nn::train::evaluate(&net, [(x.clone(), labels.clone())], |y, t| {
+                ops::cross_entropy(y, t, Default::default())
+            })
+            .wrong();
+            assert_eq!(wrong, 0, "{hidden:?}");
+        }
+    }
 }

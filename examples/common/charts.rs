@@ -309,17 +309,31 @@ pub(crate) fn sheet(
     for (i, tile) in tiles.iter().enumerate() {
         let left = pad + i % columns * (w + pad);
         let top = head + i / columns * (h + text + pad);
-        for y in 0..tile.height * zoom {
-            for x in 0..tile.width * zoom {
-                let p = (y / zoom * tile.width + x / zoom) * 3;
-                let color = RGBColor(tile.rgb[p], tile.rgb[p + 1], tile.rgb[p + 2]);
-                area.draw_pixel(((left + x) as i32, (top + y) as i32), &color)?;
-            }
-        }
+        draw_tile(&area, tile, (left as i32, top as i32), zoom)?;
         if captioned {
             area.draw(&Text::new(tile.caption.as_str(), (left as i32, (top + h + 2) as i32), (FONT, 13)))?;
         }
     }
     area.present()?;
+    Ok(())
+}
+
+/// Draws the pixels of a picture, without its caption, at a place of an area.
+pub(super) fn draw_tile<DB: DrawingBackend>(
+    area: &DrawingArea<DB, plotters::coord::Shift>,
+    tile: &Tile,
+    (left, top): (i32, i32),
+    zoom: usize,
+) -> Result<(), Box<dyn Error>>
+where
+    DB::ErrorType: 'static,
+{
+    for y in 0..tile.height * zoom {
+        for x in 0..tile.width * zoom {
+            let p = (y / zoom * tile.width + x / zoom) * 3;
+            let color = RGBColor(tile.rgb[p], tile.rgb[p + 1], tile.rgb[p + 2]);
+            area.draw_pixel((left + x as i32, top + y as i32), &color)?;
+        }
+    }
     Ok(())
 }

@@ -106,7 +106,7 @@ fn cell(class_names: &[&str]) -> i32 {
 /// The room for the names beside and below the matrix, and for the axis' own name.
 fn label_room(class_names: &[&str]) -> i32 {
     let longest = class_names.iter().map(|n| n.chars().count()).max().unwrap_or(0) as i32;
-    longest * if class_names.len() <= NUMBERED { 9 } else { 7 } + 40
+    longest * if class_names.len() <= NUMBERED { 8 } else { 7 } + 36
 }
 
 /// White for nothing, dark blue for all; small shares are lifted so that rare mistakes can be seen.

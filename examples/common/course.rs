@@ -11,7 +11,8 @@ use tapegrad::prelude::*;
 /// A program with flags of its own takes these in with `#[command(flatten)]` and calls [`Common::prepared`].
 #[derive(Parser)]
 pub(crate) struct Common {
-    /// A folder with MNIST's files; `synthetic` draws digits. Programs that need no data ignore it
+    /// A folder with the files of MNIST or CIFAR-10, whichever the program is for; `synthetic` draws pictures in their
+    /// place. Programs that need no data ignore it
     #[arg(long, default_value = "synthetic")]
     pub data: String,
     /// Where the pictures go [default: runs/ and the program's name]

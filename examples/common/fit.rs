@@ -4,7 +4,7 @@ use super::charts::Series;
 use super::course::Common;
 use super::or_fail;
 use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Subset, random_split};
-use nn::train::{EpochRecord, Source, predict, predictions};
+use nn::train::{EpochRecord, predict, predictions};
 use std::sync::Arc;
 use tapegrad::prelude::*;
 
@@ -29,11 +29,6 @@ pub(crate) fn normalized(train: ImageDataset, test: ImageDataset) -> (ImageDatas
 pub(crate) fn hold_out_tenth(data: &ImageDataset, seed: u64) -> [Subset; 2] {
     let tenth = data.len() / 10;
     random_split(Arc::new(data.clone()), [data.len() - tenth, tenth], seed)
-}
-
-/// A loader's batches, as a trainer takes them.
-pub(crate) fn batches(loader: &DataLoader) -> Source<'_> {
-    Source::new(|| loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels))))
 }
 
 /// The predicted class of each picture.
@@ -67,4 +62,17 @@ pub(crate) fn training(record: &EpochRecord) -> f64 {
 /// The accuracy in validation, in percent.
 pub(crate) fn validation(record: &EpochRecord) -> f64 {
     100.0 * record.validation.and_then(|v| v.accuracy()).unwrap_or(0.0)
+}
+
+/// The last epoch in a line.
+pub(crate) fn line(history: &[EpochRecord]) -> String {
+    let last = history.last().expect("an epoch has ended");
+    format!(
+        "epoch {:>2}: loss {:.4}  training {:.2}%  validation {:.2}%  {:.1} s",
+        last.epoch,
+        last.train.loss(),
+        training(last),
+        validation(last),
+        last.seconds
+    )
 }

@@ -109,10 +109,33 @@ pub trait Optimizer: Send {
     fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimizerStateError>;
 }
 
-impl<T: Optimizer + ?Sized> Optimizer for Box<T> {
+/// An optimizer that is chosen at run time.
+///
+/// ```
+/// use nn::optim::{Adam, Optimizer, SGD};
+/// use tape::{Tensor, Var};
+/// let w = Var::parameter(Tensor::scalar(1.0));
+/// for (method, after) in [("sgd", 0.8), ("adam", 0.9)] {
+///     w.set_value(Tensor::scalar(1.0));
+///     let mut optimizer: Box<dyn Optimizer> = match method {
+///         "sgd" => Box::new(SGD::new([w.clone()], 0.1)),
+///         _ => Box::new(Adam::new([w.clone()], 0.1)),
+///     };
+///     optimizer.step_with(&mut || {
+///         w.zero_grad();
+///         let loss = &w * &w;
+///         loss.backward();
+///         loss
+///     });
+///     assert!((w.item() - after).abs() < 1e-6);
+/// }
+/// ```
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    #[track_caller]
     fn step(&mut self) {
         (**self).step();
     }
+    #[track_caller]
     fn step_with(&mut self, closure: &mut dyn FnMut() -> Var) -> f64 {
         (**self).step_with(closure)
     }
@@ -125,15 +148,22 @@ impl<T: Optimizer + ?Sized> Optimizer for Box<T> {
     fn num_groups(&self) -> usize {
         (**self).num_groups()
     }
+    #[track_caller]
     fn lr(&self, group: usize) -> f64 {
         (**self).lr(group)
     }
+    #[track_caller]
     fn set_lr(&mut self, group: usize, lr: f64) {
         (**self).set_lr(group, lr);
     }
+    fn lrs(&self) -> Vec<f64> {
+        (**self).lrs()
+    }
+    #[track_caller]
     fn momentum(&self, group: usize) -> Option<f64> {
         (**self).momentum(group)
     }
+    #[track_caller]
     fn set_momentum(&mut self, group: usize, momentum: f64) {
         (**self).set_momentum(group, momentum);
     }

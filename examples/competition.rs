@@ -1,0 +1,200 @@
+//! An entry for a competition on CIFAR-10: trains with a validation split, writes a file of predictions, and draws one
+//! page with the architecture, the curves, the confusion matrix and samples.
+//!
+//! ```text
+//! cargo run --release --example competition -- --quick
+//! cargo run --release --example competition -- --data path/to/cifar-10-batches-bin
+//! ```
+
+#[path = "common/mod.rs"]
+mod common;
+
+use clap::Parser;
+use common::charts::{Corner, Panel, Tile};
+use common::course::Common;
+use common::fit::{accuracy, by_epoch, cifar, classes_of, hold_out_tenth, line, normalized};
+use common::fit::{training, validation};
+use common::page::{Page, Sample};
+use common::{or_fail, progress, write_text};
+use datasets::transforms::{HorizontalFlip, RandomCrop};
+use datasets::{DataLoader, Dataset, ImageDataset};
+use nn::lr_scheduler::OneCycleLR;
+use nn::optim::SGD;
+use nn::train::{EpochRecord, Trainer, confusion_matrix};
+use nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Sequential};
+use tapegrad::prelude::*;
+
+/// Trains a convolutional network on pictures and writes what a competition asks for.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// [default: 7, or 4 in a quick run]
+    #[arg(long)]
+    epochs: Option<u64>,
+    /// Write the names of the classes in place of their numbers
+    #[arg(long)]
+    names: bool,
+    /// The highest learning rate [default: 0.1, or 0.01 in a quick run]
+    #[arg(long)]
+    lr: Option<f64>,
+}
+
+nn::module! {
+    /// Two convolutions with batch norm and ReLU; the pictures then become half as wide and as high.
+    struct Stage {
+        conv1: Conv2d,
+        norm1: BatchNorm2d,
+        conv2: Conv2d,
+        norm2: BatchNorm2d,
+        pool: MaxPool2d,
+    }
+}
+
+impl Stage {
+    fn new(channels: usize, width: usize) -> Stage {
+        // Batch norm has a bias of its own.
+        let conv = |from| Conv2d::new(from, width, 3).padding(1).bias(false);
+        Stage {
+            conv1: conv(channels),
+            norm1: BatchNorm2d::new(width),
+            conv2: conv(width),
+            norm2: BatchNorm2d::new(width),
+            pool: MaxPool2d::new(2),
+        }
+    }
+}
+
+impl Module for Stage {
+    fn forward(&self, x: &Var) -> Var {
+        let x = ops::relu(&self.norm1.forward(&self.conv1.forward(x)));
+        let x = ops::relu(&self.norm2.forward(&self.conv2.forward(&x)));
+        self.pool.forward(&x)
+    }
+}
+
+/// Three stages and a linear layer.
+fn network([a, b, c]: [usize; 3], classes: usize) -> Sequential {
+    nn::sequential![
+        Stage::new(3, a),
+        Stage::new(a, b),
+        Stage::new(b, c),
+        Flatten::new(),
+        Dropout::new(0.2),
+        Linear::new(c * 4 * 4, classes),
+    ]
+}
+
+/// Trains with flips, shifts and label smoothing, on a one-cycle schedule.
+fn fit(model: &Sequential, train: &DataLoader, tenth: &DataLoader, epochs: u64, lr: f64) -> Vec<EpochRecord> {
+    let sgd = SGD::new(model.parameters(), lr).momentum(0.9).nesterov(true).weight_decay(5e-4);
+    let steps = (epochs * train.len() as u64).max(1);
+    let pictures = train.dataset().len();
+    let bar = progress(pictures, String::new());
+    let smoothing = ops::CrossEntropyOptions { label_smoothing: 0.1, ..Default::default() };
+    let mut trainer = Trainer::new(model, sgd)
+        .epochs(epochs)
+        .schedule_steps(OneCycleLR::new(lr, steps).cycle_momentum(false))
+        .loss(|y, t| ops::cross_entropy(y, t, smoothing.clone()))
+        .on_step(|e| {
+            bar.set_prefix(format!("epoch {}/{epochs}", e.epoch));
+            bar.set_position(e.score.count);
+            bar.set_message(format!("loss {:.4}", e.score.loss()));
+        })
+        .on_epoch(|history| bar.suspend(|| println!("{}", line(history))));
+    let history = or_fail(trainer.fit(tapegrad::source(train), Some(tapegrad::source(tenth))));
+    bar.finish_and_clear();
+    history
+}
+
+/// The picture at an index, as it was before normalisation.
+fn tile(data: &ImageDataset, index: usize) -> Tile {
+    let [_, channels, height, width] = data.shape();
+    let pixels: Vec<f32> = data.image(index).iter().map(|&v| f32::from(v)).collect();
+    Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0)
+}
+
+fn main() {
+    let Args { common, epochs, names, lr } = Args::parse();
+    let common = common.prepared("competition");
+    let (train, test) = common.either((50_000, 10_000), (2_500, 500));
+    let all = cifar(&common, train, test);
+    if all.train.shape()[1..] != [3, 32, 32] || all.train.len() < 100 {
+        common::fail(format!("{}: the network takes at least 100 pictures of 32x32 pixels", common.data));
+    }
+    let classes: Vec<String> = all.train.classes().to_vec();
+    let (all, test) = normalized(all.train, all.test);
+    let [rest, tenth] = hold_out_tenth(&all, common.seed);
+
+    let model = network(common.either([32, 64, 128], [8, 16, 32]), classes.len());
+    let summary = model.summary(&[1, 3, 32, 32]).to_string();
+    println!("{summary}");
+    let train = DataLoader::new(rest)
+        .batch_size(common.either(128, 50))
+        .shuffle(true)
+        .workers(1)
+        .transform(HorizontalFlip::new(0.5))
+        .transform(RandomCrop::reflect(4))
+        .seed(common.seed);
+    let held_out = DataLoader::new(tenth.clone()).batch_size(500);
+    let epochs = epochs.unwrap_or(common.either(7, 4));
+    let lr = lr.unwrap_or(common.either(0.1, 0.01));
+    let history = fit(&model, &train, &held_out, epochs, lr);
+    or_fail(model.state_dict().save(common.file("model.safetensors")));
+
+    let name = |class: i64| classes[class as usize].as_str();
+    let label = |class: i64| if names { name(class).to_string() } else { class.to_string() };
+    let predicted = classes_of(&model, test.clone());
+    let lines: String = predicted.iter().enumerate().map(|(i, &p)| format!("{i}, {}\n", label(p))).collect();
+    write_text(&common.file("predictions.txt"), &lines);
+
+    // The labels of a competition's test set are not there: the page shows the validation tenth.
+    let labels: Vec<i64> = tenth.indices().iter().map(|&i| all.labels()[i]).collect();
+    let guesses = classes_of(&model, tenth.clone());
+    let counts = confusion_matrix(&labels, &guesses, classes.len()).to_vec::<i64>();
+    let right = labels.iter().zip(&guesses).filter(|(l, g)| l == g).count();
+    let share = 100.0 * right as f64 / labels.len().max(1) as f64;
+    let samples: Vec<Sample> = (0..labels.len().min(40))
+        .map(|i| Sample {
+            picture: tile(&all, tenth.indices()[i]),
+            label: name(labels[i]),
+            predicted: name(guesses[i]),
+        })
+        .collect();
+    let curves = [
+        Panel::new(
+            "Loss",
+            "epoch",
+            "cross-entropy, smoothed labels",
+            vec![
+                by_epoch("training", &history, |r| r.train.loss()),
+                by_epoch("validation", &history, |r| r.validation.map_or(f64::NAN, |v| v.loss())),
+            ],
+        ),
+        Panel::new(
+            "Accuracy",
+            "epoch",
+            "accuracy, %",
+            vec![by_epoch("training", &history, training), by_epoch("validation", &history, validation)],
+        )
+        .legend(Corner::LowerRight),
+    ];
+    let page = Page {
+        title: &format!("Three stages of convolutions: {share:.2}% right in validation"),
+        architecture: summary.lines().collect(),
+        curves: &curves,
+        confusion: (
+            &format!("Confusion on {} validation pictures", labels.len()),
+            &counts,
+            &classes.iter().map(String::as_str).collect::<Vec<&str>>(),
+        ),
+        samples: ("Validation pictures: taken for (green: right, red: wrong)", &samples),
+    };
+    or_fail(page.draw(&common.file("page.png")));
+    println!("validation accuracy {share:.2}%");
+    println!(
+        "test accuracy {:.2}%, {} lines in predictions.txt",
+        100.0 * accuracy(&model, test),
+        predicted.len()
+    );
+}
