@@ -45,7 +45,7 @@ impl Model {
             Model::Lenet => Box::new(LeNet5::cifar(classes)),
             Model::Vgg11 => Box::new(Vgg::vgg11(classes)),
             Model::Resnet18 => Box::new(ResNet::resnet18(classes)),
-            Model::Resnet9 => return Network::Speed(SpeedNet::new(classes)),
+            Model::Resnet9 => return Network::Speed(Box::new(SpeedNet::new(classes))),
         };
         Network::Other(module)
     }
@@ -94,14 +94,14 @@ impl Model {
 
 /// A model; the fast one has a training of its own.
 pub(crate) enum Network {
-    Speed(SpeedNet),
+    Speed(Box<SpeedNet>),
     Other(Box<dyn Module>),
 }
 
 impl Network {
     pub(crate) fn module(&self) -> &dyn Module {
         match self {
-            Network::Speed(net) => net,
+            Network::Speed(net) => &**net,
             Network::Other(module) => &**module,
         }
     }
@@ -261,7 +261,7 @@ impl Recipe {
         let fast = SGDOptions { lr: 64.0 * lr, weight_decay: weight_decay / 64.0, ..options };
         let bias = net.whitening_bias().clone();
         let trained_until = steps * 3 / 10;
-        Trainer::new(net, SGD::with_options(others, options).group(norms, fast))
+        Trainer::new(&**net, SGD::with_options(others, options).group(norms, fast))
             .loss(loss)
             .schedule_steps(self.plan(steps))
             .lookahead(5, move |step| 0.95f64.powi(5) * (step as f64 / steps as f64).powi(3))
