@@ -182,7 +182,7 @@ fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, tes
 
     let steps = recipe.epochs * loader.len() as u64;
     let mut trainer = recipe.trainer(network, &train, steps).epochs(recipe.epochs).folder(&args.out);
-    trainer = trainer.resume(args.resume);
+    trainer = trainer.tensorboard(args.out.join("events")).resume(args.resume);
     if let Some(every) = args.checkpoint_every {
         trainer = trainer.checkpoint_every(every);
     }

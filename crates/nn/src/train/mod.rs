@@ -4,10 +4,12 @@ mod average;
 mod metrics;
 mod predict;
 mod source;
+mod tensorboard;
 mod trainer;
 
 pub use average::WeightAverage;
 pub use metrics::{EpochRecord, Score, confusion_matrix, evaluate, predictions, to_csv};
 pub use predict::{ensemble, predict, predict_mirrored, predict_shifted, predict_views};
 pub use source::Source;
+pub use tensorboard::TensorBoard;
 pub use trainer::{Best, StepEvent, TrainError, Trainer};

@@ -5,6 +5,7 @@ mod resume;
 use super::average::WeightAverage;
 use super::metrics::{EpochRecord, Score, evaluate};
 use super::source::Source;
+use super::tensorboard::TensorBoard;
 use crate::files::FileError;
 use crate::lr_scheduler::{PlateauScheduler, Scheduler};
 use crate::module::Module;
@@ -102,6 +103,8 @@ pub struct Trainer<'a> {
     patience: Option<u64>,
     best_by: Best,
     folder: Option<PathBuf>,
+    events: Option<PathBuf>,
+    board: Option<TensorBoard>,
     every: Option<u64>,
     resume: bool,
     on_step: Vec<OnStep<'a>>,
@@ -148,6 +151,8 @@ impl<'a> Trainer<'a> {
             patience: None,
             best_by: Best::Accuracy,
             folder: None,
+            events: None,
+            board: None,
             every: None,
             resume: false,
             on_step: Vec::new(),
@@ -248,6 +253,12 @@ impl<'a> Trainer<'a> {
     /// `best.safetensors` (the weights of the best epoch) and `metrics.csv`.
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
+        self
+    }
+
+    /// This trainer with event files for TensorBoard in a folder: losses, accuracies and the learning rate of each epoch.
+    pub fn tensorboard(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.events = Some(folder.into());
         self
     }
 
@@ -455,6 +466,13 @@ impl<'a> Trainer<'a> {
             scheduler.step(&mut *self.optimizer);
         }
         self.on_epoch.iter_mut().for_each(|f| f(&self.progress.history));
+        if let Some(folder) = &self.events {
+            let fail = |e| FileError::of_io(folder, e);
+            if self.board.is_none() {
+                self.board = Some(TensorBoard::create(folder).map_err(fail)?);
+            }
+            self.board.as_mut().expect("just made").epoch(&record).map_err(fail)?;
+        }
         if improved && let Some(folder) = &self.folder {
             let mut state = self.model.state_dict();
             if let Some((ema, _)) = &self.ema {

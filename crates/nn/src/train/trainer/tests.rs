@@ -127,10 +127,12 @@ fn it_stops_early_and_by_steps_and_keeps_the_best() {
         .schedule_epochs(StepLR::new(1).gamma(0.5))
         .schedule_plateau(ReduceLROnPlateau::new(Mode::Min), Best::Loss)
         .folder(dir.path())
+        .tensorboard(dir.path().join("events"))
         .on_epoch(|_| count += 1)
         .fit(source(), Some(Source::new(|| std::iter::once(batch(7)))))
         .unwrap();
     assert_eq!(history.len(), 3);
+    assert_eq!(std::fs::read_dir(dir.path().join("events")).unwrap().count(), 1);
     assert!(history[2].validation.unwrap().accuracy().is_some());
     model.load_state_dict(&StateDict::load(dir.path().join("best.safetensors")).unwrap(), true).unwrap();
     drop(model);
