@@ -12,6 +12,7 @@ pages! {
     Index "../docs/index.md";
     Tutorial "../docs/tutorial.md";
     FromPytorch "../docs/from-pytorch.md";
+    Training "../docs/training.md";
     Tape "../docs/tape.md";
     Coursework "../docs/coursework.md";
     Backpropagation "../docs/backpropagation.md";
