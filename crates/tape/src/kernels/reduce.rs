@@ -11,7 +11,7 @@
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
 use crate::kernels::strided::Shared;
-use crate::shape::Dims;
+use crate::shape::{Dims, sort_descending};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
 
@@ -89,7 +89,7 @@ impl Plan {
             0 => usize::MAX,
             s => s,
         };
-        order.sort_by_key(|&d| std::cmp::Reverse(reach(d)));
+        sort_descending(&mut order, &reach);
         let mut levels: SmallVec<[Level; 6]> = SmallVec::new();
         for &d in &order {
             let level = Level { size: t.shape()[d], stride: t.strides()[d], kept: !dims.contains(&d) };

@@ -24,7 +24,7 @@ pub(crate) struct Nest<const N: usize> {
 impl<const N: usize> Nest<N> {
     pub(crate) fn new(shape: &[usize], strides: [&[usize]; N]) -> Nest<N> {
         let mut order: Dims = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
-        order.sort_by_key(|&d| std::cmp::Reverse(strides[0][d]));
+        shape::sort_descending(&mut order, &|d| strides[0][d]);
         let mut nest = Nest { sizes: Dims::new(), strides: SmallVec::new() };
         for &d in &order {
             let step: [usize; N] = std::array::from_fn(|i| strides[i][d]);
