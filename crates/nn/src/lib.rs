@@ -21,6 +21,7 @@ mod padding;
 mod pool;
 pub mod recurrent;
 mod sequential;
+mod shown;
 mod state_dict;
 mod summary;
 pub mod train;

@@ -1,8 +1,8 @@
 //! What a module is: named fields, and a `forward`.
 
+use crate::shown::{Shown, fields_of};
 use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use crate::summary::Summary;
-use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,63 +163,33 @@ pub trait Fields: Send + Sync + 'static {
     /// All parameters and their names, each once, in PyTorch's order: a module's own before those of the
     /// modules inside it (`torch.nn.Module.named_parameters`).
     fn named_parameters(&self) -> Vec<(String, Var)> {
-        let (mut list, mut seen) = (Vec::new(), HashSet::new());
-        walk(self, "", &mut |name, item| {
-            if let Item::Parameter(p) = item
-                && seen.insert(p.id())
-            {
-                list.push((name.to_string(), p.clone()));
-            }
-        });
-        list
+        Shown(&fields_of(self)).named_parameters()
     }
 
     /// All parameters, each once (`torch.nn.Module.parameters`).
     fn parameters(&self) -> Vec<Var> {
-        self.named_parameters().into_iter().map(|(_, p)| p).collect()
+        crate::shown::without_names(self.named_parameters())
     }
 
     /// All buffers and their names (`torch.nn.Module.named_buffers`).
     fn named_buffers(&self) -> Vec<(String, Buffer)> {
-        let mut list = Vec::new();
-        walk(self, "", &mut |name, item| {
-            if let Item::Buffer(b) = item {
-                list.push((name.to_string(), b.clone()));
-            }
-        });
-        list
+        Shown(&fields_of(self)).named_buffers()
     }
 
     /// The modules that are fields of this one, with their names (`torch.nn.Module.named_children`).
     fn children(&self) -> Vec<(String, &dyn Fields)> {
-        let mut list = Vec::new();
-        self.visit_fields(&mut |name, item| {
-            if let Item::Module(m) = item {
-                list.push((name.to_string(), m));
-            }
-        });
-        list
+        Shown(&fields_of(self)).children()
     }
 
     /// All modules inside this one, with their paths; a module before those inside it
     /// (`torch.nn.Module.named_modules` without the module itself).
     fn named_modules(&self) -> Vec<(String, &dyn Fields)> {
-        let mut list = Vec::new();
-        walk(self, "", &mut |name, item| {
-            if let Item::Module(m) = item {
-                list.push((name.to_string(), m));
-            }
-        });
-        list
+        Shown(&fields_of(self)).named_modules()
     }
 
     /// Switches the whole model to training or, with `false`, to evaluation (`torch.nn.Module.train`).
     fn set_training(&self, training: bool) {
-        walk(self, "", &mut |_, item| {
-            if let Item::Training(t) = item {
-                t.set(training);
-            }
-        });
+        Shown(&fields_of(self)).set_training(training);
     }
 
     /// Switches the whole model to training: dropout drops, batch norm uses the batch's statistics.
@@ -234,23 +204,17 @@ pub trait Fields: Send + Sync + 'static {
 
     /// The mode of the first module that has one; true if none has.
     fn is_training(&self) -> bool {
-        let mut mode = None;
-        walk(self, "", &mut |_, item| {
-            if let Item::Training(t) = item {
-                mode.get_or_insert(t.get());
-            }
-        });
-        mode.unwrap_or(true)
+        Shown(&fields_of(self)).is_training()
     }
 
     /// Forgets all gradients (`torch.nn.Module.zero_grad`).
     fn zero_grad(&self) {
-        self.parameters().iter().for_each(Var::zero_grad);
+        crate::shown::zero_grad(&self.parameters());
     }
 
     /// Freezes (`false`) or thaws (`true`) all parameters (`torch.nn.Module.requires_grad_`).
     fn set_requires_grad(&self, requires_grad: bool) {
-        self.parameters().iter().for_each(|p| p.set_requires_grad(requires_grad));
+        crate::shown::set_requires_grad(&self.parameters(), requires_grad);
     }
 
     /// Calls `f` with every module inside this one, the innermost first (`torch.nn.Module.apply`).
@@ -278,13 +242,7 @@ pub trait Fields: Send + Sync + 'static {
 
     /// The parameters that are fields of this module itself.
     fn own_parameters(&self) -> Vec<(String, Var)> {
-        let mut list = Vec::new();
-        self.visit_fields(&mut |name, item| {
-            if let Item::Parameter(p) = item {
-                list.push((name.to_string(), p.clone()));
-            }
-        });
-        list
+        Shown(&fields_of(self)).own_parameters()
     }
 
     /// Converts all floating-point parameters and buffers (`torch.nn.Module.to(dtype)`).
@@ -293,35 +251,18 @@ pub trait Fields: Send + Sync + 'static {
     /// If `dtype` is not a floating-point type.
     #[track_caller]
     fn to_dtype(&self, dtype: DType) {
-        assert!(dtype.is_float(), "to_dtype: a module's type is floating point, not {dtype}");
-        walk(self, "", &mut |_, item| {
-            let v: &Var = match item {
-                Item::Parameter(p) => p,
-                Item::Buffer(b) if b.dtype().is_float() => b,
-                _ => return,
-            };
-            v.update(|t| *t = t.cast(dtype));
-            if let Some(g) = v.grad() {
-                v.set_grad(Some(g.cast(dtype)));
-            }
-        });
+        Shown(&fields_of(self)).to_dtype(dtype);
     }
 
     /// The number of trained values, frozen ones included.
     fn num_parameters(&self) -> usize {
-        self.parameters().iter().map(Var::numel).sum()
+        crate::shown::count(&self.parameters())
     }
 
     /// All parameters and buffers by name, in PyTorch's order (`torch.nn.Module.state_dict`). Later training
     /// does not change it.
     fn state_dict(&self) -> StateDict {
-        let mut state = StateDict::new();
-        walk(self, "", &mut |name, item| match item {
-            Item::Parameter(p) => state.insert(name, p.tensor()),
-            Item::Buffer(b) => state.insert(name, b.tensor()),
-            _ => {}
-        });
-        state
+        Shown(&fields_of(self)).state_dict()
     }
 
     /// Sets parameters and buffers from a state dict, converting their types
@@ -331,13 +272,7 @@ pub trait Fields: Send + Sync + 'static {
     /// Lists the keys that are missing, unexpected (both only if `strict`) or of another shape. Then nothing is
     /// changed.
     fn load_state_dict(&self, state: &StateDict, strict: bool) -> Result<IncompatibleKeys, StateDictError> {
-        let mut targets: Vec<(String, Var)> = Vec::new();
-        walk(self, "", &mut |name, item| match item {
-            Item::Parameter(p) => targets.push((name.to_string(), p.clone())),
-            Item::Buffer(b) => targets.push((name.to_string(), (**b).clone())),
-            _ => {}
-        });
-        crate::state_dict::load(self.class(), &targets, state, strict)
+        crate::state_dict::load(self.class(), &Shown(&fields_of(self)).targets(), state, strict)
     }
 }
 
@@ -418,20 +353,6 @@ macro_rules! delegate {
     )*};
 }
 delegate!(Box Arc);
-
-/// Goes through a module: first what is its own, then the modules inside it, each before its content.
-pub(crate) fn walk<'a, M: Fields + ?Sized>(module: &'a M, prefix: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
-    let path = |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
-    let mut children = Vec::new();
-    module.visit_fields(&mut |name, item| match item {
-        Item::Module(m) => children.push((path(name), m)),
-        own => f(&path(name), own),
-    });
-    for (path, child) in children {
-        f(&path, Item::Module(child));
-        walk(child, &path, f);
-    }
-}
 
 /// Defines the struct of a module and lets it show its fields: `module! { pub struct Net { fc: Linear, ... } }`.
 ///

@@ -24,11 +24,16 @@ pub(crate) fn is_observed() -> bool {
 /// The layers of this crate do so; in a module of one's own it makes the module visible in summaries.
 pub fn observe<M: Fields>(module: &M, input: &Var, forward: impl FnOnce() -> Var) -> Var {
     let output = forward();
-    if HOOKED.get() {
-        let hooks = HOOKS.with_borrow(Clone::clone);
-        hooks.iter().for_each(|hook| hook(module, input, &output));
+    if is_observed() {
+        show(module, input, &output);
     }
     output
+}
+
+#[cold]
+fn show(module: &dyn Fields, input: &Var, output: &Var) {
+    let hooks = HOOKS.with_borrow(Clone::clone);
+    hooks.iter().for_each(|hook| hook(module, input, output));
 }
 
 /// Runs `body`, calling `hook(module, input, output)` after the forward pass of each layer on this thread
@@ -99,7 +104,25 @@ fn address(module: &dyn Fields) -> (*const (), &'static str) {
 
 impl Summary {
     pub(crate) fn new<M: Module + ?Sized>(model: &M, input_shape: &[usize]) -> Summary {
-        let parameters = model.parameters();
+        let forward = |x: &Var| {
+            // Each module goes back to its own mode, not all of them to the same one.
+            let modes = Modes::of(model);
+            model.eval();
+            let y = model.forward(x);
+            modes.restore(model);
+            y
+        };
+        Summary::of(model.class(), model.parameters(), model.named_modules(), input_shape, &forward)
+    }
+
+    /// The part that does not depend on the model's type.
+    fn of(
+        class: &str,
+        parameters: Vec<Var>,
+        modules: Vec<(String, &dyn Fields)>,
+        input_shape: &[usize],
+        forward: &dyn Fn(&Var) -> Var,
+    ) -> Summary {
         let dtype = parameters.first().map_or(DType::F32, Var::dtype);
         let x = Var::from(Tensor::zeros(input_shape, dtype));
         let shapes: Rc<RefCell<HashMap<_, Vec<Vec<usize>>>>> = Rc::default();
@@ -107,15 +130,10 @@ impl Summary {
         let hook = move |m: &dyn Fields, _: &Var, y: &Var| {
             seen.borrow_mut().entry(address(m)).or_default().push(y.shape().to_vec());
         };
-        // Each module goes back to its own mode, not all of them to the same one.
-        let modes = Modes::of(model);
-        model.eval();
-        let y = with_forward_hook(hook, || tape::no_grad(|| model.forward(&x)));
-        modes.restore(model);
+        let y = with_forward_hook(hook, || tape::no_grad(|| forward(&x)));
 
         let mut shapes = shapes.borrow_mut();
-        let rows = model
-            .named_modules()
+        let rows = modules
             .into_iter()
             .map(|(name, m)| SummaryRow {
                 name,
@@ -130,7 +148,7 @@ impl Summary {
             })
             .collect();
         Summary {
-            class: model.class().into(),
+            class: class.into(),
             input: input_shape.into(),
             output: y.shape().into(),
             rows,
@@ -146,7 +164,7 @@ pub(crate) struct Modes(Vec<bool>);
 impl Modes {
     pub(crate) fn of<M: Fields + ?Sized>(model: &M) -> Modes {
         let mut modes = Vec::new();
-        crate::module::walk(model, "", &mut |_, item| {
+        crate::shown::walk(model, &mut |_, item| {
             if let crate::module::Item::Training(t) = item {
                 modes.push(t.get());
             }
@@ -156,7 +174,7 @@ impl Modes {
 
     pub(crate) fn restore<M: Fields + ?Sized>(self, model: &M) {
         let mut modes = self.0.into_iter();
-        crate::module::walk(model, "", &mut |_, item| {
+        crate::shown::walk(model, &mut |_, item| {
             if let (crate::module::Item::Training(t), Some(mode)) = (item, modes.next()) {
                 t.set(mode);
             }

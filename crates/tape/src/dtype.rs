@@ -155,6 +155,10 @@ scalar_from!(f32 => Float as f64, f64 => Float as f64, i32 => Int as i64, i64 =>
 pub trait Element: Copy + Send + Sync + PartialEq + PartialOrd + Default + fmt::Debug + 'static {
     /// Its run-time name.
     const DTYPE: DType;
+    /// Whether kernels on it are compiled for vector instructions. The wide types are there for checks and counts:
+    /// one version will do.
+    #[doc(hidden)]
+    const VECTORISED: bool = !matches!(Self::DTYPE, DType::F64 | DType::I64 | DType::Bool);
     /// The nearest value to `v`.
     fn from_f64(v: f64) -> Self;
     /// The nearest value to `v`.

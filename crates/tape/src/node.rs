@@ -232,7 +232,7 @@ pub fn record<const N: usize>(
     value: Tensor,
     rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
 ) -> Var {
-    enter(op, &inputs, value, false, move || Arc::new(move |c| rule(c).into_iter().collect()))
+    enter_rule(op, &inputs, value, false, move |c| gradients(rule(c)))
 }
 
 /// As [`record`], for a rule that asks for the result by [`Cotangent::output`]: capturing it would make a
@@ -244,7 +244,7 @@ pub fn record_with_output<const N: usize>(
     value: Tensor,
     rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
 ) -> Var {
-    enter(op, &inputs, value, true, move || Arc::new(move |c| rule(c).into_iter().collect()))
+    enter_rule(op, &inputs, value, true, move |c| gradients(rule(c)))
 }
 
 /// As [`record`], for any number of inputs.
@@ -255,7 +255,7 @@ pub fn record_slice(
     value: Tensor,
     rule: impl Fn(&Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
 ) -> Var {
-    enter(op, inputs, value, false, move || Arc::new(move |c| rule(c).into()))
+    enter_rule(op, inputs, value, false, move |c| rule(c).into())
 }
 
 /// As [`record_with_output`], for any number of inputs.
@@ -266,7 +266,26 @@ pub fn record_slice_with_output(
     value: Tensor,
     rule: impl Fn(&Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
 ) -> Var {
-    enter(op, inputs, value, true, move || Arc::new(move |c| rule(c).into()))
+    enter_rule(op, inputs, value, true, move |c| rule(c).into())
+}
+
+#[inline(never)]
+fn gradients<const N: usize>(list: [Option<Var>; N]) -> Gradients {
+    list.into_iter().collect()
+}
+
+/// The little that is compiled for each rule.
+#[track_caller]
+#[inline]
+fn enter_rule(
+    op: &'static str,
+    inputs: &[&Var],
+    value: Tensor,
+    keeps_output: bool,
+    rule: impl Fn(&Cotangent) -> Gradients + Send + Sync + 'static,
+) -> Var {
+    let mut rule = Some(rule);
+    enter(op, inputs, value, keeps_output, &mut || Arc::new(rule.take().expect("asked for once")))
 }
 
 #[track_caller]
@@ -275,7 +294,7 @@ fn enter(
     inputs: &[&Var],
     value: Tensor,
     keeps_output: bool,
-    rule: impl FnOnce() -> Rule,
+    rule: &mut dyn FnMut() -> Rule,
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
         check_for_nan(op, inputs, &value);

@@ -191,7 +191,7 @@ impl Tensor {
     /// True if its elements fill a stretch of memory, each byte once, in whatever order.
     pub(crate) fn is_dense(&self) -> bool {
         let mut dims: Dims = (0..self.ndim()).filter(|&d| self.shape[d] != 1).collect();
-        dims.sort_unstable_by_key(|&d| std::cmp::Reverse(self.strides[d]));
+        shape::sort_descending(&mut dims, &|d| self.strides[d]);
         let mut step = 1;
         self.numel() == 0
             || dims.iter().rev().all(|&d| {

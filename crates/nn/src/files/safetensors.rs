@@ -4,7 +4,7 @@ use super::{FileError, from_bytes, to_bytes};
 use crate::StateDict;
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors, serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use tape::DType;
 
 fn to_dtype(dtype: DType) -> Dtype {
@@ -42,11 +42,12 @@ impl StateDict {
             let view = TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit the shape");
             (*key, view)
         });
-        let mut notes: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        let mut notes: BTreeMap<String, String> = self.metadata.clone().into_iter().collect();
         // Readers of PyTorch's world look for this.
         notes.entry("format".into()).or_insert_with(|| "pt".into());
-        let mut bytes = serialize(views, Some(notes.clone())).map_err(|e| FileError::new(e.to_string()))?;
-        sort_notes(&mut bytes, &notes.into_iter().collect());
+        let unsorted = Some(notes.clone().into_iter().collect());
+        let mut bytes = serialize(views, unsorted).map_err(|e| FileError::new(e.to_string()))?;
+        sort_notes(&mut bytes, &notes);
         Ok(bytes)
     }
 

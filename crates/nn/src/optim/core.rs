@@ -1,5 +1,7 @@
 //! What optimizers share: groups, per-parameter state, its saving, and the walk over parameters.
 
+mod saved;
+
 use crate::StateDict;
 use std::fmt::Debug;
 use tape::{DType, Float, MemoryFormat, Tensor, Var};
@@ -131,106 +133,36 @@ impl<R: Rule> Core<R> {
     }
 
     pub(crate) fn parameters(&self) -> Vec<Var> {
-        self.groups.iter().flat_map(|g| g.params.iter().cloned()).collect()
+        let lists: Vec<&[Var]> = self.groups.iter().map(|g| g.params.as_slice()).collect();
+        lists.concat()
     }
 
     pub(crate) fn save(&self) -> StateDict {
         let mut out = StateDict::new();
-        let numbers = |v: Vec<f64>| {
-            let n = v.len();
-            Tensor::from_vec(v, &[n])
-        };
         for (g, (group, states)) in self.groups.iter().zip(&self.states).enumerate() {
             out.insert(format!("group.{g}.params"), Tensor::scalar(group.params.len() as i64));
-            for (name, values) in group.options.save() {
-                out.insert(format!("group.{g}.{name}"), numbers(values));
-            }
-            for (i, state) in states.iter().enumerate().filter(|(_, s)| s.step > 0) {
-                out.insert(format!("state.{g}.{i}.step"), Tensor::scalar(state.step as i64));
-                for (name, value) in R::SCALARS.iter().zip(&state.scalars) {
-                    out.insert(format!("state.{g}.{i}.{name}"), numbers(vec![*value]));
-                }
-                for (name, buffer) in &state.buffers {
-                    out.insert(format!("state.{g}.{i}.{name}"), buffer.clone());
-                }
-            }
+            saved::put(&mut out, g, group.options.save(), R::SCALARS, states);
         }
         out
     }
 
     pub(crate) fn load(&mut self, saved: &StateDict) -> Result<(), OptimizerStateError> {
-        let fail = |key: &str, reason: String| {
-            Err(OptimizerStateError { optimizer: R::NAME, key: key.into(), reason })
-        };
+        let mut saved = saved::Saved::new(saved, R::NAME);
         let mut groups: Vec<R> = Vec::new();
         let mut states: Vec<Vec<State>> = Vec::new();
-        let mut used = 0;
         for (g, group) in self.groups.iter().enumerate() {
-            let key = format!("group.{g}.params");
-            match saved.get(&key) {
-                Some(n) if n.numel() == 1 && n.item::<i64>() == group.params.len() as i64 => used += 1,
-                Some(n) => {
-                    let reason = format!(
-                        "holds {:?}, the optimizer has {} parameters",
-                        n.to_vec::<i64>(),
-                        group.params.len()
-                    );
-                    return fail(&key, reason);
-                }
-                None => return fail(&key, "is missing".into()),
-            }
+            saved.check_params(g, group.params.len())?;
             let mut options = group.options.clone();
             for (name, _) in group.options.save() {
-                let key = format!("group.{g}.{name}");
-                let Some(numbers) = saved.get(&key) else { return fail(&key, "is missing".into()) };
-                if !options.restore(name, &numbers.to_vec::<f64>()) {
-                    return fail(&key, format!("{} numbers do not fit", numbers.numel()));
+                let numbers = saved.option(g, name)?;
+                if !options.restore(name, &numbers) {
+                    return Err(saved.misfit(g, name, numbers.len()));
                 }
-                used += 1;
             }
-            let mut list = Vec::new();
-            for (i, p) in group.params.iter().enumerate() {
-                let prefix = format!("state.{g}.{i}");
-                let mut state = State::default();
-                if let Some(step) = saved.get(&format!("{prefix}.step")) {
-                    if step.numel() != 1 || step.item::<i64>() < 1 {
-                        return fail(&prefix, "the step is not a positive number".into());
-                    }
-                    state.step = step.item::<i64>() as u64;
-                    used += 1;
-                    for name in R::SCALARS {
-                        match saved.get(&format!("{prefix}.{name}")) {
-                            Some(value) if value.numel() == 1 => state.scalars.push(value.item()),
-                            _ => return fail(&format!("{prefix}.{name}"), "is not one number".into()),
-                        }
-                        used += 1;
-                    }
-                    for name in options.buffers() {
-                        let key = format!("{prefix}.{name}");
-                        match saved.get(&key) {
-                            Some(b) if b.shape() == p.shape() => {
-                                state.buffers.push((name, b.cast(p.dtype())));
-                                used += 1;
-                            }
-                            Some(b) => {
-                                let reason =
-                                    format!("has shape {:?}, the parameter {:?}", b.shape(), p.shape());
-                                return fail(&key, reason);
-                            }
-                            // An option that asks for it was set after the last step.
-                            None => {}
-                        }
-                    }
-                }
-                list.push(state);
-            }
+            states.push(saved.states(g, &group.params, R::SCALARS, options.buffers())?);
             groups.push(options);
-            states.push(list);
         }
-        if used != saved.len() {
-            let reason = format!("the state has {} entries, the optimizer knows {used} of them", saved.len());
-            return fail("state", reason);
-        }
+        saved.check_all_used()?;
         for (group, options) in self.groups.iter_mut().zip(groups) {
             group.options = options;
         }
@@ -256,37 +188,60 @@ pub(crate) fn check_params(name: &str, params: &[Var]) {
 #[track_caller]
 fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
     let names = rule.buffers();
-    p.update(|value| {
-        let format = if !value.is_contiguous() && value.is_contiguous_in(MemoryFormat::ChannelsLast) {
-            MemoryFormat::ChannelsLast
-        } else {
-            MemoryFormat::Contiguous
-        };
-        align(value, format);
-        let g = g.tensor().cast(value.dtype()).to_format(format);
+    let mut step = |value: &mut Tensor| {
+        let (format, g) = aligned(value, g);
         if state.step == 0 {
             state.scalars = rule.scalars_start();
         }
+        let fresh = state.prepare(value, format, names, &|name| rule.buffer_start(name));
+        let at = Step { number: state.step, fresh, shape: p.shape() };
+        tape::dispatch!(float: value.dtype(), R::NAME, T => {
+            let g = memory::<T>(&g, format);
+            let mut buffers = buffers::<T>(&mut state.buffers);
+            rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
+        });
+    };
+    p.update(&mut step as &mut dyn FnMut(&mut Tensor));
+}
+
+/// Brings a value into one of the memory orders, and its gradient into the same.
+fn aligned(value: &mut Tensor, g: &Var) -> (MemoryFormat, Tensor) {
+    let format = if !value.is_contiguous() && value.is_contiguous_in(MemoryFormat::ChannelsLast) {
+        MemoryFormat::ChannelsLast
+    } else {
+        MemoryFormat::Contiguous
+    };
+    align(value, format);
+    (format, g.tensor().cast(value.dtype()).to_format(format))
+}
+
+impl State {
+    /// Makes the buffers that are missing, aligns them and counts the step. True if some were missing.
+    fn prepare(
+        &mut self,
+        value: &Tensor,
+        format: MemoryFormat,
+        names: &[&'static str],
+        start: &dyn Fn(&str) -> f64,
+    ) -> bool {
         let mut fresh = false;
         for (i, name) in names.iter().enumerate() {
-            if state.buffers.get(i).is_none_or(|(n, b)| n != name || b.dtype() != value.dtype()) {
-                let start = Tensor::full(value.shape(), rule.buffer_start(name), value.dtype());
-                state.buffers.truncate(i);
-                state.buffers.push((name, start));
+            if self.buffers.get(i).is_none_or(|(n, b)| n != name || b.dtype() != value.dtype()) {
+                let start = Tensor::full(value.shape(), start(name), value.dtype());
+                self.buffers.truncate(i);
+                self.buffers.push((name, start));
                 fresh = true;
             }
         }
-        state.buffers.truncate(names.len());
-        state.buffers.iter_mut().for_each(|(_, b)| align(b, format));
-        state.step += 1;
-        let shape = p.shape();
-        let at = Step { number: state.step, fresh, shape };
-        tape::dispatch!(float: value.dtype(), R::NAME, T => {
-            let g = memory::<T>(&g, format);
-            let mut buffers: Vec<&mut [T]> = state.buffers.iter_mut().map(|(_, b)| b.make_mut::<T>()).collect();
-            rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
-        });
-    });
+        self.buffers.truncate(names.len());
+        self.buffers.iter_mut().for_each(|(_, b)| align(b, format));
+        self.step += 1;
+        fresh
+    }
+}
+
+fn buffers<'a, T: tape::Element>(list: &'a mut [(&'static str, Tensor)]) -> Vec<&'a mut [T]> {
+    list.iter_mut().map(|(_, b)| b.make_mut::<T>()).collect()
 }
 
 fn align(t: &mut Tensor, format: MemoryFormat) {

@@ -1,6 +1,7 @@
 //! Averages of weights over the steps: exponential moving averages and lookahead.
 
-use crate::module::{Fields, Item, walk};
+use crate::module::{Fields, Item};
+use crate::shown::walk;
 use crate::state_dict::{StateDict, StateDictError, load};
 use tape::kernels::update::update0;
 use tape::{Float, Tensor, Var};
@@ -26,7 +27,7 @@ impl WeightAverage {
     /// An average that begins with the model's present weights.
     pub fn new<M: Fields + ?Sized>(model: &M) -> WeightAverage {
         let mut entries = Vec::new();
-        walk(model, "", &mut |name, item| {
+        walk(model, &mut |name, item| {
             let v: &Var = match item {
                 Item::Parameter(p) => p,
                 Item::Buffer(b) if b.dtype().is_float() => b,

@@ -34,6 +34,7 @@ fn hash(counter: u64) -> u64 {
 }
 
 multiversion! {
+    vectors of T;
     fn block<T: Float>(out: &mut [T], x: &[T], limit: u32, everything: bool, scale: T, first: u64) {
         if everything {
             out.fill(T::ZERO);

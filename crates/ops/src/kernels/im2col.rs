@@ -4,8 +4,10 @@
 //!
 //! Tensors are row-major: `[n, c, d, h, w]`.
 
+use super::gemm::CrateProduct;
 use super::shared::SharedPointer;
 use crate::conv::Geometry;
+use gemm_common::Parallelism;
 use tape::Float;
 use tape::kernels::parallel::{parallel_chunks, parallel_for};
 
@@ -74,7 +76,14 @@ fn for_each_run(
 }
 
 /// Gathers the columns of pixels `from..to` of one group of one image: `[k, to - from]`.
-fn gather<T: Float>(g: &Geometry, plan: &Plan, image: &[T], from: usize, to: usize, columns: &mut [T]) {
+fn gather<T: Float + CrateProduct>(
+    g: &Geometry,
+    plan: &Plan,
+    image: &[T],
+    from: usize,
+    to: usize,
+    columns: &mut [T],
+) {
     let width = to - from;
     for (row, columns) in columns.chunks_exact_mut(width).take(plan.k).enumerate() {
         let (channel, tap) = unravel(g, row);
@@ -102,7 +111,14 @@ fn gather<T: Float>(g: &Geometry, plan: &Plan, image: &[T], from: usize, to: usi
 }
 
 /// Adds the columns of pixels `from..to` back to where they were gathered.
-fn scatter<T: Float>(g: &Geometry, plan: &Plan, image: &mut [T], from: usize, to: usize, columns: &[T]) {
+fn scatter<T: Float + CrateProduct>(
+    g: &Geometry,
+    plan: &Plan,
+    image: &mut [T],
+    from: usize,
+    to: usize,
+    columns: &[T],
+) {
     let width = to - from;
     for (row, columns) in columns.chunks_exact(width).take(plan.k).enumerate() {
         let (channel, tap) = unravel(g, row);
@@ -130,7 +146,7 @@ fn unravel(g: &Geometry, row: usize) -> (usize, [usize; 3]) {
 
 /// `c += a b` or `c = a b` for strided matrices; the strides are `[row, column]`.
 #[allow(clippy::too_many_arguments)]
-fn product<T: Float>(
+fn product<T: Float + CrateProduct>(
     m: usize,
     n: usize,
     k: usize,
@@ -146,7 +162,7 @@ fn product<T: Float>(
     // SAFETY: a and b hold every element that their strides reach (asserted); the callers pass a c that does
     // and that no other task writes to.
     unsafe {
-        gemm::gemm(
+        T::crate_product()(
             m,
             n,
             k,
@@ -165,13 +181,19 @@ fn product<T: Float>(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            Parallelism::None,
         )
     }
 }
 
 /// `y[n, o] = sum over c, taps of x[n, c] * w[o, c] + bias[o]`.
-pub(crate) fn forward<T: Float>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
+pub(crate) fn forward<T: Float + CrateProduct>(
+    g: &Geometry,
+    x: &[T],
+    w: &[T],
+    bias: Option<&[T]>,
+    y: &mut [T],
+) {
     let plan = Plan::new::<T>(g);
     if y.is_empty() {
         return;
@@ -209,7 +231,7 @@ pub(crate) fn forward<T: Float>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T
 }
 
 /// The gradient for the input: `dx` is overwritten.
-pub(crate) fn input_grad<T: Float>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T]) {
+pub(crate) fn input_grad<T: Float + CrateProduct>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T]) {
     let plan = Plan::new::<T>(g);
     let image_size = g.c_in / g.groups * plan.input_size;
     parallel_chunks(dx, image_size, |image_group, image| {
@@ -237,7 +259,7 @@ pub(crate) fn input_grad<T: Float>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T]
 }
 
 /// The gradient for the weight: `dw` is overwritten.
-pub(crate) fn weight_grad<T: Float>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
+pub(crate) fn weight_grad<T: Float + CrateProduct>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
     let plan = Plan::new::<T>(g);
     let group_size = plan.m * plan.k;
     let parts = g.n.clamp(1, PARTS);

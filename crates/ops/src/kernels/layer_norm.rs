@@ -75,6 +75,7 @@ pub fn backward<T: Float>(
 }
 
 tape::multiversion! {
+    vectors of T;
     fn forward_rows<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T], statistics: &mut [T]) {
         let (width, weight) = (norm.width, norm.weight);
         let n = width as f64;
@@ -93,6 +94,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn backward_rows<T: Float>(
         out: &mut [T],
         x: &[T],

@@ -374,6 +374,7 @@ fn add_lanes<T: Float, K: Terms<T>>(
 }
 
 tape::multiversion! {
+    vectors of T;
     /// Sums down the columns of rows of `width` elements; first terms, then `width` second ones.
     fn sum_rows<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], width: usize, p: [&[T]; 3], out: &mut [f64]) {
         let (first, second) = out.split_at_mut(width);
@@ -409,6 +410,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
     /// neighbours.
     fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, p: [&[T]; 3], out: &mut [f64]) {
@@ -454,6 +456,7 @@ fn halve<T: Float>(mut lanes: [T; LANES]) -> T {
 }
 
 tape::multiversion! {
+    vectors of T;
     /// Maps runs of `size` elements, of which the first is run number `start`.
     fn map_runs<T: Float, K: Map<T>>(
         _kind: K,
@@ -483,6 +486,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 5]) {
         let [p0, p1, p2, p3, p4] = p.map(|p| &p[..width]);
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {

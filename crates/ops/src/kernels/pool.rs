@@ -214,6 +214,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn max_rows<T: Float, I: Tap>(best: &mut [T], from: &mut [I], row: &[T], number: I) {
         for ((b, f), &v) in best.iter_mut().zip(from).zip(row) {
             let better = v > *b || v.is_nan();
@@ -224,6 +225,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn max_columns<T: Float, I: Tap>(best: &mut [T], row: &mut [I], column: &mut [I], x: &[T], x_row: &[I], number: I) {
         for ((((b, r), c), &v), &vr) in best.iter_mut().zip(row).zip(column).zip(x).zip(x_row) {
             // Of equal elements the one in the earlier row comes first.
@@ -357,6 +359,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn put_row<T: Float, I: Tap>(dx: &mut [T], dy: &[T], taps: &[I], number: I) {
         for ((x, &g), &t) in dx.iter_mut().zip(dy).zip(taps) {
             *x += if t == number { g } else { T::ZERO };

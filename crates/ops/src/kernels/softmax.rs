@@ -72,6 +72,7 @@ fn larger<T: Float>(a: T, b: T) -> T {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn softmax_rows<T: Float>(out: &mut [T], x: &[T], length: usize, kind: Kind) {
         for (out, x) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)) {
             let max = fold(x, -T::INFINITY, |_, x| x, larger);
@@ -99,6 +100,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, kind: Kind) {
         for start in (0..inner).step_by(LANES) {
             let n = LANES.min(inner - start);
@@ -137,6 +139,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn gradient_rows<T: Float>(out: &mut [T], y: &[T], g: &[T], length: usize, kind: Kind) {
         let rows = y.chunks_exact(length).zip(g.chunks_exact(length));
         for (out, (y, g)) in out.chunks_exact_mut(length).zip(rows) {
@@ -156,6 +159,7 @@ tape::multiversion! {
 }
 
 tape::multiversion! {
+    vectors of T;
     fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, kind: Kind) {
         for start in (0..inner).step_by(LANES) {
             let n = LANES.min(inner - start);

@@ -22,6 +22,21 @@ pub(crate) unsafe fn transpose(
     }
 }
 
+/// As [`transpose`], to columns that begin `apart` elements from one another: compiled once for all who ask for that.
+///
+/// # Safety
+/// As for [`transpose`], with `to + j * apart` for `to(j)`.
+pub(crate) unsafe fn transpose_to(
+    [rows, columns]: [usize; 2],
+    from: *const f32,
+    stride: usize,
+    to: *mut f32,
+    apart: usize,
+) {
+    // SAFETY: as the caller promised.
+    unsafe { transpose(rows, columns, from, stride, |j| to.wrapping_add(j * apart)) }
+}
+
 unsafe fn plain(
     rows: usize,
     columns: usize,

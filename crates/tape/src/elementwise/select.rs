@@ -19,18 +19,22 @@ use crate::var::Var;
 /// ```
 #[track_caller]
 pub fn where_(condition: &Var, a: impl Into<Operand>, b: impl Into<Operand>) -> Var {
-    let (a, b): (Operand, Operand) = (a.into(), b.into());
+    choose(condition, &a.into(), &b.into())
+}
+
+#[track_caller]
+fn choose(condition: &Var, a: &Operand, b: &Operand) -> Var {
     assert!(
         matches!(condition.dtype(), DType::Bool | DType::U8),
         "where: the condition has to be bool, not {}",
         condition.dtype()
     );
-    let dtype = result_type(&[&a, &b]);
-    let shape = broadcast_operands("where", &[&Operand::Var(condition.clone()), &a, &b]);
+    let dtype = result_type(&[a, b]);
+    let shape = broadcast_operands("where", &[&Operand::Var(condition.clone()), a, b]);
     let mask = condition.tensor().cast(DType::Bool);
     let value = select(&shape, &mask, &a.tensor(dtype), &b.tensor(dtype));
     let mask = Var::from(mask);
-    match (&a, &b) {
+    match (a, b) {
         (Operand::Var(a), Operand::Var(b)) => record("where", [a, b], value, move |c| {
             [
                 c.wants(0).then(|| where_(&mask, c.grad(), 0.0)),

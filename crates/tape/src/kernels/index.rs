@@ -14,10 +14,11 @@ const GRAIN: usize = 32 * 1024;
 /// index has been checked.
 pub(crate) fn select(t: &Tensor, dim: usize, index: &[usize]) -> Tensor {
     if t.is_dense() && !t.is_contiguous() {
-        let mut order: Vec<isize> = (0..t.ndim() as isize).collect();
-        order.sort_by_key(|&d| std::cmp::Reverse(t.strides()[d as usize]));
+        let mut order: Dims = (0..t.ndim()).collect();
+        shape::sort_descending(&mut order, &|d| t.strides()[d]);
         let mut back = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(i, &d)| back[d as usize] = i as isize);
+        order.iter().enumerate().for_each(|(i, &d)| back[d] = i as isize);
+        let order: Vec<isize> = order.iter().map(|&d| d as isize).collect();
         let moved = t.permute(&order);
         // With sizes of one in between, the order may not be row-major yet.
         if moved.is_contiguous() {

@@ -59,7 +59,13 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 ///
 /// # Panics
 /// If a task panics, after the others have ended.
+#[inline]
 pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
+    run(tasks, &task);
+}
+
+/// Compiled once for all tasks: inlined here on every path, each would be compiled several times.
+fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     let threads = num_threads().min(tasks);
     if threads <= 1 || INSIDE.get() {
         (0..tasks).for_each(task);
@@ -73,7 +79,7 @@ pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
     };
     owner.grow(&pool.shared, threads - 1);
     INSIDE.set(true);
-    pool.shared.run(tasks, threads - 1, &task);
+    pool.shared.run(tasks, threads - 1, task);
     INSIDE.set(false);
     drop(owner);
     assert!(!pool.shared.panicked.swap(false, Ordering::Relaxed), "a task of parallel_for panicked");
@@ -82,12 +88,17 @@ pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
 /// Cuts `len` items into blocks of at least `grain` items and calls `task(start, end)` for each.
 ///
 /// The blocks depend on `len` and `grain` alone: at most 64 of them, of equal size but for the last.
+#[inline]
 pub fn parallel_blocks(len: usize, grain: usize, task: impl Fn(usize, usize) + Sync) {
+    run_blocks(len, grain, &task);
+}
+
+fn run_blocks(len: usize, grain: usize, task: &(dyn Fn(usize, usize) + Sync)) {
     if len == 0 {
         return;
     }
     let block = len.div_ceil(64).max(grain.max(1));
-    parallel_for(len.div_ceil(block), |i| task(i * block, len.min((i + 1) * block)));
+    run(len.div_ceil(block), &|i| task(i * block, len.min((i + 1) * block)));
 }
 
 /// Cuts a slice into chunks of `chunk` elements, the last may be shorter, and calls `task(index, chunk)` for each.

@@ -7,49 +7,65 @@ use crate::tensor::Tensor;
 
 /// Copies `src` to where `view` of `out` lies; both have the same shape and type.
 pub(crate) fn write(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
-    crate::dispatch!(all: src.dtype(), "copy", T => combine(out, view, src, |_: T, new: T| new));
+    let place = Place::new(out, &view(out));
+    write_at(out, &place, src);
+}
+
+fn write_at(out: &mut Tensor, place: &Place, src: &Tensor) {
+    crate::dispatch!(all: src.dtype(), "copy", T => combine(out, place, src, |_: T, new: T| new));
 }
 
 /// Adds `src` to where `view` of `out` lies; both have the same shape and type.
 pub(crate) fn add(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
-    fn sum<T: Number>(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
-        combine(out, view, src, |old: T, new: T| old + new);
+    let place = Place::new(out, &view(out));
+    add_at(out, &place, src);
+}
+
+fn add_at(out: &mut Tensor, place: &Place, src: &Tensor) {
+    fn sum<T: Number>(out: &mut Tensor, place: &Place, src: &Tensor) {
+        combine(out, place, src, |old: T, new: T| old + new);
     }
-    crate::dispatch!(number: src.dtype(), "add", T => sum::<T>(out, view, src));
+    crate::dispatch!(number: src.dtype(), "add", T => sum::<T>(out, place, src));
+}
+
+/// A part of a tensor, in elements from its beginning.
+struct Place {
+    shape: Dims,
+    strides: Dims,
+    offset: usize,
+}
+
+impl Place {
+    fn new(out: &Tensor, view: &Tensor) -> Place {
+        assert!(view.shares_memory_with(out), "a part of a tensor lies in its memory");
+        let offset = view.offset() - out.offset();
+        Place { shape: view.shape().into(), strides: view.strides().into(), offset }
+    }
 }
 
 /// True if no two indices of the shape lie at the same place: each stride steps over all smaller ones.
 fn is_injective(shape: &[usize], strides: &[usize]) -> bool {
     let mut dims: Dims = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
-    dims.sort_unstable_by_key(|&d| strides[d]);
+    shape::sort_descending(&mut dims, &|d| strides[d]);
     let mut reach = 0;
-    dims.iter().all(|&d| {
+    dims.iter().rev().all(|&d| {
         let clear = strides[d] > reach;
         reach += (shape[d] - 1) * strides[d];
         clear
     })
 }
 
-fn combine<T: Element>(
-    out: &mut Tensor,
-    view: impl FnOnce(&Tensor) -> Tensor,
-    src: &Tensor,
-    f: impl Fn(T, T) -> T + Sync,
-) {
-    let (to, strides, offset): (Dims, Dims, usize) = {
-        let view = view(out);
-        assert!(view.shares_memory_with(out), "a part of a tensor lies in its memory");
-        (view.shape().into(), view.strides().into(), view.offset() - out.offset())
-    };
+fn combine<T: Element>(out: &mut Tensor, place: &Place, src: &Tensor, f: impl Fn(T, T) -> T + Sync) {
+    let &Place { shape: ref to, ref strides, offset } = place;
     assert_eq!(to.as_slice(), src.shape(), "a part and what is written to it have one shape");
-    let count = shape::numel(&to);
+    let count = shape::numel(to);
     if count == 0 {
         return;
     }
     let data = out.data_mut::<T>();
-    let last = offset + to.iter().zip(&strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
-    assert!(last < data.len() && is_injective(&to, &strides), "a part lies inside its tensor, once");
-    let nest = Nest::new(&to, [&strides, src.strides()]);
+    let last = offset + to.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
+    assert!(last < data.len() && is_injective(to, strides), "a part lies inside its tensor, once");
+    let nest = Nest::new(to, [strides, src.strides()]);
     let source = src.data::<T>();
     let [so, ss] = nest.inner_strides();
     let pointer = Shared(data.as_mut_ptr());

@@ -11,7 +11,7 @@
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
 use crate::kernels::strided::Shared;
-use crate::shape::Dims;
+use crate::shape::{Dims, sort_descending};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
 
@@ -89,7 +89,7 @@ impl Plan {
             0 => usize::MAX,
             s => s,
         };
-        order.sort_by_key(|&d| std::cmp::Reverse(reach(d)));
+        sort_descending(&mut order, &reach);
         let mut levels: SmallVec<[Level; 6]> = SmallVec::new();
         for &d in &order {
             let level = Level { size: t.shape()[d], stride: t.strides()[d], kept: !dims.contains(&d) };
@@ -351,6 +351,7 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
 }
 
 crate::multiversion! {
+    vectors of T;
     fn along<T: Element, A: Element, C: Copy>(out: &mut [A], data: &[T], rows: &[(usize, usize)], stride: usize, context: &[C],
         of: usize, first: usize, init: A, step: &F, join: &G) where F: [Fn(A, T, C) -> A], G: [Fn(A, A) -> A] {
         for (i, (o, &(start, length))) in out.iter_mut().zip(rows).enumerate() {
@@ -361,7 +362,8 @@ crate::multiversion! {
             }
             let row = &data[start..start + length];
             let mut acc = init;
-            let rest = if row.len() >= 64 {
+            // Types without vectors of their own gain nothing by so many lanes.
+            let rest = if T::VECTORISED && row.len() >= 64 {
                 let mut lanes = [init; 64];
                 let chunks = row.chunks_exact(64);
                 let rest = chunks.remainder();
@@ -408,6 +410,7 @@ crate::multiversion! {
 }
 
 crate::multiversion! {
+    vectors of T;
     fn across<T: Element, A: Element, C: Copy>(acc: &mut [A], data: &[T], starts: &[usize], stride: usize, context: &[C], step: &F)
     where F: [Fn(A, T, C) -> A] {
         let n = acc.len();

@@ -62,6 +62,9 @@ fn detect() -> SimdLevel {
 /// The body must be a plain function with named parameters; everything it calls should be inlined
 /// (`#[inline(always)]`), since what is not inlined is compiled for the baseline only.
 ///
+/// A kernel that is generic over the type of its elements begins with `vectors of T;`: then only the types of
+/// neural networks get the three versions, and the others the baseline's, which halves what there is to compile.
+///
 /// ```
 /// tape::multiversion! {
 ///     /// Adds `b` to `a`, element by element.
@@ -77,7 +80,10 @@ fn detect() -> SimdLevel {
 /// ```
 #[macro_export]
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),* $(,)?>)?
+    (vectors of $element:ident; $($function:tt)*) => {
+        $crate::multiversion! { @if (<$element as $crate::Element>::VECTORISED) $($function)* }
+    };
+    (@if ($vectorised:expr) $(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),* $(,)?>)?
         ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $(where $($closure:ident : [$($fn_bound:tt)+]),* $(,)?)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
@@ -97,15 +103,23 @@ macro_rules! multiversion {
             fn avx2<$($($generic: $bound,)*)? $($($closure: $($fn_bound)+,)*)?>($($arg: $ty),*) $(-> $ret)? {
                 body($($arg),*)
             }
-            match $crate::kernels::simd::simd_level() {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: simd_level() answers Avx512 only where these features were detected.
-                $crate::kernels::simd::SimdLevel::Avx512 => unsafe { avx512($($arg),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: simd_level() answers Avx2 only where these features were detected.
-                $crate::kernels::simd::SimdLevel::Avx2 => unsafe { avx2($($arg),*) },
-                _ => body($($arg),*),
+            // A branch on a constant: what it rules out is not compiled.
+            if $vectorised {
+                match $crate::kernels::simd::simd_level() {
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: simd_level() answers Avx512 only where these features were detected.
+                    $crate::kernels::simd::SimdLevel::Avx512 => unsafe { avx512($($arg),*) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: simd_level() answers Avx2 only where these features were detected.
+                    $crate::kernels::simd::SimdLevel::Avx2 => unsafe { avx2($($arg),*) },
+                    _ => body($($arg),*),
+                }
+            } else {
+                body($($arg),*)
             }
         }
+    };
+    ($($function:tt)*) => {
+        $crate::multiversion! { @if (true) $($function)* }
     };
 }

@@ -24,7 +24,7 @@ pub(crate) struct Nest<const N: usize> {
 impl<const N: usize> Nest<N> {
     pub(crate) fn new(shape: &[usize], strides: [&[usize]; N]) -> Nest<N> {
         let mut order: Dims = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
-        order.sort_by_key(|&d| std::cmp::Reverse(strides[0][d]));
+        shape::sort_descending(&mut order, &|d| strides[0][d]);
         let mut nest = Nest { sizes: Dims::new(), strides: SmallVec::new() };
         for &d in &order {
             let step: [usize; N] = std::array::from_fn(|i| strides[i][d]);
@@ -318,6 +318,7 @@ fn in_place<T: Element>(a: &mut Tensor, grain: usize, row: &(dyn Fn(&mut [T], &[
 }
 
 crate::multiversion! {
+    vectors of A;
     fn unary_row<A: Element, O: Element>(out: &mut [O], a: &[A], f: &F) where F: [Fn(A) -> O] {
         for (o, &x) in out.iter_mut().zip(a) {
             *o = f(x);
@@ -326,6 +327,7 @@ crate::multiversion! {
 }
 
 crate::multiversion! {
+    vectors of A;
     fn binary_row<A: Element, B: Element, O: Element>(out: &mut [O], a: &[A], b: &[B], f: &F) where F: [Fn(A, B) -> O] {
         for ((o, &x), &y) in out.iter_mut().zip(a).zip(b) {
             *o = f(x, y);
@@ -334,6 +336,7 @@ crate::multiversion! {
 }
 
 crate::multiversion! {
+    vectors of B;
     fn ternary_row<A: Element, B: Element, C: Element, O: Element>(out: &mut [O], a: &[A], b: &[B], c: &[C], f: &F)
     where F: [Fn(A, B, C) -> O] {
         for (((o, &x), &y), &z) in out.iter_mut().zip(a).zip(b).zip(c) {

@@ -54,6 +54,7 @@ macro_rules! updates {
         }
 
         crate::multiversion! {
+            vectors of T;
             fn $row<T: Float>(p: &mut [T], g: &[T], $($b: &mut [T],)* f: &F)
             where F: [Fn(T, T, $($T),*) -> (T, $($T),*)] {
                 let n = p.len();

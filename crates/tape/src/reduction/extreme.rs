@@ -185,6 +185,7 @@ fn first_equal<T: Number>(t: &Tensor, dim: usize, values: &Tensor) -> Tensor {
 }
 
 crate::multiversion! {
+    vectors of T;
     fn position<T: Number>(out: &mut [i64], rows: &[T], values: &[T]) {
         let same = |x: T, v: T| x == v || (x.is_nan() && v.is_nan());
         if let ([out], &[v]) = (&mut *out, values) {

@@ -8,7 +8,7 @@
 use super::{Correlation, Finish, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, Segment, Tile, strided_rows};
 use crate::kernels::scratch::{Shared, with_scratch};
-use crate::kernels::transpose::transpose;
+use crate::kernels::transpose::transpose_to;
 
 /// Output channels up to which this pays.
 const FEW_CHANNELS: usize = 8;
@@ -131,7 +131,7 @@ impl Planar {
                             let from = result[line * width..].as_ptr();
                             // SAFETY: the line is inside the result; each image of the target is in one task.
                             unsafe {
-                                transpose(m, c.grid[1], from, length, |i| out.get().add(start + i * m));
+                                transpose_to([m, c.grid[1]], from, length, out.get().add(start), m);
                             }
                         }
                     }
@@ -162,7 +162,7 @@ impl Planar {
             let to = planes.as_mut_ptr();
             // SAFETY: the line has `pixels` pixels of all channels; the same part of each plane receives them.
             unsafe {
-                transpose(pixels, channels, from.as_ptr(), channels, |i| to.add(i * height * width + start));
+                transpose_to([pixels, channels], from.as_ptr(), channels, to.add(start), height * width);
             }
         }
     }

@@ -10,7 +10,7 @@
 use super::{Conv2dShape, run_tasks};
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::scratch::{Shared, with_scratch};
-use crate::kernels::transpose::transpose;
+use crate::kernels::transpose::transpose_to;
 use tape::kernels::simd::simd_level;
 
 /// Lanes of the widest vector: planes are read in whole vectors.
@@ -49,7 +49,7 @@ pub(super) fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]
                         let from = dy[(image * oh + line) * ow * s.c_out..][..ow * s.c_out].as_ptr();
                         let to = dy_planes.as_mut_ptr().wrapping_add(line * width);
                         // SAFETY: the line has `ow` pixels, and its part of each plane has room for them.
-                        unsafe { transpose(ow, s.c_out, from, s.c_out, |o| to.add(o * dy_plane)) };
+                        unsafe { transpose_to([ow, s.c_out], from, s.c_out, to, dy_plane) };
                     }
                     run_at(simd_level(), Dots { dy_planes, dy_plane, x_planes, shifts: &shifts, sums });
                 }
@@ -73,7 +73,7 @@ fn fill_input(s: &Conv2dShape, image: &[f32], planes: &mut [f32], [height, width
         let from = image[y * s.w * s.c_in..][..columns * s.c_in].as_ptr();
         let to = planes.as_mut_ptr().wrapping_add((y + s.padding[0]) * width + s.padding[1]);
         // SAFETY: the line has `columns` pixels, and its part of each plane has room for them.
-        unsafe { transpose(columns, s.c_in, from, s.c_in, |c| to.add(c * plane)) };
+        unsafe { transpose_to([columns, s.c_in], from, s.c_in, to, plane) };
     }
 }
 

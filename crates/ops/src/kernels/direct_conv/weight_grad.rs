@@ -8,7 +8,7 @@ use super::{Conv2dShape, Image, check, planar_weight_grad, run_tasks};
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
 use crate::kernels::scratch::{Shared, with_scratch};
-use crate::kernels::transpose::transpose;
+use crate::kernels::transpose::transpose_to;
 use std::ops::Range;
 use tape::kernels::simd::simd_level;
 
@@ -327,12 +327,12 @@ impl<'a> Plan<'a> {
                 let (rows, to) = (taps * inputs, turned.as_mut_ptr());
                 // SAFETY: both scratch halves hold `rows` times 16 elements; the channels of dw are the caller's promise.
                 unsafe {
-                    transpose(rows, CHANNELS, sums.as_ptr(), CHANNELS, |o| to.add(o * rows));
+                    transpose_to([rows, CHANNELS], sums.as_ptr(), CHANNELS, to, rows);
                     // ... and (input channel, tap) in each output channel.
                     for o in 0..CHANNELS {
                         let to = dw.get().add(((channel + o) * c_in + first) * taps);
                         let from = turned[o * rows..].as_ptr();
-                        transpose(taps, inputs, from, inputs, |i| to.add(i * taps));
+                        transpose_to([taps, inputs], from, inputs, to, taps);
                     }
                 }
             }

@@ -1,10 +1,55 @@
-//! The product of the `gemm` crate, cut into blocks of rows.
+//! The products of the `gemm` crates, cut into blocks of rows.
 
 use super::{Bias, Finish, Real, View};
 use crate::kernels::shared::SharedPointer;
+use gemm_common::Parallelism;
 use tape::kernels::parallel::parallel_for;
 
-/// The product by the `gemm` crate; the arguments are those of [`matmul`](super::matmul), already checked there.
+/// A product by the `gemm` crates: sizes m, n, k; C with its column and row strides, and whether it is read; A and B
+/// with theirs; the factors of C and of the product; which of C, A and B are conjugated.
+pub(super) type Function<T> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut T,
+    isize,
+    isize,
+    bool,
+    *const T,
+    isize,
+    isize,
+    *const T,
+    isize,
+    isize,
+    T,
+    T,
+    bool,
+    bool,
+    bool,
+    Parallelism,
+);
+
+/// The types that the `gemm` crates multiply.
+pub trait CrateProduct: Copy {
+    /// The function for this type and this machine.
+    fn crate_product() -> Function<Self>;
+}
+
+impl CrateProduct for f32 {
+    #[inline]
+    fn crate_product() -> Function<f32> {
+        gemm_f32::gemm::f32::get_gemm_fn()
+    }
+}
+
+impl CrateProduct for f64 {
+    #[inline]
+    fn crate_product() -> Function<f64> {
+        gemm_f64::gemm::f64::get_gemm_fn()
+    }
+}
+
+/// The product by the `gemm` crates; the arguments are those of [`matmul`](super::matmul), already checked there.
 ///
 /// # Panics
 /// If C is too short.
@@ -27,7 +72,7 @@ pub fn product<T: Real>(
         // writes its own rows of C.
         unsafe {
             let c = out.at(start * row);
-            gemm::gemm(
+            T::crate_product()(
                 end - start,
                 n,
                 k,
@@ -46,7 +91,7 @@ pub fn product<T: Real>(
                 false,
                 false,
                 false,
-                gemm::Parallelism::None,
+                Parallelism::None,
             );
             for i in start..end {
                 let line = std::slice::from_raw_parts_mut(out.at(i * row), n);

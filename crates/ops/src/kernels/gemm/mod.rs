@@ -1,12 +1,14 @@
 //! Matrix products: `C = relu(alpha * A B + beta * C + bias)` for `f32` and `f64`.
 //!
 //! Products in `f32` are our own, built on the register tile and tuned for the layers of small models;
-//! products in `f64` are those of the `gemm` crate. Work is cut by the sizes alone, so the bits do not depend
+//! products in `f64` are those of the `gemm` crates. Work is cut by the sizes alone, so the bits do not depend
 //! on the number of threads.
 
 mod crate_product;
 mod sgemm;
 mod vector;
+
+pub(crate) use crate_product::CrateProduct;
 
 pub use crate_product::product as crate_product;
 
@@ -82,7 +84,7 @@ impl<T: Real> Default for Finish<'_, T> {
 }
 
 /// The types that have matrix products: `f32` and `f64`.
-pub trait Real: Copy + Send + Sync + PartialOrd + 'static {
+pub trait Real: CrateProduct + Copy + Send + Sync + PartialOrd + 'static {
     /// 0.
     const ZERO: Self;
     /// 1.

@@ -136,7 +136,7 @@ impl<S: Scheme> Kernel for TransformWeights<'_, S> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        // SAFETY: the scratch holds all panels, and each task writes its own steps.
+        // SAFETY: whoever makes this task gives it an `out` with room for its steps, and no one else writes them.
         unsafe { self.job.weights.transform::<L, S>(self.panel, self.steps, self.out) }
     }
 }
@@ -282,8 +282,9 @@ impl<S: Scheme> Kernel for Panel<'_, S> {
             if from >= to {
                 continue;
             }
-            // SAFETY: the scratch has room for a chunk.
-            unsafe { weights.transform::<L, S>(self.panel, (from, to), u) };
+            let transform = TransformWeights { job: self.job, panel: self.panel, steps: (from, to), out: u };
+            // SAFETY: L is in use, so the machine has it; the scratch has room for a chunk.
+            unsafe { L::call(transform) };
             for f in 0..frequencies {
                 let a = self.v.wrapping_add(chunk * size + f * frequency);
                 let product = Product {

@@ -79,10 +79,11 @@ impl Product {
         macro_rules! by_rows {
             ($($n:literal)*) => {
                 match (self.rows, self.cols, left) {
-                    $(($n, 2, Left::Rows) if $n <= L::ROWS => call!($n, 2, false),
-                    ($n, 2, Left::Columns) if $n <= L::ROWS => call!($n, 2, true),
-                    ($n, _, Left::Rows) if $n <= L::ROWS => call!($n, 1, false),
-                    ($n, _, Left::Columns) if $n <= L::ROWS => call!($n, 1, true),)*
+                    // Constant guards: higher tiles are not even compiled.
+                    $(($n, 2, Left::Rows) if const { $n <= L::ROWS } => call!($n, 2, false),
+                    ($n, 2, Left::Columns) if const { $n <= L::ROWS } => call!($n, 2, true),
+                    ($n, _, Left::Rows) if const { $n <= L::ROWS } => call!($n, 1, false),
+                    ($n, _, Left::Columns) if const { $n <= L::ROWS } => call!($n, 1, true),)*
                     _ => unreachable!("a tile has 1 to {} rows", L::ROWS),
                 }
             };

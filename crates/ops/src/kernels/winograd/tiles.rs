@@ -3,8 +3,9 @@
 use super::product::PANEL;
 use super::scheme::{MAX, Scheme, square};
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::{Lanes, prefetch_write, unroll};
+use crate::kernels::lanes::{Kernel, Lanes, prefetch_write, unroll};
 use crate::kernels::scratch::Shared;
+use std::marker::PhantomData;
 
 /// Images of `h` by `w` pixels of `c` channels, channels-last.
 #[derive(Clone, Copy)]
@@ -60,19 +61,14 @@ impl Grid {
     #[inline(always)]
     pub(super) unsafe fn transform_input<L: Lanes, S: Scheme>(
         &self,
-        (x, zeros): (*const f32, *const f32),
-        (from, to): (usize, usize),
+        source: (*const f32, *const f32),
+        tiles: (usize, usize),
         channels: (usize, usize),
         out: Frequencies,
     ) {
-        for tile in from..to {
-            let (image, y0, x0) = self.place::<S>(tile);
-            let y0 = (y0 + S::MARGIN) as isize - self.padding[0] as isize;
-            let x0 = (x0 + S::MARGIN) as isize - self.padding[1] as isize;
-            let pixels = self.input.pixels(x, zeros, image, (y0, x0), S::IN);
-            // SAFETY: the tile is inside the grid; the rest is the caller's promise.
-            unsafe { transform_tile::<L, S>(Of::Input, &pixels, channels, out.at(tile - from, 0)) };
-        }
+        let task = TransformInput { grid: self, source, tiles, channels, out, scheme: PhantomData::<S> };
+        // SAFETY: L is in use, so the machine has it; the rest is the caller's promise.
+        unsafe { L::call(task) }
     }
 
     /// `A dy A^T` of the tiles `from..to` and `channels`, to `out[frequency][tile][channel]`.
@@ -92,6 +88,33 @@ impl Grid {
             let pixels = self.output.pixels(dy, zeros, image, (y0 as isize, x0 as isize), S::OUT);
             // SAFETY: the tile is inside the grid; the rest is the caller's promise.
             unsafe { transform_tile::<L, S>(Of::OutputGrad, &pixels, channels, out.at(tile - from, 0)) };
+        }
+    }
+}
+
+/// The work of [`Grid::transform_input`], a call of its own: compiled once for all that ask for it.
+struct TransformInput<'a, S> {
+    grid: &'a Grid,
+    source: (*const f32, *const f32),
+    tiles: (usize, usize),
+    channels: (usize, usize),
+    out: Frequencies,
+    scheme: PhantomData<S>,
+}
+
+impl<S: Scheme> Kernel for TransformInput<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let TransformInput { grid, source: (x, zeros), tiles: (from, to), channels, out, .. } = self;
+        for tile in from..to {
+            let (image, y0, x0) = grid.place::<S>(tile);
+            let y0 = (y0 + S::MARGIN) as isize - grid.padding[0] as isize;
+            let x0 = (x0 + S::MARGIN) as isize - grid.padding[1] as isize;
+            let pixels = grid.input.pixels(x, zeros, image, (y0, x0), S::IN);
+            // SAFETY: the tile is inside the grid; the rest is the promise of transform_input's caller.
+            unsafe { transform_tile::<L, S>(Of::Input, &pixels, channels, out.at(tile - from, 0)) };
         }
     }
 }
@@ -219,26 +242,14 @@ impl Finish<'_> {
     pub(super) unsafe fn transform_output<L: Lanes, S: Scheme>(
         &self,
         grid: &Grid,
-        (from, to): (usize, usize),
+        tiles: (usize, usize),
         panel: usize,
         m: Frequencies,
         part: usize,
     ) {
-        let plain = self.bias.is_none() && !self.relu && self.moments.is_none();
-        let channels = grid.output.c;
-        let end = channels.min((panel + 1) * PANEL);
-        for c in (panel * PANEL..end).step_by(L::N) {
-            let m = m.at(0, c - panel * PANEL);
-            let lanes = (end - c).min(L::N);
-            // SAFETY: these channels exist; the rest is the caller's promise.
-            unsafe {
-                if plain {
-                    self.vector::<L, S, false>(grid, (from, to), (c, lanes), m, part)
-                } else {
-                    self.vector::<L, S, true>(grid, (from, to), (c, lanes), m, part)
-                }
-            }
-        }
+        let task = TransformOutput { finish: self, grid, tiles, panel, m, part, scheme: PhantomData::<S> };
+        // SAFETY: L is in use, so the machine has it; the rest is the caller's promise.
+        unsafe { L::call(task) }
     }
 
     /// One vector of channels of [`Finish::transform_output`].
@@ -316,6 +327,41 @@ impl Finish<'_> {
             unsafe {
                 sum.store_part(p, lanes);
                 squares.store_part(p.wrapping_add(channels), lanes);
+            }
+        }
+    }
+}
+
+/// The work of [`Finish::transform_output`], a call of its own: compiled once for all that ask for it.
+struct TransformOutput<'a, S> {
+    finish: &'a Finish<'a>,
+    grid: &'a Grid,
+    tiles: (usize, usize),
+    panel: usize,
+    m: Frequencies,
+    part: usize,
+    scheme: PhantomData<S>,
+}
+
+impl<S: Scheme> Kernel for TransformOutput<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let TransformOutput { finish, grid, tiles, panel, m, part, .. } = self;
+        let plain = finish.bias.is_none() && !finish.relu && finish.moments.is_none();
+        let channels = grid.output.c;
+        let end = channels.min((panel + 1) * PANEL);
+        for c in (panel * PANEL..end).step_by(L::N) {
+            let m = m.at(0, c - panel * PANEL);
+            let lanes = (end - c).min(L::N);
+            // SAFETY: these channels exist; the rest is the caller's promise.
+            unsafe {
+                if plain {
+                    finish.vector::<L, S, false>(grid, tiles, (c, lanes), m, part)
+                } else {
+                    finish.vector::<L, S, true>(grid, tiles, (c, lanes), m, part)
+                }
             }
         }
     }
