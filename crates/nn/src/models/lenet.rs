@@ -45,8 +45,9 @@ impl LeNet5 {
 impl Module for LeNet5 {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            let x = ops::max_pool2d(&ops::relu_(self.conv1.forward(x)), 2);
-            let x = ops::max_pool2d(&ops::relu_(self.conv2.forward(&x)), 2);
+            // ReLU of the maximum is the maximum of ReLUs, on a quarter of the elements.
+            let x = ops::relu_(ops::max_pool2d(&self.conv1.forward(x), 2));
+            let x = ops::relu_(ops::max_pool2d(&self.conv2.forward(&x), 2));
             let x = ops::relu_(self.fc1.forward(&x.flatten(1, -1)));
             self.fc3.forward(&ops::relu_(self.fc2.forward(&x)))
         })

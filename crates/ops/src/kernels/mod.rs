@@ -15,5 +15,4 @@ pub(crate) mod pool;
 pub(crate) mod scratch;
 mod shared;
 pub mod softmax;
-pub(crate) mod transpose;
 pub mod winograd;

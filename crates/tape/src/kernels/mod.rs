@@ -8,4 +8,5 @@ pub(crate) mod reduce;
 pub(crate) mod scan;
 pub mod simd;
 pub mod strided;
+pub mod transpose;
 pub mod update;

@@ -7,6 +7,7 @@
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
+use crate::kernels::transpose::transpose_to;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
@@ -216,6 +217,13 @@ pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     let from = a.data::<T>();
     let to = Shared(out.data_mut::<T>().as_mut_ptr());
     nest.for_each_row(GRAIN.div_ceil(width), &|[o, i], height| {
+        if size_of::<T>() == 4 {
+            let from = from[i..].as_ptr().cast::<f32>();
+            // SAFETY: the elements are inside the operand and the result, where each has one place, and four bytes
+            // are moved as they are, whatever they mean.
+            unsafe { transpose_to([width, height], from, from_step, to.at(o).cast(), down) };
+            return;
+        }
         for k in (0..width).step_by(SQUARE) {
             let columns = SQUARE.min(width - k);
             for j in (0..height).step_by(SQUARE) {
@@ -437,6 +445,13 @@ mod tests {
             let last = t.to_format(MemoryFormat::ChannelsLast);
             assert_eq!(last.strides(), shape::channels_last_strides(&shape).as_slice());
             assert_eq!(last.to_format(MemoryFormat::Contiguous).data::<i64>(), t.data::<i64>());
+            let floats = t.cast(crate::DType::F32);
+            let back = floats.to_format(MemoryFormat::ChannelsLast).to_format(MemoryFormat::Contiguous);
+            assert_eq!(back.data::<f32>(), floats.data::<f32>());
+            assert_eq!(
+                floats.to_format(MemoryFormat::ChannelsLast).cast(crate::DType::I64).data::<i64>(),
+                last.data::<i64>()
+            );
             let part = last.narrow(1, 1, shape[1] - 1).narrow(0, 0, 1).contiguous();
             let plane = (shape[2] * shape[3]) as i64;
             assert!(part.as_slice::<i64>().unwrap().iter().copied().eq(plane..shape[1] as i64 * plane));

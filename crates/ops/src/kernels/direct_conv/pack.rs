@@ -3,7 +3,7 @@
 use super::{Tap, run_tasks};
 use crate::kernels::microkernel::COLUMNS;
 use crate::kernels::scratch::Shared;
-use crate::kernels::transpose::transpose;
+use tape::kernels::transpose::transpose;
 
 /// A weight as a matrix for each tap, whose rows are what a product sums over. One of the two distances is
 /// the number of taps: there the taps of neighbours follow one another.

@@ -8,7 +8,7 @@
 use super::{Correlation, Finish, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, Segment, Tile, strided_rows};
 use crate::kernels::scratch::{Shared, with_scratch};
-use crate::kernels::transpose::transpose_to;
+use tape::kernels::transpose::transpose_to;
 
 /// Output channels up to which this pays.
 const FEW_CHANNELS: usize = 8;

@@ -10,8 +10,8 @@
 use super::{Conv2dShape, run_tasks};
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::scratch::{Shared, with_scratch};
-use crate::kernels::transpose::transpose_to;
 use tape::kernels::simd::simd_level;
+use tape::kernels::transpose::transpose_to;
 
 /// Lanes of the widest vector: planes are read in whole vectors.
 const LANES: usize = 16;

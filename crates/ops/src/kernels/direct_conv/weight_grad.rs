@@ -8,9 +8,9 @@ use super::{Conv2dShape, Image, check, planar_weight_grad, run_tasks};
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
 use crate::kernels::scratch::{Shared, with_scratch};
-use crate::kernels::transpose::transpose_to;
 use std::ops::Range;
 use tape::kernels::simd::simd_level;
+use tape::kernels::transpose::transpose_to;
 
 /// Channels up to which images are copied with the zeros around them, so that the taps of a kernel
 /// row become one run of channels.

@@ -7,9 +7,9 @@
 use super::{Bias, Finish, View, vector};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use crate::kernels::scratch::{Shared, with_scratch};
-use crate::kernels::transpose::transpose;
 use std::ops::Range;
 use tape::kernels::parallel::parallel_for;
+use tape::kernels::transpose::transpose;
 
 /// Steps of the inner dimension that are packed and multiplied at once.
 const DEPTH: usize = 1024;

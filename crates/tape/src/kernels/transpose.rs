@@ -1,12 +1,12 @@
 //! The transposition behind packing: 16 by 16 elements at a time in registers.
 
-use tape::kernels::simd::{SimdLevel, simd_level};
+use crate::kernels::simd::{SimdLevel, simd_level};
 
 /// `to(j)[i] = from[i * stride + j]` for `i < rows`, `j < columns`.
 ///
 /// # Safety
 /// The source must be readable and `to(j)` point to `rows` writable elements, for all `j < columns`.
-pub(crate) unsafe fn transpose(
+pub unsafe fn transpose(
     rows: usize,
     columns: usize,
     from: *const f32,
@@ -26,7 +26,7 @@ pub(crate) unsafe fn transpose(
 ///
 /// # Safety
 /// As for [`transpose`], with `to + j * apart` for `to(j)`.
-pub(crate) unsafe fn transpose_to(
+pub unsafe fn transpose_to(
     [rows, columns]: [usize; 2],
     from: *const f32,
     stride: usize,
