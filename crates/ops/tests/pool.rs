@@ -80,6 +80,18 @@ proptest! {
             let max = taps.iter().map(|&t| plane[t]).fold(f64::NEG_INFINITY, f64::max);
             prop_assert_eq!((y, plane[i as usize]), (max, max));
         }
+        // The gradient goes where the index points, in both types: they lie in vectors differently.
+        for dtype in [DType::F64, DType::F32] {
+            let leaf = Var::parameter(x.cast(dtype));
+            let g = tensor(&[n, c, oh, ow], 5);
+            (max_pool2d(&leaf, o) * Var::from(g.cast(dtype))).sum_all().backward();
+            let mut expected = vec![0.0; n * c * h * w];
+            for (k, (g, &i)) in g.to_vec::<f64>().iter().zip(&index).enumerate() {
+                expected[k / (oh * ow) * h * w + i as usize] += g;
+            }
+            let dx = leaf.grad().unwrap().to_vec::<f64>();
+            prop_assert!(dx.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3));
+        }
         let half = max_pool2d(&x.cast(DType::F32).into(), o).to_vec::<f32>();
         prop_assert!(half.iter().zip(&ys).all(|(&a, &b)| a == b as f32));
     }
