@@ -236,6 +236,8 @@ pub trait Float:
     const INFINITY: Self;
     /// Not a number.
     const NAN: Self;
+    /// The smallest normal number.
+    const MIN_POSITIVE: Self;
     /// `self * a + b` in one rounding where the machine can.
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// The larger of two values; a NaN in either is the result.
@@ -247,6 +249,11 @@ pub trait Float:
     #[inline(always)]
     fn minimum(self, other: Self) -> Self {
         if self < other || self.is_nan() { self } else { other }
+    }
+    /// Zero in place of a number that is too small to be normal.
+    #[inline(always)]
+    fn flushed(self) -> Self {
+        if self.abs() < Self::MIN_POSITIVE { Self::ZERO } else { self }
     }
     /// The error function.
     fn erf(self) -> Self;
@@ -325,6 +332,7 @@ macro_rules! float {
             const EPSILON: Self = $ty::EPSILON;
             const INFINITY: Self = $ty::INFINITY;
             const NAN: Self = $ty::NAN;
+            const MIN_POSITIVE: Self = $ty::MIN_POSITIVE;
             #[inline(always)]
             fn mul_add(self, a: Self, b: Self) -> Self { self * a + b }
             #[inline(always)]

@@ -1,7 +1,9 @@
 //! One pass over a parameter, its gradient and the optimizer's buffers for it.
 //!
 //! Each element is computed by itself, in vector lanes and in blocks shared between threads, so the
-//! result does not depend on their number.
+//! result does not depend on their number. What a buffer keeps is zero where it is too small for a normal
+//! number: a mean that fades, as under a unit that no longer takes part, would get there, and arithmetic on such
+//! numbers takes many times as long.
 
 use crate::dtype::Float;
 use crate::kernels::parallel::parallel_blocks;
@@ -63,7 +65,7 @@ macro_rules! updates {
                 for i in 0..n {
                     let (new, $($new,)*) = f(p[i], g[i], $($b[i]),*);
                     p[i] = new;
-                    $($b[i] = $new;)*
+                    $($b[i] = $new.flushed();)*
                 }
             }
         }
@@ -95,5 +97,14 @@ mod tests {
         assert!(p.iter().all(|&p| p == 1.0) && c.iter().all(|&c| c == 7.0));
         assert!(a.iter().zip(&g).all(|(&a, &g)| a == 2.0 + g));
         assert!(b.iter().zip(&g).all(|(&b, &g)| b == 3.0 + (1.0 + g)));
+    }
+
+    #[test]
+    fn fading_buffers_end_at_zero() {
+        let (mut p, mut m) = (vec![1f32; 40], vec![f32::MIN_POSITIVE; 40]);
+        m[7] = f32::NAN;
+        update1(&mut p, &[0.0; 40], &mut m, |p, _, m| (p - m, m * 0.9));
+        assert!(m.iter().enumerate().all(|(i, &m)| if i == 7 { m.is_nan() } else { m == 0.0 }));
+        assert!(p[0] == 1.0 && p[7].is_nan());
     }
 }
