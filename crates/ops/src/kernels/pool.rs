@@ -17,6 +17,11 @@ fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
     GRAIN.div_ceil(w.c.max(1)).min((w.n * pixels).max(1))
 }
 
+/// Whether the channels of a pixel fill less than a vector.
+fn few_channels<T>(w: &Windows) -> bool {
+    w.c * size_of::<T>() < 64
+}
+
 /// The number of an element within its window, in row-major order: one byte where the windows are small.
 pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
     fn new(tap: usize) -> Self;
@@ -59,7 +64,7 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
     let [d, h, width] = [0, 1, 2].map(|a| w.axes[a].output());
     let (c, row) = (w.c, width * w.c);
     let line = w.axes[2].input * c;
-    let narrow = Narrow::new(w).filter(|_| c * size_of::<T>() < 64);
+    let narrow = if few_channels::<T>(w) { Narrow::new(w) } else { None };
     let rows = GRAIN.div_ceil(row.max(1)).min((w.n * d * h).max(1));
     let all_taps = SharedSlice::new(taps);
     parallel_chunks(y, rows * row, |task, y| {
@@ -189,6 +194,7 @@ unsafe fn gather_max<T: Float>(
     number: u32,
 ) {
     tape::multiversion! {
+        vectors of T;
         fn gather<T: Float>(first: &[u32], x: *const T, rows: *const u32, best: &mut [T], row: &mut [u32], column: &mut [u32], number: u32) {
             let n = first.len();
             let (best, row, column) = (&mut best[..n], &mut row[..n], &mut column[..n]);
@@ -241,10 +247,11 @@ tape::multiversion! {
 pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
     let (pixels, c) = (w.output_size(), w.c);
     let apart = are_apart(w);
-    let narrow = Apart::new(w).filter(|_| apart && c * size_of::<T>() < 64);
+    // Where each pixel has its one window, it is written without having been cleared.
+    let whole = apart && w.axes.iter().all(|a| a.windows.iter().map(|w| w.1).sum::<usize>() == a.input);
+    let narrow = if apart && few_channels::<T>(w) { Apart::new(w) } else { None };
     parallel_chunks(dx, w.input_size() * c, |n, dx| {
-        // Where each pixel has its window, it is written without having been cleared.
-        if !(apart && w.axes.iter().all(|a| a.windows.iter().map(|w| w.1).sum::<usize>() == a.input)) {
+        if !whole {
             dx.fill(T::ZERO);
         }
         let range = n * pixels * c..(n + 1) * pixels * c;
@@ -276,7 +283,7 @@ fn are_apart(w: &Windows) -> bool {
     })
 }
 
-/// Windows of equal width, over pixels of few channels, where each element of a line is in one window at the most.
+/// Windows of equal width that are [apart](are_apart), over pixels of few channels.
 struct Apart {
     /// The element of the output line whose window each element of the input line is in.
     window: Vec<u32>,
@@ -287,6 +294,7 @@ struct Apart {
 }
 
 impl Apart {
+    /// None where the windows differ in width.
     fn new(w: &Windows) -> Option<Apart> {
         let narrow = Narrow::new(w)?;
         let mut seen =
@@ -294,16 +302,13 @@ impl Apart {
         for (o, &first) in narrow.first.iter().enumerate() {
             for j in 0..narrow.count {
                 let i = first as usize + j * narrow.step;
-                if seen.column[i] != u32::MAX {
-                    return None;
-                }
                 (seen.window[i], seen.column[i]) = (o as u32, j as u32);
             }
         }
         Some(seen)
     }
 
-    /// The gradient of one image, in `dx` of zeros.
+    /// The gradient of one image; `dx` is zero where no window is.
     fn put<T: Float, I: Tap>(&self, w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
         let (line, row) = (self.window.len(), w.axes[2].output() * w.c);
         let h = w.axes[1].output();
@@ -336,6 +341,7 @@ unsafe fn gather_put<T: Float>(
     number: u32,
 ) {
     tape::multiversion! {
+        vectors of T;
         fn gather<T: Float>(window: &[u32], column: &[u32], dy: *const T, taps: *const u32, dx: &mut [T], number: u32) {
             let n = window.len();
             let (column, dx) = (&column[..n], &mut dx[..n]);
@@ -351,6 +357,7 @@ unsafe fn gather_put<T: Float>(
 }
 
 tape::multiversion! {
+    vectors of T;
     fn set_row<T: Float, I: Tap>(dx: &mut [T], dy: &[T], taps: &[I], number: I) {
         for ((x, &g), &t) in dx.iter_mut().zip(dy).zip(taps) {
             *x = if t == number { g } else { T::ZERO };
