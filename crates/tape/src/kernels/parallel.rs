@@ -156,17 +156,25 @@ struct Job {
     helpers: usize,
 }
 
+impl Job {
+    /// The threads that have a stretch of their own.
+    fn stretches(&self) -> usize {
+        (self.helpers + 1).min(STRETCHES)
+    }
+
+    /// The tasks that the thread with this number begins with.
+    fn stretch(&self, thread: usize) -> std::ops::Range<usize> {
+        let threads = self.stretches();
+        thread * self.tasks / threads..(thread + 1) * self.tasks / threads
+    }
+}
+
 /// The most threads that have a stretch of their own.
 const STRETCHES: usize = 64;
 
 /// On a cache line of its own.
 #[repr(align(128))]
 struct Next(AtomicUsize);
-
-/// The tasks that the thread with this number begins with, of so many threads.
-fn stretch(thread: usize, threads: usize, tasks: usize) -> std::ops::Range<usize> {
-    thread * tasks / threads..(thread + 1) * tasks / threads
-}
 
 struct Shared {
     /// Counts jobs; a helper that sees it change takes the job once.
@@ -204,10 +212,10 @@ impl Shared {
     fn run(&self, tasks: usize, helpers: usize, task: &(dyn Fn(usize) + Sync)) {
         // SAFETY: only the lifetime changes; `run` waits below until no helper uses the task.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
-        *self.job.lock().unwrap() = Some(Job { task, tasks, helpers });
-        let threads = (helpers + 1).min(STRETCHES);
-        for (thread, next) in self.next[..threads].iter().enumerate() {
-            next.0.store(stretch(thread, threads, tasks).start, Ordering::Relaxed);
+        let job = Job { task, tasks, helpers };
+        *self.job.lock().unwrap() = Some(job);
+        for (thread, next) in self.next[..job.stretches()].iter().enumerate() {
+            next.0.store(job.stretch(thread).start, Ordering::Relaxed);
         }
         self.busy.store(helpers, Ordering::Relaxed);
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -215,7 +223,8 @@ impl Shared {
             let _bed = self.bed.lock().unwrap();
             self.alarm.notify_all();
         }
-        self.work(0, threads, task, tasks);
+        // SAFETY: as above.
+        unsafe { self.work(0, &job) };
         let mut spins = 0u32;
         while self.busy.load(Ordering::Acquire) > 0 {
             spins += 1;
@@ -225,11 +234,17 @@ impl Shared {
         *self.job.lock().unwrap() = None;
     }
 
-    fn work(&self, thread: usize, threads: usize, task: &(dyn Fn(usize) + Sync), tasks: usize) {
+    /// The thread's own stretch, then what is left of the others'.
+    ///
+    /// # Safety
+    /// The job's owner must still wait in `run`.
+    unsafe fn work(&self, thread: usize, job: &Job) {
+        // SAFETY: the caller's promise.
+        let task = unsafe { &*job.task };
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for whose in 0..threads {
-                let whose = (thread + whose) % threads;
-                let end = stretch(whose, threads, tasks).end;
+            for k in 0..job.stretches() {
+                let whose = (thread + k) % job.stretches();
+                let end = job.stretch(whose).end;
                 loop {
                     let i = self.next[whose].0.fetch_add(1, Ordering::Relaxed);
                     if i >= end {
@@ -252,8 +267,7 @@ impl Shared {
             let job = *self.job.lock().unwrap();
             let Some(job) = job.filter(|job| index < job.helpers) else { continue };
             // SAFETY: this helper is counted in `busy`, so the owner still waits in `run`.
-            let task = unsafe { &*job.task };
-            self.work(index + 1, (job.helpers + 1).min(STRETCHES), task, job.tasks);
+            unsafe { self.work(index + 1, &job) };
             self.busy.fetch_sub(1, Ordering::Release);
         }
     }
