@@ -196,52 +196,32 @@ pub(crate) fn unary_into<A: Element, O: Element>(out: &mut Tensor, a: &Tensor, f
 
 /// Copies `a` into the strides of `out`.
 ///
-/// Where the elements that lie side by side here lie apart there, and others side by side, as between memory formats,
-/// both are walked in small squares: each cache line is used while it is near.
+/// Elements of four bytes that lie side by side here and apart there, while others lie the other way round, as between
+/// memory formats, are transposed in registers.
 pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     let mut nest = Nest::<2>::new(a.shape(), [out.strides(), a.strides()]);
     let inner = nest.sizes.len() - 1;
-    let width = nest.sizes[inner];
-    let [to_step, from_step] = nest.strides[inner];
+    let (width, [to_step, from_step]) = (nest.sizes[inner], nest.strides[inner]);
     let across = (0..inner).find(|&d| nest.strides[d][1] == 1 && nest.sizes[d] >= 4);
-    let Some(across) = across.filter(|_| to_step == 1 && from_step > 1 && width >= 4) else {
+    let fits = size_of::<T>() == 4 && to_step == 1 && from_step > 1 && width >= 4;
+    let Some(across) = across.filter(|_| fits) else {
         return unary_into(out, a, |x: T| x);
     };
-    // The two dimensions of the squares come last; the second one stays inside `row`.
+    // The dimension that is walked here is the last one of the nest, the one that is walked there is inside `row`.
     nest.sizes.remove(inner);
     nest.strides.remove(inner);
     let (size, step) = (nest.sizes.remove(across), nest.strides.remove(across));
     nest.sizes.push(size);
     nest.strides.push(step);
-    let down = step[0];
     let from = a.data::<T>();
     let to = Shared(out.data_mut::<T>().as_mut_ptr());
     nest.for_each_row(GRAIN.div_ceil(width), &|[o, i], height| {
-        if size_of::<T>() == 4 {
-            let from = from[i..].as_ptr().cast::<f32>();
-            // SAFETY: the elements are inside the operand and the result, where each has one place, and four bytes
-            // are moved as they are, whatever they mean.
-            unsafe { transpose_to([width, height], from, from_step, to.at(o).cast(), down) };
-            return;
-        }
-        for k in (0..width).step_by(SQUARE) {
-            let columns = SQUARE.min(width - k);
-            for j in (0..height).step_by(SQUARE) {
-                for j in j..height.min(j + SQUARE) {
-                    let from = &from[i + j + k * from_step..];
-                    let to = to.at(o + j * down + k);
-                    for (k, x) in from.iter().step_by(from_step).take(columns).enumerate() {
-                        // SAFETY: inside the result, whose elements have one place each.
-                        unsafe { to.add(k).write(*x) };
-                    }
-                }
-            }
-        }
+        let from = from[i..].as_ptr().cast::<f32>();
+        // SAFETY: the elements are inside the operand and the result, where each has one place, and four bytes are
+        // moved as they are, whatever they mean.
+        unsafe { transpose_to([width, height], from, from_step, to.at(o).cast(), step[0]) };
     });
 }
-
-/// The side of the squares in which memory is transposed, in elements.
-const SQUARE: usize = 16;
 
 /// A row function over every stretch of a tensor; the result keeps the operand's memory format.
 ///
@@ -438,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_between_formats_are_walked_in_squares() {
+    fn copies_between_formats() {
         for shape in [[2, 7, 5, 9], [1, 40, 33, 1], [3, 64, 16, 16], [2, 4, 2, 2]] {
             let n = shape.iter().product::<usize>() as i64;
             let t = Tensor::from_vec((0..n).collect::<Vec<i64>>(), &shape);
