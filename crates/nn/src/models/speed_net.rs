@@ -138,3 +138,36 @@ impl Module for SpeedNet {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape::{DType, Generator};
+
+    #[test]
+    fn convolutions_begin_by_passing_their_input_on() {
+        let block = SpeedBlock::new(4, 6);
+        let x = Var::from(Generator::manual_seed(1).normal(&[2, 4, 5, 5], 0.0, 1.0));
+        assert_eq!(block.conv1.forward(&x).narrow(1, 0, 4).to_vec::<f32>(), x.to_vec::<f32>());
+    }
+
+    #[test]
+    fn groups_are_what_is_trained() {
+        let net = SpeedNet::with_widths([4, 6, 8], 3);
+        let (norms, others) = net.parameter_groups();
+        assert!(norms.len() == 6 && norms.iter().all(|p| p.ndim() == 1));
+        // The whitening bias, six convolutions and the head.
+        assert_eq!(others.len(), 8);
+        let x = Var::from(Generator::manual_seed(2).normal(&[2, 3, 32, 32], 0.0, 1.0));
+        net.forward(&x).sum_all().backward();
+        for (name, p) in net.named_parameters() {
+            assert_eq!(p.grad().is_some(), p.requires_grad(), "{name}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "conv2d")]
+    fn grey_pictures_do_not_fit() {
+        SpeedNet::new(10).forward(&Var::from(Tensor::zeros(&[1, 1, 32, 32], DType::F32)));
+    }
+}

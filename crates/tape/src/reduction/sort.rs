@@ -208,6 +208,7 @@ mod tests {
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
             check(&[2, 3], seed, |x| x.sort(dim, flag).0);
             check(&[2, 3], seed, |x| [x.topk(k, dim, flag, true).0, x.median(dim, flag).0]);
+            check(&[2, 3], seed, |x| x.median_all());
         }
 
         #[test]
