@@ -10,14 +10,15 @@
 mod common;
 
 use clap::Parser;
-use common::charts::{Corner, Panel, Tile};
+use common::charts::{Corner, Panel};
 use common::course::Common;
-use common::fit::{accuracy, by_epoch, cifar, classes_of, hold_out_tenth, line, normalized};
+use common::fit::{by_epoch, cifar, classes_of, hold_out_tenth, line, normalized};
 use common::fit::{training, validation};
 use common::page::{Page, Sample};
-use common::{or_fail, progress, write_text};
+use common::results::{picture, predictions_file};
+use common::{or_fail, progress};
 use datasets::transforms::{HorizontalFlip, RandomCrop};
-use datasets::{DataLoader, Dataset, ImageDataset};
+use datasets::{DataLoader, Dataset};
 use nn::lr_scheduler::OneCycleLR;
 use nn::optim::SGD;
 use nn::train::{EpochRecord, Trainer, confusion_matrix};
@@ -107,11 +108,10 @@ fn fit(model: &Sequential, train: &DataLoader, tenth: &DataLoader, epochs: u64, 
     history
 }
 
-/// The picture at an index, as it was before normalisation.
-fn tile(data: &ImageDataset, index: usize) -> Tile {
-    let [_, channels, height, width] = data.shape();
-    let pixels: Vec<f32> = data.image(index).iter().map(|&v| f32::from(v)).collect();
-    Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0)
+/// The share of pictures whose label was predicted, in percent.
+fn percent(labels: &[i64], predicted: &[i64]) -> f64 {
+    let right = labels.iter().zip(predicted).filter(|(l, p)| l == p).count();
+    100.0 * right as f64 / labels.len().max(1) as f64
 }
 
 fn main() {
@@ -145,18 +145,16 @@ fn main() {
     let name = |class: i64| classes[class as usize].as_str();
     let label = |class: i64| if names { name(class).to_string() } else { class.to_string() };
     let predicted = classes_of(&model, test.clone());
-    let lines: String = predicted.iter().enumerate().map(|(i, &p)| format!("{i}, {}\n", label(p))).collect();
-    write_text(&common.file("predictions.txt"), &lines);
+    predictions_file(&common.file("predictions.txt"), predicted.iter().map(|&class| label(class)));
 
     // The labels of a competition's test set are not there: the page shows the validation tenth.
     let labels: Vec<i64> = tenth.indices().iter().map(|&i| all.labels()[i]).collect();
     let guesses = classes_of(&model, tenth.clone());
     let counts = confusion_matrix(&labels, &guesses, classes.len()).to_vec::<i64>();
-    let right = labels.iter().zip(&guesses).filter(|(l, g)| l == g).count();
-    let share = 100.0 * right as f64 / labels.len().max(1) as f64;
+    let share = percent(&labels, &guesses);
     let samples: Vec<Sample> = (0..labels.len().min(40))
         .map(|i| Sample {
-            picture: tile(&all, tenth.indices()[i]),
+            picture: picture(&all, tenth.indices()[i]),
             label: name(labels[i]),
             predicted: name(guesses[i]),
         })
@@ -194,7 +192,7 @@ fn main() {
     println!("validation accuracy {share:.2}%");
     println!(
         "test accuracy {:.2}%, {} lines in predictions.txt",
-        100.0 * accuracy(&model, test),
+        percent(test.labels(), &predicted),
         predicted.len()
     );
 }

@@ -4,7 +4,11 @@
 //! cargo run --release --example train_step -- --model resnet18 --batch 128 --threads 2 --steps 5 --profile
 //! ```
 
+#[path = "common/memory.rs"]
+mod memory;
+
 use clap::{Parser, ValueEnum};
+use memory::peak_rss_mb;
 use nn::models::{LeNet5, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
 use nn::optim::{Optimizer, SGD};
 use nn::{Fields, Module};
@@ -26,7 +30,7 @@ enum Model {
 struct Args {
     #[arg(long, value_enum)]
     model: Model,
-    /// Pictures in a batch [default: 64 for mlp and lenet, 50 for cnn3, 128 for the others]
+    /// Pictures in a batch [default: 64 for mlp and lenet, 50 for cnn3, 1024 for resnet9, 128 for the others]
     #[arg(long)]
     batch: Option<usize>,
     #[arg(long, default_value_t = 2)]
@@ -161,10 +165,4 @@ fn page_faults() -> u64 {
         .and_then(|s| s.split_whitespace().nth(7))
         .and_then(|n| n.parse().ok())
         .unwrap_or(0)
-}
-
-fn peak_rss_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }

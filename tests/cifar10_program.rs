@@ -1,20 +1,18 @@
 //! The CIFAR program's command line: killed and resumed, the same bits; what it writes; what it says of bad input.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 use tapegrad::datasets::SampleRng;
 
-/// The program, built beside this test.
-fn program() -> PathBuf {
-    let mut path = std::env::current_exe().expect("a test has a path");
-    path.pop();
-    path.pop();
-    path.join("examples").join("cifar10")
-}
+mod programs;
 
 fn run(args: &[&str]) -> Output {
-    Command::new(program()).args(args).output().expect("the program runs")
+    programs::run("cifar10", args)
+}
+
+fn refused(args: &[&str]) -> String {
+    programs::refused("cifar10", args)
 }
 
 /// Runs with good input: the last line, which is the test accuracy.
@@ -25,15 +23,6 @@ fn accuracy(args: &[&str]) -> String {
     let last = text.lines().last().unwrap_or_default().to_string();
     assert!(last.starts_with("test accuracy 0.") && last.ends_with(" wrong of 2000)"), "{last}");
     last
-}
-
-/// Runs with bad input: exit code 2 and one line on standard error, which is returned.
-fn refused(args: &[&str]) -> String {
-    let out = run(args);
-    let text = String::from_utf8_lossy(&out.stderr).to_string();
-    assert_eq!(out.status.code(), Some(2), "{text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    text
 }
 
 /// Forty short steps with everything that has a state: shuffling, augmentation, momentum, a schedule.
@@ -75,8 +64,7 @@ fn killed_at_any_moment_it_resumes_to_the_same_bits() {
         attempt += 1;
         let out = folder.path().join(format!("killed-{attempt}"));
         loop {
-            let mut child = Command::new(program())
-                .args(short(&out, &["--resume"]))
+            let mut child = programs::command("cifar10", &short(&out, &["--resume"]))
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()

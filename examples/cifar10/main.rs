@@ -14,6 +14,7 @@ mod recipe;
 use clap::Parser;
 use common::charts::Series;
 use common::confusion::confusion;
+use common::memory::peak_rss_mb;
 use common::{fail, make_folder, or_fail, progress, results};
 use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Normalization, random_split};
 use indicatif::ProgressBar;
@@ -158,7 +159,7 @@ fn main() {
     println!(
         "{:.1} minutes, {:.0} MB at the most; results in {}",
         begin.elapsed().as_secs_f64() / 60.0,
-        peak_memory_mb(),
+        peak_rss_mb(),
         args.out.display()
     );
     println!("test accuracy {accuracy:.4} ({wrong} wrong of {})", test.len());
@@ -312,12 +313,4 @@ fn scores_of(model: &dyn Module, views: Views, data: &ImageDataset) -> Var {
     let loader = DataLoader::new(data.clone()).batch_size(500);
     let parts: Vec<Var> = loader.iter().map(|batch| views.scores(model, &Var::from(&batch.images))).collect();
     tape::cat(&parts, 0)
-}
-
-/// The most memory that the process has held, where the system tells.
-fn peak_memory_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok())
-        .map_or(f64::NAN, |k| k / 1024.0)
 }

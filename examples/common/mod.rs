@@ -5,6 +5,7 @@ pub(crate) mod charts;
 pub(crate) mod confusion;
 pub(crate) mod course;
 pub(crate) mod fit;
+pub(crate) mod memory;
 pub(crate) mod page;
 pub(crate) mod results;
 

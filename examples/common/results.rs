@@ -4,12 +4,20 @@ use super::charts::{Panel, Series, Tile, panels, sheet};
 use super::{or_fail, write_text};
 use datasets::ImageDataset;
 use nn::Module;
+use std::fmt::Display;
 use std::path::Path;
 
-/// One line for each picture: its number and the class it was given.
-pub(crate) fn predictions_file(path: &Path, predictions: &[i64]) {
-    let lines: String = predictions.iter().enumerate().map(|(i, p)| format!("{i}, {p}\n")).collect();
+/// One line for each picture: its number and the class it was given, by number or name.
+pub(crate) fn predictions_file(path: &Path, predictions: impl IntoIterator<Item = impl Display>) {
+    let lines: String = predictions.into_iter().enumerate().map(|(i, p)| format!("{i}, {p}\n")).collect();
     write_text(path, &lines);
+}
+
+/// The picture at an index, as it was before normalisation.
+pub(crate) fn picture(data: &ImageDataset, index: usize) -> Tile {
+    let [_, channels, height, width] = data.shape();
+    let pixels: Vec<f32> = data.image(index).iter().map(|&v| f32::from(v)).collect();
+    Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0)
 }
 
 /// Loss (with a logarithmic axis) and error in percent, side by side.
@@ -23,7 +31,6 @@ pub(crate) fn curves(path: &Path, loss: Vec<Series>, error: Vec<Series>) {
 
 /// The first sixty pictures that were read wrongly, each with what it is and what it was taken for.
 pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], name: impl Fn(i64) -> String) {
-    let [_, channels, height, width] = test.shape();
     let wrong: Vec<(usize, i64, i64)> = (predictions.iter().zip(test.labels()).enumerate())
         .filter(|(_, (p, l))| p != l)
         .map(|(i, (&p, &l))| (i, p, l))
@@ -31,14 +38,7 @@ pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], na
     let tiles: Vec<Tile> = wrong
         .iter()
         .take(60)
-        .map(|&(i, p, l)| {
-            let pixels: Vec<f32> = test.image(i).iter().map(|&v| f32::from(v)).collect();
-            Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0).caption(format!(
-                "{} as {}",
-                name(l),
-                name(p)
-            ))
-        })
+        .map(|&(i, p, l)| picture(test, i).caption(format!("{} as {}", name(l), name(p))))
         .collect();
     let title =
         format!("The first {} of {} mistakes: what it is, as what it was read", tiles.len(), wrong.len());

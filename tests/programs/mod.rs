@@ -2,13 +2,20 @@
 
 use std::process::{Command, Output};
 
-/// Runs an example, which is built beside the tests.
-pub(crate) fn run(program: &str, args: &[&str]) -> Output {
+/// An example, which is built beside the tests, with arguments.
+pub(crate) fn command(program: &str, args: &[&str]) -> Command {
     let mut path = std::env::current_exe().expect("a test has a path");
     path.pop();
     path.pop();
-    let path = path.join("examples").join(program);
-    Command::new(&path).args(args).output().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    let mut command = Command::new(path.join("examples").join(program));
+    command.args(args);
+    command
+}
+
+/// Runs an example.
+pub(crate) fn run(program: &str, args: &[&str]) -> Output {
+    let mut command = command(program, args);
+    command.output().unwrap_or_else(|e| panic!("{}: {e}", command.get_program().display()))
 }
 
 /// Runs with bad input: exit code 2 and one line on standard error, which is returned.
