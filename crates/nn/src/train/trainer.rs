@@ -442,11 +442,10 @@ impl<'a> Trainer<'a> {
         let train = std::mem::take(&mut p.score);
         let record = EpochRecord { epoch: p.epoch, step: p.step, lr, train, validation, seconds };
         let judged = validation.unwrap_or(train);
-        let measure = |by: Best| match by {
+        let value = match self.best_by {
             Best::Accuracy => judged.accuracy().unwrap_or_else(|| -judged.loss()),
             Best::Loss => -judged.loss(),
         };
-        let value = measure(self.best_by);
         let improved = p.best.is_none_or(|best| value > best);
         if improved {
             p.best = Some(value);
