@@ -2,14 +2,14 @@
 
 use crate::files::{FileError, to_bytes, write_atomically};
 use crate::state_dict::StateDict;
-use sha2::{Digest, Sha256};
+use crc::{CRC_64_XZ, Crc, Table};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tape::{GeneratorState, Tensor};
 
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 const VERSION_KEY: &str = "tapegrad.checkpoint";
-const CHECKSUM_KEY: &str = "tapegrad.sha256";
+const CHECKSUM_KEY: &str = "tapegrad.crc64";
 
 /// State dicts by name (model, optimizer, scheduler, ...), the states of random generators, and numbers, in one
 /// safetensors file with a version and a checksum.
@@ -187,11 +187,13 @@ impl Checkpoint {
     }
 }
 
+static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
+
 /// A digest of all names, types, shapes, values and notes but the checksum itself, in an order of its own.
 fn checksum(state: &StateDict) -> String {
-    let mut digest = Sha256::new();
+    let mut digest = CRC.digest();
     let mut text = |s: &str| {
-        digest.update((s.len() as u64).to_le_bytes());
+        digest.update(&(s.len() as u64).to_le_bytes());
         digest.update(s.as_bytes());
     };
     for (key, note) in state.metadata.iter().filter(|(k, _)| *k != CHECKSUM_KEY) {
@@ -201,12 +203,12 @@ fn checksum(state: &StateDict) -> String {
     let mut entries: Vec<(&str, &Tensor)> = state.iter().collect();
     entries.sort_by_key(|(key, _)| *key);
     for (key, t) in entries {
-        digest.update((key.len() as u64).to_le_bytes());
+        digest.update(&(key.len() as u64).to_le_bytes());
         digest.update(key.as_bytes());
-        digest.update(format!("{} {:?}", t.dtype(), t.shape()));
-        digest.update(to_bytes(t));
+        digest.update(format!("{} {:?}", t.dtype(), t.shape()).as_bytes());
+        digest.update(&to_bytes(t));
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:016x}", digest.finalize())
 }
 
 #[cfg(test)]

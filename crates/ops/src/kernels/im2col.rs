@@ -4,11 +4,9 @@
 //!
 //! Tensors are row-major: `[n, c, d, h, w]`.
 
-use super::gemm::CrateProduct;
+use super::gemm::{Bias, Finish, Real, View, matmul};
 use super::shared::SharedPointer;
 use crate::conv::Geometry;
-use gemm_common::Parallelism;
-use tape::Float;
 use tape::kernels::parallel::{parallel_chunks, parallel_for};
 
 /// Bytes of columns gathered at once.
@@ -76,14 +74,7 @@ fn for_each_run(
 }
 
 /// Gathers the columns of pixels `from..to` of one group of one image: `[k, to - from]`.
-fn gather<T: Float + CrateProduct>(
-    g: &Geometry,
-    plan: &Plan,
-    image: &[T],
-    from: usize,
-    to: usize,
-    columns: &mut [T],
-) {
+fn gather<T: Real>(g: &Geometry, plan: &Plan, image: &[T], from: usize, to: usize, columns: &mut [T]) {
     let width = to - from;
     for (row, columns) in columns.chunks_exact_mut(width).take(plan.k).enumerate() {
         let (channel, tap) = unravel(g, row);
@@ -111,14 +102,7 @@ fn gather<T: Float + CrateProduct>(
 }
 
 /// Adds the columns of pixels `from..to` back to where they were gathered.
-fn scatter<T: Float + CrateProduct>(
-    g: &Geometry,
-    plan: &Plan,
-    image: &mut [T],
-    from: usize,
-    to: usize,
-    columns: &[T],
-) {
+fn scatter<T: Real>(g: &Geometry, plan: &Plan, image: &mut [T], from: usize, to: usize, columns: &[T]) {
     let width = to - from;
     for (row, columns) in columns.chunks_exact(width).take(plan.k).enumerate() {
         let (channel, tap) = unravel(g, row);
@@ -144,56 +128,8 @@ fn unravel(g: &Geometry, row: usize) -> (usize, [usize; 3]) {
     (row / (kd * kh * kw), [row / (kh * kw) % kd, row / kw % kh, row % kw])
 }
 
-/// `c += a b` or `c = a b` for strided matrices; the strides are `[row, column]`.
-#[allow(clippy::too_many_arguments)]
-fn product<T: Float + CrateProduct>(
-    m: usize,
-    n: usize,
-    k: usize,
-    a: (&[T], [usize; 2]),
-    b: (&[T], [usize; 2]),
-    c: (*mut T, [usize; 2]),
-    accumulate: bool,
-) {
-    let last =
-        |s: [usize; 2], rows: usize, columns: usize| (rows.max(1) - 1) * s[0] + (columns.max(1) - 1) * s[1];
-    assert!(m == 0 || k == 0 || last(a.1, m, k) < a.0.len());
-    assert!(n == 0 || k == 0 || last(b.1, k, n) < b.0.len());
-    // SAFETY: a and b hold every element that their strides reach (asserted); the callers pass a c that does
-    // and that no other task writes to.
-    unsafe {
-        T::crate_product()(
-            m,
-            n,
-            k,
-            c.0,
-            c.1[1] as isize,
-            c.1[0] as isize,
-            accumulate,
-            a.0.as_ptr(),
-            a.1[1] as isize,
-            a.1[0] as isize,
-            b.0.as_ptr(),
-            b.1[1] as isize,
-            b.1[0] as isize,
-            T::ONE,
-            T::ONE,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        )
-    }
-}
-
 /// `y[n, o] = sum over c, taps of x[n, c] * w[o, c] + bias[o]`.
-pub(crate) fn forward<T: Float + CrateProduct>(
-    g: &Geometry,
-    x: &[T],
-    w: &[T],
-    bias: Option<&[T]>,
-    y: &mut [T],
-) {
+pub(crate) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
     let plan = Plan::new::<T>(g);
     if y.is_empty() {
         return;
@@ -207,31 +143,29 @@ pub(crate) fn forward<T: Float + CrateProduct>(
         let image =
             &x[image_group * (g.c_in / g.groups) * plan.input_size..][..g.c_in / g.groups * plan.input_size];
         let weights = &w[group * plan.m * plan.k..][..plan.m * plan.k];
-        let out = y.at(image_group * plan.m * plan.pixels + from);
-        if let Some(bias) = bias {
-            for o in 0..plan.m {
-                // SAFETY: the block's part of row o of this image and group.
-                unsafe { std::slice::from_raw_parts_mut(out.add(o * plan.pixels), to - from) }
-                    .fill(bias[group * plan.m + o]);
-            }
-        }
-        let mut columns = vec![T::ZERO; plan.k * (to - from)];
+        let width = to - from;
+        let mut columns = vec![T::ZERO; plan.k * width];
         gather(g, &plan, image, from, to, &mut columns);
-        let columns = (columns.as_slice(), [to - from, 1]);
-        product(
-            plan.m,
-            to - from,
-            plan.k,
-            (weights, [plan.k, 1]),
-            columns,
-            (out, [plan.pixels, 1]),
-            bias.is_some(),
+        let bias = bias.map_or(Bias::None, |bias| Bias::Rows(&bias[group * plan.m..][..plan.m]));
+        let mut product = vec![T::ZERO; plan.m * width];
+        matmul(
+            [plan.m, width, plan.k],
+            View::rows(weights, plan.k),
+            View::rows(&columns, width),
+            &mut product,
+            width,
+            Finish { bias, ..Finish::default() },
         );
+        for (o, row) in product.chunks_exact(width).enumerate() {
+            let out = y.at((image_group * plan.m + o) * plan.pixels + from);
+            // SAFETY: the block's part of row o of this image and group.
+            unsafe { std::slice::from_raw_parts_mut(out, width) }.copy_from_slice(row);
+        }
     });
 }
 
 /// The gradient for the input: `dx` is overwritten.
-pub(crate) fn input_grad<T: Float + CrateProduct>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T]) {
+pub(crate) fn input_grad<T: Real>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T]) {
     let plan = Plan::new::<T>(g);
     let image_size = g.c_in / g.groups * plan.input_size;
     parallel_chunks(dx, image_size, |image_group, image| {
@@ -241,25 +175,19 @@ pub(crate) fn input_grad<T: Float + CrateProduct>(g: &Geometry, dy: &[T], w: &[T
         let mut columns = vec![T::ZERO; plan.k * plan.block];
         for from in (0..plan.pixels).step_by(plan.block) {
             let to = (from + plan.block).min(plan.pixels);
-            let gradient = &dy[image_group * plan.m * plan.pixels + from..];
-            let columns = &mut columns[..plan.k * (to - from)];
-            let c = (columns.as_mut_ptr(), [to - from, 1]);
-            product(
-                plan.k,
-                to - from,
-                plan.m,
-                (weights, [1, plan.k]),
-                (gradient, [plan.pixels, 1]),
-                c,
-                false,
-            );
+            let width = to - from;
+            let gradient =
+                View { data: &dy[image_group * plan.m * plan.pixels + from..], row: plan.pixels, column: 1 };
+            let columns = &mut columns[..plan.k * width];
+            let weights = View::rows(weights, plan.k).transposed();
+            matmul([plan.k, width, plan.m], weights, gradient, columns, width, Finish::default());
             scatter(g, &plan, image, from, to, columns);
         }
     });
 }
 
 /// The gradient for the weight: `dw` is overwritten.
-pub(crate) fn weight_grad<T: Float + CrateProduct>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
+pub(crate) fn weight_grad<T: Real>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
     let plan = Plan::new::<T>(g);
     let group_size = plan.m * plan.k;
     let parts = g.n.clamp(1, PARTS);
@@ -276,9 +204,14 @@ pub(crate) fn weight_grad<T: Float + CrateProduct>(g: &Geometry, x: &[T], dy: &[
                 let to = (from + plan.block).min(plan.pixels);
                 let columns = &mut columns[..plan.k * (to - from)];
                 gather(g, &plan, image, from, to, columns);
-                let gradient = (&dy[image_group * plan.m * plan.pixels + from..], [plan.pixels, 1]);
-                let c = (sum.as_mut_ptr(), [plan.k, 1]);
-                product(plan.m, plan.k, to - from, gradient, (columns, [1, to - from]), c, true);
+                let gradient = View {
+                    data: &dy[image_group * plan.m * plan.pixels + from..],
+                    row: plan.pixels,
+                    column: 1,
+                };
+                let transposed = View::rows(columns, to - from).transposed();
+                let finish = Finish { beta: T::ONE, ..Finish::default() };
+                matmul([plan.m, plan.k, to - from], gradient, transposed, sum, plan.k, finish);
             }
         }
     });

@@ -163,6 +163,31 @@ pub(crate) fn prefetch_write(p: *const f32) {
     let _ = p;
 }
 
+/// An array of four lanes, written out: `array::from_fn` is a call where the compiler has one look only.
+macro_rules! lanes {
+    ($i:ident => $lane:expr) => {
+        [
+            {
+                let $i = 0usize;
+                $lane
+            },
+            {
+                let $i = 1usize;
+                $lane
+            },
+            {
+                let $i = 2usize;
+                $lane
+            },
+            {
+                let $i = 3usize;
+                $lane
+            },
+        ]
+    };
+}
+pub(crate) use lanes;
+
 /// Four lanes in plain Rust: one register of the baseline instruction sets.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 4]);
@@ -183,19 +208,19 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] + b.0[i]))
+        Portable(lanes!(i => self.0[i] + b.0[i]))
     }
     #[inline(always)]
     fn sub(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] - b.0[i]))
+        Portable(lanes!(i => self.0[i] - b.0[i]))
     }
     #[inline(always)]
     fn mul(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] * b.0[i]))
+        Portable(lanes!(i => self.0[i] * b.0[i]))
     }
     #[inline(always)]
     fn max(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
+        Portable(lanes!(i => if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
@@ -218,7 +243,7 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn gather(p: *const f32, stride: usize) -> Self {
         // SAFETY: the caller promises four readable addresses.
-        Portable(std::array::from_fn(|i| unsafe { *p.add(i * stride) }))
+        Portable(lanes!(i => unsafe { *p.add(i * stride) }))
     }
 }
 

@@ -373,6 +373,12 @@ fn add_lanes<T: Float, K: Terms<T>>(
     }
 }
 
+/// So many elements from `at` on.
+#[inline(always)]
+fn lanes<T>(p: &[T], at: usize) -> &[T; LANES] {
+    p[at..at + LANES].try_into().expect("as many as lanes")
+}
+
 tape::multiversion! {
     vectors of T;
     /// Sums down the columns of rows of `width` elements; first terms, then `width` second ones.
@@ -382,7 +388,8 @@ tape::multiversion! {
             let rows = x.len() / width;
             let mut at = 0;
             while at + LANES <= width {
-                let lanes = p.map(|p| -> &[T; LANES] { p[at..at + LANES].try_into().expect("as many as lanes") });
+                let [p0, p1, p2] = p;
+                let lanes = [lanes(p0, at), lanes(p1, at), lanes(p2, at)];
                 let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
                 for r in 0..rows {
                     let i = r * width + at;

@@ -175,12 +175,14 @@ macro_rules! pointwise {
             $(pub(crate) static $name: Pointwise = {
                 #[inline(always)]
                 fn value<T: Float>($x: T, p: &Params) -> T {
-                    let [$($p,)* ..] = p.map(T::c);
+                    let [$($p,)* ..] = *p;
+                    $(let $p = T::c($p);)*
                     $f
                 }
                 #[inline(always)]
                 fn gradient<T: Float>($s: T, $g: T, p: &Params) -> T {
-                    let [$($p,)* ..] = p.map(T::c);
+                    let [$($p,)* ..] = *p;
+                    $(let $p = T::c($p);)*
                     $fused
                 }
                 fn rule($s: &$crate::Var, $g: &$crate::Var, p: &Params) -> $crate::Var {

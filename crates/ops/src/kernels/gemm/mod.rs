@@ -1,16 +1,14 @@
 //! Matrix products: `C = relu(alpha * A B + beta * C + bias)` for `f32` and `f64`.
 //!
 //! Products in `f32` are our own, built on the register tile and tuned for the layers of small models;
-//! products in `f64` are those of the `gemm` crates. Work is cut by the sizes alone, so the bits do not depend
+//! products in `f64` are those of the crate `gemm-f64`. Work is cut by the sizes alone, so the bits do not depend
 //! on the number of threads.
 
-mod crate_product;
+mod dgemm;
 mod sgemm;
 mod vector;
 
-pub(crate) use crate_product::CrateProduct;
-
-pub use crate_product::product as crate_product;
+use tape::Float;
 
 /// A matrix that lies in a slice: element (i, j) is `data[i * row + j * column]`.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +74,7 @@ pub struct Finish<'a, T> {
     pub relu: bool,
 }
 
-impl<T: Real> Default for Finish<'_, T> {
+impl<T: Float> Default for Finish<'_, T> {
     /// Stores the product alone.
     fn default() -> Self {
         Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None, relu: false }
@@ -84,15 +82,7 @@ impl<T: Real> Default for Finish<'_, T> {
 }
 
 /// The types that have matrix products: `f32` and `f64`.
-pub trait Real: CrateProduct + Copy + Send + Sync + PartialOrd + 'static {
-    /// 0.
-    const ZERO: Self;
-    /// 1.
-    const ONE: Self;
-
-    /// `self * b + c`.
-    fn times_plus(self, b: Self, c: Self) -> Self;
-
+pub trait Real: Float {
     /// The product of checked operands, all sizes above zero but perhaps `k`. Use [`matmul`].
     #[doc(hidden)]
     fn product(
@@ -106,30 +96,14 @@ pub trait Real: CrateProduct + Copy + Send + Sync + PartialOrd + 'static {
 }
 
 impl Real for f32 {
-    const ZERO: f32 = 0.0;
-    const ONE: f32 = 1.0;
-
-    #[inline(always)]
-    fn times_plus(self, b: f32, c: f32) -> f32 {
-        self * b + c
-    }
-
     fn product(size: [usize; 3], a: View<f32>, b: View<f32>, c: &mut [f32], row: usize, finish: Finish<f32>) {
         sgemm::product(size, a, b, c, row, finish);
     }
 }
 
 impl Real for f64 {
-    const ZERO: f64 = 0.0;
-    const ONE: f64 = 1.0;
-
-    #[inline(always)]
-    fn times_plus(self, b: f64, c: f64) -> f64 {
-        self * b + c
-    }
-
     fn product(size: [usize; 3], a: View<f64>, b: View<f64>, c: &mut [f64], row: usize, finish: Finish<f64>) {
-        crate_product::product(size, a, b, c, row, finish);
+        dgemm::product(size, a, b, c, row, finish);
     }
 }
 

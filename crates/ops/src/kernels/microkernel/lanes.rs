@@ -1,5 +1,7 @@
 //! Vectors of `f32` in three widths, behind one trait.
 
+use crate::kernels::lanes::lanes;
+
 /// A vector of `f32` and the few operations that the register tile needs.
 ///
 /// # Safety
@@ -200,7 +202,7 @@ impl Lanes for Portable {
             return unsafe { Self::load(p) };
         }
         // SAFETY: see `Lanes`.
-        std::array::from_fn(|i| if i < mask { unsafe { *p.add(i) } } else { 0.0 })
+        lanes!(i => if i < mask { unsafe { *p.add(i) } } else { 0.0 })
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, x: [f32; 4]) {
@@ -220,18 +222,18 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| a[i] * b[i] + c[i])
+        lanes!(i => a[i] * b[i] + c[i])
     }
     #[inline(always)]
     unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| a[i] + b[i])
+        lanes!(i => a[i] + b[i])
     }
     #[inline(always)]
     unsafe fn mul(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|i| a[i] * b[i])
+        lanes!(i => a[i] * b[i])
     }
     #[inline(always)]
     unsafe fn relu(x: [f32; 4]) -> [f32; 4] {
-        x.map(|x| if x < 0.0 { 0.0 } else { x })
+        lanes!(i => if x[i] < 0.0 { 0.0 } else { x[i] })
     }
 }

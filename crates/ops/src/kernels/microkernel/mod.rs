@@ -5,13 +5,9 @@
 //! left operand is read where it lies, one scalar at a time; the right operand is rows of up to 32
 //! contiguous columns, a packed panel or the rows of a matrix.
 
-// Plain index loops over constant bounds are what the compiler unrolls into registers; closures
-// (`array::from_fn`) stay calls under target features.
-#![allow(clippy::needless_range_loop)]
-
 mod lanes;
 
-use crate::kernels::lanes::prefetch;
+use crate::kernels::lanes::{prefetch, unroll};
 use lanes::Lanes;
 use tape::kernels::simd::{SimdLevel, simd_level};
 
@@ -272,12 +268,12 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: boo
                 let mut a = (*start)[0].wrapping_add(a + row);
                 loop {
                     let right = load::<L, V>(b, mask);
-                    for i in 0..M {
+                    unroll!(i of 13 < M, {
                         let left = L::splat(*a.add(i));
-                        for v in 0..V {
+                        unroll!(v of 2 < V, {
                             acc[i][v] = L::fma(left, right[v], acc[i][v]);
-                        }
-                    }
+                        });
+                    });
                     a = a.wrapping_add(a_step);
                     b = b.wrapping_add(t.b_step);
                     k += 1;
@@ -287,21 +283,21 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: boo
                 }
             } else {
                 let mut rows = [b; M];
-                for i in 0..M {
+                unroll!(i of 13 < M, {
                     rows[i] = (*start)[row + i].wrapping_add(a);
-                }
+                });
                 loop {
                     let right = load::<L, V>(b, mask);
                     prefetch(b.wrapping_add(t.ahead));
                     if V * L::N > 16 {
                         prefetch(b.wrapping_add(t.ahead + 16));
                     }
-                    for i in 0..M {
+                    unroll!(i of 13 < M, {
                         let left = L::splat(*rows[i].add(k));
-                        for v in 0..V {
+                        unroll!(v of 2 < V, {
                             acc[i][v] = L::fma(left, right[v], acc[i][v]);
-                        }
-                    }
+                        });
+                    });
                     b = b.wrapping_add(t.b_step);
                     k += 1;
                     if k == len {
@@ -323,9 +319,9 @@ unsafe fn load<L: Lanes, const V: usize>(p: *const f32, mask: L::Mask) -> [L::Ve
     // SAFETY: the last vector is masked to what may be read.
     unsafe {
         let mut x = [L::zero(); V];
-        for v in 0..V {
+        unroll!(v of 2 < V, {
             x[v] = if v + 1 == V { L::load_masked(p.add(v * L::N), mask) } else { L::load(p.add(v * L::N)) };
-        }
+        });
         x
     }
 }
@@ -345,62 +341,62 @@ unsafe fn finish<L: Lanes, const M: usize, const V: usize>(
         let mut rows = [c; M];
         match t.output {
             Output::Strided(stride) => {
-                for i in 0..M {
+                unroll!(i of 13 < M, {
                     rows[i] = c.wrapping_add((row + i) * stride);
-                }
+                });
             }
             Output::Scattered(offsets) => {
-                for i in 0..M {
+                unroll!(i of 13 < M, {
                     rows[i] = c.wrapping_add(offsets[row + i]);
-                }
+                });
             }
         }
         if e.alpha != 1.0 {
             let alpha = L::splat(e.alpha);
-            for i in 0..M {
-                for v in 0..V {
+            unroll!(i of 13 < M, {
+                unroll!(v of 2 < V, {
                     acc[i][v] = L::mul(acc[i][v], alpha);
-                }
-            }
+                });
+            });
         }
         if e.beta != 0.0 {
             let beta = L::splat(e.beta);
-            for i in 0..M {
+            unroll!(i of 13 < M, {
                 let old = load::<L, V>(rows[i], mask);
-                for v in 0..V {
+                unroll!(v of 2 < V, {
                     acc[i][v] = L::fma(beta, old[v], acc[i][v]);
-                }
-            }
+                });
+            });
         }
         if !e.column_bias.is_null() {
             let bias = load::<L, V>(e.column_bias.add(column), mask);
-            for i in 0..M {
-                for v in 0..V {
+            unroll!(i of 13 < M, {
+                unroll!(v of 2 < V, {
                     acc[i][v] = L::add(acc[i][v], bias[v]);
-                }
-            }
+                });
+            });
         }
         if !e.row_bias.is_null() {
-            for i in 0..M {
+            unroll!(i of 13 < M, {
                 let bias = L::splat(*e.row_bias.add(row + i));
-                for v in 0..V {
+                unroll!(v of 2 < V, {
                     acc[i][v] = L::add(acc[i][v], bias);
-                }
-            }
+                });
+            });
         }
         if e.relu {
-            for i in 0..M {
-                for v in 0..V {
+            unroll!(i of 13 < M, {
+                unroll!(v of 2 < V, {
                     acc[i][v] = L::relu(acc[i][v]);
-                }
-            }
+                });
+            });
         }
-        for i in 0..M {
-            for v in 0..V {
+        unroll!(i of 13 < M, {
+            unroll!(v of 2 < V, {
                 let p = rows[i].add(v * L::N);
                 if v + 1 == V { L::store_masked(p, mask, acc[i][v]) } else { L::store(p, acc[i][v]) }
-            }
-        }
+            });
+        });
     }
 }
 
