@@ -123,11 +123,11 @@ pub(crate) unsafe trait Lanes: Copy {
     }
 }
 
-/// Repeats a block for each index below a constant of at most 2, 6 or 13, written out: the compiler does not always
+/// Repeats a block for each index below a constant of at most 2, 9 or 13, written out: the compiler does not always
 /// unroll such loops by itself, and then keeps in memory what belongs in registers.
 macro_rules! unroll {
     ($i:ident of 2 < $n:expr, $body:block) => { unroll!(@ $i, $n, $body, 0 1) };
-    ($i:ident of 6 < $n:expr, $body:block) => { unroll!(@ $i, $n, $body, 0 1 2 3 4 5) };
+    ($i:ident of 9 < $n:expr, $body:block) => { unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8) };
     ($i:ident of 13 < $n:expr, $body:block) => { unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12) };
     (@ $i:ident, $n:expr, $body:block, $($index:literal)*) => {
         $({
@@ -188,12 +188,20 @@ macro_rules! lanes {
 }
 pub(crate) use lanes;
 
-/// Four lanes in plain Rust: one register of the baseline instruction sets.
-#[derive(Clone, Copy)]
-pub(crate) struct Portable([f32; 4]);
+#[cfg(not(target_arch = "x86_64"))]
+use Plain as Portable;
+/// Four lanes: one register of the baseline instruction set.
+#[cfg(target_arch = "x86_64")]
+use x86::Sse as Portable;
+
+/// Four lanes in plain Rust.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Plain([f32; 4]);
 
 // SAFETY: needs nothing of the machine.
-unsafe impl Lanes for Portable {
+#[cfg(any(test, not(target_arch = "x86_64")))]
+unsafe impl Lanes for Plain {
     const N: usize = 4;
     const ROWS: usize = 6;
 
@@ -204,23 +212,23 @@ unsafe impl Lanes for Portable {
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
-        Portable([x; 4])
+        Plain([x; 4])
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
-        Portable(lanes!(i => self.0[i] + b.0[i]))
+        Plain(lanes!(i => self.0[i] + b.0[i]))
     }
     #[inline(always)]
     fn sub(self, b: Self) -> Self {
-        Portable(lanes!(i => self.0[i] - b.0[i]))
+        Plain(lanes!(i => self.0[i] - b.0[i]))
     }
     #[inline(always)]
     fn mul(self, b: Self) -> Self {
-        Portable(lanes!(i => self.0[i] * b.0[i]))
+        Plain(lanes!(i => self.0[i] * b.0[i]))
     }
     #[inline(always)]
     fn max(self, b: Self) -> Self {
-        Portable(lanes!(i => if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
+        Plain(lanes!(i => if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
@@ -233,7 +241,7 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
         // SAFETY: the caller promises four readable values.
-        Portable(unsafe { p.cast::<[f32; 4]>().read_unaligned() })
+        Plain(unsafe { p.cast::<[f32; 4]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
@@ -243,7 +251,7 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn gather(p: *const f32, stride: usize) -> Self {
         // SAFETY: the caller promises four readable addresses.
-        Portable(lanes!(i => unsafe { *p.add(i * stride) }))
+        Plain(lanes!(i => unsafe { *p.add(i * stride) }))
     }
 }
 
@@ -259,6 +267,11 @@ mod x86 {
     /// Eight lanes: one AVX2 register.
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(__m256);
+
+    /// Four lanes: SSE, which every x86-64 machine has. Written so that the compiler has one instruction to
+    /// look at, not four numbers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Sse(__m128);
 
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
     #[inline(never)]
@@ -321,6 +334,49 @@ mod x86 {
                 unsafe { $store(p, self.0) }
             }
         };
+    }
+
+    /// `a * b + c` in two roundings.
+    #[inline(always)]
+    unsafe fn mul_then_add(a: __m128, b: __m128, c: __m128) -> __m128 {
+        // SAFETY: SSE is there on every x86-64 machine.
+        unsafe { _mm_add_ps(_mm_mul_ps(a, b), c) }
+    }
+
+    /// `c - a * b` in two roundings.
+    #[inline(always)]
+    unsafe fn mul_then_sub(a: __m128, b: __m128, c: __m128) -> __m128 {
+        // SAFETY: SSE is there on every x86-64 machine.
+        unsafe { _mm_sub_ps(c, _mm_mul_ps(a, b)) }
+    }
+
+    // SAFETY: needs nothing that an x86-64 machine could lack.
+    unsafe impl Lanes for Sse {
+        const N: usize = 4;
+        const ROWS: usize = 6;
+
+        #[inline(never)]
+        unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+            kernel.run::<Self>()
+        }
+
+        arithmetic!(
+            _mm_set1_ps,
+            _mm_add_ps,
+            _mm_sub_ps,
+            _mm_mul_ps,
+            _mm_max_ps,
+            mul_then_add,
+            mul_then_sub,
+            _mm_loadu_ps,
+            _mm_storeu_ps
+        );
+
+        #[inline(always)]
+        unsafe fn gather(p: *const f32, stride: usize) -> Self {
+            // SAFETY: the caller promises four readable addresses.
+            Self(unsafe { _mm_setr_ps(*p, *p.add(stride), *p.add(2 * stride), *p.add(3 * stride)) })
+        }
     }
 
     // SAFETY: `call` enables the instructions that the methods use.
@@ -401,5 +457,53 @@ mod x86 {
                 Self(_mm256_i32gather_ps::<4>(p, index))
             }
         }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    /// Every method on the same numbers, as lanes of four.
+    struct Methods;
+
+    impl Kernel for Methods {
+        type Output = Vec<[u32; 4]>;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self) -> Self::Output {
+            let numbers =
+                [1.5f32, f32::NAN, -0.1, 3e38, -0.0, 7.0, 1e-40, f32::INFINITY, 0.3, -2.0, 0.7, 11.0];
+            // SAFETY: all addresses are inside the array; a vector has four lanes.
+            unsafe {
+                let p = numbers.as_ptr();
+                let (a, b, c) = (L::load(p), L::load(p.add(4)), L::load(p.add(8)));
+                let values = [
+                    a.add(b),
+                    a.sub(c),
+                    b.mul(c),
+                    a.max(b),
+                    b.max(a),
+                    a.mul_add(b, c),
+                    c.neg_mul_add(c, b),
+                    L::splat(2.5),
+                    L::gather(p.add(1), 3),
+                    L::gather_part(p, 5, 2),
+                    L::load_part(p.add(2), 3),
+                ];
+                values
+                    .map(|v| {
+                        let mut out = [f32::MAX; 4];
+                        v.store(out.as_mut_ptr());
+                        out.map(|x| if x.is_nan() { u32::MAX } else { x.to_bits() })
+                    })
+                    .to_vec()
+            }
+        }
+    }
+
+    #[test]
+    fn plain_lanes_agree_with_those_of_the_machine() {
+        assert_eq!(Methods.run::<Plain>(), Methods.run::<Portable>());
     }
 }

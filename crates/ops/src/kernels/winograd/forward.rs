@@ -45,7 +45,7 @@ impl Cut {
         } else {
             // Two register tiles of rows, or one where two would leave the cache too little room.
             let most = 256 * 1024 / (frequencies * (c_in.next_multiple_of(LINE) + PANEL));
-            most.clamp(13, if S::SIDE == 6 { 26 } else { 104 })
+            most.clamp(13, if S::SIDE == 3 { 104 } else { 26 })
         };
         let parts = tiles.div_ceil(most);
         let parts = if parts > 1 && !weights_outermost { parts.next_multiple_of(2) } else { parts };
@@ -55,7 +55,7 @@ impl Cut {
 }
 
 impl<S: Scheme> Job<'_, S> {
-    const FREQUENCIES: usize = S::SIDE * S::SIDE;
+    const WEIGHTS: usize = S::WEIGHTS * S::WEIGHTS;
 
     pub(super) fn run(&self, level: SimdLevel, cut: Cut) {
         if cut.weights_outermost {
@@ -71,7 +71,7 @@ impl<S: Scheme> Job<'_, S> {
     fn run_blocks(&self, level: SimdLevel, cut: Cut) {
         let steps = self.weights.steps;
         let frequency = steps * PANEL + LINE;
-        let panel = Self::FREQUENCIES * frequency;
+        let panel = Self::WEIGHTS * frequency;
         let mut u = Scratch::new(self.weights.panels() * panel);
         let u = Shared(u.as_mut_ptr());
         let chunk = 32;
@@ -173,7 +173,7 @@ impl<S: Scheme> Kernel for Block<'_, S> {
             grid.transform_input::<L, S>(source, self.tiles, (0, steps), v);
             for panel in 0..weights.panels() {
                 for f in 0..frequencies {
-                    let u = self.u.of(panel * frequencies + f);
+                    let u = self.u.of(panel * Job::<S>::WEIGHTS + S::weight_of(f).0);
                     let product = Product {
                         rows: tiles,
                         cols: PANEL.min(weights.columns - panel * PANEL),
@@ -210,7 +210,7 @@ impl Chunks {
     fn new<S: Scheme>(steps: usize, tiles: usize) -> Self {
         let frequencies = S::SIDE * S::SIDE;
         // The transformed weights of a chunk stay in the cache beside the products of all tiles.
-        let most = 144 * 1024 / (frequencies * PANEL);
+        let most = 144 * 1024 / (S::WEIGHTS * S::WEIGHTS * PANEL);
         let count = steps.div_ceil(most);
         let steps = steps.div_ceil(count).next_multiple_of(LINE);
         let frequency = tiles * steps + LINE;
@@ -272,8 +272,8 @@ impl<S: Scheme> Kernel for Panel<'_, S> {
         let frequencies = S::SIDE * S::SIDE;
         let u_size = steps * PANEL + LINE;
         let m_size = tiles * PANEL + LINE;
-        let mut scratch = Scratch::new(frequencies * (u_size + m_size));
-        let (u, m) = scratch.split_at_mut(frequencies * u_size);
+        let mut scratch = Scratch::new(Job::<S>::WEIGHTS * u_size + frequencies * m_size);
+        let (u, m) = scratch.split_at_mut(Job::<S>::WEIGHTS * u_size);
         let u = Frequencies { data: u.as_mut_ptr(), frequency: u_size, tile: PANEL };
         let m = Frequencies { data: m.as_mut_ptr(), frequency: m_size, tile: PANEL };
         for chunk in 0..count {
@@ -293,7 +293,7 @@ impl<S: Scheme> Kernel for Panel<'_, S> {
                     steps: to - from,
                     a,
                     a_stride: steps,
-                    b: u.of(f),
+                    b: u.of(S::weight_of(f).0),
                     b_stride: PANEL,
                     c: m.of(f),
                     c_stride: PANEL,

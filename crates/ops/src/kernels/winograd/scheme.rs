@@ -3,10 +3,10 @@
 //! A scheme computes `OUT` neighbouring outputs of a kernel with three taps from `IN` inputs by `SIDE` products:
 //! `y = A^T [(G w) * (B^T x)]`. The gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`.
 
-use crate::kernels::lanes::Lanes;
+use crate::kernels::lanes::{Lanes, unroll};
 
 /// The largest side of a tile, transformed or not. Schemes with smaller sides use the first entries of arrays.
-pub(super) const MAX: usize = 6;
+pub(super) const MAX: usize = 9;
 
 /// The transforms of one scheme.
 pub(super) trait Scheme: Copy + Send + Sync + 'static {
@@ -16,18 +16,35 @@ pub(super) trait Scheme: Copy + Send + Sync + 'static {
     const SIDE: usize;
     /// Outputs of a tile.
     const OUT: usize;
+    /// Transformed weights; the last one serves all products from there on.
+    const WEIGHTS: usize;
+    /// From the inputs of a tile to those of the next.
+    const STEP: usize;
     /// Zeros at each border of the window that are known beforehand, so that they are no inputs.
     const MARGIN: usize;
 
     /// `B^T x`: from `IN` to `SIDE`.
     fn input<L: Lanes>(x: [L; MAX]) -> [L; MAX];
-    /// `G w`: from three taps to `SIDE`.
+    /// `G w`: from three taps to `WEIGHTS`.
     fn weight<L: Lanes>(w: [L; MAX]) -> [L; MAX];
     /// `A^T m`: from `SIDE` to `OUT`.
     fn output<L: Lanes>(m: [L; MAX]) -> [L; MAX];
+
+    /// Which of the `WEIGHTS * WEIGHTS` transformed weights a frequency is multiplied with, and whether an
+    /// earlier frequency is, too.
+    #[inline(always)]
+    fn weight_of(frequency: usize) -> (usize, bool) {
+        let (i, j) = (frequency / Self::SIDE, frequency % Self::SIDE);
+        let again = i >= Self::WEIGHTS || j >= Self::WEIGHTS;
+        (i.min(Self::WEIGHTS - 1) * Self::WEIGHTS + j.min(Self::WEIGHTS - 1), again)
+    }
+}
+
+/// The transforms that the gradient of the weight takes in addition.
+pub(super) trait WeightScheme: Scheme {
     /// `A dy`: from `OUT` to `SIDE`.
     fn output_grad<L: Lanes>(dy: [L; MAX]) -> [L; MAX];
-    /// `G^T u`: from `SIDE` to three taps.
+    /// `G^T u`: from `WEIGHTS` to three taps.
     fn weight_grad<L: Lanes>(u: [L; MAX]) -> [L; MAX];
 }
 
@@ -45,25 +62,27 @@ impl Scheme for F4 {
     const IN: usize = 6;
     const SIDE: usize = 6;
     const OUT: usize = 4;
+    const WEIGHTS: usize = 6;
+    const STEP: usize = 4;
     const MARGIN: usize = 0;
 
     /// Rows: the coefficients of `x(x²-1/2)(x²-2)` without one factor; infinity has the whole polynomial.
     #[inline(always)]
-    fn input<L: Lanes>([x0, x1, x2, x3, x4, x5]: [L; MAX]) -> [L; MAX] {
+    fn input<L: Lanes>([x0, x1, x2, x3, x4, x5, ..]: [L; MAX]) -> [L; MAX] {
         let (a, b, two, half) = (L::splat(A), L::splat(B), L::splat(2.0), L::splat(0.5));
         let five_halves = L::splat(2.5);
         let even_a = two.neg_mul_add(x2, x4);
         let odd_a = two.neg_mul_add(x1, x3);
         let even_b = half.neg_mul_add(x2, x4);
         let odd_b = half.neg_mul_add(x1, x3);
-        [
+        padded([
             five_halves.neg_mul_add(x2, x0.add(x4)),
             a.mul_add(odd_a, even_a),
             a.neg_mul_add(odd_a, even_a),
             b.mul_add(odd_b, even_b),
             b.neg_mul_add(odd_b, even_b),
             five_halves.neg_mul_add(x3, x1.add(x5)),
-        ]
+        ])
     }
 
     /// Rows `[1, p, p²]` over the product of the differences to the other points: 1, -3/2 and 6.
@@ -73,32 +92,31 @@ impl Scheme for F4 {
         let odd_a = L::splat(-2.0 / 3.0 * A);
         let even_b = L::splat(2.0).mul_add(w2, w0).mul(L::splat(1.0 / 6.0));
         let odd_b = L::splat(1.0 / 6.0 * B);
-        [
+        padded([
             w0,
             odd_a.mul_add(w1, even_a),
             odd_a.neg_mul_add(w1, even_a),
             odd_b.mul_add(w1, even_b),
             odd_b.neg_mul_add(w1, even_b),
             w2,
-        ]
+        ])
     }
 
     /// Columns `[1, p, p², p³]`.
     #[inline(always)]
-    fn output<L: Lanes>([m0, m1, m2, m3, m4, m5]: [L; MAX]) -> [L; MAX] {
+    fn output<L: Lanes>([m0, m1, m2, m3, m4, m5, ..]: [L; MAX]) -> [L; MAX] {
         let (even_a, odd_a) = (m1.add(m2), m1.sub(m2));
         let (even_b, odd_b) = (m3.add(m4), m3.sub(m4));
-        let zero = L::splat(0.0);
-        [
+        padded([
             m0.add(even_a).add(even_b),
             L::splat(A).mul_add(odd_a, L::splat(B).mul(odd_b)),
             L::splat(0.5).mul_add(even_a, L::splat(2.0).mul(even_b)),
             L::splat(0.5 * A).mul_add(odd_a, L::splat(2.0 * B).mul_add(odd_b, m5)),
-            zero,
-            zero,
-        ]
+        ])
     }
+}
 
+impl WeightScheme for F4 {
     #[inline(always)]
     fn output_grad<L: Lanes>([y0, y1, y2, y3, ..]: [L; MAX]) -> [L; MAX] {
         let (half, two) = (L::splat(0.5), L::splat(2.0));
@@ -107,29 +125,25 @@ impl Scheme for F4 {
         let even_b = two.mul_add(y2, y0);
         let odd_b = two.mul_add(y3, y1);
         let (a, b) = (L::splat(A), L::splat(B));
-        [
+        padded([
             y0,
             a.mul_add(odd_a, even_a),
             a.neg_mul_add(odd_a, even_a),
             b.mul_add(odd_b, even_b),
             b.neg_mul_add(odd_b, even_b),
             y3,
-        ]
+        ])
     }
 
     #[inline(always)]
-    fn weight_grad<L: Lanes>([u0, u1, u2, u3, u4, u5]: [L; MAX]) -> [L; MAX] {
+    fn weight_grad<L: Lanes>([u0, u1, u2, u3, u4, u5, ..]: [L; MAX]) -> [L; MAX] {
         let (even_a, odd_a) = (u1.add(u2), u1.sub(u2));
         let (even_b, odd_b) = (u3.add(u4), u3.sub(u4));
-        let zero = L::splat(0.0);
-        [
+        padded([
             L::splat(-2.0 / 3.0).mul_add(even_a, L::splat(1.0 / 6.0).mul_add(even_b, u0)),
             L::splat(-2.0 / 3.0 * A).mul_add(odd_a, L::splat(1.0 / 6.0 * B).mul(odd_b)),
             L::splat(1.0 / 3.0).mul_add(even_b.sub(even_a), u5),
-            zero,
-            zero,
-            zero,
-        ]
+        ])
     }
 }
 
@@ -141,33 +155,207 @@ impl Scheme for Whole2 {
     const IN: usize = 2;
     const SIDE: usize = 3;
     const OUT: usize = 2;
+    const WEIGHTS: usize = 3;
+    const STEP: usize = 2;
     const MARGIN: usize = 1;
 
     #[inline(always)]
-    fn input<L: Lanes>([x0, x1, zero, ..]: [L; MAX]) -> [L; MAX] {
-        [x0.add(x1), x1, x0, zero, zero, zero]
+    fn input<L: Lanes>([x0, x1, ..]: [L; MAX]) -> [L; MAX] {
+        padded([x0.add(x1), x1, x0])
     }
 
     #[inline(always)]
     fn weight<L: Lanes>([w0, w1, w2, ..]: [L; MAX]) -> [L; MAX] {
+        padded([w1, w2.sub(w1), w0.sub(w1)])
+    }
+
+    #[inline(always)]
+    fn output<L: Lanes>([m0, m1, m2, ..]: [L; MAX]) -> [L; MAX] {
+        padded([m0.add(m1), m0.add(m2)])
+    }
+}
+
+impl WeightScheme for Whole2 {
+    #[inline(always)]
+    fn output_grad<L: Lanes>([y0, y1, ..]: [L; MAX]) -> [L; MAX] {
+        padded([y0.add(y1), y0, y1])
+    }
+
+    #[inline(always)]
+    fn weight_grad<L: Lanes>([u0, u1, u2, ..]: [L; MAX]) -> [L; MAX] {
+        padded([u2, u0.sub(u1).sub(u2), u1])
+    }
+}
+
+/// The parts that a stride of two makes of a kernel with three taps: its outer taps see every other input, its
+/// middle tap sees those between.
+///
+/// The outer two are F(4, 2), four outputs by five products instead of eight, on the points a, -a, b, -b and infinity
+/// of [`F4`]; the middle one is a product for each output.
+mod halves {
+    use super::{A, B};
+    use crate::kernels::lanes::Lanes;
+
+    /// From five inputs. Rows: the coefficients of `(x²-1/2)(x²-2)` without one factor; infinity has the whole.
+    #[inline(always)]
+    pub(super) fn input<L: Lanes>([x0, x1, x2, x3, x4]: [L; 5]) -> [L; 5] {
+        let (a, b, two, half) = (L::splat(A), L::splat(B), L::splat(2.0), L::splat(0.5));
+        let even_a = two.neg_mul_add(x0, x2);
+        let odd_a = two.neg_mul_add(x1, x3);
+        let even_b = half.neg_mul_add(x0, x2);
+        let odd_b = half.neg_mul_add(x1, x3);
+        [
+            a.mul_add(even_a, odd_a),
+            a.neg_mul_add(even_a, odd_a),
+            b.mul_add(even_b, odd_b),
+            b.neg_mul_add(even_b, odd_b),
+            L::splat(2.5).neg_mul_add(x2, x0.add(x4)),
+        ]
+    }
+
+    /// Rows `[1, p]` over the product of the differences to the other points: -3a, 3a, 3b and -3b.
+    #[inline(always)]
+    pub(super) fn weight<L: Lanes>(first: L, last: L) -> [L; 5] {
+        let last_third = last.mul(L::splat(1.0 / 3.0));
+        let (over_a, over_b) = (L::splat(B / 3.0), L::splat(A / 3.0));
         let zero = L::splat(0.0);
-        [w1, w2.sub(w1), w0.sub(w1), zero, zero, zero]
+        [
+            over_a.neg_mul_add(first, zero.sub(last_third)),
+            over_a.mul_add(first, zero.sub(last_third)),
+            over_b.mul_add(first, last_third),
+            over_b.neg_mul_add(first, last_third),
+            last,
+        ]
+    }
+
+    /// To four outputs: columns `[1, p, p², p³]`.
+    #[inline(always)]
+    pub(super) fn output<L: Lanes>([m0, m1, m2, m3, m4]: [L; 5]) -> [L; 4] {
+        let (even_a, odd_a) = (m0.add(m1), m0.sub(m1));
+        let (even_b, odd_b) = (m2.add(m3), m2.sub(m3));
+        [
+            even_a.add(even_b),
+            L::splat(A).mul_add(odd_a, L::splat(B).mul(odd_b)),
+            L::splat(0.5).mul_add(even_a, L::splat(2.0).mul(even_b)),
+            L::splat(0.5 * A).mul_add(odd_a, L::splat(2.0 * B).mul_add(odd_b, m4)),
+        ]
+    }
+
+    /// The adjoint of [`output`].
+    #[inline(always)]
+    pub(super) fn output_grad<L: Lanes>([y0, y1, y2, y3]: [L; 4]) -> [L; 5] {
+        let (half, two) = (L::splat(0.5), L::splat(2.0));
+        let even_a = half.mul_add(y2, y0);
+        let odd_a = half.mul_add(y3, y1);
+        let even_b = two.mul_add(y2, y0);
+        let odd_b = two.mul_add(y3, y1);
+        let (a, b) = (L::splat(A), L::splat(B));
+        [
+            a.mul_add(odd_a, even_a),
+            a.neg_mul_add(odd_a, even_a),
+            b.mul_add(odd_b, even_b),
+            b.neg_mul_add(odd_b, even_b),
+            y3,
+        ]
+    }
+
+    /// The adjoint of [`weight`]: the outer taps.
+    #[inline(always)]
+    pub(super) fn weight_grad<L: Lanes>([u0, u1, u2, u3, u4]: [L; 5]) -> [L; 2] {
+        let (even_a, odd_a) = (u0.add(u1), u1.sub(u0));
+        let (even_b, odd_b) = (u2.add(u3), u2.sub(u3));
+        [
+            L::splat(B / 3.0).mul_add(odd_a, L::splat(A / 3.0).mul(odd_b)),
+            L::splat(1.0 / 3.0).mul_add(even_b.sub(even_a), u4),
+        ]
+    }
+}
+
+/// Stride 2: four outputs by nine products instead of twelve, so 81 in place of 144 in two dimensions. The last
+/// four products share the middle tap.
+#[derive(Clone, Copy)]
+pub(super) struct Stride2;
+
+impl Scheme for Stride2 {
+    const IN: usize = 9;
+    const SIDE: usize = 9;
+    const OUT: usize = 4;
+    const WEIGHTS: usize = 6;
+    const STEP: usize = 8;
+    const MARGIN: usize = 0;
+
+    #[inline(always)]
+    fn input<L: Lanes>([x0, x1, x2, x3, x4, x5, x6, x7, x8]: [L; MAX]) -> [L; MAX] {
+        let [m0, m1, m2, m3, m4] = halves::input([x0, x2, x4, x6, x8]);
+        [m0, m1, m2, m3, m4, x1, x3, x5, x7]
     }
 
     #[inline(always)]
-    fn output<L: Lanes>([m0, m1, m2, zero, ..]: [L; MAX]) -> [L; MAX] {
-        [m0.add(m1), m0.add(m2), zero, zero, zero, zero]
+    fn weight<L: Lanes>([w0, w1, w2, ..]: [L; MAX]) -> [L; MAX] {
+        let [u0, u1, u2, u3, u4] = halves::weight(w0, w2);
+        padded([u0, u1, u2, u3, u4, w1])
     }
 
     #[inline(always)]
-    fn output_grad<L: Lanes>([y0, y1, zero, ..]: [L; MAX]) -> [L; MAX] {
-        [y0.add(y1), y0, y1, zero, zero, zero]
+    fn output<L: Lanes>([m0, m1, m2, m3, m4, n0, n1, n2, n3]: [L; MAX]) -> [L; MAX] {
+        let [y0, y1, y2, y3] = halves::output([m0, m1, m2, m3, m4]);
+        padded([y0.add(n0), y1.add(n1), y2.add(n2), y3.add(n3)])
+    }
+}
+
+impl WeightScheme for Stride2 {
+    #[inline(always)]
+    fn output_grad<L: Lanes>([y0, y1, y2, y3, ..]: [L; MAX]) -> [L; MAX] {
+        let [m0, m1, m2, m3, m4] = halves::output_grad([y0, y1, y2, y3]);
+        [m0, m1, m2, m3, m4, y0, y1, y2, y3]
     }
 
     #[inline(always)]
-    fn weight_grad<L: Lanes>([u0, u1, u2, zero, ..]: [L; MAX]) -> [L; MAX] {
-        [u2, u0.sub(u1).sub(u2), u1, zero, zero, zero]
+    fn weight_grad<L: Lanes>([u0, u1, u2, u3, u4, u5, ..]: [L; MAX]) -> [L; MAX] {
+        let [w0, w2] = halves::weight_grad([u0, u1, u2, u3, u4]);
+        padded([w0, u5, w2])
     }
+}
+
+/// The input gradient with stride 2 and padding 1: five inputs make eight outputs. The outer taps meet in the odd
+/// ones, the middle tap alone is in the even ones.
+#[derive(Clone, Copy)]
+pub(super) struct Stride2Transposed;
+
+impl Scheme for Stride2Transposed {
+    const IN: usize = 5;
+    const SIDE: usize = 9;
+    const OUT: usize = 8;
+    const WEIGHTS: usize = 6;
+    const STEP: usize = 4;
+    const MARGIN: usize = 0;
+
+    #[inline(always)]
+    fn input<L: Lanes>([y0, y1, y2, y3, y4, ..]: [L; MAX]) -> [L; MAX] {
+        let [m0, m1, m2, m3, m4] = halves::input([y0, y1, y2, y3, y4]);
+        [m0, m1, m2, m3, m4, y0, y1, y2, y3]
+    }
+
+    #[inline(always)]
+    fn weight<L: Lanes>(w: [L; MAX]) -> [L; MAX] {
+        Stride2::weight(w)
+    }
+
+    #[inline(always)]
+    fn output<L: Lanes>([m0, m1, m2, m3, m4, n0, n1, n2, n3]: [L; MAX]) -> [L; MAX] {
+        let [x1, x3, x5, x7] = halves::output([m0, m1, m2, m3, m4]);
+        padded([n0, x1, n1, x3, n2, x5, n3, x7])
+    }
+}
+
+/// The first entries of an array; the others are not used.
+#[inline(always)]
+fn padded<L: Lanes, const N: usize>(first: [L; N]) -> [L; MAX] {
+    let mut all = [L::splat(0.0); MAX];
+    unroll!(i of 9 < N, {
+        all[i] = first[i];
+    });
+    all
 }
 
 /// Applies a one-dimensional transform to the columns, then to the rows, of a square of `from` by `from` entries,
@@ -180,19 +368,19 @@ macro_rules! square {
         use $crate::kernels::winograd::scheme::MAX;
         let zero = L::splat(0.0);
         let mut half = [[zero; MAX]; MAX];
-        unroll!($j of 6 < $from, {
+        unroll!($j of 9 < $from, {
             let mut column = [zero; MAX];
-            unroll!($i of 6 < $from, {
+            unroll!($i of 9 < $from, {
                 column[$i] = $load;
             });
             let column = $transform(column);
-            unroll!(i of 6 < $to, {
+            unroll!(i of 9 < $to, {
                 half[i][$j] = column[i];
             });
         });
-        unroll!($k of 6 < $to, {
+        unroll!($k of 9 < $to, {
             let row = $transform(half[$k]);
-            unroll!($l of 6 < $to, {
+            unroll!($l of 9 < $to, {
                 let $value = row[$l];
                 $store
             });

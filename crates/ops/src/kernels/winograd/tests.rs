@@ -24,7 +24,8 @@ fn naive(s: &Conv2dShape, pass: Pass, a: &[f32], b: &[f32], bias: Option<&[f32]>
     for n in 0..s.n {
         for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
             for (ky, kx) in (0..3).flat_map(|y| (0..3).map(move |x| (y, x))) {
-                let (y, x) = ((oy + ky).wrapping_sub(s.padding[0]), (ox + kx).wrapping_sub(s.padding[1]));
+                let y = (oy * s.stride[0] + ky).wrapping_sub(s.padding[0]);
+                let x = (ox * s.stride[1] + kx).wrapping_sub(s.padding[1]);
                 if y >= s.h || x >= s.w {
                     continue;
                 }
@@ -81,6 +82,11 @@ fn shape(
     Conv2dShape { n, h, w, c_in, c_out, kh: 3, kw: 3, stride: [1, 1], padding, dilation: [1, 1] }
 }
 
+/// The same with stride 2 and padding 1.
+fn strided(n: usize, size: (usize, usize), channels: (usize, usize)) -> Conv2dShape {
+    Conv2dShape { stride: [2, 2], ..shape(n, size, channels, [1, 1]) }
+}
+
 /// The three passes at one level, into memory that holds NaN before.
 fn passes(
     level: SimdLevel,
@@ -121,12 +127,13 @@ proptest! {
     #[test]
     fn agrees_with_the_definition(
         n in 1usize..4,
-        size in (1usize..10, 1usize..10),
+        size in (1usize..20, 1usize..20),
         channels in (1usize..71, 1usize..71),
         padding in (0usize..3, 0usize..3),
+        two in any::<bool>(),
         seed in 0u64..1000,
     ) {
-        let s = shape(n, size, channels, [padding.0, padding.1]);
+        let s = if two { strided(n, size, channels) } else { shape(n, size, channels, [padding.0, padding.1]) };
         for (level, errors) in levels().iter().zip(errors(&s, seed, &levels())) {
             for (pass, error) in ["forward", "input grad", "weight grad"].iter().zip(errors) {
                 prop_assert!(error <= 1e-5, "{pass} of {s:?} at {level:?}: {error:e}");
@@ -167,7 +174,7 @@ proptest! {
 }
 
 /// Shapes that take each order of work, several parts, and more than one panel and chunk of channels.
-fn larger_shapes() -> [Conv2dShape; 7] {
+fn larger_shapes() -> [Conv2dShape; 11] {
     [
         shape(5, (32, 32), (16, 16), [1, 1]),
         shape(20, (13, 9), (48, 33), [1, 1]),
@@ -176,6 +183,10 @@ fn larger_shapes() -> [Conv2dShape; 7] {
         shape(6, (4, 4), (150, 96), [1, 1]),
         shape(40, (2, 2), (64, 96), [1, 1]),
         shape(300, (2, 2), (33, 17), [1, 1]),
+        strided(3, (32, 32), (64, 70)),
+        strided(20, (13, 9), (48, 33)),
+        strided(5, (8, 8), (150, 96)),
+        strided(2, (17, 30), (33, 130)),
     ]
 }
 
@@ -248,7 +259,12 @@ fn the_choice_follows_the_saved_products() {
     for s in [square(5, 64), square(32, 8), square(1, 64)] {
         assert!(!wins(&s));
     }
-    assert!(!wins(&Conv2dShape { stride: [2, 2], ..square(32, 64) }));
+    // The strided layers of ResNet-18; one output of a tile of 16; another padding.
+    for (size, channels) in [(32, 64), (16, 128), (8, 256)] {
+        assert!(wins(&strided(1, (size, size), (channels, 2 * channels))));
+    }
+    assert!(!wins(&strided(1, (2, 2), (64, 64))));
+    assert!(!supports(&Conv2dShape { padding: [0, 0], ..strided(1, (32, 32), (64, 64)) }));
     // Nothing to compute.
     assert!(!wins(&shape(1, (2, 2), (64, 64), [0, 0])));
 }

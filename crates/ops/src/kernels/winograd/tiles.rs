@@ -1,11 +1,39 @@
 //! How an image is cut into tiles, and the transforms of activations into the frequency domain and back.
 
 use super::product::PANEL;
-use super::scheme::{MAX, Scheme, square};
+use super::scheme::{MAX, Scheme, WeightScheme, square};
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::lanes::{Kernel, Lanes, prefetch_write, unroll};
 use crate::kernels::scratch::Shared;
 use std::marker::PhantomData;
+
+/// Transforms some channels of one tile, `from` by `from` pixels, to `out`, where there is room for whole vectors. A
+/// macro, since a transform that is passed as a value might not be inlined.
+macro_rules! transform_tile {
+    ($S:ident, $from:expr, $transform:path, $pixels:ident, $channels:expr, $out:expr) => {{
+        let ((first, last), out) = ($channels, $out);
+        let mut c = first;
+        while c + L::N <= last {
+            let out = out.at(0, c - first);
+            square!(
+                $from => $S::SIDE,
+                $transform,
+                |i, j| L::load($pixels[i][j].add(c)),
+                |k, l, v| v.store(out.of(k * $S::SIDE + l))
+            );
+            c += L::N;
+        }
+        if c < last {
+            let out = out.at(0, c - first);
+            square!(
+                $from => $S::SIDE,
+                $transform,
+                |i, j| L::load_part($pixels[i][j].add(c), last - c),
+                |k, l, v| v.store(out.of(k * $S::SIDE + l))
+            );
+        }
+    }};
+}
 
 /// Images of `h` by `w` pixels of `c` channels, channels-last.
 #[derive(Clone, Copy)]
@@ -15,7 +43,7 @@ pub(super) struct Images {
     pub(super) c: usize,
 }
 
-/// A convolution with a 3x3 kernel and stride 1, cut into tiles of outputs.
+/// A convolution with a 3x3 kernel, cut into tiles of outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
     pub(super) input: Images,
@@ -38,7 +66,9 @@ impl Grid {
     /// The input gradient of `s`: a convolution of the output's gradient with the kernel turned around.
     pub(super) fn transposed<S: Scheme>(s: &Conv2dShape) -> Self {
         let input = Images { h: s.out_h(), w: s.out_w(), c: s.c_out };
-        Grid::of::<S>(s.n, input, Images { h: s.h, w: s.w, c: s.c_in }, s.padding.map(|p| 2 - p))
+        // With stride 2 the first tile of the input begins with the first pixel of the gradient.
+        let padding = s.padding.map(|p| if s.stride == [1, 1] { 2 - p } else { 0 });
+        Grid::of::<S>(s.n, input, Images { h: s.h, w: s.w, c: s.c_in }, padding)
     }
 
     fn of<S: Scheme>(n: usize, input: Images, output: Images, padding: [usize; 2]) -> Self {
@@ -76,7 +106,7 @@ impl Grid {
     /// # Safety
     /// As for [`Grid::transform_input`], `dy` holding the output's gradient.
     #[inline(always)]
-    pub(super) unsafe fn transform_output_grad<L: Lanes, S: Scheme>(
+    pub(super) unsafe fn transform_output_grad<L: Lanes, S: WeightScheme>(
         &self,
         (dy, zeros): (*const f32, *const f32),
         (from, to): (usize, usize),
@@ -87,7 +117,9 @@ impl Grid {
             let (image, y0, x0) = self.place::<S>(tile);
             let pixels = self.output.pixels(dy, zeros, image, (y0 as isize, x0 as isize), S::OUT);
             // SAFETY: the tile is inside the grid; the rest is the caller's promise.
-            unsafe { transform_tile::<L, S>(Of::OutputGrad, &pixels, channels, out.at(tile - from, 0)) };
+            unsafe {
+                transform_tile!(S, S::OUT, S::output_grad::<L>, pixels, channels, out.at(tile - from, 0))
+            };
         }
     }
 }
@@ -110,11 +142,11 @@ impl<S: Scheme> Kernel for TransformInput<'_, S> {
         let TransformInput { grid, source: (x, zeros), tiles: (from, to), channels, out, .. } = self;
         for tile in from..to {
             let (image, y0, x0) = grid.place::<S>(tile);
-            let y0 = (y0 + S::MARGIN) as isize - grid.padding[0] as isize;
-            let x0 = (x0 + S::MARGIN) as isize - grid.padding[1] as isize;
+            let y0 = (y0 / S::OUT * S::STEP + S::MARGIN) as isize - grid.padding[0] as isize;
+            let x0 = (x0 / S::OUT * S::STEP + S::MARGIN) as isize - grid.padding[1] as isize;
             let pixels = grid.input.pixels(x, zeros, image, (y0, x0), S::IN);
             // SAFETY: the tile is inside the grid; the rest is the promise of transform_input's caller.
-            unsafe { transform_tile::<L, S>(Of::Input, &pixels, channels, out.at(tile - from, 0)) };
+            unsafe { transform_tile!(S, S::IN, S::input::<L>, pixels, channels, out.at(tile - from, 0)) };
         }
     }
 }
@@ -173,55 +205,6 @@ impl Frequencies {
     }
 }
 
-/// The transforms of activations, by name: a function passed as a value might not be inlined.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Of {
-    Input,
-    OutputGrad,
-}
-
-/// Transforms some channels of one tile.
-#[inline(always)]
-unsafe fn transform_tile<L: Lanes, S: Scheme>(
-    of: Of,
-    pixels: &Pixels,
-    (first, last): (usize, usize),
-    out: Frequencies,
-) {
-    /// One vector of channels.
-    macro_rules! vector {
-        ($from:expr, $transform:path, $c:expr, $load:ident $(, $lanes:expr)?) => {{
-            let c = $c;
-            let out = out.at(0, c - first);
-            square!(
-                $from => S::SIDE,
-                $transform,
-                // SAFETY: these channels exist.
-                |i, j| unsafe { L::$load(pixels[i][j].add(c) $(, $lanes)?) },
-                // SAFETY: the caller promises room for whole vectors.
-                |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
-            );
-        }};
-    }
-    /// All channels, whole vectors first.
-    macro_rules! channels {
-        ($from:expr, $transform:path) => {{
-            let mut c = first;
-            while c + L::N <= last {
-                vector!($from, $transform, c, load);
-                c += L::N;
-            }
-            if c < last {
-                vector!($from, $transform, c, load_part, last - c);
-            }
-        }};
-    }
-    match of {
-        Of::Input => channels!(S::IN, S::input::<L>),
-        Of::OutputGrad => channels!(S::OUT, S::output_grad::<L>),
-    }
-}
-
 /// What happens to outputs on their way to memory.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a> {
@@ -277,8 +260,8 @@ impl Finish<'_> {
         for tile in from..to {
             // Lines that will be written two tiles later take long to come from beyond the cache.
             let ahead = grid.place::<S>((tile + 2).min(to - 1));
-            unroll!(i of 6 < S::OUT, {
-                unroll!(j of 6 < S::OUT, {
+            unroll!(i of 9 < S::OUT, {
+                unroll!(j of 9 < S::OUT, {
                     prefetch_write(corner(ahead).wrapping_add((i * w + j) * channels));
                 });
             });

@@ -4,7 +4,7 @@
 //! the tiles. Tiles pass in small blocks: both activations are transformed, multiplied, and forgotten.
 
 use super::product::{Left, Product};
-use super::scheme::Scheme;
+use super::scheme::WeightScheme;
 use super::tiles::{Frequencies, Grid};
 use super::weights::transform_weight_grad;
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
@@ -43,10 +43,10 @@ impl Cut {
     }
 }
 
-impl<S: Scheme> Job<'_, S> {
+impl<S: WeightScheme> Job<'_, S> {
     pub(super) fn run(&self, level: SimdLevel, dw: &mut [f32]) {
         // Few frequencies leave room for more channels.
-        let most = if S::SIDE == 6 { 64 } else { 128 };
+        let most = if S::SIDE == 3 { 128 } else { 64 };
         let c_in = Cut::new(self.grid.input.c, most, LINE);
         let c_out = Cut::new(self.grid.output.c, most, 1);
         let rectangles = c_in.parts * c_out.parts;
@@ -120,20 +120,25 @@ struct Task<'a, S> {
     dw: *mut f32,
 }
 
-impl<S: Scheme> Kernel for Task<'_, S> {
+impl<S: WeightScheme> Kernel for Task<'_, S> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let grid = &self.job.grid;
-        let frequencies = S::SIDE * S::SIDE;
+        let (frequencies, weights) = (S::SIDE * S::SIDE, S::WEIGHTS * S::WEIGHTS);
         let (c_in, c_out) = (self.c_in.1 - self.c_in.0, self.c_out.1 - self.c_out.0);
         let (v_row, z_row) = (c_in.next_multiple_of(LINE), c_out.next_multiple_of(LINE));
-        let block = if S::SIDE == 6 { 32 } else { 128 }.min(self.tiles.1 - self.tiles.0);
+        let block = match S::SIDE {
+            3 => 128,
+            6 => 32,
+            _ => 16,
+        };
+        let block = block.min(self.tiles.1 - self.tiles.0);
         let (v_size, z_size, u_size) = (block * v_row + LINE, block * z_row + LINE, c_out * v_row + LINE);
         let zeros = grid.input.c.max(grid.output.c);
         let mut scratch =
-            Scratch::new(zeros.next_multiple_of(LINE) + frequencies * (v_size + z_size + u_size));
+            Scratch::new(zeros.next_multiple_of(LINE) + frequencies * (v_size + z_size) + weights * u_size);
         let (zeros, scratch) = scratch.split_at_mut(zeros.next_multiple_of(LINE));
         let (v, scratch) = scratch.split_at_mut(frequencies * v_size);
         let (z, u) = scratch.split_at_mut(frequencies * z_size);
@@ -150,6 +155,7 @@ impl<S: Scheme> Kernel for Task<'_, S> {
                 grid.transform_output_grad::<L, S>((self.job.dy.as_ptr(), zeros), tiles, self.c_out, z);
             }
             for f in 0..frequencies {
+                let (weight, again) = S::weight_of(f);
                 for column in (0..c_in).step_by(2 * L::N) {
                     let product = Product {
                         rows: c_out,
@@ -159,10 +165,10 @@ impl<S: Scheme> Kernel for Task<'_, S> {
                         a_stride: z_row,
                         b: v.of(f).wrapping_add(column),
                         b_stride: v_row,
-                        c: u.of(f).wrapping_add(column),
+                        c: u.of(weight).wrapping_add(column),
                         c_stride: v_row,
-                        add: from > self.tiles.0,
-                        next: u.of(f + 1),
+                        add: again || from > self.tiles.0,
+                        next: u.of(weight + 1),
                     };
                     // SAFETY: as above.
                     unsafe { product.run::<L>(Left::Columns) };

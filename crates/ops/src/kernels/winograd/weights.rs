@@ -1,7 +1,7 @@
 //! The transform of weights into packed panels, and of their gradient back.
 
 use super::product::PANEL;
-use super::scheme::{Scheme, square};
+use super::scheme::{Scheme, WeightScheme, square};
 use super::tiles::Frequencies;
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::lanes::Lanes;
@@ -55,21 +55,21 @@ impl<'a> Weights<'a> {
                 let tap = |i: usize, j: usize| if self.turned { 8 - (i * 3 + j) } else { i * 3 + j };
                 if lanes == L::N {
                     square!(
-                        3 => S::SIDE,
+                        3 => S::WEIGHTS,
                         S::weight::<L>,
                         // SAFETY: the taps of these columns exist.
                         |i, j| unsafe { L::gather(w.add(tap(i, j)), self.column) },
                         // SAFETY: the caller promises room.
-                        |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
+                        |k, l, v| unsafe { v.store(out.of(k * S::WEIGHTS + l)) }
                     );
                 } else {
                     square!(
-                        3 => S::SIDE,
+                        3 => S::WEIGHTS,
                         S::weight::<L>,
                         // SAFETY: the taps of the first `lanes` columns exist.
                         |i, j| unsafe { L::gather_part(w.add(tap(i, j)), self.column, lanes) },
                         // SAFETY: the caller promises room.
-                        |k, l, v| unsafe { v.store(out.of(k * S::SIDE + l)) }
+                        |k, l, v| unsafe { v.store(out.of(k * S::WEIGHTS + l)) }
                     );
                 }
             }
@@ -83,7 +83,7 @@ impl<'a> Weights<'a> {
 /// # Safety
 /// `u` holds the channels, rounded up to whole vectors; `dw` has room.
 #[inline(always)]
-pub(super) unsafe fn transform_weight_grad<L: Lanes, S: Scheme>(
+pub(super) unsafe fn transform_weight_grad<L: Lanes, S: WeightScheme>(
     u: Frequencies,
     (c_out, c_in): (usize, usize),
     dw: *mut f32,
@@ -95,10 +95,10 @@ pub(super) unsafe fn transform_weight_grad<L: Lanes, S: Scheme>(
             let u = u.at(co, ci);
             let t = taps.as_mut_ptr();
             square!(
-                S::SIDE => 3,
+                S::WEIGHTS => 3,
                 S::weight_grad::<L>,
                 // SAFETY: the caller promises `u`.
-                |i, j| unsafe { L::load(u.of(i * S::SIDE + j)) },
+                |i, j| unsafe { L::load(u.of(i * S::WEIGHTS + j)) },
                 // SAFETY: `taps` has room for nine vectors.
                 |k, l, v| unsafe { v.store(t.add((k * 3 + l) * L::N)) }
             );
