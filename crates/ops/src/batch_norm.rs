@@ -243,20 +243,16 @@ fn normalize<T: Float>(
     let present = [true, weight.is_some(), bias.is_some(), residual.is_some()];
     record_slice_with_output("batch_norm_relu", &inputs, out, move |c| {
         let y = c.output();
-        let recording = is_grad_enabled();
-        let g = if recording {
-            where_(&y.gt(0.0), c.grad(), 0.0)
-        } else if !present[3] {
-            // The passes of the rule see for themselves where the ReLU was open.
-            c.grad().clone()
-        } else {
-            let (g, y) = (c.grad().tensor(), y.tensor());
-            let masked =
-                strided::zip::<T, T, T>(y.shape(), &y, &g, |y, g| if y <= T::ZERO { T::ZERO } else { g });
-            Var::from(masked)
-        };
         let mut place = 0..;
         let wants = present.map(|p| p && place.next().is_some_and(|i| c.wants(i)));
+        let mut g = c.into_grad();
+        if is_grad_enabled() {
+            g = where_(&y.gt(0.0), &g, 0.0);
+        } else if present[3] {
+            // Without a shortcut the passes of the rule see for themselves where the ReLU was open.
+            let masked = |g, y| if y <= T::ZERO { T::ZERO } else { g };
+            g = Var::from(strided::zip_owned::<T, T>(g.into_tensor(), &y.tensor(), masked));
+        }
         let [dx, dw, db] = rule(&g, [wants[0], wants[1], wants[2]], !present[3]);
         let all = [dx, dw, db, Some(g)].into_iter().zip(wants).zip(present);
         all.filter(|(_, present)| *present)

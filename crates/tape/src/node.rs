@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Gradients for an operation's inputs, in their order.
 pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
-type Rule = Arc<dyn Fn(&Cotangent) -> Gradients + Send + Sync>;
+type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
 
 /// One recorded operation, or a leaf.
@@ -136,7 +136,7 @@ impl Node {
             )
         };
         let output = output.map(|value| Var::of_node(value, self.clone()));
-        rule(&Cotangent { grad, wants, output, op: self.op })
+        rule(Cotangent { grad, wants, output, op: self.op })
     }
 }
 
@@ -192,6 +192,11 @@ impl Cotangent {
         &self.grad
     }
 
+    /// [`Cotangent::grad`], given away: an operation that takes it by value may work in its memory.
+    pub fn into_grad(self) -> Var {
+        self.grad
+    }
+
     /// True if the gradient for input `i` is wanted; otherwise the rule returns `None` for it.
     pub fn wants(&self, i: usize) -> bool {
         self.wants[i]
@@ -232,7 +237,7 @@ pub fn record<const N: usize>(
     value: Tensor,
     rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs, value, false, move |c| gradients(rule(c)))
+    enter_rule(op, &inputs, value, false, move |c| gradients(rule(&c)))
 }
 
 /// As [`record`], for a rule that asks for the result by [`Cotangent::output`]: capturing it would make a
@@ -244,7 +249,7 @@ pub fn record_with_output<const N: usize>(
     value: Tensor,
     rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs, value, true, move |c| gradients(rule(c)))
+    enter_rule(op, &inputs, value, true, move |c| gradients(rule(&c)))
 }
 
 /// As [`record`], for any number of inputs.
@@ -255,16 +260,17 @@ pub fn record_slice(
     value: Tensor,
     rule: impl Fn(&Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, inputs, value, false, move |c| rule(c).into())
+    enter_rule(op, inputs, value, false, move |c| rule(&c).into())
 }
 
-/// As [`record_with_output`], for any number of inputs.
+/// As [`record_with_output`], for any number of inputs, and for a rule that may reuse the gradient's memory: the
+/// cotangent is its own.
 #[track_caller]
 pub fn record_slice_with_output(
     op: &'static str,
     inputs: &[&Var],
     value: Tensor,
-    rule: impl Fn(&Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
+    rule: impl Fn(Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
 ) -> Var {
     enter_rule(op, inputs, value, true, move |c| rule(c).into())
 }
@@ -282,7 +288,7 @@ fn enter_rule(
     inputs: &[&Var],
     value: Tensor,
     keeps_output: bool,
-    rule: impl Fn(&Cotangent) -> Gradients + Send + Sync + 'static,
+    rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
 ) -> Var {
     let mut rule = Some(rule);
     enter(op, inputs, value, keeps_output, &mut || Arc::new(rule.take().expect("asked for once")))

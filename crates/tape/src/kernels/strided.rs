@@ -343,6 +343,11 @@ pub fn map_owned<T: Element>(a: Tensor, f: impl Fn(T) -> T + Sync) -> Tensor {
     map_rows_owned(a, GRAIN, &|out, a| unary_row(out, a, &f))
 }
 
+/// As [`zip`] for equal shapes, in the memory of `a` where nothing else shares it.
+pub fn zip_owned<T: Element, B: Element>(a: Tensor, b: &Tensor, f: impl Fn(T, B) -> T + Sync) -> Tensor {
+    zip_rows_owned(a, b, GRAIN, &|out, a, b| binary_row(out, a, b, &f))
+}
+
 /// The memory order for a result of `shape`: that of the first operand which has this shape and is dense.
 fn result_strides(shape: &[usize], operands: &[&Tensor]) -> Dims {
     operands
