@@ -1,6 +1,7 @@
 //! Pooling loops over channels-last memory `[n, pixel, c]`, with the channels in vector lanes.
 //!
-//! With few channels the vectors run along a line of pixels, and gather what belongs to a window.
+//! With few channels the vectors run along a line of pixels, as if there were a window at every element; then those
+//! that there are get picked out.
 //!
 //! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
 
@@ -73,11 +74,21 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
         let mut tallest = vec![T::ZERO; line];
         if let Some(narrow) = &narrow {
             let mut from_row = vec![0u32; line];
-            let (mut best_row, mut column) = (vec![0u32; row], vec![0u32; row]);
+            let every = line - (narrow.count - 1) * c;
+            let (mut best, mut all) = (vec![T::ZERO; every], vec![I::new(0); every]);
+            let (mut best_row, mut column) = (vec![0u32; every], vec![0u32; every]);
             for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
                 tallest_of_rows(w, task * rows + k, x, &mut tallest, &mut from_row);
-                narrow.max_columns(&tallest, &from_row, y, &mut best_row, &mut column);
-                join_taps(taps, &best_row, &column, narrow.count as u32);
+                best.copy_from_slice(&tallest[..every]);
+                best_row.copy_from_slice(&from_row[..every]);
+                column.fill(0);
+                for j in 1..narrow.count {
+                    let (x, rows) = (&tallest[j * c..][..every], &from_row[j * c..][..every]);
+                    max_columns(&mut best, &mut best_row, &mut column, x, rows, j as u32);
+                }
+                join_taps(&mut all, &best_row, &column, narrow.count as u32);
+                copy_pixels(c, &best, y, narrow.picks());
+                copy_pixels(c, &all, taps, narrow.picks());
             }
             return;
         }
@@ -136,79 +147,53 @@ fn tallest_of_rows<T: Float, I: Tap>(
     }
 }
 
-/// A row of windows of equal width over pixels of few channels: the elements of a line, each output's first one.
+/// A row of windows of equal width over pixels of few channels.
 struct Narrow {
-    /// Where in the input line the window of each element of the output line begins.
-    first: Vec<u32>,
-    /// From one column of a window to the next.
-    step: usize,
+    /// The first pixel of each window.
+    first: Vec<usize>,
     /// The columns of each window.
     count: usize,
-    /// The length of the input line.
-    line: usize,
+    /// Channels.
+    c: usize,
 }
 
 impl Narrow {
-    /// None where the windows differ in width.
+    /// None where the windows differ in width or have holes.
     fn new(w: &Windows) -> Option<Narrow> {
-        let (axis, c) = (&w.axes[2], w.c);
+        let axis = &w.axes[2];
         let count = axis.windows.first()?.1;
-        let line = axis.input * c;
-        let even = axis.windows.iter().all(|w| w.1 == count) && u32::try_from(line).is_ok();
-        let first = || axis.windows.iter().flat_map(|w| (w.0 * c..(w.0 + 1) * c).map(|i| i as u32)).collect();
-        (even && count > 0).then(|| Narrow { first: first(), step: axis.step * c, count, line })
+        let even = axis.step == 1 && count > 0 && axis.windows.iter().all(|w| w.1 == count);
+        even.then(|| Narrow { first: axis.windows.iter().map(|w| w.0).collect(), count, c: w.c })
     }
 
-    /// For each element of the output line the largest of its window, its row and its column.
-    fn max_columns<T: Float>(
-        &self,
-        x: &[T],
-        rows: &[u32],
-        best: &mut [T],
-        row: &mut [u32],
-        column: &mut [u32],
-    ) {
-        let last = self.first.iter().max().map_or(0, |&f| f as usize) + (self.count - 1) * self.step;
-        assert!(x.len() == self.line && rows.len() == self.line && last < self.line);
-        assert!(best.len() == self.first.len() && row.len() == best.len() && column.len() == best.len());
-        for j in 0..self.count {
-            // SAFETY: asserted above.
-            unsafe { gather_max(&self.first, j * self.step, x, rows, best, row, column, j as u32) };
-        }
+    /// Where the first pixel of each window begins in the line of the input, and the window in that of the output.
+    fn picks(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.first.iter().enumerate().map(|(o, first)| (first * self.c, o * self.c))
     }
 }
 
-/// Takes column `number` of the windows into the maxima; column 0 begins them.
-///
-/// # Safety
-/// Each of `first`, plus `offset`, is inside `x` and `rows`; the others are as long as `first`.
-#[allow(clippy::too_many_arguments)]
-unsafe fn gather_max<T: Float>(
-    first: &[u32],
-    offset: usize,
-    x: &[T],
-    rows: &[u32],
-    best: &mut [T],
-    row: &mut [u32],
-    column: &mut [u32],
-    number: u32,
-) {
-    tape::multiversion! {
-        vectors of T;
-        fn gather<T: Float>(first: &[u32], x: *const T, rows: *const u32, best: &mut [T], row: &mut [u32], column: &mut [u32], number: u32) {
-            let n = first.len();
-            let (best, row, column) = (&mut best[..n], &mut row[..n], &mut column[..n]);
-            for i in 0..n {
-                // SAFETY: the caller's promise.
-                let (v, vr) = unsafe { (*x.add(first[i] as usize), *rows.add(first[i] as usize)) };
-                let better = number == 0 || v > best[i] || v.is_nan() || (v == best[i] && vr < row[i]);
-                best[i] = if better { v } else { best[i] };
-                row[i] = if better { vr } else { row[i] };
-                column[i] = if better { number } else { column[i] };
+/// Copies pixels of `c` channels, each from and to where `places` says, in the order of memory: more than a pixel
+/// at once, since a constant number of elements is a move or two. The next pixel overwrites what was too much.
+fn copy_pixels<T: Copy>(c: usize, from: &[T], to: &mut [T], places: impl Iterator<Item = (usize, usize)>) {
+    fn copy<T: Copy, const N: usize>(
+        c: usize,
+        from: &[T],
+        to: &mut [T],
+        places: impl Iterator<Item = (usize, usize)>,
+    ) {
+        for (at, place) in places {
+            match (from[at..].first_chunk::<N>(), to[place..].first_chunk_mut::<N>()) {
+                (Some(from), Some(to)) => *to = *from,
+                _ => to[place..place + c].copy_from_slice(&from[at..at + c]),
             }
         }
     }
-    gather(first, x[offset..].as_ptr(), rows[offset..].as_ptr(), best, row, column, number);
+    debug_assert!(c <= 16);
+    match c {
+        0..=4 => copy::<T, 4>(c, from, to, places),
+        5..=8 => copy::<T, 8>(c, from, to, places),
+        _ => copy::<T, 16>(c, from, to, places),
+    }
 }
 
 tape::multiversion! {
@@ -285,75 +270,58 @@ fn are_apart(w: &Windows) -> bool {
 
 /// Windows of equal width that are [apart](are_apart), over pixels of few channels.
 struct Apart {
-    /// The element of the output line whose window each element of the input line is in.
-    window: Vec<u32>,
-    /// The column that it has there; no column where it is in none.
+    windows: Narrow,
+    /// The column of its window that each element of the input line is in; no column where it is in none.
     column: Vec<u32>,
-    /// The columns of a window.
-    count: usize,
 }
 
 impl Apart {
-    /// None where the windows differ in width.
+    /// None where the windows differ in width or have holes.
     fn new(w: &Windows) -> Option<Apart> {
-        let narrow = Narrow::new(w)?;
-        let mut seen =
-            Apart { window: vec![0; narrow.line], column: vec![u32::MAX; narrow.line], count: narrow.count };
-        for (o, &first) in narrow.first.iter().enumerate() {
-            for j in 0..narrow.count {
-                let i = first as usize + j * narrow.step;
-                (seen.window[i], seen.column[i]) = (o as u32, j as u32);
+        let windows = Narrow::new(w)?;
+        let mut column = vec![u32::MAX; w.axes[2].input * w.c];
+        for first in &windows.first {
+            for j in 0..windows.count {
+                column[(first + j) * w.c..][..w.c].fill(j as u32);
             }
         }
-        Some(seen)
+        Some(Apart { windows, column })
     }
 
     /// The gradient of one image; `dx` is zero where no window is.
     fn put<T: Float, I: Tap>(&self, w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
-        let (line, row) = (self.window.len(), w.axes[2].output() * w.c);
-        let h = w.axes[1].output();
+        let (line, row) = (self.column.len(), w.axes[2].output() * w.c);
+        let (c, count, h) = (w.c, self.windows.count, w.axes[1].output());
+        // Each pixel of the output line, at all columns of its window.
+        let places =
+            || self.windows.picks().flat_map(|(first, o)| (0..count).map(move |j| (o, first + j * c)));
         let mut wide = vec![0u32; row];
+        let (mut gradient, mut taken) = (vec![T::ZERO; line], vec![0u32; line]);
         for (r, (dy, taps)) in dy.chunks_exact(row).zip(taps.chunks_exact(row)).enumerate() {
             wide.iter_mut().zip(taps).for_each(|(wide, t)| *wide = t.number() as u32);
+            copy_pixels(c, dy, &mut gradient, places());
+            copy_pixels(c, &wide, &mut taken, places());
             let mut number = 0;
             for z in w.axes[0].taps(r / h) {
                 for v in w.axes[1].taps(r % h) {
                     let dx = &mut dx[(z * w.axes[1].input + v) * line..][..line];
-                    // SAFETY: windows are elements of the output line, and so long are `dy` and `wide`.
-                    unsafe { gather_put(&self.window, &self.column, dy, &wide, dx, number) };
-                    number += self.count as u32;
+                    put_line(dx, &gradient, &taken, &self.column, number);
+                    number += count as u32;
                 }
             }
         }
     }
 }
 
-/// `dx[i] = dy[window[i]]` where that window took column `column[i]` of the row whose taps begin with `number`, else 0.
-///
-/// # Safety
-/// Each of `window` is inside `dy` and `taps`.
-unsafe fn gather_put<T: Float>(
-    window: &[u32],
-    column: &[u32],
-    dy: &[T],
-    taps: &[u32],
-    dx: &mut [T],
-    number: u32,
-) {
-    tape::multiversion! {
-        vectors of T;
-        fn gather<T: Float>(window: &[u32], column: &[u32], dy: *const T, taps: *const u32, dx: &mut [T], number: u32) {
-            let n = window.len();
-            let (column, dx) = (&column[..n], &mut dx[..n]);
-            for i in 0..n {
-                // SAFETY: the caller's promise.
-                let (g, t) = unsafe { (*dy.add(window[i] as usize), *taps.add(window[i] as usize)) };
-                let taken = column[i] != u32::MAX && t == number.wrapping_add(column[i]);
-                dx[i] = if taken { g } else { T::ZERO };
-            }
+tape::multiversion! {
+    vectors of T;
+    /// `dx = dy` where `column` of the row whose taps begin with `number` was taken, else 0.
+    fn put_line<T: Float>(dx: &mut [T], dy: &[T], taps: &[u32], column: &[u32], number: u32) {
+        for (((x, &g), &t), &c) in dx.iter_mut().zip(dy).zip(taps).zip(column) {
+            let taken = c != u32::MAX && t == number.wrapping_add(c);
+            *x = if taken { g } else { T::ZERO };
         }
     }
-    gather(window, column, dy.as_ptr(), taps.as_ptr(), dx, number);
 }
 
 tape::multiversion! {
