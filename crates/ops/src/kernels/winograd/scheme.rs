@@ -119,20 +119,9 @@ impl Scheme for F4 {
 impl WeightScheme for F4 {
     #[inline(always)]
     fn output_grad<L: Lanes>([y0, y1, y2, y3, ..]: [L; MAX]) -> [L; MAX] {
-        let (half, two) = (L::splat(0.5), L::splat(2.0));
-        let even_a = half.mul_add(y2, y0);
-        let odd_a = half.mul_add(y3, y1);
-        let even_b = two.mul_add(y2, y0);
-        let odd_b = two.mul_add(y3, y1);
-        let (a, b) = (L::splat(A), L::splat(B));
-        padded([
-            y0,
-            a.mul_add(odd_a, even_a),
-            a.neg_mul_add(odd_a, even_a),
-            b.mul_add(odd_b, even_b),
-            b.neg_mul_add(odd_b, even_b),
-            y3,
-        ])
+        // The point 0 comes before those that it shares with the halves.
+        let [m1, m2, m3, m4, m5] = halves::output_grad([y0, y1, y2, y3]);
+        padded([y0, m1, m2, m3, m4, m5])
     }
 
     #[inline(always)]
