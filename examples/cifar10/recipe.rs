@@ -74,14 +74,7 @@ impl Model {
                 label_smoothing: 0.0,
                 ..standard
             },
-            Model::Vgg11 => standard,
-            // Few epochs want gentle changes and a higher rate.
-            Model::Resnet18 => Recipe {
-                epochs: 10,
-                lr: 0.15,
-                augment: vec![Augment::AlternatingFlip, Augment::Translate],
-                ..standard
-            },
+            Model::Vgg11 | Model::Resnet18 => standard,
             Model::Resnet9 => Recipe {
                 epochs: 10,
                 batch_size: 1024,
