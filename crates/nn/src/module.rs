@@ -209,12 +209,12 @@ pub trait Fields: Send + Sync + 'static {
 
     /// Forgets all gradients (`torch.nn.Module.zero_grad`).
     fn zero_grad(&self) {
-        crate::shown::zero_grad(&self.parameters());
+        crate::shown::zero_grad(self.parameters());
     }
 
     /// Freezes (`false`) or thaws (`true`) all parameters (`torch.nn.Module.requires_grad_`).
     fn set_requires_grad(&self, requires_grad: bool) {
-        crate::shown::set_requires_grad(&self.parameters(), requires_grad);
+        crate::shown::set_requires_grad(self.parameters(), requires_grad);
     }
 
     /// Calls `f` with every module inside this one, the innermost first (`torch.nn.Module.apply`).
@@ -256,7 +256,7 @@ pub trait Fields: Send + Sync + 'static {
 
     /// The number of trained values, frozen ones included.
     fn num_parameters(&self) -> usize {
-        crate::shown::count(&self.parameters())
+        crate::shown::count(self.parameters())
     }
 
     /// All parameters and buffers by name, in PyTorch's order (`torch.nn.Module.state_dict`). Later training
@@ -272,7 +272,7 @@ pub trait Fields: Send + Sync + 'static {
     /// Lists the keys that are missing, unexpected (both only if `strict`) or of another shape. Then nothing is
     /// changed.
     fn load_state_dict(&self, state: &StateDict, strict: bool) -> Result<IncompatibleKeys, StateDictError> {
-        crate::state_dict::load(self.class(), &Shown(&fields_of(self)).targets(), state, strict)
+        Shown(&fields_of(self)).load(self.class(), state, strict)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What follows from a module's fields, compiled once and not for each type of module.
 
 use crate::module::{Buffer, Fields, Item};
-use crate::state_dict::StateDict;
+use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use std::collections::HashSet;
 use tape::{DType, Var};
 
@@ -130,8 +130,17 @@ impl<'a> Shown<'_, 'a> {
         state
     }
 
+    pub(crate) fn load(
+        self,
+        class: &str,
+        state: &StateDict,
+        strict: bool,
+    ) -> Result<IncompatibleKeys, StateDictError> {
+        crate::state_dict::load(class, &self.targets(), state, strict)
+    }
+
     /// The parameters and buffers, which a state dict holds.
-    pub(crate) fn targets(self) -> Vec<(String, Var)> {
+    fn targets(self) -> Vec<(String, Var)> {
         let mut targets = Vec::new();
         self.walk("", &mut |name, item| match item {
             Item::Parameter(p) => targets.push((name.to_string(), p.clone())),
@@ -146,14 +155,14 @@ pub(crate) fn without_names(list: Vec<(String, Var)>) -> Vec<Var> {
     list.into_iter().map(|(_, p)| p).collect()
 }
 
-pub(crate) fn zero_grad(parameters: &[Var]) {
+pub(crate) fn zero_grad(parameters: Vec<Var>) {
     parameters.iter().for_each(Var::zero_grad);
 }
 
-pub(crate) fn set_requires_grad(parameters: &[Var], requires_grad: bool) {
+pub(crate) fn set_requires_grad(parameters: Vec<Var>, requires_grad: bool) {
     parameters.iter().for_each(|p| p.set_requires_grad(requires_grad));
 }
 
-pub(crate) fn count(parameters: &[Var]) -> usize {
+pub(crate) fn count(parameters: Vec<Var>) -> usize {
     parameters.iter().map(Var::numel).sum()
 }

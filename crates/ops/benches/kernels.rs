@@ -1,16 +1,16 @@
 //! Times the kernels at the shapes that training steps use: `cargo bench -p tapegrad-ops -- [section]...`
 //!
 //! Sections: `tile` (the register tile at each height), `conv` (direct convolution at the layers of VGG,
-//! ResNet, LeNet and a small three-layer network), `gemm` (matrix products, beside those of the `gemm` crate).
+//! ResNet, LeNet and a small three-layer network), `gemm` (matrix products, those of F64 beside those of the `gemm` crate).
 //! A number sets the batch of the large layers. Each figure is the best of many runs, so a busy machine
 //! disturbs it little.
 
 use ops::kernels::conv_shape::Conv2dShape;
 use ops::kernels::direct_conv;
-use ops::kernels::gemm::{Finish, View, matmul};
+use ops::kernels::gemm::{Finish, Real, View, matmul};
 use ops::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use std::time::Instant;
-use tape::kernels::parallel::num_threads;
+use tape::kernels::parallel::{num_threads, parallel_chunks};
 
 fn main() {
     let sections: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -181,14 +181,74 @@ const PRODUCTS: &[Product] = &[
 /// Microseconds and GFLOP/s of products.
 fn products() {
     println!("matrix products: microseconds (GFLOP/s), {} threads", num_threads());
-    println!("{:>20} {:>18}", "", "m x n x k");
+    println!("{:>20} {:>18} {:>20} {:>20} {:>20}", "", "m x n x k", "f32", "f64", "crate gemm, f64");
     for &(name, [m, n, k], a_columns, b_columns) in PRODUCTS {
         let (a, b) = (numbers(m * k), numbers(k * n));
-        let mut c = numbers(m * n);
-        let a = if a_columns { View::rows(&a, m).transposed() } else { View::rows(&a, k) };
-        let b = if b_columns { View::rows(&b, k).transposed() } else { View::rows(&b, n) };
-        let time = best(|| matmul([m, n, k], a, b, &mut c, n, Finish::default()));
-        let rate = (2 * m * n * k) as f64 / time / 1e9;
-        println!("{name:>20} {:>18} {:>12.1} ({rate:>5.0})", format!("{m}x{n}x{k}"), time * 1e6);
+        let own = time_product([m, n, k], &a, &b, (a_columns, b_columns));
+        let double = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let (a, b) = (double(&a), double(&b));
+        let own_f64 = time_product([m, n, k], &a, &b, (a_columns, b_columns));
+        let crate_f64 = time_crate([m, n, k], &a, &b, (a_columns, b_columns));
+        let show = |time: f64| format!("{:>12.1} ({:>5.0})", time * 1e6, (2 * m * n * k) as f64 / time / 1e9);
+        let size = format!("{m}x{n}x{k}");
+        println!("{name:>20} {size:>18} {:>20} {:>20} {:>20}", show(own), show(own_f64), show(crate_f64));
     }
+}
+
+fn operands<'a, T>(
+    [m, n, k]: [usize; 3],
+    a: &'a [T],
+    b: &'a [T],
+    by_columns: (bool, bool),
+) -> [View<'a, T>; 2] {
+    let view = |data, rows, columns, by_columns| match by_columns {
+        true => View::rows(data, rows).transposed(),
+        false => View::rows(data, columns),
+    };
+    [view(a, m, k, by_columns.0), view(b, k, n, by_columns.1)]
+}
+
+fn time_product<T: Real>(size: [usize; 3], a: &[T], b: &[T], by_columns: (bool, bool)) -> f64 {
+    let [m, n, _] = size;
+    let [a, b] = operands(size, a, b, by_columns);
+    let mut c = vec![T::ZERO; m * n];
+    best(|| matmul(size, a, b, &mut c, n, Finish::default()))
+}
+
+/// The crate's product, its rows cut between threads as its own would be.
+fn time_crate(size: [usize; 3], a: &[f64], b: &[f64], by_columns: (bool, bool)) -> f64 {
+    let [m, n, k] = size;
+    let [a, b] = operands(size, a, b, by_columns);
+    let mut c = vec![0.0f64; m * n];
+    let gemm = gemm_f64::gemm::f64::get_gemm_fn();
+    let share = m.div_ceil(num_threads()).next_multiple_of(8);
+    best(|| {
+        parallel_chunks(&mut c, share * n, |task, c| {
+            let rows = c.len() / n;
+            // SAFETY: the matrices have the sizes that their strides say, and each task has its own rows of C.
+            unsafe {
+                gemm(
+                    rows,
+                    n,
+                    k,
+                    c.as_mut_ptr(),
+                    1,
+                    n as isize,
+                    false,
+                    a.data.as_ptr().add(task * share * a.row),
+                    a.column as isize,
+                    a.row as isize,
+                    b.data.as_ptr(),
+                    b.column as isize,
+                    b.row as isize,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    gemm_common::Parallelism::None,
+                );
+            }
+        });
+    })
 }

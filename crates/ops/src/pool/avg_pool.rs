@@ -128,7 +128,12 @@ macro_rules! avg_pool {
         /// If shape and options do not fit.
         #[track_caller]
         pub fn $name(input: &Var, options: impl Into<AvgPoolOptions<$d>>) -> Var {
-            avg_pool::<$d>(stringify!($name), input, options.into())
+            // Compiled here and not in the caller's crate.
+            #[track_caller]
+            fn pool(input: &Var, options: AvgPoolOptions<$d>) -> Var {
+                avg_pool::<$d>(stringify!($name), input, options)
+            }
+            pool(input, options.into())
         }
     )*};
 }

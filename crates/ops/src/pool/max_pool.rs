@@ -190,7 +190,12 @@ macro_rules! max_pool {
         /// If shape and options do not fit.
         #[track_caller]
         pub fn $name(input: &Var, options: impl Into<MaxPoolOptions<$d>>) -> Var {
-            max_pool::<$d>(stringify!($name), input, options.into()).0
+            // Compiled here and not in the caller's crate.
+            #[track_caller]
+            fn pool(input: &Var, options: MaxPoolOptions<$d>) -> Var {
+                max_pool::<$d>(stringify!($name), input, options).0
+            }
+            pool(input, options.into())
         }
 
         #[doc = concat!("As [`", stringify!($name), "`], with the index of each maximum in the flattened spatial dimensions (`return_indices=True`).")]
@@ -199,9 +204,13 @@ macro_rules! max_pool {
         /// If shape and options do not fit.
         #[track_caller]
         pub fn $with_indices(input: &Var, options: impl Into<MaxPoolOptions<$d>>) -> (Var, Var) {
-            let (y, taken) = max_pool::<$d>(stringify!($name), input, options.into());
-            let indices = taken.indices(&y);
-            (y, indices)
+            #[track_caller]
+            fn pool(input: &Var, options: MaxPoolOptions<$d>) -> (Var, Var) {
+                let (y, taken) = max_pool::<$d>(stringify!($name), input, options);
+                let indices = taken.indices(&y);
+                (y, indices)
+            }
+            pool(input, options.into())
         }
     )*};
 }

@@ -23,7 +23,11 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn masked_fill(&self, mask: &Var, value: impl Into<Operand>) -> Var {
-        let value = value.into();
+        self.masked_fill_with(mask, value.into())
+    }
+
+    #[track_caller]
+    fn masked_fill_with(&self, mask: &Var, value: Operand) -> Var {
         let shape = self.check_mask("masked_fill", mask);
         assert!(
             value.shape().is_empty(),

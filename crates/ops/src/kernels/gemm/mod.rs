@@ -1,7 +1,7 @@
 //! Matrix products: `C = relu(alpha * A B + beta * C + bias)` for `f32` and `f64`.
 //!
 //! Products in `f32` are our own, built on the register tile and tuned for the layers of small models;
-//! products in `f64` are those of the crate `gemm-f64`. Work is cut by the sizes alone, so the bits do not depend
+//! products in `f64` are packed in the usual way. Work is cut by the sizes alone, so the bits do not depend
 //! on the number of threads.
 
 mod dgemm;
@@ -78,6 +78,18 @@ impl<T: Float> Default for Finish<'_, T> {
     /// Stores the product alone.
     fn default() -> Self {
         Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None, relu: false }
+    }
+}
+
+impl<T> Finish<'_, T> {
+    /// The same for the transposed product.
+    fn transposed(self) -> Self {
+        let bias = match self.bias {
+            Bias::None => Bias::None,
+            Bias::Rows(b) => Bias::Columns(b),
+            Bias::Columns(b) => Bias::Rows(b),
+        };
+        Finish { bias, ..self }
     }
 }
 

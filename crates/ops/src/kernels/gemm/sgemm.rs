@@ -78,17 +78,6 @@ fn row_times_matrix(
     true
 }
 
-impl Finish<'_, f32> {
-    fn transposed(self) -> Self {
-        let bias = match self.bias {
-            Bias::None => Bias::None,
-            Bias::Rows(b) => Bias::Columns(b),
-            Bias::Columns(b) => Bias::Rows(b),
-        };
-        Finish { bias, ..self }
-    }
-}
-
 /// The product that is computed: that of the caller, or its transpose.
 struct Operands<'a> {
     m: usize,

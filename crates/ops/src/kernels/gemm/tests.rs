@@ -125,7 +125,7 @@ fn layers_of_known_models() {
 #[test]
 fn an_empty_sum_is_zero_or_the_bias() {
     for bias in 0..3 {
-        for (m, n) in [(0, 3), (3, 0), (1, 5), (5, 1), (3, 40)] {
+        for (m, n) in [(0, 3), (3, 0), (1, 5), (5, 1), (3, 40), (20, 1)] {
             Case { bias, ..Case::new(m, n, 0) }.check();
             Case { bias, beta: 0.5, ..Case::new(m, n, 0) }.check();
         }
