@@ -289,7 +289,7 @@ impl Tensor {
     }
 
     /// A copy with the given dense strides.
-    fn copy(&self, strides: Dims) -> Tensor {
+    pub(crate) fn copy(&self, strides: Dims) -> Tensor {
         let mut out = Tensor::uninit_strided(&self.shape, strides, self.dtype);
         crate::dispatch!(all: self.dtype, "copy", T => strided::copy_into::<T>(&mut out, self));
         out

@@ -59,7 +59,20 @@ impl Var {
             return self.clone();
         }
         let from: Dims = self.shape().into();
-        record(op, [self], value, move |c| [Some(c.grad().reshape_to(&from))])
+        let x = self.tensor();
+        // What had to be copied out of another memory format gets its gradient in that format: the operations before
+        // would otherwise walk two formats at once.
+        let strides: Option<Dims> =
+            (x.is_dense() && !x.is_contiguous() && x.try_view(to).is_none()).then(|| x.strides().into());
+        record(op, [self], value, move |c| {
+            let grad = c.grad().reshape_to(&from);
+            [Some(strides.as_ref().map_or_else(|| grad.clone(), |strides| grad.laid_out(strides)))]
+        })
+    }
+
+    /// The same values with these strides in memory.
+    fn laid_out(&self, strides: &Dims) -> Var {
+        record("reshape", [self], self.tensor().copy(strides.clone()), |c| [Some(c.grad().clone())])
     }
 
     /// Merges the dimensions from `start` to `end`, both included (`torch.flatten`). No dimension becomes one.

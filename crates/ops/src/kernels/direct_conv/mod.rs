@@ -6,6 +6,7 @@
 //! each residue of the pixel's position, so that no product with an inserted zero is computed.
 
 mod block;
+mod folded;
 mod pack;
 mod planar;
 mod planar_weight_grad;
@@ -15,6 +16,7 @@ use super::conv_shape::Conv2dShape;
 use super::microkernel::{COLUMNS, Epilogue};
 use super::scratch::{Shared, with_scratch};
 use block::Plan;
+use folded::Folded;
 use planar::Planar;
 use tape::kernels::parallel::{parallel_blocks, parallel_for};
 
@@ -184,6 +186,10 @@ impl Correlation {
 
     fn run(&self, source: &[f32], weight: &pack::View, finish: Finish, target: &mut [f32]) {
         if self.positions() == 0 || self.target.c == 0 {
+            return;
+        }
+        if let Some(folded) = Folded::new(self) {
+            folded.run(self, source, weight, finish, target);
             return;
         }
         if let Some(planar) = Planar::new(self) {

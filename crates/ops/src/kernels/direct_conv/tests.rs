@@ -100,6 +100,9 @@ fn shapes_of_known_models() {
     for s in [
         square(4, 28, 1, 6, 5, 1, 2),
         square(5, 14, 6, 16, 5, 1, 0),
+        square(3, 9, 7, 9, 3, 1, 1),
+        square(2, 31, 4, 20, 5, 1, 2),
+        square(2, 7, 8, 11, 4, 1, 7),
         square(2, 32, 3, 64, 3, 1, 1),
         square(2, 17, 3, 32, 7, 1, 3),
         square(1, 65, 3, 8, 7, 2, 3),

@@ -1,0 +1,179 @@
+//! Correlations with few output channels of many: the columns of a tile are the taps of a row.
+//!
+//! The input gradient of a layer behind the first one is such a correlation. For each row of the result the product of a
+//! row of the source with all taps of a row of the kernel is computed at once, summed over the rows of the kernel in the
+//! accumulators. What is left to do is to fold it: a pixel of the result sums one tap of each of its neighbours. Nothing
+//! is copied, and rows of the kernel that lie outside the image cost nothing.
+
+use super::{Correlation, Finish, pack, run_tasks};
+use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
+use crate::kernels::scratch::{Shared, with_scratch};
+use tape::multiversion;
+
+/// Output channels that fit the vector of a pixel.
+const LANES: usize = 8;
+
+/// Terms from which a step of the product is long enough to pay for the fold.
+const MANY_CHANNELS: usize = 8;
+
+pub(super) struct Folded {
+    /// Where each row of taps reads, relative to a pixel.
+    rows: Vec<isize>,
+    /// Where the first column of taps reads, their number, and the distance between them.
+    first: isize,
+    columns: usize,
+    spacing: usize,
+}
+
+impl Folded {
+    /// How to run a correlation this way, if it pays.
+    pub(super) fn new(c: &Correlation) -> Option<Folded> {
+        let first = c.taps.first()?.at;
+        let columns = c.taps.iter().take_while(|t| t.at[0] == first[0]).count();
+        let spacing = if columns > 1 { (c.taps[1].at[1] - first[1]) as usize } else { 1 };
+        // Narrower kernels leave too much of the columns idle, narrower images of the rows.
+        let fits = c.target.c <= LANES && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
+        let steps = c.source_step == [1, 1] && c.target_step == [1, 1];
+        (steps && fits && c.source.c >= MANY_CHANNELS && c.source.w >= ROWS / 2).then(|| Folded {
+            rows: c.taps.iter().step_by(columns).map(|t| t.at[0]).collect(),
+            first: first[1],
+            columns,
+            spacing,
+        })
+    }
+
+    pub(super) fn run(
+        &self,
+        c: &Correlation,
+        source: &[f32],
+        weight: &pack::View,
+        finish: Finish,
+        target: &mut [f32],
+    ) {
+        let (channels, m) = (c.source.c, c.target.c);
+        // One panel for each row of taps: for each channel of the source, the taps and behind each its outputs.
+        let panel = channels * COLUMNS;
+        let per_task = (2_000_000 * c.n / c.flops()).clamp(1, c.n);
+        let images = c.n.div_ceil(c.n.div_ceil(per_task).next_multiple_of(2));
+        let lines: Vec<Vec<Segment>> = (0..c.grid[0]).map(|y| self.segments(c, y)).collect();
+        let reach = self.reach(c);
+        let step = self.spacing * COLUMNS + m;
+        let mut bias = [0.0; LANES];
+        if let Some(values) = finish.bias {
+            bias[..m].copy_from_slice(values);
+        }
+        let out = Shared(target.as_mut_ptr());
+        with_scratch(self.rows.len() * panel, |packed| {
+            packed.fill(0.0);
+            for (t, tap) in c.taps.iter().enumerate() {
+                let start = t / self.columns * panel + t % self.columns * m;
+                for (channel, line) in packed[start..].chunks_mut(COLUMNS).take(channels).enumerate() {
+                    for (j, packed) in line[..m].iter_mut().enumerate() {
+                        *packed = weight.data[channel * weight.row + j * weight.column + tap.index];
+                    }
+                }
+            }
+            let packed = &*packed;
+            run_tasks(c.n.div_ceil(images), c.flops(), |task| {
+                // The vector of the last tap of the last pixel ends behind it.
+                with_scratch(c.source.w * COLUMNS + LANES, |product| {
+                    for image in task * images..c.n.min((task + 1) * images) {
+                        let from = &source[image * c.source.len()..][..c.source.len()];
+                        for (y, segments) in lines.iter().enumerate() {
+                            multiply(c, from, packed, segments, product);
+                            let start = image * c.target.len() + c.target_offset(y, 0);
+                            // SAFETY: the line is inside the target, and each image is in one task.
+                            let line = unsafe {
+                                std::slice::from_raw_parts_mut(out.get().add(start), c.grid[1] * m)
+                            };
+                            fold(line, m, &reach, step, product, bias, finish.relu);
+                        }
+                    }
+                });
+            });
+        });
+    }
+
+    /// The rows of taps that a row of the result sees inside the source.
+    fn segments(&self, c: &Correlation, y: usize) -> Vec<Segment> {
+        let segment = |row: usize| {
+            let line = y.checked_add_signed(self.rows[row]).filter(|&line| line < c.source.h)?;
+            let (a, b) = (line * c.source.w * c.source.c, row * c.source.c * COLUMNS);
+            Some(Segment { table: 0, a, b, len: c.source.c })
+        };
+        (0..self.rows.len()).filter_map(segment).collect()
+    }
+
+    /// For each pixel of a row of the result, where the product has its first tap inside the source, and how many taps are.
+    fn reach(&self, c: &Correlation) -> Vec<(usize, usize)> {
+        (0..c.grid[1])
+            .map(|x| {
+                let at = |tap: usize| x.checked_add_signed(self.first + (tap * self.spacing) as isize);
+                let inside = |&tap: &usize| at(tap).is_some_and(|x| x < c.source.w);
+                let first = (0..self.columns).find(inside);
+                let start = first.map_or(0, |tap| at(tap).unwrap_or(0) * COLUMNS + tap * c.target.c);
+                (start, (0..self.columns).filter(inside).count())
+            })
+            .collect()
+    }
+}
+
+/// The product of a row of the source with the taps, 32 columns for each pixel, summed over the rows of taps.
+fn multiply(c: &Correlation, image: &[f32], packed: &[f32], segments: &[Segment], product: &mut [f32]) {
+    let (channels, width) = (c.source.c, c.source.w);
+    let parts = width.div_ceil(ROWS);
+    for part in 0..parts {
+        let (first, end) = (width * part / parts, width * (part + 1) / parts);
+        let tile = Tile {
+            m: end - first,
+            n: COLUMNS,
+            segments,
+            left: Left::Rows,
+            rows: &[strided_rows(image.as_ptr().wrapping_add(first * channels), channels)],
+            b: packed.as_ptr(),
+            b_step: COLUMNS,
+            ahead: 0,
+            c: product.as_mut_ptr().wrapping_add(first * COLUMNS),
+            output: Output::Strided(COLUMNS),
+            epilogue: Epilogue::STORE,
+        };
+        // SAFETY: the segments name rows of the image and of the packed weight; the product has 32 columns for each
+        // pixel of a row.
+        unsafe { tile.run() };
+    }
+}
+
+multiversion! {
+    /// Sums for each pixel of a row its taps, which lie `step` apart.
+    fn fold(
+        line: &mut [f32],
+        m: usize,
+        reach: &[(usize, usize)],
+        step: usize,
+        product: &[f32],
+        bias: [f32; LANES],
+        relu: bool,
+    ) {
+        for (x, &(start, taps)) in reach.iter().enumerate() {
+            let mut sum = bias;
+            for tap in 0..taps {
+                let terms: &[f32; LANES] = product[start + tap * step..].first_chunk().expect("room behind the taps");
+                for i in 0..LANES {
+                    sum[i] += terms[i];
+                }
+            }
+            if relu {
+                // NaN stays NaN.
+                for sum in &mut sum {
+                    *sum = if *sum < 0.0 { 0.0 } else { *sum };
+                }
+            }
+            // What a whole vector writes too much belongs to the next pixel, which comes next.
+            let pixel = &mut line[x * m..];
+            match pixel.first_chunk_mut::<LANES>() {
+                Some(pixel) => *pixel = sum,
+                None => pixel[..m].copy_from_slice(&sum[..m]),
+            }
+        }
+    }
+}
