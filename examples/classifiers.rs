@@ -10,12 +10,12 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::charts::{Corner, Panel, Series, panels};
 use common::course::{Common, headline};
 use common::fit::{hold_out_tenth, normalized};
 use common::or_fail;
 use datasets::{DataLoader, Dataset, ImageDataset, Mnist, Subset};
 use nn::optim::Adam;
+use nn::plots::{Corner, Panel, Series, panels};
 use nn::train::predict;
 use nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential};
 use ops::Reduction;
@@ -310,7 +310,7 @@ fn main() {
     let (mut table, mut charts) = (String::new(), Vec::new());
     let mut take = |title: &str, (rows, curves): (String, Vec<Series>)| {
         table += &format!("{title}\n{rows}");
-        let all = || curves.iter().flat_map(|s| &s.points);
+        let all = || curves.iter().flat_map(|s| s.points());
         let (low, high) = all().fold((100.0, 0.0), |(l, h), p| (f64::min(l, p.1), f64::max(h, p.1)));
         let (last, range) = (all().fold(1.0, |m, p| f64::max(m, p.0)), f64::max(high - low, 1.0));
         let panel = Panel::new(format!("{title}: validation"), "epoch", "accuracy, %", curves);

@@ -10,7 +10,6 @@
 mod common;
 
 use clap::Parser;
-use common::charts::{Corner, Panel};
 use common::course::Common;
 use common::fit::{by_epoch, cifar, classes_of, hold_out_tenth, line, normalized};
 use common::fit::{training, validation};
@@ -21,6 +20,7 @@ use datasets::transforms::{HorizontalFlip, RandomCrop};
 use datasets::{DataLoader, Dataset};
 use nn::lr_scheduler::OneCycleLR;
 use nn::optim::SGD;
+use nn::plots::{Corner, Panel};
 use nn::train::{EpochRecord, Trainer, confusion_matrix};
 use nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Sequential};
 use tapegrad::prelude::*;

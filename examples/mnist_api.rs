@@ -10,13 +10,13 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::charts::{Panel, Series, panels};
 use common::course::Common;
 use common::fit::hold_out_tenth;
 use common::or_fail;
 use datasets::{DataLoader, Mnist};
 use nn::lr_scheduler::{OneCycleLR, Schedule};
 use nn::optim::Adam;
+use nn::plots::{Panel, Series, panels};
 use nn::{Linear, PReLU, ReLU, Sequential, Sigmoid, StateDict, Tanh};
 use std::time::Instant;
 use tapegrad::prelude::*;

@@ -10,10 +10,10 @@
 mod common;
 mod lessons;
 
-use common::charts::{Tile, sheet};
 use common::course::{Common, difference, headline};
 use common::{or_fail, write_text};
 use lessons::{Lesson, convolution_and_pooling, samples};
+use nn::plots::{Tile, sheet};
 use tapegrad::prelude::*;
 
 fn main() {

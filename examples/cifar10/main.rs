@@ -12,13 +12,12 @@ mod common;
 mod recipe;
 
 use clap::Parser;
-use common::charts::Series;
-use common::confusion::confusion;
 use common::memory::peak_rss_mb;
 use common::{fail, make_folder, or_fail, progress, results};
 use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Normalization, random_split};
 use indicatif::ProgressBar;
-use nn::train::{EpochRecord, Score, confusion_matrix, predictions};
+use nn::plots::{confusion, training_curves};
+use nn::train::{Score, confusion_matrix, predictions};
 use nn::{Module, StateDict};
 use recipe::{Augment, Method, Model, Network, Plan, Recipe, Views};
 use std::cell::RefCell;
@@ -210,7 +209,8 @@ fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, tes
                 last.seconds,
                 last.train.count as f64 / last.seconds
             );
-            draw(&args.out.join("curves.png"), history, args.validation == 0);
+            let other = if args.validation == 0 { "first 2,000 test pictures" } else { "validation" };
+            or_fail(training_curves(args.out.join("curves.png"), history, "training (augmented)", other));
         });
     let begin = Instant::now();
     let result = trainer.fit(tapegrad::source(&loader), Some(tapegrad::source(&watched)));
@@ -226,25 +226,6 @@ fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, tes
 
 fn describe(score: &Score) -> String {
     format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(0.0))
-}
-
-fn draw(path: &Path, history: &[EpochRecord], on_test: bool) {
-    let other = if on_test { "first 2,000 test pictures" } else { "validation" };
-    let points = |name: &str, value: &dyn Fn(&EpochRecord) -> Option<f64>| {
-        Series::new(name, history.iter().filter_map(|r| Some((r.epoch as f64, value(r)?))))
-    };
-    let error = |s: &Score| s.accuracy().map(|a| 100.0 * (1.0 - a));
-    results::curves(
-        path,
-        vec![
-            points("training (augmented)", &|r| Some(r.train.loss())),
-            points(other, &|r| r.validation.as_ref().map(Score::loss)),
-        ],
-        vec![
-            points("training (augmented)", &|r| error(&r.train)),
-            points(other, &|r| r.validation.as_ref().and_then(error)),
-        ],
-    );
 }
 
 /// The model's file says which model it is, and how its pictures are normalised.

@@ -74,7 +74,10 @@ impl Model {
                 label_smoothing: 0.0,
                 ..standard
             },
-            Model::Vgg11 | Model::Resnet18 => standard,
+            Model::Vgg11 => standard,
+            Model::Resnet18 => {
+                Recipe { lr: 0.15, augment: vec![Augment::AlternatingFlip, Augment::Crop], ..standard }
+            }
             Model::Resnet9 => Recipe {
                 epochs: 10,
                 batch_size: 1024,

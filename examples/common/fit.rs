@@ -1,9 +1,9 @@
 //! What the programs that train networks on pictures share.
 
-use super::charts::Series;
 use super::course::Common;
 use super::or_fail;
 use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Subset, random_split};
+use nn::plots::Series;
 use nn::train::{EpochRecord, predict, predictions};
 use std::sync::Arc;
 use tapegrad::prelude::*;

@@ -1,8 +1,6 @@
 //! What the example programs share: pictures, progress bars, error messages.
 #![allow(dead_code)]
 
-pub(crate) mod charts;
-pub(crate) mod confusion;
 pub(crate) mod course;
 pub(crate) mod fit;
 pub(crate) mod memory;

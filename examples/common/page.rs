@@ -1,14 +1,11 @@
 //! One page on a trained network: what it is made of, how it learned, what it confuses, and some pictures.
 
-use super::charts::{self, FONT, Panel, Tile, prepare_font};
-use super::confusion;
-use plotters::coord::Shift;
+use nn::FileError;
+use nn::plots::{Area, FIXED_FONT, FONT, Panel, Tile, confusion_size, draw_confusion, picture};
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 use std::error::Error;
 use std::path::Path;
 
-const MONO: &str = "monospace";
 /// The lines of the architecture, the panels of curves, and the cells of the samples, in pixels.
 const LINE: usize = 18;
 const PANEL: (usize, usize) = (440, 390);
@@ -35,12 +32,9 @@ pub(crate) struct Page<'a> {
 
 impl Page<'_> {
     /// Draws the page: architecture and curves above, confusion matrix and samples below.
-    pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn Error>> {
-        prepare_font();
-        // The font is part of the program; it cannot be broken.
-        let _ = register_font(MONO, FontStyle::Normal, dejavu::sans_mono::regular());
+    pub(crate) fn draw(&self, path: &Path) -> Result<(), FileError> {
         let (title, counts, names) = self.confusion;
-        let (matrix_width, matrix_height) = confusion::size(names);
+        let (matrix_width, matrix_height) = confusion_size(names);
         let longest = self.architecture.iter().map(|l| l.chars().count()).max().unwrap_or(0);
         let left = (matrix_width as usize).max(longest * 9 + 24).max(400) as i32;
         let right = 2 * PANEL.0 as i32;
@@ -50,53 +44,38 @@ impl Page<'_> {
         let lower = (matrix_height as usize).max(44 + rows * SAMPLE.1) as i32;
 
         let size = ((left + right) as u32, (HEAD as i32 + upper + lower) as u32);
-        let area = BitMapBackend::new(path, size).into_drawing_area();
-        area.fill(&WHITE)?;
-        area.draw(&Text::new(self.title, (12, 16), (FONT, 26)))?;
-        let (_, body) = area.split_vertically(HEAD as i32);
-        let (above, below) = body.split_vertically(upper);
-        let ((architecture, curves), (matrix, samples)) =
-            (above.split_horizontally(left), below.split_horizontally(left));
-        self.draw_architecture(&architecture)?;
-        for (panel, cell) in self.curves.iter().zip(curves.split_evenly((1, 2))) {
-            charts::draw(panel, &cell)?;
-        }
-        confusion::draw(&matrix, title, counts, names)?;
-        self.draw_samples(&samples, columns)?;
-        area.present()?;
-        Ok(())
+        picture(path, size, |area| {
+            area.draw(&Text::new(self.title, (12, 16), (FONT, 26)))?;
+            let (_, body) = area.split_vertically(HEAD as i32);
+            let (above, below) = body.split_vertically(upper);
+            let ((architecture, curves), (matrix, samples)) =
+                (above.split_horizontally(left), below.split_horizontally(left));
+            self.draw_architecture(&architecture)?;
+            for (panel, cell) in self.curves.iter().zip(curves.split_evenly((1, 2))) {
+                panel.draw(&cell)?;
+            }
+            draw_confusion(&matrix, title, counts, names)?;
+            self.draw_samples(&samples, columns)
+        })
     }
 
-    fn draw_architecture<DB: DrawingBackend>(
-        &self,
-        area: &DrawingArea<DB, Shift>,
-    ) -> Result<(), Box<dyn Error>>
-    where
-        DB::ErrorType: 'static,
-    {
+    fn draw_architecture(&self, area: &Area) -> Result<(), Box<dyn Error>> {
         area.draw(&Text::new("Architecture", (12, 10), (FONT, 20)))?;
         for (i, line) in self.architecture.iter().enumerate() {
-            area.draw(&Text::new(*line, (12, (38 + i * LINE) as i32), (MONO, 15)))?;
+            area.draw(&Text::new(*line, (12, (38 + i * LINE) as i32), (FIXED_FONT, 15)))?;
         }
         Ok(())
     }
 
     /// Under each picture what it was taken for, and in red its label where that is another.
-    fn draw_samples<DB: DrawingBackend>(
-        &self,
-        area: &DrawingArea<DB, Shift>,
-        columns: usize,
-    ) -> Result<(), Box<dyn Error>>
-    where
-        DB::ErrorType: 'static,
-    {
+    fn draw_samples(&self, area: &Area, columns: usize) -> Result<(), Box<dyn Error>> {
         let (title, samples) = self.samples;
         area.draw(&Text::new(title, (8, 12), (FONT, 20)))?;
         let (green, red) = (RGBColor(0, 110, 40), RGBColor(190, 20, 20));
         for (i, sample) in samples.iter().enumerate() {
             let x = (i % columns * SAMPLE.0 + 8) as i32;
             let y = (i / columns * SAMPLE.1 + 44) as i32;
-            charts::draw_tile(area, &sample.picture, (x, y), 2)?;
+            sample.picture.draw(area, (x, y), 2)?;
             let right = sample.label == sample.predicted;
             let style = (FONT, 13).into_font().color(if right { &green } else { &red });
             area.draw(&Text::new(sample.predicted, (x, y + 67), style.clone()))?;

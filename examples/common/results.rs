@@ -1,9 +1,9 @@
 //! What a training program writes when it is done: predictions as text, curves and pictures.
 
-use super::charts::{Panel, Series, Tile, panels, sheet};
 use super::{or_fail, write_text};
 use datasets::ImageDataset;
 use nn::Module;
+use nn::plots::{Panel, Series, Tile, panels, sheet};
 use std::fmt::Display;
 use std::path::Path;
 

@@ -8,11 +8,11 @@
 mod common;
 mod naive;
 
-use common::charts::{Corner, Panel, Series, panels};
 use common::course::{Common, difference, headline};
 use common::or_fail;
 use naive::{Case, alexnet_layer, averaging_filters, parameters_without_sharing};
 use nn::models::{LeNet5, ResNet, Vgg};
+use nn::plots::{Corner, Panel, Series, panels};
 use ops::{AvgPoolOptions, ConvOptions};
 use tape::Slice;
 use tapegrad::prelude::*;

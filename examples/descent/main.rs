@@ -8,9 +8,9 @@
 mod common;
 mod paths;
 
-use common::charts::{Corner, Panel, Series, panels};
 use common::course::{Common, headline};
 use common::or_fail;
+use nn::plots::{Corner, Panel, Series, panels};
 use paths::{averaged, descend, gelu, momentum, number, relu_loss, sigmoid_loss};
 use tapegrad::prelude::*;
 

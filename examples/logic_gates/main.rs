@@ -8,11 +8,11 @@
 mod common;
 mod gates;
 
-use common::charts::{Corner, Panel, Series, panels};
 use common::course::{Common, headline};
 use common::or_fail;
 use gates::{GATES, Gate, Network, ONE_UNIT};
 use nn::Linear;
+use nn::plots::{Corner, Panel, Series, panels};
 use tapegrad::prelude::*;
 
 fn main() {

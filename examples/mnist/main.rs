@@ -9,12 +9,12 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::charts::Series;
 use common::{fail, make_folder, or_fail, progress, results, write_text};
 use datasets::{DataLoader, Dataset, ImageDataset, Mnist, Normalization, random_split};
 use nn::lr_scheduler::{OneCycleLR, Schedule};
 use nn::models::{LeNet5, mlp};
 use nn::optim::{Adam, Optimizer, SGD};
+use nn::plots::Series;
 use nn::{Module, StateDict};
 use std::path::PathBuf;
 use std::sync::Arc;

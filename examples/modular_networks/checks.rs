@@ -1,13 +1,13 @@
 //! What is checked before a network is trained in earnest.
 
 use crate::Course;
-use crate::common::charts::{Corner, Panel, panels};
 use crate::common::fit::{accuracy, by_epoch, training};
 use crate::common::or_fail;
 use crate::measures::{half_squares, layers, relative_errors};
 use datasets::DataLoader;
 use nn::models::{ThreeLayerConvNet, mlp};
 use nn::optim::Adam;
+use nn::plots::{Corner, Panel, panels};
 use nn::train::Trainer;
 use tapegrad::prelude::*;
 use tapegrad::source;

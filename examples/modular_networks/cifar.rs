@@ -1,6 +1,5 @@
 //! Two networks trained on all pictures.
 
-use crate::common::charts::{Corner, Panel, panels};
 use crate::common::fit::{accuracy, by_epoch, hold_out_tenth, training, validation};
 use crate::common::or_fail;
 use crate::common::results::first_layer;
@@ -11,6 +10,7 @@ use nn::Flatten;
 use nn::lr_scheduler::OneCycleLR;
 use nn::models::{MlpOptions, ThreeLayerConvNet, mlp_with};
 use nn::optim::{AdamW, SGD};
+use nn::plots::{Corner, Panel, panels};
 use nn::train::{EpochRecord, Trainer};
 use tapegrad::prelude::*;
 use tapegrad::source;

@@ -1,7 +1,6 @@
 //! The same network trained in several ways, in one picture.
 
 use crate::Course;
-use crate::common::charts::{Corner, Panel, panels};
 use crate::common::fit::{by_epoch, training, validation};
 use crate::common::or_fail;
 use crate::measures::layers;
@@ -9,6 +8,7 @@ use datasets::DataLoader;
 use nn::Flatten;
 use nn::models::{MlpOptions, mlp_with};
 use nn::optim::{Adadelta, Adagrad, Adam, RMSprop, SGD};
+use nn::plots::{Corner, Panel, panels};
 use nn::train::{EpochRecord, Trainer};
 use tapegrad::prelude::*;
 use tapegrad::source;

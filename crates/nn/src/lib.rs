@@ -18,6 +18,8 @@ mod module;
 mod norm;
 pub mod optim;
 mod padding;
+#[cfg(feature = "plots")]
+pub mod plots;
 mod pool;
 pub mod recurrent;
 mod sequential;

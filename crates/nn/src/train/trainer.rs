@@ -105,6 +105,8 @@ pub struct Trainer<'a> {
     folder: Option<PathBuf>,
     events: Option<PathBuf>,
     board: Option<TensorBoard>,
+    #[cfg(feature = "plots")]
+    curves: bool,
     every: Option<u64>,
     resume: bool,
     on_step: Vec<OnStep<'a>>,
@@ -153,6 +155,8 @@ impl<'a> Trainer<'a> {
             folder: None,
             events: None,
             board: None,
+            #[cfg(feature = "plots")]
+            curves: false,
             every: None,
             resume: false,
             on_step: Vec::new(),
@@ -259,6 +263,15 @@ impl<'a> Trainer<'a> {
     /// This trainer with event files for TensorBoard in a folder: losses, accuracies and the learning rate of each epoch.
     pub fn tensorboard(mut self, folder: impl Into<PathBuf>) -> Self {
         self.events = Some(folder.into());
+        self
+    }
+
+    /// This trainer with loss and error drawn as `curves.png` in its [folder](Trainer::folder) after each epoch. Needs the
+    /// feature `plots`. [`plots::training_curves`](crate::plots::training_curves) draws them elsewhere, and
+    /// [`plots::confusion`](crate::plots::confusion) the confusion matrix.
+    #[cfg(feature = "plots")]
+    pub fn curves(mut self) -> Self {
+        self.curves = true;
         self
     }
 
@@ -471,6 +484,14 @@ impl<'a> Trainer<'a> {
                 self.board = Some(TensorBoard::create(folder).map_err(fail)?);
             }
             self.board.as_mut().expect("just made").epoch(&record).map_err(fail)?;
+        }
+        #[cfg(feature = "plots")]
+        if self.curves
+            && let Some(folder) = &self.folder
+        {
+            make_folder(folder)?;
+            let file = folder.join("curves.png");
+            crate::plots::training_curves(file, &self.progress.history, "training", "validation")?;
         }
         if improved && let Some(folder) = &self.folder {
             let mut state = self.model.state_dict();

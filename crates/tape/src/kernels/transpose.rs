@@ -24,6 +24,9 @@ pub unsafe fn transpose(
 
 /// As [`transpose`], to columns that begin `apart` elements from one another: compiled once for all who ask for that.
 ///
+/// Where up to eight values lie densely on either side, as the channels of small images do, whole vectors are read and
+/// written: what is too much of one is overwritten by the next.
+///
 /// # Safety
 /// As for [`transpose`], with `to + j * apart` for `to(j)`.
 pub unsafe fn transpose_to(
@@ -33,6 +36,17 @@ pub unsafe fn transpose_to(
     to: *mut f32,
     apart: usize,
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if simd_level() >= SimdLevel::Avx2 {
+        if apart == rows && (2..=8).contains(&rows) && columns >= 8 {
+            // SAFETY: AVX2 was detected; the addresses are the caller's promise.
+            return unsafe { narrow::to_few_rows(rows, columns, from, stride, to) };
+        }
+        if stride == columns && (2..=8).contains(&columns) && rows >= 8 {
+            // SAFETY: as above.
+            return unsafe { narrow::from_few_columns(rows, columns, from, to, apart) };
+        }
+    }
     // SAFETY: as the caller promised.
     unsafe { transpose(rows, columns, from, stride, |j| to.wrapping_add(j * apart)) }
 }
@@ -127,6 +141,122 @@ mod x86 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+mod narrow {
+    use std::arch::x86_64::*;
+
+    /// `to[j * rows + i] = from[i * stride + j]` for at most eight rows and at least eight columns.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn to_few_rows(
+        rows: usize,
+        columns: usize,
+        from: *const f32,
+        stride: usize,
+        to: *mut f32,
+    ) {
+        let mut j = 0;
+        loop {
+            // The last block begins early enough to be whole.
+            let first = j.min(columns - 8);
+            let mut x = [_mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                if i < rows {
+                    // SAFETY: eight columns of a row that exists.
+                    x[i] = unsafe { _mm256_loadu_ps(from.add(i * stride + first)) };
+                }
+            }
+            let x = transposed(x);
+            for c in 0..8 {
+                let column = first + c;
+                // SAFETY: a whole vector fits before the end of the last column, and the next columns are written
+                // later; else only the rows are written.
+                unsafe {
+                    let to = to.add(column * rows);
+                    if (columns - column) * rows >= 8 {
+                        _mm256_storeu_ps(to, x[c]);
+                    } else {
+                        let mut values = [0.0f32; 8];
+                        _mm256_storeu_ps(values.as_mut_ptr(), x[c]);
+                        for i in 0..rows {
+                            *to.add(i) = values[i];
+                        }
+                    }
+                }
+            }
+            j += 8;
+            if j >= columns {
+                return;
+            }
+        }
+    }
+
+    /// `to[j * apart + i] = from[i * columns + j]` for at most eight columns and at least eight rows.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn from_few_columns(
+        rows: usize,
+        columns: usize,
+        from: *const f32,
+        to: *mut f32,
+        apart: usize,
+    ) {
+        let mut i = 0;
+        loop {
+            let first = i.min(rows - 8);
+            let mut x = [_mm256_setzero_ps(); 8];
+            for r in 0..8 {
+                let row = first + r;
+                // SAFETY: a whole vector fits before the end of the last row; else only the columns are read.
+                unsafe {
+                    let from = from.add(row * columns);
+                    x[r] = if (rows - row) * columns >= 8 {
+                        _mm256_loadu_ps(from)
+                    } else {
+                        let mut values = [0.0f32; 8];
+                        for j in 0..columns {
+                            values[j] = *from.add(j);
+                        }
+                        _mm256_loadu_ps(values.as_ptr())
+                    };
+                }
+            }
+            let x = transposed(x);
+            for c in 0..8 {
+                if c < columns {
+                    // SAFETY: eight rows of a column that exists.
+                    unsafe { _mm256_storeu_ps(to.add(c * apart + first), x[c]) };
+                }
+            }
+            i += 8;
+            if i >= rows {
+                return;
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn transposed(x: [__m256; 8]) -> [__m256; 8] {
+        let mut y = x;
+        for i in (0..8).step_by(2) {
+            y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+            y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+        }
+        let mut z = y;
+        for i in (0..8).step_by(4) {
+            z[i] = _mm256_shuffle_ps::<0b01_00_01_00>(y[i], y[i + 2]);
+            z[i + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(y[i], y[i + 2]);
+            z[i + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(y[i + 1], y[i + 3]);
+            z[i + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(y[i + 1], y[i + 3]);
+        }
+        let mut out = z;
+        for c in 0..4 {
+            out[c] = _mm256_permute2f128_ps::<0x20>(z[c], z[4 + c]);
+            out[4 + c] = _mm256_permute2f128_ps::<0x31>(z[c], z[4 + c]);
+        }
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +277,26 @@ mod tests {
                     for (i, &x) in line.iter().enumerate() {
                         assert_eq!(x, if i < rows { from[i * stride + j] } else { -1.0 });
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dense_values_and_nothing_behind_them() {
+        for (rows, columns) in (0..20).flat_map(|rows| (0..20).map(move |columns| (rows, columns))) {
+            for (gap, apart) in [(0, rows), (0, rows + 3), (2, rows)] {
+                let stride = columns + gap;
+                // Exactly as long as its last element asks for: a read past it would be found.
+                let len = if rows * columns == 0 { 0 } else { (rows - 1) * stride + columns };
+                let from: Vec<f32> = (0..len).map(|i| i as f32).collect();
+                let mut to = vec![-1.0f32; columns * apart + 9];
+                // SAFETY: the source has `rows` lines of `stride`, the target `columns` of `apart`.
+                unsafe { transpose_to([rows, columns], from.as_ptr(), stride, to.as_mut_ptr(), apart) };
+                for (at, &x) in to.iter().enumerate() {
+                    let (j, i) = if apart == 0 { (columns, 0) } else { (at / apart, at % apart) };
+                    let expected = if i < rows && j < columns { from[i * stride + j] } else { -1.0 };
+                    assert_eq!(x, expected, "{rows} by {columns}, {apart} apart: element {at}");
                 }
             }
         }

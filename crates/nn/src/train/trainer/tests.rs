@@ -157,3 +157,19 @@ fn a_checkpoint_of_another_model_is_refused() {
         .unwrap_err();
     assert!(matches!(error, TrainError::Model(_)), "{error}");
 }
+
+#[cfg(feature = "plots")]
+#[test]
+fn curves_are_drawn_after_each_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("curves.png");
+    let drawn = std::cell::Cell::new(0);
+    let model = net();
+    // The callback comes first: it sees the picture of the epoch before.
+    let mut trainer = trainer(&model).folder(dir.path()).curves().on_epoch(|history| {
+        assert_eq!(file.exists(), history.len() > 1);
+        drawn.set(history.len());
+    });
+    trainer.fit(source(), Some(source())).unwrap();
+    assert!(drawn.get() > 1 && std::fs::read(&file).unwrap().starts_with(b"\x89PNG"));
+}

@@ -1,7 +1,7 @@
 //! The confusion matrix as a picture.
 
-use super::charts::{FONT, prepare_font};
-use plotters::coord::Shift;
+use super::{Area, FONT, picture};
+use crate::files::FileError;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::error::Error;
@@ -13,38 +13,47 @@ const NUMBERED: usize = 25;
 const HEAD: i32 = 44;
 const SCALE: i32 = 92;
 
-/// Draws how often each class (row) was taken for each class (column); `counts` is row-major.
-pub(crate) fn confusion(
-    path: &Path,
+/// Draws how often each class (row) was taken for each class (column), as PNG; `counts` is row-major, as
+/// [`confusion_matrix`](crate::train::confusion_matrix) gives it.
+///
+/// # Errors
+/// If the file cannot be written.
+///
+/// # Panics
+/// If there is not a count for each pair of classes.
+#[track_caller]
+pub fn confusion(
+    path: impl AsRef<Path>,
     title: &str,
     counts: &[i64],
     class_names: &[&str],
-) -> Result<(), Box<dyn Error>> {
-    let area = BitMapBackend::new(path, size(class_names)).into_drawing_area();
-    area.fill(&WHITE)?;
-    draw(&area, title, counts, class_names)?;
-    area.present()?;
-    Ok(())
+) -> Result<(), FileError> {
+    picture(path, confusion_size(class_names), |area| draw_confusion(area, title, counts, class_names))
 }
 
-/// The width and the height that a matrix of these classes takes.
-pub(crate) fn size(class_names: &[&str]) -> (u32, u32) {
+/// The width and the height that the matrix of these classes takes in a picture.
+pub fn confusion_size(class_names: &[&str]) -> (u32, u32) {
     let side = class_names.len() as i32 * cell(class_names);
     let label = label_room(class_names);
     ((side + label + SCALE + 8) as u32, (side + label + HEAD + 8) as u32)
 }
 
-/// Draws the matrix into the upper left corner of a part of a picture.
-pub(crate) fn draw<DB: DrawingBackend>(
-    area: &DrawingArea<DB, Shift>,
+/// Draws the matrix into the upper left corner of a part of a picture; see [`confusion`].
+///
+/// # Errors
+/// Those of `plotters`.
+///
+/// # Panics
+/// If there is not a count for each pair of classes.
+#[track_caller]
+pub fn draw_confusion(
+    area: &Area,
     title: &str,
     counts: &[i64],
     class_names: &[&str],
-) -> Result<(), Box<dyn Error>>
-where
-    DB::ErrorType: 'static,
-{
-    prepare_font();
+) -> Result<(), Box<dyn Error>> {
+    let n = class_names.len();
+    assert_eq!(counts.len(), n * n, "confusion: {n} classes have {} counts, not {}", n * n, counts.len());
     let classes = class_names.len();
     let (cell, left) = (cell(class_names), label_room(class_names));
     let side = classes as i32 * cell;
