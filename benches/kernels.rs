@@ -16,8 +16,10 @@ use nn::optim::{Adam, Optimizer, SGD};
 use ops::kernels::gemm::{Finish, View, matmul};
 use ops::{Approximate, BatchNormOptions, ConvOptions};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tape::kernels::parallel::{num_threads, parallel_chunks, parallel_for};
+use tape::kernels::simd::{SimdLevel, simd_level};
 use tapegrad::prelude::*;
 
 fn main() {
@@ -119,33 +121,55 @@ fn images(shape: [usize; 4]) -> Tensor {
     numbers(&shape).to_format(MemoryFormat::ChannelsLast)
 }
 
-tape::multiversion! {
-    /// Multiplies and adds `rounds` times in as many registers as there are for it; gives the sum, so that nothing is left out.
-    fn multiply_and_add(rounds: usize, by: f32) -> f32 {
-        let mut sums = [[1.0f32; 16]; 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                for x in sum.iter_mut() {
-                    *x = x.mul_add(by, 1e-3);
+/// Multiplies and adds in registers: twelve sums of `lanes` lanes, `rounds` times. Gives the operations.
+fn multiply_and_add(rounds: usize) -> usize {
+    macro_rules! sums {
+        ($features:literal, $lanes:literal, $set:ident, $fma:ident) => {{
+            #[target_feature(enable = $features)]
+            fn run(rounds: usize) -> usize {
+                use std::arch::x86_64::{$fma, $set};
+                let (by, add) = ($set(black_box(0.999)), $set(black_box(1e-3)));
+                let mut sums = [add; 12];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = $fma(*sum, by, add);
+                    }
                 }
+                black_box(sums);
+                rounds * sums.len() * 2 * $lanes
             }
-        }
-        sums.iter().flatten().sum()
+            // SAFETY: simd_level() answers what was detected.
+            return unsafe { run(rounds) };
+        }};
     }
+    match simd_level() {
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx512 => sums!("avx512f", 16, _mm512_set1_ps, _mm512_fmadd_ps),
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx2 => sums!("avx2,fma", 8, _mm256_set1_ps, _mm256_fmadd_ps),
+        _ => {}
+    }
+    let (by, add) = (black_box(0.999f32), black_box(1e-3f32));
+    let mut sums = [[add; 4]; 12];
+    for _ in 0..rounds {
+        sums.iter_mut().flatten().for_each(|sum| *sum = *sum * by + add);
+    }
+    black_box(sums);
+    rounds * 12 * 2 * 4
 }
 
 /// Billions of operations a second on all threads.
 fn peak_flops() -> f64 {
-    const ROUNDS: usize = 2_000_000;
-    let run = || {
-        timed(|| {
+    let rate = || {
+        let operations = AtomicUsize::new(0);
+        let time = timed(|| {
             parallel_for(num_threads(), |_| {
-                black_box(multiply_and_add(ROUNDS, black_box(0.999)));
+                operations.fetch_add(multiply_and_add(5_000_000), Ordering::Relaxed);
             })
-        })
+        });
+        operations.into_inner() as f64 / time.as_secs_f64() / 1e9
     };
-    let least = (0..5).map(|_| run()).min().expect("several runs");
-    (num_threads() * ROUNDS * 12 * 16 * 2) as f64 / least.as_secs_f64() / 1e9
+    (0..5).map(|_| rate()).fold(0.0, f64::max)
 }
 
 /// Billions of bytes a second on all threads.

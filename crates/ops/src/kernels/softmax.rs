@@ -38,6 +38,18 @@ pub fn softmax<T: Float>(out: &mut [T], x: &[T], along: Along, kind: Kind) {
     });
 }
 
+/// The softmax of each row of `length` elements, and the logarithm of each row's sum of exponentials.
+pub(crate) fn softmax_and_logs<T: Float>(out: &mut [T], logs: &mut [T], x: &[T], length: usize) {
+    assert!(out.len() == x.len() && out.len() == logs.len() * length);
+    let (out, shared) = (SharedSlice::new(out), SharedSlice::new(logs));
+    parallel_blocks(x.len() / length.max(1), GRAIN.div_ceil(length.max(1)), |start, end| {
+        let range = start * length..end * length;
+        // SAFETY: each row belongs to one task.
+        let (out, logs) = unsafe { (out.part(range.start, range.len()), shared.part(start, end - start)) };
+        rows_and_logs(out, logs, &x[range], length);
+    });
+}
+
 /// The gradient from the result `y` and its gradient `g`.
 pub fn softmax_backward<T: Float>(out: &mut [T], y: &[T], g: &[T], along: Along, kind: Kind) {
     slabs(out, [y, g], along, |out, [y, g]| match along.inner {
@@ -94,6 +106,24 @@ tape::multiversion! {
                 for o in out.iter_mut() {
                     *o = *o * scale;
                 }
+            }
+        }
+    }
+}
+
+tape::multiversion! {
+    vectors of T;
+    fn rows_and_logs<T: Float>(out: &mut [T], logs: &mut [T], x: &[T], length: usize) {
+        for ((out, x), log) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)).zip(logs) {
+            let max = fold(x, -T::INFINITY, |_, x| x, larger);
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = (x - max).exp();
+            }
+            let sum = fold(out, T::ZERO, |_, e| e, |a, b| a + b);
+            *log = max + sum.ln();
+            let scale = T::ONE / sum;
+            for o in out.iter_mut() {
+                *o = *o * scale;
             }
         }
     }

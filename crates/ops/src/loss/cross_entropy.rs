@@ -2,8 +2,8 @@
 
 use super::Reduction;
 use super::nll_loss::Picked;
+use crate::kernels::softmax::softmax_and_logs;
 use crate::softmax::log_softmax;
-use tape::kernels::parallel::parallel_chunks;
 use tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record};
 
 /// The arguments of [`cross_entropy`] besides its tensors, with PyTorch's defaults.
@@ -191,29 +191,11 @@ fn probabilities<T: Float>(
     if classes == 0 {
         return 0.0;
     }
-    // As few rows a task as are worth a hand-over.
-    let rows = (4096 / classes).max(1);
-    parallel_chunks(p, rows * classes, |i, p| {
-        for (k, p) in p.chunks_exact_mut(classes).enumerate() {
-            let x = &logits[(i * rows + k) * classes..][..classes];
-            let max = x.iter().copied().fold(x[0], Float::maximum);
-            let mut sum = T::ZERO;
-            for (p, &x) in p.iter_mut().zip(x) {
-                *p = Float::exp(x - max);
-                sum += *p;
-            }
-            let inverse = T::ONE / sum;
-            p.iter_mut().for_each(|p| *p = *p * inverse);
-        }
-    });
-    let mut loss = 0.0;
-    for (n, &t) in targets.iter().enumerate().filter(|(_, t)| **t != ignore_index) {
-        let x = &logits[n * classes..][..classes];
-        let max = x.iter().copied().fold(x[0], Float::maximum).to_f64();
-        let sum: f64 = x.iter().map(|x| (x.to_f64() - max).exp()).sum();
-        loss += max + sum.ln() - x[t as usize].to_f64();
-    }
-    loss
+    let mut logs = vec![T::ZERO; targets.len()];
+    softmax_and_logs(p, &mut logs, logits, classes);
+    let rows = logits.chunks_exact(classes).zip(targets).zip(&logs);
+    let counted = rows.filter(|((_, target), _)| **target != ignore_index);
+    counted.map(|((x, &target), log)| log.to_f64() - x[target as usize].to_f64()).sum()
 }
 
 /// `(p - one_hot) * g` for each row that counts.
