@@ -1,12 +1,12 @@
 //! Pooling loops over channels-last memory `[n, pixel, c]`, with the channels in vector lanes.
 //!
-//! With few channels the vectors run along a line of pixels, as if there were a window at every element; then those
-//! that there are get picked out.
+//! With few channels each pixel is still a whole vector: what is read of the next pixel is not used, and what is written
+//! over it is overwritten when its turn comes.
 //!
 //! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
 
 use super::shared::SharedSlice;
-use crate::pool::Windows;
+use crate::pool::{Axis, Windows};
 use tape::Float;
 use tape::kernels::parallel::parallel_chunks;
 
@@ -18,10 +18,8 @@ fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
     GRAIN.div_ceil(w.c.max(1)).min((w.n * pixels).max(1))
 }
 
-/// Whether the channels of a pixel fill less than a vector.
-fn few_channels<T>(w: &Windows) -> bool {
-    w.c * size_of::<T>() < 64
-}
+/// Lanes of a pixel of few channels.
+const LANES: usize = 8;
 
 /// The number of an element within its window, in row-major order: one byte where the windows are small.
 pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
@@ -65,33 +63,32 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
     let [d, h, width] = [0, 1, 2].map(|a| w.axes[a].output());
     let (c, row) = (w.c, width * w.c);
     let line = w.axes[2].input * c;
-    let narrow = if few_channels::<T>(w) { Narrow::new(w) } else { None };
     let rows = GRAIN.div_ceil(row.max(1)).min((w.n * d * h).max(1));
     let all_taps = SharedSlice::new(taps);
     parallel_chunks(y, rows * row, |task, y| {
         // SAFETY: each task takes the part that belongs to its own chunk of `y`.
         let taps = unsafe { all_taps.part(task * rows * row, y.len()) };
-        let mut tallest = vec![T::ZERO; line];
-        if let Some(narrow) = &narrow {
-            let mut from_row = vec![0u32; line];
-            let every = line - (narrow.count - 1) * c;
-            let (mut best, mut all) = (vec![T::ZERO; every], vec![I::new(0); every]);
-            let (mut best_row, mut column) = (vec![0u32; every], vec![0u32; every]);
+        if c <= LANES {
+            let (mut starts, mut taken, mut padded) = (Vec::new(), vec![0u32; row], Vec::new());
             for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
-                tallest_of_rows(w, task * rows + k, x, &mut tallest, &mut from_row);
-                best.copy_from_slice(&tallest[..every]);
-                best_row.copy_from_slice(&from_row[..every]);
-                column.fill(0);
-                for j in 1..narrow.count {
-                    let (x, rows) = (&tallest[j * c..][..every], &from_row[j * c..][..every]);
-                    max_columns(&mut best, &mut best_row, &mut column, x, rows, j as u32);
+                starts.clear();
+                starts.extend(rows_under(w, task * rows + k));
+                let mut x = x;
+                if starts.last().is_some_and(|last| last + line + LANES > x.len()) {
+                    // The last vector of the last row would end behind the input.
+                    let first = starts[0];
+                    padded.clear();
+                    padded.extend_from_slice(&x[first..]);
+                    padded.extend([T::ZERO; LANES]);
+                    starts.iter_mut().for_each(|start| *start -= first);
+                    x = &padded;
                 }
-                join_taps(&mut all, &best_row, &column, narrow.count as u32);
-                copy_pixels(c, &best, y, narrow.picks());
-                copy_pixels(c, &all, taps, narrow.picks());
+                max_line(y, &mut taken, x, c, &starts, &w.axes[2]);
+                taps.iter_mut().zip(&taken).for_each(|(tap, &taken)| *tap = I::new(taken as usize));
             }
             return;
         }
+        let mut tallest = vec![T::ZERO; line];
         let mut from_row = vec![I::new(0); line];
         let mut best_row = vec![I::new(0); c];
         for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
@@ -120,6 +117,15 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
     });
 }
 
+/// Where the rows of the input under a row of windows begin.
+fn rows_under(w: &Windows, row: usize) -> impl Iterator<Item = usize> {
+    let [d, h] = [0, 1].map(|a| w.axes[a].output());
+    let (n, od, oh) = (row / (d * h), row / h % d, row % h);
+    let start =
+        move |z: usize, v: usize| ((n * w.axes[0].input + z) * w.axes[1].input + v) * w.axes[2].input * w.c;
+    w.axes[0].taps(od).flat_map(move |z| w.axes[1].taps(oh).map(move |v| start(z, v)))
+}
+
 /// The largest element of each column of the input rows under a row of windows, and in which of the rows it is.
 fn tallest_of_rows<T: Float, I: Tap>(
     w: &Windows,
@@ -128,78 +134,52 @@ fn tallest_of_rows<T: Float, I: Tap>(
     tallest: &mut [T],
     from_row: &mut [I],
 ) {
-    let [d, h] = [0, 1].map(|a| w.axes[a].output());
-    let (n, od, oh) = (row / (d * h), row / h % d, row % h);
-    let line = tallest.len();
-    let mut number = 0;
-    for z in w.axes[0].taps(od) {
-        for v in w.axes[1].taps(oh) {
-            let start = ((n * w.axes[0].input + z) * w.axes[1].input + v) * line;
-            let source = &x[start..start + line];
-            if number == 0 {
-                tallest.copy_from_slice(source);
-                from_row.fill(I::new(0));
-            } else {
-                max_rows(tallest, from_row, source, I::new(number));
-            }
-            number += 1;
+    for (number, start) in rows_under(w, row).enumerate() {
+        let source = &x[start..start + tallest.len()];
+        if number == 0 {
+            tallest.copy_from_slice(source);
+            from_row.fill(I::new(0));
+        } else {
+            max_rows(tallest, from_row, source, I::new(number));
         }
     }
 }
 
-/// A row of windows of equal width over pixels of few channels.
-struct Narrow {
-    /// The first pixel of each window.
-    first: Vec<usize>,
-    /// The columns of each window.
-    count: usize,
-    /// Channels.
-    c: usize,
+/// The first lanes of a slice.
+#[inline(always)]
+fn lanes<T: Copy>(x: &[T]) -> [T; LANES] {
+    *x.first_chunk().expect("a vector more than there are pixels")
 }
 
-impl Narrow {
-    /// None where the windows differ in width or have holes.
-    fn new(w: &Windows) -> Option<Narrow> {
-        let axis = &w.axes[2];
-        let count = axis.windows.first()?.1;
-        let even = axis.step == 1 && count > 0 && axis.windows.iter().all(|w| w.1 == count);
-        even.then(|| Narrow { first: axis.windows.iter().map(|w| w.0).collect(), count, c: w.c })
-    }
-
-    /// Where the first pixel of each window begins in the line of the input, and the window in that of the output.
-    fn picks(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.first.iter().enumerate().map(|(o, first)| (first * self.c, o * self.c))
-    }
-}
-
-/// Copies pixels of `c` channels, each from and to where `places` says, in the order of memory: more than a pixel
-/// at once, since a constant number of elements is a move or two. The next pixel overwrites what was too much.
-fn copy_pixels<T: Copy>(c: usize, from: &[T], to: &mut [T], places: impl Iterator<Item = (usize, usize)>) {
-    fn copy<T: Copy, const N: usize>(
-        c: usize,
-        from: &[T],
-        to: &mut [T],
-        places: impl Iterator<Item = (usize, usize)>,
-    ) {
-        for (at, place) in places {
-            match (from[at..].first_chunk::<N>(), to[place..].first_chunk_mut::<N>()) {
-                (Some(from), Some(to)) => *to = *from,
-                _ => to[place..place + c].copy_from_slice(&from[at..at + c]),
-            }
-        }
-    }
-    debug_assert!(c <= 16);
-    match c {
-        0..=4 => copy::<T, 4>(c, from, to, places),
-        5..=8 => copy::<T, 8>(c, from, to, places),
-        _ => copy::<T, 16>(c, from, to, places),
+/// Writes a pixel of `c` channels, and lanes behind it where the slice has more: they belong to the next pixel.
+#[inline(always)]
+fn put_lanes<T: Copy>(to: &mut [T], c: usize, values: [T; LANES]) {
+    match to.first_chunk_mut() {
+        Some(lanes) => *lanes = values,
+        None => to[..c].copy_from_slice(&values[..c]),
     }
 }
 
 tape::multiversion! {
-    fn join_taps<I: Tap>(taps: &mut [I], row: &[u32], column: &[u32], count: u32) {
-        for ((t, r), c) in taps.iter_mut().zip(row).zip(column) {
-            *t = I::new((r * count + c) as usize);
+    vectors of T;
+    /// A row of windows over pixels of few channels; its input rows begin at `starts`.
+    fn max_line<T: Float>(y: &mut [T], taken: &mut [u32], x: &[T], c: usize, starts: &[usize], axis: &Axis) {
+        for (o, &(first, count)) in axis.windows.iter().enumerate() {
+            let (mut best, mut tap) = ([-T::INFINITY; LANES], [0u32; LANES]);
+            let mut number = 0;
+            for start in starts {
+                for j in 0..count {
+                    let x = lanes(&x[start + (first + j * axis.step) * c..]);
+                    for i in 0..LANES {
+                        let better = x[i] > best[i] || x[i].is_nan();
+                        best[i] = if better { x[i] } else { best[i] };
+                        tap[i] = if better { number } else { tap[i] };
+                    }
+                    number += 1;
+                }
+            }
+            put_lanes(&mut y[o * c..], c, best);
+            put_lanes(&mut taken[o * c..], c, tap);
         }
     }
 }
@@ -234,14 +214,27 @@ pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut 
     let apart = are_apart(w);
     // Where each pixel has its one window, it is written without having been cleared.
     let whole = apart && w.axes.iter().all(|a| a.windows.iter().map(|w| w.1).sum::<usize>() == a.input);
-    let narrow = if apart && few_channels::<T>(w) { Apart::new(w) } else { None };
+    // Where every pixel of a line is in a window, the lanes behind a pixel are written when its turn comes.
+    let narrow = whole && c <= LANES && w.axes[2].step == 1;
     parallel_chunks(dx, w.input_size() * c, |n, dx| {
         if !whole {
             dx.fill(T::ZERO);
         }
         let range = n * pixels * c..(n + 1) * pixels * c;
-        if let Some(narrow) = &narrow {
-            return narrow.put(w, &dy[range.clone()], &taps[range], dx);
+        if narrow {
+            let row = w.axes[2].output() * c;
+            // A vector longer, so that the last pixel is a whole one.
+            let (mut g, mut taken) = (vec![T::ZERO; row + LANES], vec![0u32; row + LANES]);
+            let lines = dy[range.clone()].chunks_exact(row).zip(taps[range].chunks_exact(row));
+            for (r, (dy, taps)) in lines.enumerate() {
+                g[..row].copy_from_slice(dy);
+                taken.iter_mut().zip(taps).for_each(|(taken, tap)| *taken = tap.number() as u32);
+                for (number, start) in rows_under(w, r).enumerate() {
+                    let line = w.axes[2].input * c;
+                    put_line(&mut dx[start..start + line], &g, &taken, c, number as u32, &w.axes[2]);
+                }
+            }
+            return;
         }
         for (p, (dy, taps)) in dy[range.clone()].chunks_exact(c).zip(taps[range].chunks_exact(c)).enumerate()
         {
@@ -268,58 +261,20 @@ fn are_apart(w: &Windows) -> bool {
     })
 }
 
-/// Windows of equal width that are [apart](are_apart), over pixels of few channels.
-struct Apart {
-    windows: Narrow,
-    /// The column of its window that each element of the input line is in; no column where it is in none.
-    column: Vec<u32>,
-}
-
-impl Apart {
-    /// None where the windows differ in width or have holes.
-    fn new(w: &Windows) -> Option<Apart> {
-        let windows = Narrow::new(w)?;
-        let mut column = vec![u32::MAX; w.axes[2].input * w.c];
-        for first in &windows.first {
-            for j in 0..windows.count {
-                column[(first + j) * w.c..][..w.c].fill(j as u32);
-            }
-        }
-        Some(Apart { windows, column })
-    }
-
-    /// The gradient of one image; `dx` is zero where no window is.
-    fn put<T: Float, I: Tap>(&self, w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
-        let (line, row) = (self.column.len(), w.axes[2].output() * w.c);
-        let (c, count, h) = (w.c, self.windows.count, w.axes[1].output());
-        // Each pixel of the output line, at all columns of its window.
-        let places =
-            || self.windows.picks().flat_map(|(first, o)| (0..count).map(move |j| (o, first + j * c)));
-        let mut wide = vec![0u32; row];
-        let (mut gradient, mut taken) = (vec![T::ZERO; line], vec![0u32; line]);
-        for (r, (dy, taps)) in dy.chunks_exact(row).zip(taps.chunks_exact(row)).enumerate() {
-            wide.iter_mut().zip(taps).for_each(|(wide, t)| *wide = t.number() as u32);
-            copy_pixels(c, dy, &mut gradient, places());
-            copy_pixels(c, &wide, &mut taken, places());
-            let mut number = 0;
-            for z in w.axes[0].taps(r / h) {
-                for v in w.axes[1].taps(r % h) {
-                    let dx = &mut dx[(z * w.axes[1].input + v) * line..][..line];
-                    put_line(dx, &gradient, &taken, &self.column, number);
-                    number += count as u32;
-                }
-            }
-        }
-    }
-}
-
 tape::multiversion! {
     vectors of T;
-    /// `dx = dy` where `column` of the row whose taps begin with `number` was taken, else 0.
-    fn put_line<T: Float>(dx: &mut [T], dy: &[T], taps: &[u32], column: &[u32], number: u32) {
-        for (((x, &g), &t), &c) in dx.iter_mut().zip(dy).zip(taps).zip(column) {
-            let taken = c != u32::MAX && t == number.wrapping_add(c);
-            *x = if taken { g } else { T::ZERO };
+    /// The gradient for one row of the input, the one of this number under its windows, which leave no pixel out.
+    fn put_line<T: Float>(dx: &mut [T], dy: &[T], taken: &[u32], c: usize, number: u32, axis: &Axis) {
+        for (o, &(first, count)) in axis.windows.iter().enumerate() {
+            let (g, taken) = (lanes(&dy[o * c..]), lanes(&taken[o * c..]));
+            for j in 0..count {
+                let tap = number * count as u32 + j as u32;
+                let mut x = [T::ZERO; LANES];
+                for i in 0..LANES {
+                    x[i] = if taken[i] == tap { g[i] } else { T::ZERO };
+                }
+                put_lanes(&mut dx[(first + j) * c..], c, x);
+            }
         }
     }
 }
