@@ -294,7 +294,7 @@ mod tests {
                 // SAFETY: the source has `rows` lines of `stride`, the target `columns` of `apart`.
                 unsafe { transpose_to([rows, columns], from.as_ptr(), stride, to.as_mut_ptr(), apart) };
                 for (at, &x) in to.iter().enumerate() {
-                    let (j, i) = if apart == 0 { (columns, 0) } else { (at / apart, at % apart) };
+                    let (j, i) = (at / apart.max(1), at % apart.max(1));
                     let expected = if i < rows && j < columns { from[i * stride + j] } else { -1.0 };
                     assert_eq!(x, expected, "{rows} by {columns}, {apart} apart: element {at}");
                 }
