@@ -6,11 +6,11 @@
 //! thread costs more than most small kernels.
 //!
 //! Each thread begins with a stretch of tasks of its own, the same one in every kernel, and helps the
-//! others when it is done: what one kernel wrote is then still in the cache of the core that the next
-//! one reads it on.
+//! others when it is done, with their last tasks first: what one kernel wrote is then still in the cache
+//! of the core that the next one reads it on.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,8 @@ pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
 /// Compiled once for all tasks: inlined here on every path, each would be compiled several times.
 fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     let threads = num_threads().min(tasks);
-    if threads <= 1 || INSIDE.get() {
+    // (Halves of a number of 64 bits count the tasks.)
+    if threads <= 1 || INSIDE.get() || u32::try_from(tasks).is_err() {
         (0..tasks).for_each(task);
         return;
     }
@@ -172,16 +173,36 @@ impl Job {
 /// The most threads that have a stretch of their own.
 const STRETCHES: usize = 64;
 
-/// On a cache line of its own.
+/// The tasks of a stretch that nobody has taken yet: the first in the lower half, the one behind the last in the upper. On a
+/// cache line of its own.
 #[repr(align(128))]
-struct Next(AtomicUsize);
+struct Left(AtomicU64);
+
+impl Left {
+    fn fill(&self, tasks: std::ops::Range<usize>) {
+        self.0.store(tasks.start as u64 | (tasks.end as u64) << 32, Ordering::Relaxed);
+    }
+
+    /// Takes the first one for the thread whose stretch it is, the last one for another: so it is always the same tasks
+    /// that others take, and a core finds their memory in its own cache again.
+    fn take(&self, own: bool) -> Option<usize> {
+        let ends = |left: u64| (left & u64::from(u32::MAX), left >> 32);
+        let rest = |left: u64| {
+            let (first, end) = ends(left);
+            (first < end).then(|| if own { left + 1 } else { left - (1 << 32) })
+        };
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()?;
+        let (first, end) = ends(taken);
+        Some(if own { first } else { end - 1 } as usize)
+    }
+}
 
 struct Shared {
     /// Counts jobs; a helper that sees it change takes the job once.
     epoch: AtomicUsize,
     job: Mutex<Option<Job>>,
-    /// The next task of each thread's stretch; further threads have no stretch and only help.
-    next: [Next; STRETCHES],
+    /// What is left of each thread's stretch; further threads have no stretch and only help.
+    left: [Left; STRETCHES],
     /// Helpers that have not yet finished with the current job.
     busy: AtomicUsize,
     sleepers: AtomicUsize,
@@ -200,7 +221,7 @@ impl Shared {
         Shared {
             epoch: AtomicUsize::new(0),
             job: Mutex::new(None),
-            next: [const { Next(AtomicUsize::new(0)) }; STRETCHES],
+            left: [const { Left(AtomicU64::new(0)) }; STRETCHES],
             busy: AtomicUsize::new(0),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
@@ -214,8 +235,8 @@ impl Shared {
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
         let job = Job { task, tasks, helpers };
         *self.job.lock().unwrap() = Some(job);
-        for (thread, next) in self.next[..job.stretches()].iter().enumerate() {
-            next.0.store(job.stretch(thread).start, Ordering::Relaxed);
+        for (thread, left) in self.left[..job.stretches()].iter().enumerate() {
+            left.fill(job.stretch(thread));
         }
         self.busy.store(helpers, Ordering::Relaxed);
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -244,12 +265,7 @@ impl Shared {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for k in 0..job.stretches() {
                 let whose = (thread + k) % job.stretches();
-                let end = job.stretch(whose).end;
-                loop {
-                    let i = self.next[whose].0.fetch_add(1, Ordering::Relaxed);
-                    if i >= end {
-                        break;
-                    }
+                while let Some(i) = self.left[whose].take(whose == thread) {
                     task(i);
                 }
             }
@@ -298,7 +314,6 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn every_task_runs_once() {
@@ -312,6 +327,14 @@ mod tests {
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    fn owners_take_the_first_task_and_others_the_last() {
+        let left = Left(AtomicU64::new(0));
+        left.fill(3..7);
+        let taken = [true, false, false, true, true, false].map(|own| left.take(own));
+        assert_eq!(taken, [Some(3), Some(6), Some(5), Some(4), None, None]);
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Var {
 #[cfg(test)]
 mod tests {
     use crate::test_views::check;
-    use crate::{DType, Tensor, Var};
+    use crate::{DType, MemoryFormat, Tensor, Var, gradgradcheck};
     use proptest::prelude::*;
 
     #[test]
@@ -140,6 +140,19 @@ mod tests {
         let t = x.t();
         assert!(t.unflatten(1, &[2, -1]).tensor().shares_memory_with(&x.tensor()));
         assert!(!t.flatten(0, -1).tensor().shares_memory_with(&x.tensor()));
+    }
+
+    #[test]
+    fn the_gradient_of_a_copy_comes_in_the_format_of_its_operand() {
+        let images = Tensor::arange(0, 2 * 3 * 4 * 5).reshape(&[2, 3, 4, 5]).cast(DType::F64);
+        let x = Var::parameter(images.to_format(MemoryFormat::ChannelsLast));
+        let y = x.flatten(1, -1);
+        (&y * &y).sum_all().backward();
+        let grad = x.grad().expect("a leaf").tensor();
+        assert!(grad.is_contiguous_in(MemoryFormat::ChannelsLast));
+        assert_eq!(grad.to_vec::<f64>(), (&x * 2.0).to_vec::<f64>());
+        let cube = |v: &[Var]| v[0].flatten(1, -1).pow(3);
+        gradgradcheck(cube, &[x], Default::default()).unwrap();
     }
 
     #[test]
