@@ -14,7 +14,7 @@ use tape::kernels::simd::{SimdLevel, simd_level};
 /// Steps of the inner dimension that are packed and multiplied at once.
 const DEPTH: usize = 256;
 
-/// Rows of A that are packed together: a multiple of every tile's rows.
+/// The most rows of A that are packed together: a multiple of every tile's rows.
 const BLOCK: usize = 96;
 
 /// The largest tile, in elements.
@@ -163,8 +163,11 @@ pub(super) fn product(
     let each = |tasks: usize, f: &(dyn Fn(usize) + Sync)| {
         if worth { parallel_for(tasks, f) } else { (0..tasks).for_each(f) }
     };
-    let blocks = m.div_ceil(BLOCK);
-    let groups = if worth { 8usize.div_ceil(blocks).min(panels) } else { 1 };
+    let block_rows = m.div_ceil(m.div_ceil(BLOCK)).next_multiple_of(kernel.rows);
+    let blocks = m.div_ceil(block_rows);
+    // Each group of panels packs the rows of A again: no more of them than the work asks for.
+    let tasks = (2 * m * n * k / 3_000_000).clamp(2, 8);
+    let groups = if worth { tasks.div_ceil(blocks).min(panels) } else { 1 };
     // For a few rows it does not pay to pack more of B than what its last columns need.
     let direct = if b.column == 1 && m <= 2 * kernel.rows { n / kernel.columns } else { 0 };
     let out = SharedPointer::new(c);
@@ -184,7 +187,7 @@ pub(super) fn product(
             });
             each(blocks * groups, &|task| {
                 let (block, group) = (task / groups, task % groups);
-                let rows = block * BLOCK..m.min((block + 1) * BLOCK);
+                let rows = block * block_rows..m.min((block + 1) * block_rows);
                 let columns = panels * group / groups..panels * (group + 1) / groups;
                 with_doubles(rows.len().next_multiple_of(kernel.rows) * steps.len(), |left| {
                     let slab =
