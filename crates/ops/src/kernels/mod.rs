@@ -11,6 +11,7 @@ pub mod layer_norm;
 pub mod matmul;
 pub mod microkernel;
 pub mod norm;
+mod pixels;
 pub(crate) mod pool;
 pub(crate) mod scratch;
 mod shared;

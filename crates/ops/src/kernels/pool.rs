@@ -1,10 +1,10 @@
 //! Pooling loops over channels-last memory `[n, pixel, c]`, with the channels in vector lanes.
 //!
-//! With few channels each pixel is still a whole vector: what is read of the next pixel is not used, and what is written
-//! over it is overwritten when its turn comes.
+//! With few channels each pixel is still a [whole vector](super::pixels).
 //!
 //! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
 
+use super::pixels::{LANES, lanes, put_lanes};
 use super::shared::SharedSlice;
 use crate::pool::{Axis, Windows};
 use tape::Float;
@@ -17,9 +17,6 @@ const GRAIN: usize = 16 * 1024;
 fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
     GRAIN.div_ceil(w.c.max(1)).min((w.n * pixels).max(1))
 }
-
-/// Lanes of a pixel of few channels.
-const LANES: usize = 8;
 
 /// The number of an element within its window, in row-major order: one byte where the windows are small.
 pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
@@ -142,21 +139,6 @@ fn tallest_of_rows<T: Float, I: Tap>(
         } else {
             max_rows(tallest, from_row, source, I::new(number));
         }
-    }
-}
-
-/// The first lanes of a slice.
-#[inline(always)]
-fn lanes<T: Copy>(x: &[T]) -> [T; LANES] {
-    *x.first_chunk().expect("a vector more than there are pixels")
-}
-
-/// Writes a pixel of `c` channels, and lanes behind it where the slice has more: they belong to the next pixel.
-#[inline(always)]
-fn put_lanes<T: Copy>(to: &mut [T], c: usize, values: [T; LANES]) {
-    match to.first_chunk_mut() {
-        Some(lanes) => *lanes = values,
-        None => to[..c].copy_from_slice(&values[..c]),
     }
 }
 

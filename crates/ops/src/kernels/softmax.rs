@@ -83,6 +83,23 @@ fn larger<T: Float>(a: T, b: T) -> T {
     if b > a { b } else { a }
 }
 
+/// The exponentials of a row less its largest element, and their sum.
+#[inline(always)]
+fn exponentials<T: Float>(out: &mut [T], x: &[T], max: T) -> T {
+    for (o, &x) in out.iter_mut().zip(x) {
+        *o = (x - max).exp();
+    }
+    fold(out, T::ZERO, |_, e| e, |a, b| a + b)
+}
+
+#[inline(always)]
+fn divide<T: Float>(out: &mut [T], by: T) {
+    let scale = T::ONE / by;
+    for o in out.iter_mut() {
+        *o = *o * scale;
+    }
+}
+
 tape::multiversion! {
     vectors of T;
     fn softmax_rows<T: Float>(out: &mut [T], x: &[T], length: usize, kind: Kind) {
@@ -92,20 +109,14 @@ tape::multiversion! {
                 out.fill(T::ZERO);
                 continue;
             }
-            for (o, &x) in out.iter_mut().zip(x) {
-                *o = (x - max).exp();
-            }
-            let sum = fold(out, T::ZERO, |_, e| e, |a, b| a + b);
+            let sum = exponentials(out, x, max);
             if kind == Kind::Log {
                 let ln = sum.ln();
                 for (o, &x) in out.iter_mut().zip(x) {
                     *o = x - max - ln;
                 }
             } else {
-                let scale = T::ONE / sum;
-                for o in out.iter_mut() {
-                    *o = *o * scale;
-                }
+                divide(out, sum);
             }
         }
     }
@@ -116,15 +127,9 @@ tape::multiversion! {
     fn rows_and_logs<T: Float>(out: &mut [T], logs: &mut [T], x: &[T], length: usize) {
         for ((out, x), log) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)).zip(logs) {
             let max = fold(x, -T::INFINITY, |_, x| x, larger);
-            for (o, &x) in out.iter_mut().zip(x) {
-                *o = (x - max).exp();
-            }
-            let sum = fold(out, T::ZERO, |_, e| e, |a, b| a + b);
+            let sum = exponentials(out, x, max);
             *log = max + sum.ln();
-            let scale = T::ONE / sum;
-            for o in out.iter_mut() {
-                *o = *o * scale;
-            }
+            divide(out, sum);
         }
     }
 }

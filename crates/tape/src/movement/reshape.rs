@@ -62,11 +62,14 @@ impl Var {
         let x = self.tensor();
         // What had to be copied out of another memory format gets its gradient in that format: the operations before
         // would otherwise walk two formats at once.
-        let strides: Option<Dims> =
-            (x.is_dense() && !x.is_contiguous() && x.try_view(to).is_none()).then(|| x.strides().into());
+        let copied = !value.shares_memory_with(&x);
+        let strides: Option<Dims> = (copied && x.is_dense()).then(|| x.strides().into());
         record(op, [self], value, move |c| {
             let grad = c.grad().reshape_to(&from);
-            [Some(strides.as_ref().map_or_else(|| grad.clone(), |strides| grad.laid_out(strides)))]
+            [Some(match &strides {
+                Some(strides) => grad.laid_out(strides),
+                None => grad,
+            })]
         })
     }
 

@@ -7,11 +7,9 @@
 
 use super::{Correlation, Finish, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
+use crate::kernels::pixels::{LANES, lanes, put_lanes};
 use crate::kernels::scratch::{Shared, with_scratch};
 use tape::multiversion;
-
-/// Output channels that fit the vector of a pixel.
-const LANES: usize = 8;
 
 /// Terms from which a step of the product is long enough to pay for the fold.
 const MANY_CHANNELS: usize = 8;
@@ -28,15 +26,13 @@ pub(super) struct Folded {
 impl Folded {
     /// How to run a correlation this way, if it pays.
     pub(super) fn new(c: &Correlation) -> Option<Folded> {
-        let first = c.taps.first()?.at;
-        let columns = c.taps.iter().take_while(|t| t.at[0] == first[0]).count();
-        let spacing = if columns > 1 { (c.taps[1].at[1] - first[1]) as usize } else { 1 };
+        let (columns, spacing) = c.tap_columns()?;
         // Narrower kernels leave too much of the columns idle, narrower images of the rows.
         let fits = c.target.c <= LANES && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
         let steps = c.source_step == [1, 1] && c.target_step == [1, 1];
         (steps && fits && c.source.c >= MANY_CHANNELS && c.source.w >= ROWS / 2).then(|| Folded {
             rows: c.taps.iter().step_by(columns).map(|t| t.at[0]).collect(),
-            first: first[1],
+            first: c.taps[0].at[1],
             columns,
             spacing,
         })
@@ -53,8 +49,7 @@ impl Folded {
         let (channels, m) = (c.source.c, c.target.c);
         // One panel for each row of taps: for each channel of the source, the taps and behind each its outputs.
         let panel = channels * COLUMNS;
-        let per_task = (2_000_000 * c.n / c.flops()).clamp(1, c.n);
-        let images = c.n.div_ceil(c.n.div_ceil(per_task).next_multiple_of(2));
+        let images = c.images_per_task();
         let lines: Vec<Vec<Segment>> = (0..c.grid[0]).map(|y| self.segments(c, y)).collect();
         let reach = self.reach(c);
         let step = self.spacing * COLUMNS + m;
@@ -157,7 +152,7 @@ multiversion! {
         for (x, &(start, taps)) in reach.iter().enumerate() {
             let mut sum = bias;
             for tap in 0..taps {
-                let terms: &[f32; LANES] = product[start + tap * step..].first_chunk().expect("room behind the taps");
+                let terms = lanes(&product[start + tap * step..]);
                 for i in 0..LANES {
                     sum[i] += terms[i];
                 }
@@ -168,12 +163,7 @@ multiversion! {
                     *sum = if *sum < 0.0 { 0.0 } else { *sum };
                 }
             }
-            // What a whole vector writes too much belongs to the next pixel, which comes next.
-            let pixel = &mut line[x * m..];
-            match pixel.first_chunk_mut::<LANES>() {
-                Some(pixel) => *pixel = sum,
-                None => pixel[..m].copy_from_slice(&sum[..m]),
-            }
+            put_lanes(&mut line[x * m..], m, sum);
         }
     }
 }

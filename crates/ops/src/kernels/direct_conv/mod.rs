@@ -177,6 +177,20 @@ impl Correlation {
         2 * self.positions() * self.taps.len() * self.source.c * self.target.c
     }
 
+    /// The columns of the grid that the taps form, and the distance between them in pixels; none without a tap.
+    fn tap_columns(&self) -> Option<(usize, usize)> {
+        let first = self.taps.first()?.at;
+        let columns = self.taps.iter().take_while(|t| t.at[0] == first[0]).count();
+        let spacing = if columns > 1 { (self.taps[1].at[1] - first[1]) as usize } else { 1 };
+        Some((columns, spacing))
+    }
+
+    /// How many images a task takes where it takes whole ones: an even number of tasks, each worth its call.
+    fn images_per_task(&self) -> usize {
+        let worth = (2_000_000 * self.n / self.flops()).clamp(1, self.n);
+        self.n.div_ceil(self.n.div_ceil(worth).next_multiple_of(2))
+    }
+
     /// Where in an image of the target a grid position lies, in elements.
     fn target_offset(&self, a: usize, b: usize) -> usize {
         let y = self.target_start[0] + self.target_step[0] * a;

@@ -34,19 +34,13 @@ impl Planar {
             return None;
         }
         let (first, last) = (c.taps.first()?, c.taps.last()?);
-        let columns = c.taps.iter().take_while(|t| t.at[0] == first.at[0]).count();
-        let spacing = if columns > 1 { c.taps[1].at[1] - first.at[1] } else { 1 };
+        let (columns, spacing) = c.tap_columns()?;
         let reach = |axis: usize| (last.at[axis] - first.at[axis]) as usize;
         let size = [c.grid[0] + reach(0), c.grid[1] + reach(1)];
         if size[0] * size[1] * c.source.c * 4 > PLANE_BYTES {
             return None;
         }
-        Some(Planar {
-            taps: [c.taps.len() / columns, columns],
-            spacing: spacing as usize,
-            origin: first.at,
-            size,
-        })
+        Some(Planar { taps: [c.taps.len() / columns, columns], spacing, origin: first.at, size })
     }
 
     pub(super) fn run(
@@ -85,8 +79,7 @@ impl Planar {
             }
         }
         let b_step = if along_row { self.spacing } else { plane };
-        let per_task = (2_000_000 * c.n / c.flops()).clamp(1, c.n);
-        let images = c.n.div_ceil(c.n.div_ceil(per_task).next_multiple_of(2));
+        let images = c.images_per_task();
         let out = Shared(target.as_mut_ptr());
         with_scratch(m * taps * channels, |packed| {
             for (j, packed) in packed.chunks_exact_mut(taps * channels).enumerate() {
