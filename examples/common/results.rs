@@ -3,7 +3,7 @@
 use super::{or_fail, write_text};
 use datasets::ImageDataset;
 use nn::Module;
-use nn::plots::{Panel, Series, Tile, panels, sheet};
+use nn::plots::{Tile, sheet};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -18,15 +18,6 @@ pub(crate) fn picture(data: &ImageDataset, index: usize) -> Tile {
     let [_, channels, height, width] = data.shape();
     let pixels: Vec<f32> = data.image(index).iter().map(|&v| f32::from(v)).collect();
     Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0)
-}
-
-/// Loss (with a logarithmic axis) and error in percent, side by side.
-pub(crate) fn curves(path: &Path, loss: Vec<Series>, error: Vec<Series>) {
-    let charts = [
-        Panel::new("Loss", "epoch", "cross-entropy", loss).log(),
-        Panel::new("Error", "epoch", "wrong predictions, %", error),
-    ];
-    or_fail(panels(path, &charts));
 }
 
 /// The first sixty pictures that were read wrongly, each with what it is and what it was taken for.

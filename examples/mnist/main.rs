@@ -14,7 +14,7 @@ use datasets::{DataLoader, Dataset, ImageDataset, Mnist, Normalization, random_s
 use nn::lr_scheduler::{OneCycleLR, Schedule};
 use nn::models::{LeNet5, mlp};
 use nn::optim::{Adam, Optimizer, SGD};
-use nn::plots::Series;
+use nn::plots::{Panel, Series, panels};
 use nn::{Module, StateDict};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -211,11 +211,13 @@ fn fit(args: &Args, model: &dyn Module, train: ImageDataset) {
         write_text(&args.out.join("metrics.csv"), &table);
     }
     let smooth = smoothed(&batch_losses, (batch_losses.len() / 100).max(1));
-    results::curves(
-        &args.out.join("curves.png"),
-        vec![Series::new("training", smooth), Series::new("validation", val_loss)],
-        vec![Series::new("training", train_error), Series::new("validation", val_error)],
-    );
+    let loss = vec![Series::new("training", smooth), Series::new("validation", val_loss)];
+    let error = vec![Series::new("training", train_error), Series::new("validation", val_error)];
+    let charts = [
+        Panel::new("Loss", "epoch", "cross-entropy", loss).log(),
+        Panel::new("Error", "epoch", "wrong predictions, %", error),
+    ];
+    or_fail(panels(args.out.join("curves.png"), &charts));
     let state = model.state_dict();
     or_fail(state.save(args.out.join("model.safetensors")));
     or_fail(state.save(args.out.join("model.npz")));
