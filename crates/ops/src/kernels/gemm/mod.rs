@@ -5,6 +5,7 @@
 //! on the number of threads.
 
 mod dgemm;
+mod dots;
 mod sgemm;
 mod vector;
 

@@ -2,8 +2,10 @@
 //!
 //! The left operand is read where it lies, the right one is packed into panels of 32 columns, unless its rows
 //! can be read directly. When packing the other operand is so much cheaper that it pays to transpose the
-//! result, the transposed product is computed: a linear layer packs the samples, not its weight.
+//! result, the transposed product is computed: a linear layer packs the samples, not its weight. Where its inputs are
+//! many and its samples few, neither is transposed: see [`dots`](super::dots).
 
+use super::dots::Dots;
 use super::{Bias, Finish, View, vector};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use crate::kernels::scratch::{Shared, with_scratch};
@@ -47,7 +49,10 @@ pub(super) fn product(
     let plain = Operands { m, n, k, left: a, right: b, swapped: false };
     let swapped = Operands { m: n, n: m, k, left: b.transposed(), right: a.transposed(), swapped: true };
     let best = if swapped.cost() < plain.cost() { swapped } else { plain };
-    best.run(c, row, finish);
+    match Dots::new(size, a, b, row, finish) {
+        Some(dots) if dots.cost() < best.cost() => dots.run(c),
+        _ => best.run(c, row, finish),
+    }
 }
 
 /// The product for one row, where a kernel for vectors fits; the finish then takes a pass of its own.

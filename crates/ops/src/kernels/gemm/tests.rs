@@ -134,9 +134,12 @@ fn an_empty_sum_is_zero_or_the_bias() {
 
 #[test]
 fn one_and_two_threads_give_the_same_bits() {
-    for (m, n, k, b) in
-        [(300, 500, 200, Lies::Rows(0)), (64, 512, 700, Lies::Columns(0)), (1, 2000, 900, Lies::Columns(0))]
-    {
+    for (m, n, k, b) in [
+        (300, 500, 200, Lies::Rows(0)),
+        (64, 512, 700, Lies::Columns(0)),
+        (50, 300, 5000, Lies::Columns(0)),
+        (1, 2000, 900, Lies::Columns(0)),
+    ] {
         let case = Case { b, ..Case::new(m, n, k) };
         let results = [1, 2].map(|threads| {
             set_num_threads(threads);
@@ -185,5 +188,18 @@ proptest! {
     ) {
         let (m, n) = if turned { (other, thin) } else { (thin, other) };
         Case { a, b, bias, ..Case::new(m, n, k) }.check();
+    }
+
+    #[test]
+    fn long_products(
+        size in (3..40usize, 3..40usize, 1000..2600usize),
+        gaps in (0..3usize, 0..3usize),
+        gap in 0..2usize,
+        beta in prop::sample::select(vec![0.0f32, 0.5]),
+        bias in 0..3u8,
+        relu: bool,
+    ) {
+        let (a, b) = (Lies::Rows(gaps.0), Lies::Columns(gaps.1));
+        Case { size: size.into(), a, b, gap, alpha: -2.0, beta, bias, relu }.check();
     }
 }

@@ -1,0 +1,239 @@
+//! Products of two matrices that both lie along the inner dimension, where that is long: a linear layer with many
+//! inputs and few samples.
+//!
+//! Each result is a dot product, whose lanes are neighbouring steps: nothing is transposed, and no lane is idle where
+//! the rows are few. The operand with fewer rows is copied once, cut into blocks of steps that stay in the cache; the
+//! other one passes by, read where it lies. Lanes are added up at the end.
+
+use super::{Bias, Finish, View};
+use crate::kernels::lanes::{Kernel, Lanes, prefetch, run_at, unroll};
+use crate::kernels::scratch::{Shared, with_scratch};
+use std::ops::Range;
+use tape::kernels::parallel::parallel_for;
+use tape::kernels::simd::simd_level;
+
+/// Lanes of the widest vector.
+const LANES: usize = 16;
+
+/// Rows of either operand in a tile with 32 registers: 25 sums, and a vector for each of five rows.
+const MOST_ROWS: usize = 5;
+
+/// The copied rows of a block have at most this many elements: 400 KB.
+const BLOCK: usize = 100_000;
+
+/// Inner dimension from which this pays.
+const LONG: usize = 1024;
+
+/// A product `C = finish(A B)`, where the rows of A and the columns of B are contiguous.
+pub(super) struct Dots<'a> {
+    /// The operand with fewer rows.
+    few: View<'a, f32>,
+    few_rows: usize,
+    /// The other one.
+    many: View<'a, f32>,
+    many_rows: usize,
+    k: usize,
+    /// Distances in C between results of neighbouring rows of either operand.
+    few_step: usize,
+    many_step: usize,
+    finish: Finish<'a, f32>,
+}
+
+impl<'a> Dots<'a> {
+    /// The product of `a` (m, k) and `b` (k, n), if it can be computed this way.
+    pub(super) fn new(
+        [m, n, k]: [usize; 3],
+        a: View<'a, f32>,
+        b: View<'a, f32>,
+        row: usize,
+        finish: Finish<'a, f32>,
+    ) -> Option<Self> {
+        if a.column != 1 || b.row != 1 || k < LONG || m.min(n) < MOST_ROWS {
+            return None;
+        }
+        let b = b.transposed();
+        Some(if m <= n {
+            Dots { few: a, few_rows: m, many: b, many_rows: n, k, few_step: row, many_step: 1, finish }
+        } else {
+            let finish = finish.transposed();
+            Dots { few: b, few_rows: n, many: a, many_rows: m, k, few_step: 1, many_step: row, finish }
+        })
+    }
+
+    /// Estimated cycles, in the measure of the other products.
+    pub(super) fn cost(&self) -> f64 {
+        let whole = |rows: usize| rows.next_multiple_of(MOST_ROWS) as f64;
+        let results = whole(self.few_rows) * whole(self.many_rows);
+        results * (0.55 * self.k.div_ceil(LANES) as f64 + 8.0) + 0.15 * (self.few_rows * self.k) as f64
+    }
+
+    /// Computes the product into `c`.
+    pub(super) fn run(&self, c: &mut [f32]) {
+        let rows = self.few_rows.next_multiple_of(MOST_ROWS);
+        let steps = (BLOCK / rows).clamp(LANES, 2048).next_multiple_of(LANES);
+        let blocks = self.k.div_ceil(steps);
+        // Without the line between them all rows would share one set of the cache.
+        let stride = steps + LANES;
+        let tiles = self.many_rows.div_ceil(MOST_ROWS);
+        let tasks = (tiles / 8).max(1).next_multiple_of(2);
+        let out = Shared(c.as_mut_ptr());
+        with_scratch(blocks * rows * stride, |copy| {
+            let to = Shared(copy.as_mut_ptr());
+            parallel_for(blocks, |block| {
+                for row in 0..rows {
+                    let start = block * steps;
+                    let len = steps.min(self.k - start);
+                    // SAFETY: each block and row has `stride` elements of its own.
+                    let to = unsafe {
+                        std::slice::from_raw_parts_mut(to.get().add((block * rows + row) * stride), stride)
+                    };
+                    let copied = if row < self.few_rows { len } else { 0 };
+                    to[copied..].fill(0.0);
+                    to[..copied].copy_from_slice(&self.few.data[row * self.few.row + start..][..copied]);
+                }
+            });
+            let copy = &*copy;
+            parallel_for(tasks, |task| {
+                let range = tiles * task / tasks * MOST_ROWS..tiles * (task + 1) / tasks * MOST_ROWS;
+                let many = range.start.min(self.many_rows)..range.end.min(self.many_rows);
+                with_scratch(many.len() * rows * LANES, |sums| {
+                    sums.fill(0.0);
+                    for (block, copy) in copy.chunks_exact(rows * stride).enumerate() {
+                        let start = block * steps;
+                        let range = start..self.k.min(start + steps);
+                        run_at(
+                            simd_level(),
+                            Block { dots: self, many: many.clone(), steps: range, copy, stride, sums },
+                        );
+                    }
+                    // SAFETY: the results of these rows belong to this task.
+                    unsafe { self.store(many.clone(), sums, rows, out.get()) };
+                });
+            });
+        });
+    }
+
+    /// Adds up the lanes and stores the results of some rows.
+    ///
+    /// # Safety
+    /// `c` must be the start of C, and no one else may use these results.
+    unsafe fn store(&self, many: Range<usize>, sums: &[f32], rows: usize, c: *mut f32) {
+        let Finish { alpha, beta, bias, relu } = self.finish;
+        for (j, sums) in many.zip(sums.as_chunks::<LANES>().0.chunks_exact(rows)) {
+            for (i, lanes) in sums[..self.few_rows].iter().enumerate() {
+                let mut halves = *lanes;
+                for width in [8, 4, 2, 1] {
+                    for lane in 0..width {
+                        halves[lane] += halves[lane + width];
+                    }
+                }
+                // SAFETY: C holds the result of each pair of rows.
+                unsafe {
+                    let c = c.add(i * self.few_step + j * self.many_step);
+                    let mut x = alpha * halves[0];
+                    if beta != 0.0 {
+                        x += beta * *c;
+                    }
+                    match bias {
+                        Bias::None => {}
+                        Bias::Columns(bias) => x += bias[j],
+                        Bias::Rows(bias) => x += bias[i],
+                    }
+                    *c = if relu && x < 0.0 { 0.0 } else { x };
+                }
+            }
+        }
+    }
+}
+
+/// One block of steps of some rows.
+struct Block<'a> {
+    dots: &'a Dots<'a>,
+    many: Range<usize>,
+    steps: Range<usize>,
+    copy: &'a [f32],
+    stride: usize,
+    /// For each of `many` rows and each of the few: a vector of partial sums.
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        // Where there are 16 registers, a tile has nine sums.
+        if const { L::N == 16 } {
+            self.tiles::<L, MOST_ROWS>();
+        } else {
+            self.tiles::<L, 3>();
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn tiles<L: Lanes, const ROWS: usize>(self) {
+        let Block { dots: &Dots { many_rows, many, k, .. }, steps, copy, stride, sums, .. } = self;
+        let rows = copy.len() / stride;
+        assert!(sums.len() == self.many.len() * rows * LANES && self.many.end <= many_rows && steps.end <= k);
+        assert!(stride >= steps.len().next_multiple_of(LANES));
+        let (whole, rest) = (steps.len() / L::N, steps.len() % L::N);
+        let from = many.data.as_ptr().wrapping_add(steps.start);
+        for first in self.many.clone().step_by(ROWS) {
+            // Past the last row it is computed again.
+            let mut right = [from; ROWS];
+            let mut next = [from; ROWS];
+            unroll!(j of 9 < ROWS, {
+                right[j] = from.wrapping_add((first + j).min(self.many.end - 1) * many.row);
+                next[j] = from.wrapping_add((first + ROWS + j).min(self.many.end - 1) * many.row);
+            });
+            let mut row = 0;
+            while row < rows {
+                // The last rows overlap those before.
+                let start = row.min(rows - ROWS);
+                let left = copy.as_ptr().wrapping_add(start * stride);
+                // The rows that come next are called into the cache one by one.
+                let ahead = next[(row / ROWS).min(ROWS - 1)];
+                let mut acc = [[L::splat(0.0); ROWS]; ROWS];
+                macro_rules! step {
+                    ($k:expr, |$p:ident| $load:expr) => {
+                        let mut b = [L::splat(0.0); ROWS];
+                        unroll!(j of 9 < ROWS, {
+                            let $p = right[j].wrapping_add($k);
+                            b[j] = $load;
+                        });
+                        unroll!(i of 9 < ROWS, {
+                            let a = L::load(left.wrapping_add(i * stride + $k));
+                            unroll!(j of 9 < ROWS, {
+                                acc[i][j] = a.mul_add(b[j], acc[i][j]);
+                            });
+                        });
+                    };
+                }
+                // SAFETY: the rows have these steps; the copies are zero behind the last, up to a whole vector.
+                unsafe {
+                    for k in 0..whole {
+                        prefetch(ahead.wrapping_add(k * L::N));
+                        step!(k * L::N, |p| L::load(p));
+                    }
+                    if rest > 0 {
+                        step!(whole * L::N, |p| L::load_part(p, rest));
+                    }
+                    unroll!(j of 9 < ROWS, {
+                        if first + j < self.many.end {
+                            unroll!(i of 9 < ROWS, {
+                                if start + i >= row {
+                                    let at = ((first - self.many.start + j) * rows + start + i) * LANES;
+                                    let sum = sums.as_mut_ptr().add(at);
+                                    L::load(sum).add(acc[i][j]).store(sum);
+                                }
+                            });
+                        }
+                    });
+                }
+                row += ROWS;
+            }
+        }
+    }
+}
