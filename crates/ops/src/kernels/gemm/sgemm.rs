@@ -7,6 +7,7 @@
 
 use super::dots::Dots;
 use super::{Bias, Finish, View, vector};
+use crate::kernels::lanes::{prefetch, prefetch_write};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use crate::kernels::scratch::{Shared, with_scratch};
 use std::ops::Range;
@@ -18,6 +19,9 @@ const DEPTH: usize = 1024;
 
 /// Elements of the panels that are packed together, so that memory is read and written in long stretches: 256 KiB.
 const TOGETHER: usize = 1 << 16;
+
+/// Steps ahead of those that are packed, which are called into the cache: rows far apart come slowly.
+const AHEAD: usize = 8;
 
 /// Operations from which a second thread is worth its call: some 30 microseconds.
 const WORTH_A_THREAD: usize = 5_000_000;
@@ -189,6 +193,9 @@ impl Operands<'_> {
                 whole = (self.n / COLUMNS).min(panels.end) - panels.start;
                 for k in 0..steps.len() {
                     for panel in 0..whole {
+                        let ahead = from.wrapping_add((k + AHEAD) * right.row + panel * COLUMNS);
+                        prefetch(ahead);
+                        prefetch(ahead.wrapping_add(16));
                         let line = from.add(k * right.row + panel * COLUMNS).cast::<[f32; COLUMNS]>();
                         to.add(panel * len + k * COLUMNS)
                             .cast::<[f32; COLUMNS]>()
@@ -350,6 +357,11 @@ impl Operands<'_> {
                             output: Output::Strided(stride),
                             epilogue,
                         };
+                        for i in 0..tile.m {
+                            let line = tile.c.wrapping_add(i * stride);
+                            prefetch_write(line);
+                            prefetch_write(line.wrapping_add(16));
+                        }
                         // SAFETY: rows, steps and columns are inside the operands, whose sizes were checked;
                         // `c` has room for the block.
                         unsafe { tile.run() };
