@@ -3,14 +3,15 @@
 use super::product::PANEL;
 use super::scheme::{MAX, Scheme, WeightScheme, square};
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::{Kernel, Lanes, prefetch_write, unroll};
+use crate::kernels::lanes::{Kernel, Lanes, prefetch, prefetch_write, unroll};
 use crate::kernels::scratch::Shared;
 use std::marker::PhantomData;
 
-/// Transforms some channels of one tile, `from` by `from` pixels, to `out`, where there is room for whole vectors. A
-/// macro, since a transform that is passed as a value might not be inlined.
+/// Transforms some channels of one tile, `from` by `from` pixels, to `out`, where there is room for whole vectors, and
+/// calls those of the next tile into the cache: they lie in as many places as there are rows, too many for the hardware
+/// to foresee. A macro, since a transform that is passed as a value might not be inlined.
 macro_rules! transform_tile {
-    ($S:ident, $from:expr, $transform:path, $pixels:ident, $channels:expr, $out:expr) => {{
+    ($S:ident, $from:expr, $transform:path, $pixels:ident, $next:ident, $channels:expr, $out:expr) => {{
         let ((first, last), out) = ($channels, $out);
         let mut c = first;
         while c + L::N <= last {
@@ -18,7 +19,10 @@ macro_rules! transform_tile {
             square!(
                 $from => $S::SIDE,
                 $transform,
-                |i, j| L::load($pixels[i][j].add(c)),
+                |i, j| {
+                    prefetch($next[i][j].wrapping_add(c));
+                    L::load($pixels[i][j].add(c))
+                },
                 |k, l, v| v.store(out.of(k * $S::SIDE + l))
             );
             c += L::N;
@@ -113,12 +117,25 @@ impl Grid {
         channels: (usize, usize),
         out: Frequencies,
     ) {
+        let pixels = |tile: usize| {
+            let (image, y0, x0) = self.place::<S>(tile.min(self.count - 1));
+            self.output.pixels(dy, zeros, image, (y0 as isize, x0 as isize), S::OUT)
+        };
+        let mut next = pixels(from);
         for tile in from..to {
-            let (image, y0, x0) = self.place::<S>(tile);
-            let pixels = self.output.pixels(dy, zeros, image, (y0 as isize, x0 as isize), S::OUT);
+            let tile_pixels = next;
+            next = pixels(tile + 1);
             // SAFETY: the tile is inside the grid; the rest is the caller's promise.
             unsafe {
-                transform_tile!(S, S::OUT, S::output_grad::<L>, pixels, channels, out.at(tile - from, 0))
+                transform_tile!(
+                    S,
+                    S::OUT,
+                    S::output_grad::<L>,
+                    tile_pixels,
+                    next,
+                    channels,
+                    out.at(tile - from, 0)
+                )
             };
         }
     }
@@ -140,13 +157,20 @@ impl<S: Scheme> Kernel for TransformInput<'_, S> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let TransformInput { grid, source: (x, zeros), tiles: (from, to), channels, out, .. } = self;
-        for tile in from..to {
-            let (image, y0, x0) = grid.place::<S>(tile);
+        let pixels = |tile: usize| {
+            let (image, y0, x0) = grid.place::<S>(tile.min(grid.count - 1));
             let y0 = (y0 / S::OUT * S::STEP + S::MARGIN) as isize - grid.padding[0] as isize;
             let x0 = (x0 / S::OUT * S::STEP + S::MARGIN) as isize - grid.padding[1] as isize;
-            let pixels = grid.input.pixels(x, zeros, image, (y0, x0), S::IN);
+            grid.input.pixels(x, zeros, image, (y0, x0), S::IN)
+        };
+        let mut next = pixels(from);
+        for tile in from..to {
+            let tile_pixels = next;
+            next = pixels(tile + 1);
             // SAFETY: the tile is inside the grid; the rest is the promise of transform_input's caller.
-            unsafe { transform_tile!(S, S::IN, S::input::<L>, pixels, channels, out.at(tile - from, 0)) };
+            unsafe {
+                transform_tile!(S, S::IN, S::input::<L>, tile_pixels, next, channels, out.at(tile - from, 0))
+            };
         }
     }
 }
