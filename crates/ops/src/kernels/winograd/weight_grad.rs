@@ -1,6 +1,6 @@
 //! The weight gradient: products over tiles, accumulated in the frequency domain.
 //!
-//! A task owns a rectangle of channels, whose accumulators for all frequencies stay in the cache, and a range of
+//! A task owns a rectangle of channels, whose accumulators for all frequencies stay in the caches, and a range of
 //! the tiles. Tiles pass in small blocks: both activations are transformed, multiplied, and forgotten.
 
 use super::product::{Left, Product};
@@ -14,6 +14,10 @@ use tape::kernels::parallel::{parallel_blocks, parallel_for};
 use tape::kernels::simd::SimdLevel;
 
 const LINE: usize = 16;
+
+/// Most channels of either side in a task. Each task transforms its channels of both sides anew, so wide rectangles save
+/// more than it costs that their accumulators, up to 2.3 MB, come from the third cache for each block of tiles.
+const CHANNELS: usize = 128;
 
 /// One weight gradient, ready to run.
 pub(super) struct Job<'a, S> {
@@ -45,10 +49,8 @@ impl Cut {
 
 impl<S: WeightScheme> Job<'_, S> {
     pub(super) fn run(&self, level: SimdLevel, dw: &mut [f32]) {
-        // Few frequencies leave room for more channels.
-        let most = if S::SIDE == 3 { 128 } else { 64 };
-        let c_in = Cut::new(self.grid.input.c, most, LINE);
-        let c_out = Cut::new(self.grid.output.c, most, 1);
+        let c_in = Cut::new(self.grid.input.c, CHANNELS, LINE);
+        let c_out = Cut::new(self.grid.output.c, CHANNELS, 1);
         let rectangles = c_in.parts * c_out.parts;
         // Enough tasks to share between threads; each with enough tiles to pay for its inverse transform.
         let splits = 16usize.div_ceil(rectangles).min(self.grid.count.div_ceil(64)).max(1);
@@ -131,8 +133,8 @@ impl<S: WeightScheme> Kernel for Task<'_, S> {
         let (v_row, z_row) = (c_in.next_multiple_of(LINE), c_out.next_multiple_of(LINE));
         let block = match S::SIDE {
             3 => 128,
-            6 => 32,
-            _ => 16,
+            6 => 64,
+            _ => 32,
         };
         let block = block.min(self.tiles.1 - self.tiles.0);
         let (v_size, z_size, u_size) = (block * v_row + LINE, block * z_row + LINE, c_out * v_row + LINE);

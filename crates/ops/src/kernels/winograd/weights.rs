@@ -5,6 +5,7 @@ use super::scheme::{Scheme, WeightScheme, square};
 use super::tiles::Frequencies;
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::lanes::Lanes;
+use tape::kernels::transpose::transpose_to;
 
 /// Weights as the right matrix of a product: `steps` by `columns`, nine taps each.
 #[derive(Clone, Copy)]
@@ -102,13 +103,9 @@ pub(super) unsafe fn transform_weight_grad<L: Lanes, S: WeightScheme>(
                 // SAFETY: `taps` has room for nine vectors.
                 |k, l, v| unsafe { v.store(t.add((k * 3 + l) * L::N)) }
             );
-            for lane in 0..(c_in - ci).min(L::N) {
-                let dw = dw.wrapping_add(co * dw_row + (ci + lane) * 9);
-                for tap in 0..9 {
-                    // SAFETY: the caller promises room for these channels.
-                    unsafe { *dw.add(tap) = taps[tap * L::N + lane] };
-                }
-            }
+            let lanes = (c_in - ci).min(L::N);
+            // SAFETY: the caller promises room for these channels.
+            unsafe { transpose_to([9, lanes], t, L::N, dw.wrapping_add(co * dw_row + ci * 9), 9) };
         }
     }
 }
