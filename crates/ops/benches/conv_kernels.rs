@@ -3,10 +3,11 @@
 //! `cargo bench -p tapegrad-ops --bench conv_kernels -- [batch] [filter]` prints the least time of several runs for
 //! forward, input gradient and weight gradient, and the rate in GFLOP/s as the direct method counts them.
 //! `-- choice` compares both kernels at small shapes instead: what `winograd::wins` goes by.
+//! `-- rows` compares those for kernels seven taps wide: what `row_winograd::wins` goes by.
 //! With `TAPEGRAD_NUM_THREADS=1` it counts the time of the thread on its core (on Linux), so that a busy machine
 //! disturbs it little.
 
-use ops::kernels::{conv_shape::Conv2dShape, direct_conv, winograd};
+use ops::kernels::{conv_shape::Conv2dShape, direct_conv, row_winograd, winograd};
 use std::time::{Duration, Instant};
 use tape::Tensor;
 use tape::kernels::parallel::num_threads;
@@ -92,6 +93,9 @@ fn main() {
     if args.first().is_some_and(|a| a == "choice") {
         return choice();
     }
+    if args.first().is_some_and(|a| a == "rows") {
+        return rows(args.get(1).map_or("", |a| a.as_str()));
+    }
     let batch = args.first().and_then(|a| a.parse().ok()).unwrap_or(128);
     let filter = args.get(1).map_or("", |a| a.as_str());
     println!("{:>16} {:>9} {:>25} {:>25} {:>25}", "layer", "kernel", "forward", "input grad", "weight grad");
@@ -121,6 +125,36 @@ fn choice() {
             let [winograd, direct] = times(&s);
             let [fwd, dx, dw] = [0, 1, 2].map(|i| direct[i] / winograd[i]);
             println!("{batch:>6} {c:>9} {size:>5} {fwd:>8.2} {dx:>8.2} {dw:>8.2} {:>8}", winograd::wins(&s));
+        }
+    }
+}
+
+/// Milliseconds of forward and weight gradient with 7x7 kernels and padding 3, by rows and directly.
+fn rows(filter: &str) {
+    println!(
+        "{:>6} {:>9} {:>5} {:>17} {:>17} {:>8}",
+        "batch", "channels", "size", "fwd rows direct", "dw rows direct", "chosen"
+    );
+    for (n, size) in [(50, 32), (50, 12), (64, 8), (64, 5), (1, 32), (1, 14), (4, 112)] {
+        for (c_in, c_out) in [(3, 32), (3, 16), (3, 8), (1, 32), (1, 16), (4, 64), (8, 32), (32, 32)] {
+            let name = format!("{n} {c_in}->{c_out} @{size}");
+            if !name.contains(filter) {
+                continue;
+            }
+            let s = Conv2dShape { kh: 7, kw: 7, padding: [3, 3], ..shape(n, (c_in, c_out), size) };
+            let (x, w, dy) = (noise(s.input_len()), noise(s.weight_len()), noise(s.output_len()));
+            let (mut y, mut dw) = (dy.clone(), w.clone());
+            let [x, w, dy] = [&x, &w, &dy].map(|t| t.as_slice::<f32>().expect("contiguous"));
+            let [y, dw] = [&mut y, &mut dw].map(|t| t.make_mut::<f32>());
+            let [fwd, direct_fwd] = [row_winograd::forward, direct_conv::forward]
+                .map(|forward| least_ms(|| forward(&s, x, w, None, y)));
+            let [grad, direct_grad] = [row_winograd::weight_grad, direct_conv::weight_grad]
+                .map(|weight_grad| least_ms(|| weight_grad(&s, x, dy, dw)));
+            println!(
+                "{n:>6} {:>9} {size:>5} {fwd:>8.3} {direct_fwd:>8.3} {grad:>8.3} {direct_grad:>8.3} {:>8}",
+                format!("{c_in}->{c_out}"),
+                row_winograd::wins(&s)
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Geometry;
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::{direct_conv, im2col, winograd};
+use crate::kernels::{direct_conv, im2col, row_winograd, winograd};
 use crate::memory::{self, nhwc};
 use std::sync::OnceLock;
 use tape::{DType, MemoryFormat, Tensor, dispatch};
@@ -27,16 +27,33 @@ fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
     (fits && [s.out_h(), s.out_w()] == [g.output[1], g.output[2]]).then_some(s)
 }
 
-/// Whether the Winograd kernels compute this convolution.
-fn is_winograd(s: &Conv2dShape) -> bool {
-    static CHOICE: OnceLock<fn(&Conv2dShape) -> bool> = OnceLock::new();
+/// The kernels for channels-last memory.
+#[derive(Clone, Copy, PartialEq)]
+enum Kernel {
+    Direct,
+    Winograd,
+    /// Winograd along the rows; for the input gradient [`Kernel::Direct`].
+    RowWinograd,
+}
+
+/// Which kernel computes this convolution.
+fn kernel(s: &Conv2dShape) -> Kernel {
+    static CHOICE: OnceLock<fn(&Conv2dShape) -> Kernel> = OnceLock::new();
     let choice = CHOICE.get_or_init(|| match std::env::var("TAPEGRAD_CONV").as_deref() {
-        Err(_) | Ok("" | "auto") => |s| winograd::supports(s) && winograd::wins(s),
-        Ok("direct") => |_| false,
-        Ok("winograd") => winograd::supports,
+        Err(_) | Ok("" | "auto") => |s| winograd_if(winograd::wins(s), row_winograd::wins(s)),
+        Ok("direct") => |_| Kernel::Direct,
+        Ok("winograd") => |s| winograd_if(winograd::supports(s), row_winograd::supports(s)),
         Ok(other) => panic!("TAPEGRAD_CONV is {other:?}; it can be auto, direct or winograd"),
     });
     choice(s)
+}
+
+fn winograd_if(both: bool, rows: bool) -> Kernel {
+    match (both, rows) {
+        (true, _) => Kernel::Winograd,
+        (false, true) => Kernel::RowWinograd,
+        (false, false) => Kernel::Direct,
+    }
 }
 
 pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
@@ -44,7 +61,11 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor
     if let Some(s) = channels_last(g, x.dtype()) {
         let x = x.to_format(MemoryFormat::ChannelsLast);
         let mut y = Tensor::uninit_format(&g.output_shape(), DType::F32, MemoryFormat::ChannelsLast);
-        let forward = if is_winograd(&s) { winograd::forward } else { direct_conv::forward };
+        let forward = match kernel(&s) {
+            Kernel::Direct => direct_conv::forward,
+            Kernel::Winograd => winograd::forward,
+            Kernel::RowWinograd => row_winograd::forward,
+        };
         forward(&s, nhwc(&x), slice(&w), bias.as_ref().map(slice), y.data_mut());
         return y;
     }
@@ -61,7 +82,10 @@ pub(super) fn input_grad(g: &Geometry, dy: &Tensor, w: &Tensor) -> Tensor {
     if let Some(s) = channels_last(g, dy.dtype()) {
         let dy = dy.to_format(MemoryFormat::ChannelsLast);
         let mut dx = Tensor::uninit_format(&g.input_shape(), DType::F32, MemoryFormat::ChannelsLast);
-        let input_grad = if is_winograd(&s) { winograd::input_grad } else { direct_conv::input_grad };
+        let input_grad = match kernel(&s) {
+            Kernel::Winograd => winograd::input_grad,
+            Kernel::Direct | Kernel::RowWinograd => direct_conv::input_grad,
+        };
         input_grad(&s, nhwc(&dy), slice(&w), dx.data_mut());
         return dx;
     }
@@ -77,7 +101,11 @@ pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
     let mut dw = Tensor::uninit(&g.weight_shape(), x.dtype());
     if let Some(s) = channels_last(g, x.dtype()) {
         let (x, dy) = (x.to_format(MemoryFormat::ChannelsLast), dy.to_format(MemoryFormat::ChannelsLast));
-        let weight_grad = if is_winograd(&s) { winograd::weight_grad } else { direct_conv::weight_grad };
+        let weight_grad = match kernel(&s) {
+            Kernel::Direct => direct_conv::weight_grad,
+            Kernel::Winograd => winograd::weight_grad,
+            Kernel::RowWinograd => row_winograd::weight_grad,
+        };
         weight_grad(&s, nhwc(&x), nhwc(&dy), dw.data_mut());
         return dw;
     }

@@ -13,6 +13,7 @@ pub mod microkernel;
 pub mod norm;
 mod pixels;
 pub(crate) mod pool;
+pub mod row_winograd;
 pub(crate) mod scratch;
 mod shared;
 pub mod softmax;

@@ -106,7 +106,7 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     }
 }
 
-fn check(s: &Conv2dShape, x: usize, w: usize, y: usize) {
+pub(super) fn check(s: &Conv2dShape, x: usize, w: usize, y: usize) {
     assert!(
         s.stride.iter().chain(&s.dilation).all(|&d| d > 0),
         "convolution: stride and dilation start at 1"
@@ -244,7 +244,7 @@ impl Correlation {
 }
 
 /// Calls the tasks, on one thread where handing them over would cost more than it saves.
-fn run_tasks(tasks: usize, flops: usize, task: impl Fn(usize) + Sync) {
+pub(super) fn run_tasks(tasks: usize, flops: usize, task: impl Fn(usize) + Sync) {
     const WORTH_A_THREAD: usize = 5_000_000;
     if flops < WORTH_A_THREAD { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
 }

@@ -9,7 +9,7 @@
 //! value of the result, forward and backward. Results do not depend on the number of threads.
 
 mod forward;
-mod product;
+pub(super) mod product;
 mod scheme;
 mod tiles;
 mod weight_grad;

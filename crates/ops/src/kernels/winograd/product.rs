@@ -3,37 +3,37 @@
 use crate::kernels::lanes::{Kernel, Lanes, prefetch, unroll};
 
 /// Columns of a packed panel of weights.
-pub(super) const PANEL: usize = 32;
+pub(in crate::kernels) const PANEL: usize = 32;
 
 /// How the left matrix lies: each row along its steps, or each step along its rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(in crate::kernels) enum Left {
     Rows,
     Columns,
 }
 
 /// `C[i][j] (+)= sum over k of A[i][k] * B[k][j]`.
 #[derive(Clone, Copy)]
-pub(super) struct Product {
+pub(in crate::kernels) struct Product {
     /// Rows of the result.
-    pub(super) rows: usize,
+    pub(in crate::kernels) rows: usize,
     /// Columns of the result; rounded up to whole vectors.
-    pub(super) cols: usize,
+    pub(in crate::kernels) cols: usize,
     /// Steps of the inner dimension.
-    pub(super) steps: usize,
+    pub(in crate::kernels) steps: usize,
     /// The left matrix, and the distance of its rows (of its steps with [`Left::Columns`]).
-    pub(super) a: *const f32,
-    pub(super) a_stride: usize,
+    pub(in crate::kernels) a: *const f32,
+    pub(in crate::kernels) a_stride: usize,
     /// The right matrix, and the distance of its steps.
-    pub(super) b: *const f32,
-    pub(super) b_stride: usize,
+    pub(in crate::kernels) b: *const f32,
+    pub(in crate::kernels) b_stride: usize,
     /// The result, and the distance of its rows.
-    pub(super) c: *mut f32,
-    pub(super) c_stride: usize,
+    pub(in crate::kernels) c: *mut f32,
+    pub(in crate::kernels) c_stride: usize,
     /// Whether the product is added to what the result holds.
-    pub(super) add: bool,
+    pub(in crate::kernels) add: bool,
     /// What will be read next: one cache line is asked for at each step.
-    pub(super) next: *const f32,
+    pub(in crate::kernels) next: *const f32,
 }
 
 impl Product {
@@ -42,7 +42,7 @@ impl Product {
     /// # Safety
     /// The matrices are readable, the result writable, columns rounded up to whole vectors.
     #[inline(always)]
-    pub(super) unsafe fn run<L: Lanes>(self, left: Left) {
+    pub(in crate::kernels) unsafe fn run<L: Lanes>(self, left: Left) {
         let groups = self.rows.div_ceil(L::ROWS);
         let mut row = 0;
         for group in 0..groups {

@@ -1,0 +1,199 @@
+//! The forward pass: a block's input is transformed; then, for a few tiles of one row at a time, products and the inverse
+//! transform follow one another in the first-level cache.
+
+use super::lines::{Block, Cut};
+use super::scheme::{OUT, SIDE, TAPS, output, weight};
+use crate::kernels::direct_conv::{Finish, run_tasks};
+use crate::kernels::lanes::{Kernel, Lanes, prefetch_write, run_at, unroll};
+use crate::kernels::scratch::{Scratch, Shared};
+use crate::kernels::winograd::product::{Left, PANEL, Product};
+use tape::kernels::simd::SimdLevel;
+
+/// Floats in a cache line.
+const LINE: usize = 16;
+
+/// Tiles of a line, about two register tiles of rows.
+const TILES: usize = 26;
+
+/// One convolution, ready to run.
+pub(super) struct Job<'a> {
+    cut: Cut,
+    x: &'a [f32],
+    /// Transformed: `[panel][frequency][tap of a column][input channel][output channel]`.
+    weights: &'a [f32],
+    finish: Finish<'a>,
+    y: Shared,
+}
+
+/// Computes the convolution.
+pub(super) fn run(
+    level: SimdLevel,
+    shape: &super::Conv2dShape,
+    x: &[f32],
+    w: &[f32],
+    finish: Finish,
+    y: &mut [f32],
+) {
+    let steps = shape.kh * shape.c_in;
+    let panels = shape.c_out.div_ceil(PANEL);
+    let mut weights = Scratch::new(panels * SIDE * steps * PANEL);
+    for (panel, out) in weights.chunks_exact_mut((SIDE * steps * PANEL).max(1)).enumerate() {
+        let channels = (panel * PANEL, shape.c_out.min((panel + 1) * PANEL));
+        run_at(level, TransformWeights { shape, w, channels, out });
+    }
+    let cut = Cut::new(shape, TILES);
+    let job = Job { cut, x, weights: &weights, finish, y: Shared(y.as_mut_ptr()) };
+    run_tasks(cut.blocks(), shape.flops(), |i| run_at(level, Task { job: &job, block: cut.block(i) }));
+}
+
+/// Task: transforms a panel of weights, in `f64`.
+struct TransformWeights<'a> {
+    shape: &'a super::Conv2dShape,
+    w: &'a [f32],
+    channels: (usize, usize),
+    out: &'a mut [f32],
+}
+
+impl Kernel for TransformWeights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let s = self.shape;
+        let steps = s.kh * s.c_in;
+        for step in 0..steps {
+            let (ky, ci) = (step / s.c_in, step % s.c_in);
+            for column in 0..PANEL {
+                let co = self.channels.0 + column;
+                let mut taps = [0.0; TAPS];
+                if co < self.channels.1 {
+                    let w = &self.w[((co * s.c_in + ci) * s.kh + ky) * TAPS..][..TAPS];
+                    for (tap, &w) in taps.iter_mut().zip(w) {
+                        *tap = f64::from(w);
+                    }
+                }
+                for (f, u) in weight(taps).into_iter().enumerate() {
+                    self.out[(f * steps + step) * PANEL + column] = u as f32;
+                }
+            }
+        }
+    }
+}
+
+/// Task: a block of outputs.
+struct Task<'a> {
+    job: &'a Job<'a>,
+    block: Block<'a>,
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Task { job, block } = self;
+        let s = &job.cut.shape;
+        let steps = s.kh * s.c_in;
+        let frequency = block.frequency();
+        let groups = block.length.div_ceil(TILES);
+        let m_size = block.length.div_ceil(groups) * PANEL + LINE;
+        let mut scratch = Scratch::new(SIDE * (m_size + frequency) + block.scratch());
+        let (m, scratch) = scratch.split_at_mut(SIDE * m_size);
+        let (v, scratch) = scratch.split_at_mut(SIDE * frequency);
+        let (m, v) = (m.as_mut_ptr(), v.as_mut_ptr());
+        // SAFETY: the scratch has room for the lines.
+        unsafe { block.transform::<L>(job.x, scratch, v) };
+        for row in block.rows.0..block.rows.1 {
+            let ((first, end), line) = block.taps(row);
+            for group in 0..groups {
+                let tiles = (block.length * group / groups, block.length * (group + 1) / groups);
+                for panel in 0..s.c_out.div_ceil(PANEL) {
+                    let weights = job.weights[panel * SIDE * steps * PANEL..].as_ptr();
+                    let cols = PANEL.min(s.c_out - panel * PANEL);
+                    for f in 0..SIDE {
+                        let b = weights.wrapping_add((f * steps + first * s.c_in) * PANEL);
+                        let product = Product {
+                            rows: tiles.1 - tiles.0,
+                            cols,
+                            steps: (end - first) * s.c_in,
+                            a: v.wrapping_add(f * frequency + line + tiles.0),
+                            a_stride: block.length,
+                            b,
+                            b_stride: PANEL,
+                            c: m.wrapping_add(f * m_size),
+                            c_stride: PANEL,
+                            add: false,
+                            next: b.wrapping_add(steps * PANEL),
+                        };
+                        // SAFETY: the taps see lines of the block; panels and products have whole vectors.
+                        unsafe { product.run::<L>(Left::Columns) };
+                    }
+                    let output = Output { job, block, row, tiles, panel, m, m_size };
+                    // SAFETY: L is in use, so the machine has it.
+                    unsafe { L::call(output) };
+                }
+            }
+        }
+    }
+}
+
+/// The inverse transform of some tiles of a row, for one panel of channels. A call of its own: the register allocator then
+/// sees it alone.
+struct Output<'a> {
+    job: &'a Job<'a>,
+    block: Block<'a>,
+    row: usize,
+    tiles: (usize, usize),
+    panel: usize,
+    m: *const f32,
+    m_size: usize,
+}
+
+impl Kernel for Output<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Output { job, block, row, tiles, panel, m, m_size } = self;
+        let s = &job.cut.shape;
+        let (width, across, channels) = (s.out_w(), job.cut.across, s.c_out);
+        let relu = job.finish.relu;
+        let zero = L::splat(0.0);
+        let last = channels.min((panel + 1) * PANEL);
+        for channel in (panel * PANEL..last).step_by(L::N) {
+            let lanes = (last - channel).min(L::N);
+            let bias = match job.finish.bias {
+                // SAFETY: there is a bias for each channel.
+                Some(bias) => unsafe { L::load_part(bias.as_ptr().wrapping_add(channel), lanes) },
+                None => zero,
+            };
+            for tile in tiles.0..tiles.1 {
+                let (image, column) = (block.images.0 + tile / across, tile % across * OUT);
+                let pixel = (image * s.out_h() + row) * width + column;
+                let y = job.y.get().wrapping_add(pixel * channels + channel);
+                let from = m.wrapping_add((tile - tiles.0) * PANEL + channel - panel * PANEL);
+                let mut x = [zero; SIDE];
+                unroll!(f of 13 < SIDE, {
+                    // SAFETY: the products of the tile are there.
+                    x[f] = unsafe { L::load(from.wrapping_add(f * m_size)) };
+                });
+                let outputs = output(x);
+                unroll!(i of 9 < OUT, {
+                    let mut value = outputs[i].add(bias);
+                    if relu {
+                        value = zero.max(value);
+                    }
+                    let y = y.wrapping_add(i * channels);
+                    prefetch_write(y.wrapping_add(OUT * channels));
+                    if lanes == L::N && column + OUT <= width {
+                        // SAFETY: the pixel lies in the image and has as many channels.
+                        unsafe { value.store(y) };
+                    } else if column + i < width {
+                        // SAFETY: as above.
+                        unsafe { value.store_part(y, lanes) };
+                    }
+                });
+            }
+        }
+    }
+}

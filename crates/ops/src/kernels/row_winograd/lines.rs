@@ -1,0 +1,151 @@
+//! How a convolution is cut into blocks, and the transform of a block's input.
+//!
+//! A line is what one row of the input has in one channel, of one frequency: the tiles of all images of the block,
+//! side by side. So the taps of a kernel's column are lines at equal distances, and tiles neighbours.
+
+use super::scheme::{OUT, SIDE, input};
+use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::lanes::{Lanes, unroll};
+use tape::kernels::transpose::transpose_to;
+
+/// Lanes of the widest vector: lines are written in whole vectors.
+const LANES: usize = 16;
+
+/// Floats of the lines of a block: they stay in the second-level cache.
+const LINES: usize = 64 << 10;
+
+/// A convolution, cut into blocks of some rows of some images each.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    pub(super) shape: Conv2dShape,
+    /// Tiles in a row of the output.
+    pub(super) across: usize,
+    /// Groups of images of nearly equal size, and bands of rows.
+    groups: usize,
+    bands: usize,
+}
+
+impl Cut {
+    /// Blocks of lines of about `tiles` tiles. The shape alone decides on the order of sums.
+    pub(super) fn new(shape: &Conv2dShape, tiles: usize) -> Self {
+        let s = *shape;
+        let across = s.out_w().div_ceil(OUT);
+        let images = (tiles / across.max(1)).clamp(1, s.n.max(1));
+        // An even number shares evenly between two threads.
+        let groups = s.n.div_ceil(images).next_multiple_of(2).min(s.n);
+        let length = s.n.div_ceil(groups.max(1)) * across;
+        let fit = (LINES / (SIDE * s.c_in * length).max(1)).saturating_sub(s.kh);
+        // Few images are cut so that there is something to share.
+        let shared = s.out_h().div_ceil(8usize.div_ceil(groups.max(1)));
+        let bands = s.out_h().div_ceil(fit.min(shared).max(4));
+        Cut { shape: s, across, groups, bands }
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.groups * self.bands
+    }
+
+    pub(super) fn block(&self, i: usize) -> Block<'_> {
+        let (s, (group, band)) = (&self.shape, (i / self.bands, i % self.bands));
+        let part = |len: usize, i: usize, parts: usize| (len * i / parts, len * (i + 1) / parts);
+        let images = part(s.n, group, self.groups);
+        let rows = part(s.out_h(), band, self.bands);
+        let first = rows.0.saturating_sub(s.padding[0]).min(s.h);
+        let last = (rows.1 + s.kh - 1).saturating_sub(s.padding[0]).clamp(first, s.h);
+        Block { cut: self, images, rows, source: (first, last), length: (images.1 - images.0) * self.across }
+    }
+}
+
+/// Some rows of the output of some images.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    cut: &'a Cut,
+    pub(super) images: (usize, usize),
+    pub(super) rows: (usize, usize),
+    /// The rows of the input that these see.
+    source: (usize, usize),
+    /// Tiles of a line.
+    pub(super) length: usize,
+}
+
+impl Block<'_> {
+    /// Distance between the lines of two frequencies: there is room behind them for the rest of a vector.
+    pub(super) fn frequency(&self) -> usize {
+        let lines = (self.source.1 - self.source.0) * self.cut.shape.c_in;
+        (lines * self.length).next_multiple_of(LANES) + LANES
+    }
+
+    /// Distance between two phases of a row, see `transform`.
+    fn phase(&self) -> usize {
+        self.cut.across.next_multiple_of(LANES) + LANES
+    }
+
+    /// Pixels of a row with the zeros around it.
+    fn width(&self) -> usize {
+        OUT * (self.cut.across + 2)
+    }
+
+    /// Floats that `transform` needs besides.
+    pub(super) fn scratch(&self) -> usize {
+        let images = self.images.1 - self.images.0;
+        self.cut.shape.c_in * (self.width() + images * OUT * self.phase())
+    }
+
+    /// The rows of the kernel that see the input from this row of the output, and the first line that they see.
+    #[inline(always)]
+    pub(super) fn taps(&self, row: usize) -> ((usize, usize), usize) {
+        let s = &self.cut.shape;
+        let first = s.padding[0].saturating_sub(row).min(s.kh);
+        let end = (s.h + s.padding[0]).saturating_sub(row).clamp(first, s.kh);
+        let line = (row + first).saturating_sub(s.padding[0] + self.source.0) * s.c_in;
+        ((first, end), line * self.length)
+    }
+
+    /// `B^T x` to `out[frequency][row][channel][tile]`.
+    ///
+    /// # Safety
+    /// `x` holds all images, and `out` has room for all frequencies.
+    #[inline(always)]
+    pub(super) unsafe fn transform<L: Lanes>(&self, x: &[f32], scratch: &mut [f32], out: *mut f32) {
+        let (s, across) = (&self.cut.shape, self.cut.across);
+        let (c, width, phase, frequency) = (s.c_in, self.width(), self.phase(), self.frequency());
+        let (row, phases) = scratch.split_at_mut(width * c);
+        row.fill(0.0);
+        let inside = s.w.min(width.saturating_sub(s.padding[1]));
+        let mut out = out;
+        for y in self.source.0..self.source.1 {
+            // The same pixel of all tiles becomes neighbours: one phase.
+            for (image, phases) in
+                (self.images.0..self.images.1).zip(phases.chunks_exact_mut(OUT * c * phase))
+            {
+                let pixels = &x[(image * s.h + y) * s.w * c..][..inside * c];
+                row[s.padding[1] * c..][..pixels.len()].copy_from_slice(pixels);
+                // SAFETY: the row has as many groups of pixels, and each phase room for them.
+                unsafe {
+                    transpose_to([across + 2, OUT * c], row.as_ptr(), OUT * c, phases.as_mut_ptr(), phase)
+                };
+            }
+            for channel in 0..c {
+                let channel = phases.as_ptr().wrapping_add(channel * phase);
+                for image in 0..self.images.1 - self.images.0 {
+                    let phases = channel.wrapping_add(image * OUT * c * phase);
+                    for tile in (0..across).step_by(L::N) {
+                        let mut x = [L::splat(0.0); SIDE];
+                        unroll!(j of 13 < SIDE, {
+                            let at = j % OUT * c * phase + tile + j / OUT;
+                            // SAFETY: a phase ends more than a vector behind the last tile.
+                            x[j] = unsafe { L::load(phases.wrapping_add(at)) };
+                        });
+                        let v = input(x);
+                        unroll!(f of 13 < SIDE, {
+                            // SAFETY: what a vector has too much is overwritten next, or lies in the room behind the
+                            // last line.
+                            unsafe { v[f].store(out.wrapping_add(f * frequency + tile)) };
+                        });
+                    }
+                    out = out.wrapping_add(across);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! One-dimensional Winograd convolution: kernels seven taps wide with stride 1, by ten products in place of 28.
+//!
+//! With few input channels a two-dimensional transform would cost more than it saves. Here only the rows are
+//! transformed (Winograd 1980, *Arithmetic Complexity of Computations*; Lavin and Gray 2016, *Fast Algorithms for
+//! Convolutional Neural Networks*): a tile is four neighbouring outputs, and for each of its ten frequencies the products
+//! of all input channels and rows of the kernel are one matrix product.
+//!
+//! Results do not depend on the number of threads.
+
+mod forward;
+mod lines;
+mod scheme;
+mod weight_grad;
+
+#[cfg(test)]
+mod tests;
+
+use super::conv_shape::Conv2dShape;
+use super::direct_conv::{self, Finish};
+use tape::kernels::simd::{SimdLevel, simd_level};
+
+/// Whether these kernels can compute a convolution: seven taps wide, stride 1 and dilation 1.
+pub fn supports(s: &Conv2dShape) -> bool {
+    s.kw == scheme::TAPS && s.c_in > 0 && s.stride == [1, 1] && s.dilation == [1, 1]
+}
+
+/// Whether these kernels are the fastest choice for a convolution, as measured.
+pub fn wins(s: &Conv2dShape) -> bool {
+    supports(s) && s.c_in <= 4 && s.c_out >= 16 && s.out_w() >= 8
+}
+
+/// Convolution: `y = conv(x, w) + bias`, with `x` and `y` channels-last, `w` as `[c_out, c_in, kh, 7]`.
+///
+/// # Panics
+/// If the shape is not one that [`supports`] names, or a slice has another length than the shape asks for.
+#[track_caller]
+pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    forward_with(s, x, w, Finish { bias, relu: false }, y);
+}
+
+/// [`forward`] with a fused last pass.
+///
+/// # Panics
+/// As [`forward`].
+#[track_caller]
+pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
+    check(s, x, w, y);
+    assert!(finish.bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
+    forward_at(simd_level(), s, x, w, finish, y);
+}
+
+/// The gradient of a convolution's weight, from its input and the gradient of its output.
+///
+/// # Panics
+/// As [`forward`].
+#[track_caller]
+pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    check(s, x, dw, dy);
+    weight_grad_at(simd_level(), s, x, dy, dw);
+}
+
+#[track_caller]
+fn check(s: &Conv2dShape, x: &[f32], w: &[f32], y: &[f32]) {
+    assert!(supports(s), "convolution: {s:?} is not seven taps wide with stride 1 and dilation 1");
+    direct_conv::check(s, x.len(), w.len(), y.len());
+}
+
+fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
+    if !y.is_empty() {
+        forward::run(level, s, x, w, finish, y);
+    }
+}
+
+fn weight_grad_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if x.is_empty() || dy.is_empty() {
+        dw.fill(0.0);
+    } else {
+        weight_grad::run(level, s, x, dy, dw);
+    }
+}

@@ -1,0 +1,201 @@
+use super::*;
+use proptest::prelude::*;
+use tape::kernels::parallel::set_num_threads;
+
+/// The definition, in f64: output and gradient of the weight.
+fn naive(s: &Conv2dShape, x: &[f32], w: &[f32], dy: &[f32], finish: Finish) -> [Vec<f64>; 2] {
+    let (oh, ow) = (s.out_h(), s.out_w());
+    let (mut out, mut dw) = (vec![0.0; s.output_len()], vec![0.0; s.weight_len()]);
+    for n in 0..s.n {
+        for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+            for (ky, kx) in (0..s.kh).flat_map(|y| (0..s.kw).map(move |x| (y, x))) {
+                let (y, x_at) = ((oy + ky).wrapping_sub(s.padding[0]), (ox + kx).wrapping_sub(s.padding[1]));
+                if y >= s.h || x_at >= s.w {
+                    continue;
+                }
+                for (co, ci) in (0..s.c_out).flat_map(|o| (0..s.c_in).map(move |i| (o, i))) {
+                    let xi = f64::from(x[((n * s.h + y) * s.w + x_at) * s.c_in + ci]);
+                    let wi = ((co * s.c_in + ci) * s.kh + ky) * s.kw + kx;
+                    let yi = ((n * oh + oy) * ow + ox) * s.c_out + co;
+                    out[yi] += xi * f64::from(w[wi]);
+                    dw[wi] += xi * f64::from(dy[yi]);
+                }
+            }
+        }
+    }
+    for (i, y) in out.iter_mut().enumerate() {
+        *y += finish.bias.map_or(0.0, |b| f64::from(b[i % s.c_out]));
+        *y = if finish.relu { y.max(0.0) } else { *y };
+    }
+    [out, dw]
+}
+
+/// The largest error over the largest value.
+fn error(got: &[f32], wanted: &[f64]) -> f64 {
+    assert_eq!(got.len(), wanted.len());
+    let largest = wanted.iter().fold(0.0f64, |m, &v| m.max(v.abs()));
+    let worst = got.iter().zip(wanted).fold(0.0f64, |m, (&g, &w)| {
+        let error = (f64::from(g) - w).abs();
+        if error.is_nan() { f64::INFINITY } else { m.max(error) }
+    });
+    if worst == 0.0 { 0.0 } else { worst / largest }
+}
+
+/// Normally distributed numbers, the same for the same seed.
+fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut uniform = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    (0..len).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+}
+
+fn levels() -> Vec<SimdLevel> {
+    let all = [SimdLevel::Portable, SimdLevel::Avx2, SimdLevel::Avx512];
+    all.into_iter().filter(|&l| l <= simd_level()).collect()
+}
+
+fn shape(
+    n: usize,
+    (h, w): (usize, usize),
+    (c_in, c_out): (usize, usize),
+    kh: usize,
+    padding: [usize; 2],
+) -> Conv2dShape {
+    Conv2dShape { n, h, w, c_in, c_out, kh, kw: 7, stride: [1, 1], padding, dilation: [1, 1] }
+}
+
+/// Both passes at one level, into memory that holds NaN before.
+fn passes(
+    level: SimdLevel,
+    s: &Conv2dShape,
+    x: &[f32],
+    w: &[f32],
+    dy: &[f32],
+    finish: Finish,
+) -> [Vec<f32>; 2] {
+    let (mut y, mut dw) = (vec![f32::NAN; s.output_len()], vec![f32::NAN; s.weight_len()]);
+    forward_at(level, s, x, w, finish, &mut y);
+    weight_grad_at(level, s, x, dy, &mut dw);
+    [y, dw]
+}
+
+/// Errors of both passes at all levels against the definition.
+fn errors(s: &Conv2dShape, seed: u64, bias: bool, relu: bool) -> Vec<[f64; 2]> {
+    let (x, w) = (noise(s.input_len(), seed), noise(s.weight_len(), seed + 1));
+    let (dy, values) = (noise(s.output_len(), seed + 2), noise(s.c_out, seed + 3));
+    let finish = Finish { bias: bias.then_some(&values), relu };
+    let wanted = naive(s, &x, &w, &dy, finish);
+    let at = |level: SimdLevel| {
+        let got = passes(level, s, &x, &w, &dy, finish);
+        std::array::from_fn(|i| error(&got[i], &wanted[i]))
+    };
+    levels().into_iter().map(at).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_definition(
+        n in 1usize..5,
+        size in (1usize..20, 1usize..40),
+        channels in (1usize..5, 1usize..71),
+        kh in 1usize..8,
+        padding in (0usize..5, 0usize..9),
+        (bias, relu) in any::<(bool, bool)>(),
+        seed in 0u64..1000,
+    ) {
+        let s = shape(n, size, channels, kh, [padding.0, padding.1]);
+        for (level, errors) in levels().iter().zip(errors(&s, seed, bias, relu)) {
+            for (pass, error) in ["forward", "weight grad"].iter().zip(errors) {
+                prop_assert!(error <= 1e-5, "{pass} of {s:?} at {level:?}: {error:e}");
+            }
+        }
+    }
+}
+
+/// Shapes with several groups of images, bands of rows, panels of channels, and chunks of a long line.
+fn larger_shapes() -> [Conv2dShape; 6] {
+    [
+        shape(20, (32, 32), (3, 32), 7, [3, 3]),
+        shape(50, (12, 10), (1, 16), 5, [2, 3]),
+        shape(3, (17, 30), (4, 40), 7, [0, 2]),
+        shape(1, (90, 70), (2, 33), 7, [3, 3]),
+        shape(2, (9, 330), (3, 20), 3, [1, 0]),
+        shape(2, (14, 14), (20, 70), 7, [3, 3]),
+    ]
+}
+
+#[test]
+fn larger_shapes_agree_with_the_definition() {
+    for s in larger_shapes() {
+        for (level, errors) in levels().iter().zip(errors(&s, 7, true, false)) {
+            println!("{level:?} {s:?}: {errors:?}");
+            assert!(errors.iter().all(|&e| e <= 1e-5), "{s:?} at {level:?}: {errors:?}");
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for s in larger_shapes() {
+        let (x, w) = (noise(s.input_len(), 1), noise(s.weight_len(), 2));
+        let (dy, bias) = (noise(s.output_len(), 3), noise(s.c_out, 4));
+        let run = |threads| {
+            set_num_threads(threads);
+            passes(simd_level(), &s, &x, &w, &dy, Finish { bias: Some(&bias), relu: false })
+        };
+        let one = run(1);
+        for threads in [2, 3] {
+            assert!(one == run(threads), "{s:?}");
+        }
+    }
+}
+
+#[test]
+fn empty_batches_and_images_are_fine() {
+    let s = shape(0, (8, 8), (2, 3), 7, [3, 3]);
+    let mut dw = vec![1.0; s.weight_len()];
+    weight_grad(&s, &[], &[], &mut dw);
+    assert!(dw.iter().all(|&dw| dw == 0.0));
+    forward(&s, &[], &dw, None, &mut []);
+    // Nothing but padding: the bias is all.
+    let s = shape(1, (0, 8), (2, 3), 2, [1, 3]);
+    let mut y = vec![f32::NAN; s.output_len()];
+    forward(&s, &[], &noise(s.weight_len(), 1), Some(&[1.0, 2.0, 3.0]), &mut y);
+    assert_eq!(y, [1.0, 2.0, 3.0].repeat(8));
+}
+
+#[test]
+fn negative_outputs_become_zero_and_nan_stays() {
+    let s = shape(1, (1, 16), (1, 1), 1, [0, 3]);
+    let mut x = [-1.0; 16];
+    x[15] = f32::NAN;
+    let w = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0];
+    for level in levels() {
+        let mut y = [1.0; 16];
+        forward_at(level, &s, &x, &w, Finish { bias: None, relu: true }, &mut y);
+        assert!(y[15].is_nan());
+        assert!(y.iter().all(|y| y.is_nan() || *y == 0.0));
+    }
+}
+
+#[test]
+#[should_panic(expected = "elements of the input")]
+fn wrong_lengths_are_refused() {
+    let s = shape(1, (8, 8), (1, 1), 7, [3, 3]);
+    forward(&s, &[0.0; 63], &[0.0; 49], None, &mut [0.0; 64]);
+}
+
+#[test]
+fn the_choice_follows_the_measurements() {
+    let first = shape(50, (32, 32), (3, 32), 7, [3, 3]);
+    assert!(wins(&first));
+    assert!(!wins(&Conv2dShape { c_out: 8, ..first }));
+    assert!(!wins(&Conv2dShape { w: 7, ..first }));
+    assert!(!supports(&Conv2dShape { kw: 5, ..first }));
+    assert!(!supports(&Conv2dShape { stride: [1, 2], ..first }));
+    assert!(!supports(&Conv2dShape { dilation: [2, 1], ..first }));
+}
