@@ -1,6 +1,8 @@
 //! The loops behind the operations: plain slices in, plain slices out, no tape.
 
 pub mod conv_shape;
+#[cfg(test)]
+mod conv_testing;
 pub mod direct_conv;
 pub mod dropout;
 mod fold;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernels::conv_testing::products;
 use proptest::prelude::*;
 use tape::kernels::parallel::set_num_threads;
 
@@ -10,31 +11,6 @@ fn numbers(len: usize, seed: usize) -> Vec<f32> {
         (x ^ (x >> 32)) & 0xFF_FFFF
     };
     (0..len).map(|i| hash(i) as f32 / (1 << 23) as f32 - 1.0).collect()
-}
-
-/// Calls `f(x index, w index, y index)` for every product of the convolution.
-fn products(s: &Conv2dShape, mut f: impl FnMut(usize, usize, usize)) {
-    let (oh, ow) = (s.out_h(), s.out_w());
-    for n in 0..s.n {
-        for (a, b) in (0..oh).flat_map(|a| (0..ow).map(move |b| (a, b))) {
-            for (i, j) in (0..s.kh).flat_map(|i| (0..s.kw).map(move |j| (i, j))) {
-                let y = (a * s.stride[0] + i * s.dilation[0]).wrapping_sub(s.padding[0]);
-                let x = (b * s.stride[1] + j * s.dilation[1]).wrapping_sub(s.padding[1]);
-                if y >= s.h || x >= s.w {
-                    continue;
-                }
-                for c in 0..s.c_in {
-                    for o in 0..s.c_out {
-                        f(
-                            ((n * s.h + y) * s.w + x) * s.c_in + c,
-                            ((o * s.c_in + c) * s.kh + i) * s.kw + j,
-                            ((n * oh + a) * ow + b) * s.c_out + o,
-                        );
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[track_caller]

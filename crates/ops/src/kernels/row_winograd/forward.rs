@@ -1,7 +1,8 @@
 //! The forward pass: a block's input is transformed; then, for a few tiles of one row at a time, products and the inverse
 //! transform follow one another in the first-level cache.
 
-use super::lines::{Block, Cut};
+use super::Conv2dShape;
+use super::lines::{Block, Cut, LANES};
 use super::scheme::{OUT, SIDE, TAPS, output, weight};
 use crate::kernels::direct_conv::{Finish, run_tasks};
 use crate::kernels::lanes::{Kernel, Lanes, prefetch_write, run_at, unroll};
@@ -9,14 +10,11 @@ use crate::kernels::scratch::{Scratch, Shared};
 use crate::kernels::winograd::product::{Left, PANEL, Product};
 use tape::kernels::simd::SimdLevel;
 
-/// Floats in a cache line.
-const LINE: usize = 16;
-
 /// Tiles of a line, about two register tiles of rows.
 const TILES: usize = 26;
 
 /// One convolution, ready to run.
-pub(super) struct Job<'a> {
+struct Job<'a> {
     cut: Cut,
     x: &'a [f32],
     /// Transformed: `[panel][frequency][tap of a column][input channel][output channel]`.
@@ -28,7 +26,7 @@ pub(super) struct Job<'a> {
 /// Computes the convolution.
 pub(super) fn run(
     level: SimdLevel,
-    shape: &super::Conv2dShape,
+    shape: &Conv2dShape,
     x: &[f32],
     w: &[f32],
     finish: Finish,
@@ -48,7 +46,7 @@ pub(super) fn run(
 
 /// Task: transforms a panel of weights, in `f64`.
 struct TransformWeights<'a> {
-    shape: &'a super::Conv2dShape,
+    shape: &'a Conv2dShape,
     w: &'a [f32],
     channels: (usize, usize),
     out: &'a mut [f32],
@@ -96,7 +94,7 @@ impl Kernel for Task<'_> {
         let steps = s.kh * s.c_in;
         let frequency = block.frequency();
         let groups = block.length.div_ceil(TILES);
-        let m_size = block.length.div_ceil(groups) * PANEL + LINE;
+        let m_size = block.length.div_ceil(groups) * PANEL + LANES;
         let mut scratch = Scratch::new(SIDE * (m_size + frequency) + block.scratch());
         let (m, scratch) = scratch.split_at_mut(SIDE * m_size);
         let (v, scratch) = scratch.split_at_mut(SIDE * frequency);
@@ -127,6 +125,8 @@ impl Kernel for Task<'_> {
                         };
                         // SAFETY: the taps see lines of the block; panels and products have whole vectors.
                         unsafe { product.run::<L>(Left::Columns) };
+                        // The outputs are on their way into the cache when their turn comes.
+                        block.prefetch(prefetch_write, job.y.get(), row, tiles, panel, f);
                     }
                     let output = Output { job, block, row, tiles, panel, m, m_size };
                     // SAFETY: L is in use, so the machine has it.
@@ -156,7 +156,7 @@ impl Kernel for Output<'_> {
     fn run<L: Lanes>(self) {
         let Output { job, block, row, tiles, panel, m, m_size } = self;
         let s = &job.cut.shape;
-        let (width, across, channels) = (s.out_w(), job.cut.across, s.c_out);
+        let channels = s.c_out;
         let relu = job.finish.relu;
         let zero = L::splat(0.0);
         let last = channels.min((panel + 1) * PANEL);
@@ -168,8 +168,7 @@ impl Kernel for Output<'_> {
                 None => zero,
             };
             for tile in tiles.0..tiles.1 {
-                let (image, column) = (block.images.0 + tile / across, tile % across * OUT);
-                let pixel = (image * s.out_h() + row) * width + column;
+                let (pixel, columns) = block.place(row, tile);
                 let y = job.y.get().wrapping_add(pixel * channels + channel);
                 let from = m.wrapping_add((tile - tiles.0) * PANEL + channel - panel * PANEL);
                 let mut x = [zero; SIDE];
@@ -184,11 +183,10 @@ impl Kernel for Output<'_> {
                         value = zero.max(value);
                     }
                     let y = y.wrapping_add(i * channels);
-                    prefetch_write(y.wrapping_add(OUT * channels));
-                    if lanes == L::N && column + OUT <= width {
+                    if lanes == L::N && columns == OUT {
                         // SAFETY: the pixel lies in the image and has as many channels.
                         unsafe { value.store(y) };
-                    } else if column + i < width {
+                    } else if i < columns {
                         // SAFETY: as above.
                         unsafe { value.store_part(y, lanes) };
                     }

@@ -6,10 +6,11 @@
 use super::scheme::{OUT, SIDE, input};
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::lanes::{Lanes, unroll};
+use crate::kernels::winograd::product::PANEL;
 use tape::kernels::transpose::transpose_to;
 
-/// Lanes of the widest vector: lines are written in whole vectors.
-const LANES: usize = 16;
+/// Lanes of the widest vector, and floats in a cache line. Lines are written in whole vectors.
+pub(super) const LANES: usize = 16;
 
 /// Floats of the lines of a block: they stay in the second-level cache.
 const LINES: usize = 64 << 10;
@@ -18,8 +19,9 @@ const LINES: usize = 64 << 10;
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     pub(super) shape: Conv2dShape,
-    /// Tiles in a row of the output.
-    pub(super) across: usize,
+    /// Rows and columns of the output, and tiles in a row.
+    out: [usize; 2],
+    across: usize,
     /// Groups of images of nearly equal size, and bands of rows.
     groups: usize,
     bands: usize,
@@ -29,16 +31,17 @@ impl Cut {
     /// Blocks of lines of about `tiles` tiles. The shape alone decides on the order of sums.
     pub(super) fn new(shape: &Conv2dShape, tiles: usize) -> Self {
         let s = *shape;
-        let across = s.out_w().div_ceil(OUT);
+        let out = [s.out_h(), s.out_w()];
+        let across = out[1].div_ceil(OUT);
         let images = (tiles / across.max(1)).clamp(1, s.n.max(1));
         // An even number shares evenly between two threads.
         let groups = s.n.div_ceil(images).next_multiple_of(2).min(s.n);
         let length = s.n.div_ceil(groups.max(1)) * across;
         let fit = (LINES / (SIDE * s.c_in * length).max(1)).saturating_sub(s.kh);
         // Few images are cut so that there is something to share.
-        let shared = s.out_h().div_ceil(8usize.div_ceil(groups.max(1)));
-        let bands = s.out_h().div_ceil(fit.min(shared).max(4));
-        Cut { shape: s, across, groups, bands }
+        let shared = out[0].div_ceil(8usize.div_ceil(groups.max(1)));
+        let bands = out[0].div_ceil(fit.min(shared).max(4));
+        Cut { shape: s, out, across, groups, bands }
     }
 
     pub(super) fn blocks(&self) -> usize {
@@ -49,7 +52,7 @@ impl Cut {
         let (s, (group, band)) = (&self.shape, (i / self.bands, i % self.bands));
         let part = |len: usize, i: usize, parts: usize| (len * i / parts, len * (i + 1) / parts);
         let images = part(s.n, group, self.groups);
-        let rows = part(s.out_h(), band, self.bands);
+        let rows = part(self.out[0], band, self.bands);
         let first = rows.0.saturating_sub(s.padding[0]).min(s.h);
         let last = (rows.1 + s.kh - 1).saturating_sub(s.padding[0]).clamp(first, s.h);
         Block { cut: self, images, rows, source: (first, last), length: (images.1 - images.0) * self.across }
@@ -75,20 +78,52 @@ impl Block<'_> {
         (lines * self.length).next_multiple_of(LANES) + LANES
     }
 
-    /// Distance between two phases of a row, see `transform`.
+    /// Distance between two phases of a row, see `transform`: there are zeros on both sides of the pixels.
     fn phase(&self) -> usize {
-        self.cut.across.next_multiple_of(LANES) + LANES
+        self.before() + self.cut.shape.w.div_ceil(OUT).max(self.cut.across.next_multiple_of(LANES)) + LANES
     }
 
-    /// Pixels of a row with the zeros around it.
-    fn width(&self) -> usize {
-        OUT * (self.cut.across + 2)
+    /// Groups of four pixels that begin in the padding.
+    fn before(&self) -> usize {
+        self.cut.shape.padding[1].div_ceil(OUT)
     }
 
     /// Floats that `transform` needs besides.
     pub(super) fn scratch(&self) -> usize {
-        let images = self.images.1 - self.images.0;
-        self.cut.shape.c_in * (self.width() + images * OUT * self.phase())
+        (self.images.1 - self.images.0) * OUT * self.cut.shape.c_in * self.phase()
+    }
+
+    /// Where a tile of a row lies: its first pixel of all outputs, and how many of its columns are inside the image.
+    #[inline(always)]
+    pub(super) fn place(&self, row: usize, tile: usize) -> (usize, usize) {
+        let ([height, width], across) = (self.cut.out, self.cut.across);
+        let (image, column) = (self.images.0 + tile / across, tile % across * OUT);
+        ((image * height + row) * width + column, (width - column).min(OUT))
+    }
+
+    /// Calls `ask`, which asks for a cache line, for the `part`th of [`SIDE`] parts of some tiles of a row: what `y`, the
+    /// outputs of all images or their gradient, holds for one panel of channels.
+    #[inline(always)]
+    pub(super) fn prefetch(
+        &self,
+        ask: fn(*const f32),
+        y: *const f32,
+        row: usize,
+        tiles: (usize, usize),
+        panel: usize,
+        part: usize,
+    ) {
+        let (channels, count) = (self.cut.shape.c_out, tiles.1 - tiles.0);
+        let lines = PANEL.min(channels - panel * PANEL).div_ceil(LANES);
+        for tile in tiles.0 + count * part / SIDE..tiles.0 + count * (part + 1) / SIDE {
+            let (pixel, columns) = self.place(row, tile);
+            for column in 0..columns {
+                let at = (pixel + column) * channels + panel * PANEL;
+                for line in 0..lines {
+                    ask(y.wrapping_add(at + line * LANES));
+                }
+            }
+        }
     }
 
     /// The rows of the kernel that see the input from this row of the output, and the first line that they see.
@@ -108,33 +143,40 @@ impl Block<'_> {
     #[inline(always)]
     pub(super) unsafe fn transform<L: Lanes>(&self, x: &[f32], scratch: &mut [f32], out: *mut f32) {
         let (s, across) = (&self.cut.shape, self.cut.across);
-        let (c, width, phase, frequency) = (s.c_in, self.width(), self.phase(), self.frequency());
-        let (row, phases) = scratch.split_at_mut(width * c);
-        row.fill(0.0);
-        let inside = s.w.min(width.saturating_sub(s.padding[1]));
+        let (c, phase, frequency) = (s.c_in, self.phase(), self.frequency());
+        // Input `j` of a tile is in this phase, and so many groups of pixels from the start of the phase.
+        let mut inputs = [0; SIDE];
+        for (j, input) in inputs.iter_mut().enumerate() {
+            let column = self.before() * OUT + j - s.padding[1];
+            *input = column % OUT * c * phase + column / OUT;
+        }
+        scratch.fill(0.0);
+        let (whole, rest) = (s.w / OUT, s.w % OUT * c);
         let mut out = out;
         for y in self.source.0..self.source.1 {
-            // The same pixel of all tiles becomes neighbours: one phase.
+            // The pixels of a row become four phases, where the same pixel of all tiles is neighbours.
             for (image, phases) in
-                (self.images.0..self.images.1).zip(phases.chunks_exact_mut(OUT * c * phase))
+                (self.images.0..self.images.1).zip(scratch.chunks_exact_mut(OUT * c * phase))
             {
-                let pixels = &x[(image * s.h + y) * s.w * c..][..inside * c];
-                row[s.padding[1] * c..][..pixels.len()].copy_from_slice(pixels);
-                // SAFETY: the row has as many groups of pixels, and each phase room for them.
+                let pixels = x[(image * s.h + y) * s.w * c..].as_ptr();
+                let to = phases[self.before()..].as_mut_ptr();
+                // SAFETY: the row has as many pixels, and each phase room for one of each group.
                 unsafe {
-                    transpose_to([across + 2, OUT * c], row.as_ptr(), OUT * c, phases.as_mut_ptr(), phase)
-                };
+                    transpose_to([whole, OUT * c], pixels, OUT * c, to, phase);
+                    for i in 0..rest {
+                        *to.add(i * phase + whole) = *pixels.add(whole * OUT * c + i);
+                    }
+                }
             }
             for channel in 0..c {
-                let channel = phases.as_ptr().wrapping_add(channel * phase);
+                let channel = scratch.as_ptr().wrapping_add(channel * phase);
                 for image in 0..self.images.1 - self.images.0 {
                     let phases = channel.wrapping_add(image * OUT * c * phase);
                     for tile in (0..across).step_by(L::N) {
                         let mut x = [L::splat(0.0); SIDE];
                         unroll!(j of 13 < SIDE, {
-                            let at = j % OUT * c * phase + tile + j / OUT;
                             // SAFETY: a phase ends more than a vector behind the last tile.
-                            x[j] = unsafe { L::load(phases.wrapping_add(at)) };
+                            x[j] = unsafe { L::load(phases.wrapping_add(inputs[j] + tile)) };
                         });
                         let v = input(x);
                         unroll!(f of 13 < SIDE, {

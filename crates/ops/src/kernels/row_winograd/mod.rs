@@ -5,7 +5,9 @@
 //! Convolutional Neural Networks*): a tile is four neighbouring outputs, and for each of its ten frequencies the products
 //! of all input channels and rows of the kernel are one matrix product.
 //!
-//! Results do not depend on the number of threads.
+//! Rounding errors are larger than those of the direct method: on random data with up to four input channels at most 4e-6
+//! of the largest value of the result, forward and for the gradient of the weight. Results do not depend on the number of
+//! threads.
 
 mod forward;
 mod lines;
@@ -24,9 +26,11 @@ pub fn supports(s: &Conv2dShape) -> bool {
     s.kw == scheme::TAPS && s.c_in > 0 && s.stride == [1, 1] && s.dilation == [1, 1]
 }
 
-/// Whether these kernels are the fastest choice for a convolution, as measured.
+/// Whether these kernels are the fastest choice for a convolution, as measured with few input channels: at
+/// least two tiles in a row and a vector of output channels, and enough products to pay for the transforms.
 pub fn wins(s: &Conv2dShape) -> bool {
-    supports(s) && s.c_in <= 4 && s.c_out >= 16 && s.out_w() >= 8
+    let products = s.kh * s.c_in >= 7 && s.flops() >= 4_000_000;
+    supports(s) && s.c_in <= 8 && s.c_out >= 16 && s.out_w() >= 8 && products
 }
 
 /// Convolution: `y = conv(x, w) + bias`, with `x` and `y` channels-last, `w` as `[c_out, c_in, kh, 7]`.

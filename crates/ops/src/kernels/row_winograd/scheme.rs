@@ -185,7 +185,7 @@ pub(super) fn weight_grad<L: Lanes>(u: [L; SIDE]) -> [L; TAPS] {
     unroll!(i of 9 < PAIRS, {
         let (even, odd) = (u[1 + 2 * i].add(u[2 + 2 * i]), u[1 + 2 * i].sub(u[2 + 2 * i]));
         unroll!(k of 9 < TAPS, {
-            let half = if k % 2 == 0 { even } else { odd };
+            let half = [even, odd][k % 2];
             w[k] = L::splat(ROWS[i][k] as f32).mul_add(half, w[k]);
         });
     });

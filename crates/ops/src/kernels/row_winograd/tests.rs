@@ -1,59 +1,20 @@
 use super::*;
+use crate::kernels::conv_testing::{error, levels, noise, products};
 use proptest::prelude::*;
 use tape::kernels::parallel::set_num_threads;
 
 /// The definition, in f64: output and gradient of the weight.
 fn naive(s: &Conv2dShape, x: &[f32], w: &[f32], dy: &[f32], finish: Finish) -> [Vec<f64>; 2] {
-    let (oh, ow) = (s.out_h(), s.out_w());
     let (mut out, mut dw) = (vec![0.0; s.output_len()], vec![0.0; s.weight_len()]);
-    for n in 0..s.n {
-        for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
-            for (ky, kx) in (0..s.kh).flat_map(|y| (0..s.kw).map(move |x| (y, x))) {
-                let (y, x_at) = ((oy + ky).wrapping_sub(s.padding[0]), (ox + kx).wrapping_sub(s.padding[1]));
-                if y >= s.h || x_at >= s.w {
-                    continue;
-                }
-                for (co, ci) in (0..s.c_out).flat_map(|o| (0..s.c_in).map(move |i| (o, i))) {
-                    let xi = f64::from(x[((n * s.h + y) * s.w + x_at) * s.c_in + ci]);
-                    let wi = ((co * s.c_in + ci) * s.kh + ky) * s.kw + kx;
-                    let yi = ((n * oh + oy) * ow + ox) * s.c_out + co;
-                    out[yi] += xi * f64::from(w[wi]);
-                    dw[wi] += xi * f64::from(dy[yi]);
-                }
-            }
-        }
-    }
+    products(s, |xi, wi, yi| {
+        out[yi] += f64::from(x[xi]) * f64::from(w[wi]);
+        dw[wi] += f64::from(x[xi]) * f64::from(dy[yi]);
+    });
     for (i, y) in out.iter_mut().enumerate() {
         *y += finish.bias.map_or(0.0, |b| f64::from(b[i % s.c_out]));
         *y = if finish.relu { y.max(0.0) } else { *y };
     }
     [out, dw]
-}
-
-/// The largest error over the largest value.
-fn error(got: &[f32], wanted: &[f64]) -> f64 {
-    assert_eq!(got.len(), wanted.len());
-    let largest = wanted.iter().fold(0.0f64, |m, &v| m.max(v.abs()));
-    let worst = got.iter().zip(wanted).fold(0.0f64, |m, (&g, &w)| {
-        let error = (f64::from(g) - w).abs();
-        if error.is_nan() { f64::INFINITY } else { m.max(error) }
-    });
-    if worst == 0.0 { 0.0 } else { worst / largest }
-}
-
-/// Normally distributed numbers, the same for the same seed.
-fn noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut uniform = move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1 << 24) as f32
-    };
-    (0..len).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
-}
-
-fn levels() -> Vec<SimdLevel> {
-    let all = [SimdLevel::Portable, SimdLevel::Avx2, SimdLevel::Avx512];
-    all.into_iter().filter(|&l| l <= simd_level()).collect()
 }
 
 fn shape(
@@ -195,6 +156,10 @@ fn the_choice_follows_the_measurements() {
     assert!(wins(&first));
     assert!(!wins(&Conv2dShape { c_out: 8, ..first }));
     assert!(!wins(&Conv2dShape { w: 7, ..first }));
+    assert!(!wins(&Conv2dShape { kh: 1, padding: [0, 3], ..first }));
+    // An image of 14 by 14 is not worth the transforms, one of 32 by 32 is.
+    assert!(wins(&Conv2dShape { n: 1, ..first }));
+    assert!(!wins(&Conv2dShape { n: 1, h: 14, w: 14, ..first }));
     assert!(!supports(&Conv2dShape { kw: 5, ..first }));
     assert!(!supports(&Conv2dShape { stride: [1, 2], ..first }));
     assert!(!supports(&Conv2dShape { dilation: [2, 1], ..first }));

@@ -1,19 +1,16 @@
 //! The weight gradient: for each frequency, products over the tiles of a row, accumulated over rows and images.
 
 use super::Conv2dShape;
-use super::lines::{Block, Cut};
+use super::lines::{Block, Cut, LANES};
 use super::scheme::{OUT, SIDE, TAPS, output_grad, weight_grad};
 use crate::kernels::direct_conv::run_tasks;
-use crate::kernels::lanes::{Kernel, Lanes, run_at, unroll};
+use crate::kernels::lanes::{Kernel, Lanes, prefetch, run_at, unroll};
 use crate::kernels::scratch::{Scratch, Shared};
 use crate::kernels::winograd::product::{Left, PANEL, Product};
 use tape::kernels::simd::SimdLevel;
 
-/// Floats in a cache line.
-const LINE: usize = 16;
-
 /// Tiles of a line: enough to pay for the accumulators' way to the cache and back.
-const TILES: usize = 64;
+const TILES: usize = 48;
 
 /// Partial sums, at most.
 const GROUPS: usize = 16;
@@ -55,14 +52,14 @@ impl Kernel for Task<'_> {
         let rows = s.kh * s.c_in;
         let columns = s.c_out.next_multiple_of(PANEL);
         let panels = columns / PANEL;
-        let u_size = rows * PANEL + LINE;
+        let u_size = rows * PANEL + LANES;
         let mut u = Scratch::new(panels * SIDE * u_size);
         u.fill(0.0);
         for block in blocks.0..blocks.1 {
             let block = cut.block(block);
             let frequency = block.frequency();
             let chunks = block.length.div_ceil(TILES);
-            let z_size = block.length.div_ceil(chunks) * PANEL + LINE;
+            let z_size = block.length.div_ceil(chunks) * PANEL + LANES;
             let mut scratch = Scratch::new(SIDE * (z_size + frequency) + block.scratch());
             let (z, scratch) = scratch.split_at_mut(SIDE * z_size);
             let (v, scratch) = scratch.split_at_mut(SIDE * frequency);
@@ -75,7 +72,8 @@ impl Kernel for Task<'_> {
                     let ((first, end), line) = block.taps(row);
                     for chunk in 0..chunks {
                         let tiles = (block.length * chunk / chunks, block.length * (chunk + 1) / chunks);
-                        let transform = TransformGrad { cut, dy, block, row, tiles, panel, z, z_size };
+                        let transform =
+                            TransformGrad { channels: s.c_out, dy, block, row, tiles, panel, z, z_size };
                         // SAFETY: L is in use, so the machine has it.
                         unsafe { L::call(transform) };
                         for f in 0..SIDE {
@@ -94,6 +92,10 @@ impl Kernel for Task<'_> {
                             };
                             // SAFETY: the taps see lines of the block; `z` and `u` have whole vectors.
                             unsafe { product.run::<L>(Left::Rows) };
+                            // The next row is on its way into the cache meanwhile.
+                            if row + 1 < block.rows.1 {
+                                block.prefetch(prefetch, dy.as_ptr(), row + 1, tiles, panel, f);
+                            }
                         }
                     }
                 }
@@ -121,7 +123,7 @@ impl Kernel for Task<'_> {
 
 /// `A dy` of some tiles of a row, for one panel of channels, to `z[frequency][tile][channel]`.
 struct TransformGrad<'a> {
-    cut: &'a Cut,
+    channels: usize,
     dy: &'a [f32],
     block: Block<'a>,
     row: usize,
@@ -136,24 +138,21 @@ impl Kernel for TransformGrad<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let TransformGrad { cut, dy, block, row, tiles, panel, z, z_size } = self;
-        let s = &cut.shape;
-        let (width, across, channels) = (s.out_w(), cut.across, s.c_out);
+        let TransformGrad { channels, dy, block, row, tiles, panel, z, z_size } = self;
         let zero = L::splat(0.0);
         let last = channels.min((panel + 1) * PANEL);
         for tile in tiles.0..tiles.1 {
-            let (image, column) = (block.images.0 + tile / across, tile % across * OUT);
-            let pixel = (image * s.out_h() + row) * width + column;
+            let (pixel, columns) = block.place(row, tile);
             for channel in (panel * PANEL..last).step_by(L::N) {
                 let lanes = (last - channel).min(L::N);
                 let from = dy.as_ptr().wrapping_add(pixel * channels + channel);
                 let mut y = [zero; OUT];
                 unroll!(i of 9 < OUT, {
                     let from = from.wrapping_add(i * channels);
-                    if lanes == L::N && column + OUT <= width {
+                    if lanes == L::N && columns == OUT {
                         // SAFETY: the pixel lies in the image and has as many channels.
                         y[i] = unsafe { L::load(from) };
-                    } else if column + i < width {
+                    } else if i < columns {
                         // SAFETY: as above.
                         y[i] = unsafe { L::load_part(from, lanes) };
                     }
@@ -192,7 +191,7 @@ impl Kernel for Reduce<'_> {
                     // SAFETY: rows have whole vectors.
                     sum = sum.add(unsafe { L::load(group[row * columns + channel..].as_ptr()) });
                 }
-                let mut lanes = [0.0; LINE];
+                let mut lanes = [0.0; LANES];
                 // SAFETY: the array has room for a vector.
                 unsafe { sum.store(lanes.as_mut_ptr()) };
                 for (co, &sum) in (channel..s.c_out.min(channel + L::N)).zip(&lanes) {

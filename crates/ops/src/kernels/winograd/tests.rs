@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernels::conv_testing::{error, levels, noise, products};
 use proptest::prelude::*;
 use tape::kernels::parallel::set_num_threads;
 
@@ -10,9 +11,8 @@ enum Pass {
     WeightGrad,
 }
 
-/// Visits every product of the convolution with its positions in input, weight and output.
+/// The definition of a pass.
 fn naive(s: &Conv2dShape, pass: Pass, a: &[f32], b: &[f32], bias: Option<&[f32]>) -> Vec<f64> {
-    let (oh, ow) = (s.out_h(), s.out_w());
     let mut out = match pass {
         Pass::Forward => vec![0.0; s.output_len()],
         Pass::InputGrad => vec![0.0; s.input_len()],
@@ -21,56 +21,15 @@ fn naive(s: &Conv2dShape, pass: Pass, a: &[f32], b: &[f32], bias: Option<&[f32]>
     if let Some(bias) = bias {
         out.iter_mut().zip(bias.iter().cycle()).for_each(|(y, &b)| *y = f64::from(b));
     }
-    for n in 0..s.n {
-        for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
-            for (ky, kx) in (0..3).flat_map(|y| (0..3).map(move |x| (y, x))) {
-                let y = (oy * s.stride[0] + ky).wrapping_sub(s.padding[0]);
-                let x = (ox * s.stride[1] + kx).wrapping_sub(s.padding[1]);
-                if y >= s.h || x >= s.w {
-                    continue;
-                }
-                for co in 0..s.c_out {
-                    for ci in 0..s.c_in {
-                        let xi = ((n * s.h + y) * s.w + x) * s.c_in + ci;
-                        let wi = ((co * s.c_in + ci) * 3 + ky) * 3 + kx;
-                        let yi = ((n * oh + oy) * ow + ox) * s.c_out + co;
-                        let (i, j, k) = match pass {
-                            Pass::Forward => (xi, wi, yi),
-                            Pass::InputGrad => (yi, wi, xi),
-                            Pass::WeightGrad => (xi, yi, wi),
-                        };
-                        out[k] += f64::from(a[i]) * f64::from(b[j]);
-                    }
-                }
-            }
-        }
-    }
-    out
-}
-
-/// The largest error over the largest value.
-fn error(got: &[f32], wanted: &[f64]) -> f64 {
-    let largest = wanted.iter().fold(0.0f64, |m, &v| m.max(v.abs()));
-    let worst = got.iter().zip(wanted).fold(0.0f64, |m, (&g, &w)| {
-        let error = (f64::from(g) - w).abs();
-        if error.is_nan() { f64::INFINITY } else { m.max(error) }
+    products(s, |xi, wi, yi| {
+        let (i, j, k) = match pass {
+            Pass::Forward => (xi, wi, yi),
+            Pass::InputGrad => (yi, wi, xi),
+            Pass::WeightGrad => (xi, yi, wi),
+        };
+        out[k] += f64::from(a[i]) * f64::from(b[j]);
     });
-    if worst == 0.0 { 0.0 } else { worst / largest }
-}
-
-/// Normally distributed numbers, the same for the same seed.
-fn noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut uniform = move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1 << 24) as f32
-    };
-    (0..len).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
-}
-
-fn levels() -> Vec<SimdLevel> {
-    let all = [SimdLevel::Portable, SimdLevel::Avx2, SimdLevel::Avx512];
-    all.into_iter().filter(|&l| l <= simd_level()).collect()
+    out
 }
 
 fn shape(
