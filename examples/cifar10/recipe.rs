@@ -75,9 +75,12 @@ impl Model {
                 ..standard
             },
             Model::Vgg11 => standard,
-            Model::Resnet18 => {
-                Recipe { lr: 0.15, augment: vec![Augment::AlternatingFlip, Augment::Crop], ..standard }
-            }
+            Model::Resnet18 => Recipe {
+                lr: 0.15,
+                augment: vec![Augment::AlternatingFlip, Augment::Crop],
+                views: Views::Mirrored,
+                ..standard
+            },
             Model::Resnet9 => Recipe {
                 epochs: 10,
                 batch_size: 1024,
