@@ -87,9 +87,13 @@ impl<'a> Dots<'a> {
                     let to = unsafe {
                         std::slice::from_raw_parts_mut(to.get().add((block * rows + row) * stride), stride)
                     };
-                    let copied = if row < self.few_rows { len } else { 0 };
-                    to[copied..].fill(0.0);
-                    to[..copied].copy_from_slice(&self.few.data[row * self.few.row + start..][..copied]);
+                    if row < self.few_rows {
+                        let (steps, rest) = to.split_at_mut(len);
+                        steps.copy_from_slice(&self.few.data[row * self.few.row + start..][..len]);
+                        rest.fill(0.0);
+                    } else {
+                        to.fill(0.0);
+                    }
                 }
             });
             let copy = &*copy;

@@ -150,6 +150,17 @@ fn one_and_two_threads_give_the_same_bits() {
 }
 
 #[test]
+fn long_rows_end_with_their_slices() {
+    for (m, n) in [(5, 5), (8, 50), (50, 8), (7, 6)] {
+        let k = 3000;
+        let (a, b) = (vec![1.0f32; m * k], vec![0.5f32; n * k]);
+        let mut c = vec![f32::NAN; m * n];
+        matmul([m, n, k], View::rows(&a, k), View::rows(&b, k).transposed(), &mut c, n, Finish::default());
+        assert!(c.iter().all(|&c| c == 1500.0), "{m} by {n}");
+    }
+}
+
+#[test]
 #[should_panic(expected = "needs 12 elements, not 11")]
 fn a_short_operand_is_refused() {
     let (a, b) = ([0.0f32; 11], [0.0f32; 8]);
