@@ -28,7 +28,6 @@ fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
 }
 
 /// The kernels for channels-last memory.
-#[derive(Clone, Copy, PartialEq)]
 enum Kernel {
     Direct,
     Winograd,
@@ -36,7 +35,7 @@ enum Kernel {
     RowWinograd,
 }
 
-/// Which kernel computes this convolution.
+/// The kernel that computes this convolution.
 fn kernel(s: &Conv2dShape) -> Kernel {
     static CHOICE: OnceLock<fn(&Conv2dShape) -> Kernel> = OnceLock::new();
     let choice = CHOICE.get_or_init(|| match std::env::var("TAPEGRAD_CONV").as_deref() {
@@ -48,6 +47,7 @@ fn kernel(s: &Conv2dShape) -> Kernel {
     choice(s)
 }
 
+/// Winograd's kernels where they can be used: in both dimensions, or along the rows.
 fn winograd_if(both: bool, rows: bool) -> Kernel {
     match (both, rows) {
         (true, _) => Kernel::Winograd,

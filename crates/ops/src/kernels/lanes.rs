@@ -30,6 +30,9 @@ pub(crate) fn run_at<K: Kernel>(level: SimdLevel, kernel: K) -> K::Output {
     }
 }
 
+/// Lanes of the widest vector, and floats in a cache line: kernels leave room for whole vectors of any set.
+pub(crate) const LANES: usize = 16;
+
 /// A vector of `N` lanes of `f32`.
 ///
 /// # Safety

@@ -8,13 +8,10 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::{Conv2dShape, run_tasks};
-use crate::kernels::lanes::{Kernel, Lanes, run_at};
+use crate::kernels::lanes::{Kernel, LANES, Lanes, run_at};
 use crate::kernels::scratch::{Shared, with_scratch};
 use tape::kernels::simd::simd_level;
 use tape::kernels::transpose::transpose_to;
-
-/// Lanes of the widest vector: planes are read in whole vectors.
-const LANES: usize = 16;
 
 /// Computes the weight gradient if it pays this way.
 pub(super) fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) -> bool {

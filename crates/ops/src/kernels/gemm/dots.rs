@@ -6,14 +6,11 @@
 //! other one passes by, read where it lies. Lanes are added up at the end.
 
 use super::{Bias, Finish, View};
-use crate::kernels::lanes::{Kernel, Lanes, prefetch, run_at, unroll};
+use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch, run_at, unroll};
 use crate::kernels::scratch::{Shared, with_scratch};
 use std::ops::Range;
 use tape::kernels::parallel::parallel_for;
 use tape::kernels::simd::simd_level;
-
-/// Lanes of the widest vector.
-const LANES: usize = 16;
 
 /// Rows of either operand in a tile with 32 registers: 25 sums, and a vector for each of five rows.
 const MOST_ROWS: usize = 5;

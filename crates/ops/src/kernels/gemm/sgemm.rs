@@ -357,6 +357,7 @@ impl Operands<'_> {
                             output: Output::Strided(stride),
                             epilogue,
                         };
+                        // Rows of C that lie far apart are on their way while the tile is multiplied.
                         for i in 0..tile.m {
                             let line = tile.c.wrapping_add(i * stride);
                             prefetch_write(line);

@@ -2,10 +2,10 @@
 //! transform follow one another in the first-level cache.
 
 use super::Conv2dShape;
-use super::lines::{Block, Cut, LANES};
+use super::lines::{Block, Cut};
 use super::scheme::{OUT, SIDE, TAPS, output, weight};
 use crate::kernels::direct_conv::{Finish, run_tasks};
-use crate::kernels::lanes::{Kernel, Lanes, prefetch_write, run_at, unroll};
+use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch_write, run_at, unroll};
 use crate::kernels::scratch::{Scratch, Shared};
 use crate::kernels::winograd::product::{Left, PANEL, Product};
 use tape::kernels::simd::SimdLevel;

@@ -5,12 +5,9 @@
 
 use super::scheme::{OUT, SIDE, input};
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::{Lanes, unroll};
+use crate::kernels::lanes::{LANES, Lanes, unroll};
 use crate::kernels::winograd::product::PANEL;
 use tape::kernels::transpose::transpose_to;
-
-/// Lanes of the widest vector, and floats in a cache line. Lines are written in whole vectors.
-pub(super) const LANES: usize = 16;
 
 /// Floats of the lines of a block: they stay in the second-level cache.
 const LINES: usize = 64 << 10;

@@ -1,10 +1,10 @@
 //! The weight gradient: for each frequency, products over the tiles of a row, accumulated over rows and images.
 
 use super::Conv2dShape;
-use super::lines::{Block, Cut, LANES};
+use super::lines::{Block, Cut};
 use super::scheme::{OUT, SIDE, TAPS, output_grad, weight_grad};
 use crate::kernels::direct_conv::run_tasks;
-use crate::kernels::lanes::{Kernel, Lanes, prefetch, run_at, unroll};
+use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch, run_at, unroll};
 use crate::kernels::scratch::{Scratch, Shared};
 use crate::kernels::winograd::product::{Left, PANEL, Product};
 use tape::kernels::simd::SimdLevel;
