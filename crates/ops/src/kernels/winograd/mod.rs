@@ -20,7 +20,7 @@ mod tests;
 
 use super::conv_shape::Conv2dShape;
 use super::scratch::{Scratch, Shared};
-use scheme::{F4, Scheme, Stride2, Stride2Transposed, WeightScheme, Whole2};
+use scheme::{F2, F4, Scheme, Stride2, Stride2Transposed, WeightScheme, Whole2};
 use std::marker::PhantomData;
 use tape::kernels::simd::{SimdLevel, simd_level};
 use tiles::{Finish, Grid};
@@ -45,6 +45,9 @@ pub struct Moments<'a> {
     pub squares: &'a mut [f64],
 }
 
+/// Fewest channels on either side for which these kernels are the fastest.
+const CHANNELS: usize = 16;
+
 /// Whether these kernels can compute a convolution: 3x3, dilation 1, stride 1 with padding at most 2, or stride 2 with
 /// padding 1.
 pub fn supports(s: &Conv2dShape) -> bool {
@@ -59,8 +62,7 @@ pub fn supports(s: &Conv2dShape) -> bool {
 /// Whether these kernels are the fastest choice for a convolution, as measured: with at least 16 channels on
 /// either side, where they save enough products to pay for the transforms.
 pub fn wins(s: &Conv2dShape) -> bool {
-    let channels = s.c_in.min(s.c_out);
-    if !supports(s) || channels < 16 {
+    if !supports(s) || few_channels(s) {
         return false;
     }
     // The direct kernels skip the taps that fall into the padding; tiles at the border compute outputs that
@@ -69,7 +71,12 @@ pub fn wins(s: &Conv2dShape) -> bool {
     let tile = if s.stride == [1, 1] { 36 } else { 81 };
     let products = if whole2(s) { 9 } else { tile * s.out_h().div_ceil(4) * s.out_w().div_ceil(4) };
     let gain = direct as f64 / products as f64;
-    gain >= if channels < 32 { 1.6 } else { 1.3 }
+    gain >= if s.c_in.min(s.c_out) < 32 { 1.6 } else { 1.3 }
+}
+
+/// Whether there are too few channels to win. Then tiles are cut for accuracy, to [`F2`].
+fn few_channels(s: &Conv2dShape) -> bool {
+    s.c_in.min(s.c_out) < CHANNELS
 }
 
 /// Pairs of an output and a tap that fall inside the image, in one dimension.
@@ -147,6 +154,8 @@ fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], epilogue:
         convolve::<Whole2>(level, Grid::new::<Whole2>(s), x, weights, epilogue, y);
     } else if s.stride == [2, 2] {
         convolve::<Stride2>(level, Grid::new::<Stride2>(s), x, weights, epilogue, y);
+    } else if few_channels(s) {
+        convolve::<F2>(level, Grid::new::<F2>(s), x, weights, epilogue, y);
     } else {
         convolve::<F4>(level, Grid::new::<F4>(s), x, weights, epilogue, y);
     }
@@ -159,6 +168,8 @@ fn input_grad_at(level: SimdLevel, s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &
     } else if s.stride == [2, 2] {
         let grid = Grid::transposed::<Stride2Transposed>(s);
         convolve::<Stride2Transposed>(level, grid, dy, weights, Epilogue::default(), dx);
+    } else if few_channels(s) {
+        convolve::<F2>(level, Grid::transposed::<F2>(s), dy, weights, Epilogue::default(), dx);
     } else {
         convolve::<F4>(level, Grid::transposed::<F4>(s), dy, weights, Epilogue::default(), dx);
     }
@@ -174,6 +185,8 @@ fn weight_grad_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: 
         run::<Whole2>(level, s, x, dy, dw);
     } else if s.stride == [2, 2] {
         run::<Stride2>(level, s, x, dy, dw);
+    } else if few_channels(s) {
+        run::<F2>(level, s, x, dy, dw);
     } else {
         run::<F4>(level, s, x, dy, dw);
     }
