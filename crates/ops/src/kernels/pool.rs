@@ -25,27 +25,33 @@ pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
 }
 
 impl Tap for u8 {
+    #[inline]
     fn new(tap: usize) -> u8 {
         tap as u8
     }
+    #[inline]
     fn number(self) -> usize {
         usize::from(self)
     }
 }
 
 impl Tap for u32 {
+    #[inline]
     fn new(tap: usize) -> u32 {
         tap as u32
     }
+    #[inline]
     fn number(self) -> usize {
         self as usize
     }
 }
 
 impl Tap for i64 {
+    #[inline]
     fn new(tap: usize) -> i64 {
         tap as i64
     }
+    #[inline]
     fn number(self) -> usize {
         self as usize
     }
@@ -115,6 +121,7 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
 }
 
 /// Where the rows of the input under a row of windows begin.
+#[inline]
 fn rows_under(w: &Windows, row: usize) -> impl Iterator<Item = usize> {
     let [d, h] = [0, 1].map(|a| w.axes[a].output());
     let (n, od, oh) = (row / (d * h), row / h % d, row % h);

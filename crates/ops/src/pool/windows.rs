@@ -74,11 +74,13 @@ impl Axis {
         Axis::adaptive(1, 1)
     }
 
+    #[inline]
     pub(crate) fn output(&self) -> usize {
         self.windows.len()
     }
 
     /// The indices of the elements in window `o`.
+    #[inline]
     pub(crate) fn taps(&self, o: usize) -> impl Iterator<Item = usize> + use<> {
         let (start, count) = self.windows[o];
         let step = self.step;
@@ -122,10 +124,12 @@ impl Windows {
         [self.n, self.c].into_iter().chain(self.axes[3 - self.dims..].iter().map(size)).collect()
     }
 
+    #[inline]
     pub(crate) fn input_size(&self) -> usize {
         self.axes.iter().map(|a| a.input).product()
     }
 
+    #[inline]
     pub(crate) fn output_size(&self) -> usize {
         self.axes.iter().map(Axis::output).product()
     }
@@ -136,6 +140,7 @@ impl Windows {
     }
 
     /// The three coordinates of an output pixel.
+    #[inline]
     pub(crate) fn pixel(&self, p: usize) -> [usize; 3] {
         let (h, w) = (self.axes[1].output(), self.axes[2].output());
         [p / (h * w), p / w % h, p % w]
