@@ -6,7 +6,9 @@
 //! outer and middle taps, and needs 81 products.
 //!
 //! Rounding errors are larger than those of the direct method: on random data at most some 5e-6 of the largest
-//! value of the result, forward and backward. Results do not depend on the number of threads.
+//! value of the result, forward and backward. With few channels, where the direct method is faster anyway, stride 1 takes
+//! tiles of 2x2 outputs, 16 products in place of 36, with a third of the error. Results do not depend on the number of
+//! threads.
 
 mod forward;
 pub(super) mod product;

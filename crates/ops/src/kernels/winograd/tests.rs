@@ -133,8 +133,9 @@ proptest! {
 }
 
 /// Shapes that take each order of work, several parts, and more than one panel and chunk of channels.
-fn larger_shapes() -> [Conv2dShape; 11] {
+fn larger_shapes() -> [Conv2dShape; 12] {
     [
+        shape(9, (30, 31), (5, 40), [1, 1]),
         shape(5, (32, 32), (16, 16), [1, 1]),
         shape(20, (13, 9), (48, 33), [1, 1]),
         shape(3, (17, 30), (64, 40), [0, 2]),
@@ -155,6 +156,17 @@ fn larger_shapes_agree_with_the_definition() {
         for (level, errors) in levels().iter().zip(errors(&s, 7, &levels())) {
             println!("{level:?} {s:?}: {errors:?}");
             assert!(errors.iter().all(|&e| e <= 1e-5), "{s:?} at {level:?}: {errors:?}");
+        }
+    }
+}
+
+#[test]
+fn few_channels_take_the_accurate_tiles() {
+    for channels in [(1, 1), (2, 4), (15, 70), (40, 3)] {
+        let s = shape(2, (9, 14), channels, [2, 1]);
+        for (level, errors) in levels().iter().zip(errors(&s, 3, &levels())) {
+            println!("{level:?} {s:?}: {errors:?}");
+            assert!(errors.iter().all(|&e| e <= 7e-7), "{s:?} at {level:?}: {errors:?}");
         }
     }
 }
