@@ -23,8 +23,8 @@ const TOGETHER: usize = 1 << 16;
 /// Steps ahead of those that are packed, which are called into the cache: rows far apart come slowly.
 const AHEAD: usize = 8;
 
-/// Operations from which a second thread is worth its call: some 30 microseconds.
-const WORTH_A_THREAD: usize = 5_000_000;
+/// Operations from which a second thread is worth its call: some 20 microseconds.
+const WORTH_A_THREAD: usize = 2_500_000;
 
 pub(super) fn product(
     size: [usize; 3],
