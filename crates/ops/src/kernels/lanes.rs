@@ -75,11 +75,6 @@ pub(crate) unsafe trait Lanes: Copy {
     /// # Safety
     /// `p` points to `N` writable values.
     unsafe fn store(self, p: *mut f32);
-    /// Reads `p[0], p[stride], p[2 * stride], ...`.
-    ///
-    /// # Safety
-    /// All `N` addresses are readable, and `N * stride` fits an `i32`.
-    unsafe fn gather(p: *const f32, stride: usize) -> Self;
 
     /// Reads `n <= N` values; the other lanes are zero.
     ///
@@ -106,22 +101,6 @@ pub(crate) unsafe trait Lanes: Copy {
         unsafe {
             self.store(lanes.as_mut_ptr());
             std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
-        }
-    }
-
-    /// Reads `p[0], p[stride], ...` for `n <= N` lanes; the others are zero.
-    ///
-    /// # Safety
-    /// The `n` addresses are readable.
-    #[inline(always)]
-    unsafe fn gather_part(p: *const f32, stride: usize, n: usize) -> Self {
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: the caller promises n addresses, and n <= N <= 16.
-        unsafe {
-            for (i, lane) in lanes.iter_mut().enumerate().take(n) {
-                *lane = *p.add(i * stride);
-            }
-            Self::load(lanes.as_ptr())
         }
     }
 }
@@ -251,11 +230,6 @@ unsafe impl Lanes for Plain {
         // SAFETY: the caller promises four writable values.
         unsafe { p.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
-    #[inline(always)]
-    unsafe fn gather(p: *const f32, stride: usize) -> Self {
-        // SAFETY: the caller promises four readable addresses.
-        Plain(lanes!(i => unsafe { *p.add(i * stride) }))
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -374,12 +348,6 @@ mod x86 {
             _mm_loadu_ps,
             _mm_storeu_ps
         );
-
-        #[inline(always)]
-        unsafe fn gather(p: *const f32, stride: usize) -> Self {
-            // SAFETY: the caller promises four readable addresses.
-            Self(unsafe { _mm_setr_ps(*p, *p.add(stride), *p.add(2 * stride), *p.add(3 * stride)) })
-        }
     }
 
     // SAFETY: `call` enables the instructions that the methods use.
@@ -404,16 +372,6 @@ mod x86 {
             _mm512_loadu_ps,
             _mm512_storeu_ps
         );
-
-        #[inline(always)]
-        unsafe fn gather(p: *const f32, stride: usize) -> Self {
-            // SAFETY: the caller promises sixteen readable addresses, with offsets that fit.
-            unsafe {
-                let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-                let index = _mm512_mullo_epi32(lane, _mm512_set1_epi32(stride as i32));
-                Self(_mm512_i32gather_ps::<4>(index, p))
-            }
-        }
 
         #[inline(always)]
         unsafe fn load_part(p: *const f32, n: usize) -> Self {
@@ -450,16 +408,6 @@ mod x86 {
             _mm256_loadu_ps,
             _mm256_storeu_ps
         );
-
-        #[inline(always)]
-        unsafe fn gather(p: *const f32, stride: usize) -> Self {
-            // SAFETY: the caller promises eight readable addresses, with offsets that fit.
-            unsafe {
-                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-                let index = _mm256_mullo_epi32(lane, _mm256_set1_epi32(stride as i32));
-                Self(_mm256_i32gather_ps::<4>(p, index))
-            }
-        }
     }
 }
 
@@ -490,8 +438,6 @@ mod tests {
                     a.mul_add(b, c),
                     c.neg_mul_add(c, b),
                     L::splat(2.5),
-                    L::gather(p.add(1), 3),
-                    L::gather_part(p, 5, 2),
                     L::load_part(p.add(2), 3),
                 ];
                 values

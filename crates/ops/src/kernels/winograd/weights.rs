@@ -4,8 +4,11 @@ use super::product::PANEL;
 use super::scheme::{Scheme, WeightScheme, square};
 use super::tiles::Frequencies;
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::Lanes;
+use crate::kernels::lanes::{LANES, Lanes};
 use tape::kernels::transpose::transpose_to;
+
+/// Steps whose taps are transposed together where they lie behind one another: nine whole squares of lanes.
+const TOGETHER: usize = 16;
 
 /// Weights as the right matrix of a product: `steps` by `columns`, nine taps each.
 #[derive(Clone, Copy)]
@@ -48,27 +51,27 @@ impl<'a> Weights<'a> {
     ) {
         let first = panel * PANEL;
         let end = self.columns.min(first + PANEL);
+        let group = if self.step == 9 { TOGETHER } else { 1 };
+        let mut taps = [0.0f32; TOGETHER * 9 * LANES];
         for column in (first..end).step_by(L::N) {
             let lanes = (end - column).min(L::N);
-            for step in from..to {
-                let w = self.data[column * self.column + step * self.step..].as_ptr();
-                let out = out.at(step - from, column - first);
-                let tap = |i: usize, j: usize| if self.turned { 8 - (i * 3 + j) } else { i * 3 + j };
-                if lanes == L::N {
+            if lanes < L::N {
+                taps.fill(0.0);
+            }
+            for start in (from..to).step_by(group) {
+                let steps = group.min(to - start);
+                let w = self.data[column * self.column + start * self.step..].as_ptr();
+                // SAFETY: the taps of these columns and steps exist, and `taps` has room for them.
+                unsafe { transpose_to([lanes, 9 * steps], w, self.column, taps.as_mut_ptr(), L::N) };
+                for step in 0..steps {
+                    let taps = taps[step * 9 * L::N..].as_ptr();
+                    let out = out.at(start + step - from, column - first);
+                    let tap = |i: usize, j: usize| if self.turned { 8 - (i * 3 + j) } else { i * 3 + j };
                     square!(
                         3 => S::WEIGHTS,
                         S::weight::<L>,
-                        // SAFETY: the taps of these columns exist.
-                        |i, j| unsafe { L::gather(w.add(tap(i, j)), self.column) },
-                        // SAFETY: the caller promises room.
-                        |k, l, v| unsafe { v.store(out.of(k * S::WEIGHTS + l)) }
-                    );
-                } else {
-                    square!(
-                        3 => S::WEIGHTS,
-                        S::weight::<L>,
-                        // SAFETY: the taps of the first `lanes` columns exist.
-                        |i, j| unsafe { L::gather_part(w.add(tap(i, j)), self.column, lanes) },
+                        // SAFETY: `taps` holds nine vectors for each step.
+                        |i, j| unsafe { L::load(taps.add(tap(i, j) * L::N)) },
                         // SAFETY: the caller promises room.
                         |k, l, v| unsafe { v.store(out.of(k * S::WEIGHTS + l)) }
                     );
@@ -90,7 +93,7 @@ pub(super) unsafe fn transform_weight_grad<L: Lanes, S: WeightScheme>(
     dw: *mut f32,
     dw_row: usize,
 ) {
-    let mut taps = [0.0f32; 9 * 16];
+    let mut taps = [0.0f32; 9 * LANES];
     for co in 0..c_out {
         for ci in (0..c_in).step_by(L::N) {
             let u = u.at(co, ci);
