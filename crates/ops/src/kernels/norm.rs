@@ -495,16 +495,21 @@ tape::multiversion! {
 tape::multiversion! {
     vectors of T;
     fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 5]) {
-        let [p0, p1, p2, p3, p4] = p.map(|p| &p[..width]);
+        let g = if K::BINARY { g } else { x };
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
-            if K::BINARY {
-                for i in 0..width {
+            // Whole arrays, or the compiler would test each index, and take vectors only of long rows.
+            let mut groups = out.chunks_exact_mut(LANES);
+            let mut at = 0;
+            for out in &mut groups {
+                let (x, g) = (lanes(x, at), lanes(g, at));
+                let [p0, p1, p2, p3, p4] = p.map(|p| lanes(p, at));
+                for i in 0..LANES {
                     out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
                 }
-            } else {
-                for i in 0..width {
-                    out[i] = K::map(x[i], x[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
-                }
+                at += LANES;
+            }
+            for (i, out) in (at..width).zip(groups.into_remainder()) {
+                *out = K::map(x[i], g[i], p.map(|p| p[i]));
             }
         }
     }
