@@ -90,7 +90,7 @@ impl<S: Scheme> Job<'_, S> {
         parallel_for(cut.parts, |part| {
             let to = self.grid.count.min((part + 1) * cut.tiles);
             let from = (part * cut.tiles).min(to);
-            run_at(level, Block { job: self, tiles: (from, to), part, u: u.get() })
+            run_at(level, Block { job: self, tiles: (from, to), u: u.get() })
         });
     }
 
@@ -108,7 +108,7 @@ impl<S: Scheme> Job<'_, S> {
             run_at(level, TransformChunks { job: self, tiles, offset: i * group, v: v.get(), chunks })
         });
         parallel_for(self.weights.panels(), |panel| {
-            run_at(level, Panel { job: self, tiles: (from, to), part, panel, v: v.get(), chunks })
+            run_at(level, Panel { job: self, tiles: (from, to), panel, v: v.get(), chunks })
         });
     }
 }
@@ -145,7 +145,6 @@ impl<S: Scheme> Kernel for TransformWeights<'_, S> {
 struct Block<'a, S> {
     job: &'a Job<'a, S>,
     tiles: (usize, usize),
-    part: usize,
     u: Frequencies,
 }
 
@@ -189,7 +188,7 @@ impl<S: Scheme> Kernel for Block<'_, S> {
                     };
                     product.run::<L>(Left::Rows);
                 }
-                finish.transform_output::<L, S>(grid, self.tiles, panel, m, self.part);
+                finish.transform_output::<L, S>(grid, self.tiles, panel, m);
             }
         }
     }
@@ -255,7 +254,6 @@ impl<S: Scheme> Kernel for TransformChunks<'_, S> {
 struct Panel<'a, S> {
     job: &'a Job<'a, S>,
     tiles: (usize, usize),
-    part: usize,
     panel: usize,
     v: *mut f32,
     chunks: Chunks,
@@ -305,6 +303,6 @@ impl<S: Scheme> Kernel for Panel<'_, S> {
             }
         }
         // SAFETY: this task alone writes its panel of these tiles.
-        unsafe { finish.transform_output::<L, S>(grid, self.tiles, self.panel, m, self.part) };
+        unsafe { finish.transform_output::<L, S>(grid, self.tiles, self.panel, m) };
     }
 }

@@ -21,31 +21,12 @@ mod weights;
 mod tests;
 
 use super::conv_shape::Conv2dShape;
-use super::scratch::{Scratch, Shared};
+use super::scratch::Shared;
 use scheme::{F2, F4, Scheme, Stride2, Stride2Transposed, WeightScheme, Whole2};
 use std::marker::PhantomData;
 use tape::kernels::simd::{SimdLevel, simd_level};
 use tiles::{Finish, Grid};
 use weights::Weights;
-
-/// What is done to the outputs of [`forward_with`] while they are in registers.
-#[derive(Default)]
-pub struct Epilogue<'a> {
-    /// A value for each output channel, added first.
-    pub bias: Option<&'a [f32]>,
-    /// Whether negative outputs then become zero (NaN stays NaN).
-    pub relu: bool,
-    /// Where the sums over each channel of the finished outputs go: what batch norm wants to know.
-    pub moments: Option<Moments<'a>>,
-}
-
-/// Sums over each output channel, of the outputs of all images and pixels.
-pub struct Moments<'a> {
-    /// Sums of the outputs.
-    pub sum: &'a mut [f64],
-    /// Sums of their squares.
-    pub squares: &'a mut [f64],
-}
 
 /// Fewest channels on either side for which these kernels are the fastest.
 const CHANNELS: usize = 16;
@@ -100,23 +81,11 @@ fn whole2(s: &Conv2dShape) -> bool {
 /// If the shape is not one that [`supports`] names, or a slice has another length than the shape asks for.
 #[track_caller]
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    forward_with(s, x, w, Epilogue { bias, ..Epilogue::default() }, y);
-}
-
-/// [`forward`] with more done to the outputs on their way to memory.
-///
-/// # Panics
-/// As [`forward`].
-#[track_caller]
-pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], epilogue: Epilogue, y: &mut [f32]) {
     check(s, x, w, y);
-    if let Some(bias) = epilogue.bias {
+    if let Some(bias) = bias {
         assert_eq!(bias.len(), s.c_out, "winograd: one bias for each output channel");
     }
-    if let Some(m) = &epilogue.moments {
-        assert_eq!([m.sum.len(), m.squares.len()], [s.c_out; 2], "winograd: moments for each output channel");
-    }
-    forward_at(simd_level(), s, x, w, epilogue, y);
+    forward_at(simd_level(), s, x, w, bias, y);
 }
 
 /// The gradient of a convolution's input, from that of its output.
@@ -150,30 +119,30 @@ fn check(s: &Conv2dShape, x: &[f32], w: &[f32], y: &[f32]) {
     assert_eq!(lens, wanted, "winograd: lengths of input, weight and output for {s:?}");
 }
 
-fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], epilogue: Epilogue, y: &mut [f32]) {
+fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let weights = Weights::new(s, w);
     if whole2(s) {
-        convolve::<Whole2>(level, Grid::new::<Whole2>(s), x, weights, epilogue, y);
+        convolve::<Whole2>(level, Grid::new::<Whole2>(s), x, weights, bias, y);
     } else if s.stride == [2, 2] {
-        convolve::<Stride2>(level, Grid::new::<Stride2>(s), x, weights, epilogue, y);
+        convolve::<Stride2>(level, Grid::new::<Stride2>(s), x, weights, bias, y);
     } else if few_channels(s) {
-        convolve::<F2>(level, Grid::new::<F2>(s), x, weights, epilogue, y);
+        convolve::<F2>(level, Grid::new::<F2>(s), x, weights, bias, y);
     } else {
-        convolve::<F4>(level, Grid::new::<F4>(s), x, weights, epilogue, y);
+        convolve::<F4>(level, Grid::new::<F4>(s), x, weights, bias, y);
     }
 }
 
 fn input_grad_at(level: SimdLevel, s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let weights = Weights::transposed(s, w);
     if whole2(s) {
-        convolve::<Whole2>(level, Grid::transposed::<Whole2>(s), dy, weights, Epilogue::default(), dx);
+        convolve::<Whole2>(level, Grid::transposed::<Whole2>(s), dy, weights, None, dx);
     } else if s.stride == [2, 2] {
         let grid = Grid::transposed::<Stride2Transposed>(s);
-        convolve::<Stride2Transposed>(level, grid, dy, weights, Epilogue::default(), dx);
+        convolve::<Stride2Transposed>(level, grid, dy, weights, None, dx);
     } else if few_channels(s) {
-        convolve::<F2>(level, Grid::transposed::<F2>(s), dy, weights, Epilogue::default(), dx);
+        convolve::<F2>(level, Grid::transposed::<F2>(s), dy, weights, None, dx);
     } else {
-        convolve::<F4>(level, Grid::transposed::<F4>(s), dy, weights, Epilogue::default(), dx);
+        convolve::<F4>(level, Grid::transposed::<F4>(s), dy, weights, None, dx);
     }
 }
 
@@ -199,26 +168,10 @@ fn convolve<S: Scheme>(
     grid: Grid,
     x: &[f32],
     weights: Weights,
-    epilogue: Epilogue,
+    bias: Option<&[f32]>,
     y: &mut [f32],
 ) {
     let cut = forward::Cut::new::<S>(grid.count, weights.steps, weights.columns);
-    let channels = weights.columns;
-    let len = if epilogue.moments.is_some() { cut.parts * 2 * channels } else { 0 };
-    let mut partial = Scratch::new(len);
-    let finish = Finish {
-        y: Shared(y.as_mut_ptr()),
-        bias: epilogue.bias,
-        relu: epilogue.relu,
-        moments: epilogue.moments.is_some().then_some(Shared(partial.as_mut_ptr())),
-    };
+    let finish = Finish { y: Shared(y.as_mut_ptr()), bias };
     forward::Job::<S> { grid, x, weights, finish, scheme: PhantomData }.run(level, cut);
-    let Some(Moments { sum, squares }) = epilogue.moments else { return };
-    sum.fill(0.0);
-    squares.fill(0.0);
-    for part in partial.chunks_exact(2 * channels) {
-        let (sums, part_squares) = part.split_at(channels);
-        sum.iter_mut().zip(sums).for_each(|(sum, &part)| *sum += f64::from(part));
-        squares.iter_mut().zip(part_squares).for_each(|(sum, &part)| *sum += f64::from(part));
-    }
 }

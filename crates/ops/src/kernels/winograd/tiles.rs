@@ -234,9 +234,6 @@ impl Frequencies {
 pub(super) struct Finish<'a> {
     pub(super) y: Shared,
     pub(super) bias: Option<&'a [f32]>,
-    pub(super) relu: bool,
-    /// Sums and sums of squares of the outputs of each part of the work: `[part][2][channel]`.
-    pub(super) moments: Option<Shared>,
 }
 
 impl Finish<'_> {
@@ -244,7 +241,7 @@ impl Finish<'_> {
     ///
     /// # Safety
     /// `m` holds `[frequency][tile - from][channel of the panel]`; the output has room, and nobody else writes
-    /// these tiles and channels, nor this part of the moments.
+    /// these tiles and channels.
     #[inline(always)]
     pub(super) unsafe fn transform_output<L: Lanes, S: Scheme>(
         &self,
@@ -252,22 +249,20 @@ impl Finish<'_> {
         tiles: (usize, usize),
         panel: usize,
         m: Frequencies,
-        part: usize,
     ) {
-        let task = TransformOutput { finish: self, grid, tiles, panel, m, part, scheme: PhantomData::<S> };
+        let task = TransformOutput { finish: self, grid, tiles, panel, m, scheme: PhantomData::<S> };
         // SAFETY: L is in use, so the machine has it; the rest is the caller's promise.
         unsafe { L::call(task) }
     }
 
     /// One vector of channels of [`Finish::transform_output`].
     #[inline(always)]
-    unsafe fn vector<L: Lanes, S: Scheme, const FUSED: bool>(
+    unsafe fn vector<L: Lanes, S: Scheme>(
         &self,
         grid: &Grid,
         (from, to): (usize, usize),
         (c, lanes): (usize, usize),
         m: Frequencies,
-        part: usize,
     ) {
         let Images { h, w, c: channels } = grid.output;
         let bias = match self.bias {
@@ -275,8 +270,6 @@ impl Finish<'_> {
             Some(bias) => unsafe { L::load_part(bias.as_ptr().add(c), lanes) },
             None => L::splat(0.0),
         };
-        let floor = L::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
-        let (mut sum, mut squares) = (L::splat(0.0), L::splat(0.0));
         let corner = |(image, y0, x0): (usize, usize, usize)| {
             self.y.get().wrapping_add(((image * h + y0) * w + x0) * channels + c)
         };
@@ -293,18 +286,6 @@ impl Finish<'_> {
             let corner = corner(places[0]);
             places = [places[1], ahead];
             let m = m.at(tile - from, 0);
-            /// An output, finished.
-            macro_rules! finish {
-                ($value:expr) => {{
-                    let mut value = $value;
-                    if FUSED {
-                        value = floor.max(value.add(bias));
-                        sum = sum.add(value);
-                        squares = value.mul_add(value, squares);
-                    }
-                    value
-                }};
-            }
             let (rows, columns) = (h - y0, w - x0);
             if rows >= S::OUT && columns >= S::OUT && lanes == L::N {
                 square!(
@@ -313,7 +294,7 @@ impl Finish<'_> {
                     // SAFETY: the caller promises the transformed tile.
                     |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
                     // SAFETY: all outputs lie inside the image.
-                    |k, l, v| unsafe { finish!(v).store(corner.wrapping_add((k * w + l) * channels)) }
+                    |k, l, v| unsafe { v.add(bias).store(corner.wrapping_add((k * w + l) * channels)) }
                 );
             } else {
                 square!(
@@ -323,17 +304,9 @@ impl Finish<'_> {
                     |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
                     |k, l, v| if k < rows && l < columns {
                         // SAFETY: the pixel lies inside the image, and it has `lanes` channels from here on.
-                        unsafe { finish!(v).store_part(corner.wrapping_add((k * w + l) * channels), lanes) }
+                        unsafe { v.add(bias).store_part(corner.wrapping_add((k * w + l) * channels), lanes) }
                     }
                 );
-            }
-        }
-        if let Some(moments) = self.moments {
-            let p = moments.get().wrapping_add(part * 2 * channels + c);
-            // SAFETY: the caller promises this part of the moments.
-            unsafe {
-                sum.store_part(p, lanes);
-                squares.store_part(p.wrapping_add(channels), lanes);
             }
         }
     }
@@ -346,7 +319,6 @@ struct TransformOutput<'a, S> {
     tiles: (usize, usize),
     panel: usize,
     m: Frequencies,
-    part: usize,
     scheme: PhantomData<S>,
 }
 
@@ -355,21 +327,14 @@ impl<S: Scheme> Kernel for TransformOutput<'_, S> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let TransformOutput { finish, grid, tiles, panel, m, part, .. } = self;
-        let plain = finish.bias.is_none() && !finish.relu && finish.moments.is_none();
+        let TransformOutput { finish, grid, tiles, panel, m, .. } = self;
         let channels = grid.output.c;
         let end = channels.min((panel + 1) * PANEL);
         for c in (panel * PANEL..end).step_by(L::N) {
             let m = m.at(0, c - panel * PANEL);
             let lanes = (end - c).min(L::N);
             // SAFETY: these channels exist; the rest is the caller's promise.
-            unsafe {
-                if plain {
-                    finish.vector::<L, S, false>(grid, tiles, (c, lanes), m, part)
-                } else {
-                    finish.vector::<L, S, true>(grid, tiles, (c, lanes), m, part)
-                }
-            }
+            unsafe { finish.vector::<L, S>(grid, tiles, (c, lanes), m) };
         }
     }
 }
