@@ -58,8 +58,6 @@ pub(crate) unsafe trait Lanes: Copy {
     fn sub(self, b: Self) -> Self;
     /// `self * b`.
     fn mul(self, b: Self) -> Self;
-    /// The larger of each pair; `b` where either is NaN.
-    fn max(self, b: Self) -> Self;
     /// `self * b + c`, with one rounding where the machine can.
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// `c - self * b`, with one rounding where the machine can.
@@ -209,10 +207,6 @@ unsafe impl Lanes for Plain {
         Plain(lanes!(i => self.0[i] * b.0[i]))
     }
     #[inline(always)]
-    fn max(self, b: Self) -> Self {
-        Plain(lanes!(i => if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
-    }
-    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         self.mul(b).add(c)
     }
@@ -264,7 +258,7 @@ mod x86 {
 
     /// The methods that are one instruction each.
     macro_rules! arithmetic {
-        ($splat:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $fma:ident, $fnma:ident, $load:ident, $store:ident) => {
+        ($splat:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fnma:ident, $load:ident, $store:ident) => {
             #[inline(always)]
             fn splat(x: f32) -> Self {
                 // SAFETY: used only inside `call`, where the instructions exist.
@@ -284,11 +278,6 @@ mod x86 {
             fn mul(self, b: Self) -> Self {
                 // SAFETY: as in splat.
                 Self(unsafe { $mul(self.0, b.0) })
-            }
-            #[inline(always)]
-            fn max(self, b: Self) -> Self {
-                // SAFETY: as in splat.
-                Self(unsafe { $max(self.0, b.0) })
             }
             #[inline(always)]
             fn mul_add(self, b: Self, c: Self) -> Self {
@@ -342,7 +331,6 @@ mod x86 {
             _mm_add_ps,
             _mm_sub_ps,
             _mm_mul_ps,
-            _mm_max_ps,
             mul_then_add,
             mul_then_sub,
             _mm_loadu_ps,
@@ -366,7 +354,6 @@ mod x86 {
             _mm512_add_ps,
             _mm512_sub_ps,
             _mm512_mul_ps,
-            _mm512_max_ps,
             _mm512_fmadd_ps,
             _mm512_fnmadd_ps,
             _mm512_loadu_ps,
@@ -402,7 +389,6 @@ mod x86 {
             _mm256_add_ps,
             _mm256_sub_ps,
             _mm256_mul_ps,
-            _mm256_max_ps,
             _mm256_fmadd_ps,
             _mm256_fnmadd_ps,
             _mm256_loadu_ps,
@@ -433,8 +419,6 @@ mod tests {
                     a.add(b),
                     a.sub(c),
                     b.mul(c),
-                    a.max(b),
-                    b.max(a),
                     a.mul_add(b, c),
                     c.neg_mul_add(c, b),
                     L::splat(2.5),

@@ -5,7 +5,7 @@
 //! accumulators. What is left to do is to fold it: a pixel of the result sums one tap of each of its neighbours. Nothing
 //! is copied, and rows of the kernel that lie outside the image cost nothing.
 
-use super::{Correlation, Finish, pack, run_tasks};
+use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use crate::kernels::pixels::{LANES, lanes, put_lanes};
 use crate::kernels::scratch::{Shared, with_scratch};
@@ -43,7 +43,7 @@ impl Folded {
         c: &Correlation,
         source: &[f32],
         weight: &pack::View,
-        finish: Finish,
+        bias: Option<&[f32]>,
         target: &mut [f32],
     ) {
         let (channels, m) = (c.source.c, c.target.c);
@@ -53,9 +53,9 @@ impl Folded {
         let lines: Vec<Vec<Segment>> = (0..c.grid[0]).map(|y| self.segments(c, y)).collect();
         let reach = self.reach(c);
         let step = self.spacing * COLUMNS + m;
-        let mut bias = [0.0; LANES];
-        if let Some(values) = finish.bias {
-            bias[..m].copy_from_slice(values);
+        let mut first = [0.0; LANES];
+        if let Some(bias) = bias {
+            first[..m].copy_from_slice(bias);
         }
         let out = Shared(target.as_mut_ptr());
         with_scratch(self.rows.len() * panel, |packed| {
@@ -81,7 +81,7 @@ impl Folded {
                             let line = unsafe {
                                 std::slice::from_raw_parts_mut(out.get().add(start), c.grid[1] * m)
                             };
-                            fold(line, m, &reach, step, product, bias, finish.relu);
+                            fold(line, m, &reach, step, product, first);
                         }
                     }
                 });
@@ -147,7 +147,6 @@ multiversion! {
         step: usize,
         product: &[f32],
         bias: [f32; LANES],
-        relu: bool,
     ) {
         for (x, &(start, taps)) in reach.iter().enumerate() {
             let mut sum = bias;
@@ -155,12 +154,6 @@ multiversion! {
                 let terms = lanes(&product[start + tap * step..]);
                 for i in 0..LANES {
                     sum[i] += terms[i];
-                }
-            }
-            if relu {
-                // NaN stays NaN.
-                for sum in &mut sum {
-                    *sum = if *sum < 0.0 { 0.0 } else { *sum };
                 }
             }
             put_lanes(&mut line[x * m..], m, sum);

@@ -22,30 +22,13 @@ use tape::kernels::parallel::{parallel_blocks, parallel_for};
 
 pub use weight_grad::weight_grad;
 
-/// What a convolution does to its output before it stores it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Finish<'a> {
-    /// Added to each output channel.
-    pub bias: Option<&'a [f32]>,
-    /// Whether negative outputs become zero.
-    pub relu: bool,
-}
-
 /// The convolution of `x` (n, h, w, c_in) with `w` (c_out, c_in, kh, kw) into `y` (n, out_h, out_w, c_out).
 ///
 /// # Panics
 /// If a slice has not the length that the shape asks for.
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    forward_with(s, x, w, Finish { bias, relu: false }, y);
-}
-
-/// [`forward`] with a fused last pass.
-///
-/// # Panics
-/// If a slice has not the length that the shape asks for.
-pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
     check(s, x.len(), w.len(), y.len());
-    assert!(finish.bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
+    assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
     let kernel = s.kh * s.kw;
     let weight = pack::View { data: w, kernel, row: kernel, column: s.c_in * kernel };
     let correlation = Correlation {
@@ -58,7 +41,7 @@ pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &m
         target_step: [1, 1],
         taps: taps(s, |k, axis| Some((k * s.dilation[axis]) as isize - s.padding[axis] as isize)),
     };
-    correlation.run(x, &weight, finish, y);
+    correlation.run(x, &weight, bias, y);
 }
 
 /// The gradient of a convolution with respect to its input: `dx` (n, h, w, c_in) from `dy` (n, out_h, out_w, c_out).
@@ -101,7 +84,7 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
             if correlation.taps.is_empty() && (gaps[0] || gaps[1]) {
                 continue;
             }
-            correlation.run(dy, &weight, Finish::default(), dx);
+            correlation.run(dy, &weight, None, dx);
         }
     }
 }
@@ -198,16 +181,16 @@ impl Correlation {
         (y * self.target.w + x) * self.target.c
     }
 
-    fn run(&self, source: &[f32], weight: &pack::View, finish: Finish, target: &mut [f32]) {
+    fn run(&self, source: &[f32], weight: &pack::View, bias: Option<&[f32]>, target: &mut [f32]) {
         if self.positions() == 0 || self.target.c == 0 {
             return;
         }
         if let Some(folded) = Folded::new(self) {
-            folded.run(self, source, weight, finish, target);
+            folded.run(self, source, weight, bias, target);
             return;
         }
         if let Some(planar) = Planar::new(self) {
-            planar.run(self, source, weight, finish, target);
+            planar.run(self, source, weight, bias, target);
             return;
         }
         let panels = self.target.c.div_ceil(COLUMNS);
@@ -227,8 +210,7 @@ impl Correlation {
                     for panel in panels {
                         let column = panel * COLUMNS;
                         let epilogue = Epilogue {
-                            column_bias: finish.bias.map_or(std::ptr::null(), |b| b[column..].as_ptr()),
-                            relu: finish.relu,
+                            column_bias: bias.map_or(std::ptr::null(), |b| b[column..].as_ptr()),
                             ..Epilogue::STORE
                         };
                         let n = COLUMNS.min(self.target.c - column);

@@ -5,7 +5,7 @@
 //! computed with the weight as its left operand. Rows of the plane follow one another without a gap: a
 //! tile runs over their ends, and the columns between the rows are computed in vain.
 
-use super::{Correlation, Finish, pack, run_tasks};
+use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, Segment, Tile, strided_rows};
 use crate::kernels::scratch::{Shared, with_scratch};
 use tape::kernels::transpose::transpose_to;
@@ -48,7 +48,7 @@ impl Planar {
         c: &Correlation,
         source: &[f32],
         weight: &pack::View,
-        finish: Finish,
+        bias: Option<&[f32]>,
         target: &mut [f32],
     ) {
         let (channels, taps, m) = (c.source.c, c.taps.len(), c.target.c);
@@ -110,8 +110,7 @@ impl Planar {
                                 c: result.as_mut_ptr().wrapping_add(at),
                                 output: Output::Strided(length),
                                 epilogue: Epilogue {
-                                    row_bias: finish.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
-                                    relu: finish.relu,
+                                    row_bias: bias.map_or(std::ptr::null(), |b| b.as_ptr()),
                                     ..Epilogue::STORE
                                 },
                             };

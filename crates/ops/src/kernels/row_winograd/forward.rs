@@ -4,7 +4,7 @@
 use super::Conv2dShape;
 use super::lines::{Block, Cut};
 use super::scheme::{OUT, SIDE, TAPS, output, weight};
-use crate::kernels::direct_conv::{Finish, run_tasks};
+use crate::kernels::direct_conv::run_tasks;
 use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch_write, run_at, unroll};
 use crate::kernels::scratch::{Scratch, Shared};
 use crate::kernels::winograd::product::{Left, PANEL, Product};
@@ -19,7 +19,7 @@ struct Job<'a> {
     x: &'a [f32],
     /// Transformed: `[panel][frequency][tap of a column][input channel][output channel]`.
     weights: &'a [f32],
-    finish: Finish<'a>,
+    bias: Option<&'a [f32]>,
     y: Shared,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn run(
     shape: &Conv2dShape,
     x: &[f32],
     w: &[f32],
-    finish: Finish,
+    bias: Option<&[f32]>,
     y: &mut [f32],
 ) {
     let steps = shape.kh * shape.c_in;
@@ -40,7 +40,7 @@ pub(super) fn run(
         run_at(level, TransformWeights { shape, w, channels, out });
     }
     let cut = Cut::new(shape, TILES);
-    let job = Job { cut, x, weights: &weights, finish, y: Shared(y.as_mut_ptr()) };
+    let job = Job { cut, x, weights: &weights, bias, y: Shared(y.as_mut_ptr()) };
     run_tasks(cut.blocks(), shape.flops(), |i| run_at(level, Task { job: &job, block: cut.block(i) }));
 }
 
@@ -157,12 +157,11 @@ impl Kernel for Output<'_> {
         let Output { job, block, row, tiles, panel, m, m_size } = self;
         let s = &job.cut.shape;
         let channels = s.c_out;
-        let relu = job.finish.relu;
         let zero = L::splat(0.0);
         let last = channels.min((panel + 1) * PANEL);
         for channel in (panel * PANEL..last).step_by(L::N) {
             let lanes = (last - channel).min(L::N);
-            let bias = match job.finish.bias {
+            let bias = match job.bias {
                 // SAFETY: there is a bias for each channel.
                 Some(bias) => unsafe { L::load_part(bias.as_ptr().wrapping_add(channel), lanes) },
                 None => zero,
@@ -178,10 +177,7 @@ impl Kernel for Output<'_> {
                 });
                 let outputs = output(x);
                 unroll!(i of 9 < OUT, {
-                    let mut value = outputs[i].add(bias);
-                    if relu {
-                        value = zero.max(value);
-                    }
+                    let value = outputs[i].add(bias);
                     let y = y.wrapping_add(i * channels);
                     if lanes == L::N && columns == OUT {
                         // SAFETY: the pixel lies in the image and has as many channels.

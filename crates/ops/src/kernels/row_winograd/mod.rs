@@ -18,7 +18,7 @@ mod weight_grad;
 mod tests;
 
 use super::conv_shape::Conv2dShape;
-use super::direct_conv::{self, Finish};
+use super::direct_conv;
 use tape::kernels::simd::{SimdLevel, simd_level};
 
 /// Whether these kernels can compute a convolution: seven taps wide, stride 1 and dilation 1.
@@ -39,18 +39,9 @@ pub fn wins(s: &Conv2dShape) -> bool {
 /// If the shape is not one that [`supports`] names, or a slice has another length than the shape asks for.
 #[track_caller]
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    forward_with(s, x, w, Finish { bias, relu: false }, y);
-}
-
-/// [`forward`] with a fused last pass.
-///
-/// # Panics
-/// As [`forward`].
-#[track_caller]
-pub fn forward_with(s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
     check(s, x, w, y);
-    assert!(finish.bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
-    forward_at(simd_level(), s, x, w, finish, y);
+    assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
+    forward_at(simd_level(), s, x, w, bias, y);
 }
 
 /// The gradient of a convolution's weight, from its input and the gradient of its output.
@@ -69,9 +60,9 @@ fn check(s: &Conv2dShape, x: &[f32], w: &[f32], y: &[f32]) {
     direct_conv::check(s, x.len(), w.len(), y.len());
 }
 
-fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], finish: Finish, y: &mut [f32]) {
+fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     if !y.is_empty() {
-        forward::run(level, s, x, w, finish, y);
+        forward::run(level, s, x, w, bias, y);
     }
 }
 
