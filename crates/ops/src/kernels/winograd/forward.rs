@@ -28,15 +28,15 @@ pub(super) struct Job<'a, S> {
 
 /// How the tiles are cut: into `parts` of `tiles` each.
 #[derive(Clone, Copy)]
-pub(super) struct Cut {
+struct Cut {
     tiles: usize,
-    pub(super) parts: usize,
+    parts: usize,
     weights_outermost: bool,
 }
 
 impl Cut {
     /// The cut for a number of tiles and channels. It decides the order of sums, so it depends on nothing else.
-    pub(super) fn new<S: Scheme>(tiles: usize, c_in: usize, c_out: usize) -> Self {
+    fn new<S: Scheme>(tiles: usize, c_in: usize, c_out: usize) -> Self {
         let frequencies = S::SIDE * S::SIDE;
         let weights_outermost = tiles < c_out;
         let most = if weights_outermost {
@@ -57,7 +57,8 @@ impl Cut {
 impl<S: Scheme> Job<'_, S> {
     const WEIGHTS: usize = S::WEIGHTS * S::WEIGHTS;
 
-    pub(super) fn run(&self, level: SimdLevel, cut: Cut) {
+    pub(super) fn run(&self, level: SimdLevel) {
+        let cut = Cut::new::<S>(self.grid.count, self.weights.steps, self.weights.columns);
         if cut.weights_outermost {
             for part in 0..cut.parts {
                 self.run_panels(level, cut, part);

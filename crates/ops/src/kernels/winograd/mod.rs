@@ -171,7 +171,6 @@ fn convolve<S: Scheme>(
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) {
-    let cut = forward::Cut::new::<S>(grid.count, weights.steps, weights.columns);
     let finish = Finish { y: Shared(y.as_mut_ptr()), bias };
-    forward::Job::<S> { grid, x, weights, finish, scheme: PhantomData }.run(level, cut);
+    forward::Job::<S> { grid, x, weights, finish, scheme: PhantomData }.run(level);
 }
