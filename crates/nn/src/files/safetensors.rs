@@ -110,6 +110,14 @@ mod tests {
         (0..5).for_each(|_| assert_eq!(state.to_safetensors().unwrap(), bytes));
     }
 
+    #[test]
+    fn a_file_cut_off_anywhere_is_refused() {
+        let bytes = sample();
+        for length in 0..bytes.len() {
+            assert!(StateDict::from_safetensors(&bytes[..length]).is_err(), "{length} bytes");
+        }
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
@@ -117,13 +125,11 @@ mod tests {
         }
 
         #[test]
-        fn altered_files_do_not_panic(at in any::<prop::sample::Index>(), value: u8, cut in any::<prop::sample::Index>()) {
+        fn altered_files_do_not_panic(at in any::<prop::sample::Index>(), value: u8) {
             let mut bytes = sample();
             let i = at.index(bytes.len());
             bytes[i] = value;
             let _ = StateDict::from_safetensors(&bytes);
-            bytes.truncate(cut.index(bytes.len()));
-            prop_assert!(StateDict::from_safetensors(&bytes).is_err());
         }
     }
 }
