@@ -50,7 +50,7 @@ impl<'a, T> Operand<'a, T> {
 
 /// A type whose matrices can be multiplied.
 pub trait Product: Number {
-    /// One product; see [`gemm::matmul`]. Integers have no `relu`.
+    /// One product; see [`gemm::matmul`].
     #[doc(hidden)]
     fn product(size: ProductSize, a: View<Self>, b: View<Self>, c: &mut [Self], finish: Finish<Self>);
 }
@@ -88,7 +88,7 @@ impl Product for i64 {
 
 /// Stores a product alone.
 pub fn replace<T: Number>() -> Finish<'static, T> {
-    Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None, relu: false }
+    Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None }
 }
 
 /// Computes `c[i] = alpha (a[i] x b[i]) + beta c[i] + bias` for all products `i`; `c` holds them row-major

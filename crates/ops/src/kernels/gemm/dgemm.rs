@@ -268,16 +268,12 @@ impl Slab<'_> {
     }
 }
 
-/// Adds the bias to the elements `[i, first..]` of C, and rectifies them, if so wished.
+/// Adds the bias to the elements `[i, first..]` of C.
 fn add_bias(line: &mut [f64], i: usize, first: usize, finish: Finish<f64>) {
     match finish.bias {
         Bias::None => {}
         Bias::Rows(bias) => line.iter_mut().for_each(|c| *c += bias[i]),
         Bias::Columns(bias) => line.iter_mut().zip(&bias[first..]).for_each(|(c, &b)| *c += b),
-    }
-    if finish.relu {
-        // NaN stays NaN.
-        line.iter_mut().for_each(|c| *c = if *c < 0.0 { 0.0 } else { *c });
     }
 }
 

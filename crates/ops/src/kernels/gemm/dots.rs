@@ -119,7 +119,7 @@ impl<'a> Dots<'a> {
     /// # Safety
     /// `c` must be the start of C, and no one else may use these results.
     unsafe fn store(&self, many: Range<usize>, sums: &[f32], rows: usize, c: *mut f32) {
-        let Finish { alpha, beta, bias, relu } = self.finish;
+        let Finish { alpha, beta, bias } = self.finish;
         for (j, sums) in many.zip(sums.as_chunks::<LANES>().0.chunks_exact(rows)) {
             for (i, lanes) in sums[..self.few_rows].iter().enumerate() {
                 let mut halves = *lanes;
@@ -140,7 +140,7 @@ impl<'a> Dots<'a> {
                         Bias::Columns(bias) => x += bias[j],
                         Bias::Rows(bias) => x += bias[i],
                     }
-                    *c = if relu && x < 0.0 { 0.0 } else { x };
+                    *c = x;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Matrix products: `C = relu(alpha * A B + beta * C + bias)` for `f32` and `f64`.
+//! Matrix products: `C = alpha * A B + beta * C + bias` for `f32` and `f64`.
 //!
 //! Products in `f32` are our own, built on the register tile and tuned for the layers of small models;
 //! products in `f64` are packed in the usual way. Work is cut by the sizes alone, so the bits do not depend
@@ -62,7 +62,7 @@ pub enum Bias<'a, T> {
     Rows(&'a [T]),
 }
 
-/// What becomes of a product: `C = relu(alpha * product + beta * C + bias)`.
+/// What becomes of a product: `C = alpha * product + beta * C + bias`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finish<'a, T> {
     /// Factor of the product.
@@ -71,14 +71,12 @@ pub struct Finish<'a, T> {
     pub beta: T,
     /// Added after that.
     pub bias: Bias<'a, T>,
-    /// Whether negative results become zero (NaN stays NaN).
-    pub relu: bool,
 }
 
 impl<T: Float> Default for Finish<'_, T> {
     /// Stores the product alone.
     fn default() -> Self {
-        Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None, relu: false }
+        Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None }
     }
 }
 

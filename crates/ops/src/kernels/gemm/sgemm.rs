@@ -78,10 +78,9 @@ fn row_times_matrix(
         Bias::Columns(bias) => bias[j],
         Bias::Rows(bias) => bias[0],
     };
-    if finish.alpha != 1.0 || finish.relu || finish.bias != Bias::None {
+    if finish.alpha != 1.0 || finish.bias != Bias::None {
         for (j, c) in c.iter_mut().enumerate() {
-            let x = finish.alpha * *c + bias(j);
-            *c = if finish.relu && x < 0.0 { 0.0 } else { x };
+            *c = finish.alpha * *c + bias(j);
         }
     }
     true
@@ -337,7 +336,6 @@ impl Operands<'_> {
                             ..Epilogue::STORE
                         };
                         if last {
-                            epilogue.relu = finish.relu;
                             match finish.bias {
                                 Bias::None => {}
                                 Bias::Columns(bias) => epilogue.column_bias = bias[column..].as_ptr(),

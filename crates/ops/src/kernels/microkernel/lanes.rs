@@ -27,8 +27,6 @@ pub(super) trait Lanes {
     unsafe fn fma(a: Self::Vec, b: Self::Vec, c: Self::Vec) -> Self::Vec;
     unsafe fn add(a: Self::Vec, b: Self::Vec) -> Self::Vec;
     unsafe fn mul(a: Self::Vec, b: Self::Vec) -> Self::Vec;
-    /// `max(x, 0)` that keeps NaN.
-    unsafe fn relu(x: Self::Vec) -> Self::Vec;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -95,11 +93,6 @@ mod x86 {
             // SAFETY: see `Lanes`.
             unsafe { _mm512_mul_ps(a, b) }
         }
-        #[inline(always)]
-        unsafe fn relu(x: __m512) -> __m512 {
-            // SAFETY: see `Lanes`. The instruction answers its second operand where one is NaN.
-            unsafe { _mm512_max_ps(_mm512_setzero_ps(), x) }
-        }
     }
 
     pub(in super::super) struct Avx2;
@@ -161,11 +154,6 @@ mod x86 {
         unsafe fn mul(a: __m256, b: __m256) -> __m256 {
             // SAFETY: see `Lanes`.
             unsafe { _mm256_mul_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn relu(x: __m256) -> __m256 {
-            // SAFETY: see `Lanes`. The instruction answers its second operand where one is NaN.
-            unsafe { _mm256_max_ps(_mm256_setzero_ps(), x) }
         }
     }
 }
@@ -231,9 +219,5 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn mul(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         lanes!(i => a[i] * b[i])
-    }
-    #[inline(always)]
-    unsafe fn relu(x: [f32; 4]) -> [f32; 4] {
-        lanes!(i => if x[i] < 0.0 { 0.0 } else { x[i] })
     }
 }

@@ -69,7 +69,7 @@ pub enum Output<'a> {
     Scattered(&'a [usize; ROWS]),
 }
 
-/// What becomes of a product before it is stored: `relu(alpha * product + beta * old + biases)`.
+/// What becomes of a product before it is stored: `alpha * product + beta * old + biases`.
 #[derive(Clone, Copy)]
 pub struct Epilogue {
     /// Factor of the product.
@@ -80,19 +80,12 @@ pub struct Epilogue {
     pub column_bias: *const f32,
     /// One term for each row of the tile, or null.
     pub row_bias: *const f32,
-    /// Whether negative results become zero (NaN stays NaN).
-    pub relu: bool,
 }
 
 impl Epilogue {
     /// Stores the product alone.
-    pub const STORE: Epilogue = Epilogue {
-        alpha: 1.0,
-        beta: 0.0,
-        column_bias: std::ptr::null(),
-        row_bias: std::ptr::null(),
-        relu: false,
-    };
+    pub const STORE: Epilogue =
+        Epilogue { alpha: 1.0, beta: 0.0, column_bias: std::ptr::null(), row_bias: std::ptr::null() };
 
     /// Adds the product to what the output holds.
     pub const ADD: Epilogue = Epilogue { beta: 1.0, ..Epilogue::STORE };
@@ -381,13 +374,6 @@ unsafe fn finish<L: Lanes, const M: usize, const V: usize>(
                 let bias = L::splat(*e.row_bias.add(row + i));
                 unroll!(v of 2 < V, {
                     acc[i][v] = L::add(acc[i][v], bias);
-                });
-            });
-        }
-        if e.relu {
-            unroll!(i of 13 < M, {
-                unroll!(v of 2 < V, {
-                    acc[i][v] = L::relu(acc[i][v]);
                 });
             });
         }
