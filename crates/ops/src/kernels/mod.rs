@@ -15,6 +15,7 @@ pub mod microkernel;
 pub mod norm;
 mod pixels;
 pub(crate) mod pool;
+mod register_tile;
 pub mod row_winograd;
 pub(crate) mod scratch;
 mod shared;

@@ -1,39 +1,39 @@
 //! The register tile of products: up to 13 rows of the left matrix by one or two vectors of columns.
 
-use crate::kernels::lanes::{Kernel, Lanes, prefetch, unroll};
+use super::lanes::{Kernel, Lanes, prefetch, unroll};
 
 /// Columns of a packed panel of weights.
-pub(in crate::kernels) const PANEL: usize = 32;
+pub(super) const PANEL: usize = 32;
 
 /// How the left matrix lies: each row along its steps, or each step along its rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::kernels) enum Left {
+pub(super) enum Left {
     Rows,
     Columns,
 }
 
 /// `C[i][j] (+)= sum over k of A[i][k] * B[k][j]`.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Product {
+pub(super) struct Product {
     /// Rows of the result.
-    pub(in crate::kernels) rows: usize,
+    pub(super) rows: usize,
     /// Columns of the result; rounded up to whole vectors.
-    pub(in crate::kernels) cols: usize,
+    pub(super) cols: usize,
     /// Steps of the inner dimension.
-    pub(in crate::kernels) steps: usize,
+    pub(super) steps: usize,
     /// The left matrix, and the distance of its rows (of its steps with [`Left::Columns`]).
-    pub(in crate::kernels) a: *const f32,
-    pub(in crate::kernels) a_stride: usize,
+    pub(super) a: *const f32,
+    pub(super) a_stride: usize,
     /// The right matrix, and the distance of its steps.
-    pub(in crate::kernels) b: *const f32,
-    pub(in crate::kernels) b_stride: usize,
+    pub(super) b: *const f32,
+    pub(super) b_stride: usize,
     /// The result, and the distance of its rows.
-    pub(in crate::kernels) c: *mut f32,
-    pub(in crate::kernels) c_stride: usize,
+    pub(super) c: *mut f32,
+    pub(super) c_stride: usize,
     /// Whether the product is added to what the result holds.
-    pub(in crate::kernels) add: bool,
+    pub(super) add: bool,
     /// What will be read next: one cache line is asked for at each step.
-    pub(in crate::kernels) next: *const f32,
+    pub(super) next: *const f32,
 }
 
 impl Product {
@@ -42,7 +42,7 @@ impl Product {
     /// # Safety
     /// The matrices are readable, the result writable, columns rounded up to whole vectors.
     #[inline(always)]
-    pub(in crate::kernels) unsafe fn run<L: Lanes>(self, left: Left) {
+    pub(super) unsafe fn run<L: Lanes>(self, left: Left) {
         let groups = self.rows.div_ceil(L::ROWS);
         let mut row = 0;
         for group in 0..groups {

@@ -6,8 +6,8 @@ use super::lines::{Block, Cut};
 use super::scheme::{OUT, SIDE, TAPS, output, weight};
 use crate::kernels::direct_conv::run_tasks;
 use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch_write, run_at, unroll};
+use crate::kernels::register_tile::{Left, PANEL, Product};
 use crate::kernels::scratch::{Scratch, Shared};
-use crate::kernels::winograd::product::{Left, PANEL, Product};
 use tape::kernels::simd::SimdLevel;
 
 /// Tiles of a line, about two register tiles of rows.

@@ -6,7 +6,7 @@
 use super::scheme::{OUT, SIDE, input};
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::lanes::{LANES, Lanes, unroll};
-use crate::kernels::winograd::product::PANEL;
+use crate::kernels::register_tile::PANEL;
 use tape::kernels::transpose::transpose_to;
 
 /// Floats of the lines of a block: they stay in the second-level cache.

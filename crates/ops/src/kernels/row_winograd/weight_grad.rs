@@ -5,8 +5,8 @@ use super::lines::{Block, Cut};
 use super::scheme::{OUT, SIDE, TAPS, output_grad, weight_grad};
 use crate::kernels::direct_conv::run_tasks;
 use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch, run_at, unroll};
+use crate::kernels::register_tile::{Left, PANEL, Product};
 use crate::kernels::scratch::{Scratch, Shared};
-use crate::kernels::winograd::product::{Left, PANEL, Product};
 use tape::kernels::simd::SimdLevel;
 
 /// Tiles of a line: enough to pay for the accumulators' way to the cache and back.

@@ -4,11 +4,11 @@
 //! transform, products and inverse transform of a block are one task. With more channels than tiles the weights
 //! dominate: a task transforms one panel of them at a time, uses it for all tiles, and forgets it.
 
-use super::product::{Left, PANEL, Product};
 use super::scheme::Scheme;
 use super::tiles::{Finish, Frequencies, Grid};
 use super::weights::Weights;
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
+use crate::kernels::register_tile::{Left, PANEL, Product};
 use crate::kernels::scratch::{Scratch, Shared};
 use std::marker::PhantomData;
 use tape::kernels::parallel::parallel_for;

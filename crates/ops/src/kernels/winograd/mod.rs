@@ -11,7 +11,6 @@
 //! threads.
 
 mod forward;
-pub(super) mod product;
 mod scheme;
 mod tiles;
 mod weight_grad;

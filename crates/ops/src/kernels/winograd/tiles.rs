@@ -1,9 +1,9 @@
 //! How an image is cut into tiles, and the transforms of activations into the frequency domain and back.
 
-use super::product::PANEL;
 use super::scheme::{MAX, Scheme, WeightScheme, square};
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::lanes::{Kernel, Lanes, prefetch, prefetch_write, unroll};
+use crate::kernels::register_tile::PANEL;
 use crate::kernels::scratch::Shared;
 use std::marker::PhantomData;
 

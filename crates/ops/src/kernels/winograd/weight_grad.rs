@@ -3,11 +3,11 @@
 //! A task owns a rectangle of channels, whose accumulators for all frequencies stay in the caches, and a range of
 //! the tiles. Tiles pass in small blocks: both activations are transformed, multiplied, and forgotten.
 
-use super::product::{Left, Product};
 use super::scheme::WeightScheme;
 use super::tiles::{Frequencies, Grid};
 use super::weights::transform_weight_grad;
 use crate::kernels::lanes::{Kernel, Lanes, run_at};
+use crate::kernels::register_tile::{Left, Product};
 use crate::kernels::scratch::{Scratch, Shared};
 use std::marker::PhantomData;
 use tape::kernels::parallel::{parallel_blocks, parallel_for};

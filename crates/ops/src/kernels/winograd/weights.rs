@@ -1,10 +1,10 @@
 //! The transform of weights into packed panels, and of their gradient back.
 
-use super::product::PANEL;
 use super::scheme::{Scheme, WeightScheme, square};
 use super::tiles::Frequencies;
 use crate::kernels::conv_shape::Conv2dShape;
 use crate::kernels::lanes::{LANES, Lanes};
+use crate::kernels::register_tile::PANEL;
 use tape::kernels::transpose::transpose_to;
 
 /// Steps whose taps are transposed together where they lie behind one another: nine whole squares of lanes.
