@@ -1,5 +1,7 @@
 //! Tensors: typed, strided data without gradients.
 
+mod views;
+
 use crate::dtype::{DType, Element, Scalar};
 use crate::kernels::strided;
 use crate::shape::{self, Dims, MemoryFormat};
@@ -358,191 +360,6 @@ impl Tensor {
     pub(crate) fn dense_strides(&self) -> Dims {
         if self.is_dense() { self.strides.clone() } else { shape::contiguous_strides(&self.shape) }
     }
-
-    /// A view through other strides.
-    fn view_as(&self, shape: Dims, strides: Dims, offset: usize) -> Tensor {
-        Tensor { storage: self.storage.clone(), offset, shape, strides, dtype: self.dtype }
-    }
-
-    /// The dimensions in another order; the list holds each once. A view.
-    fn permute_dims(&self, order: &[usize]) -> Tensor {
-        let shape = order.iter().map(|&d| self.shape[d]).collect();
-        let strides = order.iter().map(|&d| self.strides[d]).collect();
-        self.view_as(shape, strides, self.offset)
-    }
-
-    /// The dimensions in another order: `out.size(i) = self.size(order[i])`. A view.
-    ///
-    /// # Panics
-    /// If the list does not name each dimension once.
-    #[track_caller]
-    pub fn permute(&self, order: &[isize]) -> Tensor {
-        assert_eq!(
-            order.len(),
-            self.ndim(),
-            "permute: {order:?} has {} entries, but the tensor has {} dimensions",
-            order.len(),
-            self.ndim()
-        );
-        if order.is_empty() {
-            return self.clone();
-        }
-        self.permute_dims(&shape::dims("permute", order, self.ndim()))
-    }
-
-    /// Two dimensions change places. A view.
-    #[track_caller]
-    pub fn transpose(&self, a: isize, b: isize) -> Tensor {
-        let (a, b) = (shape::dim("transpose", a, self.ndim()), shape::dim("transpose", b, self.ndim()));
-        let mut order: Dims = (0..self.ndim()).collect();
-        if !order.is_empty() {
-            order.swap(a, b);
-        }
-        self.permute_dims(&order)
-    }
-
-    /// `length` entries of a dimension from `start` on. A view.
-    ///
-    /// # Panics
-    /// If they are not all there.
-    #[track_caller]
-    pub fn narrow(&self, dim: isize, start: usize, length: usize) -> Tensor {
-        assert!(self.ndim() > 0, "narrow: cannot be applied to a tensor without dimensions");
-        let d = shape::dim("narrow", dim, self.ndim());
-        assert!(
-            start + length <= self.shape[d],
-            "narrow: start ({start}) + length ({length}) exceeds dimension size ({})",
-            self.shape[d]
-        );
-        let mut t = self.clone();
-        t.shape[d] = length;
-        t.offset += if length == 0 { 0 } else { start * self.strides[d] };
-        t
-    }
-
-    /// Every `step`-th entry of a dimension, from the first on. A view.
-    #[track_caller]
-    pub fn step(&self, dim: isize, step: usize) -> Tensor {
-        assert!(step > 0, "step: the step has to be positive");
-        let d = shape::dim("step", dim, self.ndim());
-        let mut t = self.clone();
-        t.shape[d] = self.shape[d].div_ceil(step);
-        t.strides[d] *= step;
-        t
-    }
-
-    /// One entry of a dimension, which goes away; a negative index counts from the back. A view.
-    #[track_caller]
-    pub fn select(&self, dim: isize, index: isize) -> Tensor {
-        assert!(self.ndim() > 0, "select: cannot be applied to a tensor without dimensions");
-        let d = shape::dim("select", dim, self.ndim());
-        let n = self.shape[d] as isize;
-        assert!((-n..n).contains(&index), "select: index {index} out of range for dimension {d} of size {n}");
-        let start = if index < 0 { index + n } else { index } as usize;
-        let mut t = self.narrow(dim, start, 1);
-        t.shape.remove(d);
-        t.strides.remove(d);
-        t
-    }
-
-    /// The elements along two dimensions at `(i, i + offset)`, as a new last dimension. A view.
-    #[track_caller]
-    pub fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Tensor {
-        let (a, b) = (shape::dim("diagonal", dim1, self.ndim()), shape::dim("diagonal", dim2, self.ndim()));
-        assert!(a != b, "diagonal: dimensions cannot be identical {dim1}, {dim2}");
-        assert!(self.ndim() >= 2, "diagonal: needs at least two dimensions, got shape {:?}", self.shape);
-        let (row, column) = if offset < 0 { (offset.unsigned_abs(), 0) } else { (0, offset as usize) };
-        let length = self.shape[a].saturating_sub(row).min(self.shape[b].saturating_sub(column));
-        let mut t = self.clone();
-        if length > 0 {
-            t.offset += row * self.strides[a] + column * self.strides[b];
-        }
-        for d in [a.max(b), a.min(b)] {
-            t.shape.remove(d);
-            t.strides.remove(d);
-        }
-        t.shape.push(length);
-        t.strides.push(self.strides[a] + self.strides[b]);
-        t
-    }
-
-    /// Sliding windows along a dimension: `[.., (n - size) / step + 1, .., size]`. A view.
-    #[track_caller]
-    pub fn unfold(&self, dim: isize, size: usize, step: usize) -> Tensor {
-        let d = shape::dim("unfold", dim, self.ndim());
-        let n = self.size(dim);
-        assert!(size <= n, "unfold: maximum size for the tensor at dimension {d} is {n} but size is {size}");
-        assert!(step > 0, "unfold: step is {step} but must be > 0");
-        let mut t = self.clone();
-        if self.ndim() == 0 {
-            t.shape.push(size);
-            t.strides.push(1);
-            return t;
-        }
-        t.shape[d] = (n - size) / step + 1;
-        t.strides[d] *= step;
-        t.shape.push(size);
-        t.strides.push(self.strides[d]);
-        t
-    }
-
-    /// Repeats dimensions of size one without a copy, and adds leading ones. A view.
-    ///
-    /// # Panics
-    /// If `to` is not a shape that this one broadcasts to.
-    #[track_caller]
-    pub fn expand(&self, to: &[usize]) -> Tensor {
-        let fits = shape::broadcast(&self.shape, to).is_some_and(|s| s.as_slice() == to);
-        assert!(fits, "expand: shape {:?} cannot be expanded to {to:?}", self.shape);
-        self.view_as(to.into(), shape::broadcast_strides(&self.shape, &self.strides, to), self.offset)
-    }
-
-    /// The same elements in another shape; a view where the strides allow it, else a copy.
-    ///
-    /// # Panics
-    /// If the number of elements differs.
-    #[track_caller]
-    pub fn reshape(&self, to: &[usize]) -> Tensor {
-        assert_eq!(
-            shape::numel(to),
-            self.numel(),
-            "reshape: shape {to:?} is invalid for an input of {} elements (shape {:?})",
-            self.numel(),
-            self.shape
-        );
-        match self.try_view(to) {
-            Some(t) => t,
-            None => self.contiguous().try_view(to).expect("a contiguous tensor has every view"),
-        }
-    }
-
-    /// The same memory in another shape, if the strides allow it.
-    pub fn try_view(&self, to: &[usize]) -> Option<Tensor> {
-        let strides = shape::view_strides(&self.shape, &self.strides, to)?;
-        Some(self.view_as(to.into(), strides, self.offset))
-    }
-
-    /// A new dimension of size one before `dim` (of the result). A view.
-    #[track_caller]
-    pub fn unsqueeze(&self, dim: isize) -> Tensor {
-        let d = shape::dim("unsqueeze", dim, self.ndim() + 1);
-        let mut t = self.clone();
-        t.shape.insert(d, 1);
-        t.strides.insert(d, self.strides.get(d).map_or(1, |s| s * self.shape[d]));
-        t
-    }
-
-    /// Drops a dimension if its size is one. A view.
-    #[track_caller]
-    pub fn squeeze(&self, dim: isize) -> Tensor {
-        let d = shape::dim("squeeze", dim, self.ndim());
-        let mut t = self.clone();
-        if self.shape.get(d) == Some(&1) {
-            t.shape.remove(d);
-            t.strides.remove(d);
-        }
-        t
-    }
 }
 
 impl std::fmt::Debug for Tensor {
@@ -557,15 +374,6 @@ mod tests {
 
     fn counting(shape: &[usize]) -> Tensor {
         Tensor::arange(0, shape::numel(shape) as i64).cast(DType::F32).reshape(shape)
-    }
-
-    #[test]
-    fn views_share_memory() {
-        let t = counting(&[2, 3, 4]);
-        let v = t.permute(&[2, 0, 1]).narrow(0, 1, 2).select(1, -1);
-        assert!(v.shares_memory_with(&t));
-        assert_eq!(v.shape(), [2, 3]);
-        assert_eq!(v.to_vec::<f32>(), [13.0, 17.0, 21.0, 14.0, 18.0, 22.0]);
     }
 
     #[test]
@@ -604,13 +412,5 @@ mod tests {
         assert!(Tensor::zeros(&[0, 3], DType::F32).to_vec::<f32>().is_empty());
         assert_eq!(Tensor::scalar(2.5).expand(&[2, 2]).to_vec::<f64>(), [2.5; 4]);
         assert_eq!(Tensor::zeros(&[2, 0], DType::F32).transpose(0, 1).reshape(&[0]).numel(), 0);
-    }
-
-    #[test]
-    fn diagonals_and_windows() {
-        let t = counting(&[3, 4]);
-        assert_eq!(t.diagonal(1, 0, 1).to_vec::<f32>(), [1.0, 6.0, 11.0]);
-        assert_eq!(t.diagonal(-1, 0, 1).to_vec::<f32>(), [4.0, 9.0]);
-        assert_eq!(counting(&[5]).unfold(0, 3, 2).to_vec::<f32>(), [0.0, 1.0, 2.0, 2.0, 3.0, 4.0]);
     }
 }

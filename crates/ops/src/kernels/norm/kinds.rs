@@ -1,0 +1,123 @@
+//! What is summed for each channel, and what becomes of each element.
+
+use tape::Float;
+
+/// Two terms of an element that are summed for its channel.
+pub trait Terms<T>: Copy + Send + Sync {
+    /// Whether there is a second operand.
+    const BINARY: bool;
+    /// The terms, from the element, that of the second operand, and three parameters of the channel, of which the
+    /// first is its centre.
+    fn terms(x: T, g: T, p: [T; 3]) -> (T, T);
+}
+
+/// The sums of the centred elements and of their squares.
+#[derive(Clone, Copy)]
+pub struct Powers;
+
+impl<T: Float> Terms<T> for Powers {
+    const BINARY: bool = false;
+    #[inline(always)]
+    fn terms(x: T, _: T, [centre, ..]: [T; 3]) -> (T, T) {
+        let d = x - centre;
+        (d, d * d)
+    }
+}
+
+/// The sums of a gradient and of its products with the centred elements.
+#[derive(Clone, Copy)]
+pub struct Products;
+
+impl<T: Float> Terms<T> for Products {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn terms(x: T, g: T, [centre, ..]: [T; 3]) -> (T, T) {
+        (g, g * (x - centre))
+    }
+}
+
+/// [`Products`] where `(x - p0) p1 + p2` is positive: the gradient has passed a ReLU behind the normalisation.
+#[derive(Clone, Copy)]
+pub struct ReluProducts;
+
+impl<T: Float> Terms<T> for ReluProducts {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn terms(x: T, g: T, p: [T; 3]) -> (T, T) {
+        let d = x - p[0];
+        let g = if d * p[1] + p[2] > T::ZERO { g } else { T::ZERO };
+        (g, g * d)
+    }
+}
+
+/// A function of an element, that of a second operand, and five parameters of its channel.
+pub trait Map<T>: Copy + Send + Sync {
+    /// Whether there is a second operand.
+    const BINARY: bool;
+    /// The function.
+    fn map(x: T, g: T, p: [T; 5]) -> T;
+}
+
+/// `(x - p0) p1 + p2`
+#[derive(Clone, Copy)]
+pub struct Affine;
+
+impl<T: Float> Map<T> for Affine {
+    const BINARY: bool = false;
+    #[inline(always)]
+    fn map(x: T, _: T, p: [T; 5]) -> T {
+        (x - p[0]) * p[1] + p[2]
+    }
+}
+
+/// `g p1 - p2 - (x - p0) p3`, the gradient of a normalisation for its input.
+#[derive(Clone, Copy)]
+pub struct Gradient;
+
+impl<T: Float> Map<T> for Gradient {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn map(x: T, g: T, p: [T; 5]) -> T {
+        g * p[1] - (p[2] + (x - p[0]) * p[3])
+    }
+}
+
+/// [`Affine`], then ReLU; a NaN stays.
+#[derive(Clone, Copy)]
+pub struct AffineRelu;
+
+impl<T: Float> Map<T> for AffineRelu {
+    const BINARY: bool = false;
+    #[inline(always)]
+    fn map(x: T, _: T, p: [T; 5]) -> T {
+        let y = (x - p[0]) * p[1] + p[2];
+        if y <= T::ZERO { T::ZERO } else { y }
+    }
+}
+
+/// [`Affine`] plus the second operand, then ReLU: the end of a residual block.
+#[derive(Clone, Copy)]
+pub struct AffineAddRelu;
+
+impl<T: Float> Map<T> for AffineAddRelu {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn map(x: T, residual: T, p: [T; 5]) -> T {
+        let y = (x - p[0]) * p[1] + p[2] + residual;
+        if y <= T::ZERO { T::ZERO } else { y }
+    }
+}
+
+/// [`Gradient`] where `(x - p0) p1 + p4` is positive: the gradient has passed a ReLU behind the normalisation.
+#[derive(Clone, Copy)]
+pub struct ReluGradient;
+
+impl<T: Float> Map<T> for ReluGradient {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn map(x: T, g: T, p: [T; 5]) -> T {
+        let d = x - p[0];
+        let g = if d * p[1] + p[4] > T::ZERO { g } else { T::ZERO };
+        g * p[1] - (p[2] + d * p[3])
+    }
+}
