@@ -1,7 +1,7 @@
 //! Loops that read or write where an index says.
 
 use crate::dtype::{Element, Number};
-use crate::kernels::parallel::{parallel_blocks, parallel_for};
+use crate::kernels::parallel::parallel_blocks;
 use crate::kernels::strided::Shared;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -76,16 +76,19 @@ pub(crate) fn add_rows<T: Number>(out: &mut Tensor, src: &Tensor, dim: usize, in
             part.chunks_mut(span * inner).enumerate().map(|(p, rows)| Mutex::new((o, p * span, rows))),
         );
     }
-    parallel_for(tasks.len(), |i| {
-        let mut task = tasks[i].lock().expect("each task is taken once");
-        let (o, first, rows) = &mut *task;
-        let (first, last) = (*first, *first + rows.len() / inner);
-        for (k, &at) in index.iter().enumerate() {
-            if (first..last).contains(&at) {
-                let row = &mut rows[(at - first) * inner..][..inner];
-                let from = &source[(*o * count + k) * inner..][..inner];
-                for (x, &y) in row.iter_mut().zip(from) {
-                    *x += y;
+    let work = (count * inner / parts).max(1);
+    parallel_blocks(tasks.len(), GRAIN.div_ceil(work), |start, end| {
+        for task in &tasks[start..end] {
+            let mut task = task.lock().expect("each task is taken once");
+            let (o, first, rows) = &mut *task;
+            let (first, last) = (*first, *first + rows.len() / inner);
+            for (k, &at) in index.iter().enumerate() {
+                if (first..last).contains(&at) {
+                    let row = &mut rows[(at - first) * inner..][..inner];
+                    let from = &source[(*o * count + k) * inner..][..inner];
+                    for (x, &y) in row.iter_mut().zip(from) {
+                        *x += y;
+                    }
                 }
             }
         }
