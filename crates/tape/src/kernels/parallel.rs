@@ -9,7 +9,7 @@
 //! others when it is done, with their last tasks first: what one kernel wrote is then still in the cache
 //! of the core that the next one reads it on.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -139,7 +139,7 @@ impl Helpers {
     fn grow(&mut self, shared: &Arc<Shared>, wanted: usize) {
         while self.count < wanted {
             let (shared, index) = (shared.clone(), self.count);
-            let seen = shared.epoch.load(Ordering::Relaxed);
+            let seen = shared.state.current();
             std::thread::Builder::new()
                 .name(format!("tapegrad-{index}"))
                 .spawn(move || shared.help(index, seen))
@@ -198,13 +198,11 @@ impl Left {
 }
 
 struct Shared {
-    /// Counts jobs; a helper that sees it change takes the job once.
-    epoch: AtomicUsize,
-    job: Mutex<Option<Job>>,
+    state: State,
+    /// The current job, for those who have joined it.
+    job: UnsafeCell<Option<Job>>,
     /// What is left of each thread's stretch; further threads have no stretch and only help.
     left: [Left; STRETCHES],
-    /// Helpers that have not yet finished with the current job.
-    busy: AtomicUsize,
     sleepers: AtomicUsize,
     bed: Mutex<()>,
     alarm: Condvar,
@@ -213,16 +211,76 @@ struct Shared {
 
 // SAFETY: the task behind the pointer is Sync, and it is used only while its owner waits in `run`.
 unsafe impl Send for Shared {}
-// SAFETY: as above; all other fields are Sync.
+// SAFETY: as above; `job` is written while no helper has joined, and read by helpers that have. All other fields
+// are Sync.
 unsafe impl Sync for Shared {}
+
+/// Counts the jobs (upper half), the helpers that the current one admits, none when it is closed, and those that
+/// have joined it (16 bits each). A helper joins when it runs, not when the job begins: one that the system has not
+/// woken yet, since another program has the core, keeps nobody waiting. On a cache line of its own.
+#[repr(align(128))]
+struct State(AtomicU64);
+
+impl State {
+    /// The most helpers of a job.
+    const MOST: u64 = 0xffff;
+
+    fn epoch(state: u64) -> u32 {
+        (state >> 32) as u32
+    }
+
+    fn joined(state: u64) -> u64 {
+        state & Self::MOST
+    }
+
+    /// Begins the next job.
+    fn open(&self, helpers: usize) {
+        let epoch = Self::epoch(self.0.load(Ordering::Relaxed)).wrapping_add(1);
+        let helpers = (helpers as u64).min(Self::MOST);
+        self.0.store(u64::from(epoch) << 32 | helpers << 16, Ordering::SeqCst);
+    }
+
+    /// Admits nobody any more, and waits for those who have joined.
+    fn close(&self) {
+        let mut state = self.0.fetch_and(!(Self::MOST << 16), Ordering::AcqRel);
+        let mut spins = 0u32;
+        while Self::joined(state) > 0 {
+            spins += 1;
+            // On an oversubscribed machine the helper may need this core to finish.
+            if spins.is_multiple_of(4096) {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
+            state = self.0.load(Ordering::Acquire);
+        }
+    }
+
+    /// Joins the current job if it admits the helper with this index; returns the job's number, too.
+    fn join(&self, index: usize) -> (u32, bool) {
+        let admitted = |state: u64| (index as u64) < (state >> 16 & Self::MOST);
+        let one_more = |state| admitted(state).then_some(state + 1);
+        match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more) {
+            Ok(state) => (Self::epoch(state), true),
+            Err(state) => (Self::epoch(state), false),
+        }
+    }
+
+    fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+
+    fn current(&self) -> u32 {
+        Self::epoch(self.0.load(Ordering::SeqCst))
+    }
+}
 
 impl Shared {
     fn new() -> Self {
         Shared {
-            epoch: AtomicUsize::new(0),
-            job: Mutex::new(None),
+            state: State(AtomicU64::new(0)),
+            job: UnsafeCell::new(None),
             left: [const { Left(AtomicU64::new(0)) }; STRETCHES],
-            busy: AtomicUsize::new(0),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
             alarm: Condvar::new(),
@@ -231,28 +289,22 @@ impl Shared {
     }
 
     fn run(&self, tasks: usize, helpers: usize, task: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes; `run` waits below until no helper uses the task.
+        // SAFETY: only the lifetime changes; `close` below returns when no helper uses the task.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
         let job = Job { task, tasks, helpers };
-        *self.job.lock().unwrap() = Some(job);
+        // SAFETY: the last job is closed and everybody has left it.
+        unsafe { *self.job.get() = Some(job) };
         for (thread, left) in self.left[..job.stretches()].iter().enumerate() {
             left.fill(job.stretch(thread));
         }
-        self.busy.store(helpers, Ordering::Relaxed);
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.state.open(helpers);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             let _bed = self.bed.lock().unwrap();
             self.alarm.notify_all();
         }
         // SAFETY: as above.
         unsafe { self.work(0, &job) };
-        let mut spins = 0u32;
-        while self.busy.load(Ordering::Acquire) > 0 {
-            spins += 1;
-            // On an oversubscribed machine the helper may need this core to finish.
-            if spins.is_multiple_of(4096) { std::thread::yield_now() } else { std::hint::spin_loop() }
-        }
-        *self.job.lock().unwrap() = None;
+        self.state.close();
     }
 
     /// The thread's own stretch, then what is left of the others'.
@@ -275,25 +327,30 @@ impl Shared {
         }
     }
 
-    fn help(&self, index: usize, mut seen: usize) {
+    fn help(&self, index: usize, mut seen: u32) {
         INSIDE.set(true);
         loop {
             self.wait(seen);
-            seen = self.epoch.load(Ordering::SeqCst);
-            let job = *self.job.lock().unwrap();
-            let Some(job) = job.filter(|job| index < job.helpers) else { continue };
-            // SAFETY: this helper is counted in `busy`, so the owner still waits in `run`.
-            unsafe { self.work(index + 1, &job) };
-            self.busy.fetch_sub(1, Ordering::Release);
+            let (epoch, joined) = self.state.join(index);
+            seen = epoch;
+            if joined {
+                // SAFETY: the job has been joined, so its owner waits for this helper before it changes anything.
+                unsafe {
+                    if let Some(job) = *self.job.get() {
+                        self.work(index + 1, &job);
+                    }
+                }
+                self.state.leave();
+            }
         }
     }
 
-    /// Returns when the epoch is no longer `seen`: spins first, then sleeps.
-    fn wait(&self, seen: usize) {
+    /// Returns when the current job is no longer the one `seen`: spins first, then sleeps.
+    fn wait(&self, seen: u32) {
         let start = Instant::now();
         loop {
             for _ in 0..64 {
-                if self.epoch.load(Ordering::SeqCst) != seen {
+                if self.state.current() != seen {
                     return;
                 }
                 std::hint::spin_loop();
@@ -304,7 +361,7 @@ impl Shared {
         }
         let mut bed = self.bed.lock().unwrap();
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while self.epoch.load(Ordering::SeqCst) == seen {
+        while self.state.current() == seen {
             bed = self.alarm.wait(bed).unwrap();
         }
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -335,6 +392,31 @@ mod tests {
         left.fill(3..7);
         let taken = [true, false, false, true, true, false].map(|own| left.take(own));
         assert_eq!(taken, [Some(3), Some(6), Some(5), Some(4), None, None]);
+    }
+
+    #[test]
+    fn short_jobs_end_before_their_memory_does() {
+        set_num_threads(3);
+        for job in 0..20_000u64 {
+            let sums = [const { AtomicU64::new(0) }; 5];
+            parallel_for(5, |i| {
+                sums[i].fetch_add(job + i as u64, Ordering::Relaxed);
+            });
+            assert_eq!(sums.map(AtomicU64::into_inner), [0, 1, 2, 3, 4].map(|i| job + i));
+        }
+    }
+
+    #[test]
+    fn a_helper_that_comes_late_stays_out() {
+        let state = State(AtomicU64::new(0));
+        state.open(2);
+        assert_eq!([0, 1, 2].map(|index| state.join(index)), [(1, true), (1, true), (1, false)]);
+        state.leave();
+        state.leave();
+        state.close();
+        assert_eq!(state.join(0), (1, false));
+        state.open(1);
+        assert_eq!((state.join(0), state.join(1)), ((2, true), (2, false)));
     }
 
     #[test]
