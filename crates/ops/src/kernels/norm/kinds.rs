@@ -44,9 +44,8 @@ impl<T: Float> Terms<T> for ReluProducts {
     const BINARY: bool = true;
     #[inline(always)]
     fn terms(x: T, g: T, p: [T; 3]) -> (T, T) {
-        let d = x - p[0];
-        let g = if d * p[1] + p[2] > T::ZERO { g } else { T::ZERO };
-        (g, g * d)
+        let g = if (x - p[0]) * p[1] + p[2] > T::ZERO { g } else { T::ZERO };
+        Products::terms(x, g, p)
     }
 }
 
@@ -82,7 +81,13 @@ impl<T: Float> Map<T> for Gradient {
     }
 }
 
-/// [`Affine`], then ReLU; a NaN stays.
+/// ReLU; a NaN stays.
+#[inline(always)]
+fn rectified<T: Float>(y: T) -> T {
+    if y <= T::ZERO { T::ZERO } else { y }
+}
+
+/// [`Affine`], then ReLU.
 #[derive(Clone, Copy)]
 pub struct AffineRelu;
 
@@ -90,8 +95,7 @@ impl<T: Float> Map<T> for AffineRelu {
     const BINARY: bool = false;
     #[inline(always)]
     fn map(x: T, _: T, p: [T; 5]) -> T {
-        let y = (x - p[0]) * p[1] + p[2];
-        if y <= T::ZERO { T::ZERO } else { y }
+        rectified(Affine::map(x, x, p))
     }
 }
 
@@ -103,8 +107,7 @@ impl<T: Float> Map<T> for AffineAddRelu {
     const BINARY: bool = true;
     #[inline(always)]
     fn map(x: T, residual: T, p: [T; 5]) -> T {
-        let y = (x - p[0]) * p[1] + p[2] + residual;
-        if y <= T::ZERO { T::ZERO } else { y }
+        rectified(Affine::map(x, x, p) + residual)
     }
 }
 
@@ -116,8 +119,7 @@ impl<T: Float> Map<T> for ReluGradient {
     const BINARY: bool = true;
     #[inline(always)]
     fn map(x: T, g: T, p: [T; 5]) -> T {
-        let d = x - p[0];
-        let g = if d * p[1] + p[4] > T::ZERO { g } else { T::ZERO };
-        g * p[1] - (p[2] + d * p[3])
+        let g = if (x - p[0]) * p[1] + p[4] > T::ZERO { g } else { T::ZERO };
+        Gradient::map(x, g, p)
     }
 }
