@@ -81,14 +81,12 @@ pub(crate) fn add_rows<T: Number>(out: &mut Tensor, src: &Tensor, dim: usize, in
         for task in &tasks[start..end] {
             let mut task = task.lock().expect("each task is taken once");
             let (o, first, rows) = &mut *task;
-            let (first, last) = (*first, *first + rows.len() / inner);
-            for (k, &at) in index.iter().enumerate() {
-                if (first..last).contains(&at) {
-                    let row = &mut rows[(at - first) * inner..][..inner];
-                    let from = &source[(*o * count + k) * inner..][..inner];
-                    for (x, &y) in row.iter_mut().zip(from) {
-                        *x += y;
-                    }
+            let mine = *first..*first + rows.len() / inner;
+            for (k, &at) in index.iter().enumerate().filter(|(_, at)| mine.contains(at)) {
+                let row = &mut rows[(at - mine.start) * inner..][..inner];
+                let from = &source[(*o * count + k) * inner..][..inner];
+                for (x, &y) in row.iter_mut().zip(from) {
+                    *x += y;
                 }
             }
         }
