@@ -3,7 +3,7 @@
 use crate::dtype::Number;
 use crate::grad_mode;
 use crate::kernels::strided;
-use crate::node::Node;
+use crate::node::{Node, Saved};
 use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -262,7 +262,12 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
             continue;
         }
         let clock = node.cost.start();
-        let gradients = node.apply_rule(grad, wants.clone(), mode.retain);
+        let saved = node.saved(mode.retain);
+        if accumulate(&mut pending, &node, &saved, &grad) {
+            node.cost.stop_backward(clock);
+            continue;
+        }
+        let gradients = node.apply_rule(saved, grad, wants.clone());
         node.cost.stop_backward(clock);
         for ((input, gradient), wants) in node.inputs.iter().zip(gradients).zip(wants) {
             if let (Some(input), Some(gradient), true) = (input, gradient, wants) {
@@ -309,6 +314,26 @@ fn receive(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Arc<Node>, grad
             let old = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
             *held = add(old, gradient);
         }
+    }
+}
+
+/// Adds the gradient of a node's only input to what that has received, in its memory, if the operation can and no graph
+/// is made. Without it the gradients of `n` parts of a tensor would take `n` passes over all of it.
+fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved: &Saved, grad: &Var) -> bool {
+    let (Some(accumulate), [Some(input)]) = (&saved.accumulate, node.inputs.as_slice()) else {
+        return false;
+    };
+    // Anomaly mode looks at each gradient by itself.
+    if grad_mode::is_grad_enabled() || grad_mode::is_anomaly_detected() {
+        return false;
+    }
+    match pending.get_mut(&input.seq) {
+        Some((_, held)) if held.dtype() == grad.dtype() => {
+            let sum = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
+            *held = Var::from(accumulate(&grad.tensor(), sum.into_tensor()));
+            true
+        }
+        _ => false,
     }
 }
 

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 /// Gradients for an operation's inputs, in their order.
 pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
 type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
+/// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
+pub(crate) type Accumulate = Arc<dyn Fn(&Tensor, Tensor) -> Tensor + Send + Sync>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
 
 /// One recorded operation, or a leaf.
@@ -41,6 +43,8 @@ pub(crate) struct Leaf {
 #[derive(Default)]
 struct State {
     rule: Option<Rule>,
+    /// What may take the rule's place where the only input has received a gradient before.
+    accumulate: Option<Accumulate>,
     /// The operation's result, kept where its rule needs it.
     output: Option<Tensor>,
     hooks: Vec<(u64, Hook)>,
@@ -113,21 +117,15 @@ impl Node {
         self.state().hooks.iter().map(|(_, hook)| hook.clone()).collect()
     }
 
-    /// Calls the derivative rule, and frees what it saved unless `retain`.
-    pub(crate) fn apply_rule(
-        self: &Arc<Node>,
-        grad: Var,
-        wants: SmallVec<[bool; 4]>,
-        retain: bool,
-    ) -> Gradients {
-        let (rule, output) = {
-            let mut state = self.state();
-            if retain {
-                (state.rule.clone(), state.output.clone())
-            } else {
-                (state.rule.take(), state.output.take())
-            }
+    /// What the operation saved for its derivative; the node keeps it only to `retain` it.
+    pub(crate) fn saved(&self, retain: bool) -> Saved {
+        let mut state = self.state();
+        let (rule, accumulate, output) = if retain {
+            (state.rule.clone(), state.accumulate.clone(), state.output.clone())
+        } else {
+            (state.rule.take(), state.accumulate.take(), state.output.take())
         };
+        drop(state);
         let Some(rule) = rule else {
             panic!(
                 "backward: the graph of `{}` (recorded at {}) was freed by an earlier backward; \
@@ -135,9 +133,26 @@ impl Node {
                 self.op, self.location
             )
         };
-        let output = output.map(|value| Var::of_node(value, self.clone()));
-        rule(Cotangent { grad, wants, output, op: self.op })
+        Saved { rule, accumulate, output }
     }
+
+    /// Calls the derivative rule.
+    pub(crate) fn apply_rule(
+        self: &Arc<Node>,
+        saved: Saved,
+        grad: Var,
+        wants: SmallVec<[bool; 4]>,
+    ) -> Gradients {
+        let output = saved.output.map(|value| Var::of_node(value, self.clone()));
+        (saved.rule)(Cotangent { grad, wants, output, op: self.op })
+    }
+}
+
+/// What an operation saved for its derivative.
+pub(crate) struct Saved {
+    rule: Rule,
+    pub(crate) accumulate: Option<Accumulate>,
+    output: Option<Tensor>,
 }
 
 /// What a dropped node leaves behind to be dropped in turn.
@@ -275,6 +290,24 @@ pub fn record_slice_with_output(
     enter_rule(op, inputs, value, true, move |c| rule(c).into())
 }
 
+/// As [`record`], for an operation that reads few elements of `x`. Where other operations read `x` too,
+/// `accumulate(gradient, sum)` adds what the rule would give to the sum of their gradients, in its memory: it takes the
+/// time of the elements that were read, while the rule makes a gradient of all of `x`.
+#[track_caller]
+pub(crate) fn record_part(
+    op: &'static str,
+    x: &Var,
+    value: Tensor,
+    rule: impl Fn(&Cotangent) -> Var + Send + Sync + 'static,
+    accumulate: impl Fn(&Tensor, Tensor) -> Tensor + Send + Sync + 'static,
+) -> Var {
+    let mut both = Some((rule, accumulate));
+    enter(op, &[x], value, false, &mut || {
+        let (rule, accumulate) = both.take().expect("asked for once");
+        (Arc::new(move |c| gradients([Some(rule(&c))])), Some(Arc::new(accumulate)))
+    })
+}
+
 #[inline(never)]
 fn gradients<const N: usize>(list: [Option<Var>; N]) -> Gradients {
     list.into_iter().collect()
@@ -291,7 +324,7 @@ fn enter_rule(
     rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
 ) -> Var {
     let mut rule = Some(rule);
-    enter(op, inputs, value, keeps_output, &mut || Arc::new(rule.take().expect("asked for once")))
+    enter(op, inputs, value, keeps_output, &mut || (Arc::new(rule.take().expect("asked for once")), None))
 }
 
 #[track_caller]
@@ -300,7 +333,7 @@ fn enter(
     inputs: &[&Var],
     value: Tensor,
     keeps_output: bool,
-    rule: &mut dyn FnMut() -> Rule,
+    rule: &mut dyn FnMut() -> (Rule, Option<Accumulate>),
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
         check_for_nan(op, inputs, &value);
@@ -314,6 +347,7 @@ fn enter(
     if keeps_output {
         cost.add_saved(value.bytes());
     }
+    let (rule, accumulate) = rule();
     let node = Arc::new(Node {
         seq: next_number(),
         op,
@@ -324,7 +358,8 @@ fn enter(
         leaf: None,
         cost,
         state: Mutex::new(State {
-            rule: Some(rule()),
+            rule: Some(rule),
+            accumulate,
             output: keeps_output.then(|| value.clone()),
             ..State::default()
         }),

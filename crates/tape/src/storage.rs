@@ -20,6 +20,7 @@ static LIVE: AtomicUsize = AtomicUsize::new(0);
 static CACHED: AtomicUsize = AtomicUsize::new(0);
 static SYSTEM_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
 /// What the pool holds and has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct PoolStats {
     pub system_allocations: usize,
     /// The most bytes that were in use at once.
     pub peak_live_bytes: usize,
+    /// The bytes of all buffers that were handed out, from the start of the program (it wraps around).
+    pub allocated_bytes: usize,
 }
 
 /// The pool's statistics now.
@@ -48,6 +51,7 @@ pub fn pool_stats() -> PoolStats {
         cached_bytes: CACHED.load(Ordering::Relaxed),
         system_allocations: SYSTEM_ALLOCATIONS.load(Ordering::Relaxed),
         peak_live_bytes: PEAK.load(Ordering::Relaxed),
+        allocated_bytes: ALLOCATED.load(Ordering::Relaxed),
     }
 }
 
@@ -133,6 +137,7 @@ impl Storage {
         };
         let live = LIVE.fetch_add(class, Ordering::Relaxed) + class;
         PEAK.fetch_max(live, Ordering::Relaxed);
+        ALLOCATED.fetch_add(class, Ordering::Relaxed);
         Storage { block: std::mem::ManuallyDrop::new(block), len }
     }
 

@@ -42,3 +42,34 @@ fn a_steady_loop_asks_the_system_for_nothing() {
     }
     assert_eq!(pool_stats().system_allocations, before.system_allocations);
 }
+
+/// The bytes that `backward` asks for, of a tensor of `n` entries that is cut into pieces of one.
+fn bytes_of_backward(n: usize, cut: impl Fn(&Var) -> Vec<Var>) -> usize {
+    let x = Var::parameter(Tensor::ones(&[n, 8, 32], DType::F32));
+    let parts = cut(&x);
+    let loss = parts.iter().map(|p| p.sum_all()).reduce(|a, b| a + b).unwrap();
+    let before = pool_stats().allocated_bytes;
+    loss.backward();
+    assert_eq!(x.grad().unwrap().to_vec::<f32>(), vec![1.0; n * 256]);
+    pool_stats().allocated_bytes - before
+}
+
+#[test]
+fn backward_of_many_pieces_takes_memory_for_one_gradient() {
+    let _lock = MEMORY.lock().unwrap_or_else(|e| e.into_inner());
+    let all = |n: usize, f: &dyn Fn(usize) -> Var| (0..n).map(f).collect::<Vec<_>>();
+    let cuts: [(&str, &dyn Fn(&Var) -> Vec<Var>); 6] = [
+        ("unbind", &|x| x.unbind(0)),
+        ("split", &|x| x.split(1, 0)),
+        ("chunk", &|x| x.chunk(x.shape()[0], 0)),
+        ("select", &|x| all(x.shape()[0], &|i| x.select(0, i))),
+        ("slice", &|x| all(x.shape()[0], &|i| x.slice(0, i..i + 1))),
+        ("index_select", &|x| {
+            all(x.shape()[0], &|i| x.index_select(0, &Var::from_vec(vec![i as i64], &[1])))
+        }),
+    ];
+    for (name, cut) in cuts {
+        let (small, large) = (bytes_of_backward(50, cut), bytes_of_backward(400, cut));
+        assert!(large < 9 * small, "{name}: {small} bytes for 50 pieces, {large} for 400");
+    }
+}

@@ -3,7 +3,7 @@
 use super::{check_range, integers};
 use crate::dtype::Number;
 use crate::kernels::{index, place, strided};
-use crate::node::record;
+use crate::node::{record, record_part};
 use crate::promote::Operand;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -213,7 +213,14 @@ fn gather_values(op: &'static str, x: &Var, d: usize, index: Tensor) -> Var {
         index::gather(&with_dims(&x.tensor()), d, &with_dims(&index)).reshape(index.shape())
     };
     let shape: Dims = x.shape().into();
-    record(op, [x], value, move |c| [Some(collect(op, c.grad(), d, index.clone(), &shape))])
+    let places = index.clone();
+    record_part(
+        op,
+        x,
+        value,
+        move |c| collect(op, c.grad(), d, index.clone(), &shape),
+        move |grad, sum| scatter_values(sum, d, &places, grad),
+    )
 }
 
 /// The adjoint of a gather: elements added up where a checked index says, in zeros of a shape.

@@ -3,7 +3,7 @@
 use super::{check_range, integers, places};
 use crate::dtype::Number;
 use crate::kernels::index;
-use crate::node::record;
+use crate::node::{record, record_part};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -76,7 +76,7 @@ impl Var {
         if self.ndim() == 0 {
             return self.add(&source);
         }
-        let value = add_rows(self.tensor().contiguous(), &source.tensor(), d, &list);
+        let value = add_rows(self.tensor(), &source.tensor(), d, &list);
         record("index_add", [self, &source], value, move |c| {
             [
                 c.wants(0).then(|| c.grad().clone()),
@@ -99,7 +99,14 @@ fn list(op: &str, index: &Var, dim: usize, size: usize) -> Arc<[usize]> {
 pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -> Var {
     let n = x.shape()[dim];
     let value = index::select(&x.tensor(), dim, &index);
-    record(op, [x], value, move |c| [Some(spread(op, c.grad(), dim, index.clone(), n))])
+    let list = index.clone();
+    record_part(
+        op,
+        x,
+        value,
+        move |c| spread(op, c.grad(), dim, index.clone(), n),
+        move |grad, sum| add_rows(sum, grad, dim, &list),
+    )
 }
 
 /// The adjoint: entries added up where the index says, in a dimension of size `n`.
@@ -111,13 +118,14 @@ fn spread(op: &'static str, g: &Var, dim: usize, index: Arc<[usize]>, n: usize) 
     record(op, [g], value, move |c| [Some(pick(op, c.grad(), dim, index.clone()))])
 }
 
-/// `base` is row-major.
+/// Works in the memory of `base` if that is row-major and nothing else holds it.
 fn add_rows(base: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
     fn add<T: Number>(mut out: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
         out.make_mut::<T>();
         index::add_rows::<T>(&mut out, src, dim, index);
         out
     }
+    let base = if base.is_contiguous() { base } else { base.contiguous() };
     crate::dispatch!(number: base.dtype(), "index_add", T => add::<T>(base, src, dim, index))
 }
 

@@ -1,7 +1,7 @@
 //! Parts of a tensor, and their adjoint: a tensor of zeros with one part filled.
 
 use crate::kernels::place;
-use crate::node::record;
+use crate::node::{record, record_part};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -67,7 +67,23 @@ impl Part {
 #[track_caller]
 pub(crate) fn take(op: &'static str, x: &Var, part: Part) -> Var {
     let shape: Dims = x.shape().into();
-    record(op, [x], part.of(&x.tensor()), move |c| [Some(put(op, c.grad(), part.clone(), &shape))])
+    let (value, place) = (part.of(&x.tensor()), part.clone());
+    record_part(
+        op,
+        x,
+        value,
+        move |c| put(op, c.grad(), part.clone(), &shape),
+        move |grad, sum| add_part(sum, &place, grad),
+    )
+}
+
+/// `sum`, to one part of which a gradient is added.
+fn add_part(mut sum: Tensor, part: &Part, grad: &Tensor) -> Tensor {
+    crate::dispatch!(number: sum.dtype(), "backward", T => {
+        sum.make_mut::<T>();
+    });
+    place::add(&mut sum, |t| part.of(t), grad);
+    sum
 }
 
 /// Zeros of a shape, but for one part.
@@ -89,4 +105,64 @@ pub(crate) fn filled(t: &Tensor, part: &Part, shape: &[usize], fill: f64) -> Ten
     });
     place::write(&mut out, |o| part.of(o), t);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::test_views::{strided, values};
+    use crate::{BackwardOptions, DType, Tensor, Var};
+    use proptest::prelude::*;
+
+    /// Reads a tensor of shape `[4, 3, 2]` in parts that overlap, by indices, and as a whole.
+    fn readers(x: &Var) -> [Var; 9] {
+        let index = Var::from_vec(vec![2i64, 0, 2], &[3]);
+        let places = Var::from_vec(vec![1i64, 0, 1, 1], &[1, 2, 2]);
+        [
+            x.select(0, 1),
+            x.narrow(1, 1, 2),
+            x.slice(0, crate::Slice::from(1..).step(2)),
+            x.diagonal(-1, 0, 1),
+            x.index_select(1, &index),
+            x.gather(0, &places),
+            x.transpose(0, 2).select(0, 1),
+            x * 3.0,
+            x.slice(2, 0..0),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Each gradient is added to the sum in place; with a graph each is a tensor of its own.
+        #[test]
+        fn gradients_of_parts_add_up(seed in 0u64..1000, order in Just((0..9).collect::<Vec<_>>()).prop_shuffle(), f32 in any::<bool>()) {
+            let gradient = |create_graph| {
+                let (x, see) = strided(&[4, 3, 2], seed);
+                let y = see(&x).cast(if f32 { DType::F32 } else { DType::F64 });
+                let list = order.iter().map(|&i| readers(&y)[i].clone());
+                let loss = list.map(|part| {
+                    let weights = Tensor::from_vec(values(part.numel(), seed + 1), part.shape()).cast(part.dtype());
+                    part.mul(Var::from(weights)).sum_all()
+                });
+                let loss = loss.reduce(|a, b| a + b).expect("nine parts");
+                loss.backward_with(None, BackwardOptions { create_graph, ..Default::default() });
+                x.grad().expect("x was read").to_vec::<f64>()
+            };
+            for (a, b) in gradient(false).into_iter().zip(gradient(true)) {
+                prop_assert!((a - b).abs() <= if f32 { 1e-5 } else { 1e-12 }, "{a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_others_hold_stays_as_it_is() {
+        let x = Var::parameter(Tensor::ones(&[3], DType::F32));
+        let y = &x * 1.0;
+        y.retain_grad();
+        let z = &y + 0.0;
+        z.retain_grad();
+        // The sum's gradient is one tensor for `z` and `y` when that of the part comes.
+        (z.sum_all() + y.select(0, 1)).backward();
+        assert_eq!(z.grad().unwrap().to_vec::<f32>(), [1.0, 1.0, 1.0]);
+        assert_eq!(x.grad().unwrap().to_vec::<f32>(), [1.0, 2.0, 1.0]);
+    }
 }
