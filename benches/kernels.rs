@@ -38,6 +38,7 @@ fn main() {
     pooling(&mut bench);
     losses(&mut bench);
     elementwise(&mut bench);
+    pieces(&mut bench);
     optimizers(&mut bench);
     bench.criterion.final_summary();
 }
@@ -316,6 +317,18 @@ fn elementwise(bench: &mut Bench) {
         let name = format!("{name}/{shape:?}");
         bench.forward(&name, Bytes(8 * n), || f(&x));
         bench.backward(&format!("{name}/backward"), Bytes(12 * n), &[&x], || f(&x));
+    }
+}
+
+/// Time that grows with the tensor, not with its square.
+fn pieces(bench: &mut Bench) {
+    for n in [100, 200, 400] {
+        let shape = [n, 32, 1024];
+        let x = Var::parameter(numbers(&shape));
+        let name = format!("unbind/{shape:?}/backward");
+        bench.backward(&name, Bytes(8 * x.numel()), &[&x], || {
+            x.unbind(0).into_iter().reduce(|a, b| a + b).expect("some pieces")
+        });
     }
 }
 
