@@ -1,3 +1,5 @@
+mod rewritten;
+
 use super::*;
 use crate::dataset::Dataset;
 use proptest::prelude::*;
@@ -115,6 +117,28 @@ fn recognises_all_forms_in_folders_and_archives() {
         }
         check(&Cifar::open(&inner).unwrap(), form);
         check(&Cifar::open(dir.path()).unwrap(), form);
+    }
+}
+
+#[test]
+fn reads_what_python3_wrote_again() {
+    let unpack = |bytes: &[u8]| {
+        let mut out = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes), &mut out).unwrap();
+        out
+    };
+    for protocol in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        let batch = unpack(rewritten::REWRITTEN_BATCH[protocol]);
+        for name in FORMS[1].train.iter().chain([&FORMS[1].test]) {
+            std::fs::write(dir.path().join(name), &batch).unwrap();
+        }
+        std::fs::write(dir.path().join("batches.meta"), unpack(rewritten::REWRITTEN_NAMES[protocol]))
+            .unwrap();
+        let set = Cifar::open(dir.path()).unwrap_or_else(|e| panic!("protocol {protocol}: {e}"));
+        assert_eq!(set.train.labels(), [6, 9].repeat(5));
+        assert!(set.test.pixels() == [0, 10, 92, 255].repeat(2 * PIXELS / 4));
+        assert_eq!(set.test.classes()[9], "jjj");
     }
 }
 
