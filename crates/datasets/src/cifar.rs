@@ -50,7 +50,8 @@ enum Form {
     Python100,
 }
 
-/// A form's folder, its archive, its training files, its test file and the files with the names of the classes.
+/// A form's folder, its archive, its training files, its test file, the files with the names of the classes, and the
+/// number of pictures in the largest file.
 struct Files {
     form: Form,
     folder: &'static str,
@@ -58,6 +59,15 @@ struct Files {
     train: &'static [&'static str],
     test: &'static str,
     names: &'static [&'static str],
+    most: u64,
+}
+
+impl Files {
+    /// No published file of this form has more bytes, however its pickle is written: twice the pixels and labels, and a name
+    /// for each picture.
+    fn largest(&self) -> u64 {
+        self.most * (2 * PIXELS as u64 + 128)
+    }
 }
 
 const FORMS: [Files; 4] = [
@@ -74,6 +84,7 @@ const FORMS: [Files; 4] = [
         ],
         test: "test_batch.bin",
         names: &["batches.meta.txt"],
+        most: 10_000,
     },
     Files {
         form: Form::Python10,
@@ -82,6 +93,7 @@ const FORMS: [Files; 4] = [
         train: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"],
         test: "test_batch",
         names: &["batches.meta"],
+        most: 10_000,
     },
     Files {
         form: Form::Binary100,
@@ -90,6 +102,7 @@ const FORMS: [Files; 4] = [
         train: &["train.bin"],
         test: "test.bin",
         names: &["fine_label_names.txt", "coarse_label_names.txt"],
+        most: 50_000,
     },
     Files {
         form: Form::Python100,
@@ -98,6 +111,7 @@ const FORMS: [Files; 4] = [
         train: &["train"],
         test: "test",
         names: &["meta"],
+        most: 50_000,
     },
 ];
 
@@ -108,8 +122,11 @@ impl Cifar {
     /// several forms, the first counts in the order: CIFAR-10 binary, CIFAR-10 Python, CIFAR-100 binary, CIFAR-100 Python;
     /// unpacked before packed.
     ///
+    /// A file with the names of the classes may be missing. Of an archive only these files are unpacked, and no more than the
+    /// largest of the sets takes.
+    ///
     /// # Errors
-    /// If a file is missing, broken or does not fit the others.
+    /// If a file is missing, broken or does not fit the others, or an archive holds it twice.
     ///
     /// ```no_run
     /// let cifar = datasets::Cifar::open("data/cifar-10-python.tar.gz")?;
@@ -134,6 +151,61 @@ impl Cifar {
         }
     }
 
+    /// Parses the bytes of an archive (see [`open`](Self::open)); `name` stands in the errors.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// ```
+    /// let error = datasets::Cifar::parse_archive("memory", b"no archive").unwrap_err();
+    /// assert!(error.to_string().starts_with("memory: offset 0: found "));
+    /// ```
+    pub fn parse_archive(name: &str, bytes: &[u8]) -> Result<Self> {
+        let mut parts: Option<Parts> = None;
+        archive::for_each_file(name, bytes, &mut |folder, file, data| {
+            // The first folder with a known name decides; what else the archive holds is passed over.
+            let Some(files) = FORMS.iter().find(|f| folder == f.folder) else { return Ok(()) };
+            let parts = parts.get_or_insert_with(|| Parts::new(files));
+            if parts.files.form == files.form && parts.wants(file) {
+                let mut content = Vec::new();
+                data.read(&mut content, files.largest())?;
+                parts.add(file, &format!("{name}: {folder}/{file}"), &content)?;
+            }
+            Ok(())
+        })?;
+        match parts {
+            Some(parts) => parts.assemble(Path::new(name)),
+            None => Err(DataError::folder(Path::new(name), "none of them in this archive", EXPECTED)),
+        }
+    }
+
+    /// Parses the bytes of the files themselves, each with its published name, from which the form is recognised.
+    ///
+    /// # Errors
+    /// If no training file has a known name, or a file is missing, broken or does not fit the others.
+    ///
+    /// ```
+    /// use datasets::{Cifar, Dataset};
+    /// let batch = [vec![3], vec![255; 3072]].concat();
+    /// let names = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
+    /// let names = names.map(|name| format!("{name}.bin"));
+    /// let cifar = Cifar::parse_files(names.iter().map(|name| (&name[..], &batch[..])))?;
+    /// assert_eq!((cifar.train.labels(), cifar.test.len()), (&[3; 5][..], 1));
+    /// # Ok::<(), datasets::DataError>(())
+    /// ```
+    pub fn parse_files<'f>(files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> Result<Self> {
+        let given: Vec<_> = files.into_iter().collect();
+        let home = Path::new("files in memory");
+        let form = FORMS.iter().find(|f| given.iter().any(|(name, _)| f.train.contains(name)));
+        let mut parts = Parts::new(form.ok_or_else(|| DataError::folder(home, "none of them", EXPECTED))?);
+        for (name, bytes) in given {
+            if parts.wants(name) {
+                parts.add(name, name, bytes)?;
+            }
+        }
+        parts.assemble(home)
+    }
+
     /// Drawn shapes in place of files: `train` and `test` pictures that do not overlap (see [`synthetic`](crate::synthetic)).
     ///
     /// ```
@@ -151,7 +223,16 @@ impl Cifar {
     pub fn with_coarse_labels(self) -> Self {
         let Some(coarse) = self.coarse else { return self };
         let relabel = |set: ImageDataset, labels: &[i64]| {
-            ImageDataset::new(set.pixels().to_vec(), set.shape(), labels.to_vec(), coarse.classes.clone())
+            let same = ImageDataset::new(
+                set.pixels().to_vec(),
+                set.shape(),
+                labels.to_vec(),
+                coarse.classes.clone(),
+            );
+            match set.normalization() {
+                Some(normalization) => same.with_normalization(normalization.clone()),
+                None => same,
+            }
         };
         let (train, test) = (relabel(self.train, &coarse.train), relabel(self.test, &coarse.test));
         Cifar { train, test, coarse: None }
@@ -169,24 +250,7 @@ impl Cifar {
     }
 
     fn from_archive(path: &Path) -> Result<Self> {
-        let bytes = read_file(path)?;
-        let mut parts: Option<Parts> = None;
-        let archive = path.display().to_string();
-        archive::for_each_file(&archive, &bytes, &mut |folder, name, data| {
-            // The first folder with a known name decides; what else the archive holds is passed over.
-            let Some(files) = FORMS.iter().find(|f| folder == f.folder) else { return Ok(()) };
-            let parts = parts.get_or_insert_with(|| Parts::new(files));
-            if parts.files.form == files.form && parts.wants(name) {
-                let mut content = Vec::new();
-                data.read(&mut content)?;
-                parts.add(name, &format!("{archive}: {folder}/{name}"), &content)?;
-            }
-            Ok(())
-        })?;
-        match parts {
-            Some(parts) => parts.assemble(path),
-            None => Err(DataError::folder(path, "none of them in this archive", EXPECTED)),
-        }
+        Self::parse_archive(&path.display().to_string(), &read_file(path)?)
     }
 }
 
@@ -232,24 +296,59 @@ impl<'f> Parts<'f> {
 
     fn add(&mut self, name: &str, shown: &str, bytes: &[u8]) -> Result<()> {
         let python = matches!(self.files.form, Form::Python10 | Form::Python100);
-        if !self.files.names.contains(&name) {
-            let read = if python { parse_python } else { parse_binary };
-            self.pictures.insert(name.into(), read(shown, bytes, self.hundred())?);
-        } else if python {
-            let pickle = Pickle::parse(shown, bytes)?;
-            let texts = |key| pickle.get(key).and_then(|v| pickle.texts(v));
-            self.fine = texts(if self.hundred() { "fine_label_names" } else { "label_names" });
-            self.coarse = texts("coarse_label_names");
-        } else {
-            let lines = String::from_utf8_lossy(bytes);
-            let names =
-                Some(lines.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect());
-            match name {
-                "coarse_label_names.txt" => self.coarse = names,
-                _ => self.fine = names,
-            }
+        if self.files.names.contains(&name) {
+            return if python {
+                self.add_pickled_names(shown, bytes)
+            } else {
+                self.add_names(name, shown, bytes)
+            };
         }
+        let read = if python { parse_python } else { parse_binary };
+        let pictures = read(shown, bytes, self.hundred())?;
+        match self.pictures.insert(name.into(), pictures) {
+            None => Ok(()),
+            Some(_) => Err(DataError::format(shown, 0, "a second file of this name", "each file once")),
+        }
+    }
+
+    fn add_names(&mut self, name: &str, shown: &str, bytes: &[u8]) -> Result<()> {
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            DataError::format(shown, e.valid_up_to() as u64, "bytes that are no text", "UTF-8")
+        })?;
+        let names: Vec<String> =
+            text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+        let coarse = name == "coarse_label_names.txt";
+        let count = self.count(coarse);
+        if names.len() != count {
+            let found = format!("{} names of classes", names.len());
+            return Err(DataError::format(shown, 0, found, count.to_string()));
+        }
+        *(if coarse { &mut self.coarse } else { &mut self.fine }) = Some(names);
         Ok(())
+    }
+
+    fn add_pickled_names(&mut self, shown: &str, bytes: &[u8]) -> Result<()> {
+        let pickle = Pickle::parse(shown, bytes)?;
+        let names = |key: &str, count: usize| {
+            let names = pickle.get(key).and_then(|v| pickle.texts(v)).filter(|names| names.len() == count);
+            let expected = format!("a list of {count} texts");
+            names.ok_or_else(|| DataError::format(shown, 0, format!("no {key} of this form"), expected))
+        };
+        if self.hundred() {
+            self.coarse = Some(names("coarse_label_names", self.count(true))?);
+        }
+        self.fine =
+            Some(names(if self.hundred() { "fine_label_names" } else { "label_names" }, self.count(false))?);
+        Ok(())
+    }
+
+    /// The number of classes, or of their groups.
+    fn count(&self, coarse: bool) -> usize {
+        match (self.hundred(), coarse) {
+            (false, _) => 10,
+            (true, false) => 100,
+            (true, true) => 20,
+        }
     }
 
     fn assemble(mut self, home: &Path) -> Result<Cifar> {
@@ -263,20 +362,20 @@ impl<'f> Parts<'f> {
         for name in self.files.train {
             train.append(take(name)?);
         }
-        let hundred = self.hundred();
-        // Names that are missing, or not as many as they should be, are no reason to refuse the pictures.
+        // Names that are missing are no reason to refuse the pictures.
         let names = |found: Option<Vec<String>>, n: usize| {
-            found.filter(|names| names.len() == n).unwrap_or_else(|| match n {
+            found.unwrap_or_else(|| match n {
                 10 => CIFAR10_CLASSES.map(String::from).to_vec(),
                 _ => (0..n).map(|i| i.to_string()).collect(),
             })
         };
-        let classes = names(self.fine, if hundred { 100 } else { 10 });
-        let coarse = hundred.then(|| Coarse {
+        let (count, groups) = (self.count(false), self.count(true));
+        let coarse = self.hundred().then(|| Coarse {
             train: std::mem::take(&mut train.coarse),
             test: test.coarse,
-            classes: names(self.coarse, 20),
+            classes: names(self.coarse, groups),
         });
+        let classes = names(self.fine, count);
         let set = |pixels: Vec<u8>, labels: Vec<i64>| {
             ImageDataset::new(pixels, [labels.len(), 3, 32, 32], labels, classes.clone())
         };

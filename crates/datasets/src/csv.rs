@@ -1,6 +1,10 @@
 //! MNIST as text: one picture a row, the label first, then its 784 pixels, with or without a header.
+//!
+//! A row is a line: numbers need no line breaks between quotes, and a quote without its partner would otherwise swallow
+//! the rows up to the next one. Every line is a picture, a header in the first place, blank, or an error.
 
-use std::io::Read;
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use crate::error::{DataError, Result};
@@ -16,11 +20,13 @@ pub struct CsvImages {
 
 /// Reads a file of rows `label, pixel, pixel, ...` with `pixels` pixels each and labels below `classes`.
 ///
-/// A first row that does not begin with a number is a header.
+/// The first row is a header if it has as many fields, none of them is empty or a number, and no two are the same.
+/// Numbers may stand in quotes, between blanks, or be written as `12.0`. Lines end with `\n`, `\r\n` or `\r`; blank
+/// lines and a byte order mark are passed over.
 ///
 /// # Errors
-/// If the file cannot be read, or a row has another number of fields, a label out of range or a pixel that is not
-/// a number from 0 to 255; the error names the row.
+/// If the file cannot be read, or a row has another number of fields, a label out of range, a pixel that is not
+/// a number from 0 to 255 or an unbalanced quote; the error names the row.
 ///
 /// ```no_run
 /// let train = datasets::csv::read("data/mnist_train.csv", 784, 10)?;
@@ -44,59 +50,82 @@ pub fn read(path: impl AsRef<Path>, pixels: usize, classes: usize) -> Result<Csv
 /// # Ok::<(), datasets::DataError>(())
 /// ```
 pub fn parse(name: &str, input: impl Read, pixels: usize, classes: usize) -> Result<CsvImages> {
-    let mut reader = ::csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .buffer_capacity(1 << 18)
-        .trim(::csv::Trim::None)
-        .from_reader(input);
-    let mut record = ::csv::ByteRecord::with_capacity(4 * pixels, pixels + 1);
-    let (mut labels, mut values) = (Vec::new(), Vec::new());
-    let mut row = 0;
-    loop {
-        let more = reader.read_byte_record(&mut record);
-        row += 1;
-        match more {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(e) => {
-                return Err(DataError::row(name, row, e.to_string().replace('\n', " "), "a row of numbers"));
-            }
-        }
-        let fields = record.len();
-        let first = record.get(0).unwrap_or_default();
-        if row == 1 && fields == pixels + 1 && number(first).is_none() {
-            continue;
-        }
-        if fields != pixels + 1 {
-            let expected = format!("{} (a label and {pixels} pixels)", pixels + 1);
-            return Err(DataError::row(name, row, format!("{fields} fields"), expected));
-        }
-        match number(first) {
-            Some(label) if (label as usize) < classes => labels.push(label),
-            _ => {
-                let found = format!("label {}", shown(first));
-                return Err(DataError::row(name, row, found, format!("a number from 0 to {}", classes - 1)));
-            }
-        }
-        values.reserve(pixels);
-        for (i, field) in record.iter().enumerate().skip(1) {
-            let Some(value) = number(field) else {
-                let found = format!("{} in field {}", shown(field), i + 1);
-                return Err(DataError::row(name, row, found, "a pixel from 0 to 255"));
-            };
-            values.push(value);
+    let mut lines = Lines::new(name, input, pixels);
+    let mut images = CsvImages { labels: vec![], pixels: vec![] };
+    let mut first = true;
+    while lines.advance()? {
+        if !lines.text().trim_ascii().is_empty() {
+            images.add(&lines, pixels, classes, std::mem::take(&mut first))?;
         }
     }
-    if labels.is_empty() {
-        return Err(DataError::row(name, row, "no pictures", "at least one row"));
+    if images.labels.is_empty() {
+        return Err(lines.error("no pictures", "at least one row"));
     }
-    Ok(CsvImages { labels, pixels: values })
+    Ok(images)
 }
 
-/// A whole number from 0 to 255 with blanks around it, or written as `12.0`.
-fn number(field: &[u8]) -> Option<u8> {
+impl CsvImages {
+    /// Adds the picture of a line, unless it is the header.
+    fn add<R>(&mut self, lines: &Lines<'_, R>, pixels: usize, classes: usize, first: bool) -> Result<()> {
+        let text = lines.text();
+        let fields = || text.split(|&b| b == b',');
+        if text.contains(&b'"') && text.iter().filter(|&&b| b == b'"').count() % 2 == 1 {
+            return Err(lines.error("an unbalanced quote", "quotes in pairs, and no line break between them"));
+        }
+        let count = fields().count();
+        if count - 1 != pixels {
+            let expected = format!("{} (a label and {pixels} pixels)", pixels.saturating_add(1));
+            return Err(lines.error(format!("{count} fields"), expected));
+        }
+        if first && is_header(fields()) {
+            return Ok(());
+        }
+        let label = fields().next().unwrap_or_default();
+        match number(label) {
+            Some(label) if (label as usize) < classes => self.labels.push(label),
+            _ => {
+                let mut expected = format!("a number from 0 to {}", classes.saturating_sub(1));
+                if first && number(label).is_none() {
+                    expected += ", or a header without any number";
+                }
+                return Err(lines.error(format!("label {}", shown(label)), expected));
+            }
+        }
+        self.pixels.reserve(pixels);
+        for (i, field) in fields().enumerate().skip(1) {
+            let Some(value) = number(field) else {
+                let found = format!("{} in field {}", shown(field), i + 1);
+                return Err(lines.error(found, "a pixel from 0 to 255"));
+            };
+            self.pixels.push(value);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a row holds the names of the columns, and nothing that could be a picture.
+fn is_header<'f>(mut fields: impl Iterator<Item = &'f [u8]>) -> bool {
+    let mut names = HashSet::new();
+    fields.all(|field| {
+        let field = bare(field);
+        // Missing values (`NA`, `?`) are no numbers either, but they are all the same.
+        let number = std::str::from_utf8(field).map_or(true, |text| text.parse::<f64>().is_ok());
+        !field.is_empty() && !number && names.insert(field)
+    })
+}
+
+/// A field without the blanks and the quotes around it.
+fn bare(field: &[u8]) -> &[u8] {
     let field = field.trim_ascii();
+    match field {
+        [b'"', inner @ .., b'"'] => inner.trim_ascii(),
+        _ => field,
+    }
+}
+
+/// A whole number from 0 to 255, perhaps written as `12.0`.
+fn number(field: &[u8]) -> Option<u8> {
+    let field = bare(field);
     let digits = match field.iter().position(|&b| b == b'.') {
         Some(dot) if field[dot + 1..].iter().all(|&b| b == b'0') => &field[..dot],
         Some(_) => return None,
@@ -116,6 +145,77 @@ fn number(field: &[u8]) -> Option<u8> {
 fn shown(field: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(field).chars().take(20).collect();
     format!("{text:?}")
+}
+
+/// The lines of a text, one at a time.
+struct Lines<'n, R> {
+    name: &'n str,
+    input: BufReader<R>,
+    line: Vec<u8>,
+    /// The number of the line, from 1.
+    row: u64,
+    /// More than any row of so many fields needs.
+    longest: usize,
+    /// The last line ended with `\r`: a `\n` that follows belongs to it.
+    after_return: bool,
+}
+
+impl<R> Lines<'_, R> {
+    /// The line, without the byte order mark that some programs begin a file with.
+    fn text(&self) -> &[u8] {
+        match self.line.strip_prefix(b"\xef\xbb\xbf") {
+            Some(rest) if self.row == 1 => rest,
+            _ => &self.line,
+        }
+    }
+
+    fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> DataError {
+        DataError::row(self.name, self.row, found, expected)
+    }
+}
+
+impl<'n, R: Read> Lines<'n, R> {
+    fn new(name: &'n str, input: R, pixels: usize) -> Self {
+        let longest = pixels.saturating_mul(64).saturating_add(1 << 16);
+        let input = BufReader::with_capacity(1 << 18, input);
+        Lines { name, input, line: vec![], row: 0, longest, after_return: false }
+    }
+
+    /// Reads the next line; false at the end.
+    fn advance(&mut self) -> Result<bool> {
+        self.line.clear();
+        self.row += 1;
+        loop {
+            let buffer = match self.input.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => {
+                    let found = e.to_string().replace('\n', " ");
+                    return Err(DataError::row(self.name, self.row, found, "a row of numbers"));
+                }
+            };
+            if buffer.is_empty() {
+                break;
+            }
+            if std::mem::take(&mut self.after_return) && buffer[0] == b'\n' {
+                self.input.consume(1);
+                continue;
+            }
+            let end = buffer.iter().position(|&b| b == b'\n' || b == b'\r');
+            let length = end.unwrap_or(buffer.len());
+            self.line.extend_from_slice(&buffer[..length]);
+            self.after_return = end.is_some_and(|end| buffer[end] == b'\r');
+            self.input.consume(length + usize::from(end.is_some()));
+            if self.line.len() > self.longest {
+                let found = format!("a line of more than {} bytes", self.longest);
+                return Err(self.error(found, "a row of numbers"));
+            }
+            if end.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(!self.line.is_empty())
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +257,7 @@ mod tests {
             "f.csv: row 1: found \"x\" in field 3, expected a pixel from 0 to 255"
         );
         assert_eq!(
-            message("x,2,3,4\nx,2,3,4\n"),
+            message("1,2,3,4\nx,2,3,4\n"),
             "f.csv: row 2: found label \"x\", expected a number from 0 to 9"
         );
         assert!(message("").contains("no pictures"));
@@ -168,7 +268,115 @@ mod tests {
         assert_eq!(found, "f: row 1: found 783 fields, expected 785 (a label and 784 pixels)");
     }
 
+    #[test]
+    fn a_first_row_with_numbers_is_no_header() {
+        let expected = "expected a number from 0 to 9, or a header without any number";
+        for label in ["-1", "256", "1e1", "3.5", "x", "", "?"] {
+            let found = message(&format!("{label},2,3,4\n5,2,3,4\n"));
+            assert_eq!(found, format!("f.csv: row 1: found label {label:?}, {expected}"));
+        }
+        assert!(message("10,2,3,4\n").ends_with("row 1: found label \"10\", expected a number from 0 to 9"));
+        // Two byte order marks: only the first is none of the field's.
+        assert!(message("\u{feff}\u{feff}5,2,3,4\n").contains("row 1: found label \"\\u{feff}5\""));
+        for row in
+            ["label,0,1,2", "NA,NA,NA,NA", "nan,nan,nan,nan", ",,,", "a,,b,c", "a,b,c,-inf", "a,b,c,\" 7\""]
+        {
+            assert!(message(&format!("{row}\n5,2,3,4\n")).starts_with("f.csv: row 1: found label"), "{row}");
+        }
+        assert!(message("a,b,c,d\n").contains("found no pictures"));
+    }
+
+    #[test]
+    fn a_header_stands_in_the_first_row_only() {
+        let one = parse("f", &b"5,2,3,4"[..], 3, 10).unwrap();
+        for text in [
+            "label,1x1,1x2,1x3\n5,2,3,4",
+            "\n \n\"label\",\"a\", b ,c\n\n5,2,3,4\n\n",
+            "\u{feff}l,a,b,c\n5,2,3,4",
+        ] {
+            assert_eq!(parse("f", text.as_bytes(), 3, 10).unwrap(), one, "{text:?}");
+        }
+        assert!(message("l,a,b,c\n5,2,3,4\nl,a,b,c\n6,2,3,4").contains("row 3: found label \"l\""));
+        assert!(message("l,a,b,c\n\nl,a,b,c\n6,2,3,4").contains("row 3: found label \"l\""));
+        assert!(message("label,a,b\n5,2,3,4\n").contains("row 1: found 3 fields"));
+    }
+
+    #[test]
+    fn a_quote_never_swallows_rows() {
+        let expected = "found an unbalanced quote, expected quotes in pairs, and no line break between them";
+        for (text, row) in [
+            ("1,2,3,\"4\n2,2,3,4\n3,2,3,4\n4,2,3,4\"\n5,2,3,4\n", 1),
+            ("1,2,3,4\n2,2,3,4\"\n3,2,3,4\n", 2),
+            ("1,2,3,4\r\n2,2,\"3\r\n\",4\r\n", 2),
+            ("l,a,b,\"c\n1,2,3,4\n", 1),
+            ("1,2,3,4\n5,6,7,8\n\"", 3),
+        ] {
+            assert_eq!(message(text), format!("f.csv: row {row}: {expected}"));
+        }
+        // In pairs, but around more than a number, or inside one.
+        assert!(message("1,\"2,3\",4\n").contains("row 1: found \"\\\"2\" in field 2"));
+        assert!(message("1,2,3,\"4\"\"\"\n").contains("in field 4"));
+        assert!(message("1,2,3,\"\"\n").contains("in field 4"));
+    }
+
+    #[test]
+    fn rows_of_another_form_are_refused() {
+        for (text, found) in [
+            ("1,2,3,4\n2,3,4\n", "row 2: found 3 fields"),
+            ("1,2,3,4\n2,3,4,5,\n", "row 2: found 5 fields"),
+            ("1,2,3,4\n,,,\n", "row 2: found label \"\""),
+            ("1,2,3,4\n# a remark\n", "row 2: found 1 fields"),
+            ("1,2,3,4\n#2,3,4,5\n", "row 2: found label \"#2\""),
+            ("#1,2,3,4\n", "row 1: found label \"#1\""),
+            ("1;2;3;4\n", "row 1: found 1 fields"),
+            ("1,2,3,4\n\n\n2,3,4,-5\n", "row 4: found \"-5\" in field 4"),
+            ("1,2,3,4\0\n", "row 1: found \"4\\0\" in field 4"),
+            ("1,2,3,4 2,3,4,5\n", "row 1: found 7 fields"),
+        ] {
+            let message = message(text);
+            assert!(message.contains(found), "{text:?}: {message}");
+        }
+        let endless = std::io::repeat(b'1');
+        let found = parse("f", endless, 3, 10).unwrap_err().to_string();
+        assert!(found.starts_with("f: row 1: found a line of more than 65728 bytes"), "{found}");
+        // UTF-16, with and without a header.
+        for text in ["l,a,b,c\n5,2,3,4\n", "5,2,3,4\n6,2,3,4\n"] {
+            let wide: Vec<u8> =
+                "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+            assert!(parse("f", &wide[..], 3, 10).unwrap_err().to_string().contains("row 1: found label"));
+        }
+    }
+
+    #[test]
+    fn every_line_end_is_one() {
+        /// Hands out a byte at a time.
+        struct Slowly<'a>(&'a [u8]);
+        impl Read for Slowly<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let n = self.0.len().min(buffer.len()).min(1);
+                self.0.read(&mut buffer[..n])
+            }
+        }
+        let plain = parse("f", &b"5,0,1,255\n9,3,4,5\n"[..], 3, 10).unwrap();
+        for end in ["\n", "\r\n", "\r", "\n\r", "\r\r\n"] {
+            let text = format!("\u{feff}l,a,b,c{end}5,0,1,255{end}9,3,4,5{end}");
+            assert_eq!(parse("f", text.as_bytes(), 3, 10).unwrap(), plain, "{end:?}");
+            assert_eq!(parse("f", Slowly(text.as_bytes()), 3, 10).unwrap(), plain, "{end:?}");
+        }
+        assert!(message("1,2,3,4\r\n5,6,7,8\r\n9,9\r\n").contains("row 3: found 2 fields"));
+    }
+
     proptest! {
+        #[test]
+        fn no_row_vanishes(text in "([0-9]{0,2}[,\"\r\n a.-]{0,2}){0,12}") {
+            if let Ok(images) = parse("f", text.as_bytes(), 1, 10) {
+                let rows = text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).count();
+                let header = text.trim_start().split(['\n', '\r']).next().is_some_and(|line| !line.contains(|c: char| c.is_ascii_digit()));
+                prop_assert_eq!(images.labels.len() + usize::from(header), rows);
+                prop_assert_eq!(images.pixels.len(), images.labels.len());
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = parse("f", &bytes[..], 3, 10);

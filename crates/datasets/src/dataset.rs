@@ -120,8 +120,8 @@ impl ImageDataset {
     #[track_caller]
     pub fn new(pixels: Vec<u8>, shape: [usize; 4], labels: Vec<i64>, classes: Vec<String>) -> Self {
         assert_eq!(
-            pixels.len(),
-            shape.iter().product(),
+            Some(pixels.len()),
+            shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)),
             "ImageDataset: {} pixels for shape {shape:?}",
             pixels.len()
         );
@@ -323,7 +323,7 @@ pub fn random_split<const N: usize>(
     lengths: [usize; N],
     seed: u64,
 ) -> [Subset; N] {
-    let sum = lengths.iter().sum::<usize>();
+    let sum = lengths.iter().fold(0, |sum: usize, &n| sum.saturating_add(n));
     assert!(
         sum <= dataset.len(),
         "random_split: lengths {lengths:?} of a data set with {} samples",
@@ -386,6 +386,18 @@ mod tests {
     #[should_panic(expected = "random_split: lengths [99, 2] of a data set with 100 samples")]
     fn too_long_a_split_panics() {
         random_split(Arc::new(set(100)), [99, 2], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "random_split: lengths [18446744073709551615, 2] of a data set")]
+    fn lengths_do_not_wrap() {
+        random_split(Arc::new(set(100)), [usize::MAX, 2], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "ImageDataset: 0 pixels for shape [2, 9223372036854775808, 1, 1]")]
+    fn sizes_do_not_wrap() {
+        ImageDataset::new(vec![], [2, 1 << 63, 1, 1], vec![0, 0], vec!["x".into()]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub enum DataError {
     Row {
         /// The file.
         file: String,
-        /// The row, counted from 1, header included.
+        /// The row, that is the line, counted from 1; header and blank lines included.
         row: u64,
         /// What stands there.
         found: String,

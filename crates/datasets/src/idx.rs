@@ -2,7 +2,8 @@
 //!
 //! A header (two zero bytes, the element type, the number of dimensions, then each dimension as a big-endian
 //! `u32`) is followed by the elements. The header is never believed: memory grows with the bytes that
-//! really come, and a file that holds fewer or more than the header says is refused.
+//! really come, and a file that holds fewer or more than the header says is refused. A compressed file that grows more than
+//! 64-fold is refused beyond 64 MB.
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -12,8 +13,10 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{DataError, Result, read_file};
 
-/// Deflate cannot expand its input more than this, so a header that claims more is wrong.
-const DEFLATE_RATIO: u64 = 1032;
+/// By what factor a compressed file may grow: pictures shrink to a fifth, a bomb to a thousandth.
+const GROWTH: u64 = 64;
+/// What a compressed file may hold in any case: a file of the size of MNIST's, even of blank pictures.
+const SMALL: u64 = 1 << 26;
 
 /// An array of unsigned bytes as an IDX file holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub fn parse(name: &str, bytes: &[u8], dims: usize) -> Result<IdxArray> {
             name,
             at: 0,
             input: MultiGzDecoder::new(bytes),
-            most: bytes.len() as u64 * DEFLATE_RATIO,
+            most: (bytes.len() as u64).saturating_mul(GROWTH).max(SMALL),
             gzip: true,
         }
         .parse(dims)
@@ -243,6 +246,23 @@ mod tests {
         assert!(message(&bad, 1).contains("corrupt gzip"));
         // Fewer bytes inside than the header says, though the compressed size would allow them.
         assert!(message(&gzip(&idx(&[5001], &noise)), 1).contains("after 5000 bytes of data, expected 5001"));
+        // Bytes after the end: of another array, of another gzip file, of no form at all.
+        assert!(message(&gzip(&idx(&[4999], &noise)), 1).contains("offset 5007: found more bytes"));
+        assert!(message(&[&good[..], &gzip(b"x")].concat(), 1).contains("offset 5008: found more bytes"));
+        assert!(message(&[&good[..], b"x"].concat(), 1).contains("offset 5008: found "));
+        assert!(message(&[&good[..], &[0; 64]].concat(), 1).contains("offset 5008: found "));
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_is_unpacked() {
+        let blank = |size: u32| {
+            let piece = gzip(&vec![0; 1 << 20]);
+            [gzip(&idx(&[size << 20], &[])), piece.repeat(size as usize)].concat()
+        };
+        let found = message(&blank(1800), 1);
+        assert!(found.starts_with("f: offset 8: found a gzip file that can hold at most 1"), "{found}");
+        assert!(found.ends_with("expected 1887436800 for a shape of [1887436800]"), "{found}");
+        assert_eq!(parse("f", &blank(60), 1).unwrap().data.len(), 60 << 20);
     }
 
     proptest! {

@@ -183,7 +183,16 @@ fn read_pair(images: &Path, labels: &Path, classes: &[String], emnist: bool) -> 
         let found = format!("label {}", label_array.data[at]);
         return Err(DataError::format(&label_name, 8 + at as u64, found, format!("{first} to {last}")));
     }
-    if emnist && rows == columns {
+    if emnist {
+        if rows != columns {
+            let found = format!("images of {rows}x{columns}");
+            return Err(DataError::format(
+                &images.display().to_string(),
+                8,
+                found,
+                "square ones, as EMNIST has",
+            ));
+        }
         pixels.chunks_exact_mut(rows * rows).for_each(|image| transpose(image, rows));
     }
     let labels = label_array.data.iter().map(|&l| i64::from(l - first)).collect();
@@ -311,6 +320,13 @@ mod tests {
         assert_eq!(set.train.labels(), [25; 3]);
         assert_eq!(set.train.classes()[25], "z");
         assert_eq!(set.train.image(0), [0, 2, 1, 3]);
+        let images = dir.path().join("emnist-letters-train-images-idx3-ubyte");
+        std::fs::write(&images, idx_bytes(&[3, 1, 4], &[0; 12])).unwrap();
+        let message = Mnist::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.ends_with("offset 8: found images of 1x4, expected square ones, as EMNIST has"),
+            "{message}"
+        );
         assert_eq!(emnist_classes()[0].1.len(), 47);
         assert_eq!(emnist_classes()[2].1.len(), 62);
     }

@@ -2,8 +2,9 @@
 //!
 //! Pickle is a language of programs, and loading a foreign one in Python can run anything. This reader knows only the
 //! opcodes that plain data needs, and of the names that a pickle may call only those that make an array of unsigned
-//! bytes. It executes nothing; whatever else a file asks for is refused by its name. Texts and bytes stay where they are in the
-//! input, so memory grows only with the number of values.
+//! bytes, and bytes in the protocols that have none. It executes nothing; whatever else a file asks for is refused by its
+//! name. Protocols 0 to 5 are read, of Python 2 and 3. Texts and bytes stay where they are in the input unless they have to
+//! be decoded, so memory grows with the number of values and the size of the file.
 
 mod machine;
 mod opcodes;
@@ -58,6 +59,8 @@ pub enum Global {
     Type,
     /// `_codecs.encode`, with which Python 3 writes bytes in old protocols.
     Encode,
+    /// `bytes`, with which it writes empty ones there.
+    Bytes,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,8 @@ enum Object<'a> {
     Array(Option<Array<'a>>),
     /// Bytes that had to be decoded.
     Owned(Vec<u8>),
+    /// A text that had to be decoded.
+    OwnedText(String),
 }
 
 #[derive(Debug)]
@@ -110,21 +115,16 @@ impl<'a> Pickle<'a> {
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
         let Value::Object(handle) = self.root else { return None };
         let Object::Dict(entries) = &self.objects[handle.0 as usize] else { return None };
-        let same = |k: &Value<'_>| match k {
-            Value::Text(text) => *text == key,
-            Value::Bytes(bytes) => *bytes == key.as_bytes(),
-            _ => false,
-        };
-        entries.iter().rev().find(|(k, _)| same(k)).map(|(_, value)| *value)
+        entries
+            .iter()
+            .rev()
+            .find(|(k, _)| raw_of(&self.objects, *k) == Some(key.as_bytes()))
+            .map(|(_, value)| *value)
     }
 
     /// A text, whichever Python wrote it.
     pub fn text(&self, value: Value<'a>) -> Option<String> {
-        match value {
-            Value::Text(text) => Some(text.to_string()),
-            Value::Bytes(bytes) => std::str::from_utf8(bytes).ok().map(String::from),
-            _ => None,
-        }
+        std::str::from_utf8(raw_of(&self.objects, value)?).ok().map(String::from)
     }
 
     /// A list or tuple of whole numbers.
@@ -138,11 +138,7 @@ impl<'a> Pickle<'a> {
         // A long text can stand in a list many times without standing in the file as often.
         let size: usize = items
             .iter()
-            .map(|v| match v {
-                Value::Text(t) => t.len(),
-                Value::Bytes(b) => b.len(),
-                _ => 0,
-            })
+            .map(|v| raw_of(&self.objects, *v).map_or(0, <[u8]>::len))
             .fold(0, usize::saturating_add);
         if size > 1 << 26 {
             return None;
@@ -172,6 +168,22 @@ fn bytes_of<'s, 'a: 's>(objects: &'s [Object<'a>], value: Value<'a>) -> Option<&
         Value::Bytes(bytes) => Some(bytes),
         Value::Object(handle) => match &objects[handle.0 as usize] {
             Object::Owned(bytes) => Some(bytes),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The bytes of a text or of bytes: Python 2 does not tell them apart, and Python 3 keeps what Python 2 wrote as bytes.
+fn raw_of<'s, 'a: 's>(objects: &'s [Object<'a>], value: Value<'a>) -> Option<&'s [u8]> {
+    text_of(objects, value).map(str::as_bytes).or_else(|| bytes_of(objects, value))
+}
+
+fn text_of<'s, 'a: 's>(objects: &'s [Object<'a>], value: Value<'a>) -> Option<&'s str> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::Object(handle) => match &objects[handle.0 as usize] {
+            Object::OwnedText(text) => Some(text),
             _ => None,
         },
         _ => None,

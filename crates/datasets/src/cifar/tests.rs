@@ -1,3 +1,5 @@
+mod rewritten;
+
 use super::*;
 use crate::dataset::Dataset;
 use proptest::prelude::*;
@@ -119,6 +121,28 @@ fn recognises_all_forms_in_folders_and_archives() {
 }
 
 #[test]
+fn reads_what_python3_wrote_again() {
+    let unpack = |bytes: &[u8]| {
+        let mut out = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes), &mut out).unwrap();
+        out
+    };
+    for protocol in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        let batch = unpack(rewritten::REWRITTEN_BATCH[protocol]);
+        for name in FORMS[1].train.iter().chain([&FORMS[1].test]) {
+            std::fs::write(dir.path().join(name), &batch).unwrap();
+        }
+        std::fs::write(dir.path().join("batches.meta"), unpack(rewritten::REWRITTEN_NAMES[protocol]))
+            .unwrap();
+        let set = Cifar::open(dir.path()).unwrap_or_else(|e| panic!("protocol {protocol}: {e}"));
+        assert_eq!(set.train.labels(), [6, 9].repeat(5));
+        assert!(set.test.pixels() == [0, 10, 92, 255].repeat(2 * PIXELS / 4));
+        assert_eq!(set.test.classes()[9], "jjj");
+    }
+}
+
+#[test]
 fn coarse_labels_can_be_the_classes() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("x.tar.gz"), archive(Form::Binary100)).unwrap();
@@ -190,8 +214,93 @@ fn broken_archives_are_refused() {
         encoder.write_all(&[1; 1000]).unwrap();
         encoder.finish().unwrap()
     };
-    assert!(message(&liar(1 << 27)).contains("found the end of"));
+    assert!(message(&liar(1 << 25)).contains("found the end of"));
+    assert!(message(&liar(1 << 27)).contains("found a file of 134217728 bytes, expected at most"));
     assert!(message(&liar(1 << 35)).contains("found a file of 34359738368 bytes, expected at most"));
+}
+
+/// A member's header and so many zero bytes, in pieces that are compressed once each.
+fn bomb(name: &str, claim: u64, megabytes: usize) -> Vec<u8> {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name).unwrap();
+    header.set_size(claim);
+    header.set_cksum();
+    [gzip(header.as_bytes()), gzip(&vec![0; 1 << 20]).repeat(megabytes)].concat()
+}
+
+#[test]
+fn archives_that_unpack_to_more_than_any_set_are_refused() {
+    let message = |bytes: &[u8]| Cifar::parse_archive("f", bytes).unwrap_err().to_string();
+    // A file of the set, one that would be passed over, and what follows after the end.
+    let found = message(&bomb("cifar-10-batches-bin/data_batch_1.bin", 100 << 20, 100));
+    assert!(found.contains("found a file of 104857600 bytes, expected at most 62720000"), "{found}");
+    let found = message(&bomb("other/file", 1800 << 20, 1800));
+    assert!(found.contains("found a file of 1887436800 bytes, expected at most 402653184"), "{found}");
+    let more = "unpacks to more than the 402653184 bytes of any known set";
+    assert!(message(&bomb("other/file", 0, 1800)).contains(more));
+    let many = bomb("other/file", 300 << 20, 300);
+    let found = message(&many.repeat(6));
+    assert!(found.contains(more), "{found}");
+    // An archive of the largest set in its largest form is none of these.
+    assert!(FORMS.iter().all(|f| f.largest() * 5 / 4 + (1 << 20) < 3 << 27));
+}
+
+#[test]
+fn a_file_twice_is_refused() {
+    let one = archive(Form::Binary10);
+    let batch = binary(&[&[1]]);
+    let files = FORMS[0].train.iter().chain([&FORMS[0].test, &FORMS[0].train[2]]);
+    let found = Cifar::parse_files(files.map(|&name| (name, &batch[..]))).unwrap_err().to_string();
+    assert_eq!(
+        found,
+        "data_batch_3.bin: offset 0: found a second file of this name, expected each file once"
+    );
+    check(&Cifar::parse_archive("f", &one).unwrap(), Form::Binary10);
+}
+
+#[test]
+fn names_of_classes_are_taken_whole_or_refused() {
+    let with = |form: Form, name: &str, bytes: &[u8]| {
+        let mut files = published(form);
+        files.retain(|(n, _)| n != name);
+        files.push((name.into(), bytes.to_vec()));
+        Cifar::parse_files(files.iter().map(|(n, b)| (&n[..], &b[..])))
+    };
+    let message = |form, name, bytes: &[u8]| with(form, name, bytes).unwrap_err().to_string();
+    assert!(
+        message(Form::Binary10, "batches.meta.txt", b"a\nb\n")
+            .ends_with("found 2 names of classes, expected 10")
+    );
+    assert!(
+        message(Form::Binary10, "batches.meta.txt", b"a\n\xff\n")
+            .contains("offset 2: found bytes that are no text")
+    );
+    assert!(
+        message(Form::Binary100, "fine_label_names.txt", b"")
+            .ends_with("found 0 names of classes, expected 100")
+    );
+    assert!(message(Form::Binary100, "coarse_label_names.txt", b"a").ends_with("expected 20"));
+    assert!(
+        message(Form::Python10, "batches.meta", b"\x80\x02}.")
+            .ends_with("found no label_names of this form, expected a list of 10 texts")
+    );
+    assert!(
+        message(Form::Python10, "batches.meta", b"\x80\x02}(U\x0blabel_names](U\x01aeu.")
+            .contains("no label_names")
+    );
+    assert!(message(Form::Python100, "meta", b"\x80\x02}.").contains("no coarse_label_names of this form"));
+    let names: String = (0..20).map(|i| format!("group {i}\n")).collect();
+    let set = with(Form::Binary100, "coarse_label_names.txt", names.as_bytes()).unwrap();
+    let normalized =
+        Cifar { train: set.train.clone().with_normalization(crate::Normalization::cifar10()), ..set };
+    let coarse = normalized.with_coarse_labels();
+    assert_eq!(coarse.train.classes()[19], "group 19");
+    assert!(coarse.train.normalization().is_some() && coarse.test.normalization().is_none());
 }
 
 #[test]

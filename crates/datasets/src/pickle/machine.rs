@@ -1,8 +1,10 @@
 //! The stack machine that a pickle is a program for.
 
+mod lines;
+
 use std::collections::HashMap;
 
-use super::{Array, Global, Handle, Object, Value, bytes_of, opcodes as op};
+use super::{Array, Global, Handle, Object, Value, bytes_of, opcodes as op, text_of};
 use crate::error::{DataError, Result};
 
 /// More values than any data set of pictures has; beyond it, a file only wants to fill the memory.
@@ -174,9 +176,12 @@ impl<'n, 'a> Machine<'n, 'a> {
                     let key = self.number::<4>("a memo key")?;
                     self.recall(key as u32)?;
                 }
+                op::INT | op::LONG | op::FLOAT | op::STRING | op::UNICODE | op::GET | op::PUT => {
+                    self.line_opcode(code)?;
+                }
                 op::GLOBAL => {
-                    let module = self.line()?;
-                    let name = self.line()?;
+                    let module = self.line(256)?;
+                    let name = self.line(256)?;
                     self.global(module, name)?;
                 }
                 op::STACK_GLOBAL => {
@@ -233,14 +238,15 @@ impl<'n, 'a> Machine<'n, 'a> {
         self.push(Value::Text(text))
     }
 
-    fn line(&mut self) -> Result<&'a [u8]> {
+    /// The bytes up to the next line feed, which is near.
+    fn line(&mut self, most: usize) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.at..];
-        match rest.iter().take(256).position(|&b| b == b'\n') {
+        match rest.iter().take(most).position(|&b| b == b'\n') {
             Some(end) => {
                 self.at += end + 1;
                 Ok(&rest[..end])
             }
-            None => Err(self.error("a global without an end", "module and name, each ended by a line feed")),
+            None => Err(self.error("a line without an end", "a line feed")),
         }
     }
 
@@ -340,6 +346,7 @@ impl<'n, 'a> Machine<'n, 'a> {
             (b"numpy", b"ndarray") => Global::Array,
             (b"numpy", b"dtype") => Global::Type,
             (b"_codecs", b"encode") => Global::Encode,
+            (b"__builtin__" | b"builtins", b"bytes") => Global::Bytes,
             _ => {
                 let shown = |bytes: &[u8]| {
                     String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).escape_debug().to_string()
@@ -354,7 +361,9 @@ impl<'n, 'a> Machine<'n, 'a> {
     /// A call of one of the known names.
     fn reduce(&mut self) -> Result<()> {
         let items = self.pop_many(2)?;
-        let arguments = self.short_tuple(items[1]);
+        let Some(arguments) = self.short_tuple(items[1]) else {
+            return Err(self.error("a call without arguments", "a tuple of at most 8"));
+        };
         let object = match (items[0], &arguments[..]) {
             (Value::Global(Global::Reconstruct), [Value::Global(Global::Array), ..]) => Object::Array(None),
             (Value::Global(Global::Type), [kind, ..]) => {
@@ -373,9 +382,10 @@ impl<'n, 'a> Machine<'n, 'a> {
                 self.byte_type(kind)?;
                 self.array(shape, data)?
             }
-            (Value::Global(Global::Encode), [Value::Text(text), Value::Text("latin1" | "latin-1")]) => {
+            (Value::Global(Global::Encode), &[text, Value::Text("latin1" | "latin-1")]) => {
                 self.encode_latin1(text)?
             }
+            (Value::Global(Global::Bytes), []) => Object::Owned(vec![]),
             (Value::Global(global), _) => {
                 return Err(self.error(format!("{global:?} with other arguments"), "those that numpy writes"));
             }
@@ -390,7 +400,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         match self.top() {
             Some(Object::ByteType) => Ok(()),
             Some(Object::Array(None)) => {
-                let parts = self.short_tuple(state);
+                let parts = self.short_tuple(state).unwrap_or_default();
                 let &[_version, shape, kind, fortran, data] = &parts[..] else {
                     return Err(
                         self.error("an array state of another form", "version, shape, type, order and data")
@@ -408,12 +418,12 @@ impl<'n, 'a> Machine<'n, 'a> {
         }
     }
 
-    /// The items of a tuple of at most eight; nothing otherwise.
-    fn short_tuple(&self, value: Value<'a>) -> Vec<Value<'a>> {
-        let Value::Object(handle) = value else { return vec![] };
+    /// The items of a tuple of at most eight.
+    fn short_tuple(&self, value: Value<'a>) -> Option<Vec<Value<'a>>> {
+        let Value::Object(handle) = value else { return None };
         match &self.objects[handle.0 as usize] {
-            Object::Tuple(items) if items.len() <= 8 => items.clone(),
-            _ => vec![],
+            Object::Tuple(items) if items.len() <= 8 => Some(items.clone()),
+            _ => None,
         }
     }
 
@@ -425,7 +435,7 @@ impl<'n, 'a> Machine<'n, 'a> {
     }
 
     fn array(&self, shape: Value<'a>, data: Value<'a>) -> Result<Object<'a>> {
-        let sizes = self.short_tuple(shape);
+        let sizes = self.short_tuple(shape).unwrap_or_default();
         let shape: Option<Vec<usize>> = sizes
             .iter()
             .map(|size| if let Value::Int(n) = size { usize::try_from(*n).ok() } else { None })
@@ -441,13 +451,17 @@ impl<'n, 'a> Machine<'n, 'a> {
         Ok(Object::Array(Some(Array { shape, data })))
     }
 
-    fn encode_latin1(&mut self, text: &str) -> Result<Object<'a>> {
+    /// `text.encode("latin1")`: a byte for each character.
+    fn encode_latin1(&mut self, text: Value<'a>) -> Result<Object<'a>> {
+        let text = text_of(&self.objects, text)
+            .ok_or_else(|| self.error("Encode of something else", "a text to encode"))?;
+        let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let bytes = bytes.ok_or_else(|| self.error("a text beyond latin1", "characters up to 255"))?;
         // The same text may be encoded many times: only as much as the file itself holds is decoded.
-        self.decoded += text.len();
+        self.decoded += bytes.len();
         if self.decoded > self.bytes.len() {
             return Err(self.error("the same text encoded again and again", "each text once"));
         }
-        let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-        bytes.map(Object::Owned).ok_or_else(|| self.error("a text beyond latin1", "characters up to 255"))
+        Ok(Object::Owned(bytes))
     }
 }

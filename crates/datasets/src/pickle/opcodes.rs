@@ -15,6 +15,7 @@ macro_rules! opcodes {
 opcodes! {
     MARK = b'(', STOP = b'.', POP = b'0', NONE = b'N',
     BININT = b'J', BININT1 = b'K', BININT2 = b'M', LONG1 = 0x8a, BINFLOAT = b'G', NEWTRUE = 0x88, NEWFALSE = 0x89,
+    INT = b'I', LONG = b'L', FLOAT = b'F', STRING = b'S', UNICODE = b'V', GET = b'g', PUT = b'p',
     BINSTRING = b'T', SHORT_BINSTRING = b'U',
     BINBYTES = b'B', SHORT_BINBYTES = b'C', BINBYTES8 = 0x8e, BYTEARRAY8 = 0x96,
     BINUNICODE = b'X', SHORT_BINUNICODE = 0x8c, BINUNICODE8 = 0x8d,
@@ -24,8 +25,8 @@ opcodes! {
     BINGET = b'h', LONG_BINGET = b'j', BINPUT = b'q', LONG_BINPUT = b'r', MEMOIZE = 0x94,
     GLOBAL = b'c', STACK_GLOBAL = 0x93, REDUCE = b'R', BUILD = b'b', PROTO = 0x80, FRAME = 0x95
     ;
-    POP_MARK = b'1', DUP = b'2', FLOAT = b'F', INT = b'I', LONG = b'L', LONG4 = 0x8b, STRING = b'S', UNICODE = b'V',
-    PERSID = b'P', BINPERSID = b'Q', GET = b'g', PUT = b'p', INST = b'i', OBJ = b'o', NEWOBJ = 0x81, NEWOBJ_EX = 0x92,
+    POP_MARK = b'1', DUP = b'2', LONG4 = 0x8b,
+    PERSID = b'P', BINPERSID = b'Q', INST = b'i', OBJ = b'o', NEWOBJ = 0x81, NEWOBJ_EX = 0x92,
     EXT1 = 0x82, EXT2 = 0x83, EXT4 = 0x84, EMPTY_SET = 0x8f, ADDITEMS = 0x90, FROZENSET = 0x91,
     NEXT_BUFFER = 0x97, READONLY_BUFFER = 0x98,
 }

@@ -1,6 +1,9 @@
+mod python3;
+
 use super::machine::MOST_VALUES;
 use super::*;
 use proptest::prelude::*;
+use python3::{BYTES_KEYS, TEXT_KEYS};
 
 /// `pickle.dumps({"data": numpy.array([[1, 2, 250], [4, 5, 6]], "u1"), "labels": [3, 70000, -2], "raw": b"xy\xff",
 /// "tuple": (1,), "float": 1.5, "none": None, "long": 2**40, "below": -2**40})` in protocols 2 to 5, numpy 2.4.6.
@@ -57,6 +60,67 @@ fn reads_what_python3_wrote() {
     }
 }
 
+/// The module's older name, in the forms of all protocols.
+fn numpy1(bytes: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for (new, old) in [
+        (&b"cnumpy._core."[..], &b"cnumpy.core."[..]),
+        (b"\x16numpy._core.multiarray", b"\x15numpy.core.multiarray"),
+        (b"\x13numpy._core.numeric", b"\x12numpy.core.numeric"),
+    ] {
+        if let Some(at) = out.windows(new.len()).position(|w| w == new) {
+            out.splice(at..at + new.len(), old.iter().copied());
+        }
+    }
+    assert_eq!(out.len(), bytes.len() - 1);
+    out
+}
+
+#[test]
+fn keys_and_texts_may_be_bytes_in_every_protocol() {
+    for (protocol, bytes) in BYTES_KEYS.iter().enumerate() {
+        for bytes in [bytes.to_vec(), numpy1(bytes)] {
+            let pickle = Pickle::parse("f", &bytes).unwrap_or_else(|e| panic!("protocol {protocol}: {e}"));
+            let get = |key| pickle.get(key).unwrap_or_else(|| panic!("protocol {protocol}: {key}"));
+            assert_eq!(pickle.array(get("data")), Some((&[2, 3][..], &[1, 92, 250, 4, 5, 10][..])));
+            assert_eq!(pickle.ints(get("labels")), Some(vec![3, 70000, -2]));
+            assert_eq!(raw_of(&pickle.objects, get("raw")), Some(&b"xy\\\0\n\xff"[..]));
+            assert_eq!(pickle.text(get("empty")).as_deref(), Some(""));
+            assert_eq!(pickle.texts(get("names")), Some(vec!["a.png".into(), "b\\".into()]));
+            assert_eq!(pickle.get("Data"), None);
+        }
+    }
+}
+
+#[test]
+fn every_value_in_every_protocol() {
+    for (protocol, bytes) in TEXT_KEYS.iter().enumerate() {
+        for bytes in [bytes.to_vec(), numpy1(bytes)] {
+            let pickle = Pickle::parse("f", &bytes).unwrap_or_else(|e| panic!("protocol {protocol}: {e}"));
+            let get = |key| pickle.get(key).unwrap_or_else(|| panic!("protocol {protocol}: {key}"));
+            assert_eq!(pickle.array(get("data")), Some((&[2, 3][..], &[1, 92, 250, 4, 5, 10][..])));
+            assert_eq!(raw_of(&pickle.objects, get("raw")), Some(&b"xy\\\0\n\xff"[..]));
+            assert_eq!(pickle.texts(get("names")), Some(vec!["\u{e4}\n".into(), "b\\".into()]));
+            assert_eq!(pickle.ints(get("numbers")), Some(vec![0, 1 << 40, -(1 << 40)]));
+            assert_eq!((get("float"), get("none")), (Value::Float(-1.5e300), Value::None));
+            assert_eq!((get("true"), get("false")), (Value::Bool(true), Value::Bool(false)));
+            assert_eq!((pickle.ints(get("one")), pickle.ints(get("nothing"))), (Some(vec![1]), Some(vec![])));
+        }
+    }
+}
+
+/// What `pickle.dump(batch, file)` of Python 2 writes: protocol 0, in which bytes are literals.
+#[test]
+fn reads_the_lines_of_python2() {
+    let bytes = b"(dp1\nS'data'\np2\ncnumpy.core.multiarray\n_reconstruct\np3\n(cnumpy\nndarray\np4\n(I0\ntp5\nS'b'\np6\ntp7\nRp8\n(I1\n(L1L\nI6\ntp9\n\
+        cnumpy\ndtype\np10\n(S'u1'\np11\nI0\nI1\ntp12\nRp13\n(I3\nS'|'\np14\nNNNI-1\nI-1\nI0\ntp15\nbI00\nS'\\x00\\n\\\\\\'\"\\xff'\np16\ntp17\nbs\
+        S'labels'\np18\n(lp19\nI7\nasVfile\\u005c\xe4\\U0001f600\np20\nS\"it's\"\np21\ns.";
+    let pickle = Pickle::parse("f", bytes).unwrap();
+    assert_eq!(pickle.array(pickle.get("data").unwrap()), Some((&[1, 6][..], &b"\0\n\\'\"\xff"[..])));
+    assert_eq!(pickle.ints(pickle.get("labels").unwrap()), Some(vec![7]));
+    assert_eq!(pickle.text(pickle.get("file\\\u{e4}\u{1f600}").unwrap()).as_deref(), Some("it's"));
+}
+
 #[test]
 fn memo_keeps_one_list_for_all() {
     // l = []; d = {"a": l, "b": l}, with an item appended to the list before it is used again.
@@ -84,6 +148,22 @@ fn whatever_could_run_is_refused_by_name() {
         (b"cnumpy\nndarray\n)R.", "found Array with other arguments"),
         (b"K\x01)R.", "found a call of a value"),
         (b"}}b.", "found a state for something else"),
+        // The two calls that give bytes do nothing else.
+        (
+            b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.",
+            "found Encode with other arguments",
+        ),
+        (b"c_codecs\nencode\n(X\x01\x00\x00\x00atR.", "found Encode with other arguments"),
+        (b"c_codecs\nencode\n(K\x05X\x06\x00\x00\x00latin1tR.", "found Encode of something else"),
+        (b"c_codecs\nencode\n(C\x01aX\x06\x00\x00\x00latin1tR.", "found Encode of something else"),
+        (
+            b"c_codecs\nencode\n(X\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1tR.",
+            "found a text beyond latin1",
+        ),
+        (b"c_codecs\ndecode\n.", "found the global _codecs.decode"),
+        (b"c__builtin__\nbytes\n(K\x05tR.", "found Bytes with other arguments"),
+        (b"c__builtin__\nbytes\nNR.", "found a call without arguments"),
+        (b"c__builtin__\ngetattr\n.", "found the global __builtin__.getattr"),
     ] {
         let message = message(bytes);
         assert!(message.contains(expected), "{message}");
@@ -106,7 +186,17 @@ fn broken_pickles_are_refused() {
         (b"h\x05.", "found memo key 5"),
         (b"\x80\x09.", "found protocol 9"),
         (b"X\x01\x00\x00\x00\xff.", "no UTF-8"),
-        (b"cnumpy", "found a global without an end"),
+        (b"cnumpy", "found a line without an end"),
+        (b"I5x\n.", "found the line \"5x\", expected a whole number of at most 8 bytes"),
+        (b"L9223372036854775808L\n.", "expected a whole number of at most 8 bytes"),
+        (b"Fx\n.", "expected a number"),
+        (b"S'ab\n.", "expected a string between quotes"),
+        (b"S'\n.", "expected a string between quotes"),
+        (b"S'\\x4'\n.", "expected the escapes of Python"),
+        (b"V\\u12\n.", "expected the escapes of Python"),
+        (b"V\\ud800\n.", "expected the escapes of Python"),
+        (b"g7\n.", "found memo key 7"),
+        (b"p-1\n.", "expected a memo key"),
         (b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R.", "found an array of type \"f4\", expected u1"),
     ] {
         let message = message(bytes);
@@ -142,13 +232,16 @@ proptest! {
 
     #[test]
     fn arbitrary_programs_never_panic(
-        program in proptest::collection::vec((prop::sample::select(b"(.0NJKMGTUBCX]laet)\x85\x86\x87}dsuhqrjcRb\x88\x89\x8a\x94\x95".to_vec()), any::<[u8; 2]>()), 0..80),
+        program in proptest::collection::vec((prop::sample::select(b"(.0NJKMGTUBCX]laetIVSpg)\x85\x86\x87}dsuhqrjcRb\x88\x89\x8a\x94\x95".to_vec()), any::<[u8; 2]>()), 0..80),
     ) {
         let bytes: Vec<u8> = program.iter().flat_map(|(code, [a, b])| match code {
             b'K' | b'h' | b'q' => vec![*code, a % 8],
             b'M' => vec![*code, *a, *b],
             b'U' | b'C' => vec![*code, 1, *a],
-            b'c' => b"cnumpy\ndtype\n".to_vec(),
+            b'c' if a % 2 == 0 => b"cnumpy\ndtype\n".to_vec(),
+            b'c' => b"c_codecs\nencode\n".to_vec(),
+            b'I' | b'p' | b'g' => vec![*code, b'0' + a % 8, b'\n'],
+            b'V' | b'S' => vec![*code, b'\'', *a, b'\'', b'\n'],
             _ => vec![*code],
         }).collect();
         if let Ok(pickle) = Pickle::parse("f", &bytes) {
@@ -158,8 +251,13 @@ proptest! {
     }
 
     #[test]
-    fn mutated_files_never_panic(which in 0usize..5, at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()) {
-        let mut bytes = if which == 4 { python2() } else { PYTHON3[which].to_vec() };
+    fn mutated_files_never_panic(which in 0usize..17, at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        let mut bytes = match which {
+            0..4 => PYTHON3[which].to_vec(),
+            4..10 => BYTES_KEYS[which - 4].to_vec(),
+            10..16 => TEXT_KEYS[which - 10].to_vec(),
+            _ => python2(),
+        };
         let _ = Pickle::parse("f", &bytes[..cut.index(bytes.len())]);
         let at = at.index(bytes.len());
         bytes[at] = to;
