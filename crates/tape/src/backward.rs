@@ -34,6 +34,12 @@ impl Var {
     /// Computes the gradients of this scalar for all leaves that it depends on, and adds them to theirs
     /// (`torch.Tensor.backward`). Frees what the operations saved.
     ///
+    /// Several threads may do this at once for graphs that share parameters: each adds its gradient to a
+    /// parameter's in one step, so none is lost. They are added in the order in which the threads arrive, and
+    /// a floating-point sum depends on it in its last bits; where these matter, let each thread compute its
+    /// gradients by [`grad`] and add them in an order of your own. What reads the gradients and writes them back
+    /// (clipping, an optimizer's step) comes when all of the threads are done.
+    ///
     /// # Panics
     /// If there is more than one element, nothing here wants a gradient, or the graph was freed.
     #[track_caller]
@@ -244,11 +250,7 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
             }
             Some(_) => {}
             None if node.leaf.is_some() || node.retains_grad() => {
-                let sum = match node.set_grad(None) {
-                    Some(old) => add(old, grad.clone()),
-                    None => grad.clone(),
-                };
-                node.set_grad(Some(sum));
+                node.accumulate_grad(grad.clone(), add);
             }
             None => {}
         }

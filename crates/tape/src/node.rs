@@ -7,7 +7,8 @@ use crate::tensor::Tensor;
 use crate::trace;
 use crate::var::Var;
 use smallvec::SmallVec;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
@@ -95,6 +96,15 @@ impl Node {
         std::mem::replace(&mut self.state().grad, grad)
     }
 
+    /// Adds to the gradient in one step: of several threads that do it at once, none is lost.
+    pub(crate) fn accumulate_grad(&self, grad: Var, add: impl FnOnce(Var, Var) -> Var) {
+        let mut state = self.state();
+        state.grad = Some(match state.grad.take() {
+            Some(sum) => add(sum, grad),
+            None => grad,
+        });
+    }
+
     pub(crate) fn retain_grad(&self) {
         self.state().retains_grad = true;
     }
@@ -155,41 +165,42 @@ pub(crate) struct Saved {
     output: Option<Tensor>,
 }
 
-/// What a dropped node leaves behind to be dropped in turn.
-struct Remains {
+/// What a dropped node held, to be dropped by the outermost drop on its thread.
+struct Deferred {
     _inputs: SmallVec<[Option<Arc<Node>>; 2]>,
     _state: State,
 }
 
 thread_local! {
-    /// Remains that wait for the outermost drop on this thread: none while no drop is going on.
-    static GRAVE: RefCell<(bool, Vec<Remains>)> = const { RefCell::new((false, Vec::new())) };
+    /// True while a drop is going on.
+    static DROPPING: Cell<bool> = const { Cell::new(false) };
+    /// What waits for the outermost drop, empty and without memory while there is none. Never destroyed: the graph that
+    /// another thread-local variable holds may be dropped last of all.
+    static DEFERRED: ManuallyDrop<RefCell<Vec<Deferred>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// A long chain is dropped by a loop: each node hands what it held to the outermost drop.
 impl Drop for Node {
     fn drop(&mut self) {
         let state = std::mem::take(self.state.get_mut().unwrap_or_else(|e| e.into_inner()));
-        let remains = Remains { _inputs: std::mem::take(&mut self.inputs), _state: state };
-        // At the end of a thread its grave is gone; then the rest is dropped by recursion.
-        let _ = GRAVE.try_with(|grave| {
-            {
-                let mut grave = grave.borrow_mut();
-                if grave.0 {
-                    grave.1.push(remains);
-                    return;
-                }
-                grave.0 = true;
+        let held = Deferred { _inputs: std::mem::take(&mut self.inputs), _state: state };
+        if DROPPING.get() {
+            DEFERRED.with(|deferred| deferred.borrow_mut().push(held));
+            return;
+        }
+        /// Also if what a rule captured panics as it is dropped.
+        struct Done;
+        impl Drop for Done {
+            fn drop(&mut self) {
+                DROPPING.set(false);
             }
-            drop(remains);
-            loop {
-                let next = grave.borrow_mut().1.pop();
-                if next.is_none() {
-                    break;
-                }
-            }
-            grave.borrow_mut().0 = false;
-        });
+        }
+        let _done = (DROPPING.set(true), Done);
+        drop(held);
+        while let Some(next) = DEFERRED.with(|deferred| deferred.borrow_mut().pop()) {
+            drop(next);
+        }
+        DEFERRED.with(|deferred| deferred.take());
     }
 }
 

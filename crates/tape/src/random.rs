@@ -136,24 +136,56 @@ thread_local! {
     static DEFAULT: RefCell<Generator> = RefCell::new(Generator::manual_seed(0));
 }
 
+/// Borrows this thread's default generator for the function of this name.
+#[track_caller]
+fn borrow_default<R>(name: &str, f: impl FnOnce(&mut Generator) -> R) -> R {
+    let Some(result) = DEFAULT.with(|generator| generator.try_borrow_mut().ok().map(|mut g| f(&mut g)))
+    else {
+        panic!(
+            "{name}: the default generator of this thread is in use by a call of with_default_generator further up; \
+             draw from the generator that its function is given, and do there nothing else that draws from the \
+             default one or seeds it (initializers, dropout, checkpoint, manual_seed)"
+        )
+    };
+    result
+}
+
 /// Seeds this thread's default generator, from which initialisers and dropout draw (`torch.manual_seed`).
+///
+/// # Panics
+/// Inside [`with_default_generator`].
+#[track_caller]
 pub fn manual_seed(seed: u64) {
-    DEFAULT.set(Generator::manual_seed(seed));
+    borrow_default("manual_seed", |g| *g = Generator::manual_seed(seed));
 }
 
 /// Calls a function with this thread's default generator.
+///
+/// Every thread has its own, seeded with 0 until [`manual_seed`] is called on that thread.
+///
+/// # Panics
+/// Inside another call: `f` draws from the generator that it is given.
+#[track_caller]
 pub fn with_default_generator<R>(f: impl FnOnce(&mut Generator) -> R) -> R {
-    DEFAULT.with_borrow_mut(f)
+    borrow_default("with_default_generator", f)
 }
 
 /// Where this thread's default generator stands.
+///
+/// # Panics
+/// Inside [`with_default_generator`].
+#[track_caller]
 pub fn default_generator_state() -> GeneratorState {
-    DEFAULT.with_borrow(Generator::state)
+    borrow_default("default_generator_state", |g| g.state())
 }
 
 /// Puts this thread's default generator where it, or another, once stood.
+///
+/// # Panics
+/// Inside [`with_default_generator`].
+#[track_caller]
 pub fn set_default_generator_state(state: GeneratorState) {
-    DEFAULT.set(Generator::from_state(state));
+    borrow_default("set_default_generator_state", |g| *g = Generator::from_state(state));
 }
 
 #[cfg(test)]
@@ -183,6 +215,27 @@ mod tests {
         assert!(mean.abs() < 0.01 && (var - 1.0 / 3.0).abs() < 0.01, "{mean} {var}");
         let (mean, _) = moments(g.bernoulli(&[n], 0.25));
         assert!((mean - 0.25).abs() < 0.01, "{mean}");
+    }
+
+    #[test]
+    fn a_generator_in_use_is_named() {
+        let calls: [(&str, fn()); 4] = [
+            ("with_default_generator", || with_default_generator(|g| *g = Generator::manual_seed(1))),
+            ("manual_seed", || manual_seed(1)),
+            ("default_generator_state", || {
+                default_generator_state();
+            }),
+            ("set_default_generator_state", || {
+                set_default_generator_state(Generator::manual_seed(1).state())
+            }),
+        ];
+        for (name, call) in calls {
+            let before = default_generator_state();
+            let panic = std::panic::catch_unwind(|| with_default_generator(|_| call())).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert!(message.starts_with(&format!("{name}: the default generator")), "{message}");
+            assert_eq!(default_generator_state(), before, "{name} left the generator as it was");
+        }
     }
 
     #[test]

@@ -164,3 +164,87 @@ fn variables_cross_threads() {
     y.backward();
     assert_eq!(w.grad().unwrap().item(), 5.0);
 }
+
+/// The gradient of `w` after `threads` threads have each run `backward` of `w * factor` so many times, the factor being
+/// the thread's number.
+fn from_threads(w: &Var, threads: usize, times: usize) -> f64 {
+    let start = std::sync::Barrier::new(threads);
+    std::thread::scope(|s| {
+        for thread in 1..=threads {
+            let start = &start;
+            s.spawn(move || {
+                start.wait();
+                (0..times).for_each(|_| (w * thread as f64).sum_all().backward());
+            });
+        }
+    });
+    w.take_grad().expect("a gradient").item()
+}
+
+#[test]
+fn no_thread_loses_a_gradient() {
+    // Sums of integers are exact in any order.
+    for dtype in [DType::F32, DType::F64] {
+        let w = Var::parameter(Tensor::full(&[1], 2.0, dtype));
+        assert_eq!(from_threads(&w, 8, 1000), 36_000.0);
+    }
+    // These types go another way through the addition. All sums can be represented.
+    let w = Var::parameter(Tensor::full(&[1], 2.0, DType::F16));
+    assert_eq!(from_threads(&w, 8, 50), 1800.0);
+}
+
+#[test]
+fn no_thread_loses_a_retained_gradient() {
+    let w = parameter(&[2.0]);
+    let shared = &w * 1.0;
+    shared.retain_grad();
+    std::thread::scope(|s| {
+        for _ in 0..8 {
+            s.spawn(|| {
+                let options = BackwardOptions { retain_graph: true, ..Default::default() };
+                (0..200).for_each(|_| (&shared * 3.0).sum_all().backward_with(None, options));
+            });
+        }
+    });
+    assert_eq!((shared.grad().unwrap().item(), w.grad().unwrap().item()), (4800.0, 4800.0));
+}
+
+#[test]
+fn a_gradient_is_cleared_or_added_to_but_never_half() {
+    // What is taken out while others add, and what is left, is all there was.
+    let w = parameter(&[1.0, 2.0]);
+    let taken = std::thread::scope(|s| {
+        let adders: Vec<_> =
+            (0..4).map(|_| s.spawn(|| (0..500).for_each(|_| (&w * 1.0).sum_all().backward()))).collect();
+        let mut taken = 0.0;
+        while !adders.iter().all(|a| a.is_finished()) {
+            taken += w.take_grad().map_or(0.0, |g| g.to_vec::<f64>()[1]);
+        }
+        taken
+    });
+    assert_eq!(taken + w.grad().map_or(0.0, |g| g.to_vec::<f64>()[1]), 2000.0);
+}
+
+#[test]
+fn four_threads_compute_the_gradient_of_one() {
+    // Integers, so that the sum over the parts of a batch is the sum over the batch to the last bit.
+    let weights: Vec<f64> = (0..40 * 30).map(|i| f64::from(i % 7 - 3)).collect();
+    let (w, b) = (Var::parameter(Tensor::from_slice(&weights, &[40, 30])), parameter(&[1.0; 30]));
+    let part = |k: usize| {
+        let x: Vec<f64> = (0..8 * 40).map(|i| ((i * 5 + k * 11) % 9) as f64 - 4.0).collect();
+        Var::from_vec(x, &[8, 40, 1])
+    };
+    let loss = &|k: usize| {
+        let y = (&part(k) * &w.unsqueeze(0)).sum(&[1], false) + &b;
+        (&y * &y).sum_all()
+    };
+    for k in 0..4 {
+        loss(k).backward();
+    }
+    let alone = [w.take_grad().unwrap(), b.take_grad().unwrap()].map(|g| g.to_vec::<f64>());
+    for _ in 0..100 {
+        std::thread::scope(|s| (0..4).for_each(|k| drop(s.spawn(move || loss(k).backward()))));
+        let together = [w.take_grad().unwrap(), b.take_grad().unwrap()].map(|g| g.to_vec::<f64>());
+        assert!(alone == together);
+    }
+}

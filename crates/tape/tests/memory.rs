@@ -1,6 +1,7 @@
 //! What the tape promises of memory. It is counted for the whole process, so these tests take turns and have a
 //! process of their own.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 use tape::{DType, Tensor, Var, pool_stats};
 
@@ -20,6 +21,29 @@ fn a_million_operations_run_backward_and_are_dropped() {
         drop(unused);
     }
     assert_eq!(pool_stats().live_bytes, before);
+}
+
+/// A thread's graph is dropped when the thread ends, after other thread-local variables or before them.
+#[test]
+fn a_thread_local_graph_is_dropped_without_recursion() {
+    thread_local! {
+        static GRAPH: RefCell<Option<Var>> = const { RefCell::new(None) };
+    }
+    let _lock = MEMORY.lock().unwrap_or_else(|e| e.into_inner());
+    let before = pool_stats().live_bytes;
+    let graph = || (0..150_000).fold(Var::parameter(Tensor::scalar(1.0)), |y, _| &y * 1.5);
+    for graph_is_first in [true, false] {
+        let work = move || {
+            if graph_is_first {
+                GRAPH.set(None);
+            }
+            drop((0..10).fold(Var::parameter(Tensor::scalar(1.0)), |y, _| &y * 1.5));
+            tape::with_default_generator(|g| g.next_u64());
+            GRAPH.set(Some(graph()));
+        };
+        std::thread::Builder::new().stack_size(256 << 10).spawn(work).unwrap().join().unwrap();
+        assert_eq!(pool_stats().live_bytes, before);
+    }
 }
 
 #[test]
