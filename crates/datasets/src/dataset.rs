@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::rng::SampleRng;
+use tape::shape::checked_numel;
 
 /// Labelled pictures, each reachable by its index, as `torch.utils.data.Dataset`.
 ///
@@ -119,9 +120,8 @@ impl ImageDataset {
     /// If the numbers do not fit together, a dimension is zero, or a label has no class.
     #[track_caller]
     pub fn new(pixels: Vec<u8>, shape: [usize; 4], labels: Vec<i64>, classes: Vec<String>) -> Self {
-        assert_eq!(
-            Some(pixels.len()),
-            shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)),
+        assert!(
+            checked_numel(&shape) == Some(pixels.len()),
             "ImageDataset: {} pixels for shape {shape:?}",
             pixels.len()
         );

@@ -52,8 +52,8 @@ pub fn calculate_gain(nonlinearity: Nonlinearity) -> f64 {
 #[track_caller]
 pub fn calculate_fan_in_and_fan_out(shape: &[usize]) -> (usize, usize) {
     assert!(shape.len() >= 2, "fan in and fan out: need at least two dimensions, got shape {shape:?}");
-    let field: usize = shape[2..].iter().product();
-    (shape[1] * field, shape[0] * field)
+    let field = shape[2..].iter().fold(1, |field: usize, &n| field.saturating_mul(n));
+    (shape[1].saturating_mul(field), shape[0].saturating_mul(field))
 }
 
 #[track_caller]

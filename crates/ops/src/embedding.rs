@@ -1,5 +1,6 @@
 //! `embedding`.
 
+use tape::shape::numel_for;
 use tape::{DType, Tensor, Var, no_grad, record};
 
 /// How [`embedding`] looks rows up and what gradient they get.
@@ -68,6 +69,7 @@ pub fn embedding(indices: &Var, weight: &Var, options: EmbeddingOptions) -> Var 
         renormalize(weight, &list, max_norm, options.norm_type);
     }
     let n = list.len();
+    numel_for("embedding", &[indices.shape(), &[width]].concat());
     let mut shape: Vec<isize> = indices.shape().iter().map(|&n| n as isize).collect();
     shape.push(width as isize);
     let dtype = weight.dtype();

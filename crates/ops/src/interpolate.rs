@@ -1,5 +1,7 @@
 //! `interpolate`: other heights and widths.
 
+use tape::kernels::list::list_for;
+use tape::shape::numel_for;
 use tape::{DType, Tensor, Var};
 
 /// What stands between the pixels.
@@ -106,20 +108,24 @@ pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
         "interpolate: not defined for {}; it takes floating-point types",
         x.dtype()
     );
-    let mut y = x.clone();
+    let factor = |d: usize| options.scale_factor.get(d).or(options.scale_factor.first()).copied();
+    let mut shape = x.shape().to_vec();
     for d in 0..space {
-        let from = x.shape()[d + 2];
-        let factor = options.scale_factor.get(d).or(options.scale_factor.first()).copied();
-        let to = match factor {
-            Some(factor) => (from as f64 * factor).floor() as usize,
+        shape[d + 2] = match factor(d) {
+            Some(factor) => (shape[d + 2] as f64 * factor).floor() as usize,
             None => *options.size.get(d).unwrap_or(&options.size[0]),
         };
+    }
+    numel_for("interpolate", &shape);
+    let mut y = x.clone();
+    for d in 0..space {
+        let (from, to) = (x.shape()[d + 2], shape[d + 2]);
         assert!(
             from > 0 && to > 0,
             "interpolate: input and output sizes should be greater than 0, but dimension {} goes from {from} to {to}",
             d + 2
         );
-        let factor = factor.filter(|f| *f > 0.0 && !recompute_scale_factor);
+        let factor = factor(d).filter(|f| *f > 0.0 && !recompute_scale_factor);
         let line = Line { from, to, step: factor.map_or(from as f64 / to as f64, |f| 1.0 / f) };
         let single = x.dtype() != DType::F64;
         let dim = d as isize + 2;
@@ -139,10 +145,9 @@ struct Line {
 }
 
 impl Line {
-    fn index(places: impl Iterator<Item = usize>) -> Var {
-        let list: Vec<i64> = places.map(|i| i as i64).collect();
-        let n = list.len();
-        Var::from_vec(list, &[n])
+    #[track_caller]
+    fn index(&self, place: impl Fn(usize) -> usize) -> Var {
+        Var::from_vec(list_for("interpolate", self.to, |i| place(i) as i64), &[self.to])
     }
 
     /// Places are computed in the precision of the elements, as PyTorch does, so that both fall on the same pixel.
@@ -155,7 +160,7 @@ impl Line {
             let at = if single { i as f32 * self.step as f32 } else { (i as f64 * self.step) as f32 };
             (at.floor() as usize).min(self.from - 1)
         };
-        x.index_select(dim, &Line::index((0..self.to).map(place)))
+        x.index_select(dim, &self.index(place))
     }
 
     #[track_caller]
@@ -178,15 +183,17 @@ impl Line {
             }
         };
         let last = self.from - 1;
-        let low: Vec<usize> = (0..self.to).map(|i| (place(i) as usize).min(last)).collect();
-        let share: Vec<f64> = (0..self.to).map(|i| (place(i) - low[i] as f64).clamp(0.0, 1.0)).collect();
+        let low = |i: usize| (place(i) as usize).min(last);
+        let share = |i: usize| (place(i) - low(i) as f64).clamp(0.0, 1.0);
         let mut shape = vec![1; x.ndim()];
         shape[dim as usize] = self.to;
-        let weight = |values: Vec<f64>| Var::from(Tensor::from_vec(values, &shape).cast(x.dtype()));
-        let below = weight(share.iter().map(|s| 1.0 - s).collect());
-        let above = weight(share);
-        let a = x.index_select(dim, &Line::index(low.iter().copied()));
-        let b = x.index_select(dim, &Line::index(low.iter().map(|i| (i + 1).min(last))));
+        let weight = |share: &dyn Fn(usize) -> f64| {
+            let values = list_for("interpolate", self.to, share);
+            Var::from(Tensor::from_vec(values, &shape).cast(x.dtype()))
+        };
+        let (below, above) = (weight(&|i| 1.0 - share(i)), weight(&share));
+        let a = x.index_select(dim, &self.index(low));
+        let b = x.index_select(dim, &self.index(|i| (low(i) + 1).min(last)));
         a * below + b * above
     }
 }

@@ -35,9 +35,11 @@ pub fn local_response_norm(x: &Var, size: usize, alpha: f64, beta: f64, k: f64) 
     // `pad` counts from the last dimension.
     let mut pad = vec![0; 2 * (x.ndim() - 1)];
     let last = pad.len() - 2;
-    (pad[last], pad[last + 1]) = ((size / 2) as isize, ((size - 1) / 2) as isize);
+    // Beyond the channels there are only zeros to add.
+    let (before, after) = ((size / 2).min(channels), ((size - 1) / 2).min(channels));
+    (pad[last], pad[last + 1]) = (before as isize, after as isize);
     let squares = (x * x).pad(&pad, PadMode::Constant(0.0));
-    let windows = (0..size).map(|i| squares.narrow(1, i, channels));
+    let windows = (0..before + after + 1).map(|i| squares.narrow(1, i, channels));
     let sum = windows.reduce(|a, b| a + b).expect("at least one channel");
     x / (sum * (alpha / size as f64) + k).pow(beta)
 }

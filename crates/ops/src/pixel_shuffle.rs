@@ -1,6 +1,7 @@
 //! `pixel_shuffle` and `pixel_unshuffle`: channels to pixels and back.
 
 use tape::Var;
+use tape::shape::numel_for;
 
 /// `[..., C r^2, H, W]` to `[..., C, H r, W r]`: each group of `r^2` channels becomes a square of pixels
 /// (`torch.nn.functional.pixel_shuffle`).
@@ -18,6 +19,7 @@ use tape::Var;
 pub fn pixel_shuffle(x: &Var, upscale_factor: usize) -> Var {
     let (lead, [c, h, w]) = split("pixel_shuffle", x, upscale_factor);
     let r = upscale_factor;
+    numel_for("pixel_shuffle", &[r, r]);
     assert!(
         c.is_multiple_of(r * r),
         "pixel_shuffle: expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but \
@@ -25,9 +27,11 @@ pub fn pixel_shuffle(x: &Var, upscale_factor: usize) -> Var {
         r * r
     );
     let n = lead.len() as isize;
-    let wide = x.reshape(&shape(&lead, &[c / (r * r), r, r, h, w]));
+    let apart = [&lead[..], &[c / (r * r), r, r, h, w]].concat();
+    numel_for("pixel_shuffle", &apart);
+    let wide = x.reshape(&shape(&apart));
     let order = [&(0..n).collect::<Vec<_>>()[..], &[n, n + 3, n + 1, n + 4, n + 2]].concat();
-    wide.permute(&order).reshape(&shape(&lead, &[c / (r * r), h * r, w * r]))
+    wide.permute(&order).reshape(&shape(&[&lead[..], &[c / (r * r), h * r, w * r]].concat()))
 }
 
 /// `[..., C, H r, W r]` to `[..., C r^2, H, W]`: the inverse of [`pixel_shuffle`]
@@ -51,9 +55,11 @@ pub fn pixel_unshuffle(x: &Var, downscale_factor: usize) -> Var {
          divisible by {r}"
     );
     let n = lead.len() as isize;
-    let wide = x.reshape(&shape(&lead, &[c, h / r, r, w / r, r]));
+    let apart = [&lead[..], &[c, h / r, r, w / r, r]].concat();
+    numel_for("pixel_unshuffle", &apart);
+    let wide = x.reshape(&shape(&apart));
     let order = [&(0..n).collect::<Vec<_>>()[..], &[n, n + 2, n + 4, n + 1, n + 3]].concat();
-    wide.permute(&order).reshape(&shape(&lead, &[c * r * r, h / r, w / r]))
+    wide.permute(&order).reshape(&shape(&[&lead[..], &[c * r * r, h / r, w / r]].concat()))
 }
 
 /// The dimensions before the last three, and those.
@@ -70,8 +76,8 @@ fn split(op: &str, x: &Var, factor: usize) -> (Vec<usize>, [usize; 3]) {
     (lead.to_vec(), [last[0], last[1], last[2]])
 }
 
-fn shape(lead: &[usize], rest: &[usize]) -> Vec<isize> {
-    lead.iter().chain(rest).map(|&n| n as isize).collect()
+fn shape(sizes: &[usize]) -> Vec<isize> {
+    sizes.iter().map(|&n| n as isize).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The product of matrices that `matmul`, `linear` and their relatives record.
 
-use crate::kernels::gemm::{Bias, Finish};
+use crate::kernels::gemm::{Bias, Finish, MOST_STEPS};
 use crate::kernels::matmul::{Operand, Product, ProductSize, matmul_into, replace};
 use tape::shape::{self, Dims};
 use tape::{DType, Tensor, Var, record};
@@ -134,6 +134,7 @@ fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: 
     let batch = shape::broadcast_for(op, &x.batch, &y.batch);
     let mut result = batch.clone();
     result.extend([m, n]);
+    shape::numel_for(op, &result);
     let (mut out, bias, finish) = match plus {
         Plus::Nothing => (Tensor::uninit(&result, T::DTYPE), None, replace()),
         Plus::Bias(t) => (Tensor::uninit(&result, T::DTYPE), Some(t.expand(&[n]).contiguous()), replace()),
@@ -144,7 +145,14 @@ fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: 
     };
     let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Columns(b.as_slice::<T>().expect("contiguous")));
     let count = shape::numel(&batch);
-    tape::note_flops((2 * count * m * n * k) as u64);
+    let flops = [count, m, n, k].iter().fold(2, |flops: u64, &n| flops.saturating_mul(n as u64));
+    assert!(
+        flops <= MOST_STEPS as u64,
+        "{op}: the product of shapes {:?} and {:?} takes more than {MOST_STEPS} steps",
+        a.shape(),
+        b.shape()
+    );
+    tape::note_flops(flops);
     // Many matrices against the same one are one tall matrix, if memory lets them be seen so.
     let tall =
         (!ta && count > 1 && shape::numel(&y.batch) == 1).then(|| a.try_view(&[count * m, k])).flatten();

@@ -1,5 +1,16 @@
 //! Sizes along the spatial dimensions.
 
+use tape::shape::MAX_NUMEL;
+
+/// Refuses numbers beyond the size of any tensor, so that sums of several of them can be computed.
+#[track_caller]
+pub(crate) fn check_sizes(op: &str, name: &str, sizes: &[usize]) {
+    assert!(
+        sizes.iter().all(|&n| n <= MAX_NUMEL),
+        "{op}: {name} {sizes:?} is too large: a tensor has at most {MAX_NUMEL} elements"
+    );
+}
+
 /// One number for each of `D` spatial dimensions; a single number stands for all of them, as in PyTorch.
 ///
 /// ```

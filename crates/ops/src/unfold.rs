@@ -1,6 +1,8 @@
 //! `unfold` and `fold`: images as columns of patches, and patches added up to images. They are each other's adjoints.
 
 use crate::Size;
+use crate::size::check_sizes;
+use tape::shape::numel_for;
 use tape::{PadMode, Slice, Tensor, Var};
 
 /// The arguments of [`unfold`] and [`fold`], with PyTorch's defaults.
@@ -47,28 +49,33 @@ impl UnfoldOptions {
 
     /// How far a patch reaches along a dimension.
     fn span(&self, d: usize) -> usize {
-        (self.kernel_size[d] - 1) * self.dilation[d] + 1
+        (self.kernel_size[d] - 1).saturating_mul(self.dilation[d]).saturating_add(1)
     }
 
-    /// The number of patches along the height and the width.
+    /// The number of patches along the height and the width of images `[n, c, ...]`.
     #[track_caller]
-    fn patches(&self, op: &str, size: [usize; 2]) -> [usize; 2] {
+    fn patches(&self, op: &str, images: [usize; 2], size: [usize; 2]) -> [usize; 2] {
         for (name, values) in
             [("kernel_size", self.kernel_size), ("dilation", self.dilation), ("stride", self.stride)]
         {
             assert!(!values.contains(&0), "{op}: {name} {values:?} has to be greater than zero");
+            check_sizes(op, name, &values);
         }
+        check_sizes(op, "padding", &self.padding);
+        check_sizes(op, "the size", &size);
+        let padded: [usize; 2] = std::array::from_fn(|d| size[d] + 2 * self.padding[d]);
+        // Kernels and numbers of patches are no larger than this.
+        numel_for(op, &[&images[..], &padded].concat());
         std::array::from_fn(|d| {
-            let padded = size[d] + 2 * self.padding[d];
             assert!(
-                self.span(d) <= padded,
+                self.span(d) <= padded[d],
                 "{op}: a patch of {:?} with dilation {:?} reaches over {}, more than the size {size:?} with padding {:?}",
                 self.kernel_size,
                 self.dilation,
                 self.span(d),
                 self.padding
             );
-            (padded - self.span(d)) / self.stride[d] + 1
+            (padded[d] - self.span(d)) / self.stride[d] + 1
         })
     }
 }
@@ -98,7 +105,7 @@ pub fn unfold(x: &Var, options: impl Into<UnfoldOptions>) -> Var {
         return unfold(&x.unsqueeze(0), o).squeeze(0);
     }
     assert!(x.ndim() == 4, "unfold: expected an input of 3 or 4 dimensions, but got shape {:?}", x.shape());
-    let [oh, ow] = o.patches("unfold", [x.size(2), x.size(3)]);
+    let [oh, ow] = o.patches("unfold", [x.size(0), x.size(1)], [x.size(2), x.size(3)]);
     let [ph, pw] = o.padding.map(|p| p as isize);
     let every = |d: usize| Slice::from(..).step(o.dilation[d]);
     let windows = x
@@ -133,9 +140,9 @@ pub fn fold(columns: &Var, output_size: impl Into<Size<2>>, options: impl Into<U
         "fold: expected columns of 2 or 3 dimensions, but got shape {:?}",
         columns.shape()
     );
-    let [oh, ow] = o.patches("fold", size);
-    let [kh, kw] = o.kernel_size;
     let (n, rows, patches) = (columns.size(0), columns.size(1), columns.size(2));
+    let [oh, ow] = o.patches("fold", [n, 1], size);
+    let [kh, kw] = o.kernel_size;
     assert!(
         rows.is_multiple_of(kh * kw) && patches == oh * ow,
         "fold: columns of shape {:?} do not fit: an output of {size:?} and patches of {kh} x {kw} take a multiple of {} \
@@ -145,6 +152,7 @@ pub fn fold(columns: &Var, output_size: impl Into<Size<2>>, options: impl Into<U
         oh * ow
     );
     let c = rows / (kh * kw);
+    o.patches("fold", [n, c], size);
     let shape = [n, c, kh, kw, oh, ow].map(|s| s as isize);
     let windows = columns.reshape(&shape).permute(&[0, 1, 4, 5, 2, 3]);
     let windows = spread(&spread(&windows, 4, o.dilation[0]), 5, o.dilation[1]);

@@ -1,7 +1,9 @@
 //! Whole derivatives of functions (`torch.autograd.functional`).
 
 use crate::backward::{GradOptions, grad};
+use crate::dtype::DType;
 use crate::grad_mode::enable_grad;
+use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
 
@@ -94,24 +96,25 @@ pub fn jacobian(f: impl Fn(&Var) -> Var, x: &Var) -> Var {
 }
 
 /// The gradients of every element of `y` for `x`, one behind the other.
+#[track_caller]
 fn rows(y: &Var, x: &Var) -> Var {
     let shape = [y.shape(), x.shape()].concat();
+    shape::numel_for("jacobian", &shape);
     if !y.requires_grad() {
         return Tensor::zeros(&shape, x.dtype()).into();
     }
-    let mut values: Vec<f64> = Vec::with_capacity(y.numel() * x.numel());
-    for k in 0..y.numel() {
+    let mut values = Tensor::zeros(&shape, DType::F64);
+    for (k, row) in values.data_mut::<f64>().chunks_exact_mut(x.numel().max(1)).enumerate() {
         let mut seed = vec![0f64; y.numel()];
         seed[k] = 1.0;
         let seed = Tensor::from_vec(seed, y.shape()).cast(y.dtype());
         let options =
             GradOptions { grad_outputs: Some(vec![seed.into()]), retain_graph: true, ..Default::default() };
-        match &grad(&[y], &[x], options)[0] {
-            Some(g) => values.extend(g.to_vec::<f64>()),
-            None => values.extend(std::iter::repeat_n(0.0, x.numel())),
+        if let Some(g) = &grad(&[y], &[x], options)[0] {
+            row.copy_from_slice(&g.to_vec::<f64>());
         }
     }
-    Tensor::from_vec(values, &shape).cast(x.dtype()).into()
+    values.cast(x.dtype()).into()
 }
 
 /// All second derivatives of a function with one value: the input's shape twice

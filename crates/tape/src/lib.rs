@@ -42,7 +42,7 @@ pub use random::{
     with_default_generator,
 };
 pub use shape::{Dims, MemoryFormat};
-pub use storage::{PoolStats, empty_cache, pool_stats};
+pub use storage::{OutOfMemoryError, PoolStats, empty_cache, pool_stats, set_cache_limit};
 pub use tensor::Tensor;
 pub use trace::{Trace, TraceRow, note_flops, note_saved, set_profiling, trace};
 pub use var::{HookHandle, Var};

@@ -1,6 +1,7 @@
 //! Random numbers: a generator with a state that can be saved, and the default one of each thread.
 
 use crate::dtype::DType;
+use crate::shape;
 use crate::tensor::Tensor;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
@@ -76,7 +77,9 @@ impl Generator {
         }
     }
 
-    fn fill(&mut self, shape: &[usize], mut next: impl FnMut(&mut Generator) -> f64) -> Tensor {
+    #[track_caller]
+    fn fill(&mut self, op: &str, shape: &[usize], mut next: impl FnMut(&mut Generator) -> f64) -> Tensor {
+        shape::numel_for(op, shape);
         let mut t = Tensor::uninit(shape, DType::F32);
         for v in t.data_mut::<f32>() {
             *v = next(self) as f32;
@@ -85,8 +88,9 @@ impl Generator {
     }
 
     /// F32 numbers, evenly spread over `[low, high)`.
+    #[track_caller]
     pub fn uniform(&mut self, shape: &[usize], low: f64, high: f64) -> Tensor {
-        self.fill(shape, |g| {
+        self.fill("uniform", shape, |g| {
             let v = low + (high - low) * g.next_f64();
             // Rounding to f32 must not reach the open end.
             if v as f32 >= high as f32 && high > low { low } else { v }
@@ -94,9 +98,10 @@ impl Generator {
     }
 
     /// F32 numbers of a normal distribution (Box-Muller).
+    #[track_caller]
     pub fn normal(&mut self, shape: &[usize], mean: f64, std: f64) -> Tensor {
         let mut spare = None;
-        self.fill(shape, |g| {
+        self.fill("normal", shape, |g| {
             let z = spare.take().unwrap_or_else(|| {
                 let radius = (-2.0 * (1.0 - g.next_f64()).ln()).sqrt();
                 let angle = std::f64::consts::TAU * g.next_f64();
@@ -114,14 +119,16 @@ impl Generator {
     #[track_caller]
     pub fn bernoulli(&mut self, shape: &[usize], p: f64) -> Tensor {
         assert!((0.0..=1.0).contains(&p), "bernoulli: the probability has to be in [0, 1], got {p}");
-        self.fill(shape, |g| f64::from(u8::from(g.next_f64() < p)))
+        self.fill("bernoulli", shape, |g| f64::from(u8::from(g.next_f64() < p)))
     }
 
     /// The integers `0..n` in random order, as I64 (`torch.randperm`).
+    #[track_caller]
     pub fn permutation(&mut self, n: usize) -> Tensor {
-        let mut order: Vec<i64> = (0..n as i64).collect();
-        self.shuffle(&mut order);
-        Tensor::from_vec(order, &[n])
+        shape::numel_for("permutation", &[n]);
+        let mut t = Tensor::arange(0, n as i64);
+        self.shuffle(t.data_mut::<i64>());
+        t
     }
 
     /// Puts a list into random order (Fisher-Yates).

@@ -18,7 +18,7 @@ pub enum MemoryFormat {
 pub fn contiguous_strides(shape: &[usize]) -> Dims {
     let mut strides = Dims::from_elem(1, shape.len());
     for d in (1..shape.len()).rev() {
-        strides[d - 1] = strides[d] * shape[d].max(1);
+        strides[d - 1] = strides[d].saturating_mul(shape[d].max(1));
     }
     strides
 }
@@ -32,7 +32,7 @@ pub fn channels_last_strides(shape: &[usize]) -> Dims {
     let mut step = shape[1].max(1);
     for d in (2..shape.len()).rev() {
         strides[d] = step;
-        step *= shape[d].max(1);
+        step = step.saturating_mul(shape[d].max(1));
     }
     strides[0] = step;
     strides
@@ -61,7 +61,7 @@ pub fn strides_in_order(shape: &[usize], order: &[usize]) -> Dims {
     let mut step = 1;
     for &d in dims.iter().rev() {
         strides[d] = step;
-        step *= shape[d].max(1);
+        step = step.saturating_mul(shape[d].max(1));
     }
     strides
 }
@@ -77,15 +77,53 @@ pub fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
             if s != step {
                 return false;
             }
-            step *= n;
+            step = step.saturating_mul(n);
         }
     }
     true
 }
 
+/// The most elements that a tensor can have: in the widest type they take `isize::MAX` bytes.
+pub const MAX_NUMEL: usize = isize::MAX as usize / 8;
+
+/// The number of elements of a shape, unless it goes beyond [`MAX_NUMEL`].
+///
+/// Every number of elements or bytes in this workspace rests on this check: whoever computes a size from a caller's
+/// numbers lets it saturate and has it refused here. Sizes of zero count as one toward the limit, so that strides
+/// and the product of any of the sizes stay below it, too.
+///
+/// ```
+/// use tape::shape::checked_numel;
+/// assert_eq!(checked_numel(&[2, 3, 0]), Some(0));
+/// assert_eq!(checked_numel(&[1 << 32, 1 << 32]), None);
+/// assert_eq!(checked_numel(&[1 << 32, 1 << 32, 0]), None);
+/// ```
+pub fn checked_numel(shape: &[usize]) -> Option<usize> {
+    let most = shape.iter().try_fold(1usize, |most, &n| most.checked_mul(n.max(1)))?;
+    (most <= MAX_NUMEL).then_some(if shape.contains(&0) { 0 } else { most })
+}
+
+/// The number of elements of a shape that an operation is about to make.
+///
+/// # Panics
+/// If it is more than [`MAX_NUMEL`].
+#[track_caller]
+pub fn numel_for(op: &str, shape: &[usize]) -> usize {
+    checked_numel(shape).unwrap_or_else(|| too_large(op, shape))
+}
+
+#[track_caller]
+fn too_large(op: &str, shape: &[usize]) -> ! {
+    panic!("{op}: shape {shape:?} is too large: a tensor has at most {MAX_NUMEL} elements")
+}
+
 /// The number of elements.
+///
+/// # Panics
+/// If it is more than [`MAX_NUMEL`].
+#[track_caller]
 pub fn numel(shape: &[usize]) -> usize {
-    shape.iter().product()
+    numel_for("numel", shape)
 }
 
 /// A dimension counted from the front; negative ones count from the back. A tensor without dimensions
@@ -146,10 +184,10 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Dims> {
 /// The shape that two operands of `op` broadcast to.
 ///
 /// # Panics
-/// If they do not, naming the first dimension that does not fit.
+/// If they do not, naming the first dimension that does not fit; or if it has too many elements.
 #[track_caller]
 pub fn broadcast_for(op: &str, a: &[usize], b: &[usize]) -> Dims {
-    broadcast(a, b).unwrap_or_else(|| {
+    let shape = broadcast(a, b).unwrap_or_else(|| {
         let n = a.len().max(b.len());
         let at = |s: &[usize], i: usize| if i + s.len() >= n { s[i + s.len() - n] } else { 1 };
         let bad = (0..n).rev().find(|&i| {
@@ -163,11 +201,20 @@ pub fn broadcast_for(op: &str, a: &[usize], b: &[usize]) -> Dims {
             at(a, bad),
             at(b, bad)
         )
-    })
+    });
+    numel_for(op, &shape);
+    shape
 }
 
 /// Strides that show a tensor of `shape` as the larger shape `to`, with stride 0 along what is repeated.
+///
+/// # Panics
+/// If `shape` does not broadcast to `to`: strides for it would lead out of the tensor's memory.
+#[track_caller]
 pub fn broadcast_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Dims {
+    let fits =
+        shape.len() <= to.len() && shape.iter().rev().zip(to.iter().rev()).all(|(&n, &t)| n == t || n == 1);
+    assert!(fits, "shape {shape:?} cannot be broadcast to {to:?}");
     let lead = to.len() - shape.len();
     (0..to.len())
         .map(|i| if i < lead || (shape[i - lead] == 1 && to[i] != 1) { 0 } else { strides[i - lead] })
@@ -176,14 +223,18 @@ pub fn broadcast_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Di
 
 /// Strides with which the same memory can be seen as `to`, without a copy, if there are any.
 pub fn view_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Option<Dims> {
-    if numel(shape) == 0 {
+    let count = checked_numel(shape)?;
+    if checked_numel(to)? != count {
+        return None;
+    }
+    if count == 0 {
         return Some(contiguous_strides(to));
     }
     // Runs of dimensions that lie densely behind one another can be cut anew.
     let mut runs: SmallVec<[(usize, usize); 6]> = SmallVec::new();
     for (&n, &s) in shape.iter().zip(strides).filter(|(n, _)| **n != 1) {
         match runs.last_mut() {
-            Some((size, stride)) if *stride == n * s => (*size, *stride) = (*size * n, s),
+            Some((size, stride)) if Some(*stride) == n.checked_mul(s) => (*size, *stride) = (*size * n, s),
             _ => runs.push((n, s)),
         }
     }
@@ -197,7 +248,7 @@ pub fn view_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Option<
             return None;
         }
         *o = step;
-        step *= n;
+        step = step.saturating_mul(n);
         left /= n;
     }
     Some(out)
@@ -215,13 +266,15 @@ pub fn infer(op: &str, shape: &[usize], to: &[isize]) -> Dims {
         to.iter().filter(|&&n| n == -1).count() <= 1,
         "{op}: only one dimension can be inferred, got {to:?}"
     );
-    let known: usize = to.iter().filter(|&&n| n != -1).map(|&n| n as usize).product();
-    let fits = if to.contains(&-1) { known != 0 && count.is_multiple_of(known) } else { known == count };
+    let given: Dims = to.iter().map(|&n| if n == -1 { 1 } else { n as usize }).collect();
+    let inferred = to.contains(&-1);
+    let known = checked_numel(&given);
     assert!(
-        fits,
+        known.is_some_and(|n| if inferred { n != 0 && count.is_multiple_of(n) } else { n == count }),
         "{op}: shape {to:?} is invalid for an input of {count} elements (shape {shape:?}){}",
-        if known == 0 && to.contains(&-1) { ": the size -1 would be ambiguous" } else { "" }
+        if known == Some(0) && inferred { ": the size -1 would be ambiguous" } else { "" }
     );
+    let known = known.expect("checked");
     to.iter().map(|&n| if n == -1 { count / known } else { n as usize }).collect()
 }
 

@@ -3,21 +3,27 @@
 //! A training loop makes the same buffers step after step. The pool keeps what is dropped, by size class,
 //! and hands it out again while it is warm, so after the first steps the operating system is asked for
 //! nothing more: fresh pages cost more than most kernels.
+//!
+//! What is kept has a limit (see [`set_cache_limit`]); beyond it, the buffer that has lain longest goes back to the
+//! system. Where the system has no memory left, the whole cache goes back and the request is tried again.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc};
+use std::collections::VecDeque;
+use std::fmt;
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// A cache line, and the widest vector.
 const ALIGN: usize = 64;
 /// From here on, buffers are aligned to huge pages and ask for them.
 const HUGE: usize = 2 << 20;
+/// By default this much may be in use and kept together, however little has been in use so far.
+const FLOOR: usize = 64 << 20;
 
-/// Free blocks by size class.
-static POOL: Mutex<[Vec<Block>; CLASSES]> = Mutex::new([const { Vec::new() }; CLASSES]);
+static CACHE: Mutex<Cache> =
+    Mutex::new(Cache { classes: [const { VecDeque::new() }; CLASSES], bytes: 0, clock: 0, limit: None });
 static LIVE: AtomicUsize = AtomicUsize::new(0);
-static CACHED: AtomicUsize = AtomicUsize::new(0);
 static SYSTEM_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
@@ -48,7 +54,7 @@ pub struct PoolStats {
 pub fn pool_stats() -> PoolStats {
     PoolStats {
         live_bytes: LIVE.load(Ordering::Relaxed),
-        cached_bytes: CACHED.load(Ordering::Relaxed),
+        cached_bytes: cache().bytes,
         system_allocations: SYSTEM_ALLOCATIONS.load(Ordering::Relaxed),
         peak_live_bytes: PEAK.load(Ordering::Relaxed),
         allocated_bytes: ALLOCATED.load(Ordering::Relaxed),
@@ -57,10 +63,93 @@ pub fn pool_stats() -> PoolStats {
 
 /// Gives all cached buffers back to the system.
 pub fn empty_cache() {
-    let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
-    for block in pool.iter_mut().flat_map(std::mem::take) {
-        CACHED.fetch_sub(block.bytes, Ordering::Relaxed);
-        block.free();
+    cache().shrink(0);
+}
+
+/// Sets how many bytes of dropped buffers are kept for the next ones; the buffers that have lain longest are given
+/// back first. `Some(0)` keeps none.
+///
+/// `None`, the default, lets buffers in use and kept ones together take twice the most that was ever in use at once
+/// (and at least 64 MiB). A training loop, whose steps are alike, stays far below that and asks the system for nothing
+/// after its first steps, while a program whose sizes keep changing does not keep a buffer of each.
+///
+/// ```
+/// tape::set_cache_limit(Some(1 << 20));
+/// drop(tape::Tensor::zeros(&[1 << 20], tape::DType::F32));
+/// assert!(tape::pool_stats().cached_bytes <= 1 << 20);
+/// tape::set_cache_limit(None);
+/// ```
+pub fn set_cache_limit(bytes: Option<usize>) {
+    let mut cache = cache();
+    cache.limit = bytes;
+    cache.trim();
+}
+
+/// There is no memory for a tensor: the error of [`Tensor::try_zeros`](crate::Tensor::try_zeros) and its kin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemoryError {
+    /// The bytes that were asked for; `usize::MAX` if they are more than an address can count.
+    pub bytes: usize,
+}
+
+impl fmt::Display for OutOfMemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bytes {
+            usize::MAX => write!(f, "out of memory: more than {} bytes cannot be allocated", isize::MAX),
+            bytes => write!(f, "out of memory: {bytes} bytes cannot be allocated"),
+        }
+    }
+}
+
+impl std::error::Error for OutOfMemoryError {}
+
+/// Free blocks.
+struct Cache {
+    /// By size class, the one that has lain longest in front, each with the time when it came.
+    classes: [VecDeque<(u64, Block)>; CLASSES],
+    bytes: usize,
+    /// Counts the blocks that have come.
+    clock: u64,
+    /// The most bytes that are kept, where a number was set.
+    limit: Option<usize>,
+}
+
+fn cache() -> MutexGuard<'static, Cache> {
+    CACHE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Cache {
+    fn take(&mut self, class: usize) -> Option<Block> {
+        let (_, block) = self.classes[class].pop_back()?;
+        self.bytes -= block.bytes;
+        Some(block)
+    }
+
+    fn put(&mut self, block: Block) {
+        self.clock += 1;
+        self.bytes += block.bytes;
+        let (_, class) = size_class(block.bytes);
+        self.classes[class].push_back((self.clock, block));
+        self.trim();
+    }
+
+    /// Gives back what is beyond the limit.
+    fn trim(&mut self) {
+        let allowed = self.limit.unwrap_or_else(|| {
+            let total = PEAK.load(Ordering::Relaxed).saturating_mul(2).max(FLOOR);
+            total.saturating_sub(LIVE.load(Ordering::Relaxed))
+        });
+        self.shrink(allowed);
+    }
+
+    /// Gives back what has lain longest, until no more than `bytes` are kept.
+    fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes {
+            let oldest = self.classes.iter_mut().filter(|c| !c.is_empty()).min_by_key(|c| c[0].0);
+            let (_, block) = oldest.and_then(VecDeque::pop_front).expect("what is counted is there");
+            self.bytes -= block.bytes;
+            block.free();
+        }
     }
 }
 
@@ -76,17 +165,18 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    fn layout(bytes: usize) -> Layout {
+    /// None if the address space cannot hold so many bytes.
+    fn layout(bytes: usize) -> Option<Layout> {
         let align = if bytes >= HUGE { HUGE } else { ALIGN };
-        Layout::from_size_align(bytes, align).expect("a tensor's bytes fit the address space")
+        Layout::from_size_align(bytes, align).ok()
     }
 
-    fn new(bytes: usize) -> Block {
-        let layout = Block::layout(bytes);
+    /// A fresh block from the system, if it has one.
+    fn new(bytes: usize) -> Option<Block> {
+        let layout = Block::layout(bytes)?;
         // SAFETY: size_class never answers zero.
-        let ptr = unsafe { alloc(layout) };
-        let Some(ptr) = NonNull::new(ptr) else { handle_alloc_error(layout) };
-        #[cfg(target_os = "linux")]
+        let ptr = NonNull::new(unsafe { alloc(layout) })?;
+        #[cfg(all(target_os = "linux", not(miri)))]
         if bytes >= HUGE {
             // SAFETY: the range was just allocated; the advice changes no contents.
             unsafe { libc::madvise(ptr.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
@@ -95,12 +185,13 @@ impl Block {
         // touch already brings huge pages, and it initialises every byte that a slice may later show.
         unsafe { ptr.as_ptr().write_bytes(0, bytes) };
         SYSTEM_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        Block { ptr, bytes }
+        Some(Block { ptr, bytes })
     }
 
     fn free(self) {
+        let layout = Block::layout(self.bytes).expect("it was allocated with it");
         // SAFETY: allocated in `new` with this layout, and owned.
-        unsafe { dealloc(self.ptr.as_ptr(), Block::layout(self.bytes)) };
+        unsafe { dealloc(self.ptr.as_ptr(), layout) };
     }
 }
 
@@ -125,20 +216,24 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// A buffer of `len` bytes with arbitrary, but initialised, contents.
-    pub(crate) fn new(len: usize) -> Storage {
+    pub(crate) fn try_new(len: usize) -> Result<Storage, OutOfMemoryError> {
         let (class, number) = size_class(len);
-        let cached = POOL.lock().unwrap_or_else(|e| e.into_inner())[number].pop();
-        let block = match cached {
-            Some(block) => {
-                CACHED.fetch_sub(class, Ordering::Relaxed);
-                block
-            }
-            None => Block::new(class),
+        let cached = cache().take(number);
+        let reused = cached.is_some();
+        let fresh = || {
+            Block::new(class).or_else(|| {
+                empty_cache();
+                Block::new(class)
+            })
         };
+        let block = cached.or_else(fresh).ok_or(OutOfMemoryError { bytes: len })?;
         let live = LIVE.fetch_add(class, Ordering::Relaxed) + class;
         PEAK.fetch_max(live, Ordering::Relaxed);
         ALLOCATED.fetch_add(class, Ordering::Relaxed);
-        Storage { block: std::mem::ManuallyDrop::new(block), len }
+        if !reused {
+            cache().trim();
+        }
+        Ok(Storage { block: std::mem::ManuallyDrop::new(block), len })
     }
 
     /// The number of bytes asked for.
@@ -160,9 +255,7 @@ impl Drop for Storage {
         // SAFETY: the block is taken once, here.
         let block = unsafe { std::mem::ManuallyDrop::take(&mut self.block) };
         LIVE.fetch_sub(block.bytes, Ordering::Relaxed);
-        CACHED.fetch_add(block.bytes, Ordering::Relaxed);
-        let (_, number) = size_class(block.bytes);
-        POOL.lock().unwrap_or_else(|e| e.into_inner())[number].push(block);
+        cache().put(block);
     }
 }
 

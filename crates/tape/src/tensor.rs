@@ -3,9 +3,9 @@
 mod views;
 
 use crate::dtype::{DType, Element, Scalar};
-use crate::kernels::strided;
+use crate::kernels::{list::copy_of, strided};
 use crate::shape::{self, Dims, MemoryFormat};
-use crate::storage::Storage;
+use crate::storage::{OutOfMemoryError, Storage};
 use std::sync::Arc;
 
 /// Data: a shape, strides, an offset, an element type and shared memory.
@@ -44,9 +44,8 @@ impl Tensor {
     /// If the number of values is not that of the shape.
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: &[usize]) -> Tensor {
-        assert_eq!(
-            data.len(),
-            shape::numel(shape),
+        assert!(
+            shape::checked_numel(shape) == Some(data.len()),
             "Tensor: {} values were given for the shape {shape:?}",
             data.len()
         );
@@ -66,11 +65,18 @@ impl Tensor {
             strides.len(),
             "Tensor: shape {shape:?} and strides {strides:?} differ in length"
         );
-        if shape::numel(shape) > 0 {
-            let last = offset + shape.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
-            assert!(last < data.len(), "Tensor: element {last} lies outside the {} given values", data.len());
-        }
         let base = Tensor::from_slice(data, &[data.len()]);
+        if shape::numel_for("Tensor", shape) == 0 {
+            return base.view_as(shape.into(), shape::contiguous_strides(shape), 0);
+        }
+        // Too far for a usize is outside as well.
+        let last =
+            shape.iter().zip(strides).fold(offset, |at, (&n, &s)| at.saturating_add(s.saturating_mul(n - 1)));
+        assert!(
+            last < data.len(),
+            "Tensor: element {last} lies outside the {} given values: shape {shape:?}, strides {strides:?}, offset {offset}",
+            data.len()
+        );
         Tensor { offset, shape: shape.into(), strides: strides.into(), ..base }
     }
 
@@ -81,36 +87,82 @@ impl Tensor {
     }
 
     /// Every element is `value`.
+    #[track_caller]
     pub fn full(shape: &[usize], value: impl Into<Scalar>, dtype: DType) -> Tensor {
-        let value = value.into();
+        Tensor::filled("full", shape, value.into(), dtype)
+    }
+
+    #[track_caller]
+    fn filled(op: &str, shape: &[usize], value: Scalar, dtype: DType) -> Tensor {
+        shape::numel_for(op, shape);
         let mut t = Tensor::uninit(shape, dtype);
-        crate::dispatch!(all: dtype, "full", T => t.data_mut::<T>().fill(value.to::<T>()));
+        t.fill(value);
         t
     }
 
+    fn fill(&mut self, value: Scalar) {
+        crate::dispatch!(all: self.dtype, "full", T => self.data_mut::<T>().fill(value.to::<T>()));
+    }
+
+    /// As [`Tensor::full`], for a request that may be too large for the memory there is.
+    ///
+    /// # Errors
+    /// If there is not enough memory, with the number of bytes.
+    pub fn try_full(
+        shape: &[usize],
+        value: impl Into<Scalar>,
+        dtype: DType,
+    ) -> Result<Tensor, OutOfMemoryError> {
+        let mut t = Tensor::try_uninit_strided(shape, shape::contiguous_strides(shape), dtype)?;
+        t.fill(value.into());
+        Ok(t)
+    }
+
+    /// As [`Tensor::zeros`], for a request that may be too large for the memory there is.
+    ///
+    /// # Errors
+    /// If there is not enough memory, with the number of bytes.
+    ///
+    /// ```
+    /// use tape::{DType, Tensor};
+    /// assert_eq!(Tensor::try_zeros(&[2, 3], DType::F32).unwrap().numel(), 6);
+    /// let error = Tensor::try_zeros(&[1 << 40, 1 << 20], DType::F32).unwrap_err();
+    /// assert_eq!(error.bytes, 1 << 62);
+    /// ```
+    pub fn try_zeros(shape: &[usize], dtype: DType) -> Result<Tensor, OutOfMemoryError> {
+        Tensor::try_full(shape, 0, dtype)
+    }
+
     /// Every element is zero.
+    #[track_caller]
     pub fn zeros(shape: &[usize], dtype: DType) -> Tensor {
-        Tensor::full(shape, 0, dtype)
+        Tensor::filled("zeros", shape, 0.into(), dtype)
     }
 
     /// Every element is one.
+    #[track_caller]
     pub fn ones(shape: &[usize], dtype: DType) -> Tensor {
-        Tensor::full(shape, 1, dtype)
+        Tensor::filled("ones", shape, 1.into(), dtype)
     }
 
     /// `start`, `start + 1`, ... up to but without `end`, as I64. Empty if `end <= start`.
+    #[track_caller]
     pub fn arange(start: i64, end: i64) -> Tensor {
-        let values: Vec<i64> = (start..end).collect();
-        let n = values.len();
-        Tensor::from_vec(values, &[n])
+        let n = if start < end { end.abs_diff(start) as usize } else { 0 };
+        shape::numel_for("arange", &[n]);
+        let mut t = Tensor::uninit(&[n], DType::I64);
+        t.data_mut::<i64>().iter_mut().zip(start..end).for_each(|(v, i)| *v = i);
+        t
     }
 
     /// A row-major tensor for a kernel to fill: its contents are arbitrary until then.
+    #[track_caller]
     pub fn uninit(shape: &[usize], dtype: DType) -> Tensor {
         Tensor::uninit_strided(shape, shape::contiguous_strides(shape), dtype)
     }
 
     /// A tensor in a memory format for a kernel to fill: its contents are arbitrary until then.
+    #[track_caller]
     pub fn uninit_format(shape: &[usize], dtype: DType, format: MemoryFormat) -> Tensor {
         let strides = match format {
             MemoryFormat::Contiguous => shape::contiguous_strides(shape),
@@ -120,14 +172,21 @@ impl Tensor {
     }
 
     /// With dense strides, a permutation of row-major ones.
+    #[track_caller]
     pub(crate) fn uninit_strided(shape: &[usize], strides: Dims, dtype: DType) -> Tensor {
-        let n = shape::numel(shape);
-        let mut storage = Storage::new(n * dtype.size());
+        shape::numel_for("Tensor", shape);
+        Tensor::try_uninit_strided(shape, strides, dtype)
+            .unwrap_or_else(|e| panic!("{e}, for a tensor of shape {shape:?} and type {dtype}"))
+    }
+
+    fn try_uninit_strided(shape: &[usize], strides: Dims, dtype: DType) -> Result<Tensor, OutOfMemoryError> {
+        let n = shape::checked_numel(shape).ok_or(OutOfMemoryError { bytes: usize::MAX })?;
+        let mut storage = Storage::try_new(n * dtype.size())?;
         if dtype == DType::Bool {
             // SAFETY: the buffer is `n` bytes long. Old bytes need not be valid truth values.
             unsafe { storage.as_mut_ptr().write_bytes(0, n) };
         }
-        Tensor { storage: Arc::new(storage), offset: 0, shape: shape.into(), strides, dtype }
+        Ok(Tensor { storage: Arc::new(storage), offset: 0, shape: shape.into(), strides, dtype })
     }
 
     /// The sizes.
@@ -152,7 +211,8 @@ impl Tensor {
 
     /// The number of elements.
     pub fn numel(&self) -> usize {
-        shape::numel(&self.shape)
+        // Checked when the tensor was made.
+        self.shape.iter().product()
     }
 
     /// The element type.
@@ -298,8 +358,10 @@ impl Tensor {
     }
 
     /// The elements in row-major order, converted to `T`.
+    #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        self.cast(T::DTYPE).contiguous().as_slice::<T>().expect("contiguous").to_vec()
+        let t = self.cast(T::DTYPE).contiguous();
+        copy_of("to_vec", t.as_slice::<T>().expect("contiguous"))
     }
 
     /// The only element, converted to `T`.

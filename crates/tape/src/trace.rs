@@ -20,12 +20,12 @@ thread_local! {
 
 /// Counts bytes that the next recorded operation keeps for its rule besides its [`Var::saved`] values.
 pub fn note_saved(bytes: usize) {
-    SAVED.set(SAVED.get() + bytes);
+    SAVED.set(SAVED.get().saturating_add(bytes));
 }
 
 /// Tells how many floating-point operations the next recorded operation takes, for [`trace`].
 pub fn note_flops(flops: u64) {
-    FLOPS.set(FLOPS.get() + flops);
+    FLOPS.set(FLOPS.get().saturating_add(flops));
 }
 
 /// Measures the time of every operation from now on, or no longer: read it from the graph's trace.

@@ -19,6 +19,7 @@ mod translate;
 
 use std::sync::Arc;
 
+use tape::shape::numel_for;
 use tape::{DType, Tensor};
 
 use crate::parallel::for_each_chunk;
@@ -186,6 +187,10 @@ fn mix_with_next(
     blend: impl Fn(usize, &mut [f32], &[f32]) -> f32 + Sync,
 ) -> Tensor {
     let n = labels.len();
+    if let Some(label) = labels.iter().find(|&&l| !(0..classes as i64).contains(&l)) {
+        panic!("{what}: label {label} is none of {classes} classes");
+    }
+    numel_for(what, &[n, classes]);
     let size = batch_shape(what, images, n).iter().product::<usize>();
     let mut mixed = Tensor::uninit(images.shape(), DType::F32);
     let mut targets = Tensor::zeros(&[n, classes], DType::F32);

@@ -8,6 +8,7 @@ use crate::StateDict;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use tape::shape::checked_numel;
 use tape::{DType, Element, Tensor, bf16, f16};
 
 /// A file of tensors could not be read or written.
@@ -143,8 +144,7 @@ pub(crate) fn from_bytes(data: &[u8], shape: &[usize], dtype: DType) -> Option<T
         t.data_mut::<T>().iter_mut().zip(words).for_each(|(x, word)| *x = word);
         t
     }
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-    if count.checked_mul(dtype.size())? != data.len() {
+    if checked_numel(shape)? * dtype.size() != data.len() {
         return None;
     }
     Some(match dtype {

@@ -1,6 +1,7 @@
 //! numpy's `.npy`: a header written as a Python dictionary, and the elements.
 
 use super::{from_bytes, to_bytes};
+use tape::shape::checked_numel;
 use tape::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -66,8 +67,7 @@ fn decode(descr: &str, data: &[u8], shape: &[usize]) -> Result<Tensor, String> {
     fn widened<const N: usize>(data: &[u8], shape: &[usize], decode: fn([u8; N]) -> i64) -> Option<Tensor> {
         let values: Vec<i64> =
             data.chunks(N).map(|c| c.try_into().ok().map(decode)).collect::<Option<_>>()?;
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        (count == values.len()).then(|| Tensor::from_vec(values, shape))
+        (checked_numel(shape)? == values.len()).then(|| Tensor::from_vec(values, shape))
     }
     let wide = match descr {
         "<f8" => return plain(DType::F64),

@@ -2,6 +2,7 @@
 
 use crate::module::Module;
 use crate::summary::Modes;
+use tape::shape::numel_for;
 use tape::{DType, Tensor, Var, no_grad};
 
 /// Loss and accuracy over a number of samples.
@@ -105,13 +106,15 @@ fn correct(output: &Var, target: &Var) -> Option<u64> {
 #[track_caller]
 pub fn confusion_matrix(labels: &[i64], predictions: &[i64], classes: usize) -> Tensor {
     assert_eq!(labels.len(), predictions.len(), "confusion_matrix: labels and predictions differ in number");
-    let mut counts = vec![0i64; classes * classes];
+    numel_for("confusion_matrix", &[classes, classes]);
+    let mut table = Tensor::zeros(&[classes, classes], DType::I64);
+    let counts = table.data_mut::<i64>();
     for (&label, &prediction) in labels.iter().zip(predictions) {
         let inside = |c: i64| (0..classes as i64).contains(&c);
         assert!(inside(label) && inside(prediction), "confusion_matrix: {label} or {prediction} is no class");
         counts[label as usize * classes + prediction as usize] += 1;
     }
-    Tensor::from_vec(counts, &[classes, classes])
+    table
 }
 
 /// Loss and accuracy of a model over batches, in evaluation mode and without recording. The model goes back to the

@@ -3,7 +3,9 @@
 use super::geometry::{check_options, extent, spatial};
 use super::{ConvOptions, Geometry, Padding, batched, check_types, conv_input};
 use crate::Size;
+use crate::size::check_sizes;
 use tape::Var;
+use tape::shape::{MAX_NUMEL, numel_for};
 
 /// The arguments of a transposed convolution besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +97,8 @@ fn conv_transpose<const D: usize>(
             weight[0],
             o.groups
         );
-        let mut output = vec![input[0], weight[1] * o.groups];
+        check_sizes(op, "output_padding", &o.output_padding);
+        let mut output = vec![input[0], weight[1].saturating_mul(o.groups)];
         for d in 0..D {
             assert!(
                 o.output_padding[d] < o.stride[d].max(o.dilation[d]),
@@ -104,9 +107,9 @@ fn conv_transpose<const D: usize>(
                 o.stride,
                 o.dilation
             );
-            let full = input[d + 2].saturating_sub(1) * o.stride[d]
-                + extent(op, weight[d + 2], o.dilation[d], weight)
-                + o.output_padding[d];
+            // Three such numbers can be added up.
+            let footprints = input[d + 2].saturating_sub(1).saturating_mul(o.stride[d]).min(MAX_NUMEL);
+            let full = footprints + extent(op, weight[d + 2], o.dilation[d], weight) + o.output_padding[d];
             assert!(
                 full > 2 * o.padding[d],
                 "{op}: the output would have size {full} - 2 * {} in spatial dimension {d}: input {input:?}, weight {weight:?}",
@@ -114,6 +117,7 @@ fn conv_transpose<const D: usize>(
             );
             output.push(full - 2 * o.padding[d]);
         }
+        numel_for(op, &output);
         // The convolution that this one is the adjoint of maps `output` to `input`. With dilation the output
         // padding can exceed the stride, and that convolution leaves out its last windows.
         let mut g = Geometry::new(op, &output, weight, &forward);

@@ -1,6 +1,8 @@
 //! What a convolution's arguments mean in numbers, and the checks that they fit.
 
 use crate::Size;
+use crate::size::check_sizes;
+use tape::shape::{MAX_NUMEL, numel_for};
 
 /// How much zero padding a convolution adds around its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +105,9 @@ impl Geometry {
         check_options(op, o);
         let (c_out, c_in) = (weight[0], input[1]);
         assert!(
-            c_in == weight[1] * o.groups,
+            weight[1].checked_mul(o.groups) == Some(c_in),
             "{op}: input {input:?} has {c_in} channels but weight {weight:?} expects {} (groups = {})",
-            weight[1] * o.groups,
+            weight[1].saturating_mul(o.groups),
             o.groups
         );
         assert!(
@@ -113,8 +115,8 @@ impl Geometry {
             "{op}: weight {weight:?} has {c_out} output channels, which {} groups do not divide",
             o.groups
         );
-        let mut padding = [0; D];
-        let mut output = [0; D];
+        let (mut padding, mut output) = ([0; D], [0; D]);
+        let (mut stride, mut dilation) = (o.stride, o.dilation);
         for d in 0..D {
             let extent = extent(op, weight[d + 2], o.dilation[d], weight);
             let size = input[d + 2];
@@ -129,6 +131,8 @@ impl Geometry {
                         o.dilation
                     );
                     output[d] = (padded - extent) / o.stride[d] + 1;
+                    // A window is moved no farther than this, and the only tap not at all.
+                    stride[d] = stride[d].min(padded);
                 }
                 Padding::Same => {
                     assert!(
@@ -141,6 +145,10 @@ impl Geometry {
                 }
             }
         }
+        for d in (0..D).filter(|&d| weight[d + 2] == 1) {
+            dilation[d] = 1;
+        }
+        numel_for(op, &[&[input[0], c_out], &output[..]].concat());
         Geometry {
             n: input[0],
             c_in,
@@ -150,9 +158,9 @@ impl Geometry {
             input: spatial::<D>(input),
             output: Size(output).to3(1),
             kernel: spatial::<D>(weight),
-            stride: Size(o.stride).to3(1),
+            stride: Size(stride).to3(1),
             padding: Size(padding).to3(0),
-            dilation: Size(o.dilation).to3(1),
+            dilation: Size(dilation).to3(1),
         }
     }
 
@@ -170,8 +178,12 @@ impl Geometry {
 
     /// Multiplications and additions.
     pub(crate) fn flops(&self) -> u64 {
-        let outputs: usize = self.n * self.c_out * self.output.iter().product::<usize>();
-        2 * outputs as u64 * (self.c_in / self.groups * self.kernel.iter().product::<usize>()) as u64
+        let sizes = [2, self.n, self.c_out, self.c_in / self.groups];
+        sizes
+            .iter()
+            .chain(&self.output)
+            .chain(&self.kernel)
+            .fold(1, |flops: u64, &n| flops.saturating_mul(n as u64))
     }
 }
 
@@ -186,7 +198,8 @@ pub(super) fn spatial<const D: usize>(shape: &[usize]) -> [usize; 3] {
 #[track_caller]
 pub(crate) fn extent(op: &str, kernel: usize, dilation: usize, weight: &[usize]) -> usize {
     assert!(kernel > 0, "{op}: kernel size should be greater than zero, got weight {weight:?}");
-    dilation.checked_mul(kernel - 1).and_then(|n| n.checked_add(1)).unwrap_or_else(|| {
+    let extent = dilation.checked_mul(kernel - 1).and_then(|n| n.checked_add(1));
+    extent.filter(|&n| n <= MAX_NUMEL).unwrap_or_else(|| {
         panic!("{op}: effective kernel size overflows, got kernel_size={kernel} and dilation={dilation}")
     })
 }
@@ -196,4 +209,9 @@ pub(crate) fn check_options<const D: usize>(op: &str, o: &ConvOptions<D>) {
     assert!(o.groups > 0, "{op}: non-positive groups is not supported");
     assert!(!o.stride.contains(&0), "{op}: non-positive stride is not supported, got {:?}", o.stride);
     assert!(!o.dilation.contains(&0), "{op}: dilation should be greater than zero, got {:?}", o.dilation);
+    check_sizes(op, "stride", &o.stride);
+    check_sizes(op, "dilation", &o.dilation);
+    if let Padding::Explicit(padding) = o.padding {
+        check_sizes(op, "padding", &padding);
+    }
 }

@@ -56,7 +56,12 @@ fn winograd_if(both: bool, rows: bool) -> Kernel {
     }
 }
 
+// Nothing is planned for empty tensors, whose other sizes may be as large as they like.
+
 pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    if g.n == 0 {
+        return Tensor::uninit(&g.output_shape(), x.dtype());
+    }
     let (w, bias) = (w.contiguous(), bias.map(Tensor::contiguous));
     if let Some(s) = channels_last(g, x.dtype()) {
         let x = x.to_format(MemoryFormat::ChannelsLast);
@@ -78,6 +83,9 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor
 }
 
 pub(super) fn input_grad(g: &Geometry, dy: &Tensor, w: &Tensor) -> Tensor {
+    if g.n == 0 {
+        return Tensor::uninit(&g.input_shape(), dy.dtype());
+    }
     let w = w.contiguous();
     if let Some(s) = channels_last(g, dy.dtype()) {
         let dy = dy.to_format(MemoryFormat::ChannelsLast);
@@ -98,6 +106,9 @@ pub(super) fn input_grad(g: &Geometry, dy: &Tensor, w: &Tensor) -> Tensor {
 }
 
 pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
+    if g.n == 0 {
+        return Tensor::zeros(&g.weight_shape(), x.dtype());
+    }
     let mut dw = Tensor::uninit(&g.weight_shape(), x.dtype());
     if let Some(s) = channels_last(g, x.dtype()) {
         let (x, dy) = (x.to_format(MemoryFormat::ChannelsLast), dy.to_format(MemoryFormat::ChannelsLast));

@@ -41,28 +41,34 @@ impl Conv2dShape {
 
     /// Elements of the input.
     pub fn input_len(&self) -> usize {
-        self.n * self.h * self.w * self.c_in
+        product([self.n, self.h, self.w, self.c_in])
     }
 
     /// Elements of the weight.
     pub fn weight_len(&self) -> usize {
-        self.c_out * self.c_in * self.kh * self.kw
+        product([self.c_out, self.c_in, self.kh, self.kw])
     }
 
     /// Elements of the output.
     pub fn output_len(&self) -> usize {
-        self.n * self.out_h() * self.out_w() * self.c_out
+        product([self.n, self.out_h(), self.out_w(), self.c_out])
     }
 
     /// Floating-point operations of the convolution by its definition, padding included.
     pub fn flops(&self) -> usize {
-        2 * self.output_len() * self.c_in * self.kh * self.kw
+        product([2, self.output_len(), self.c_in, self.kh, self.kw])
     }
 }
 
+/// A product that stays at the largest number once it is there, which is the length of no slice.
+fn product<const N: usize>(sizes: [usize; N]) -> usize {
+    sizes.iter().fold(1, |product: usize, &n| product.saturating_mul(n))
+}
+
 fn out_size(size: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> usize {
-    let Some(reach) = kernel.checked_sub(1).map(|k| k * dilation) else { return 0 };
-    (size + 2 * padding).checked_sub(reach + 1).map_or(0, |room| room / stride + 1)
+    let Some(reach) = kernel.checked_sub(1).map(|k| k.saturating_mul(dilation)) else { return 0 };
+    let padded = size.saturating_add(padding.saturating_mul(2));
+    padded.checked_sub(reach.saturating_add(1)).map_or(0, |room| room / stride + 1)
 }
 
 #[cfg(test)]

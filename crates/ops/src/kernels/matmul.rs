@@ -24,7 +24,7 @@ pub struct ProductSize {
 impl ProductSize {
     /// Floating-point operations of one product.
     pub fn flops(self) -> usize {
-        2 * self.m * self.n * self.k
+        [self.m, self.n, self.k].iter().fold(2, |flops: usize, &n| flops.saturating_mul(n))
     }
 }
 
@@ -107,9 +107,9 @@ pub fn matmul_into<T: Product>(
     finish: Finish<T>,
 ) {
     let count = a.offsets.len();
-    let each = size.m * size.n;
+    let each = size.m.saturating_mul(size.n);
     assert_eq!(count, b.offsets.len(), "as many left operands as right ones");
-    assert_eq!(c.len(), count * each, "the result has to hold all products");
+    assert_eq!(c.len(), count.saturating_mul(each), "the result has to hold all products");
     if c.is_empty() {
         return;
     }

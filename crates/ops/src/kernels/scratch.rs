@@ -1,8 +1,9 @@
 //! Memory that a kernel needs while it runs.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc};
 use std::cell::RefCell;
 use std::ptr::NonNull;
+use tape::OutOfMemoryError;
 
 /// The size of a huge page. Kernels walk their scratch with long strides: on pages of 4 KiB they would wait for
 /// the addresses of pages longer than for the memory.
@@ -24,14 +25,24 @@ struct Buffer {
 
 impl Buffer {
     /// At least `bytes`, aligned to a cache line.
+    ///
+    /// # Panics
+    /// If there is no memory, even after the tensors' cache was given back.
     fn new(bytes: usize) -> Self {
         let align = if bytes >= LARGE { HUGE } else { 64 };
-        let size = bytes.max(1).next_multiple_of(align);
-        let layout =
-            Layout::from_size_align(size, align).expect("the scratch of a kernel fits the address space");
+        let size = bytes.max(1).checked_next_multiple_of(align);
+        let layout = size.and_then(|size| Layout::from_size_align(size, align).ok());
         // SAFETY: the size is not zero.
-        let Some(ptr) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
-        #[cfg(target_os = "linux")]
+        let fresh = || layout.and_then(|layout| Some((NonNull::new(unsafe { alloc(layout) })?, layout)));
+        let fresh = fresh().or_else(|| {
+            tape::empty_cache();
+            fresh()
+        });
+        let Some((ptr, layout)) = fresh else {
+            panic!("{}, for the scratch of a kernel", OutOfMemoryError { bytes })
+        };
+        let size = layout.size();
+        #[cfg(all(target_os = "linux", not(miri)))]
         if align == HUGE {
             // SAFETY: the range was just allocated; the advice changes no contents.
             unsafe { libc::madvise(ptr.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
@@ -60,7 +71,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Takes `len` floats. What they hold is left from earlier uses.
     pub(crate) fn new(len: usize) -> Self {
-        let bytes = len * size_of::<f32>();
+        let bytes = len.saturating_mul(size_of::<f32>());
         let free = FREE.with_borrow_mut(|free| {
             // The smallest that is large enough, or else the largest, which gives way to a larger one.
             let fit = |b: &Buffer| (b.layout.size() < bytes, b.layout.size().abs_diff(bytes));

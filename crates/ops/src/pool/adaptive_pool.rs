@@ -4,10 +4,14 @@ use super::Axis;
 use super::avg_pool::mean_over_windows;
 use super::max_pool::max_over_windows;
 use tape::Var;
+use tape::shape::numel_for;
 
 /// One axis a dimension; `None` keeps the size.
-fn axes<const D: usize>(shape: &[usize], output: [Option<usize>; D]) -> Vec<Axis> {
-    (0..D).map(|d| Axis::adaptive(shape[d + 2], output[d].unwrap_or(shape[d + 2]))).collect()
+#[track_caller]
+fn axes<const D: usize>(op: &str, shape: &[usize], output: [Option<usize>; D]) -> Vec<Axis> {
+    let output: [usize; D] = std::array::from_fn(|d| output[d].unwrap_or(shape[d + 2]));
+    numel_for(op, &[&shape[..2], &output].concat());
+    (0..D).map(|d| Axis::adaptive(op, shape[d + 2], output[d])).collect()
 }
 
 macro_rules! adaptive_pool {
@@ -27,7 +31,7 @@ macro_rules! adaptive_pool {
         /// ```
         #[track_caller]
         pub fn $name(input: &Var, output_size: [Option<usize>; $d]) -> Var {
-            mean_over_windows::<$d>(stringify!($name), input, false, None, |shape| axes(shape, output_size))
+            mean_over_windows::<$d>(stringify!($name), input, false, None, |shape| axes(stringify!($name), shape, output_size))
         }
 
         #[doc = concat!("The largest element of each of as many windows as the output has elements, and its index in the flattened spatial dimensions, for an input ", $shape, " (`torch.nn.functional.", stringify!($max), "`).")]
@@ -38,7 +42,7 @@ macro_rules! adaptive_pool {
         /// If the input has another number of dimensions.
         #[track_caller]
         pub fn $max(input: &Var, output_size: [Option<usize>; $d]) -> (Var, Var) {
-            let (y, taken) = max_over_windows::<$d>(stringify!($max), input, |shape| axes(shape, output_size));
+            let (y, taken) = max_over_windows::<$d>(stringify!($max), input, |shape| axes(stringify!($max), shape, output_size));
             let indices = taken.indices(&y);
             (y, indices)
         }

@@ -5,6 +5,7 @@ use crate::Size;
 use crate::kernels::pool;
 use crate::memory::nhwc;
 use std::sync::Arc;
+use tape::kernels::list::list_for;
 use tape::{MemoryFormat, Tensor, Var, dispatch, record};
 
 /// The arguments of an average pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
@@ -81,16 +82,14 @@ pub(super) fn mean_over_windows<const D: usize>(
 ) -> Var {
     pooled::<D>(op, x, |x| {
         let w = Windows::new(x.shape(), axes(x.shape()));
-        let scale = (0..w.output_size())
-            .map(|p| {
-                let pixel = w.pixel(p);
-                let count = |d: usize| match count_include_pad {
-                    true => w.axes[d].padded[pixel[d]],
-                    false => w.axes[d].windows[pixel[d]].1,
-                };
-                1.0 / divisor.unwrap_or_else(|| (0..3).map(count).product::<usize>() as isize) as f64
-            })
-            .collect();
+        let scale = list_for(op, w.output_size(), |p| {
+            let pixel = w.pixel(p);
+            let count = |d: usize| match count_include_pad {
+                true => w.axes[d].padded[pixel[d]] as f64,
+                false => w.axes[d].windows[pixel[d]].1 as f64,
+            };
+            1.0 / divisor.map_or_else(|| (0..3).map(count).product(), |n| n as f64)
+        });
         sums(op, Arc::new(Means { w, scale }), x)
     })
 }

@@ -16,7 +16,9 @@ pub use max_pool::{
 };
 pub(crate) use windows::{Axis, Windows};
 
+use crate::size::check_sizes;
 use tape::Var;
+use tape::shape::MAX_NUMEL;
 
 /// Adds the batch dimension where it is missing, checks for empty dimensions, calls `f`, and takes it away.
 #[track_caller]
@@ -43,14 +45,13 @@ fn check_window<const D: usize>(
     padding: &[usize; D],
     dilation: &[usize; D],
 ) {
+    check_sizes(op, "stride", stride);
     for d in 0..D {
         assert!(kernel[d] > 0, "{op}: kernel_size must be greater than zero, but got {}", kernel[d]);
         assert!(stride[d] > 0, "{op}: stride must be greater than zero, but got {}", stride[d]);
         assert!(dilation[d] > 0, "{op}: dilation must be greater than zero, but got {}", dilation[d]);
-        let reach = dilation[d]
-            .checked_mul(kernel[d] - 1)
-            .and_then(|n| n.checked_add(1))
-            .filter(|&n| n <= isize::MAX as usize);
+        let reach =
+            dilation[d].checked_mul(kernel[d] - 1).and_then(|n| n.checked_add(1)).filter(|&n| n <= MAX_NUMEL);
         let reach = reach.unwrap_or_else(|| {
             panic!(
                 "{op}: effective kernel size overflows, but got kernel_size={} and dilation={}",

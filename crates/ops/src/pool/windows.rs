@@ -1,5 +1,7 @@
 //! Where the windows of a pooling lie.
 
+use tape::kernels::list::list_for;
+
 /// The windows along one dimension, clipped to the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Axis {
@@ -40,38 +42,36 @@ impl Axis {
         if ceil_mode && (count - 1) * stride >= input + padding {
             count -= 1;
         }
-        let mut axis = Axis {
-            input,
-            windows: Vec::with_capacity(count),
-            step: dilation,
-            padded: Vec::with_capacity(count),
-        };
-        for o in 0..count {
-            let start = (o * stride) as isize - padding as isize;
+        let start = |o: usize| (o * stride) as isize - padding as isize;
+        let windows = list_for(op, count, |o| {
+            let start = start(o);
             let skipped = if start < 0 { start.unsigned_abs().div_ceil(dilation) } else { 0 };
             let first = (start + (skipped * dilation) as isize) as usize;
             let taps = (0..kernel - skipped.min(kernel)).take_while(|k| first + k * dilation < input).count();
-            axis.windows.push((first, taps));
-            let end = (start + reach as isize).min((input + padding) as isize);
-            axis.padded.push((end - start) as usize);
-        }
-        axis
+            (first, taps)
+        });
+        let padded = list_for(op, count, |o| {
+            let end = (start(o) + reach as isize).min((input + padding) as isize);
+            (end - start(o)) as usize
+        });
+        Axis { input, windows, step: dilation, padded }
     }
 
     /// As many windows as the output has elements, as equal as can be.
-    pub(crate) fn adaptive(input: usize, output: usize) -> Axis {
-        let windows: Vec<_> = (0..output)
-            .map(|o| {
-                let (start, end) = (o * input / output, ((o + 1) * input).div_ceil(output));
-                (start, end - start)
-            })
-            .collect();
-        Axis { input, padded: windows.iter().map(|w| w.1).collect(), windows, step: 1 }
+    #[track_caller]
+    pub(crate) fn adaptive(op: &str, input: usize, output: usize) -> Axis {
+        // (Products of two sizes need more bits than a size.)
+        let (wide, of) = (input as u128, output as u128);
+        let windows = list_for(op, output, |o| {
+            let (start, end) = (o as u128 * wide / of, ((o as u128 + 1) * wide).div_ceil(of));
+            (start as usize, (end - start) as usize)
+        });
+        Axis { input, padded: list_for(op, output, |o| windows[o].1), windows, step: 1 }
     }
 
     /// The single window of a dimension that is not there.
     pub(crate) fn unit() -> Axis {
-        Axis::adaptive(1, 1)
+        Axis::adaptive("pool", 1, 1)
     }
 
     #[inline]
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn adaptive_windows_cover_the_input() {
-        assert_eq!(Axis::adaptive(7, 3).windows, [(0, 3), (2, 3), (4, 3)]);
-        assert_eq!(Axis::adaptive(2, 4).windows, [(0, 1), (0, 1), (1, 1), (1, 1)]);
+        assert_eq!(Axis::adaptive("pool", 7, 3).windows, [(0, 3), (2, 3), (4, 3)]);
+        assert_eq!(Axis::adaptive("pool", 2, 4).windows, [(0, 1), (0, 1), (1, 1), (1, 1)]);
     }
 }

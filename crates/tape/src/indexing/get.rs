@@ -3,7 +3,8 @@
 use super::mask::nonzero;
 use super::{integers, pick};
 use crate::dtype::DType;
-use crate::movement::Slice;
+use crate::kernels::list::list_for;
+use crate::movement::{Slice, place};
 use crate::shape::{self, Dims};
 use crate::var::Var;
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
@@ -90,7 +91,7 @@ macro_rules! integers {
     ($($ty:ty)*) => {$(
         impl From<$ty> for Index {
             fn from(i: $ty) -> Index {
-                Index::At(i as isize)
+                Index::At(place(i as i128))
             }
         }
         one_entry!($ty);
@@ -235,7 +236,7 @@ impl Var {
             (self.movedim(&from, &to), 0)
         };
         // One flat dimension in place of the indexed ones, and one flat index into it.
-        let mut flat = vec![0usize; count];
+        let mut flat = list_for("index", count, |_| 0usize);
         for (i, (d, v)) in indices.iter().enumerate() {
             let n = x.shape()[at + i];
             let values = integers("index", v).expand(&common).to_vec::<i64>();

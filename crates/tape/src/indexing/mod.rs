@@ -12,6 +12,7 @@ pub(crate) use gather::collect;
 pub(crate) use select::pick;
 
 use crate::dtype::DType;
+use crate::kernels::list::list_for;
 use crate::tensor::Tensor;
 use crate::var::Var;
 
@@ -43,7 +44,9 @@ fn check_range(op: &str, index: &Tensor, dim: usize, size: usize) {
 }
 
 /// The values of a checked index.
+#[track_caller]
 fn places(index: &Tensor) -> Vec<usize> {
     let index = index.contiguous();
-    index.as_slice::<i64>().expect("contiguous").iter().map(|&i| i as usize).collect()
+    let values = index.as_slice::<i64>().expect("contiguous");
+    list_for("index", values.len(), |k| values[k] as usize)
 }

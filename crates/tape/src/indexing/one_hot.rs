@@ -2,7 +2,7 @@
 
 use super::{integers, places};
 use crate::dtype::DType;
-use crate::shape::Dims;
+use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
@@ -12,8 +12,8 @@ impl Var {
     /// derivative.
     ///
     /// # Panics
-    /// If the classes are not integers, one is negative or not below the number of classes, or there is none to
-    /// infer the number from.
+    /// If the classes are not integers, one is negative or not below the number of classes, there is none to infer
+    /// the number from, or the result has too many elements.
     ///
     /// ```
     /// use tape::Var;
@@ -38,6 +38,13 @@ impl Var {
         );
         let mut to: Dims = self.shape().into();
         to.push(n);
+        shape::checked_numel(&to).unwrap_or_else(|| {
+            panic!(
+                "one_hot: {n} classes for an input of shape {:?} are too many: a tensor has at most {} elements",
+                self.shape(),
+                shape::MAX_NUMEL
+            )
+        });
         let mut out = Tensor::zeros(&to, DType::I64);
         for (row, &c) in out.data_mut::<i64>().chunks_exact_mut(n.max(1)).zip(&classes) {
             row[c as usize] = 1;
@@ -63,11 +70,13 @@ impl Var {
         assert!(smallest >= 0, "bincount: values must be non-negative, but there is {smallest}");
         let places = places(&values);
         let n = places.iter().max().map_or(0, |m| m + 1).max(minlength);
-        let mut counts = vec![0i64; n];
+        shape::numel_for("bincount", &[n]);
+        let mut counts = Tensor::zeros(&[n], DType::I64);
+        let data = counts.data_mut::<i64>();
         for p in places {
-            counts[p] += 1;
+            data[p] += 1;
         }
-        Var::from_vec(counts, &[n])
+        Var::from(counts)
     }
 }
 

@@ -98,6 +98,9 @@ fn list(op: &str, index: &Var, dim: usize, size: usize) -> Arc<[usize]> {
 #[track_caller]
 pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -> Var {
     let n = x.shape()[dim];
+    let mut to: Dims = x.shape().into();
+    to[dim] = index.len();
+    shape::numel_for(op, &to);
     let value = index::select(&x.tensor(), dim, &index);
     let list = index.clone();
     record_part(

@@ -1,6 +1,7 @@
 //! What every kernel stands on: instruction sets, threads, and loops over strided tensors.
 
 pub(crate) mod index;
+pub mod list;
 pub mod math;
 pub mod parallel;
 pub(crate) mod place;

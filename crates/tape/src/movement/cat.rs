@@ -58,8 +58,9 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
             );
         }
         starts.push(Some(to[d]));
-        to[d] += t.shape()[d];
+        to[d] = to[d].saturating_add(t.shape()[d]);
     }
+    shape::numel_for("cat", &to);
     let dtype = all.iter().map(|t| t.dtype()).reduce(DType::promote).expect("at least one");
     // In the memory order of the first tensor, so that channels-last stays.
     let order = model.tensor();

@@ -1,6 +1,6 @@
 //! `flip`, `roll`.
 
-use crate::kernels::index;
+use crate::kernels::{index, list::list_for};
 use crate::node::record;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -23,7 +23,7 @@ impl Var {
             return self.clone();
         }
         let list: Dims = shape::dims("flip", dims, self.ndim());
-        let value = reordered(self.tensor(), list.iter().copied(), |_, i, n| n - 1 - i);
+        let value = reordered("flip", self.tensor(), list.iter().copied(), |_, i, n| n - 1 - i);
         let dims = dims.to_vec();
         record("flip", [self], value, move |c| [Some(c.grad().flip(&dims))])
     }
@@ -55,7 +55,10 @@ impl Var {
         );
         assert!(self.ndim() > 0, "roll: dimensions {dims:?}, but the input has none");
         let list: Dims = dims.iter().map(|&d| shape::dim("roll", d, self.ndim())).collect();
-        let value = reordered(self.tensor(), list.iter().copied(), |k, i, n| {
+        // As a part of the dimension, a shift can be turned round.
+        let part = |(&shift, &d): (&isize, &usize)| shift.rem_euclid(self.shape()[d].max(1) as isize);
+        let shifts: Vec<isize> = shifts.iter().zip(&list).map(part).collect();
+        let value = reordered("roll", self.tensor(), list.iter().copied(), |k, i, n| {
             (i as isize - shifts[k]).rem_euclid(n as isize) as usize
         });
         let (back, dims): (Vec<isize>, Vec<isize>) = (shifts.iter().map(|s| -s).collect(), dims.to_vec());
@@ -64,14 +67,16 @@ impl Var {
 }
 
 /// Every entry `i` of the `k`-th listed dimension, of size `n`, taken from `from(k, i, n)`.
+#[track_caller]
 fn reordered(
+    op: &str,
     t: Tensor,
     dims: impl Iterator<Item = usize>,
     from: impl Fn(usize, usize, usize) -> usize,
 ) -> Tensor {
     dims.enumerate().fold(t, |t, (k, d)| {
         let n = t.shape()[d];
-        let list: Vec<usize> = (0..n).map(|i| from(k, i, n)).collect();
+        let list = list_for(op, n, |i| from(k, i, n));
         index::select(&t, d, &list)
     })
 }

@@ -16,4 +16,5 @@ mod windows;
 
 pub use cat::{cat, stack};
 pub use pad::PadMode;
+pub(crate) use slice::place;
 pub use slice::{Position, Slice};

@@ -2,8 +2,9 @@
 
 use super::part::{Part, filled, take};
 use crate::indexing::pick;
+use crate::kernels::list::list_for;
 use crate::node::record;
-use crate::shape::Dims;
+use crate::shape::{self, Dims};
 use crate::var::Var;
 
 /// What [`Var::pad`] puts around a tensor.
@@ -24,7 +25,8 @@ impl Var {
     /// one, then `top, bottom` for the one before, and so on. Negative numbers cut off.
     ///
     /// # Panics
-    /// If there is an odd number of entries or more pairs than dimensions; if more is cut off than is there; and, in
+    /// If there is an odd number of entries or more pairs than dimensions; if more is cut off than is there, or the
+    /// result has too many elements; and, in
     /// modes other than constant, if a batch and channel dimension is padded, `Reflect` pads by the size or more, or
     /// `Circular` by more than the size.
     ///
@@ -50,16 +52,28 @@ impl Var {
         let mut sides: Vec<(usize, isize, isize)> = Vec::new();
         for (i, pair) in pad.chunks_exact(2).enumerate() {
             let d = self.ndim() - 1 - i;
-            let cut = -(pair[0].min(0) + pair[1].min(0));
+            let cut = cut(pair[0]).saturating_add(cut(pair[1]));
             assert!(
-                cut <= self.shape()[d] as isize,
+                cut <= self.shape()[d],
                 "pad: {pair:?} cuts {cut} off dimension {d} of shape {:?}, more than there is",
                 self.shape()
             );
             sides.push((d, pair[0], pair[1]));
         }
+        let mut to: Dims = self.shape().into();
+        for &(d, left, right) in &sides {
+            let added = added(left).saturating_add(added(right));
+            to[d] = (to[d] - cut(left) - cut(right)).saturating_add(added);
+        }
+        shape::checked_numel(&to).unwrap_or_else(|| {
+            panic!(
+                "pad: {pad:?} around a tensor of shape {:?} is too much: a tensor has at most {} elements",
+                self.shape(),
+                shape::MAX_NUMEL
+            )
+        });
         match mode {
-            PadMode::Constant(value) => constant(self, &sides, value),
+            PadMode::Constant(value) => constant(self, &sides, &to, value),
             _ => {
                 self.check_border(pad, &sides, mode);
                 sides.iter().fold(self.clone(), |x, &(d, left, right)| extend(&x, d, left, right, mode))
@@ -78,6 +92,7 @@ impl Var {
         );
         for &(d, left, right) in sides {
             let n = self.shape()[d] as isize;
+            // (The size of the result was checked: no sum of these overflows.)
             let widest = left.max(right);
             let fits = match mode {
                 PadMode::Reflect => widest < n,
@@ -95,12 +110,19 @@ impl Var {
     }
 }
 
-/// Cuts off what is negative, as a view, and puts the rest into a larger tensor.
+/// How many entries a number of the padding cuts off, and how many it adds.
+fn cut(n: isize) -> usize {
+    n.min(0).unsigned_abs()
+}
+
+fn added(n: isize) -> usize {
+    n.max(0).unsigned_abs()
+}
+
+/// Cuts off what is negative, as a view, and puts the rest into a larger tensor, of shape `to`.
 #[track_caller]
-fn constant(x: &Var, sides: &[(usize, isize, isize)], value: f64) -> Var {
-    let cut = |n: isize| n.min(0).unsigned_abs();
+fn constant(x: &Var, sides: &[(usize, isize, isize)], to: &[usize], value: f64) -> Var {
     let (mut kept, mut inner) = (Part::whole(x.shape()), Part::whole(x.shape()));
-    let mut to: Dims = x.shape().into();
     if let (Part::Block { start: from, length, .. }, Part::Block { start: at, length: filled, .. }) =
         (&mut kept, &mut inner)
     {
@@ -108,16 +130,15 @@ fn constant(x: &Var, sides: &[(usize, isize, isize)], value: f64) -> Var {
             from[d] = cut(left);
             length[d] -= cut(left) + cut(right);
             filled[d] = length[d];
-            at[d] = left.max(0) as usize;
-            to[d] = length[d] + at[d] + right.max(0) as usize;
+            at[d] = added(left);
         }
     }
     let cuts = sides.iter().any(|&(_, l, r)| l < 0 || r < 0);
     let x = if cuts { take("pad", x, kept) } else { x.clone() };
-    if to.as_slice() == x.shape() {
+    if to == x.shape() {
         return x;
     }
-    let padded = filled(&x.tensor(), &inner, &to, value);
+    let padded = filled(&x.tensor(), &inner, to, value);
     record("pad", [&x], padded, move |c| [Some(take("pad", c.grad(), inner.clone()))])
 }
 
@@ -140,7 +161,7 @@ fn extend(x: &Var, d: usize, left: isize, right: isize, mode: PadMode) -> Var {
         }
         _ => (j - left).clamp(0, n - 1),
     };
-    let index: Vec<usize> = (0..n + left + right).map(|j| source(j) as usize).collect();
+    let index = list_for("pad", (n + left + right) as usize, |j| source(j as isize) as usize);
     pick("pad", x, d, index.into())
 }
 

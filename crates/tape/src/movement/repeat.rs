@@ -1,6 +1,6 @@
 //! `repeat`, `tile`.
 
-use crate::shape::Dims;
+use crate::shape::{self, Dims};
 use crate::var::Var;
 
 impl Var {
@@ -8,7 +8,7 @@ impl Var {
     /// for the last dimension and further ones for new dimensions in front (`torch.Tensor.repeat`).
     ///
     /// # Panics
-    /// If there are fewer entries than dimensions.
+    /// If there are fewer entries than dimensions, or the result has too many elements.
     ///
     /// ```
     /// use tape::Var;
@@ -52,8 +52,15 @@ impl Var {
             }
             apart.push(size(d));
             expanded.push(size(d));
-            merged.push(n * size(d));
+            merged.push(n.saturating_mul(size(d)));
         }
+        shape::checked_numel(&merged).unwrap_or_else(|| {
+            panic!(
+                "repeat: {repeats:?} copies of a tensor of shape {:?} are too many: a tensor has at most {} elements",
+                self.shape(),
+                shape::MAX_NUMEL
+            )
+        });
         self.reshape_to(&apart).expand_to(&expanded).reshape_to(&merged)
     }
 }

@@ -9,26 +9,31 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToIncl
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub isize);
 
+/// A number of any type as a place. One that is too large stands behind every end, and does not become negative.
+pub(crate) fn place(n: i128) -> isize {
+    n.clamp(isize::MIN as i128, isize::MAX as i128) as isize
+}
+
 macro_rules! positions {
     ($($ty:ty)*) => {$(
         impl From<$ty> for Position {
             fn from(v: $ty) -> Position {
-                Position(v as isize)
+                Position(place(v as i128))
             }
         }
         impl From<Range<$ty>> for Slice {
             fn from(r: Range<$ty>) -> Slice {
-                Slice { start: Some(r.start as isize), end: Some(r.end as isize), step: 1 }
+                Slice { start: Some(place(r.start as i128)), end: Some(place(r.end as i128)), step: 1 }
             }
         }
         impl From<RangeFrom<$ty>> for Slice {
             fn from(r: RangeFrom<$ty>) -> Slice {
-                Slice { start: Some(r.start as isize), end: None, step: 1 }
+                Slice { start: Some(place(r.start as i128)), end: None, step: 1 }
             }
         }
         impl From<RangeTo<$ty>> for Slice {
             fn from(r: RangeTo<$ty>) -> Slice {
-                Slice { start: None, end: Some(r.end as isize), step: 1 }
+                Slice { start: None, end: Some(place(r.end as i128)), step: 1 }
             }
         }
         impl From<RangeInclusive<$ty>> for Slice {
@@ -38,7 +43,7 @@ macro_rules! positions {
         }
         impl From<RangeToInclusive<$ty>> for Slice {
             fn from(r: RangeToInclusive<$ty>) -> Slice {
-                Slice { start: None, end: after(r.end as isize), step: 1 }
+                Slice { start: None, end: after(place(r.end as i128)), step: 1 }
             }
         }
     )*};
@@ -47,7 +52,7 @@ positions!(i32 i64 isize usize);
 
 /// The end of a slice whose last entry is `last`: after -1 there is none.
 fn after(last: isize) -> Option<isize> {
-    (last != -1).then(|| last + 1)
+    (last != -1).then(|| last.saturating_add(1))
 }
 
 impl From<RangeFull> for Slice {

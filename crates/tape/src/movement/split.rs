@@ -4,6 +4,9 @@ use super::part::{Part, take};
 use crate::shape;
 use crate::var::Var;
 
+/// How many empty pieces an empty dimension can be cut into.
+const MOST_EMPTY: usize = 1 << 16;
+
 impl Var {
     /// Pieces of `size` entries of a dimension, the last one smaller if need be (`torch.split` with a number). Views.
     ///
@@ -41,9 +44,8 @@ impl Var {
     pub fn split_with_sizes(&self, sizes: &[usize], dim: isize) -> Vec<Var> {
         assert!(self.ndim() > 0, "split: expects at least a 1-dimensional tensor");
         let d = shape::dim("split", dim, self.ndim());
-        assert_eq!(
-            sizes.iter().sum::<usize>(),
-            self.shape()[d],
+        assert!(
+            sizes.iter().try_fold(0usize, |sum, &n| sum.checked_add(n)) == Some(self.shape()[d]),
             "split: split_sizes {sizes:?} should sum to the size of dimension {d}: {}",
             self.shape()[d]
         );
@@ -53,7 +55,7 @@ impl Var {
     /// At most `chunks` pieces of equal size, but for the last (`torch.chunk`). Views.
     ///
     /// # Panics
-    /// If there is no such dimension, or `chunks` is zero.
+    /// If there is no such dimension, `chunks` is zero, or an empty dimension is to be cut into more than 65536 pieces.
     ///
     /// ```
     /// use tape::Var;
@@ -68,7 +70,14 @@ impl Var {
         let n = self.shape()[d];
         let size = n.div_ceil(chunks);
         let sizes: Vec<usize> = match size {
-            0 => vec![0; chunks],
+            0 => {
+                assert!(
+                    chunks <= MOST_EMPTY,
+                    "chunk: a dimension of size 0 (shape {:?}) can be cut into at most {MOST_EMPTY} pieces, not {chunks}",
+                    self.shape()
+                );
+                vec![0; chunks]
+            }
             _ => (0..n.div_ceil(size)).map(|i| size.min(n - i * size)).collect(),
         };
         self.pieces("chunk", d, &sizes)

@@ -57,7 +57,7 @@ fn cut<T: crate::Element>(t: &mut Tensor, diagonal: isize, upper: bool) {
     }
     for (i, row) in t.make_mut::<T>().chunks_exact_mut(columns).enumerate() {
         // The first column beyond the diagonal of the lower triangle, or the first of the upper one.
-        let edge = (i % rows) as isize + diagonal + isize::from(!upper);
+        let edge = ((i % rows) as isize + isize::from(!upper)).saturating_add(diagonal);
         let edge = edge.clamp(0, columns as isize) as usize;
         let zeros = if upper { &mut row[..edge] } else { &mut row[edge..] };
         zeros.fill(T::default());

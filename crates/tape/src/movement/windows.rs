@@ -46,14 +46,16 @@ impl Var {
         let d = shape::dim("overlap_add", dim, self.ndim() - 1);
         let (count, size) = (self.shape()[d], self.size(-1));
         assert!(step > 0, "overlap_add: step must be greater than zero");
+        let reach = count.saturating_sub(1).saturating_mul(step).saturating_add(size);
         assert!(
-            count == 0 || (count - 1) * step + size <= length,
+            count == 0 || reach <= length,
             "overlap_add: {count} windows of {size}, {step} apart, do not fit into {length} (shape {:?})",
             self.shape()
         );
         let g = self.tensor();
         let mut to: Dims = self.shape()[..self.ndim() - 1].into();
         to[d] = length;
+        shape::numel_for("overlap_add", &to);
         let mut out = Tensor::zeros(&to, g.dtype());
         for k in 0..size {
             if count == 0 {

@@ -4,8 +4,8 @@ use super::Tensor;
 use crate::shape::{self, Dims};
 
 impl Tensor {
-    /// A view through other strides.
-    fn view_as(&self, shape: Dims, strides: Dims, offset: usize) -> Tensor {
+    /// A view through other strides: of a checked shape whose elements all lie in the memory.
+    pub(super) fn view_as(&self, shape: Dims, strides: Dims, offset: usize) -> Tensor {
         Tensor { storage: self.storage.clone(), offset, shape, strides, dtype: self.dtype }
     }
 
@@ -55,7 +55,7 @@ impl Tensor {
         assert!(self.ndim() > 0, "narrow: cannot be applied to a tensor without dimensions");
         let d = shape::dim("narrow", dim, self.ndim());
         assert!(
-            start + length <= self.shape[d],
+            start <= self.shape[d] && length <= self.shape[d] - start,
             "narrow: start ({start}) + length ({length}) exceeds dimension size ({})",
             self.shape[d]
         );
@@ -71,8 +71,10 @@ impl Tensor {
         assert!(step > 0, "step: the step has to be positive");
         let d = shape::dim("step", dim, self.ndim());
         let mut t = self.clone();
-        t.shape[d] = self.shape[d].div_ceil(step);
-        t.strides[d] *= step;
+        if let Some(&n) = self.shape.get(d) {
+            t.shape[d] = n.div_ceil(step);
+            t.strides[d] = t.strides[d].saturating_mul(step);
+        }
         t
     }
 
@@ -107,7 +109,7 @@ impl Tensor {
             t.strides.remove(d);
         }
         t.shape.push(length);
-        t.strides.push(self.strides[a] + self.strides[b]);
+        t.strides.push(self.strides[a].saturating_add(self.strides[b]));
         t
     }
 
@@ -125,8 +127,9 @@ impl Tensor {
             return t;
         }
         t.shape[d] = (n - size) / step + 1;
-        t.strides[d] *= step;
+        t.strides[d] = t.strides[d].saturating_mul(step);
         t.shape.push(size);
+        shape::numel_for("unfold", &t.shape);
         t.strides.push(self.strides[d]);
         t
     }
@@ -134,11 +137,12 @@ impl Tensor {
     /// Repeats dimensions of size one without a copy, and adds leading ones. A view.
     ///
     /// # Panics
-    /// If `to` is not a shape that this one broadcasts to.
+    /// If `to` is not a shape that this one broadcasts to, or has too many elements.
     #[track_caller]
     pub fn expand(&self, to: &[usize]) -> Tensor {
         let fits = shape::broadcast(&self.shape, to).is_some_and(|s| s.as_slice() == to);
         assert!(fits, "expand: shape {:?} cannot be expanded to {to:?}", self.shape);
+        shape::numel_for("expand", to);
         self.view_as(to.into(), shape::broadcast_strides(&self.shape, &self.strides, to), self.offset)
     }
 
@@ -148,9 +152,8 @@ impl Tensor {
     /// If the number of elements differs.
     #[track_caller]
     pub fn reshape(&self, to: &[usize]) -> Tensor {
-        assert_eq!(
-            shape::numel(to),
-            self.numel(),
+        assert!(
+            shape::checked_numel(to) == Some(self.numel()),
             "reshape: shape {to:?} is invalid for an input of {} elements (shape {:?})",
             self.numel(),
             self.shape
@@ -173,7 +176,7 @@ impl Tensor {
         let d = shape::dim("unsqueeze", dim, self.ndim() + 1);
         let mut t = self.clone();
         t.shape.insert(d, 1);
-        t.strides.insert(d, self.strides.get(d).map_or(1, |s| s * self.shape[d]));
+        t.strides.insert(d, self.strides.get(d).map_or(1, |s| s.saturating_mul(self.shape[d])));
         t
     }
 

@@ -19,6 +19,7 @@ use block::Plan;
 use folded::Folded;
 use planar::Planar;
 use tape::kernels::parallel::{parallel_blocks, parallel_for};
+use tape::shape::MAX_NUMEL;
 
 pub use weight_grad::weight_grad;
 
@@ -93,6 +94,10 @@ pub(super) fn check(s: &Conv2dShape, x: usize, w: usize, y: usize) {
     assert!(
         s.stride.iter().chain(&s.dilation).all(|&d| d > 0),
         "convolution: stride and dilation start at 1"
+    );
+    assert!(
+        s.stride.iter().chain(&s.dilation).chain(&s.padding).all(|&d| d <= MAX_NUMEL),
+        "convolution: stride, dilation and padding are at most {MAX_NUMEL}: {s:?}"
     );
     assert_eq!(x, s.input_len(), "convolution: elements of the input {s:?}");
     assert_eq!(w, s.weight_len(), "convolution: elements of the weight {s:?}");

@@ -11,6 +11,10 @@ mod vector;
 
 use tape::Float;
 
+/// More multiplications than this take weeks; a memory for their operands exists only where strides are zero. Up to
+/// here no size of a packed operand overflows.
+pub(crate) const MOST_STEPS: usize = 1 << 56;
+
 /// A matrix that lies in a slice: element (i, j) is `data[i * row + j * column]`.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
@@ -37,13 +41,14 @@ impl<'a, T> View<'a, T> {
     #[track_caller]
     fn check(&self, name: &str, rows: usize, columns: usize) {
         if rows > 0 && columns > 0 {
-            let last = (rows - 1) * self.row + (columns - 1) * self.column;
+            let last =
+                (rows - 1).saturating_mul(self.row).saturating_add((columns - 1).saturating_mul(self.column));
             assert!(
                 last < self.data.len(),
                 "matrix product: {name} [{rows}, {columns}] with strides ({}, {}) needs {} elements, not {}",
                 self.row,
                 self.column,
-                last + 1,
+                last.saturating_add(1),
                 self.data.len()
             );
         }
@@ -136,6 +141,11 @@ impl Real for f64 {
 #[track_caller]
 pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], row: usize, finish: Finish<T>) {
     let [m, n, k] = size;
+    let steps = m.checked_mul(n).and_then(|steps| steps.checked_mul(k));
+    assert!(
+        steps.is_some_and(|steps| steps <= MOST_STEPS),
+        "matrix product: [{m}, {k}] times [{k}, {n}] takes more than {MOST_STEPS} steps"
+    );
     a.check("A", m, k);
     b.check("B", k, n);
     View { data: &*c, row, column: 1 }.check("C", m, n);
