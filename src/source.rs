@@ -22,12 +22,26 @@ pub fn source(loader: &DataLoader) -> Source<'_> {
         let target = batch.targets.as_ref().unwrap_or(&batch.labels);
         (Var::from(&batch.images), Var::from(target))
     };
-    Source::new(move || loader.iter().map(pair)).resumable(
+    let [_, _, _, samples, size] = loader.state().to_array();
+    let rest = samples.saturating_sub((loader.len() as u64).saturating_sub(1) * size).min(size);
+    Source::new(move || loader.iter().map(pair)).smallest_batch(rest as usize).resumable(
         || loader.state().to_array().map(|n| n as i64).to_vec(),
         |place| {
             let numbers: [i64; 5] =
                 place.try_into().map_err(|_| "its place is not that of a loader".to_string())?;
-            loader.restore(LoaderState::from_array(numbers.map(|n| n as u64))).map_err(|e| e.to_string())
+            let saved = numbers.map(|n| n as u64);
+            let differences = differences(saved, loader.state().to_array());
+            if !differences.is_empty() {
+                return Err(differences.join("; "));
+            }
+            loader.restore(LoaderState::from_array(saved)).map_err(|e| e.to_string())
         },
     )
+}
+
+/// What the place of one loader has that another has not: all of it, where the loader itself names the first.
+fn differences(saved: [u64; 5], now: [u64; 5]) -> Vec<String> {
+    let names = [(2, "the loader's seed"), (3, "the number of samples"), (4, "the batch size")];
+    let changed = names.into_iter().filter(|&(i, _)| saved[i] != now[i]);
+    changed.map(|(i, name)| format!("{name} was {}, and is {}", saved[i], now[i])).collect()
 }

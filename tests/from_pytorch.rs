@@ -246,7 +246,7 @@ fn training() {
     loss.backward();
     tape::set_profiling(false);
     assert!(trace(&loss).rows.len() > 3);
-    optim::clip_grad_norm_(&model.parameters(), 1.0, 2.0);
+    optim::clip_grad_norm_(&model.parameters(), 1.0, 2.0, false);
     optimizer.step();
     scheduler.step(&mut optimizer);
     optimizer.set_lr(0, 0.05);

@@ -101,6 +101,11 @@ impl Checkpoint {
         self.state.metadata.get(name).map(String::as_str)
     }
 
+    /// All notes, by name.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.state.metadata.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
     /// Writes the file whole or not at all. A file that is there already is kept beside it as the previous one:
     /// see [`Checkpoint::previous_path`].
     ///
@@ -121,7 +126,7 @@ impl Checkpoint {
                 .or_else(|_| fs::copy(path, &previous).map(|_| ()))
                 .map_err(fail)?;
         }
-        write_atomically(path, &bytes).map_err(fail)
+        write_atomically(path, &bytes)
     }
 
     /// Where [`Checkpoint::save`] keeps the checkpoint before: `last.safetensors` has `last.previous.safetensors`.
@@ -175,12 +180,8 @@ impl Checkpoint {
         for path in [path.to_path_buf(), Checkpoint::previous_path(path)] {
             match Checkpoint::load(&path) {
                 Ok(checkpoint) => return (Some(checkpoint), refused),
-                Err(e) => {
-                    let absent = e.source.as_ref().is_some_and(|s| s.kind() == std::io::ErrorKind::NotFound);
-                    if !absent {
-                        refused.push(e);
-                    }
-                }
+                Err(e) if e.is_absent() => {}
+                Err(e) => refused.push(e),
             }
         }
         (None, refused)

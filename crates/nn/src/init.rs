@@ -70,23 +70,35 @@ fn fill(v: &Var, make: impl FnOnce(&mut Generator, &[usize]) -> Tensor) {
 /// nn::init::uniform_(&w, -0.5, 0.5);
 /// assert!(w.to_vec::<f32>().iter().all(|x| (-0.5..0.5).contains(x)));
 /// ```
+///
+/// # Panics
+/// If `a` is above `b`, or one of them is not finite.
 #[track_caller]
 pub fn uniform_(v: &Var, a: f64, b: f64) {
+    assert!(
+        a <= b && a.is_finite() && b.is_finite(),
+        "uniform_: expects a range [a, b) of finite numbers, got a = {a} and b = {b}"
+    );
     fill(v, |g, shape| g.uniform(shape, a, b));
 }
 
 /// A normal distribution (`torch.nn.init.normal_`).
+///
+/// # Panics
+/// If `std` is negative or not a number.
 #[track_caller]
 pub fn normal_(v: &Var, mean: f64, std: f64) {
+    assert!(std >= 0.0, "normal_: the standard deviation has to be at least 0, got std = {std}");
     fill(v, |g, shape| g.normal(shape, mean, std));
 }
 
 /// A normal distribution cut off outside `[a, b]` (`torch.nn.init.trunc_normal_`).
 ///
 /// # Panics
-/// If `a` is not below `b`.
+/// If `a` is not below `b`, or `std` is not above zero.
 #[track_caller]
 pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
+    assert!(std > 0.0, "trunc_normal_: the standard deviation has to be above 0, got std = {std}");
     assert!(a < b, "trunc_normal_: a ({a}) has to be below b ({b})");
     let below = |x: f64| (1.0 + Float::erf((x - mean) / (std * 2f64.sqrt()))) / 2.0;
     let (low, high) = (below(a), below(b));
@@ -273,6 +285,37 @@ pub(crate) fn default_bound(fan_in: usize) -> f64 {
 mod tests {
     use super::*;
     use tape::DType;
+
+    #[test]
+    fn ranges_are_those_of_pytorch() {
+        let w = var(&[3]);
+        let refused = |f: &dyn Fn(&Var), message: &str| {
+            let error = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(&w))).unwrap_err();
+            let text = error.downcast::<String>().expect("a message");
+            assert!(text.contains(message), "{text}");
+            assert_eq!(w.to_vec::<f64>(), [0.0; 3]);
+        };
+        refused(
+            &|w| uniform_(w, 5.0, 1.0),
+            "uniform_: expects a range [a, b) of finite numbers, got a = 5 and b = 1",
+        );
+        refused(&|w| uniform_(w, f64::NAN, 1.0), "got a = NaN");
+        refused(&|w| uniform_(w, f64::NEG_INFINITY, 1.0), "got a = -inf");
+        refused(
+            &|w| normal_(w, 0.0, -1.0),
+            "normal_: the standard deviation has to be at least 0, got std = -1",
+        );
+        refused(&|w| normal_(w, 0.0, f64::NAN), "got std = NaN");
+        refused(&|w| trunc_normal_(w, 0.0, 0.0, -2.0, 2.0), "has to be above 0, got std = 0");
+        refused(&|w| trunc_normal_(w, 0.0, 1.0, 2.0, -2.0), "has to be below b");
+        let square = var(&[2, 2]);
+        let refused =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| xavier_uniform_(&square, -1.0)));
+        assert!(refused.is_err());
+        uniform_(&w, 1.0, 1.0);
+        normal_(&w, 1.0, 0.0);
+        assert_eq!(w.to_vec::<f64>(), [1.0; 3]);
+    }
 
     fn var(shape: &[usize]) -> Var {
         Var::parameter(Tensor::zeros(shape, DType::F64))

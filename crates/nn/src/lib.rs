@@ -34,7 +34,7 @@ pub use checkpoint::Checkpoint;
 pub use conv::*;
 pub use dropout::*;
 pub use embedding::Embedding;
-pub use files::FileError;
+pub use files::{FileError, RunFolder, write_atomically};
 pub use linear::*;
 pub use local_response::LocalResponseNorm;
 pub use loss::*;

@@ -269,15 +269,17 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
             node.cost.stop_backward(clock);
             continue;
         }
-        let gradients = node.apply_rule(saved, grad, wants.clone());
+        let gradients = grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone()));
         node.cost.stop_backward(clock);
         for ((input, gradient), wants) in node.inputs.iter().zip(gradients).zip(wants) {
             if let (Some(input), Some(gradient), true) = (input, gradient, wants) {
-                if grad_mode::is_anomaly_detected() && gradient.tensor().has_nan() {
-                    panic!(
-                        "backward: `{}`, recorded at {}, made the first NaN gradient",
-                        node.op, node.location
-                    );
+                if grad_mode::is_anomaly_detected() {
+                    grad_mode::report_nonfinite(&gradient.tensor(), &[], |what| {
+                        format!(
+                            "backward: `{}`, recorded at {}, made the first {what} gradient",
+                            node.op, node.location
+                        )
+                    });
                 }
                 receive(&mut pending, input, fit(&node, input, gradient));
             }

@@ -1,10 +1,18 @@
 //! Switches for the recording of operations, kept by each thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 thread_local! {
     static ENABLED: Cell<bool> = const { Cell::new(true) };
     static ANOMALY: Cell<bool> = const { Cell::new(false) };
+    static FOUND: RefCell<Option<Found>> = const { RefCell::new(None) };
+}
+
+/// What [`find_nonfinite`] has found.
+#[derive(Default)]
+struct Found {
+    nan: Option<String>,
+    infinity: Option<String>,
 }
 
 /// True if operations are recorded on this thread (`torch.is_grad_enabled`).
@@ -50,7 +58,7 @@ pub fn enable_grad<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// True inside [`detect_anomaly`].
+/// True inside [`detect_anomaly`] and [`find_nonfinite`].
 pub(crate) fn is_anomaly_detected() -> bool {
     ANOMALY.get()
 }
@@ -61,12 +69,95 @@ pub(crate) fn is_anomaly_detected() -> bool {
 /// # Panics
 /// At the first NaN that an operation makes from inputs without one.
 pub fn detect_anomaly<R>(f: impl FnOnce() -> R) -> R {
-    struct Reset(bool);
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            ANOMALY.set(self.0);
-        }
-    }
-    let _reset = Reset(ANOMALY.replace(true));
+    let _mode = AnomalyMode::enter(None);
     f()
+}
+
+/// Runs a function and names the operation, forward or backward, that made the first NaN in it, or the first infinity
+/// where there was no NaN: [`detect_anomaly`] without the panic, to say why a loss is not finite. As slow.
+///
+/// ```
+/// use tape::{Tensor, Var, find_nonfinite};
+/// let x = Var::parameter(Tensor::scalar(-1.0));
+/// let (loss, origin) = find_nonfinite(|| (x.log() * 2.0).sum_all());
+/// assert!(loss.item().is_nan() && origin.unwrap().starts_with("log: made the first NaN"));
+/// assert_eq!(find_nonfinite(|| x.exp()).1, None);
+/// ```
+pub fn find_nonfinite<R>(f: impl FnOnce() -> R) -> (R, Option<String>) {
+    let mode = AnomalyMode::enter(Some(Found::default()));
+    let result = f();
+    let found = FOUND.take().unwrap_or_default();
+    drop(mode);
+    (result, found.nan.or(found.infinity))
+}
+
+/// Runs a derivative rule, whose own operations [`find_nonfinite`] does not name: the backward walk names the operation
+/// that the rule belongs to.
+pub(crate) fn pause_search<R>(rule: impl FnOnce() -> R) -> R {
+    let _mode =
+        FOUND.with_borrow(Option::is_some).then(|| AnomalyMode(ANOMALY.replace(false), FOUND.replace(None)));
+    rule()
+}
+
+/// Puts the mode of before back when dropped.
+struct AnomalyMode(bool, Option<Found>);
+
+impl AnomalyMode {
+    fn enter(found: Option<Found>) -> AnomalyMode {
+        AnomalyMode(ANOMALY.replace(true), FOUND.replace(found))
+    }
+}
+
+impl Drop for AnomalyMode {
+    fn drop(&mut self) {
+        ANOMALY.set(self.0);
+        FOUND.set(self.1.take());
+    }
+}
+
+/// Takes note of a NaN or an infinity that an operation has made where none was before: a NaN panics in
+/// [`detect_anomaly`], and an infinity, which may well be meant, is left alone there.
+#[track_caller]
+pub(crate) fn report_nonfinite(
+    values: &crate::Tensor,
+    inputs: &[&crate::Var],
+    what: impl Fn(&str) -> String,
+) {
+    let made = |has: fn(&crate::Tensor) -> bool| has(values) && !inputs.iter().any(|v| has(&v.tensor()));
+    let searches = FOUND.with_borrow(Option::is_some);
+    let nan = made(crate::Tensor::has_nan).then(|| what("NaN"));
+    let infinity = (searches && made(crate::Tensor::has_infinity)).then(|| what("infinity"));
+    FOUND.with_borrow_mut(|found| match (found, nan) {
+        (Some(found), nan) => {
+            found.nan = found.nan.take().or(nan);
+            found.infinity = found.infinity.take().or(infinity);
+        }
+        (None, Some(nan)) => panic!("{nan}"),
+        (None, None) => {}
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tensor, Var};
+
+    #[test]
+    fn the_first_nonfinite_is_found_forward_and_backward() {
+        let x = Var::parameter(Tensor::from_vec(vec![0.0f64, 4.0], &[2]));
+        // The gradient of the root at zero is infinite, and times zero it is not a number.
+        let ((), origin) = find_nonfinite(|| (x.sqrt() * 0.0).sum_all().backward());
+        assert!(origin.unwrap().starts_with("backward: `sqrt`, recorded at "));
+        // An infinity alone is named, one that a NaN follows is not.
+        let (y, origin) = find_nonfinite(|| x.log());
+        assert!(y.to_vec::<f64>()[0].is_infinite());
+        assert!(origin.unwrap().starts_with("log: made the first infinity"));
+        let (_, origin) = find_nonfinite(|| x.log() * &x);
+        assert!(origin.unwrap().starts_with("mul: made the first NaN"));
+        // The mode ends with the function, also where that panics.
+        let panics = || find_nonfinite(|| panic!("other"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert!(!is_anomaly_detected());
+        assert!(FOUND.with_borrow(Option::is_none));
+    }
 }

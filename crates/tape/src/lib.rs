@@ -29,7 +29,9 @@ pub use checkpoint::checkpoint;
 pub use dtype::{DType, Element, Float, Number, Scalar};
 pub use elementwise::{Params, Pointwise, RoundingMode, Rows, pow, where_, xlogy};
 pub use functional::{hessian, jacobian, jvp, vjp};
-pub use grad_mode::{GradModeGuard, detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled};
+pub use grad_mode::{
+    GradModeGuard, detect_anomaly, enable_grad, find_nonfinite, is_grad_enabled, no_grad, set_grad_enabled,
+};
 pub use gradcheck::{GradCheck, GradCheckError, Outputs, gradcheck, gradgradcheck};
 pub use half::{bf16, f16};
 pub use indexing::{Index, Indices};

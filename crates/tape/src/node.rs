@@ -347,7 +347,7 @@ fn enter(
     rule: &mut dyn FnMut() -> (Rule, Option<Accumulate>),
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
-        check_for_nan(op, inputs, &value);
+        check_finite(op, inputs, &value);
     }
     let cost = trace::Cost::take();
     let wanted =
@@ -379,12 +379,10 @@ fn enter(
 }
 
 #[track_caller]
-fn check_for_nan(op: &str, inputs: &[&Var], value: &Tensor) {
-    if value.has_nan() && !inputs.iter().any(|v| v.tensor().has_nan()) {
-        panic!(
-            "{op}: made the first NaN, called at {}, from inputs of shapes {:?}",
-            Location::caller(),
-            inputs.iter().map(|v| v.shape()).collect::<Vec<_>>()
-        );
-    }
+fn check_finite(op: &str, inputs: &[&Var], value: &Tensor) {
+    let place = Location::caller();
+    grad_mode::report_nonfinite(value, inputs, |what| {
+        let shapes = inputs.iter().map(|v| v.shape()).collect::<Vec<_>>();
+        format!("{op}: made the first {what}, called at {place}, from inputs of shapes {shapes:?}")
+    });
 }

@@ -88,8 +88,16 @@ impl Generator {
     }
 
     /// F32 numbers, evenly spread over `[low, high)`.
+    ///
+    /// # Panics
+    /// If `low` is above `high`, or they are no finite numbers of F32 (as in PyTorch).
     #[track_caller]
     pub fn uniform(&mut self, shape: &[usize], low: f64, high: f64) -> Tensor {
+        let finite = |x: f64| (x as f32).is_finite();
+        assert!(
+            finite(low) && finite(high) && low <= high,
+            "uniform: expects a range [low, high) of finite numbers, got low = {low} and high = {high}"
+        );
         self.fill("uniform", shape, |g| {
             let v = low + (high - low) * g.next_f64();
             // Rounding to f32 must not reach the open end.
@@ -98,8 +106,12 @@ impl Generator {
     }
 
     /// F32 numbers of a normal distribution (Box-Muller).
+    ///
+    /// # Panics
+    /// If `std` is negative or not a number (as in PyTorch).
     #[track_caller]
     pub fn normal(&mut self, shape: &[usize], mean: f64, std: f64) -> Tensor {
+        assert!(std >= 0.0, "normal: the standard deviation has to be at least 0, got std = {std}");
         let mut spare = None;
         self.fill("normal", shape, |g| {
             let z = spare.take().unwrap_or_else(|| {

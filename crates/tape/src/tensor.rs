@@ -418,6 +418,10 @@ impl Tensor {
         self.dtype.is_float() && self.to_vec::<f64>().iter().any(|v| v.is_nan())
     }
 
+    pub(crate) fn has_infinity(&self) -> bool {
+        self.dtype.is_float() && self.to_vec::<f64>().iter().any(|v| v.is_infinite())
+    }
+
     /// Strides for a result of the same shape: the own ones where they are dense, else row-major.
     pub(crate) fn dense_strides(&self) -> Dims {
         if self.is_dense() { self.strides.clone() } else { shape::contiguous_strides(&self.shape) }

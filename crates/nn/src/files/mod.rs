@@ -1,8 +1,12 @@
 //! State dicts in files: safetensors, and numpy's `.npz`.
 
+mod folder;
 mod npy;
 mod npz;
 mod safetensors;
+
+pub use folder::RunFolder;
+pub(crate) use folder::set_aside;
 
 use crate::StateDict;
 use std::fs::{self, File};
@@ -29,6 +33,11 @@ pub struct FileError {
 impl FileError {
     fn prefix(&self, part: Option<String>) -> String {
         part.map_or(String::new(), |p| format!("{p}: "))
+    }
+
+    /// True if there is no such file.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.source.as_ref().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
     }
 
     pub(crate) fn new(reason: impl Into<String>) -> FileError {
@@ -82,7 +91,7 @@ impl StateDict {
         let path = path.as_ref();
         let bytes = if is_npz(path) { self.to_npz() } else { self.to_safetensors() };
         let bytes = bytes.map_err(|e| e.in_file(path))?;
-        write_atomically(path, &bytes).map_err(|e| FileError::of_io(path, e))
+        write_atomically(path, &bytes)
     }
 }
 
@@ -90,8 +99,23 @@ fn is_npz(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
 }
 
-/// Writes a whole file or none: a crash at any moment leaves the old one or the new one.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a whole file or none: a crash at any moment leaves the old one or the new one. It is written under another
+/// name, flushed to the disk, and renamed.
+///
+/// # Errors
+/// If it cannot be written; then what was there is still there.
+///
+/// ```
+/// let dir = tempfile::tempdir().unwrap();
+/// nn::write_atomically(dir.path().join("a.txt"), b"text").unwrap();
+/// assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+/// ```
+pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), FileError> {
+    let path = path.as_ref();
+    replace(path, bytes).map_err(|e| FileError::of_io(path, e))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
     let mut temporary = std::ffi::OsString::from(".");

@@ -46,6 +46,10 @@ pub trait Schedule: Send {
     }
 
     /// Joins the schedule to an optimizer and sets the learning rates of step 0.
+    ///
+    /// # Panics
+    /// If the schedule changes the momentum of an optimizer without.
+    #[track_caller]
     fn attach(self, optimizer: &mut dyn Optimizer) -> Scheduler
     where
         Self: Sized + 'static,
@@ -71,7 +75,15 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    #[track_caller]
     fn new(schedule: Box<dyn Schedule>, optimizer: &mut dyn Optimizer) -> Scheduler {
+        let without = (0..optimizer.num_groups()).find(|&g| optimizer.momentum(g).is_none());
+        if let (Some(_), Some(group)) = (schedule.momentum(0), without) {
+            panic!(
+                "scheduler: changes the momentum, which the optimizer does not have (group {group}); \
+                 OneCycleLR leaves it alone with cycle_momentum(false)"
+            );
+        }
         let scheduler = Scheduler { schedule, base_lrs: optimizer.lrs(), step: 0 };
         scheduler.apply(optimizer);
         scheduler
@@ -88,8 +100,13 @@ impl Scheduler {
         self.apply(optimizer);
     }
 
+    /// The learning rates that the optimizer had when it was attached.
+    pub(crate) fn base_lrs(&self) -> &[f64] {
+        &self.base_lrs
+    }
+
     #[track_caller]
-    fn apply(&self, optimizer: &mut dyn Optimizer) {
+    pub(crate) fn apply(&self, optimizer: &mut dyn Optimizer) {
         assert_eq!(
             self.base_lrs.len(),
             optimizer.num_groups(),
@@ -151,6 +168,42 @@ mod tests {
     use super::*;
     use crate::optim::SGD;
     use tape::Var;
+
+    /// PyTorch 2.15 raises ValueError for each (`step_size` 0: ZeroDivisionError), `max_lr` and momenta apart, which it
+    /// takes unseen.
+    #[test]
+    fn ranges_are_those_of_pytorch() {
+        let refused = |f: fn(), message: &str| {
+            let error = std::panic::catch_unwind(f).unwrap_err();
+            let text = error.downcast::<String>().expect("a message");
+            assert!(text.contains(message), "{text}");
+        };
+        refused(|| drop(StepLR::new(0)), "StepLR: step_size has to be above 0");
+        refused(|| drop(ConstantLR::new().factor(1.5)), "ConstantLR: factor has to be from 0 to 1");
+        refused(|| drop(LinearLR::new().start_factor(0.0)), "LinearLR: start_factor has to be above 0");
+        refused(|| drop(LinearLR::new().end_factor(-0.1)), "LinearLR: start_factor");
+        refused(
+            || drop(OneCycleLR::new(0.1, 10).pct_start(1.5)),
+            "OneCycleLR: pct_start has to be from 0 to 1",
+        );
+        refused(|| drop(OneCycleLR::new(f64::NAN, 10)), "OneCycleLR: max_lr");
+        refused(
+            || drop(OneCycleLR::new(0.1, 10).max_momentum(2.0)),
+            "OneCycleLR: base_momentum and max_momentum",
+        );
+        refused(|| drop(ReduceLROnPlateau::new(Mode::Min).factor(1.0)), "ReduceLROnPlateau: factor");
+        refused(
+            || drop(ReduceLROnPlateau::new(Mode::Min).min_lr(-1.0)),
+            "ReduceLROnPlateau: threshold, min_lr",
+        );
+        refused(
+            || {
+                let mut rprop = crate::optim::Rprop::new([Var::parameter(Tensor::scalar(1.0))], 0.1);
+                OneCycleLR::new(0.1, 10).attach(&mut rprop);
+            },
+            "changes the momentum, which the optimizer does not have (group 0)",
+        );
+    }
 
     #[test]
     fn a_loaded_state_goes_on() {

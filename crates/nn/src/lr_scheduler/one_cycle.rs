@@ -47,8 +47,13 @@ pub struct OneCycleLR {
 macro_rules! options {
     ($($field:ident: $ty:ty),*) => {$(
         #[doc = concat!("This schedule with the option `", stringify!($field), "`.")]
+        ///
+        /// # Panics
+        /// If it is outside its range.
+        #[track_caller]
         pub fn $field(mut self, $field: $ty) -> OneCycleLR {
             self.$field = $field;
+            self.check();
             self
         }
     )*};
@@ -65,11 +70,11 @@ impl OneCycleLR {
     /// A cycle of this height and length.
     ///
     /// # Panics
-    /// If it has no steps.
+    /// If it has no steps, or the height is negative or not finite.
     #[track_caller]
     pub fn new(max_lr: f64, total_steps: u64) -> OneCycleLR {
         assert!(total_steps > 0, "OneCycleLR: total_steps has to be positive");
-        OneCycleLR {
+        let schedule = OneCycleLR {
             max_lr,
             total_steps,
             pct_start: 0.3,
@@ -80,7 +85,35 @@ impl OneCycleLR {
             div_factor: 25.0,
             final_div_factor: 1e4,
             three_phase: false,
-        }
+        };
+        schedule.check();
+        schedule
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        assert!(
+            self.max_lr >= 0.0 && self.max_lr.is_finite(),
+            "OneCycleLR: max_lr has to be a number from 0 on, got {}",
+            self.max_lr
+        );
+        assert!(
+            (0.0..=1.0).contains(&self.pct_start),
+            "OneCycleLR: pct_start has to be from 0 to 1, got {}",
+            self.pct_start
+        );
+        assert!(
+            [self.base_momentum, self.max_momentum].iter().all(|m| (0.0..=1.0).contains(m)),
+            "OneCycleLR: base_momentum and max_momentum have to be from 0 to 1, got {} and {}",
+            self.base_momentum,
+            self.max_momentum
+        );
+        assert!(
+            self.div_factor > 0.0 && self.final_div_factor > 0.0,
+            "OneCycleLR: div_factor and final_div_factor have to be above 0, got {} and {}",
+            self.div_factor,
+            self.final_div_factor
+        );
     }
 
     options! {

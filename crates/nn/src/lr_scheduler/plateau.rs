@@ -58,8 +58,21 @@ pub struct ReduceLROnPlateau {
 macro_rules! options {
     ($($field:ident: $ty:ty),*) => {$(
         #[doc = concat!("This schedule with the option `", stringify!($field), "`.")]
+        ///
+        /// # Panics
+        /// If it is outside its range: a factor below 1, and thresholds and rates that are no negative numbers.
+        #[track_caller]
         pub fn $field(mut self, $field: $ty) -> ReduceLROnPlateau {
             self.$field = $field;
+            assert!(
+                (0.0..1.0).contains(&self.factor),
+                "ReduceLROnPlateau: factor has to be from 0 up to, but not, 1, got {}",
+                self.factor
+            );
+            assert!(
+                [self.threshold, self.min_lr, self.eps].iter().all(|x| *x >= 0.0),
+                "ReduceLROnPlateau: threshold, min_lr and eps have to be numbers from 0 on, got {self:?}"
+            );
             self
         }
     )*};

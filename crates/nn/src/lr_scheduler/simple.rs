@@ -13,6 +13,7 @@ macro_rules! schedules {
         $name:ident($($(#[$given_meta:meta])* $given:ident: $given_ty:ty),* $(,)?) {
             $($(#[$field_meta:meta])* $field:ident: $ty:ty = $default:expr,)*
         }
+        $(check |$c:ident| $fits:expr, $range:literal;)?
         |$s:ident, $base:ident, $step:ident| $lr:expr;
     )*) => {$(
         $(#[$meta])*
@@ -25,17 +26,34 @@ macro_rules! schedules {
         #[allow(clippy::new_without_default)]
         impl $name {
             /// A schedule with the other options at their defaults.
+            ///
+            /// # Panics
+            /// If an option is outside its range.
+            #[track_caller]
             pub fn new($($given: $given_ty),*) -> $name {
-                $name { $($given,)* $($field: $default,)* }
+                $name { $($given,)* $($field: $default,)* }.checked()
+            }
+
+            #[track_caller]
+            fn checked(self) -> $name {
+                $({
+                    let $c = &self;
+                    assert!($fits, "{}: {}, got {self:?}", stringify!($name), $range);
+                })?
+                self
             }
 
             $(
                 #[doc = concat!("This schedule with the option `", stringify!($field), "`.")]
                 ///
                 $(#[$field_meta])*
+                ///
+                /// # Panics
+                /// If it is outside its range.
+                #[track_caller]
                 pub fn $field(mut self, $field: $ty) -> $name {
                     self.$field = $field;
-                    self
+                    self.checked()
                 }
             )*
         }
@@ -63,6 +81,7 @@ schedules! {
         /// The factor.
         gamma: f64 = 0.1,
     }
+    check |s| s.step_size > 0 && !s.gamma.is_nan(), "step_size has to be above 0, and gamma a number";
     |s, base, step| base * s.gamma.powi((step / s.step_size.max(1)) as i32);
 
     /// Multiplies the learning rate by `gamma` at each milestone (`MultiStepLR`).
@@ -78,6 +97,7 @@ schedules! {
         /// The factor.
         gamma: f64 = 0.1,
     }
+    check |s| !s.gamma.is_nan(), "gamma has to be a number";
     |s, base, step| base * s.gamma.powi(passed(&s.milestones, step) as i32);
 
     /// Multiplies the learning rate by `gamma` at every step (`ExponentialLR`).
@@ -90,6 +110,7 @@ schedules! {
         /// The factor.
         gamma: f64,
     ) {}
+    check |s| !s.gamma.is_nan(), "gamma has to be a number";
     |s, base, step| base * s.gamma.powi(step as i32);
 
     /// Multiplies the learning rate by `factor` for the first steps (`ConstantLR`).
@@ -105,6 +126,7 @@ schedules! {
         /// The number of steps with the factor.
         total_iters: u64 = 5,
     }
+    check |s| (0.0..=1.0).contains(&s.factor), "factor has to be from 0 to 1";
     |s, base, step| if step < s.total_iters { base * s.factor } else { base };
 
     /// Multiplies the learning rate by a factor that changes evenly, for warming up (`LinearLR`).
@@ -122,6 +144,8 @@ schedules! {
         /// The number of steps from the first to the last.
         total_iters: u64 = 5,
     }
+    check |s| 0.0 < s.start_factor && s.start_factor <= 1.0 && (0.0..=1.0).contains(&s.end_factor),
+        "start_factor has to be above 0, and both factors at most 1";
     |s, base, step| {
         let way = step.min(s.total_iters) as f64 / s.total_iters.max(1) as f64;
         base * (s.start_factor + (s.end_factor - s.start_factor) * way)
@@ -139,6 +163,7 @@ schedules! {
         /// The power.
         power: f64 = 1.0,
     }
+    check |s| !s.power.is_nan(), "power has to be a number";
     |s, base, step| {
         let way = step.min(s.total_iters) as f64 / s.total_iters.max(1) as f64;
         base * (1.0 - way).powf(s.power)

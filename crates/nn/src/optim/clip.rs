@@ -1,6 +1,6 @@
 //! Keeping gradients in bounds.
 
-use tape::{Tensor, Var};
+use tape::{Number, Tensor, Var};
 
 /// Scales all gradients together so that their norm is at most `max_norm`, and gives the norm that they had
 /// (`torch.nn.utils.clip_grad_norm_`). `norm_type` is the norm's order, 2 for the usual one; infinity takes
@@ -11,21 +11,54 @@ use tape::{Tensor, Var};
 /// use tape::{Tensor, Var};
 /// let w = Var::parameter(Tensor::from_vec(vec![3.0, 4.0], &[2]));
 /// (&w * &w).sum_all().backward();
-/// assert_eq!(clip_grad_norm_(&[w.clone()], 1.0, 2.0), 10.0);
+/// assert_eq!(clip_grad_norm_(&[w.clone()], 1.0, 2.0, true), 10.0);
 /// assert!((w.grad().unwrap().to_vec::<f64>()[0] - 0.6).abs() < 1e-6);
 /// ```
-pub fn clip_grad_norm_(params: &[Var], max_norm: f64, norm_type: f64) -> f64 {
-    let grads: Vec<(&Var, Tensor)> = params.iter().filter_map(|p| Some((p, p.grad()?.tensor()))).collect();
-    let norms: Vec<f64> = grads.iter().map(|(_, g)| norm(g, norm_type)).collect();
-    let total = combine(norms.iter().copied(), norm_type);
+#[track_caller]
+pub fn clip_grad_norm_(params: &[Var], max_norm: f64, norm_type: f64, error_if_nonfinite: bool) -> f64 {
+    let total = grad_norm(params, norm_type);
+    assert!(
+        total.is_finite() || !error_if_nonfinite,
+        "clip_grad_norm_: the total norm of order {norm_type} of the gradients is {total}, so they cannot be clipped; \
+         to scale them all the same, set error_if_nonfinite to false"
+    );
     let scale = max_norm / (total + 1e-6);
     // A norm that is not a number scales too: hiding it would only move the trouble.
     if scale < 1.0 || scale.is_nan() {
-        for (p, g) in grads {
-            p.set_grad(Some(Var::from(scaled(g, scale))));
+        for p in params {
+            if let Some(g) = p.grad() {
+                p.set_grad(Some(Var::from(scaled(g.tensor(), scale))));
+            }
         }
     }
     total
+}
+
+/// The norm of all gradients together.
+pub(crate) fn grad_norm(params: &[Var], order: f64) -> f64 {
+    let norms: Vec<f64> = params.iter().filter_map(|p| Some(norm(&p.grad()?.tensor(), order))).collect();
+    combine(norms.into_iter(), order)
+}
+
+/// Whether every element is a finite number. One pass, in as many lanes as a vector has.
+pub(crate) fn all_finite(t: &Tensor) -> bool {
+    if !t.dtype().is_float() {
+        return true;
+    }
+    let t = t.contiguous();
+    tape::dispatch!(float: t.dtype(), "all_finite", T => {
+        const LANES: usize = 32;
+        let mut sums = [T::ZERO; LANES];
+        let values = t.as_slice::<T>().expect("contiguous");
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, &x) in sums.iter_mut().zip(chunk) {
+                // Zero for a finite number, else not a number.
+                *sum = *sum + (x - x);
+            }
+        }
+        rest.iter().map(|&x| x - x).chain(sums).all(|x| x == T::ZERO)
+    })
 }
 
 /// Clamps every element of the gradients to `[-clip_value, clip_value]` (`torch.nn.utils.clip_grad_value_`).
@@ -99,9 +132,46 @@ mod tests {
         let grad = || Some(Var::from(Tensor::from_vec(vec![1f32, -2.0, 2.0], &[3])));
         for (order, expected) in [(1.0, 5.0), (2.0, 3.0), (f64::INFINITY, 2.0)] {
             w.set_grad(grad());
-            let got = clip_grad_norm_(std::slice::from_ref(&w), 100.0, order);
+            let got = clip_grad_norm_(std::slice::from_ref(&w), 100.0, order, false);
             assert!((got - expected).abs() < 1e-9, "{got}");
             assert_eq!(w.grad().unwrap().to_vec::<f32>(), [1.0, -2.0, 2.0]);
         }
+    }
+
+    #[test]
+    fn a_norm_that_is_not_finite_is_an_error_by_choice() {
+        let w = Var::parameter(Tensor::from_vec(vec![0.0f32; 2], &[2]));
+        for (bad, orders) in [(f32::NAN, [2.0, f64::INFINITY]), (f32::INFINITY, [1.0, 2.0])] {
+            for order in orders {
+                let grad = Tensor::from_vec(vec![1.0, bad], &[2]);
+                w.set_grad(Some(Var::from(grad)));
+                let params = std::slice::from_ref(&w);
+                let clip = || clip_grad_norm_(params, 1.0, order, true);
+                let error = std::panic::catch_unwind(std::panic::AssertUnwindSafe(clip)).unwrap_err();
+                let text = error.downcast::<String>().expect("a message");
+                assert!(
+                    text.starts_with(&format!("clip_grad_norm_: the total norm of order {order}")),
+                    "{text}"
+                );
+                assert_eq!(w.grad().unwrap().to_vec::<f32>()[0], 1.0);
+                assert!(!clip_grad_norm_(params, 1.0, order, false).is_finite());
+            }
+        }
+    }
+
+    #[test]
+    fn one_element_that_is_not_finite_is_seen_wherever_it_stands() {
+        for n in [1, 31, 32, 33, 70] {
+            let mut values = vec![f32::MAX; n];
+            assert!(all_finite(&Tensor::from_slice(&values, &[n])));
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for i in 0..n {
+                    values[i] = bad;
+                    assert!(!all_finite(&Tensor::from_slice(&values, &[n])), "{bad} at {i} of {n}");
+                    values[i] = f32::MAX;
+                }
+            }
+        }
+        assert!(all_finite(&Tensor::from_slice(&[1i64], &[1])));
     }
 }

@@ -1,6 +1,9 @@
 //! What optimizers share: groups, per-parameter state, its saving, and the walk over parameters.
 
+mod bounds;
 mod saved;
+
+pub(crate) use bounds::check_option;
 
 use crate::StateDict;
 use std::fmt::Debug;
@@ -77,6 +80,11 @@ pub(crate) trait Rule: Clone + Debug + Send + 'static {
     #[track_caller]
     fn check(&self, _shape: &[usize]) {}
 
+    /// Why these options do not go together, before a step is made with them.
+    fn conflict(&self) -> Option<&'static str> {
+        None
+    }
+
     /// One step (the first is number 1) on a parameter, in memory order.
     fn update<T: Float>(&self, at: Step, scalars: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]);
 }
@@ -117,12 +125,20 @@ impl<R: Rule> Core<R> {
     pub(crate) fn add_group(&mut self, params: Vec<Var>, options: R) {
         check_params(R::NAME, &params);
         params.iter().for_each(|p| options.check(p.shape()));
+        check_options(&options);
+        let known: Vec<Option<u64>> = self.parameters().iter().map(Var::id).collect();
+        if let Some(p) = params.iter().find(|p| known.contains(&p.id())) {
+            panic!("{}: a parameter of shape {:?} is in more than one group", R::NAME, p.shape());
+        }
         self.states.push(vec![State::default(); params.len()]);
         self.groups.push(ParamGroup { params, options });
     }
 
     #[track_caller]
     pub(crate) fn step(&mut self) {
+        if let Some(conflict) = self.groups.iter().find_map(|g| g.options.conflict()) {
+            panic!("{}: {conflict}", R::NAME);
+        }
         for (group, states) in self.groups.iter().zip(&mut self.states) {
             for (p, state) in group.params.iter().zip(states) {
                 if let Some(g) = p.grad() {
@@ -158,6 +174,7 @@ impl<R: Rule> Core<R> {
                 if !options.restore(name, &numbers) {
                     return Err(saved.misfit(g, name, numbers.len()));
                 }
+                check_option(R::NAME, name, &numbers).map_err(|e| saved.outside(g, name, e))?;
             }
             states.push(saved.states(g, &group.params, R::SCALARS, options.buffers())?);
             groups.push(options);
@@ -181,6 +198,22 @@ pub(crate) fn check_params(name: &str, params: &[Var]) {
             "{name}: parameter {i} of shape {:?} is not a leaf: make it with Var::parameter",
             p.shape()
         );
+        assert!(
+            is_trainable(p.dtype()),
+            "{name}: parameter {i} of shape {:?} is {}; optimizers step float32 and float64",
+            p.shape(),
+            p.dtype()
+        );
+    }
+}
+
+/// Checks every option against what PyTorch admits.
+#[track_caller]
+fn check_options<R: Rule>(options: &R) {
+    for (name, numbers) in options.save() {
+        if let Err(e) = check_option(R::NAME, name, &numbers) {
+            panic!("{e}");
+        }
     }
 }
 
@@ -319,7 +352,8 @@ macro_rules! optimizer {
             /// An optimizer of these parameters, in one group, with the other options at their defaults.
             ///
             /// # Panics
-            /// If the list is empty, or holds something else than parameters.
+            /// If the list is empty, or holds something else than F32 and F64 parameters, or an option is outside its
+            /// range.
             #[track_caller]
             pub fn new(params: impl IntoIterator<Item = tape::Var>, lr: f64) -> $name {
                 $name::with_options(params, $options { lr, ..Default::default() })
@@ -328,7 +362,8 @@ macro_rules! optimizer {
             /// An optimizer of these parameters, in one group, with all options given.
             ///
             /// # Panics
-            /// If the list is empty, or holds something else than parameters.
+            /// If the list is empty, or holds something else than F32 and F64 parameters, or an option is outside its
+            /// range.
             #[track_caller]
             pub fn with_options(params: impl IntoIterator<Item = tape::Var>, options: $options) -> $name {
                 $name { core: $crate::optim::core::Core::new(params.into_iter().collect(), options) }
@@ -337,7 +372,8 @@ macro_rules! optimizer {
             /// This optimizer with one more group of parameters, which has its own options.
             ///
             /// # Panics
-            /// If the list is empty, or holds something else than parameters.
+            /// If the list is empty, or holds something else than F32 and F64 parameters or one of another group, or
+            /// an option is outside its range.
             #[track_caller]
             pub fn group(mut self, params: impl IntoIterator<Item = tape::Var>, options: $options) -> $name {
                 self.core.add_group(params.into_iter().collect(), options);
@@ -362,7 +398,15 @@ macro_rules! optimizer {
                 #[doc = concat!("This optimizer with the option `", stringify!($field), "` set in all its groups.")]
                 ///
                 $(#[$field_meta])*
+                ///
+                /// # Panics
+                /// If it is outside its range.
+                #[track_caller]
                 pub fn $field(mut self, $field: $ty) -> $name {
+                    let numbers = $crate::optim::core::Hyper::to_numbers($field);
+                    if let Err(e) = $crate::optim::core::check_option(stringify!($name), stringify!($field), &numbers) {
+                        panic!("{e}");
+                    }
                     self.core.groups.iter_mut().for_each(|g| g.options.$field = $field);
                     self
                 }

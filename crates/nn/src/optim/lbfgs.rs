@@ -1,6 +1,6 @@
 //! `LBFGS`.
 
-use super::core::{OptimizerStateError, check_params, is_trainable};
+use super::core::{OptimizerStateError, check_option, check_params};
 use super::{Optimizer, line_search};
 use crate::StateDict;
 use std::collections::VecDeque;
@@ -118,10 +118,9 @@ impl LBFGS {
     pub fn with_options(params: impl IntoIterator<Item = Var>, options: LBFGSOptions) -> LBFGS {
         let params: Vec<Var> = params.into_iter().collect();
         check_params("LBFGS", &params);
-        assert!(
-            params.iter().all(|p| is_trainable(p.dtype())),
-            "LBFGS: parameters have to be float32 or float64"
-        );
+        if let Err(e) = check_option("LBFGS", "lr", &[options.lr]) {
+            panic!("{e}");
+        }
         LBFGS { params, options, state: Memory::default() }
     }
 

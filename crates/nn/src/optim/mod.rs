@@ -36,6 +36,7 @@ pub use adagrad::{Adagrad, AdagradOptions};
 pub use adam::{Adam, AdamOptions, AdamW, AdamWOptions};
 pub use adamax::{Adamax, AdamaxOptions};
 pub use asgd::{ASGD, ASGDOptions};
+pub(crate) use clip::{all_finite, grad_norm};
 pub use clip::{clip_grad_norm_, clip_grad_value_};
 pub use core::{OptimizerStateError, ParamGroup};
 pub use lbfgs::{LBFGS, LBFGSOptions, LineSearch};

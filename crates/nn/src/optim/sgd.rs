@@ -40,11 +40,12 @@ impl Rule for SGDOptions {
         if self.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
     }
 
+    fn conflict(&self) -> Option<&'static str> {
+        (self.nesterov && (self.momentum <= 0.0 || self.dampening != 0.0))
+            .then_some("Nesterov momentum requires a momentum and zero dampening")
+    }
+
     fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
-        assert!(
-            !self.nesterov || (self.momentum > 0.0 && self.dampening == 0.0),
-            "SGD: Nesterov momentum requires a momentum and zero dampening"
-        );
         let (lr, decay, mu) = (T::c(self.lr), T::c(self.weight_decay), T::c(self.momentum));
         let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
         match buffers {

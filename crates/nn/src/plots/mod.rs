@@ -65,7 +65,7 @@ pub fn picture(
         Ok(())
     };
     make().map_err(|e| FileError::new(e.to_string()).in_file(path))?;
-    write_atomically(path, &bytes).map_err(|e| FileError::of_io(path, e))
+    write_atomically(path, &bytes)
 }
 
 fn prepare_fonts() {

@@ -10,6 +10,8 @@ use tape::{DType, Tensor, Var, no_grad};
 pub struct Score {
     /// The sum of the losses, each weighted with its batch.
     pub loss_sum: f64,
+    /// The sum of these weights: the number of targets that counted.
+    pub weight: f64,
     /// How many samples were classified correctly, where that can be told.
     pub correct: u64,
     /// How many samples were seen.
@@ -19,25 +21,35 @@ pub struct Score {
 }
 
 impl Score {
+    /// The numbers that it is saved as.
+    pub(super) const NUMBERS: usize = 5;
+
     /// Adds a batch: its mean loss, output and target.
     pub fn add(&mut self, loss: f64, output: &Var, target: &Var) {
-        let n = output.shape().first().copied().unwrap_or(1) as u64;
-        self.loss_sum += loss * n as f64;
-        self.count += n;
-        if let Some(correct) = correct(output, target) {
-            self.correct += correct;
-            self.classified = true;
+        self.add_weighted(loss, batch_weight(output, target), output, target);
+    }
+
+    /// Adds a batch whose loss counts by a weight; a loss of weight 0 may be anything.
+    pub(super) fn add_weighted(&mut self, loss: f64, weight: f64, output: &Var, target: &Var) {
+        let classified = correct(output, target);
+        // One batch without classes, and the whole has none.
+        self.classified = classified.is_some() && (self.classified || self.count == 0);
+        self.correct += classified.unwrap_or(0);
+        self.count += output.shape().first().copied().unwrap_or(1) as u64;
+        if weight > 0.0 {
+            self.loss_sum += loss * weight;
+            self.weight += weight;
         }
     }
 
     /// The mean loss.
     pub fn loss(&self) -> f64 {
-        self.loss_sum / self.count as f64
+        self.loss_sum / self.weight
     }
 
-    /// The share of correct ones, if the targets are classes.
+    /// The share of correct ones, if the targets are classes and there are any.
     pub fn accuracy(&self) -> Option<f64> {
-        self.classified.then(|| self.correct as f64 / self.count as f64)
+        (self.classified && self.count > 0).then(|| self.correct as f64 / self.count as f64)
     }
 
     /// How many were classified wrongly.
@@ -46,13 +58,28 @@ impl Score {
     }
 
     pub(super) fn to_numbers(self) -> Vec<f64> {
-        vec![self.loss_sum, self.correct as f64, self.count as f64, f64::from(u8::from(self.classified))]
+        let classified = f64::from(u8::from(self.classified));
+        vec![self.loss_sum, self.correct as f64, self.count as f64, classified, self.weight]
     }
 
     pub(super) fn from_numbers(v: &[f64]) -> Option<Score> {
-        let [loss_sum, correct, count, classified] = *v else { return None };
-        Some(Score { loss_sum, correct: correct as u64, count: count as u64, classified: classified != 0.0 })
+        let (loss_sum, correct, count, classified, weight) = match *v {
+            [loss_sum, correct, count, classified] => (loss_sum, correct, count, classified, count),
+            [loss_sum, correct, count, classified, weight] => (loss_sum, correct, count, classified, weight),
+            _ => return None,
+        };
+        let (correct, count) = (correct as u64, count as u64);
+        Some(Score { loss_sum, weight, correct, count, classified: classified != 0.0 })
     }
+}
+
+/// What the mean of a loss is over: the number of targets, without those of class -100, which cross-entropy ignores.
+pub(super) fn batch_weight(_: &Var, target: &Var) -> f64 {
+    let ignored = match target.dtype() {
+        DType::I64 => target.to_vec::<i64>().iter().filter(|&&class| class == -100).count(),
+        _ => 0,
+    };
+    (target.numel() - ignored) as f64
 }
 
 /// The class with the largest value in each row of `[N, classes]`; of equal ones the first.
@@ -81,17 +108,28 @@ pub fn predictions(output: &Var) -> Vec<i64> {
 }
 
 /// How many rows of `[N, classes]` have their largest value at the target: a class `[N]`, or the largest of
-/// probabilities `[N, classes]`. None for other shapes.
+/// probabilities `[N, classes]`. None where there are no classes: other shapes, and numbers that are no probabilities, as
+/// in a regression.
 fn correct(output: &Var, target: &Var) -> Option<u64> {
     if output.ndim() != 2 {
         return None;
     }
     let wanted = match (target.ndim(), target.dtype()) {
         (1, DType::I64) => target.to_vec::<i64>(),
-        (2, t) if t.is_float() && target.shape() == output.shape() => predictions(target),
+        (2, t) if t.is_float() && target.shape() == output.shape() && are_probabilities(target) => {
+            predictions(target)
+        }
         _ => return None,
     };
     Some(predictions(output).iter().zip(&wanted).filter(|(a, b)| a == b).count() as u64)
+}
+
+/// Whether the rows of `[N, classes]` are probabilities of at least two classes.
+fn are_probabilities(target: &Var) -> bool {
+    let classes = target.shape()[1];
+    let is_distribution =
+        |row: &[f64]| row.iter().all(|p| *p >= 0.0) && (row.iter().sum::<f64>() - 1.0).abs() < 1e-2;
+    classes > 1 && target.to_vec::<f64>().chunks(classes).all(is_distribution)
 }
 
 /// How often each class (row) was taken for each class (column): `[classes, classes]`.
@@ -124,13 +162,22 @@ pub fn evaluate<M: Module + ?Sized>(
     batches: impl IntoIterator<Item = (Var, Var)>,
     loss: impl Fn(&Var, &Var) -> Var,
 ) -> Score {
+    evaluate_weighted(model, batches, loss, batch_weight)
+}
+
+pub(super) fn evaluate_weighted<M: Module + ?Sized>(
+    model: &M,
+    batches: impl IntoIterator<Item = (Var, Var)>,
+    loss: impl Fn(&Var, &Var) -> Var,
+    weight: impl Fn(&Var, &Var) -> f64,
+) -> Score {
     let modes = Modes::of(model);
     model.eval();
     let mut score = Score::default();
     no_grad(|| {
         for (x, target) in batches {
             let y = model.forward(&x);
-            score.add(loss(&y, &target).item(), &y, &target);
+            score.add_weighted(loss(&y, &target).item(), weight(&y, &target), &y, &target);
         }
     });
     modes.restore(model);

@@ -12,4 +12,4 @@ pub use metrics::{EpochRecord, Score, confusion_matrix, evaluate, predictions, t
 pub use predict::{ensemble, predict, predict_mirrored, predict_shifted, predict_views};
 pub use source::Source;
 pub use tensorboard::TensorBoard;
-pub use trainer::{Best, StepEvent, TrainError, Trainer};
+pub use trainer::{Best, Nonfinite, OnNonfinite, StepEvent, StopHandle, TrainError, Trainer};

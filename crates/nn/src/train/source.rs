@@ -16,6 +16,7 @@ type Epoch<'a> = Box<dyn Iterator<Item = (Var, Var)> + 'a>;
 pub struct Source<'a> {
     epoch: Box<dyn FnMut() -> Epoch<'a> + 'a>,
     position: Option<Position<'a>>,
+    smallest: Option<usize>,
 }
 
 struct Position<'a> {
@@ -26,7 +27,7 @@ struct Position<'a> {
 impl<'a> Source<'a> {
     /// Each call gives the batches of one epoch.
     pub fn new<I: Iterator<Item = (Var, Var)> + 'a>(mut epoch: impl FnMut() -> I + 'a) -> Source<'a> {
-        Source { epoch: Box::new(move || Box::new(epoch())), position: None }
+        Source { epoch: Box::new(move || Box::new(epoch())), position: None, smallest: None }
     }
 
     /// This source with a position that a checkpoint keeps: `get` tells it, `set` goes back to it, so that the next
@@ -38,6 +39,17 @@ impl<'a> Source<'a> {
     ) -> Source<'a> {
         self.position = Some(Position { get: Box::new(get), set: Box::new(set) });
         self
+    }
+
+    /// This source with the number of samples in its smallest batch: a single one, of which batch normalization cannot
+    /// take the variance, is then announced before training begins.
+    pub fn smallest_batch(mut self, samples: usize) -> Source<'a> {
+        self.smallest = Some(samples);
+        self
+    }
+
+    pub(super) fn smallest(&self) -> Option<usize> {
+        self.smallest
     }
 
     pub(super) fn epoch(&mut self) -> Epoch<'a> {

@@ -1,23 +1,34 @@
 //! `Trainer`.
 
+mod error;
 mod resume;
+mod settings;
 mod setup;
+mod single;
+mod step;
+mod stop;
+
+pub use error::{Nonfinite, TrainError};
+pub use step::OnNonfinite;
+pub use stop::StopHandle;
 
 use super::average::WeightAverage;
-use super::metrics::{EpochRecord, Score, evaluate};
+use super::metrics::{EpochRecord, Score, evaluate_weighted};
 use super::source::Source;
 use super::tensorboard::TensorBoard;
-use crate::files::FileError;
+use crate::files::{FileError, RunFolder};
 use crate::lr_scheduler::{PlateauScheduler, Scheduler};
 use crate::module::Module;
-use crate::optim::{Optimizer, OptimizerStateError, clip_grad_norm_};
-use crate::state_dict::StateDictError;
+use crate::optim::Optimizer;
+use crate::state_dict::StateDict;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use step::Group;
 use tape::Var;
 
-/// What decides which epoch was the best.
+/// What decides which epoch was the best. A value that is not a number is never the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Best {
     /// The smallest loss.
@@ -42,33 +53,18 @@ pub struct StepEvent<'a> {
 }
 
 impl StepEvent<'_> {
-    /// Ends the training after this step.
+    /// Ends the training after this step: the epoch is closed with what it has.
     pub fn stop(&self) {
         self.stop.set(true);
     }
 }
 
-/// Training could not go on, or its results not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// A checkpoint or another file.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The checkpoint is of another model.
-    #[error(transparent)]
-    Model(#[from] StateDictError),
-    /// The checkpoint is of another optimizer or schedule.
-    #[error(transparent)]
-    Optimizer(#[from] OptimizerStateError),
-    /// The checkpoint is of other data.
-    #[error("the checkpoint does not fit the data: {0}")]
-    Source(String),
-}
-
 type Loss<'a> = Box<dyn Fn(&Var, &Var) -> Var + 'a>;
+type BatchWeight<'a> = Box<dyn Fn(&Var, &Var) -> f64 + 'a>;
 type BeforeStep<'a> = Box<dyn FnMut(u64) + 'a>;
 type OnStep<'a> = Box<dyn FnMut(&StepEvent) + 'a>;
 type OnEpoch<'a> = Box<dyn FnMut(&[EpochRecord]) + 'a>;
+type OnWarning<'a> = Box<dyn FnMut(&str) + 'a>;
 
 /// Trains a model: epochs or steps, schedules, accumulated and clipped gradients, averaged weights, validation, early
 /// stopping, and checkpoints from which training goes on with the same bits.
@@ -91,6 +87,7 @@ pub struct Trainer<'a> {
     model: &'a dyn Module,
     optimizer: Box<dyn Optimizer + 'a>,
     loss: Loss<'a>,
+    batch_weight: BatchWeight<'a>,
     epochs: u64,
     max_steps: Option<u64>,
     step_scheduler: Option<Scheduler>,
@@ -98,22 +95,36 @@ pub struct Trainer<'a> {
     plateau: Option<(PlateauScheduler, Best)>,
     accumulate: usize,
     clip_norm: Option<f64>,
+    on_nonfinite: OnNonfinite,
+    skipped: u64,
     ema: Option<(WeightAverage, f64)>,
     lookahead: Option<Lookahead<'a>>,
     before_step: Vec<BeforeStep<'a>>,
     patience: Option<u64>,
     best_by: Best,
-    folder: Option<PathBuf>,
+    folder: Option<Folder>,
     events: Option<PathBuf>,
     board: Option<TensorBoard>,
     #[cfg(feature = "plots")]
     curves: bool,
     every: Option<u64>,
+    interval: Duration,
+    written: Instant,
     resume: bool,
+    settings: BTreeMap<String, String>,
+    made_with: StateDict,
+    stop: StopHandle,
     on_step: Vec<OnStep<'a>>,
     on_epoch: Vec<OnEpoch<'a>>,
+    on_warning: OnWarning<'a>,
     progress: Progress,
     passed_over: Vec<FileError>,
+}
+
+/// Where the files go.
+enum Folder {
+    Path(PathBuf),
+    Open(RunFolder),
 }
 
 /// Slow weights, after how many steps they follow, and how much of them stays at a step.
@@ -128,6 +139,8 @@ struct Lookahead<'a> {
 struct Progress {
     epoch: u64,
     step: u64,
+    /// The batches of this epoch that were seen.
+    batch: u64,
     score: Score,
     best: Option<f64>,
     epochs_since_best: u64,
@@ -141,6 +154,7 @@ impl<'a> Trainer<'a> {
             model,
             optimizer: Box::new(optimizer),
             loss: Box::new(|y, t| ops::cross_entropy(y, t, Default::default())),
+            batch_weight: Box::new(super::metrics::batch_weight),
             epochs: 1,
             max_steps: None,
             step_scheduler: None,
@@ -148,20 +162,34 @@ impl<'a> Trainer<'a> {
             plateau: None,
             accumulate: 1,
             clip_norm: None,
+            on_nonfinite: OnNonfinite::Stop,
+            skipped: 0,
             ema: None,
             lookahead: None,
             before_step: Vec::new(),
             patience: None,
-            best_by: Best::Accuracy,
+            best_by: Best::Loss,
             folder: None,
             events: None,
             board: None,
             #[cfg(feature = "plots")]
             curves: false,
             every: None,
+            interval: Duration::from_secs(300),
+            written: Instant::now(),
             resume: false,
+            settings: BTreeMap::new(),
+            made_with: StateDict::new(),
+            stop: StopHandle::new(),
             on_step: Vec::new(),
             on_epoch: Vec::new(),
+            on_warning: Box::new(|text| {
+                // Standard error may be closed, which is no reason to end a training.
+                let _ = std::io::Write::write_all(
+                    &mut std::io::stderr(),
+                    format!("warning: {text}\n").as_bytes(),
+                );
+            }),
             progress: Progress::default(),
             passed_over: Vec::new(),
         }
@@ -177,33 +205,35 @@ impl<'a> Trainer<'a> {
         &mut *self.optimizer
     }
 
-    /// Trains, and gives the numbers of all epochs, also of those before a resumption.
+    /// Trains, and gives the numbers of all epochs, also of those before a resumption. What is wrong with the folder, or
+    /// with the checkpoint in it, is said before the first step.
     ///
     /// # Errors
-    /// If a file cannot be written, or a checkpoint does not fit.
+    /// If a file cannot be written, a checkpoint does not fit, or a loss or gradient is not finite
+    /// ([`Trainer::on_nonfinite`]).
     pub fn fit(
         &mut self,
         mut source: Source<'_>,
         mut validation: Option<Source<'_>>,
     ) -> Result<Vec<EpochRecord>, TrainError> {
-        if self.resume {
-            self.take_up(&mut source)?;
-        }
-        let stop = Cell::new(false);
-        while self.progress.epoch < self.epochs && !stop.get() && !self.is_done() {
+        let run = self.open_folder()?;
+        self.begin(run.as_ref(), &mut source)?;
+        self.written = Instant::now();
+        let ended = Cell::new(false);
+        while !self.is_finished() && !ended.get() && !self.stop.is_stopped() {
             let begin = Instant::now();
-            self.train_epoch(&mut source, &stop)?;
-            if self.progress.score.count == 0 {
+            let seen = self.train_epoch(&mut source, run.as_ref(), &ended)?;
+            if self.stop.is_stopped() {
+                // In the middle of an epoch, as far as is known: the rest follows when it is resumed.
+                break;
+            }
+            if seen == 0 && self.progress.score.count == 0 {
                 // Nothing to train on: no epoch would ever end it.
                 break;
             }
             let lr = self.optimizer.lr(0);
             let validated = validation.as_mut().map(|v| self.validate(v));
-            self.end_epoch(lr, validated, begin.elapsed().as_secs_f64())?;
-            if self.patience.is_some_and(|p| self.progress.epochs_since_best >= p) {
-                stop.set(true);
-            }
-            self.write(&source)?;
+            self.end_epoch(run.as_ref(), &source, lr, validated, begin.elapsed().as_secs_f64())?;
         }
         self.model.eval();
         if let Some(mut l) = self.lookahead.take() {
@@ -215,122 +245,151 @@ impl<'a> Trainer<'a> {
         Ok(self.progress.history.clone())
     }
 
+    fn open_folder(&self) -> Result<Option<RunFolder>, FileError> {
+        match &self.folder {
+            None => Ok(None),
+            Some(Folder::Open(run)) => Ok(Some(run.clone())),
+            Some(Folder::Path(path)) => RunFolder::open(path).map(Some),
+        }
+    }
+
     fn is_done(&self) -> bool {
         self.max_steps.is_some_and(|max| self.progress.step >= max)
     }
 
-    fn train_epoch(&mut self, source: &mut Source<'_>, stop: &Cell<bool>) -> Result<(), TrainError> {
+    fn is_finished(&self) -> bool {
+        self.progress.epoch >= self.epochs
+            || self.is_done()
+            || self.patience.is_some_and(|p| self.progress.epochs_since_best >= p)
+    }
+
+    fn warn(&mut self, text: &str) {
+        (self.on_warning)(text);
+    }
+
+    /// Trains until the epoch ends or it is stopped, and gives the number of batches that it saw.
+    fn train_epoch(
+        &mut self,
+        source: &mut Source<'_>,
+        run: Option<&RunFolder>,
+        ended: &Cell<bool>,
+    ) -> Result<u64, TrainError> {
         self.model.train();
         self.optimizer.zero_grad();
         let params = self.optimizer.parameters();
+        let buffers = step::buffers(self.model);
         let mut batches = source.epoch();
         let mut next = batches.next();
-        let (mut pending, mut pending_loss) = (0, 0.0);
+        let mut group = Group::default();
+        let mut seen = 0;
         while let Some((x, target)) = next.take() {
-            if pending == 0 {
+            if seen == 0 {
+                single::check(self.model, source, &x)?;
+            }
+            if group.batches == 0 {
                 self.before_step.iter_mut().for_each(|f| f(self.progress.step));
             }
-            let y = self.model.forward(&x);
-            let loss = (self.loss)(&y, &target);
-            let value = loss.item();
-            self.progress.score.add(value, &y, &target);
-            drop(y);
-            if self.accumulate == 1 {
-                loss.backward()
-            } else {
-                (loss * (1.0 / self.accumulate as f64)).backward()
+            seen += 1;
+            self.progress.batch += 1;
+            if !self.take_batch(&x, &target, &params, &buffers, &mut group)? {
+                group = Group::default();
+                next = if self.stop.is_stopped() { None } else { batches.next() };
+                continue;
             }
-            pending += 1;
-            pending_loss += value;
-            if pending < self.accumulate {
+            drop((x, target));
+            if group.batches < self.accumulate {
                 next = batches.next();
                 if next.is_some() {
                     continue;
                 }
             }
-            if pending < self.accumulate {
-                // The last step of an epoch has fewer batches: back to their mean.
-                let scale = self.accumulate as f64 / pending as f64;
-                for p in &params {
-                    if let Some(g) = p.grad() {
-                        p.set_grad(Some(g * scale));
-                    }
-                }
-            }
-            self.update(&params);
-            let event = StepEvent {
-                epoch: self.progress.epoch + 1,
-                step: self.progress.step,
-                loss: pending_loss / pending as f64,
-                score: &self.progress.score,
-                lr: self.optimizer.lr(0),
-                stop,
-            };
-            self.on_step.iter_mut().for_each(|f| f(&event));
-            (pending, pending_loss) = (0, 0.0);
+            self.update(&params, &group);
+            self.tell(&group, ended);
+            group = Group::default();
             if let Some(scheduler) = &mut self.step_scheduler {
                 scheduler.step(&mut *self.optimizer);
             }
-            if self.every.is_some_and(|n| self.progress.step.is_multiple_of(n)) && source.is_resumable() {
-                self.write(source)?;
+            let stopped = self.stop.is_stopped();
+            let due = self.every.is_some_and(|n| self.progress.step.is_multiple_of(n))
+                || self.written.elapsed() >= self.interval;
+            if (due || stopped) && source.is_resumable() {
+                self.write(run, source)?;
             }
-            if stop.get() || self.is_done() {
+            if stopped || ended.get() || self.is_done() {
                 break;
             }
             next = batches.next();
         }
-        Ok(())
+        Ok(seen)
     }
 
-    fn update(&mut self, params: &[Var]) {
-        if let Some(max_norm) = self.clip_norm {
-            clip_grad_norm_(params, max_norm, 2.0);
-        }
-        self.optimizer.step();
-        self.optimizer.zero_grad();
-        self.progress.step += 1;
-        if let Some(l) = &mut self.lookahead
-            && self.progress.step.is_multiple_of(l.every)
-        {
-            l.slow.lookahead((l.decay)(self.progress.step));
-        }
-        if let Some((ema, decay)) = &mut self.ema {
-            ema.update(*decay);
-        }
+    /// Calls those who want to know of a step.
+    fn tell(&mut self, group: &Group, ended: &Cell<bool>) {
+        let event = StepEvent {
+            epoch: self.progress.epoch + 1,
+            step: self.progress.step,
+            loss: group.loss(),
+            score: &self.progress.score,
+            lr: self.optimizer.lr(0),
+            stop: ended,
+        };
+        self.on_step.iter_mut().for_each(|f| f(&event));
     }
 
     fn validate(&mut self, source: &mut Source<'_>) -> Score {
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
-        let score = evaluate(self.model, source.epoch(), &self.loss);
+        let score = evaluate_weighted(self.model, source.epoch(), &self.loss, &self.batch_weight);
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
         score
     }
 
-    fn end_epoch(&mut self, lr: f64, validation: Option<Score>, seconds: f64) -> Result<(), TrainError> {
+    /// The number by which epochs are compared, the larger the better. The loss stands in for an accuracy that is not
+    /// there.
+    fn value(&mut self, score: Score) -> f64 {
+        match (self.best_by, score.accuracy()) {
+            (Best::Accuracy, Some(accuracy)) => accuracy,
+            (Best::Accuracy, None) => {
+                if self.progress.epoch == 1 {
+                    self.warn("Best::Accuracy: the targets are no classes, so the best epoch is that of the smallest loss");
+                }
+                -score.loss()
+            }
+            (Best::Loss, _) => -score.loss(),
+        }
+    }
+
+    fn end_epoch(
+        &mut self,
+        run: Option<&RunFolder>,
+        source: &Source<'_>,
+        lr: f64,
+        validation: Option<Score>,
+        seconds: f64,
+    ) -> Result<(), TrainError> {
         let p = &mut self.progress;
         p.epoch += 1;
+        p.batch = 0;
         let train = std::mem::take(&mut p.score);
         let record = EpochRecord { epoch: p.epoch, step: p.step, lr, train, validation, seconds };
+        p.history.push(record.clone());
         let judged = validation.unwrap_or(train);
-        let value = match self.best_by {
-            Best::Accuracy => judged.accuracy().unwrap_or_else(|| -judged.loss()),
-            Best::Loss => -judged.loss(),
-        };
-        let improved = p.best.is_none_or(|best| value > best);
+        let value = self.value(judged);
+        let p = &mut self.progress;
+        // What is not a number is worse than any number.
+        let improved = !value.is_nan() && p.best.is_none_or(|best| best.is_nan() || value > best);
         if improved {
             p.best = Some(value);
             p.epochs_since_best = 0;
         } else {
             p.epochs_since_best += 1;
         }
-        p.history.push(record.clone());
         if let Some((plateau, by)) = &mut self.plateau {
             let metric = match by {
-                Best::Accuracy => judged.accuracy().unwrap_or(0.0),
+                Best::Accuracy => judged.accuracy().unwrap_or(f64::NAN),
                 Best::Loss => judged.loss(),
             };
             plateau.step(metric, &mut *self.optimizer);
@@ -338,37 +397,47 @@ impl<'a> Trainer<'a> {
         if let Some(scheduler) = &mut self.epoch_scheduler {
             scheduler.step(&mut *self.optimizer);
         }
-        self.on_epoch.iter_mut().for_each(|f| f(&self.progress.history));
-        if let Some(folder) = &self.events {
-            let fail = |e| FileError::of_io(folder, e);
-            if self.board.is_none() {
-                self.board = Some(TensorBoard::create(folder).map_err(fail)?);
-            }
-            self.board.as_mut().expect("just made").epoch(&record).map_err(fail)?;
-        }
-        #[cfg(feature = "plots")]
-        if self.curves
-            && let Some(folder) = &self.folder
-        {
-            make_folder(folder)?;
-            let file = folder.join("curves.png");
-            crate::plots::training_curves(file, &self.progress.history, "training", "validation")?;
-        }
-        if improved && let Some(folder) = &self.folder {
+        if improved && let Some(run) = run {
             let mut state = self.model.state_dict();
             if let Some((ema, _)) = &self.ema {
                 ema.state_dict().iter().for_each(|(k, v)| state.insert(k, v.clone()));
             }
             state.metadata.insert("epoch".into(), record.epoch.to_string());
-            make_folder(folder)?;
-            state.save(folder.join("best.safetensors"))?;
+            state.save(run.file("best.safetensors"))?;
         }
+        self.write(run, source)?;
+        self.on_epoch.iter_mut().for_each(|f| f(&self.progress.history));
+        self.draw(run, &record);
         Ok(())
     }
-}
 
-fn make_folder(folder: &std::path::Path) -> Result<(), FileError> {
-    std::fs::create_dir_all(folder).map_err(|e| FileError::of_io(folder, e))
+    /// What is only looked at: a failure is a warning, since the weights are safe by now.
+    fn draw(&mut self, run: Option<&RunFolder>, record: &EpochRecord) {
+        if let Some(folder) = &self.events {
+            let board = match self.board.take() {
+                Some(board) => Ok(board),
+                None => TensorBoard::create(folder),
+            };
+            let drawn = board.and_then(|mut board| board.epoch(record).map(|()| board));
+            match drawn {
+                Ok(board) => self.board = Some(board),
+                Err(e) => self.warn(&format!("events for TensorBoard: {}", FileError::of_io(folder, e))),
+            }
+        }
+        #[cfg(feature = "plots")]
+        if self.curves
+            && let Some(run) = run
+        {
+            let file = run.file("curves.png");
+            if let Err(e) =
+                crate::plots::training_curves(file, &self.progress.history, "training", "validation")
+            {
+                self.warn(&e.to_string());
+            }
+        }
+        #[cfg(not(feature = "plots"))]
+        let _ = run;
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `kl_div`.
 
-use super::Reduction;
+use super::{Reduction, check_same};
 use tape::Var;
 
 /// What becomes of the pointwise divergences.
@@ -21,7 +21,7 @@ pub enum KlDivReduction {
 /// (`torch.nn.functional.kl_div`); with `log_target` the target holds logarithms too.
 ///
 /// # Panics
-/// If the shapes do not broadcast.
+/// If the shapes differ.
 ///
 /// ```
 /// use ops::KlDivReduction;
@@ -33,7 +33,7 @@ pub enum KlDivReduction {
 /// ```
 #[track_caller]
 pub fn kl_div(input: &Var, target: &Var, reduction: KlDivReduction, log_target: bool) -> Var {
-    tape::shape::broadcast_for("kl_div", input.shape(), target.shape());
+    check_same("kl_div", input, target);
     let losses = match log_target {
         true => target.exp() * (target - input),
         false => target.xlogy(target) - target * input,

@@ -1,13 +1,13 @@
 //! Losses with a margin: `hinge_loss`, `hinge_embedding_loss`, `margin_ranking_loss`, `soft_margin_loss`.
 
-use super::{Reduction, log_sigmoid};
+use super::{Reduction, check_same, log_sigmoid};
 use tape::shape::broadcast_for;
 use tape::{Var, where_};
 
 /// `max(0, 1 - target * input)` for targets 1 and -1: the loss of a linear support vector machine.
 ///
 /// # Panics
-/// If the shapes do not broadcast.
+/// If the shapes differ.
 ///
 /// ```
 /// use tape::Var;
@@ -16,7 +16,7 @@ use tape::{Var, where_};
 /// ```
 #[track_caller]
 pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
-    broadcast_for("hinge_loss", input.shape(), target.shape());
+    check_same("hinge_loss", input, target);
     reduction.apply((1.0 - input * target).clamp_min(0.0))
 }
 
@@ -75,7 +75,7 @@ pub fn margin_ranking_loss(
 /// `log(1 + e^(-target * input))` for targets 1 and -1: logistic loss (`torch.nn.functional.soft_margin_loss`).
 ///
 /// # Panics
-/// If the shapes do not broadcast.
+/// If the shapes differ.
 ///
 /// ```
 /// use tape::Var;
@@ -85,6 +85,6 @@ pub fn margin_ranking_loss(
 #[track_caller]
 pub fn soft_margin_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
     // Checked here for its name; the product would report itself.
-    broadcast_for("soft_margin_loss", input.shape(), target.shape());
+    check_same("soft_margin_loss", input, target);
     reduction.apply(-log_sigmoid(&(input * target)))
 }

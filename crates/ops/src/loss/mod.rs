@@ -21,7 +21,6 @@ pub use nll_loss::{NllLossOptions, nll_loss};
 pub use pointwise::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
 
 use tape::kernels::strided;
-use tape::shape::broadcast_for;
 use tape::{Float, Var, dispatch, record};
 
 /// What becomes of the losses of single elements.
@@ -47,11 +46,37 @@ impl Reduction {
     }
 }
 
-/// `input - target`, refused under the loss's name where the shapes do not broadcast.
+/// `input - target`, refused under the loss's name where the shapes differ. PyTorch broadcasts them with a warning that
+/// the result is likely wrong: `[4, 1]` and `[4]` would give 16 differences, of which 12 are of strangers.
 #[track_caller]
 fn difference(op: &str, input: &Var, target: &Var) -> Var {
-    broadcast_for(op, input.shape(), target.shape());
+    check_same(op, input, target);
     input - target
+}
+
+/// Refuses a target that has not the input's shape.
+#[track_caller]
+fn check_same(op: &str, input: &Var, target: &Var) {
+    if input.shape() != target.shape() {
+        refuse(op, input, target);
+    }
+}
+
+#[cold]
+#[track_caller]
+fn refuse(op: &str, input: &Var, target: &Var) -> ! {
+    let advice = match tape::shape::broadcast(input.shape(), target.shape()) {
+        _ if input.numel() == target.numel() => {
+            format!("reshape one, as target.reshape(&{:?})", input.shape())
+        }
+        Some(both) => format!("to broadcast on purpose, expand both to {both:?} first"),
+        None => "they do not broadcast either".to_string(),
+    };
+    panic!(
+        "{op}: a target of shape {:?} for an input of shape {:?}; they have to be the same ({advice})",
+        target.shape(),
+        input.shape()
+    );
 }
 
 /// `log(1 / (1 + e^-x))`, without overflow.
@@ -98,6 +123,33 @@ mod tests {
             check_gradients(|v| kl_div(&v[0], &v[1], r, true), &[x.clone(), t.clone()]);
             check_gradients(|v| kl_div(&v[0], &v[1].sigmoid(), r, false), &[x.clone(), t.clone()]);
         }
+    }
+
+    #[test]
+    fn a_target_of_another_shape_is_refused() {
+        let (column, row) = (parameter(&[4, 1], 1), parameter(&[4], 2));
+        let losses: [(&str, fn(&Var, &Var)); 9] = [
+            ("hinge_loss", |x, t| drop(hinge_loss(x, t, Reduction::Mean))),
+            ("soft_margin_loss", |x, t| drop(soft_margin_loss(x, t, Reduction::Mean))),
+            ("kl_div", |x, t| drop(kl_div(x, t, KlDivReduction::Mean, false))),
+            ("mse_loss", |x, t| drop(mse_loss(x, t, Reduction::Mean))),
+            ("l1_loss", |x, t| drop(l1_loss(x, t, Reduction::Mean))),
+            ("smooth_l1_loss", |x, t| drop(smooth_l1_loss(x, t, 1.0, Reduction::Mean))),
+            ("huber_loss", |x, t| drop(huber_loss(x, t, 1.0, Reduction::Mean))),
+            ("binary_cross_entropy", |x, t| drop(binary_cross_entropy(x, t, None, Reduction::Mean))),
+            ("binary_cross_entropy_with_logits", |x, t| {
+                drop(binary_cross_entropy_with_logits(x, t, Default::default()));
+            }),
+        ];
+        for (name, loss) in losses {
+            let error = std::panic::catch_unwind(|| loss(&column, &row)).unwrap_err();
+            let text = error.downcast::<String>().expect("a message");
+            assert!(text.starts_with(&format!("{name}: ")), "{text}");
+            assert!(text.contains("[4, 1]") && text.contains("[4]"), "{text}");
+        }
+        let loss = || mse_loss(&column, &parameter(&[1], 2), Reduction::Mean);
+        let error = std::panic::catch_unwind(loss).unwrap_err();
+        assert!(error.downcast::<String>().expect("a message").contains("expand both to [4, 1] first"));
     }
 
     #[test]

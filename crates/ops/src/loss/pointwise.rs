@@ -3,10 +3,11 @@
 use super::{Reduction, difference};
 use tape::{Var, where_};
 
-/// The square of the difference (`torch.nn.functional.mse_loss`). The shapes broadcast.
+/// The square of the difference (`torch.nn.functional.mse_loss`), for a target of the
+/// input's shape. PyTorch broadcasts another one with a warning; here [`Var::expand`] does so on purpose.
 ///
 /// # Panics
-/// If the shapes do not broadcast.
+/// If the shapes differ.
 ///
 /// ```
 /// use tape::Var;
@@ -18,10 +19,11 @@ pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
     reduction.apply(difference("mse_loss", input, target).square())
 }
 
-/// The absolute value of the difference (`torch.nn.functional.l1_loss`). The shapes broadcast.
+/// The absolute value of the difference (`torch.nn.functional.l1_loss`), for a target of the
+/// input's shape.
 ///
 /// # Panics
-/// If the shapes do not broadcast.
+/// If the shapes differ.
 ///
 /// ```
 /// use tape::Var;
@@ -37,7 +39,7 @@ pub fn l1_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// `beta` (`torch.nn.functional.smooth_l1_loss`; Girshick 2015, "Fast R-CNN"). PyTorch's default `beta` is 1.
 ///
 /// # Panics
-/// If `beta` is negative or the shapes do not broadcast.
+/// If `beta` is negative or the shapes differ.
 ///
 /// ```
 /// use tape::Var;
@@ -59,7 +61,7 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
 /// (`torch.nn.functional.huber_loss`; Huber 1964). PyTorch's default `delta` is 1.
 ///
 /// # Panics
-/// If `delta` is not positive or the shapes do not broadcast.
+/// If `delta` is not positive or the shapes differ.
 ///
 /// ```
 /// use tape::Var;

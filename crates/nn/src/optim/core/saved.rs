@@ -75,6 +75,11 @@ impl<'a> Saved<'a> {
         self.fail(format!("group.{g}.{name}"), format!("{count} numbers do not fit"))
     }
 
+    /// The error for an option that is outside its range.
+    pub(super) fn outside(&self, g: usize, name: &str, reason: String) -> OptimizerStateError {
+        self.fail(format!("group.{g}.{name}"), reason)
+    }
+
     /// The states of the parameters of group `g`.
     pub(super) fn states(
         &mut self,

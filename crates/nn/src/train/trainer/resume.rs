@@ -2,22 +2,26 @@
 
 use super::super::metrics::{EpochRecord, Score, to_csv};
 use super::super::source::Source;
-use super::{Progress, TrainError, Trainer, make_folder};
+use super::{Progress, TrainError, Trainer, settings};
 use crate::checkpoint::Checkpoint;
-use crate::files::{FileError, write_atomically};
+use crate::files::{FileError, RunFolder, set_aside, write_atomically};
 use crate::lr_scheduler::Scheduler;
 use crate::state_dict::StateDict;
+use std::time::Instant;
 use tape::Tensor;
+
+const LAST: &str = "last.safetensors";
+
+/// In the notes of a checkpoint after which nothing is left to be trained.
+const FINISHED: &str = "finished";
 
 impl Trainer<'_> {
     /// Writes the checkpoint and the numbers of the epochs.
-    pub(super) fn write(&self, source: &Source<'_>) -> Result<(), TrainError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        make_folder(folder)?;
-        self.checkpoint(source).save(folder.join("last.safetensors"))?;
-        let path = folder.join("metrics.csv");
-        write_atomically(&path, to_csv(&self.progress.history).as_bytes())
-            .map_err(|e| FileError::of_io(&path, e))?;
+    pub(super) fn write(&mut self, run: Option<&RunFolder>, source: &Source<'_>) -> Result<(), TrainError> {
+        let Some(run) = run else { return Ok(()) };
+        self.checkpoint(source).save(run.file(LAST))?;
+        write_atomically(run.file("metrics.csv"), to_csv(&self.progress.history).as_bytes())?;
+        self.written = Instant::now();
         Ok(())
     }
 
@@ -36,9 +40,15 @@ impl Trainer<'_> {
             c.put(name, &state.unwrap_or_default());
         }
         c.put_generator("default", tape::default_generator_state());
+        c.put("made_with", &self.made_with);
+        settings::put(&mut c, self.own_settings());
+        if self.is_finished() {
+            c.put_note(FINISHED, "true");
+        }
         let p = &self.progress;
         c.put_numbers("position", &source.position());
-        c.put_numbers("progress", &[p.epoch as i64, p.step as i64, p.epochs_since_best as i64]);
+        let counts = [p.epoch, p.step, p.epochs_since_best, p.batch];
+        c.put_numbers("progress", &counts.map(|n| n as i64));
         let mut floats = StateDict::new();
         let list = |v: Vec<f64>| {
             let n = v.len();
@@ -56,15 +66,77 @@ impl Trainer<'_> {
         c
     }
 
-    /// Goes on from the newest good checkpoint.
-    pub(super) fn take_up(&mut self, source: &mut Source<'_>) -> Result<(), TrainError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let (newest, passed_over) = Checkpoint::newest(folder.join("last.safetensors"));
+    /// Goes on from the newest checkpoint that can be read, or begins anew. Whatever is wrong is said here, before the
+    /// first step, and nothing that is not read is overwritten.
+    pub(super) fn begin(
+        &mut self,
+        run: Option<&RunFolder>,
+        source: &mut Source<'_>,
+    ) -> Result<(), TrainError> {
+        // The schedules have begun, and no step has been made: what a later resumption is held against.
+        self.made_with = self.made_with();
+        let Some(run) = run else { return Ok(()) };
+        if !self.resume {
+            return self.make_room(run);
+        }
+        let (newest, passed_over) = Checkpoint::newest(run.file(LAST));
+        let Some(c) = newest else {
+            return if passed_over.is_empty() { Ok(()) } else { Err(TrainError::Unreadable(passed_over)) };
+        };
+        let before = self.model.state_dict();
+        if let Err(e) = self.take_up(&c, source) {
+            self.model.load_state_dict(&before, true)?;
+            return Err(e);
+        }
+        for e in &passed_over {
+            let kept = match &e.file {
+                Some(file) => set_aside(file, "unreadable")?.display().to_string(),
+                None => String::new(),
+            };
+            self.warn(&format!(
+                "a checkpoint was passed over: {e}; it is kept as {kept}, and training goes on from the one before, \
+                 after step {}",
+                self.progress.step
+            ));
+        }
         self.passed_over = passed_over;
-        let Some(c) = newest else { return Ok(()) };
-        let progress = read_progress(&c)?;
+        Ok(())
+    }
+
+    /// Sets aside the checkpoints that a training from the start must not overwrite: those that cannot be read, and the
+    /// newest of a training that has not ended.
+    fn make_room(&mut self, run: &RunFolder) -> Result<(), TrainError> {
+        let last = run.file(LAST);
+        for path in [Checkpoint::previous_path(&last), last] {
+            let (why, reason) = match Checkpoint::load(&path) {
+                Err(e) if e.is_absent() => continue,
+                Err(e) => (format!("cannot be read ({})", e.reason), "unreadable"),
+                Ok(c) if path != run.file(LAST) || c.note(FINISHED).is_some() => continue,
+                Ok(_) => ("is of a training that has not ended".to_string(), "unfinished"),
+            };
+            let kept = set_aside(&path, reason)?;
+            self.warn(&format!("{} {why}; it is kept as {}", path.display(), kept.display()));
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, c: &Checkpoint, source: &mut Source<'_>) -> Result<(), TrainError> {
+        let progress = read_progress(c)?;
         let generator = c.generator("default")?;
         self.model.load_state_dict(&c.part("model"), true)?;
+        let made_with = c.part("made_with");
+        let ignored = settings::ignored_options(&made_with, &self.made_with);
+        let changed = self.changed_settings(c);
+        let position = c.numbers("position")?;
+        let placed = if position.is_empty() { Ok(()) } else { source.set_position(&position) };
+        match placed {
+            Err(e) if ignored.is_empty() => {
+                return Err(TrainError::Source([vec![e], changed].concat().join("; ")));
+            }
+            Err(e) => return Err(TrainError::Settings([ignored, vec![e], changed].concat())),
+            Ok(()) if !ignored.is_empty() => return Err(TrainError::Settings([ignored, changed].concat())),
+            Ok(()) => {}
+        }
         self.optimizer.load_state_dict(&c.part("optimizer"))?;
         for (name, scheduler) in
             [("step_scheduler", &mut self.step_scheduler), ("epoch_scheduler", &mut self.epoch_scheduler)]
@@ -82,20 +154,55 @@ impl Trainer<'_> {
         if let Some(l) = &mut self.lookahead {
             l.slow.load_state_dict(&c.part("lookahead"))?;
         }
-        let position = c.numbers("position")?;
-        if !position.is_empty() {
-            source.set_position(&position).map_err(TrainError::Source)?;
-        }
         tape::set_default_generator_state(generator);
         self.progress = progress;
+        for change in changed {
+            self.warn(&format!("resumed with another setting: {change}"));
+        }
+        self.check_schedules(c);
         Ok(())
+    }
+
+    /// A schedule that gives another learning rate than the checkpoint's at this step takes effect, and is told.
+    fn check_schedules(&mut self, c: &Checkpoint) {
+        let names = ["step_scheduler", "epoch_scheduler"];
+        let gone = [self.step_scheduler.is_none(), self.epoch_scheduler.is_none()];
+        for (name, gone) in names.into_iter().zip(gone) {
+            if gone && !c.part(name).is_empty() {
+                let lr = self.optimizer.lr(0);
+                self.warn(&format!(
+                    "resumed without the {name} of the checkpoint: the learning rate stays at {lr}"
+                ));
+            }
+        }
+        if self.is_finished()
+            || self.plateau.is_some()
+            || (self.step_scheduler.is_some() && self.epoch_scheduler.is_some())
+        {
+            return;
+        }
+        let before = self.optimizer.lrs();
+        let Some(scheduler) = self.step_scheduler.as_ref().or(self.epoch_scheduler.as_ref()) else { return };
+        scheduler.apply(&mut *self.optimizer);
+        let now = self.optimizer.lrs();
+        if before != now {
+            self.warn(&format!(
+                "resumed with another schedule: after step {} the learning rate was {}, and is {}",
+                self.progress.step, before[0], now[0]
+            ));
+        }
     }
 }
 
 fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
     let wrong = || FileError::new("is not a trainer's checkpoint: its progress is missing");
     let numbers = c.numbers("progress")?;
-    let [epoch, step, epochs_since_best] = numbers[..] else { return Err(wrong()) };
+    // Earlier checkpoints did not count the batches of an epoch, nor weigh their losses.
+    let (epoch, step, epochs_since_best, batch) = match numbers[..] {
+        [epoch, step, since_best] => (epoch, step, since_best, 0),
+        [epoch, step, since_best, batch] => (epoch, step, since_best, batch),
+        _ => return Err(wrong()),
+    };
     let floats = c.part("progress");
     let list = |key: &str| floats.get(key).map(Tensor::to_vec::<f64>).ok_or_else(wrong);
     let score = Score::from_numbers(&list("score")?).ok_or_else(wrong)?;
@@ -104,7 +211,8 @@ fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
     for number in 1..=epoch {
         let row = list(&format!("epoch.{number}"))?;
         let (head, scores) = row.split_at_checked(4).ok_or_else(wrong)?;
-        let mut scores = scores.chunks(4).map(Score::from_numbers);
+        let width = if scores.len() % Score::NUMBERS == 0 { Score::NUMBERS } else { Score::NUMBERS - 1 };
+        let mut scores = scores.chunks(width).map(Score::from_numbers);
         history.push(EpochRecord {
             epoch: head[0] as u64,
             step: head[1] as u64,
@@ -114,6 +222,7 @@ fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
             validation: scores.next().flatten(),
         });
     }
-    let [epoch, step, epochs_since_best] = [epoch, step, epochs_since_best].map(|n| n.max(0) as u64);
-    Ok(Progress { epoch, step, score, best, epochs_since_best, history })
+    let [epoch, step, epochs_since_best, batch] =
+        [epoch, step, epochs_since_best, batch].map(|n| n.max(0) as u64);
+    Ok(Progress { epoch, step, batch, score, best, epochs_since_best, history })
 }

@@ -1,10 +1,12 @@
 //! What a trainer is told before it begins.
 
-use super::{Best, Lookahead, StepEvent, Trainer};
+use super::{Best, Folder, Lookahead, OnNonfinite, StepEvent, StopHandle, Trainer};
+use crate::files::RunFolder;
 use crate::lr_scheduler::{ReduceLROnPlateau, Schedule};
 use crate::train::average::WeightAverage;
 use crate::train::metrics::EpochRecord;
 use std::path::PathBuf;
+use std::time::Duration;
 use tape::Var;
 
 impl<'a> Trainer<'a> {
@@ -46,7 +48,8 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with one step for every so many batches, on the mean of their gradients.
+    /// This trainer with one step for every so many batches, on the gradient of the batch that they are together: each
+    /// counts by its [weight](Trainer::batch_weight), and the last step of an epoch may have fewer.
     ///
     /// # Panics
     /// If it is zero.
@@ -57,8 +60,41 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// This trainer with another weight of a batch, of its output and target: what the loss's mean is over. By default
+    /// it is the number of targets, those of class -100 (the `ignore_index` of cross-entropy) left out, which holds
+    /// for every loss of this crate that is a mean without weights of classes. A batch of weight 0 is passed over.
+    ///
+    /// ```
+    /// use nn::{Fields, Linear, optim::SGD, train::Trainer};
+    /// let model = Linear::new(2, 3);
+    /// let class_weight = [1.0, 2.0, 4.0];
+    /// // Cross-entropy with weights of classes divides by the sum of its targets' weights.
+    /// let weight = move |_: &tape::Var, t: &tape::Var| t.to_vec::<i64>().iter().map(|&c| class_weight[c as usize]).sum();
+    /// let trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).accumulate(4).batch_weight(weight);
+    /// # drop(trainer);
+    /// ```
+    pub fn batch_weight(mut self, weight: impl Fn(&Var, &Var) -> f64 + 'a) -> Self {
+        self.batch_weight = Box::new(weight);
+        self
+    }
+
+    /// This trainer with another answer to a loss or a gradient that is not finite; by default it stops, before weights
+    /// or checkpoints are touched, and names the operation.
+    pub fn on_nonfinite(mut self, answer: OnNonfinite) -> Self {
+        self.on_nonfinite = answer;
+        self
+    }
+
     /// This trainer with the gradients' norm bounded.
+    ///
+    /// # Panics
+    /// If the bound is negative or not a number.
+    #[track_caller]
     pub fn clip_grad_norm(mut self, max_norm: f64) -> Self {
+        assert!(
+            max_norm >= 0.0,
+            "Trainer: the gradients' norm is bounded by a number from 0 on, got {max_norm}"
+        );
         self.clip_norm = Some(max_norm);
         self
     }
@@ -89,16 +125,23 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with another idea of the best epoch; by default, the highest accuracy.
+    /// This trainer with another idea of the best epoch; by default, the smallest loss.
     pub fn best_by(mut self, best: Best) -> Self {
         self.best_by = best;
         self
     }
 
-    /// This trainer with files in a folder: `last.safetensors` (a checkpoint, after each epoch),
-    /// `best.safetensors` (the weights of the best epoch) and `metrics.csv`.
+    /// This trainer with files in a folder: `last.safetensors` (a checkpoint, after each epoch and, where the source has a
+    /// position, every five minutes), `best.safetensors` (the weights of the best epoch) and `metrics.csv`. The folder
+    /// is a [`RunFolder`] while the trainer is at work.
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.folder = Some(folder.into());
+        self.folder = Some(Folder::Path(folder.into()));
+        self
+    }
+
+    /// This trainer with its files in a folder that the program has opened, and goes on to write to.
+    pub fn run_folder(mut self, run: &RunFolder) -> Self {
+        self.folder = Some(Folder::Open(run.clone()));
         self
     }
 
@@ -123,7 +166,36 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer going on from the newest good checkpoint in its folder, if there is one.
+    /// This trainer with a checkpoint as soon as the last one is so old, in place of five minutes.
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// This trainer stopping when a handle says so: it finishes its step, writes the checkpoint and returns.
+    pub fn stop_on(mut self, handle: &StopHandle) -> Self {
+        self.stop = handle.clone();
+        self
+    }
+
+    /// This trainer with a note of one more thing that it depends on, such as the data. When it resumes from a
+    /// checkpoint with another value, a [warning](Trainer::on_warning) says so.
+    pub fn setting(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.settings.insert(name.into(), value.to_string());
+        self
+    }
+
+    /// This trainer with another way to tell of what does not end it: a checkpoint that was passed over, a setting that
+    /// has changed, a step that was left out, a picture that could not be drawn. By default it goes to standard error.
+    pub fn on_warning(mut self, f: impl FnMut(&str) + 'a) -> Self {
+        self.on_warning = Box::new(f);
+        self
+    }
+
+    /// This trainer going on from the newest checkpoint in its folder, if there is one. Where the newest cannot be read,
+    /// it is kept under another name, and the one before is taken, with a warning; where none can be read, `fit` ends
+    /// with [`TrainError::Unreadable`](super::TrainError::Unreadable). Without `resume`, the checkpoint of a training
+    /// that has not ended is kept under another name too.
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self

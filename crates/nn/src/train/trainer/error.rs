@@ -1,0 +1,72 @@
+//! Why a training could not go on.
+
+use crate::files::FileError;
+use crate::optim::OptimizerStateError;
+use crate::state_dict::StateDictError;
+use std::fmt;
+
+/// Training could not go on, or its results not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A checkpoint or another file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There are checkpoints, and none of them can be read. They were left as they are.
+    #[error(
+        "no checkpoint can be read, so nothing was begun: {}; begin anew with resume(false) (--restart), which keeps \
+         what is there under another name",
+        .0.iter().map(FileError::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Unreadable(Vec<FileError>),
+    /// The checkpoint is of another model.
+    #[error(transparent)]
+    Model(#[from] StateDictError),
+    /// The checkpoint is of another optimizer or schedule.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerStateError),
+    /// The checkpoint is of other data.
+    #[error("the checkpoint does not fit the data: {0}")]
+    Source(String),
+    /// Settings differ from those of the checkpoint, and would be ignored: the checkpoint has its own.
+    #[error(
+        "the checkpoint was made with other settings, and goes on with its own: {}; give them as they were, or begin \
+         anew with resume(false) (--restart)",
+        .0.join("; ")
+    )]
+    Settings(Vec<String>),
+    /// A loss or a gradient is not finite. The weights are those before the step, and so are the checkpoints.
+    #[error(transparent)]
+    Nonfinite(#[from] Nonfinite),
+    /// An epoch has a batch of one sample, which batch normalization cannot take.
+    #[error(
+        "an epoch has a batch of one sample, and {0}, which has no variance: leave such a batch out with \
+         drop_last(true), or take another batch size"
+    )]
+    SingleSample(String),
+}
+
+/// Where a loss or a gradient was not finite, and what made it so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nonfinite {
+    /// The epoch, from 1.
+    pub epoch: u64,
+    /// The step that was not made, from 1.
+    pub step: u64,
+    /// The batch of the epoch, from 1.
+    pub batch: u64,
+    /// `"loss"`, or `"gradient norm"`.
+    pub what: &'static str,
+    /// The loss or the norm.
+    pub value: f64,
+    /// The operation that made the first such value and the line that called it, or what was not finite before.
+    pub origin: String,
+}
+
+impl std::error::Error for Nonfinite {}
+
+impl fmt::Display for Nonfinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Nonfinite { epoch, step, batch, what, value, origin } = self;
+        write!(f, "epoch {epoch}, step {step}, batch {batch}: the {what} is {value}: {origin}")
+    }
+}

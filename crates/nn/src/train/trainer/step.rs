@@ -1,0 +1,178 @@
+//! One step: batches whose gradients are accumulated, checked, and handed to the optimizer.
+
+use super::{Nonfinite, TrainError, Trainer};
+use crate::module::{Item, Module};
+use crate::optim::{all_finite, clip_grad_norm_, grad_norm};
+use crate::shown::walk;
+use tape::{Tensor, Var};
+
+/// What becomes of a step whose loss or gradients are not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNonfinite {
+    /// Training ends with [`TrainError::Nonfinite`]; weights and checkpoints are those before the step.
+    Stop,
+    /// The step is left out, with a warning, and does not count. More than so many in a row end the training.
+    Skip(u64),
+    /// Nothing is checked.
+    Ignore,
+}
+
+/// The batches of one step.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) batches: usize,
+    /// The weight of the first batch that had one: gradients are accumulated in units of it.
+    unit: f64,
+    weight: f64,
+    loss_sum: f64,
+}
+
+impl Group {
+    /// The factor of a batch's loss: a share of the step if all its batches are like the first.
+    fn share(&self, weight: f64, accumulate: usize) -> f64 {
+        let unit = if self.unit > 0.0 { self.unit } else { weight };
+        weight / (unit * accumulate as f64)
+    }
+
+    fn add(&mut self, loss: f64, weight: f64) {
+        self.batches += 1;
+        if weight > 0.0 {
+            self.unit = if self.unit > 0.0 { self.unit } else { weight };
+            self.weight += weight;
+            self.loss_sum += loss * weight;
+        }
+    }
+
+    /// What the accumulated gradient lacks of the mean: batches of other sizes, or fewer of them.
+    fn correction(&self, accumulate: usize) -> f64 {
+        if self.weight > 0.0 { self.unit * accumulate as f64 / self.weight } else { 1.0 }
+    }
+
+    /// The loss of the joined batch.
+    pub(super) fn loss(&self) -> f64 {
+        self.loss_sum / self.weight
+    }
+}
+
+/// The model's buffers, which a forward pass in training changes.
+pub(super) fn buffers(model: &dyn Module) -> Vec<Var> {
+    let mut list = Vec::new();
+    walk(model, &mut |_, item| {
+        if let Item::Buffer(b) = item {
+            let b: &Var = b;
+            list.push(b.clone());
+        }
+    });
+    list
+}
+
+impl Trainer<'_> {
+    /// Takes in a batch: false if the step it belongs to is left out.
+    pub(super) fn take_batch(
+        &mut self,
+        x: &Var,
+        target: &Var,
+        params: &[Var],
+        buffers: &[Var],
+        group: &mut Group,
+    ) -> Result<bool, TrainError> {
+        let checked = self.on_nonfinite != super::OnNonfinite::Ignore;
+        let before: Vec<Tensor> =
+            if checked { buffers.iter().map(Var::tensor).collect() } else { Vec::new() };
+        let generator = checked.then(tape::default_generator_state);
+        let y = self.model.forward(x);
+        let loss = (self.loss)(&y, target);
+        let value = loss.item();
+        let weight = (self.batch_weight)(&y, target);
+        assert!(
+            weight >= 0.0 && weight.is_finite(),
+            "Trainer: a batch's weight has to be a number from 0 on, got {weight}"
+        );
+        if weight == 0.0 {
+            // Nothing counts, as where every target is ignored: a mean over nothing is no number, and no trouble.
+            self.progress.score.add_weighted(value, weight, &y, target);
+            group.add(value, weight);
+            return Ok(true);
+        }
+        if value.is_finite() || !checked {
+            let share = group.share(weight, self.accumulate);
+            if share == 1.0 { loss.backward() } else { (loss * share).backward() }
+        }
+        let finite = |p: &Var| p.grad().is_none_or(|g| all_finite(&g.tensor()));
+        if checked && !(value.is_finite() && params.iter().all(finite)) {
+            let (what, value) =
+                if value.is_finite() { ("gradient norm", grad_norm(params, 2.0)) } else { ("loss", value) };
+            drop(y);
+            let again = || {
+                buffers.iter().zip(&before).for_each(|(b, t)| b.set_value(t.clone()));
+                generator.into_iter().for_each(tape::set_default_generator_state);
+            };
+            let origin = self.origin(x, target, again);
+            buffers.iter().zip(before).for_each(|(b, t)| b.set_value(t));
+            self.optimizer.zero_grad();
+            self.refuse_step(what, value, origin)?;
+            return Ok(false);
+        }
+        self.skipped = 0;
+        self.progress.score.add_weighted(value, weight, &y, target);
+        group.add(value, weight);
+        Ok(true)
+    }
+
+    /// The operation that made the first value that is not finite: the batch is computed once more, from where it began.
+    fn origin(&self, x: &Var, target: &Var, again: impl Fn()) -> String {
+        for (name, v) in [("input", x), ("target", target)] {
+            if !all_finite(&v.tensor()) {
+                return format!("the batch's {name}, of shape {:?}, is not finite", v.shape());
+            }
+        }
+        if let Some((name, _)) = self.model.named_parameters().iter().find(|(_, p)| !all_finite(&p.tensor()))
+        {
+            return format!("the parameter {name} is not finite");
+        }
+        let generator = tape::default_generator_state();
+        again();
+        let ((), origin) = tape::find_nonfinite(|| (self.loss)(&self.model.forward(x), target).backward());
+        tape::set_default_generator_state(generator);
+        origin.unwrap_or_else(|| "no operation of this batch alone; sums have overflowed".into())
+    }
+
+    /// Ends the training, or warns that a step is left out.
+    fn refuse_step(&mut self, what: &'static str, value: f64, origin: String) -> Result<(), TrainError> {
+        let p = &self.progress;
+        let found = Nonfinite { epoch: p.epoch + 1, step: p.step + 1, batch: p.batch, what, value, origin };
+        self.skipped += 1;
+        match self.on_nonfinite {
+            super::OnNonfinite::Skip(most) if self.skipped <= most => {
+                self.warn(&format!("{found}; the step is left out"));
+                Ok(())
+            }
+            _ => Err(found.into()),
+        }
+    }
+
+    pub(super) fn update(&mut self, params: &[Var], group: &Group) {
+        let correction = group.correction(self.accumulate);
+        if correction != 1.0 {
+            for p in params {
+                if let Some(g) = p.grad() {
+                    p.set_grad(Some(g * correction));
+                }
+            }
+        }
+        if let Some(max_norm) = self.clip_norm {
+            clip_grad_norm_(params, max_norm, 2.0, false);
+        }
+        self.optimizer.step();
+        self.optimizer.zero_grad();
+        self.progress.step += 1;
+        if let Some(l) = &mut self.lookahead
+            && self.progress.step.is_multiple_of(l.every)
+        {
+            l.slow.lookahead((l.decay)(self.progress.step));
+        }
+        if let Some((ema, decay)) = &mut self.ema {
+            ema.update(*decay);
+        }
+    }
+}
