@@ -1,7 +1,7 @@
 //! Times the kernels at the shapes that training steps use: `cargo bench -p tapegrad-ops -- [section]...`
 //!
 //! Sections: `tile` (the register tile at each height), `conv` (direct convolution at the layers of VGG,
-//! ResNet, LeNet and a small three-layer network), `gemm` (matrix products, those of F64 beside those of the `gemm` crate).
+//! ResNet, LeNet and a small three-layer network), `gemm` (matrix products, those of F32 beside those of the `gemm` crate).
 //! A number sets the batch of the large layers. Each figure is the best of many runs, so a busy machine
 //! disturbs it little.
 
@@ -176,22 +176,37 @@ const PRODUCTS: &[Product] = &[
     ("square 1024 A B^T", [1024, 1024, 1024], false, true),
     ("square 1024 A^T B", [1024, 1024, 1024], true, false),
     ("tall 16384x64x64", [16384, 64, 64], false, false),
+    ("transformer up", [2048, 1536, 384], false, true),
+    ("transformer down", [2048, 384, 1536], false, true),
+    ("up, input grad", [2048, 384, 1536], false, false),
+    ("up, weight grad", [1536, 384, 2048], true, false),
+    ("short batch up", [512, 1536, 384], false, true),
+    ("bert up", [4096, 3072, 768], false, true),
+    ("projection", [384, 384, 384], false, true),
+    ("attention scores", [128, 128, 64], false, true),
+    ("attention values", [128, 64, 128], false, false),
+    ("one token up", [1, 1536, 384], false, true),
+    ("one token down", [1, 384, 1536], false, true),
 ];
 
-/// Microseconds and GFLOP/s of products.
+/// Microseconds and GFLOP/s of products; those of F32 beside those of the crate `gemm`.
 fn products() {
     println!("matrix products: microseconds (GFLOP/s), {} threads", num_threads());
-    println!("{:>20} {:>18} {:>20} {:>20} {:>20}", "", "m x n x k", "f32", "f64", "crate gemm, f64");
+    println!(
+        "{:>20} {:>18} {:>20} {:>20} {:>6} {:>20}",
+        "", "m x n x k", "f32", "gemm-f32", "ratio", "f64 (gemm-f64)"
+    );
     for &(name, [m, n, k], a_columns, b_columns) in PRODUCTS {
         let (a, b) = (numbers(m * k), numbers(k * n));
-        let own = time_product([m, n, k], &a, &b, (a_columns, b_columns));
+        let by_columns = (a_columns, b_columns);
+        let own = time_product([m, n, k], &a, &b, by_columns);
+        let of_crate = time_crate([m, n, k], &a, &b, by_columns);
         let double = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
-        let (a, b) = (double(&a), double(&b));
-        let own_f64 = time_product([m, n, k], &a, &b, (a_columns, b_columns));
-        let crate_f64 = time_crate([m, n, k], &a, &b, (a_columns, b_columns));
+        let double = time_product([m, n, k], &double(&a), &double(&b), by_columns);
         let show = |time: f64| format!("{:>12.1} ({:>5.0})", time * 1e6, (2 * m * n * k) as f64 / time / 1e9);
-        let size = format!("{m}x{n}x{k}");
-        println!("{name:>20} {size:>18} {:>20} {:>20} {:>20}", show(own), show(own_f64), show(crate_f64));
+        let (size, ratio) = (format!("{m}x{n}x{k}"), own / of_crate);
+        let [own, of_crate, double] = [own, of_crate, double].map(show);
+        println!("{name:>20} {size:>18} {own:>20} {of_crate:>20} {ratio:>6.2} {double:>20}");
     }
 }
 
@@ -215,12 +230,13 @@ fn time_product<T: Real>(size: [usize; 3], a: &[T], b: &[T], by_columns: (bool, 
     best(|| matmul(size, a, b, &mut c, n, Finish::default()))
 }
 
-/// The crate's product, its rows cut between threads as its own would be.
-fn time_crate(size: [usize; 3], a: &[f64], b: &[f64], by_columns: (bool, bool)) -> f64 {
+/// The crate's product, its rows cut between threads as its own would be. It stores columns, so it is asked for the
+/// transposed product.
+fn time_crate(size: [usize; 3], a: &[f32], b: &[f32], by_columns: (bool, bool)) -> f64 {
     let [m, n, k] = size;
     let [a, b] = operands(size, a, b, by_columns);
-    let mut c = vec![0.0f64; m * n];
-    let gemm = gemm_f64::gemm::f64::get_gemm_fn();
+    let mut c = vec![0.0f32; m * n];
+    let gemm = gemm_f32::gemm::f32::get_gemm_fn();
     let share = m.div_ceil(num_threads()).next_multiple_of(8);
     best(|| {
         parallel_chunks(&mut c, share * n, |task, c| {
@@ -228,19 +244,19 @@ fn time_crate(size: [usize; 3], a: &[f64], b: &[f64], by_columns: (bool, bool)) 
             // SAFETY: the matrices have the sizes that their strides say, and each task has its own rows of C.
             unsafe {
                 gemm(
-                    rows,
                     n,
+                    rows,
                     k,
                     c.as_mut_ptr(),
-                    1,
                     n as isize,
+                    1,
                     false,
-                    a.data.as_ptr().add(task * share * a.row),
-                    a.column as isize,
-                    a.row as isize,
                     b.data.as_ptr(),
-                    b.column as isize,
                     b.row as isize,
+                    b.column as isize,
+                    a.data.as_ptr().add(task * share * a.row),
+                    a.row as isize,
+                    a.column as isize,
                     0.0,
                     1.0,
                     false,

@@ -1,11 +1,11 @@
 //! Matrix products: `C = alpha * A B + beta * C + bias` for `f32` and `f64`.
 //!
 //! Products in `f32` are our own, built on the register tile and tuned for the layers of small models;
-//! products in `f64` are packed in the usual way. Work is cut by the sizes alone, so the bits do not depend
+//! products in `f64` are those of the crate `gemm`. Work is cut by the sizes alone, so the bits do not depend
 //! on the number of threads.
 
-mod dgemm;
 mod dots;
+mod double;
 mod sgemm;
 mod vector;
 
@@ -119,7 +119,7 @@ impl Real for f32 {
 
 impl Real for f64 {
     fn product(size: [usize; 3], a: View<f64>, b: View<f64>, c: &mut [f64], row: usize, finish: Finish<f64>) {
-        dgemm::product(size, a, b, c, row, finish);
+        double::product(size, a, b, c, row, finish);
     }
 }
 
