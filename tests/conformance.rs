@@ -1,7 +1,8 @@
 //! Tapegrad held against PyTorch's own test samples.
 //!
 //! ```text
-//! TAPEGRAD_CONFORMANCE=path/to/data cargo test --release --test conformance
+//! python tools/conformance DATA
+//! TAPEGRAD_CONFORMANCE=DATA cargo test --release --test conformance
 //! ```
 //!
 //! The directory holds the samples with which PyTorch tests itself, as JSON and safetensors, with the outputs,

@@ -1,6 +1,6 @@
 //! Loss curves of PyTorch, reproduced: the same weights, the same batch, the same optimizer, nothing random.
 //!
-//! `TAPEGRAD_REFERENCE` names the directory that holds `parity.json`, with the losses, gradient norms and final
+//! `TAPEGRAD_REFERENCE` names the directory that holds `parity.json`, which `tools/curves.py` writes, with the losses, gradient norms and final
 //! logits that PyTorch computes for each model in both types. Without it these tests say so and pass.
 
 use nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};

@@ -1,6 +1,6 @@
 """Weights exchanged with PyTorch, both ways.
 
-  python tests/interop/weights.py write DIR            (needs: pip install torch safetensors)
+  python tests/interop/weights.py write DIR            (needs: pip install -r tools/requirements.txt)
   TAPEGRAD_INTEROP=DIR cargo test --release --test interop
   python tests/interop/weights.py check DIR
 
