@@ -7,11 +7,12 @@
 //! The derivations are in the guide, on the page "Backpropagation checked".
 
 #[path = "../common/mod.rs"]
+#[macro_use]
 mod common;
 mod lessons;
 
 use common::course::{Common, difference, headline};
-use common::{or_fail, write_text};
+use common::{or_warn, write_text};
 use lessons::{Lesson, convolution_and_pooling, samples};
 use nn::plots::{Tile, sheet};
 use tapegrad::prelude::*;
@@ -70,7 +71,7 @@ fn digit(common: &Common) {
     let named = [("X", &x), ("K", &k), ("C", &c), ("S", &s), ("P", &p), ("dL/dP", &g)];
     let gradients = lesson.gradients.iter().map(|(name, _, tape)| (*name, tape));
     let tiles: Vec<Tile> = named.into_iter().chain(gradients).map(|(name, v)| tile(name, v)).collect();
-    or_fail(sheet(
+    or_warn(sheet(
         &common.file("digit.png"),
         "Forward and back; black is each one's lowest value",
         &tiles,

@@ -8,17 +8,19 @@
 //! Stopped at any moment, `--resume` goes on from the last checkpoint and ends with the same weights.
 
 #[path = "../common/mod.rs"]
+#[macro_use]
 mod common;
 mod recipe;
 
 use clap::Parser;
 use common::memory::peak_rss_mb;
-use common::{fail, make_folder, or_fail, progress, results};
+use common::training::{Resumption, Signals, digest, rate};
+use common::{fail, open_folder, or_fail, or_warn, progress, results};
 use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Normalization, random_split};
 use indicatif::ProgressBar;
 use nn::plots::{confusion, training_curves};
 use nn::train::{Score, confusion_matrix, predictions};
-use nn::{Module, StateDict};
+use nn::{Module, RunFolder, StateDict};
 use recipe::{Augment, Method, Model, Network, Plan, Recipe, Views};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -44,7 +46,7 @@ struct Args {
     #[arg(long, value_enum)]
     optimizer: Option<Method>,
     /// The highest learning rate of the schedule
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     lr: Option<f64>,
     #[arg(long, value_enum)]
     schedule: Option<Plan>,
@@ -69,12 +71,8 @@ struct Args {
     /// Where the results go
     #[arg(long, default_value = "runs/cifar10")]
     out: PathBuf,
-    /// Go on from the newest good checkpoint in --out; begin anew where there is none
-    #[arg(long)]
-    resume: bool,
-    /// Write a checkpoint after every so many steps, besides those after each epoch
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    checkpoint_every: Option<u64>,
+    #[command(flatten)]
+    resumption: Resumption,
     /// No training: the mean prediction of these models
     #[arg(long, num_args = 1.., value_name = "FILE")]
     ensemble: Vec<PathBuf>,
@@ -112,6 +110,7 @@ fn main() {
         set_num_threads(n as usize);
     }
     manual_seed(args.seed);
+    let run = open_folder(&args.out);
     let limit = args.limit.map(|n| n as usize);
     let Cifar { train, test, .. } = match args.data.as_str() {
         "synthetic" => Cifar::synthetic(limit.unwrap_or(10_000).max(100), 2_000, args.seed),
@@ -121,7 +120,6 @@ fn main() {
         Some(n) => train.take(n),
         None => train,
     };
-    make_folder(&args.out);
 
     let begin = Instant::now();
     let (scores, network) = if args.predict || !args.ensemble.is_empty() {
@@ -140,7 +138,7 @@ fn main() {
         let recipe = args.recipe(args.model);
         let network = args.model.build(test.classes().len());
         println!("{}", network.module().summary(&[1, 3, 32, 32]));
-        fit(&args, &recipe, &network, train, &test);
+        fit(&args, &recipe, &network, train, &test, &run);
         save(&args, &network, &normalization, test.classes().len());
         (scores_of(network.module(), recipe.views, &test), network)
     };
@@ -148,13 +146,14 @@ fn main() {
     let predictions = predictions(&scores);
     let classes: Vec<&str> = test.classes().iter().map(String::as_str).collect();
     let wrong = predictions.iter().zip(test.labels()).filter(|(p, l)| p != l).count();
-    let accuracy = 1.0 - wrong as f64 / test.len().max(1) as f64;
+    // Of no pictures there is no accuracy.
+    let accuracy = 1.0 - wrong as f64 / test.len() as f64;
     results::predictions_file(&args.out.join("predictions.txt"), &predictions);
     results::mistakes(&args.out.join("mistakes.png"), &test, &predictions, |c| classes[c as usize].into());
     results::first_layer(&args.out.join("first_layer.png"), network.module(), [3, 32, 32]);
     let counts = confusion_matrix(test.labels(), &predictions, classes.len());
     let title = format!("Test pictures: {accuracy:.4} of {} right", test.len());
-    or_fail(confusion(&args.out.join("confusion.png"), &title, &counts.to_vec::<i64>(), &classes));
+    or_warn(confusion(&args.out.join("confusion.png"), &title, &counts.to_vec::<i64>(), &classes));
     println!(
         "{:.1} minutes, {:.0} MB at the most; results in {}",
         begin.elapsed().as_secs_f64() / 60.0,
@@ -165,7 +164,14 @@ fn main() {
 }
 
 /// Trains, and draws the curves after each epoch.
-fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, test: &ImageDataset) {
+fn fit(
+    args: &Args,
+    recipe: &Recipe,
+    network: &Network,
+    train: ImageDataset,
+    test: &ImageDataset,
+    run: &RunFolder,
+) {
     if args.validation >= train.len() {
         fail(format!("--validation {} of {} training pictures leaves none", args.validation, train.len()));
     }
@@ -181,11 +187,16 @@ fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, tes
     let loader = recipe.augmented(loader.drop_last(args.model == Model::Resnet9).workers(1));
 
     let steps = recipe.epochs * loader.len() as u64;
-    let mut trainer = recipe.trainer(network, &train, steps).epochs(recipe.epochs).folder(&args.out);
-    trainer = trainer.tensorboard(args.out.join("events")).resume(args.resume);
-    if let Some(every) = args.checkpoint_every {
-        trainer = trainer.checkpoint_every(every);
-    }
+    let signals = Signals::watch();
+    let trainer = recipe.trainer(network, &train, steps).epochs(recipe.epochs);
+    let trainer = args.resumption.trainer(trainer, run, &signals).tensorboard(args.out.join("events"));
+    let trainer = trainer
+        .setting("model", args.model.name())
+        .setting("data", digest(&train))
+        .setting("optimizer", format!("{:?}", recipe.method))
+        .setting("schedule", format!("{:?}", recipe.schedule))
+        .setting("augment", format!("{:?}", recipe.augment))
+        .setting("label_smoothing", recipe.label_smoothing);
     let bar: RefCell<Option<ProgressBar>> = RefCell::default();
     let close = || drop(bar.take().inspect(ProgressBar::finish_and_clear));
     let epochs = recipe.epochs;
@@ -210,14 +221,14 @@ fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, tes
                 last.train.count as f64 / last.seconds
             );
             let other = if args.validation == 0 { "first 2,000 test pictures" } else { "validation" };
-            or_fail(training_curves(args.out.join("curves.png"), history, "training (augmented)", other));
+            or_warn(training_curves(args.out.join("curves.png"), history, "training (augmented)", other));
         });
     let begin = Instant::now();
     let result = trainer.fit(tapegrad::source(&loader), Some(tapegrad::source(&watched)));
-    for error in trainer.passed_over() {
-        eprintln!("a checkpoint was passed over: {error}");
-    }
+    drop(trainer);
+    close();
     or_fail(result);
+    signals.end_of_training(run);
     println!(
         "waited for pictures: {:.2}% of the time",
         100.0 * loader.waited().as_secs_f64() / begin.elapsed().as_secs_f64().max(1e-9)
@@ -225,7 +236,7 @@ fn fit(args: &Args, recipe: &Recipe, network: &Network, train: ImageDataset, tes
 }
 
 fn describe(score: &Score) -> String {
-    format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(0.0))
+    format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
 }
 
 /// The model's file says which model it is, and how its pictures are normalised.

@@ -1,8 +1,9 @@
 //! What the coursework programs share: their flags, their data and the comparison of two results.
 
-use super::{make_folder, or_fail};
+use super::{open_folder, or_fail};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use datasets::Mnist;
+use nn::RunFolder;
 use std::path::PathBuf;
 use tapegrad::prelude::*;
 
@@ -23,6 +24,9 @@ pub(crate) struct Common {
     /// A small version that takes seconds
     #[arg(long)]
     pub quick: bool,
+    /// The folder, held open as long as the program runs.
+    #[arg(skip)]
+    run: Option<RunFolder>,
 }
 
 impl Common {
@@ -35,7 +39,7 @@ impl Common {
     /// These flags, with the seed set and the folder for pictures made.
     pub(crate) fn prepared(mut self, name: &str) -> Common {
         let out = self.out.take().unwrap_or_else(|| PathBuf::from("runs").join(name));
-        make_folder(&out);
+        self.run = Some(open_folder(&out));
         self.out = Some(out);
         manual_seed(self.seed);
         self

@@ -1,13 +1,19 @@
 //! What the example programs share: pictures, progress bars, error messages.
-#![allow(dead_code)]
+#![allow(dead_code, unused_macros)]
+
+// First: the macros in it are for all that follows.
+#[macro_use]
+pub(crate) mod output;
 
 pub(crate) mod course;
 pub(crate) mod fit;
 pub(crate) mod memory;
 pub(crate) mod page;
 pub(crate) mod results;
+pub(crate) mod training;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use nn::RunFolder;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -22,21 +28,26 @@ pub(crate) fn or_fail<T, E: Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|e| fail(e))
 }
 
-/// Makes a folder, or ends the program.
-pub(crate) fn make_folder(path: &Path) {
-    or_fail(std::fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display())));
+/// Says what went wrong where the program can go on.
+pub(crate) fn warn(text: impl Display) {
+    eprintln!("warning: {text}");
 }
 
-/// Writes a text file as a whole or not at all: to a temporary name, synced, then renamed.
+/// For pictures, which are worth less than what comes after them: an error is a warning.
+pub(crate) fn or_warn<T, E: Display>(result: Result<T, E>) {
+    if let Err(e) = result {
+        warn(e);
+    }
+}
+
+/// Opens the folder for the results, or ends the program: before any work, and alone in it.
+pub(crate) fn open_folder(path: &Path) -> RunFolder {
+    or_fail(RunFolder::open(path))
+}
+
+/// Writes a text file as a whole or not at all.
 pub(crate) fn write_text(path: &Path, text: &str) {
-    let write = || -> std::io::Result<()> {
-        let temporary = path.with_extension("tmp");
-        let mut file = std::fs::File::create(&temporary)?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    or_fail(write().map_err(|e| format!("{}: {e}", path.display())));
+    or_fail(nn::write_atomically(path, text.as_bytes()));
 }
 
 /// A bar that counts images; `{msg}` holds loss and accuracy.

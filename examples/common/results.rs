@@ -1,6 +1,6 @@
 //! What a training program writes when it is done: predictions as text, curves and pictures.
 
-use super::{or_fail, write_text};
+use super::{or_warn, write_text};
 use datasets::ImageDataset;
 use nn::Module;
 use nn::plots::{Tile, sheet};
@@ -33,7 +33,7 @@ pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], na
         .collect();
     let title =
         format!("The first {} of {} mistakes: what it is, as what it was read", tiles.len(), wrong.len());
-    or_fail(sheet(path, &title, &tiles, 10, 3));
+    or_warn(sheet(path, &title, &tiles, 10, 3));
 }
 
 /// The weights of the first layer: one picture for each filter, or for each of 64 hidden units, whose inputs are
@@ -47,5 +47,5 @@ pub(crate) fn first_layer(path: &Path, model: &dyn Module, input: [usize; 3]) {
     let values = weight.to_vec::<f32>();
     let tiles: Vec<Tile> =
         values.chunks(shape.iter().product()).take(64).map(|filter| Tile::stretched(filter, shape)).collect();
-    or_fail(sheet(path, &format!("Weights of the first layer ({name})"), &tiles, 8, zoom));
+    or_warn(sheet(path, &format!("Weights of the first layer ({name})"), &tiles, 8, zoom));
 }

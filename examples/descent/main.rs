@@ -5,11 +5,12 @@
 //! ```
 
 #[path = "../common/mod.rs"]
+#[macro_use]
 mod common;
 mod paths;
 
 use common::course::{Common, headline};
-use common::or_fail;
+use common::or_warn;
 use nn::plots::{Corner, Panel, Series, panels};
 use paths::{averaged, descend, gelu, momentum, number, relu_loss, sigmoid_loss};
 use tapegrad::prelude::*;
@@ -72,7 +73,7 @@ fn momentum_on_two_neurons(common: &Common) {
         )
         .log(),
     ];
-    or_fail(panels(&common.file("momentum.png"), &picture));
+    or_warn(panels(&common.file("momentum.png"), &picture));
 }
 
 fn the_minimum_of_gelu(common: &Common) {
@@ -113,7 +114,7 @@ fn the_minimum_of_gelu(common: &Common) {
         panel("From -3, rate 0.1", 2, 4, [(-3.001, -2.991), (-0.0186, -0.0178)], Corner::UpperRight),
         panel("From -3, rate 1", 3, 5, [(-3.01, -2.91), (-0.022, -0.016)], Corner::UpperRight),
     ];
-    or_fail(panels(&common.file("gelu.png"), &picture));
+    or_warn(panels(&common.file("gelu.png"), &picture));
 }
 
 /// The derivative at a point, from the tape.
@@ -146,5 +147,5 @@ fn activations(common: &Common) {
         let series = vec![Series::new("function", on(y.to_vec())), Series::new("derivative", on(slopes))];
         Panel::new(name, "x", "value", series).legend(Corner::UpperLeft)
     });
-    or_fail(panels(&common.file("activations.png"), &picture));
+    or_warn(panels(&common.file("activations.png"), &picture));
 }

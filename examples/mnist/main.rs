@@ -4,21 +4,27 @@
 //! cargo run --release --example mnist
 //! cargo run --release --example mnist -- --data path/to/mnist --model mlp
 //! ```
+//!
+//! Stopped at any moment, `--resume` goes on from the last checkpoint and ends with the same weights.
 
 #[path = "../common/mod.rs"]
+#[macro_use]
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::{fail, make_folder, or_fail, progress, results, write_text};
+use common::training::{Resumption, Signals, digest, rate};
+use common::{fail, open_folder, or_fail, or_warn, progress, results};
 use datasets::{DataLoader, Dataset, ImageDataset, Mnist, Normalization, random_split};
-use nn::lr_scheduler::{OneCycleLR, Schedule};
+use indicatif::ProgressBar;
+use nn::lr_scheduler::OneCycleLR;
 use nn::models::{LeNet5, mlp};
 use nn::optim::{Adam, Optimizer, SGD};
 use nn::plots::{Panel, Series, panels};
-use nn::{Module, StateDict};
+use nn::train::{EpochRecord, Score, Source, Trainer, predict, predictions};
+use nn::{Module, RunFolder, StateDict};
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -29,7 +35,7 @@ enum Model {
     Lenet,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Method {
     Adam,
     Sgd,
@@ -48,7 +54,7 @@ struct Args {
     #[arg(long, default_value_t = 64, value_parser = positive)]
     batch_size: usize,
     /// The highest learning rate of the one-cycle schedule [default: 0.003 for adam, 0.1 for sgd]
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     lr: Option<f64>,
     #[arg(long, value_enum, default_value = "adam")]
     optimizer: Method,
@@ -63,6 +69,8 @@ struct Args {
     /// Where the results go
     #[arg(long, default_value = "runs/mnist")]
     out: PathBuf,
+    #[command(flatten)]
+    resumption: Resumption,
     /// Start from the weights of a .safetensors or .npz file
     #[arg(long)]
     load: Option<PathBuf>,
@@ -75,26 +83,13 @@ fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "has to be a whole number above zero".into())
 }
 
-/// What one pass over a data set gives.
-struct Score {
-    loss: f64,
-    wrong: usize,
-    count: usize,
-    predictions: Vec<i64>,
-}
-
-impl Score {
-    fn error(&self) -> f64 {
-        self.wrong as f64 / self.count.max(1) as f64
-    }
-}
-
 fn main() {
     let args = Args::parse();
     if let Some(n) = args.threads {
         set_num_threads(n);
     }
     manual_seed(args.seed);
+    let run = open_folder(&args.out);
 
     let Mnist { train, test } = match args.data.as_str() {
         "synthetic" => Mnist::synthetic(args.limit.unwrap_or(20_000).max(100), 5_000, args.seed),
@@ -125,102 +120,145 @@ fn main() {
     }
     let one: &[usize] = if args.model == Model::Mlp { &[1, 784] } else { &[1, 1, 28, 28] };
     println!("{}", model.summary(one));
-    make_folder(&args.out);
 
     if !args.eval_only {
-        fit(&args, &*model, train);
+        let (history, batch_losses) = fit(&args, &*model, train, &run);
+        // The weights come before all that is only looked at.
+        let state = model.state_dict();
+        or_fail(state.save(run.file("model.safetensors")));
+        or_fail(state.save(run.file("model.npz")));
+        curves(&run, &history, &batch_losses);
     }
 
-    let score = evaluate(&*model, &DataLoader::new(test.clone()).batch_size(500));
-    results::predictions_file(&args.out.join("predictions.txt"), &score.predictions);
-    results::first_layer(&args.out.join("filters.png"), &*model, [1, 28, 28]);
-    results::mistakes(&args.out.join("mistakes.png"), &test, &score.predictions, |digit| digit.to_string());
-    println!("test accuracy {:.4} ({} wrong of {})", 1.0 - score.error(), score.wrong, score.count);
+    let predicted = classes(&args, &*model, &test);
+    let wrong = predicted.iter().zip(test.labels()).filter(|(p, l)| p != l).count();
+    results::predictions_file(&run.file("predictions.txt"), &predicted);
+    results::first_layer(&run.file("filters.png"), &*model, [1, 28, 28]);
+    results::mistakes(&run.file("mistakes.png"), &test, &predicted, |digit| digit.to_string());
+    match test.is_empty() {
+        true => println!("there are no test pictures"),
+        false => println!(
+            "test accuracy {:.4} ({wrong} wrong of {})",
+            1.0 - wrong as f64 / test.len() as f64,
+            test.len()
+        ),
+    }
 }
 
-/// The training loop, as one would write it with PyTorch.
-fn fit(args: &Args, model: &dyn Module, train: ImageDataset) {
+/// Trains, and gives the numbers of all epochs and the loss of each batch with its place, in epochs.
+fn fit(
+    args: &Args,
+    model: &dyn Module,
+    train: ImageDataset,
+    run: &RunFolder,
+) -> (Vec<EpochRecord>, Vec<(f64, f64)>) {
     let held_out = (train.len() / 12).clamp(1, 5000);
+    if train.len() <= held_out {
+        fail(format!(
+            "{} pictures leave none to train on, since {held_out} are held out for validation",
+            train.len()
+        ));
+    }
+    let data = digest(&train);
     let [train, validation] =
         random_split(Arc::new(train.clone()), [train.len() - held_out, held_out], args.seed);
     let train = DataLoader::new(train).batch_size(args.batch_size).shuffle(true).seed(args.seed).workers(1);
     let validation = DataLoader::new(validation).batch_size(500);
     let images = train.dataset().len();
 
-    let mut optimizer: Box<dyn Optimizer> = match args.optimizer {
+    let optimizer: Box<dyn Optimizer> = match args.optimizer {
         Method::Adam => Box::new(Adam::new(model.parameters(), args.lr.unwrap_or(0.003))),
         Method::Sgd => {
             Box::new(SGD::new(model.parameters(), args.lr.unwrap_or(0.1)).momentum(0.9).weight_decay(5e-4))
         }
     };
-    let steps = (args.epochs * train.len()).max(1) as u64;
-    let peak = optimizer.lr(0);
-    let mut schedule = OneCycleLR::new(peak, steps).cycle_momentum(false).attach(&mut *optimizer);
+    let epochs = args.epochs;
+    let steps = (epochs * train.len()).max(1) as u64;
+    let schedule = OneCycleLR::new(optimizer.lr(0), steps).cycle_momentum(false);
 
-    let (mut batch_losses, mut train_error, mut val_loss, mut val_error) = (vec![], vec![], vec![], vec![]);
-    let mut table = String::from(
-        "epoch,train_loss,train_error,validation_loss,validation_error,seconds,images_per_second\n",
-    );
-    for epoch in 1..=args.epochs {
-        let start = Instant::now();
-        let bar = progress(images, format!("epoch {epoch}/{}", args.epochs));
-        let (mut loss_sum, mut wrong, mut seen) = (0.0, 0, 0);
-        model.train();
-        for batch in &train {
-            let (x, target) = (input(model, &batch.images), Var::from(&batch.labels));
-            optimizer.zero_grad();
-            let logits = model.forward(&x);
-            let loss = ops::cross_entropy(&logits, &target, Default::default());
-            loss.backward();
-            optimizer.step();
-            schedule.step(&mut *optimizer);
+    let signals = Signals::watch();
+    let bar: RefCell<Option<ProgressBar>> = RefCell::default();
+    let close = || drop(bar.take().inspect(ProgressBar::finish_and_clear));
+    let mut batch_losses = Vec::new();
+    let trainer = Trainer::new(model, optimizer)
+        .epochs(epochs as u64)
+        .schedule_steps(schedule)
+        .setting("data", data)
+        .setting("optimizer", format!("{:?}", args.optimizer))
+        .on_step(|event| {
+            let mut bar = bar.borrow_mut();
+            let bar = bar.get_or_insert_with(|| progress(images, format!("epoch {}/{epochs}", event.epoch)));
+            bar.set_position(event.score.count);
+            bar.set_message(describe(event.score));
+            let place = (event.epoch - 1) as f64 + event.score.count as f64 / images as f64;
+            batch_losses.push((place, event.loss));
+        })
+        .on_epoch(|history| {
+            close();
+            let last = history.last().expect("an epoch has ended");
+            println!(
+                "epoch {}/{epochs}: {} | validation {} | {:.1} s, {:.0} images/s",
+                last.epoch,
+                describe(&last.train),
+                last.validation.as_ref().map(describe).unwrap_or_default(),
+                last.seconds,
+                last.train.count as f64 / last.seconds
+            );
+        });
+    let mut trainer = args.resumption.trainer(trainer, run, &signals);
+    let source = |loader| pictures(args, tapegrad::source(loader));
+    let history = trainer.fit(source(&train), Some(source(&validation)));
+    drop(trainer);
+    close();
+    let history = or_fail(history);
+    signals.end_of_training(run);
+    (history, batch_losses)
+}
 
-            let n = batch.len();
-            loss_sum += loss.item() * n as f64;
-            wrong += count_wrong(&predict(&logits), &batch.labels);
-            seen += n;
-            batch_losses.push(((epoch - 1) as f64 + seen as f64 / images as f64, loss.item()));
-            bar.inc(n as u64);
-            bar.set_message(format!(
-                "loss {:.4} accuracy {:.4}",
-                loss_sum / seen as f64,
-                1.0 - wrong as f64 / seen as f64
-            ));
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        bar.finish_and_clear();
-        let score = evaluate(model, &validation);
-        let (loss, error) = (loss_sum / seen.max(1) as f64, wrong as f64 / seen.max(1) as f64);
-        println!(
-            "epoch {epoch}/{}: loss {loss:.4} accuracy {:.4} | validation loss {:.4} accuracy {:.4} | {seconds:.1} s, {:.0} images/s",
-            args.epochs,
-            1.0 - error,
-            score.loss,
-            1.0 - score.error(),
-            seen as f64 / seconds
-        );
-        table += &format!(
-            "{epoch},{loss:.6},{error:.6},{:.6},{:.6},{seconds:.3},{:.1}\n",
-            score.loss,
-            score.error(),
-            seen as f64 / seconds
-        );
-        train_error.push((epoch as f64, 100.0 * error));
-        val_loss.push((epoch as f64, score.loss));
-        val_error.push((epoch as f64, 100.0 * score.error()));
-        write_text(&args.out.join("metrics.csv"), &table);
+fn describe(score: &Score) -> String {
+    format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
+}
+
+/// Pictures as the model takes them: in one row each for a fully connected one.
+fn pictures<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
+    match args.model {
+        Model::Mlp => source.map(|x, target| (x.flatten(1, -1), target)),
+        Model::Lenet => source,
     }
-    let smooth = smoothed(&batch_losses, (batch_losses.len() / 100).max(1));
-    let loss = vec![Series::new("training", smooth), Series::new("validation", val_loss)];
-    let error = vec![Series::new("training", train_error), Series::new("validation", val_error)];
-    let charts = [
-        Panel::new("Loss", "epoch", "cross-entropy", loss).log(),
-        Panel::new("Error", "epoch", "wrong predictions, %", error),
+}
+
+/// The predicted class of each picture.
+fn classes(args: &Args, model: &dyn Module, data: &ImageDataset) -> Vec<i64> {
+    let loader = DataLoader::new(data.clone()).batch_size(500);
+    let input = |images: Tensor| match args.model {
+        Model::Mlp => Var::from(images).flatten(1, -1),
+        Model::Lenet => Var::from(images),
+    };
+    loader.iter().flat_map(|batch| predictions(&predict(model, &input(batch.images)))).collect()
+}
+
+fn curves(run: &RunFolder, history: &[EpochRecord], batch_losses: &[(f64, f64)]) {
+    let smooth = smoothed(batch_losses, (batch_losses.len() / 100).max(1));
+    let by_epoch = |value: fn(&Score) -> f64, score: fn(&EpochRecord) -> Option<Score>| {
+        history
+            .iter()
+            .map(move |r| (r.epoch as f64, score(r).map_or(f64::NAN, |s| value(&s))))
+            .collect::<Vec<_>>()
+    };
+    let error = |s: &Score| 100.0 * (1.0 - s.accuracy().unwrap_or(f64::NAN));
+    let losses = vec![
+        Series::new("training", smooth),
+        Series::new("validation", by_epoch(Score::loss, |r| r.validation)),
     ];
-    or_fail(panels(args.out.join("curves.png"), &charts));
-    let state = model.state_dict();
-    or_fail(state.save(args.out.join("model.safetensors")));
-    or_fail(state.save(args.out.join("model.npz")));
+    let errors = vec![
+        Series::new("training", by_epoch(error, |r| Some(r.train))),
+        Series::new("validation", by_epoch(error, |r| r.validation)),
+    ];
+    let charts = [
+        Panel::new("Loss", "epoch", "cross-entropy", losses).log(),
+        Panel::new("Error", "epoch", "wrong predictions, %", errors),
+    ];
+    or_warn(panels(run.file("curves.png"), &charts));
 }
 
 /// Means over stretches of `width` points.
@@ -229,34 +267,4 @@ fn smoothed(points: &[(f64, f64)], width: usize) -> Vec<(f64, f64)> {
         .chunks(width)
         .map(|c| (c[c.len() - 1].0, c.iter().map(|p| p.1).sum::<f64>() / c.len() as f64))
         .collect()
-}
-
-/// Pictures as the model takes them: in one row each for a fully connected one.
-fn input(model: &dyn Module, images: &Tensor) -> Var {
-    let x = Var::from(images);
-    if model.parameters()[0].ndim() == 2 { x.flatten(1, -1) } else { x }
-}
-
-fn predict(logits: &Var) -> Vec<i64> {
-    no_grad(|| logits.argmax(-1, false)).to_vec()
-}
-
-fn count_wrong(predictions: &[i64], labels: &Tensor) -> usize {
-    predictions.iter().zip(labels.to_vec::<i64>()).filter(|(p, l)| **p != *l).count()
-}
-
-fn evaluate(model: &dyn Module, data: &DataLoader) -> Score {
-    model.eval();
-    let mut score = Score { loss: 0.0, wrong: 0, count: 0, predictions: Vec::new() };
-    for batch in data {
-        let logits = no_grad(|| model.forward(&input(model, &batch.images)));
-        let loss = ops::cross_entropy(&logits, &Var::from(&batch.labels), Default::default());
-        let predictions = predict(&logits);
-        score.loss += loss.item() * batch.len() as f64;
-        score.wrong += count_wrong(&predictions, &batch.labels);
-        score.count += batch.len();
-        score.predictions.extend(predictions);
-    }
-    score.loss /= score.count.max(1) as f64;
-    score
 }

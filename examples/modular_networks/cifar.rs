@@ -1,8 +1,8 @@
 //! Two networks trained on all pictures.
 
 use crate::common::fit::{accuracy, by_epoch, hold_out_tenth, training, validation};
-use crate::common::or_fail;
 use crate::common::results::first_layer;
+use crate::common::{or_fail, or_warn};
 use crate::{Course, talking};
 use datasets::DataLoader;
 use datasets::transforms::{HorizontalFlip, RandomCrop};
@@ -55,8 +55,8 @@ fn report(course: &Course, file: &str, title: &str, model: &dyn Module, history:
         )
         .legend(Corner::LowerRight),
     ];
-    or_fail(panels(&course.common.file(&format!("{file}.png")), &charts));
     or_fail(model.state_dict().save(course.common.file(&format!("{file}.safetensors"))));
+    or_warn(panels(&course.common.file(&format!("{file}.png")), &charts));
     let best = history.iter().map(validation).fold(0.0, f64::max);
     let first = history.first().map_or(0.0, validation);
     println!("validation accuracy after one epoch {first:.2}%, at its best {best:.2}%");

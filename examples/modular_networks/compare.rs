@@ -2,7 +2,7 @@
 
 use crate::Course;
 use crate::common::fit::{by_epoch, training, validation};
-use crate::common::or_fail;
+use crate::common::{or_fail, or_warn};
 use crate::measures::layers;
 use datasets::DataLoader;
 use nn::Flatten;
@@ -48,7 +48,7 @@ pub(crate) fn optimizers(course: &Course) {
         Panel::new("Accuracy in training", "epoch", "accuracy, %", known).legend(Corner::LowerRight),
         Panel::new("Accuracy in validation", "epoch", "accuracy, %", new).legend(Corner::LowerRight),
     ];
-    or_fail(panels(&course.common.file("optimizers.png"), &charts));
+    or_warn(panels(&course.common.file("optimizers.png"), &charts));
 }
 
 fn tell(name: &str, history: &[EpochRecord]) {
@@ -81,5 +81,5 @@ pub(crate) fn dropout(course: &Course) {
         Panel::new("Accuracy in validation", "epoch", "accuracy, %", new).legend(Corner::LowerRight),
         Panel::new("Loss in validation", "epoch", "cross-entropy", losses).legend(Corner::UpperLeft),
     ];
-    or_fail(panels(&course.common.file("dropout.png"), &charts));
+    or_warn(panels(&course.common.file("dropout.png"), &charts));
 }

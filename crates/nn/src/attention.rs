@@ -51,8 +51,8 @@ impl MultiheadAttention {
     #[track_caller]
     pub fn new(embed_dim: usize, num_heads: usize) -> MultiheadAttention {
         assert!(
-            num_heads > 0 && embed_dim.is_multiple_of(num_heads),
-            "MultiheadAttention: embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads})"
+            num_heads > 0 && embed_dim > 0 && embed_dim.is_multiple_of(num_heads),
+            "MultiheadAttention: embed_dim ({embed_dim}) must be above zero, and divisible by num_heads ({num_heads})"
         );
         MultiheadAttention {
             in_proj_weight: None,

@@ -126,7 +126,12 @@ crate::module! {
 
 impl Bilinear {
     /// A layer with a bias. All values are drawn evenly from within `1 / sqrt(in1_features)`.
+    ///
+    /// # Panics
+    /// If `in1_features` is zero.
+    #[track_caller]
     pub fn new(in1_features: usize, in2_features: usize, out_features: usize) -> Bilinear {
+        assert!(in1_features > 0, "Bilinear: in1_features must be greater than zero");
         let bound = default_bound(in1_features);
         Bilinear {
             weight: uniform_parameter(&[out_features, in1_features, in2_features], bound),

@@ -274,7 +274,7 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
         for ((input, gradient), wants) in node.inputs.iter().zip(gradients).zip(wants) {
             if let (Some(input), Some(gradient), true) = (input, gradient, wants) {
                 if grad_mode::is_anomaly_detected() {
-                    grad_mode::report_nonfinite(&gradient.tensor(), &[], |what| {
+                    grad_mode::report_nonfinite_gradient(&gradient.tensor(), |what| {
                         format!(
                             "backward: `{}`, recorded at {}, made the first {what} gradient",
                             node.op, node.location

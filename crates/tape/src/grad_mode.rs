@@ -1,5 +1,6 @@
 //! Switches for the recording of operations, kept by each thread.
 
+use crate::{Tensor, Var};
 use std::cell::{Cell, RefCell};
 
 thread_local! {
@@ -118,29 +119,37 @@ impl Drop for AnomalyMode {
 /// Takes note of a NaN or an infinity that an operation has made where none was before: a NaN panics in
 /// [`detect_anomaly`], and an infinity, which may well be meant, is left alone there.
 #[track_caller]
-pub(crate) fn report_nonfinite(
-    values: &crate::Tensor,
-    inputs: &[&crate::Var],
-    what: impl Fn(&str) -> String,
-) {
-    let made = |has: fn(&crate::Tensor) -> bool| has(values) && !inputs.iter().any(|v| has(&v.tensor()));
+pub(crate) fn report_nonfinite(values: &Tensor, inputs: &[&Var], what: impl Fn(&str) -> String) {
+    let made = |has: fn(&Tensor) -> bool| has(values) && !inputs.iter().any(|v| has(&v.tensor()));
+    report(made(Tensor::has_nan), || made(Tensor::has_infinity), false, what);
+}
+
+/// As [`report_nonfinite`], for the gradients of a derivative rule, in which an infinity is as wrong as a NaN.
+#[track_caller]
+pub(crate) fn report_nonfinite_gradient(values: &Tensor, what: impl Fn(&str) -> String) {
+    report(values.has_nan(), || values.has_infinity(), true, what);
+}
+
+#[track_caller]
+fn report(nan: bool, infinity: impl FnOnce() -> bool, alike: bool, what: impl Fn(&str) -> String) {
     let searches = FOUND.with_borrow(Option::is_some);
-    let nan = made(crate::Tensor::has_nan).then(|| what("NaN"));
-    let infinity = (searches && made(crate::Tensor::has_infinity)).then(|| what("infinity"));
-    FOUND.with_borrow_mut(|found| match (found, nan) {
-        (Some(found), nan) => {
-            found.nan = found.nan.take().or(nan);
+    if !searches {
+        assert!(!nan, "{}", what("NaN"));
+        return;
+    }
+    let (nan, infinity) = (nan.then(|| what("NaN")), infinity().then(|| what("infinity")));
+    FOUND.with_borrow_mut(|found| {
+        if let Some(found) = found {
+            let grave = if alike { nan.or_else(|| infinity.clone()) } else { nan };
+            found.nan = found.nan.take().or(grave);
             found.infinity = found.infinity.take().or(infinity);
         }
-        (None, Some(nan)) => panic!("{nan}"),
-        (None, None) => {}
     });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Tensor, Var};
 
     #[test]
     fn the_first_nonfinite_is_found_forward_and_backward() {

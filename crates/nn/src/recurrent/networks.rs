@@ -17,7 +17,16 @@ macro_rules! networks {
 
         impl $name {
             /// One layer of so many inputs and so large a state, with biases.
+            ///
+            /// # Panics
+            /// If one of the sizes is zero.
+            #[track_caller]
             pub fn new(input_size: usize, hidden_size: usize) -> $name {
+                assert!(
+                    input_size > 0 && hidden_size > 0,
+                    "{}: input_size and hidden_size must be greater than zero, got {input_size} and {hidden_size}",
+                    stringify!($name)
+                );
                 let shape = Shape::new($kind, input_size, hidden_size);
                 $name { weights: shape.weights(), shape, training: Training::default() }
             }
@@ -343,5 +352,32 @@ impl Shape {
             outputs.reverse();
         }
         (tape::stack(&outputs, 0), h, c)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Bilinear, GRU, LSTM, MultiheadAttention, RNN};
+
+    #[test]
+    fn sizes_of_zero_are_refused_as_in_pytorch() {
+        let refused = |make: fn(), message: &str| {
+            let error = std::panic::catch_unwind(make).unwrap_err();
+            let text = error
+                .downcast::<String>()
+                .map_or_else(|e| e.downcast_ref::<&str>().unwrap().to_string(), |s| *s);
+            assert!(text.contains(message), "{text}");
+        };
+        refused(
+            || drop(RNN::new(0, 3)),
+            "RNN: input_size and hidden_size must be greater than zero, got 0 and 3",
+        );
+        refused(|| drop(LSTM::new(3, 0)), "LSTM: input_size and hidden_size must be greater than zero");
+        refused(|| drop(GRU::new(0, 0)), "GRU: input_size and hidden_size");
+        refused(
+            || drop(MultiheadAttention::new(0, 2)),
+            "MultiheadAttention: embed_dim (0) must be above zero",
+        );
+        refused(|| drop(Bilinear::new(0, 2, 2)), "Bilinear: in1_features must be greater than zero");
     }
 }

@@ -40,7 +40,12 @@ impl WeightAverage {
 
     /// Moves the average towards the model: `average = decay * average + (1 - decay) * weight`. An exponential
     /// moving average does so after every step.
+    ///
+    /// # Panics
+    /// If the decay is not in `[0, 1]`.
+    #[track_caller]
     pub fn update(&mut self, decay: f64) {
+        assert!((0.0..=1.0).contains(&decay), "WeightAverage: the decay has to be in [0, 1], got {decay}");
         for (_, v, slow) in &mut self.entries {
             let fast = v.tensor().cast(slow.dtype()).contiguous();
             if !slow.is_contiguous() {
@@ -56,6 +61,10 @@ impl WeightAverage {
 
     /// Lookahead (Zhang et al. 2019): moves the average towards the model, and the model onto the average. Every
     /// few steps.
+    ///
+    /// # Panics
+    /// If the decay is not in `[0, 1]`.
+    #[track_caller]
     pub fn lookahead(&mut self, decay: f64) {
         self.update(decay);
         for (_, v, slow) in &self.entries {
@@ -87,5 +96,16 @@ impl WeightAverage {
             *slow = slot.tensor();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "WeightAverage: the decay has to be in [0, 1], got 1.5")]
+    fn a_decay_outside_its_range_is_refused() {
+        WeightAverage::new(&crate::Linear::new(2, 1)).update(1.5);
     }
 }

@@ -41,6 +41,23 @@ impl<'a> Source<'a> {
         self
     }
 
+    /// This source with a function of input and target that is applied to each batch.
+    ///
+    /// ```
+    /// use nn::train::Source;
+    /// let rows = |source: Source<'static>| source.map(|x, target| (x.flatten(1, -1), target));
+    /// # let _ = rows;
+    /// ```
+    pub fn map(self, f: impl Fn(Var, Var) -> (Var, Var) + 'a) -> Source<'a> {
+        let Source { mut epoch, position, smallest } = self;
+        let f = std::rc::Rc::new(f);
+        let mapped = move || -> Epoch<'a> {
+            let f = f.clone();
+            Box::new(epoch().map(move |(x, target)| f(x, target)))
+        };
+        Source { epoch: Box::new(mapped), position, smallest }
+    }
+
     /// This source with the number of samples in its smallest batch: a single one, of which batch normalization cannot
     /// take the variance, is then announced before training begins.
     pub fn smallest_batch(mut self, samples: usize) -> Source<'a> {

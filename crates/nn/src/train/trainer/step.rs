@@ -132,7 +132,12 @@ impl Trainer<'_> {
         }
         let generator = tape::default_generator_state();
         again();
-        let ((), origin) = tape::find_nonfinite(|| (self.loss)(&self.model.forward(x), target).backward());
+        let ((), origin) = tape::find_nonfinite(|| {
+            let loss = (self.loss)(&self.model.forward(x), target);
+            if loss.item().is_finite() {
+                loss.backward();
+            }
+        });
         tape::set_default_generator_state(generator);
         origin.unwrap_or_else(|| "no operation of this batch alone; sums have overflowed".into())
     }

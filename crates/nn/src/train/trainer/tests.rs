@@ -1,12 +1,15 @@
 //! The trainer, resumed, stopped and averaged.
 
+mod files;
+mod steps;
+
 use super::*;
 use crate::StateDict;
 use crate::lr_scheduler::{Mode, OneCycleLR, ReduceLROnPlateau, StepLR};
 use crate::optim::{Adam, SGD};
 use crate::{Dropout, Fields, Linear, ReLU, Sequential};
 use std::rc::Rc;
-use tape::{DType, Generator};
+use tape::{DType, Generator, Tensor};
 
 const BATCHES: usize = 6;
 

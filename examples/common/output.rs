@@ -1,0 +1,28 @@
+//! Output that nobody has to read: where standard output or standard error is closed, full or a pipe without a reader
+//! (`| head -1`, `> /dev/full`), it is dropped, and the program goes on. The macros take the place of the standard ones,
+//! which panic there.
+
+use std::fmt::Arguments;
+use std::io::Write;
+
+pub(crate) fn write(text: Arguments) {
+    // Nobody is left to be told.
+    let _ = std::io::stdout().write_fmt(text);
+}
+
+pub(crate) fn write_error(text: Arguments) {
+    let _ = std::io::stderr().write_fmt(text);
+}
+
+macro_rules! print {
+    ($($text:tt)*) => { $crate::common::output::write(format_args!($($text)*)) };
+}
+
+macro_rules! println {
+    () => { $crate::common::output::write(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::common::output::write(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::common::output::write_error(format_args!("{}\n", format_args!($($text)*))) };
+}

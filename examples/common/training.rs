@@ -1,0 +1,120 @@
+//! What the programs that train for long share: signals, checkpoints, and what was set.
+
+use datasets::ImageDataset;
+use nn::RunFolder;
+use nn::train::{StopHandle, Trainer};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// The flags of a training that can be stopped and gone on with.
+#[derive(clap::Args)]
+pub(crate) struct Resumption {
+    /// Go on from the newest checkpoint in --out; begin anew where there is none, and stop where none can be read
+    #[arg(long)]
+    pub resume: bool,
+    /// Begin anew in any case: a checkpoint that cannot be read, or of a training that has not ended, is kept under
+    /// another name
+    #[arg(long)]
+    pub restart: bool,
+    /// Write a checkpoint after every so many steps, besides those after each epoch and every five minutes
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub checkpoint_every: Option<u64>,
+}
+
+impl Resumption {
+    /// The trainer with its files in this folder, stopping at signals.
+    pub(crate) fn trainer<'a>(
+        &self,
+        trainer: Trainer<'a>,
+        run: &RunFolder,
+        signals: &Signals,
+    ) -> Trainer<'a> {
+        let trainer = trainer.run_folder(run).stop_on(&signals.handle()).resume(self.resume && !self.restart);
+        match self.checkpoint_every {
+            Some(steps) => trainer.checkpoint_every(steps),
+            None => trainer,
+        }
+    }
+}
+
+/// A learning rate: a finite number from 0 on.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|x: &f64| x.is_finite() && *x >= 0.0);
+    rate.ok_or_else(|| "has to be a finite number from 0 on".into())
+}
+
+/// The pictures and labels in a number, which differs where the data do (FNV-1a).
+pub(crate) fn digest(data: &ImageDataset) -> String {
+    let labels = data.labels().iter().flat_map(|label| label.to_le_bytes());
+    let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = labels.chain(data.pixels().iter().copied()).fold(0xcbf2_9ce4_8422_2325, add);
+    format!("{} pictures with digest {hash:016x}", data.labels().len())
+}
+
+/// SIGINT, SIGTERM and SIGHUP: the first lets the training finish its step and write its checkpoint, the second ends the
+/// program at once.
+pub(crate) struct Signals {
+    stopped: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Watches for signals from now on. One that the program was started to ignore (`nohup`) stays ignored.
+    pub(crate) fn watch() -> Signals {
+        let signals = Signals { stopped: Arc::default(), signal: Arc::default() };
+        for (signal, _) in NAMES {
+            if is_ignored(signal) {
+                continue;
+            }
+            // In this order: the first signal finds the flag unset, and sets it.
+            let registered =
+                flag::register_conditional_shutdown(signal, 128 + signal, signals.stopped.clone())
+                    .and_then(|_| flag::register_usize(signal, signals.signal.clone(), signal as usize))
+                    .and_then(|_| flag::register(signal, signals.stopped.clone()));
+            if let Err(e) = registered {
+                super::warn(format!("signal {signal} will end the program without a checkpoint: {e}"));
+            }
+        }
+        signals
+    }
+
+    /// What a trainer listens to.
+    pub(crate) fn handle(&self) -> StopHandle {
+        StopHandle::from(self.stopped.clone())
+    }
+
+    /// After training: ends the program with the signal's exit code if one has come, saying how to go on. From here on a
+    /// signal ends the program at once.
+    pub(crate) fn end_of_training(&self, run: &RunFolder) {
+        if !self.stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let signal = self.signal.load(Ordering::SeqCst) as i32;
+        let name = NAMES.iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
+        let checkpoint = run.file("last.safetensors");
+        match checkpoint.exists() {
+            true => eprintln!(
+                "stopped by {name}: the checkpoint is {}; the same command with --resume goes on from it",
+                checkpoint.display()
+            ),
+            false => eprintln!("stopped by {name} before the first step: there is no checkpoint"),
+        }
+        std::process::exit(128 + signal);
+    }
+}
+
+#[cfg(unix)]
+const NAMES: [(i32, &str); 3] =
+    [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (signal_hook::consts::SIGHUP, "SIGHUP")];
+#[cfg(not(unix))]
+const NAMES: [(i32, &str); 2] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
+
+/// Whether the process was started with a signal ignored, where the system tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
