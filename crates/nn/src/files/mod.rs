@@ -135,6 +135,13 @@ pub(crate) fn to_bytes(t: &Tensor) -> Vec<u8> {
     }
 }
 
+/// The number of elements of a shape; none for a shape of which no tensor could be made, even without any element.
+fn count(shape: &[usize]) -> Option<usize> {
+    let span = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
+    let widest = DType::I64.size();
+    (span <= isize::MAX as usize / widest).then_some(if shape.contains(&0) { 0 } else { span })
+}
+
 /// A tensor from little-endian bytes; none if their number is not that of the shape.
 pub(crate) fn from_bytes(data: &[u8], shape: &[usize], dtype: DType) -> Option<Tensor> {
     fn tensor<T: Element, const N: usize>(data: &[u8], shape: &[usize], decode: fn([u8; N]) -> T) -> Tensor {
@@ -143,8 +150,7 @@ pub(crate) fn from_bytes(data: &[u8], shape: &[usize], dtype: DType) -> Option<T
         t.data_mut::<T>().iter_mut().zip(words).for_each(|(x, word)| *x = word);
         t
     }
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-    if count.checked_mul(dtype.size())? != data.len() {
+    if count(shape)? * dtype.size() != data.len() {
         return None;
     }
     Some(match dtype {

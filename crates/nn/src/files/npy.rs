@@ -1,6 +1,6 @@
 //! numpy's `.npy`: a header written as a Python dictionary, and the elements.
 
-use super::{from_bytes, to_bytes};
+use super::{count, from_bytes, to_bytes};
 use tape::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -66,8 +66,7 @@ fn decode(descr: &str, data: &[u8], shape: &[usize]) -> Result<Tensor, String> {
     fn widened<const N: usize>(data: &[u8], shape: &[usize], decode: fn([u8; N]) -> i64) -> Option<Tensor> {
         let values: Vec<i64> =
             data.chunks(N).map(|c| c.try_into().ok().map(decode)).collect::<Option<_>>()?;
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        (count == values.len()).then(|| Tensor::from_vec(values, shape))
+        (count(shape)? == values.len()).then(|| Tensor::from_vec(values, shape))
     }
     let wide = match descr {
         "<f8" => return plain(DType::F64),
@@ -145,6 +144,50 @@ mod tests {
             )
         );
         assert_eq!(bytes.len(), 128 + 8);
+    }
+
+    fn file(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({shape})}}");
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn sizes_do_not_wrap() {
+        let huge = (1u64 << 62).to_string();
+        for order in ["False", "True"] {
+            for descr in ["<f4", "<i2", "|b1"] {
+                for shape in [
+                    format!("0, {huge}, {huge}"),
+                    format!("{huge}, {huge}, 0"),
+                    format!("{huge}, 4,"),
+                    format!("{},", u64::MAX),
+                ] {
+                    let message = read(&file(descr, order, &shape, &[])).unwrap_err();
+                    assert!(message.contains("does not fit 0 bytes"), "{message}");
+                }
+                assert_eq!(read(&file(descr, order, "3, 0, 5", &[])).unwrap().numel(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_belongs_to_an_element() {
+        for (descr, size) in
+            [("<f8", 8), ("<f4", 4), ("<f2", 2), ("<i8", 8), ("<i4", 4), ("<u2", 2), ("|u1", 1), ("|b1", 1)]
+        {
+            assert!(read(&file(descr, "False", "2,", &vec![0; 2 * size])).is_ok());
+            for length in [2 * size - 1, 2 * size + 1, 3 * size] {
+                let message = read(&file(descr, "False", "2,", &vec![0; length])).unwrap_err();
+                assert!(message.ends_with(&format!("does not fit {length} bytes")), "{descr}: {message}");
+            }
+        }
+        for descr in [">f4", "<u8", "<c8", "<U3", "|O", "|V4"] {
+            assert!(
+                read(&file(descr, "False", "1,", &[0; 8])).unwrap_err().contains("are not known"),
+                "{descr}"
+            );
+        }
     }
 
     #[test]
