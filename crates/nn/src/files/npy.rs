@@ -147,6 +147,50 @@ mod tests {
         assert_eq!(bytes.len(), 128 + 8);
     }
 
+    fn file(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({shape})}}");
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn sizes_do_not_wrap() {
+        let huge = (1u64 << 62).to_string();
+        for order in ["False", "True"] {
+            for descr in ["<f4", "<i2", "|b1"] {
+                for shape in [
+                    format!("0, {huge}, {huge}"),
+                    format!("{huge}, {huge}, 0"),
+                    format!("{huge}, 4,"),
+                    format!("{},", u64::MAX),
+                ] {
+                    let message = read(&file(descr, order, &shape, &[])).unwrap_err();
+                    assert!(message.contains("does not fit 0 bytes"), "{message}");
+                }
+                assert_eq!(read(&file(descr, order, "3, 0, 5", &[])).unwrap().numel(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_belongs_to_an_element() {
+        for (descr, size) in
+            [("<f8", 8), ("<f4", 4), ("<f2", 2), ("<i8", 8), ("<i4", 4), ("<u2", 2), ("|u1", 1), ("|b1", 1)]
+        {
+            assert!(read(&file(descr, "False", "2,", &vec![0; 2 * size])).is_ok());
+            for length in [2 * size - 1, 2 * size + 1, 3 * size] {
+                let message = read(&file(descr, "False", "2,", &vec![0; length])).unwrap_err();
+                assert!(message.ends_with(&format!("does not fit {length} bytes")), "{descr}: {message}");
+            }
+        }
+        for descr in [">f4", "<u8", "<c8", "<U3", "|O", "|V4"] {
+            assert!(
+                read(&file(descr, "False", "1,", &[0; 8])).unwrap_err().contains("are not known"),
+                "{descr}"
+            );
+        }
+    }
+
     #[test]
     fn a_file_cut_off_anywhere_is_refused() {
         for length in 0..FORTRAN.len() {

@@ -32,10 +32,13 @@ impl StateDict {
     /// A state dict from the bytes of a `.npz` file. Integers of other widths become I64.
     ///
     /// # Errors
-    /// If the bytes are not such a file, or hold arrays of another kind.
+    /// If the bytes are not such a file, hold anything but arrays of the known types, or two of one name.
     pub fn from_npz(bytes: &[u8]) -> Result<StateDict, FileError> {
         let wrong = |e: zip::result::ZipError| FileError::new(format!("not an npz file: {e}"));
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
+        if archive.has_duplicate_names() {
+            return Err(FileError::new("holds two arrays of one name"));
+        }
         let mut left = bytes.len().saturating_mul(GROWTH);
         let mut state = StateDict::new();
         for i in 0..archive.len() {
@@ -88,6 +91,29 @@ mod tests {
         let bytes = archive.finish().unwrap().into_inner();
         let message = StateDict::from_npz(&bytes).unwrap_err().to_string();
         assert_eq!(message, "x: the archive grows more than 64-fold when unpacked");
+    }
+
+    #[test]
+    fn no_member_is_passed_over() {
+        let archive = |names: [&str; 2]| {
+            let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+            for name in names {
+                archive.start_file(name, SimpleFileOptions::default()).unwrap();
+                archive.write_all(&npy::write(&Tensor::scalar(1f32))).unwrap();
+            }
+            archive.finish().unwrap().into_inner()
+        };
+        assert_eq!(StateDict::from_npz(&archive(["a.npy", "b.npy"])).unwrap().len(), 2);
+        for other in ["b", "b.npy.bak", "b/"] {
+            let message = StateDict::from_npz(&archive(["a.npy", other])).unwrap_err().to_string();
+            assert_eq!(message, format!("{other}: is not an array: the name does not end with .npy"));
+        }
+        // The writer makes no such archive: give the second array the name of the first.
+        let mut bytes = archive(["a.npy", "b.npy"]);
+        while let Some(at) = bytes.windows(5).position(|w| w == b"b.npy") {
+            bytes[at] = b'a';
+        }
+        assert_eq!(StateDict::from_npz(&bytes).unwrap_err().to_string(), "holds two arrays of one name");
     }
 
     proptest! {

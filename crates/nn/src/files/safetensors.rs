@@ -118,6 +118,37 @@ mod tests {
         }
     }
 
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn every_byte_belongs_to_a_tensor() {
+        let one = r#""a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+        assert!(StateDict::from_safetensors(&file(&format!("{{{one}}}"), &[0; 4])).is_ok());
+        for (header, data) in [
+            (format!("{{{one}}}"), 5),
+            (format!("{{{one}}}"), 3),
+            ("{}".into(), 1),
+            // A gap, an overlap, and one name for two tensors.
+            (format!(r#"{{{one},"b":{{"dtype":"F32","shape":[1],"data_offsets":[5,9]}}}}"#), 9),
+            (format!(r#"{{{one},"b":{{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}}}"#), 6),
+            (format!(r#"{{{one},"a":{{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}}}"#), 8),
+        ] {
+            assert!(StateDict::from_safetensors(&file(&header, &vec![0; data])).is_err(), "{header}");
+        }
+    }
+
+    #[test]
+    fn sizes_do_not_wrap() {
+        for shape in
+            ["0,4611686018427387904,4611686018427387904", "4611686018427387904,8,0", "18446744073709551615,2"]
+        {
+            let header = format!(r#"{{"a":{{"dtype":"F32","shape":[{shape}],"data_offsets":[0,0]}}}}"#);
+            assert!(StateDict::from_safetensors(&file(&header, &[])).is_err(), "{shape}");
+        }
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
