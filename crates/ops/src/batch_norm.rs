@@ -1,8 +1,8 @@
 //! `batch_norm`.
 
 use crate::kernels::norm::{
-    Affine, AffineAddRelu, AffineRelu, Gradient, Layout, Products, ReluGradient, ReluProducts, map, moments,
-    sums,
+    Affine, AffineAddRelu, AffineRelu, Centres, Gradient, Layout, Products, ReluGradient, ReluProducts, map,
+    moments, sums,
 };
 use crate::memory::slice;
 use crate::normalization::{
@@ -210,10 +210,12 @@ fn normalize<T: Float>(
         Some(w) => rstd.iter().zip(w.to_vec::<f64>()).map(|(r, w)| r * w).collect(),
         None => rstd.clone(),
     };
-    let shift = bias.map_or_else(|| vec![T::ZERO; mean.len()], |b| b.to_vec::<T>());
+    let centres = Centres::<T>::new(&mean);
+    let bias_values = bias.map_or_else(|| vec![0.0; mean.len()], |b| b.to_vec::<f64>());
+    let shift: Vec<T> = convert((0..mean.len()).map(|c| bias_values[c] - centres.off[c] * factor[c]));
     let mut out = Tensor::uninit_format(x.shape(), T::DTYPE, format);
-    let (p0, p1) = (convert::<T>(mean.iter().copied()), convert::<T>(factor.iter().copied()));
-    let p = [&p0, &p1, &shift[..], &shift, &shift];
+    let p1 = convert::<T>(factor.iter().copied());
+    let p = [&centres.rounded[..], &p1, &shift, &shift, &shift];
     match tail {
         Tail::Nothing => map(Affine, out.data_mut::<T>(), data, data, layout, p),
         Tail::Relu => map(AffineRelu, out.data_mut::<T>(), data, data, layout, p),
@@ -274,8 +276,8 @@ fn fused<T: Float>(
     let g = g.cast(T::DTYPE).to_format(format);
     let (x_data, g_data) = (slice::<T>(&x, format), slice::<T>(&g, format));
     let n = layout.count() as f64;
-    let (centre, p1) = (convert::<T>(mean.iter().copied()), convert::<T>(factor.iter().copied()));
-    let (s, q) = if training || wants[1] || wants[2] {
+    let (Centres { rounded: centre, off }, p1) = (Centres::new(mean), convert::<T>(factor.iter().copied()));
+    let (s, mut q) = if training || wants[1] || wants[2] {
         match relu {
             Some(shift) => sums(ReluProducts, x_data, g_data, layout, [&centre, &p1, shift]),
             None => sums(Products, x_data, g_data, layout, [&centre; 3]),
@@ -283,13 +285,15 @@ fn fused<T: Float>(
     } else {
         (vec![0.0; mean.len()], vec![0.0; mean.len()])
     };
+    q.iter_mut().zip(&s).zip(&off).for_each(|((q, s), off)| *q -= off * s);
     let dx = wants[0].then(|| {
         let mut out = Tensor::uninit_format(x.shape(), T::DTYPE, format);
         let zero = vec![T::ZERO; mean.len()];
         let (p2, p3) = if training {
-            let p2 = convert::<T>(s.iter().zip(factor).map(|(s, f)| s * f / n));
-            let p3 = convert::<T>(q.iter().zip(factor).zip(rstd).map(|((q, f), r)| q * f * r * r / n));
-            (p2, p3)
+            let slope = |c: usize| q[c] * factor[c] * rstd[c] * rstd[c] / n;
+            let all = 0..mean.len();
+            let p2 = convert::<T>(all.clone().map(|c| s[c] * factor[c] / n - off[c] * slope(c)));
+            (p2, convert::<T>(all.map(slope)))
         } else {
             (zero.clone(), zero.clone())
         };

@@ -1,7 +1,7 @@
 //! `group_norm` and `instance_norm`: each sample's channels by statistics of their own.
 
 use crate::batch_norm::{BatchNormOptions, batch_norm, convert, move_toward};
-use crate::kernels::norm::{Affine, Gradient, Layout, Products, map, moments, sums};
+use crate::kernels::norm::{Affine, Centres, Gradient, Layout, Products, map, moments, sums};
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
@@ -174,15 +174,18 @@ fn normalize<T: Float>(
     // Every sample has channels of its own.
     let layout = Layout::First { batch: 1, channels: n * channels, size };
     let factor = factors(&rstd, weight, n, channels, each);
-    let shift = bias.map_or_else(|| vec![T::ZERO; n * channels], |b| b.to_vec::<T>().repeat(n));
-    let spread = move |v: &[f64]| convert::<T>((0..n * channels).map(|i| v[i / each]));
+    let Centres { rounded, off } = Centres::<T>::new(&mean);
+    let spread = move |v: &[T]| -> Vec<T> { (0..n * channels).map(|i| v[i / each]).collect() };
+    let centre = spread(&rounded);
+    let bias_values = bias.map_or_else(|| vec![0.0; channels], |b| b.to_vec::<f64>());
+    let shift: Vec<T> =
+        convert((0..n * channels).map(|i| bias_values[i % channels] - off[i / each] * factor[i]));
     let mut out = Tensor::uninit(x.shape(), T::DTYPE);
     let p1 = convert::<T>(factor);
-    map(Affine, out.data_mut::<T>(), data, data, layout, [&spread(&mean), &p1, &shift, &shift, &shift]);
+    map(Affine, out.data_mut::<T>(), data, data, layout, [&centre, &p1, &shift, &shift, &shift]);
     drop(input);
 
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
-    let kept = mean.clone();
     let y = record_affine(op, x, weight, bias, out, move |g, wants| {
         let weight = saved_weight.as_ref();
         if is_grad_enabled() {
@@ -191,8 +194,8 @@ fn normalize<T: Float>(
         let (x, g) = (saved.tensor().contiguous(), g.tensor().cast(T::DTYPE).contiguous());
         let (x_data, g_data) =
             (x.as_slice::<T>().expect("contiguous"), g.as_slice::<T>().expect("contiguous"));
-        let centre = spread(&kept);
-        let (s, q) = sums(Products, x_data, g_data, layout, [&centre; 3]);
+        let (s, mut q) = sums(Products, x_data, g_data, layout, [&centre; 3]);
+        (0..n * channels).for_each(|i| q[i] -= off[i / each] * s[i]);
         let w = weight.map_or_else(|| vec![1.0; channels], |w| w.to_vec::<f64>());
         let dx = wants[0].then(|| {
             let count = (each * size) as f64;
@@ -201,9 +204,11 @@ fn normalize<T: Float>(
                 p2[i / each] += s[i] * w[i % channels] * rstd[i / each] / count;
                 p3[i / each] += q[i] * w[i % channels] * rstd[i / each].powi(3) / count;
             }
+            (0..n * groups).for_each(|i| p2[i] -= off[i] * p3[i]);
             let p1 = convert::<T>(factors(&rstd, weight, n, channels, each));
+            let (p2, p3) = (spread(&convert::<T>(p2)), spread(&convert::<T>(p3)));
             let mut dx = Tensor::uninit(x.shape(), T::DTYPE);
-            let p = [&centre[..], &p1, &spread(&p2), &spread(&p3), &spread(&p3)];
+            let p = [&centre[..], &p1, &p2, &p3, &p3];
             map(Gradient, dx.data_mut::<T>(), x_data, g_data, layout, p);
             Var::from(dx)
         });

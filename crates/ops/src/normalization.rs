@@ -6,7 +6,13 @@ use tape::{DType, Tensor, Var, record_slice};
 /// plus `eps`; and the inverse of that root.
 #[track_caller]
 pub(crate) fn normalized(x: &Var, dims: &[isize], eps: f64, centred: bool) -> (Var, Var) {
-    let x = if centred { x - &mean(x, dims) } else { x.clone() };
+    let x = if centred {
+        // Near zero first, where the mean has all its digits. That mean takes the constant's place in the gradient.
+        let near = x - mean(&x.detach(), dims);
+        &near - &mean(&near, dims)
+    } else {
+        x.clone()
+    };
     let rstd = mean(&(&x * &x), dims).add(eps).rsqrt();
     (&x * &rstd, rstd)
 }

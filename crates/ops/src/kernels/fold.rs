@@ -20,11 +20,20 @@ pub(crate) fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join:
     for i in whole..x.len() {
         lanes[i - whole] = join(lanes[i - whole], f(i, x[i]));
     }
-    let mut result = start;
-    for l in lanes {
-        result = join(result, l);
+    halve(lanes, join)
+}
+
+/// All lanes joined, halved until one is left.
+#[inline(always)]
+pub(crate) fn halve<T: Float, const N: usize>(mut lanes: [T; N], join: impl Fn(T, T) -> T) -> T {
+    let mut n = N / 2;
+    while n > 0 {
+        for l in 0..n {
+            lanes[l] = join(lanes[l], lanes[l + n]);
+        }
+        n /= 2;
     }
-    result
+    lanes[0]
 }
 
 /// The sum of `f` of all elements: in the element's type over short stretches, in `f64` above them.
@@ -35,4 +44,35 @@ pub(crate) fn sum<T: Float>(x: &[T], f: impl Fn(usize, T) -> T) -> f64 {
         total += fold(x, T::ZERO, |l, x| f(i * STRETCH + l, x), |a, b| a + b).to_f64();
     }
     total
+}
+
+/// The sums of two terms of all elements, each as [`sum`].
+#[inline(always)]
+pub(crate) fn sum_pair<T: Float>(x: &[T], f: impl Fn(usize, T) -> (T, T)) -> (f64, f64) {
+    let (mut first, mut second) = (0.0, 0.0);
+    for (i, x) in x.chunks(STRETCH).enumerate() {
+        let (mut a, mut b) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        let whole = x.len() / LANES * LANES;
+        for (chunk, x) in x[..whole].chunks_exact(LANES).enumerate() {
+            for l in 0..LANES {
+                let (s, t) = f(i * STRETCH + chunk * LANES + l, x[l]);
+                a[l] += s;
+                b[l] += t;
+            }
+        }
+        for l in whole..x.len() {
+            let (s, t) = f(i * STRETCH + l, x[l]);
+            a[l - whole] += s;
+            b[l - whole] += t;
+        }
+        first += halve(a, |a, b| a + b).to_f64();
+        second += halve(b, |a, b| a + b).to_f64();
+    }
+    (first, second)
+}
+
+/// `a - b` where it cannot be negative but for rounding; a NaN stays.
+#[inline(always)]
+pub(crate) fn difference(a: f64, b: f64) -> f64 {
+    if a < b { 0.0 } else { a - b }
 }

@@ -1,6 +1,9 @@
 //! Normalisation of rows, each by its own mean and variance.
+//!
+//! Far from zero the mean as rounded to the element's type is off by as much as the elements are apart. Distances
+//! from it are exact there, so their own mean is what it is off by, and corrects the variance and each element.
 
-use super::fold::sum;
+use super::fold::{difference, sum, sum_pair};
 use super::shared::SharedSlice;
 use tape::Float;
 use tape::kernels::parallel::{parallel_blocks, parallel_for};
@@ -23,18 +26,24 @@ pub struct RowNorm<'a, T> {
     pub centred: bool,
 }
 
-/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row. Answers each row's mean (0 where it is not
-/// subtracted) and `1 / sqrt(var + eps)`, side by side.
+/// What [`forward`] finds out about a row: a normalized element is `(x - centre) rstd - rest`.
+const STATISTICS: usize = 3;
+
+/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row. Answers each row's centre (its mean as rounded, or 0
+/// where that is not subtracted), `rstd = 1 / sqrt(var + eps)`, and `(mean - centre) rstd`, side by side.
 pub fn forward<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T]) -> Vec<T> {
     let width = norm.width;
     assert!(out.len() == x.len() && norm.weight.len() == width && bias.len() == width);
     let rows = x.len() / width;
-    let mut statistics = vec![T::ZERO; 2 * rows];
+    let mut statistics = vec![T::ZERO; STATISTICS * rows];
     let (out, shared) = (SharedSlice::new(out), SharedSlice::new(&mut statistics));
     parallel_blocks(rows, GRAIN.div_ceil(width), |start, end| {
         // SAFETY: each row, and what is known of it, belongs to one task.
         let (out, statistics) = unsafe {
-            (out.part(start * width, (end - start) * width), shared.part(2 * start, 2 * (end - start)))
+            (
+                out.part(start * width, (end - start) * width),
+                shared.part(STATISTICS * start, STATISTICS * (end - start)),
+            )
         };
         forward_rows(out, &x[start * width..end * width], norm, bias, statistics);
     });
@@ -62,7 +71,14 @@ pub fn backward<T: Float>(
         // SAFETY: each task has its own part, and its own rows.
         let (part, out) =
             unsafe { (shared.part(i * 2 * width, 2 * width), out.part(range.start, range.len())) };
-        backward_rows(out, &x[range.clone()], &g[range], norm, &statistics[2 * start..2 * end], part);
+        backward_rows(
+            out,
+            &x[range.clone()],
+            &g[range],
+            norm,
+            &statistics[STATISTICS * start..STATISTICS * end],
+            part,
+        );
     });
     let mut sums = vec![0.0; 2 * width];
     for part in parts.chunks_exact(2 * width) {
@@ -80,14 +96,21 @@ tape::multiversion! {
         let (width, weight) = (norm.width, norm.weight);
         let n = width as f64;
         for ((out, x), s) in
-            out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(statistics.chunks_exact_mut(2))
+            out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(statistics.chunks_exact_mut(STATISTICS))
         {
-            let mean = if norm.centred { T::from_f64(sum(x, |_, x| x) / n) } else { T::ZERO };
-            let square = sum(x, |_, x| (x - mean) * (x - mean)) / n;
-            let rstd = T::from_f64(1.0 / (square + norm.eps).sqrt());
-            (s[0], s[1]) = (mean, rstd);
+            let (centre, off, square) = if norm.centred {
+                let first = x[0];
+                let centre = T::from_f64(first.to_f64() + sum(x, |_, x| x - first) / n);
+                let (off, square) = sum_pair(x, |_, x| (x - centre, (x - centre) * (x - centre)));
+                (centre, off / n, square / n)
+            } else {
+                (T::ZERO, 0.0, sum(x, |_, x| x * x) / n)
+            };
+            let rstd = 1.0 / (difference(square, off * off) + norm.eps).sqrt();
+            s.copy_from_slice(&[centre, T::from_f64(rstd), T::from_f64(off * rstd)]);
+            let (rstd, rest) = (s[1], s[2]);
             for i in 0..width {
-                out[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+                out[i] = ((x[i] - centre) * rstd - rest) * weight[i] + bias[i];
             }
         }
     }
@@ -107,15 +130,18 @@ tape::multiversion! {
         let n = width as f64;
         let (mut dw, mut db) = (vec![T::ZERO; width], vec![T::ZERO; width]);
         let (sum_w, sum_b) = sums.split_at_mut(width);
-        let rows = x.chunks_exact(width).zip(g.chunks_exact(width)).zip(statistics.chunks_exact(2));
-        let last = statistics.len() / 2;
+        let rows = x.chunks_exact(width).zip(g.chunks_exact(width)).zip(statistics.chunks_exact(STATISTICS));
+        let last = statistics.len() / STATISTICS;
         for (r, (out, ((x, g), s))) in out.chunks_exact_mut(width).zip(rows).enumerate() {
-            let (mean, rstd) = (s[0], s[1]);
-            let along = sum(g, |i, g| g * weight[i] * ((x[i] - mean) * rstd)) / n;
-            let across = if norm.centred { sum(g, |i, g| g * weight[i]) / n } else { 0.0 };
-            let (along, across) = (T::from_f64(along), T::from_f64(across));
+            let (centre, rstd, rest) = (s[0], s[1], s[2]);
+            let (across, along) = sum_pair(g, |i, g| {
+                let g = g * weight[i];
+                (g, g * ((x[i] - centre) * rstd - rest))
+            });
+            let across = if norm.centred { across / n } else { 0.0 };
+            let (along, across) = (T::from_f64(along / n), T::from_f64(across));
             for i in 0..width {
-                let unit = (x[i] - mean) * rstd;
+                let unit = (x[i] - centre) * rstd - rest;
                 out[i] = (g[i] * weight[i] - across - unit * along) * rstd;
                 dw[i] += g[i] * unit;
                 db[i] += g[i];

@@ -1,8 +1,7 @@
 //! `var`, `std`, and both with the mean.
 
-use super::sum::mean_value;
 use super::{Reduced, half_as_f32};
-use crate::dtype::Float;
+use crate::dtype::{Element, Float};
 use crate::grad_mode::is_grad_enabled;
 use crate::kernels::{reduce, strided};
 use crate::node::{record, record_with_output};
@@ -69,6 +68,7 @@ struct Moments<'a> {
     op: &'static str,
     x: &'a Var,
     r: Reduced,
+    /// In F64: far from zero the mean rounded to the type of `x` is as wrong as the elements are apart.
     mean: Tensor,
     variance: Tensor,
     /// The count less the correction.
@@ -82,13 +82,12 @@ impl Moments<'_> {
     fn new<'a>(op: &'static str, x: &'a Var, dims: &[isize], correction: f64, keepdim: bool) -> Moments<'a> {
         assert!(x.dtype().is_float(), "{op}: only supports floating point types, not {}", x.dtype());
         let r = Reduced::new(shape::dims(op, dims, x.ndim()), x.shape(), keepdim);
-        let freedom = r.count() as f64 - correction;
-        let mut mean = None;
-        let variance = half_as_f32(x.tensor(), |t| {
-            let m = mean.insert(mean_value(t.clone(), &r.dims));
-            crate::dispatch!(float: t.dtype(), op, T => variance::<T>(&t, &r.dims, m, freedom.max(0.0)))
+        let n = r.count() as f64;
+        let freedom = n - correction;
+        let t = as_float(&x.tensor());
+        let [mean, variance] = crate::dispatch!(float: t.dtype(), op, T => {
+            moments::<T>(&t, &r.dims, n, freedom.max(0.0))
         });
-        let mean = mean.expect("computed with the variance").cast(x.dtype());
         let all = dims.is_empty() || x.ndim() == 0;
         Moments { op, x, mean, variance: variance.cast(x.dtype()), r, freedom, all }
     }
@@ -101,18 +100,19 @@ impl Moments<'_> {
             let g = r.restore(g);
             if all && freedom <= 0.0 {
                 // PyTorch: nothing to divide by, and all elements are at the mean or infinitely far.
-                let at_mean = x.detach().eq(Var::from(&mean));
+                let at_mean = x.detach().eq(Var::from(mean.cast(x.dtype())));
                 return g
                     .mul(Var::from(f64::INFINITY).where_(&at_mean.logical_not(), f64::NAN).cast(x.dtype()));
             }
             let g = g.mul(2.0 / freedom);
             if is_grad_enabled() {
-                return x.sub(x.mean(&r.list(), true)).mul(&g);
+                // Near zero first, where the mean has all its digits.
+                let near = x.sub(Var::from(mean.cast(x.dtype())));
+                return near.sub(near.mean(&r.list(), true)).mul(&g);
             }
             let (x, g) = (as_float(&x.tensor()), as_float(&g.tensor()));
-            let mean = as_float(&mean);
             Var::from(crate::dispatch!(float: x.dtype(), "var", T => {
-                strided::zip3::<T, T, T, T>(x.shape(), &x, &mean, &g, |x, m, g| (x - m) * g)
+                strided::zip3::<T, f64, T, T>(x.shape(), &x, &mean, &g, |x, m, g| T::from_f64(x.to_f64() - m) * g)
             }))
         }
     }
@@ -140,7 +140,7 @@ impl Moments<'_> {
     #[track_caller]
     fn mean(&self) -> Var {
         let (r, n) = (self.r.clone(), self.r.count() as f64);
-        record(self.op, [self.x], self.r.finish(self.mean.clone()), move |c| {
+        record(self.op, [self.x], self.r.finish(self.mean.cast(self.x.dtype())), move |c| {
             [Some(r.spread(&c.grad().div(n)))]
         })
     }
@@ -150,11 +150,22 @@ fn as_float(t: &Tensor) -> Tensor {
     half_as_f32(t.clone(), |t| t)
 }
 
-fn variance<T: Float>(t: &Tensor, dims: &[usize], mean: &Tensor, freedom: f64) -> Tensor {
+/// Means in F64, and the sums of squared distances from them divided by `freedom`.
+fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tensor; 2] {
+    let sums = reduce::fold(t, dims, 0.0, |a, x: T| a + x.to_f64(), |a, b| a + b);
+    let mean = strided::map_owned::<f64>(sums, |s| s / n);
+    // Distances from the mean as rounded to the type: where it is near the elements they are exact, and what they
+    // are off by is known.
+    let rounded = mean.cast(T::DTYPE);
     let squares =
-        reduce::fold_with(t, dims, mean, T::ZERO, |a, x: T, m: T| a + (x - m) * (x - m), |a, b| a + b);
-    let freedom = T::c(freedom);
-    strided::map_owned::<T>(squares, |s| s / freedom)
+        reduce::fold_with(t, dims, &rounded, T::ZERO, |a, x: T, m: T| a + (x - m) * (x - m), |a, b| a + b);
+    let variance = strided::zip::<T, f64, T>(mean.shape(), &squares, &mean, |s, mean| {
+        let off = mean - T::from_f64(mean).to_f64();
+        let s = s.to_f64() - n * off * off;
+        // Rounding may leave less than nothing; a NaN stays.
+        T::from_f64(if s < 0.0 { 0.0 } else { s } / freedom)
+    });
+    [mean, variance]
 }
 
 #[cfg(test)]

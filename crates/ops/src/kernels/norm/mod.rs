@@ -4,9 +4,13 @@
 //! that maps every element with its channel's parameters. Both read memory in its order, a fixed number of lanes
 //! at a time. Sums run in the element's type over short stretches and in `f64` above them; stretches and tasks
 //! depend on the sizes alone, so the bits do not depend on the number of threads.
+//!
+//! Far from zero a mean as rounded to the element's type is off by as much as the elements are apart. Whoever
+//! centres by one takes what it is [off by](Centres) into the terms that do not depend on the element, in `f64`.
 
 mod kinds;
 
+use super::fold::{difference, halve};
 use super::shared::SharedSlice;
 use tape::Float;
 use tape::kernels::parallel::parallel_for;
@@ -21,6 +25,8 @@ const LANES: usize = 32;
 const STRETCH: usize = 64;
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 15;
+/// How much larger than a variance the squares may be that it is made from: a centre 8 standard deviations away.
+const FAR: f64 = 64.0;
 
 /// Where a tensor's channels lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,37 +70,79 @@ impl Layout {
     }
 }
 
+/// The means of channels in the type of their elements.
+pub struct Centres<T> {
+    /// As rounded to the type.
+    pub rounded: Vec<T>,
+    /// What the means are off the rounded ones.
+    pub off: Vec<f64>,
+}
+
+impl<T: Float> Centres<T> {
+    /// Of these means.
+    pub fn new(means: &[f64]) -> Centres<T> {
+        let rounded: Vec<T> = means.iter().map(|&m| T::from_f64(m)).collect();
+        let off = means.iter().zip(&rounded).map(|(m, r)| m - r.to_f64()).collect();
+        Centres { rounded, off }
+    }
+}
+
 /// Mean and biased variance of each channel.
+///
+/// Distances from an element near the mean have all their digits, so channels (or their runs) are centred at their
+/// first elements. Where one of these turns out to be far from all others, the mean takes its place.
 pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
-    let n = layout.count() as f64;
-    match layout {
+    let channels = layout.channels();
+    // The runs of a channel are centred each for itself, then joined.
+    let (runs, flat) = match layout {
         Layout::First { batch, channels, size } => {
-            // A run is centred at its own first element, then the runs are joined: means first.
-            let centres: Vec<T> = (0..batch * channels).map(|r| x[r * size]).collect();
-            let flat = Layout::First { batch: 1, channels: batch * channels, size };
-            let (s, q) = sums(Powers, x, x, flat, [&centres; 3]);
-            let mean_of = |r: usize| centres[r].to_f64() + s[r] / size as f64;
-            let rows = |c: usize| (0..batch).map(move |b| b * channels + c);
-            let mean: Vec<f64> =
-                (0..channels).map(|c| rows(c).map(mean_of).sum::<f64>() / batch as f64).collect();
-            let square = |r: usize, mean: f64| {
-                let within = (q[r] - s[r] * s[r] / size as f64).max(0.0);
-                // NaN has to stay, and `max` drops it.
-                let within = if q[r].is_nan() { q[r] } else { within };
-                within + size as f64 * (mean_of(r) - mean).powi(2)
-            };
-            let var = (0..channels).map(|c| rows(c).map(|r| square(r, mean[c])).sum::<f64>() / n).collect();
-            (mean, var)
+            (batch, Layout::First { batch: 1, channels: batch * channels, size })
         }
-        Layout::Last { channels, .. } => {
-            let centres = &x[..channels];
-            let (s, q) = sums(Powers, x, x, layout, [centres; 3]);
-            let mean = s.iter().zip(centres).map(|(s, c)| c.to_f64() + s / n).collect();
-            let var =
-                s.iter().zip(&q).map(|(s, q)| if q.is_nan() { *q } else { ((q - s * s / n) / n).max(0.0) });
-            (mean, var.collect())
+        Layout::Last { .. } => (1, layout),
+    };
+    let mut centres: Vec<T> = match layout {
+        Layout::First { size, .. } => x.iter().step_by(size).copied().collect(),
+        Layout::Last { .. } => x[..channels].to_vec(),
+    };
+    let mut found = centred_moments(x, flat, runs, &centres);
+    if found.far {
+        centres = Centres::new(&found.means).rounded;
+        found = centred_moments(x, flat, runs, &centres);
+    }
+    (found.mean, found.var)
+}
+
+struct Moments {
+    /// Of the runs.
+    means: Vec<f64>,
+    mean: Vec<f64>,
+    var: Vec<f64>,
+    /// A variance is so small beside the squares it was made from that rounding would show.
+    far: bool,
+}
+
+/// The moments of channels of `runs` runs each, from the distances of a run's elements from its centre.
+fn centred_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centres: &[T]) -> Moments {
+    let (s, q) = sums(Powers, x, x, flat, [centres; 3]);
+    let (size, channels) = (flat.count() as f64, flat.channels() / runs);
+    let means: Vec<f64> = centres.iter().zip(&s).map(|(c, s)| c.to_f64() + s / size).collect();
+    let mut mean = vec![0.0; channels];
+    for row in means.chunks_exact(channels) {
+        mean.iter_mut().zip(row).for_each(|(m, r)| *m += r);
+    }
+    mean.iter_mut().for_each(|m| *m /= runs as f64);
+    let (mut squares, mut about) = (vec![0.0; channels], vec![0.0; channels]);
+    let sums = s.chunks_exact(channels).zip(q.chunks_exact(channels));
+    for (row, (s, q)) in means.chunks_exact(channels).zip(sums) {
+        for c in 0..channels {
+            let apart = row[c] - mean[c];
+            squares[c] += difference(q[c], s[c] * s[c] / size) + size * apart * apart;
+            about[c] += q[c];
         }
     }
+    let far = about.iter().zip(&squares).any(|(q, s)| *q > FAR * s);
+    let var = squares.iter().map(|s| s / (runs as f64 * size)).collect();
+    Moments { means, mean, var, far }
 }
 
 /// The sums of two terms of all elements of each channel. A function of one operand is given it twice.
@@ -328,24 +376,11 @@ tape::multiversion! {
                     s[i - whole] += a;
                     q[i - whole] += b;
                 }
-                out[0] += halve(s).to_f64();
-                out[1] += halve(q).to_f64();
+                out[0] += halve(s, |a, b| a + b).to_f64();
+                out[1] += halve(q, |a, b| a + b).to_f64();
             }
         }
     }
-}
-
-/// The sum of all lanes, halved until one is left.
-#[inline(always)]
-fn halve<T: Float>(mut lanes: [T; LANES]) -> T {
-    let mut n = LANES / 2;
-    while n > 0 {
-        for l in 0..n {
-            lanes[l] += lanes[l + n];
-        }
-        n /= 2;
-    }
-    lanes[0]
 }
 
 tape::multiversion! {
