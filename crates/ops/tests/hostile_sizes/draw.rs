@@ -145,7 +145,8 @@ thread_local! {
 /// Calls every row with many draws.
 pub(crate) fn check(table: &[Row]) {
     prepare();
-    for (names, call) in table {
+    let mut problems = Vec::new();
+    for (row, (names, call)) in table.iter().enumerate() {
         let numbers =
             (prop::collection::vec(select(&SIZES[..]), 16), prop::collection::vec(select(&NUMBERS[..]), 8));
         let mut runner = TestRunner::new_with_rng(
@@ -166,9 +167,10 @@ pub(crate) fn check(table: &[Row]) {
             Ok(())
         });
         if let Err(e) = outcome {
-            panic!("{names:?}: {e}");
+            problems.push(format!("row {row}, {names:?}: {e}"));
         }
     }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 /// What is wrong with results, if anything is. Small ones are read, and their gradients are computed.
