@@ -8,8 +8,11 @@ use crate::memory::{self, nhwc};
 use std::sync::OnceLock;
 use tape::{DType, MemoryFormat, Tensor, dispatch};
 
+/// Most elements of an image with its padding for which the channels-last kernels are used.
+const MOST_PADDED: usize = 1 << 32;
+
 /// The geometry for the channels-last kernels, where they can be used: F32, no groups, at most two spatial
-/// dimensions, and the same padding on both sides.
+/// dimensions, and the same padding on both sides, not so far that no copy of a padded image could be made.
 fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
     let s = Conv2dShape {
         n: g.n,
@@ -23,7 +26,9 @@ fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
         padding: [g.padding[1], g.padding[2]],
         dilation: [g.dilation[1], g.dilation[2]],
     };
-    let fits = dtype == DType::F32 && g.groups == 1 && g.dims <= 2;
+    let reach = |d: usize| (g.input[d] + 2 * g.padding[d]).max((g.kernel[d] - 1) * g.dilation[d] + 1);
+    let padded = reach(1).saturating_mul(reach(2)).saturating_mul(g.c_in.max(g.c_out));
+    let fits = dtype == DType::F32 && g.groups == 1 && g.dims <= 2 && padded <= MOST_PADDED;
     (fits && [s.out_h(), s.out_w()] == [g.output[1], g.output[2]]).then_some(s)
 }
 

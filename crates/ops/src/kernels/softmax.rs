@@ -60,8 +60,8 @@ pub fn softmax_backward<T: Float>(out: &mut [T], y: &[T], g: &[T], along: Along,
 
 /// Hands parts of the operands to tasks: several rows at once, or one `[length, inner]` at a time.
 fn slabs<T: Float>(out: &mut [T], operands: [&[T]; 2], along: Along, f: impl Fn(&mut [T], [&[T]; 2]) + Sync) {
-    let slab = along.length * along.inner;
-    assert!(out.len() == along.outer * slab && operands.iter().all(|o| o.len() == out.len()));
+    let slab = along.length.saturating_mul(along.inner);
+    assert!(out.len() == along.outer.saturating_mul(slab) && operands.iter().all(|o| o.len() == out.len()));
     if out.is_empty() {
         return;
     }

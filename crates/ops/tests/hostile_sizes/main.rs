@@ -1,7 +1,10 @@
 //! Sizes, strides, offsets, counts and indices of every kind, up to the largest numbers there are: a right result or a
 //! message, and never memory outside a tensor.
 
+mod draw;
+mod ops_calls;
 mod samples;
+mod tape_calls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tape::Var;

@@ -88,7 +88,8 @@ impl Var {
             "round: {} is an integer type; decimals = {decimals} takes floating point",
             self.dtype()
         );
-        steps::round_decimals.apply(self, [10f64.powi(decimals), 10f64.powi(-decimals), 0.0, 0.0])
+        steps::round_decimals
+            .apply(self, [10f64.powi(decimals), 10f64.powi(decimals.saturating_neg()), 0.0, 0.0])
     }
 
     /// Puts numbers in the place of NaN and of the infinities (`torch.nan_to_num`): 0 unless given, and the

@@ -37,7 +37,7 @@ pub fn simd_level() -> SimdLevel {
     })
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn detect() -> SimdLevel {
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     let avx512 = is_x86_feature_detected!("avx512f")
@@ -52,7 +52,8 @@ fn detect() -> SimdLevel {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+// Miri knows no vector instructions: it checks the portable form.
+#[cfg(any(not(target_arch = "x86_64"), miri))]
 fn detect() -> SimdLevel {
     SimdLevel::Portable
 }

@@ -60,13 +60,13 @@ impl Layout {
     /// Elements of one channel.
     pub fn count(self) -> usize {
         match self {
-            Layout::First { batch, size, .. } => batch * size,
+            Layout::First { batch, size, .. } => batch.saturating_mul(size),
             Layout::Last { rows, .. } => rows,
         }
     }
 
     fn len(self) -> usize {
-        self.channels() * self.count()
+        self.channels().saturating_mul(self.count())
     }
 }
 
