@@ -168,7 +168,7 @@ impl DataLoader {
         self
     }
 
-    /// The number of background threads. With 0, batches are prepared when they are asked for, on all of the kernels' threads.
+    /// The number of background threads. With 0, batches are prepared when they are asked for, on rayon's workers.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -291,7 +291,8 @@ impl DataLoader {
             batch_size: self.batch_size,
         });
         let team = (self.workers > 0 && position < end)
-            .then(|| Team::start(&recipe, position..end, self.workers, self.workers * self.prefetch));
+            .then(|| Team::start(&recipe, position..end, self.workers, self.workers * self.prefetch))
+            .filter(|team| !team.threads.is_empty());
         let (progress, waited) = (self.progress.clone(), self.waited.clone());
         Batches { recipe, team, position, end, progress, waited }
     }
@@ -414,13 +415,11 @@ impl Team {
         let state = DeskState { ready: BTreeMap::new(), next, wanted: next, end, stop: false };
         let desk =
             Arc::new(Desk { state: Mutex::new(state), ready: Condvar::new(), room: Condvar::new(), window });
+        // Where the system refuses threads, there are fewer, or none.
         let threads = (0..workers.min(batches.len()))
-            .map(|i| {
+            .map_while(|i| {
                 let (desk, recipe) = (desk.clone(), recipe.clone());
-                std::thread::Builder::new()
-                    .name(format!("loader-{i}"))
-                    .spawn(move || desk.work(&recipe))
-                    .expect("a loader thread could not be started")
+                std::thread::Builder::new().name(format!("loader-{i}")).spawn(move || desk.work(&recipe)).ok()
             })
             .collect();
         Team { desk, threads }

@@ -212,12 +212,8 @@ fn both(
     train: impl Fn() -> Result<ImageDataset> + Send,
     test: impl Fn() -> Result<ImageDataset> + Send,
 ) -> Result<Mnist> {
-    std::thread::scope(|scope| {
-        let test = scope.spawn(test);
-        let train = train()?;
-        let test = test.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(Mnist { train, test })
-    })
+    let (train, test) = crate::parallel::join(train, test);
+    Ok(Mnist { train: train?, test: test? })
 }
 
 fn names(dir: &Path) -> Result<Vec<String>> {

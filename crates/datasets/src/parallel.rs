@@ -1,12 +1,12 @@
-//! Work on the samples of a batch, shared between the threads that kernels use.
+//! Work on the samples of a batch, shared between rayon's workers, which are the kernels' threads, too.
 
 use std::cell::Cell;
-use std::sync::{Mutex, PoisonError};
 
-use tape::kernels::parallel::parallel_for;
+use rayon::prelude::*;
+use tape::kernels::parallel::num_workers;
 
 thread_local! {
-    /// True on a loader's background thread: it works alone, so that training keeps the helpers.
+    /// True on a loader's background thread: it works alone, so that training keeps the workers.
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -25,16 +25,22 @@ pub(crate) fn for_each_chunk<T: Send>(
     task: impl Fn(usize, &mut [T]) + Sync,
 ) {
     let per_task = per_task.max(1);
-    if ALONE.get() || items.len() <= size * per_task {
+    let blocks = items.len().div_ceil((size * per_task).max(1));
+    let workers = if ALONE.get() || blocks <= 1 { 0 } else { num_workers() };
+    if workers == 0 {
         items.chunks_mut(size).enumerate().for_each(|(i, chunk)| task(i, chunk));
         return;
     }
-    // Each block is locked once, by the thread that works on it: the lock only proves that to the compiler.
-    let blocks: Vec<_> = items.chunks_mut(size * per_task).map(Mutex::new).collect();
-    parallel_for(blocks.len(), |b| {
-        let mut block = blocks[b].lock().unwrap_or_else(PoisonError::into_inner);
+    // A limit below the size of rayon's pool holds here, too: no more parts than that.
+    let least = if workers + 1 < rayon::current_num_threads() { blocks.div_ceil(workers + 1) } else { 1 };
+    items.par_chunks_mut(size * per_task).enumerate().with_min_len(least).for_each(|(b, block)| {
         for (i, chunk) in block.chunks_mut(size).enumerate() {
             task(b * per_task + i, chunk);
         }
     });
+}
+
+/// Does both at the same time where there is a thread for it.
+pub(crate) fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    if num_workers() == 0 { (a(), b()) } else { rayon::join(a, b) }
 }

@@ -22,15 +22,19 @@ fn statistics(channels: usize) -> [Option<Buffer>; 3] {
     ]
 }
 
-/// The number of this batch where batches are counted, and its share in the running statistics.
-fn share(count: Option<&Buffer>, training: bool, momentum: Option<f64>) -> (Option<i64>, f64) {
+/// The share of this batch in the running statistics.
+fn share(count: Option<&Buffer>, training: bool, momentum: Option<f64>) -> f64 {
     match count {
         Some(count) if training => {
-            let n = count.tensor().item::<i64>() + 1;
-            (Some(n), momentum.unwrap_or(1.0 / n as f64))
+            momentum.unwrap_or_else(|| 1.0 / (count.tensor().item::<i64>() + 1) as f64)
         }
-        _ => (None, momentum.unwrap_or(0.0)),
+        _ => momentum.unwrap_or(0.0),
     }
+}
+
+/// Counts one more batch, in one step: several threads may train the module at once.
+fn count_batch(count: &Buffer) {
+    count.update(|n| *n = Tensor::scalar(n.item::<i64>() + 1));
 }
 
 macro_rules! channel_norms {
@@ -138,11 +142,11 @@ macro_rules! batch {
     };
     ($s:ident, $x:ident, |$($argument:ident),*| $call:expr) => {{
         let training = $s.training.get() || $s.running_mean.is_none();
-        let (number, momentum) = share($s.num_batches_tracked.as_ref(), $s.training.get(), $s.momentum);
+        let momentum = share($s.num_batches_tracked.as_ref(), $s.training.get(), $s.momentum);
         let options = BatchNormOptions { training, momentum, eps: $s.eps };
         let y = (|$($argument),*| $call)($s.running(), $s.weight.as_ref(), $s.bias.as_ref(), options);
-        if let (Some(number), Some(count)) = (number, &$s.num_batches_tracked) {
-            count.set_value(Tensor::scalar(number));
+        if let (true, Some(count)) = ($s.training.get(), &$s.num_batches_tracked) {
+            count_batch(count);
         }
         y
     }};

@@ -110,16 +110,18 @@ fn renormalize(weight: &Var, list: &[i64], max_norm: f64, norm_type: f64) {
         f64::INFINITY => row.iter().fold(0.0, |max: f64, x| max.max(x.abs())),
         p => row.iter().map(|x| x.abs().powf(p)).sum::<f64>().powf(1.0 / p),
     };
-    let scale: Vec<f64> = weight
-        .to_vec::<f64>()
-        .chunks(weight.shape()[1].max(1))
-        .zip(wanted)
-        .map(|(row, wanted)| (norm(row), wanted))
-        .map(|(norm, wanted)| if wanted && norm > max_norm { max_norm / (norm + 1e-7) } else { 1.0 })
-        .collect();
-    let factors = Var::from(Tensor::from_vec(scale, &[weight.shape()[0], 1]).cast(weight.dtype()));
-    let scaled = weight.detach().mul(&factors).tensor();
-    weight.set_value(scaled);
+    // In one step: another thread's change of the weight is not lost.
+    weight.update(|value| {
+        let scale: Vec<f64> = value
+            .to_vec::<f64>()
+            .chunks(value.shape()[1].max(1))
+            .zip(wanted)
+            .map(|(row, wanted)| (norm(row), wanted))
+            .map(|(norm, wanted)| if wanted && norm > max_norm { max_norm / (norm + 1e-7) } else { 1.0 })
+            .collect();
+        let factors = Var::from(Tensor::from_vec(scale, &[value.shape()[0], 1]).cast(value.dtype()));
+        *value = Var::from(&*value).mul(&factors).tensor();
+    });
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! What every kernel stands on: instruction sets, threads, and loops over strided tensors.
 
+pub(crate) mod callers;
 pub(crate) mod index;
 pub mod list;
 pub mod math;
 pub mod parallel;
 pub(crate) mod place;
 pub(crate) mod reduce;
+pub(crate) mod region;
 pub(crate) mod scan;
 pub mod simd;
 pub mod strided;
+pub(crate) mod sync;
 pub mod transpose;
 pub mod update;

@@ -1,56 +1,146 @@
 //! Work shared between threads: [`parallel_for`] over a fixed number of tasks.
 //!
 //! A kernel cuts its work by the size of the problem, never by the number of threads, so the same
-//! input gives the same bits on one thread or many. Helpers spin for a moment after a task before
-//! they sleep: inside a training step the next kernel is microseconds away, and waking a sleeping
-//! thread costs more than most small kernels.
+//! input gives the same bits on one thread or many.
+//!
+//! The calling thread works, and rayon's workers help it: those of the pool that it belongs to, or of the global one.
+//! A region asks for the helpers that it lacks by `rayon::spawn`, and waits for none of them. A helper
+//! spins for a moment after a task before it goes back to rayon: inside a training step the next kernel is
+//! microseconds away, and waking a sleeping thread costs more than most small kernels.
 //!
 //! Each thread begins with a stretch of tasks of its own, the same one in every kernel, and helps the
 //! others when it is done, with their last tasks first: what one kernel wrote is then still in the cache
 //! of the core that the next one reads it on.
 
-use std::cell::{Cell, UnsafeCell};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use super::callers::Callers;
+use super::region::Region;
+use std::cell::Cell;
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long a helper looks for the next job before it sleeps.
+/// How long a helper looks for the next job before it goes back to rayon.
 const SPIN: Duration = Duration::from_micros(150);
 
+/// How long a helper stays at most: then rayon may give it other work, and the next region asks again.
+const STAY: Duration = Duration::from_millis(5);
+
+/// The most threads that have a stretch of their own.
+const STRETCHES: usize = 64;
+
+/// The most helpers of a region.
+const MOST_HELPERS: usize = 255;
+
+/// Stands for a limit that nobody has set, as zero does for one that has not been looked for yet.
+const NO_LIMIT: usize = usize::MAX;
+
+static LIMIT: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    /// True on helpers, and on a thread that is already inside a parallel region.
+    /// True on a thread that is inside a parallel region.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// The regions that this thread opens.
+    static REGIONS: Arc<Regions> = Arc::new(Regions {
+        region: Region::new(),
+        called: [const { AtomicBool::new(false) }; MOST_HELPERS],
+    });
 }
 
-/// The number of threads that kernels use, the calling one among them.
-///
-/// At the start it is `TAPEGRAD_NUM_THREADS`, or the number of cores.
-pub fn num_threads() -> usize {
-    match THREADS.load(Ordering::Relaxed) {
+/// What [`set_num_threads`] or `TAPEGRAD_NUM_THREADS` allows.
+fn limit() -> usize {
+    match LIMIT.load(Ordering::Relaxed) {
         0 => {
-            let n = std::env::var("TAPEGRAD_NUM_THREADS")
-                .ok()
-                .and_then(|n| n.parse().ok())
-                .filter(|&n| n > 0)
-                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-            let _ = THREADS.compare_exchange(0, n, Ordering::Relaxed, Ordering::Relaxed);
-            THREADS.load(Ordering::Relaxed)
+            let limit = std::env::var_os("TAPEGRAD_NUM_THREADS")
+                .map_or(NO_LIMIT, |n| limit_from(&n.to_string_lossy()));
+            // Whoever has set one in the meantime knows better.
+            let _ = LIMIT.compare_exchange(0, limit, Ordering::Relaxed, Ordering::Relaxed);
+            LIMIT.load(Ordering::Relaxed)
         }
-        n => n,
+        limit => limit,
     }
 }
 
-/// Sets the number of threads that kernels use from now on. Results do not depend on it.
+fn limit_from(text: &str) -> usize {
+    match text.trim().parse() {
+        _ if text.is_empty() => NO_LIMIT,
+        Ok(n) if n > 0 => n,
+        _ => panic!(
+            "TAPEGRAD_NUM_THREADS is {text:?}: it takes the number of threads to compute on, 1 or more"
+        ),
+    }
+}
+
+/// The most threads that a kernel called from this thread works on, this thread among them.
+///
+/// That is what [`set_num_threads`] or else the environment's `TAPEGRAD_NUM_THREADS` says. If neither does, it is the
+/// number of threads of rayon's current pool: the one that the program has built or installed, or the global one, for
+/// which the environment's `RAYON_NUM_THREADS` counts, or else the number of cores.
+///
+/// # Panics
+/// If `TAPEGRAD_NUM_THREADS` is no number, or zero.
+pub fn num_threads() -> usize {
+    match limit() {
+        NO_LIMIT => pool_threads().max(1),
+        limit => limit,
+    }
+}
+
+/// Sets the most threads that kernels work on from now on, everywhere in the program. Results do not depend on it.
+///
+/// The calling thread is one of them; the others are workers of rayon's pool, so there are never more than that has.
+/// Where nobody has built the global pool and `RAYON_NUM_THREADS` is not set, the first kernel that is large enough to be
+/// shared builds it: with a thread for each core, or `n - 1` if that is more.
 ///
 /// # Panics
 /// If `n` is zero.
 #[track_caller]
 pub fn set_num_threads(n: usize) {
     assert!(n > 0, "set_num_threads: at least one thread is needed");
-    THREADS.store(n, Ordering::Relaxed);
+    LIMIT.store(n, Ordering::Relaxed);
 }
 
-static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// The threads of this thread's pool, or else of the global one, which is built if nobody has; zero if it cannot be.
+fn pool_threads() -> usize {
+    if is_worker() || global_pool() { rayon::current_num_threads() } else { 0 }
+}
+
+fn is_worker() -> bool {
+    rayon::current_thread_index().is_some()
+}
+
+/// True if the global pool is there. Where the system refuses its threads we work without, and must not call rayon, which
+/// panics then.
+fn global_pool() -> bool {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    *BUILT.get_or_init(|| {
+        if cfg!(target_family = "wasm") {
+            return false;
+        }
+        let helpers = match limit() {
+            NO_LIMIT => 0,
+            limit => limit - 1,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Zero is rayon's own choice.
+        let own_choice = helpers <= cores || std::env::var_os("RAYON_NUM_THREADS").is_some();
+        let threads = if own_choice { 0 } else { helpers.min(MOST_HELPERS) };
+        match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+            Ok(()) => true,
+            Err(e) if std::error::Error::source(&e).is_some() => false,
+            // Somebody has tried before: with success?
+            Err(_) => catch_unwind(rayon::current_num_threads).is_ok(),
+        }
+    })
+}
+
+/// The most workers of rayon's current pool that help a kernel called from this thread.
+///
+/// Work that goes to rayon itself stays on this thread where there are none: the limit is one thread, or the
+/// system refuses more.
+pub fn num_workers() -> usize {
+    helpers(usize::MAX, 1)
+}
 
 /// Calls `task(0)`, `task(1)`, ..., `task(tasks - 1)`, each once, on any of the threads and in any order.
 ///
@@ -58,7 +148,8 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 /// For work of less than some ten microseconds pass one task: handing it over costs more.
 ///
 /// # Panics
-/// If a task panics, after the others have ended.
+/// If a task panics: with what it panicked with, and after the tasks of other threads have ended. Tasks that have not
+/// begun by then may be left out.
 #[inline]
 pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
     run(tasks, &task);
@@ -66,24 +157,36 @@ pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
 
 /// Compiled once for all tasks: inlined here on every path, each would be compiled several times.
 fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-    let threads = num_threads().min(tasks);
+    let alone = || (0..tasks).for_each(task);
     // (Halves of a number of 64 bits count the tasks.)
-    if threads <= 1 || INSIDE.get() || u32::try_from(tasks).is_err() {
-        (0..tasks).for_each(task);
-        return;
+    let Ok(count) = u32::try_from(tasks) else { return alone() };
+    if tasks <= 1 || INSIDE.get() || limit() == 1 {
+        return alone();
     }
-    let pool = pool();
-    // Another thread of the program is inside a region: the cores are taken, so run here.
-    let Ok(mut owner) = pool.owner.try_lock() else {
-        (0..tasks).for_each(task);
-        return;
-    };
-    owner.grow(&pool.shared, threads - 1);
+    let callers = Callers::enter();
+    let helpers = helpers(tasks, callers.sharing());
+    // At the end of a thread its regions are gone.
+    let regions = if helpers > 0 { REGIONS.try_with(Arc::clone).ok() } else { None };
+    let Some(regions) = regions else { return alone() };
     INSIDE.set(true);
-    pool.shared.run(tasks, threads - 1, task);
+    // SAFETY: only this thread uses these regions, and no task of theirs comes here: it is inside.
+    let result = unsafe { regions.region.run(count, helpers, task, || regions.call(helpers)) };
     INSIDE.set(false);
-    drop(owner);
-    assert!(!pool.shared.panicked.swap(false, Ordering::Relaxed), "a task of parallel_for panicked");
+    drop(callers);
+    if let Err(payload) = result {
+        resume_unwind(payload);
+    }
+}
+
+/// The helpers that a region of so many tasks admits, if so many callers share the threads.
+fn helpers(tasks: usize, callers: usize) -> usize {
+    let (threads, wanted) = match limit() {
+        1 => return 0,
+        NO_LIMIT => (pool_threads(), pool_threads()),
+        limit => (pool_threads(), limit),
+    };
+    let workers = threads.saturating_sub(usize::from(is_worker()));
+    ((wanted / callers).clamp(1, tasks) - 1).min(workers).min(MOST_HELPERS)
 }
 
 /// Cuts `len` items into blocks of at least `grain` items and calls `task(start, end)` for each.
@@ -120,257 +223,66 @@ pub fn parallel_chunks<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usiz
     });
 }
 
-struct Pool {
-    owner: Mutex<Helpers>,
-    shared: Arc<Shared>,
+/// The regions of one thread, one after the other.
+struct Regions {
+    region: Region<STRETCHES>,
+    /// The helpers that have been asked for and have not left again.
+    called: [AtomicBool; MOST_HELPERS],
 }
 
-fn pool() -> &'static Pool {
-    static POOL: OnceLock<Pool> = OnceLock::new();
-    POOL.get_or_init(|| Pool { owner: Mutex::new(Helpers { count: 0 }), shared: Arc::new(Shared::new()) })
-}
-
-struct Helpers {
-    count: usize,
-}
-
-impl Helpers {
-    /// Starts helpers until there are `wanted`. They live as long as the process.
-    fn grow(&mut self, shared: &Arc<Shared>, wanted: usize) {
-        while self.count < wanted {
-            let (shared, index) = (shared.clone(), self.count);
-            let seen = shared.state.current();
-            std::thread::Builder::new()
-                .name(format!("tapegrad-{index}"))
-                .spawn(move || shared.help(index, seen))
-                .expect("a helper thread could not be started");
-            self.count += 1;
-        }
-    }
-}
-
-/// A task with its lifetime erased: valid while `Shared::run` has not returned.
-#[derive(Clone, Copy)]
-struct Job {
-    task: *const (dyn Fn(usize) + Sync),
-    tasks: usize,
-    helpers: usize,
-}
-
-impl Job {
-    /// The threads that have a stretch of their own.
-    fn stretches(&self) -> usize {
-        (self.helpers + 1).min(STRETCHES)
-    }
-
-    /// The tasks that the thread with this number begins with.
-    fn stretch(&self, thread: usize) -> std::ops::Range<usize> {
-        let threads = self.stretches();
-        thread * self.tasks / threads..(thread + 1) * self.tasks / threads
-    }
-}
-
-/// The most threads that have a stretch of their own.
-const STRETCHES: usize = 64;
-
-/// The tasks of a stretch that nobody has taken yet: the first in the lower half, the one behind the last in the upper. On a
-/// cache line of its own.
-#[repr(align(128))]
-struct Left(AtomicU64);
-
-impl Left {
-    fn fill(&self, tasks: std::ops::Range<usize>) {
-        self.0.store(tasks.start as u64 | (tasks.end as u64) << 32, Ordering::Relaxed);
-    }
-
-    /// Takes the first one for the thread whose stretch it is, the last one for another: so it is always the same tasks
-    /// that others take, and a core finds their memory in its own cache again.
-    fn take(&self, own: bool) -> Option<usize> {
-        let ends = |left: u64| (left & u64::from(u32::MAX), left >> 32);
-        let rest = |left: u64| {
-            let (first, end) = ends(left);
-            (first < end).then(|| if own { left + 1 } else { left - (1 << 32) })
-        };
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()?;
-        let (first, end) = ends(taken);
-        Some(if own { first } else { end - 1 } as usize)
-    }
-}
-
-struct Shared {
-    state: State,
-    /// The current job, for those who have joined it.
-    job: UnsafeCell<Option<Job>>,
-    /// What is left of each thread's stretch; further threads have no stretch and only help.
-    left: [Left; STRETCHES],
-    sleepers: AtomicUsize,
-    bed: Mutex<()>,
-    alarm: Condvar,
-    panicked: AtomicBool,
-}
-
-// SAFETY: the task behind the pointer is Sync, and it is used only while its owner waits in `run`.
-unsafe impl Send for Shared {}
-// SAFETY: as above; `job` is written while no helper has joined, and read by helpers that have. All other fields
-// are Sync.
-unsafe impl Sync for Shared {}
-
-/// Counts the jobs (upper half), the helpers that the current one admits, none when it is closed, and those that
-/// have joined it (16 bits each). A helper joins when it runs, not when the job begins: one that the system has not
-/// woken yet, since another program has the core, keeps nobody waiting. On a cache line of its own.
-#[repr(align(128))]
-struct State(AtomicU64);
-
-impl State {
-    /// The most helpers of a job.
-    const MOST: u64 = 0xffff;
-
-    fn epoch(state: u64) -> u32 {
-        (state >> 32) as u32
-    }
-
-    fn joined(state: u64) -> u64 {
-        state & Self::MOST
-    }
-
-    /// Begins the next job.
-    fn open(&self, helpers: usize) {
-        let epoch = Self::epoch(self.0.load(Ordering::Relaxed)).wrapping_add(1);
-        let helpers = (helpers as u64).min(Self::MOST);
-        self.0.store(u64::from(epoch) << 32 | helpers << 16, Ordering::SeqCst);
-    }
-
-    /// Admits nobody any more, and waits for those who have joined.
-    fn close(&self) {
-        let mut state = self.0.fetch_and(!(Self::MOST << 16), Ordering::AcqRel);
-        let mut spins = 0u32;
-        while Self::joined(state) > 0 {
-            spins += 1;
-            // On an oversubscribed machine the helper may need this core to finish.
-            if spins.is_multiple_of(4096) {
-                std::thread::yield_now()
-            } else {
-                std::hint::spin_loop()
-            }
-            state = self.0.load(Ordering::Acquire);
-        }
-    }
-
-    /// Joins the current job if it admits the helper with this index; returns the job's number, too.
-    fn join(&self, index: usize) -> (u32, bool) {
-        let admitted = |state: u64| (index as u64) < (state >> 16 & Self::MOST);
-        let one_more = |state| admitted(state).then_some(state + 1);
-        match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more) {
-            Ok(state) => (Self::epoch(state), true),
-            Err(state) => (Self::epoch(state), false),
-        }
-    }
-
-    fn leave(&self) {
-        self.0.fetch_sub(1, Ordering::Release);
-    }
-
-    fn current(&self) -> u32 {
-        Self::epoch(self.0.load(Ordering::SeqCst))
-    }
-}
-
-impl Shared {
-    fn new() -> Self {
-        Shared {
-            state: State(AtomicU64::new(0)),
-            job: UnsafeCell::new(None),
-            left: [const { Left(AtomicU64::new(0)) }; STRETCHES],
-            sleepers: AtomicUsize::new(0),
-            bed: Mutex::new(()),
-            alarm: Condvar::new(),
-            panicked: AtomicBool::new(false),
-        }
-    }
-
-    fn run(&self, tasks: usize, helpers: usize, task: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes; `close` below returns when no helper uses the task.
-        let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
-        let job = Job { task, tasks, helpers };
-        // SAFETY: the last job is closed and everybody has left it.
-        unsafe { *self.job.get() = Some(job) };
-        for (thread, left) in self.left[..job.stretches()].iter().enumerate() {
-            left.fill(job.stretch(thread));
-        }
-        self.state.open(helpers);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            let _bed = self.bed.lock().unwrap();
-            self.alarm.notify_all();
-        }
-        // SAFETY: as above.
-        unsafe { self.work(0, &job) };
-        self.state.close();
-    }
-
-    /// The thread's own stretch, then what is left of the others'.
-    ///
-    /// # Safety
-    /// The job's owner must still wait in `run`.
-    unsafe fn work(&self, thread: usize, job: &Job) {
-        // SAFETY: the caller's promise.
-        let task = unsafe { &*job.task };
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for k in 0..job.stretches() {
-                let whose = (thread + k) % job.stretches();
-                while let Some(i) = self.left[whose].take(whose == thread) {
-                    task(i);
-                }
-            }
-        }));
-        if result.is_err() {
-            self.panicked.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn help(&self, index: usize, mut seen: u32) {
-        INSIDE.set(true);
-        loop {
-            self.wait(seen);
-            let (epoch, joined) = self.state.join(index);
-            seen = epoch;
-            if joined {
-                // SAFETY: the job has been joined, so its owner waits for this helper before it changes anything.
-                unsafe {
-                    if let Some(job) = *self.job.get() {
-                        self.work(index + 1, &job);
-                    }
-                }
-                self.state.leave();
+impl Regions {
+    /// Asks rayon for those of the first `helpers` that are not here or on their way.
+    fn call(self: &Arc<Self>, helpers: usize) {
+        for (index, called) in self.called[..helpers].iter().enumerate() {
+            if !called.load(Ordering::Acquire) {
+                called.store(true, Ordering::Relaxed);
+                let regions = self.clone();
+                rayon::spawn(move || regions.help(index));
             }
         }
     }
 
-    /// Returns when the current job is no longer the one `seen`: spins first, then sleeps.
-    fn wait(&self, seen: u32) {
+    /// Works as the helper with this index for as long as there are jobs.
+    fn help(self: Arc<Self>, index: usize) {
+        // Rayon may give this to the calling thread itself, or to a thread that waits inside a task.
+        let own = REGIONS.try_with(|own| Arc::ptr_eq(own, &self)).unwrap_or(true);
+        if !own && !INSIDE.replace(true) {
+            self.work(index);
+            INSIDE.set(false);
+        }
+        self.called[index].store(false, Ordering::Release);
+    }
+
+    fn work(&self, index: usize) {
         let start = Instant::now();
-        loop {
-            for _ in 0..64 {
-                if self.state.current() != seen {
+        let mut idle = start;
+        let mut seen = self.region.help(index);
+        while idle - start < STAY {
+            if !self.is_next_job(seen) {
+                if idle.elapsed() > SPIN {
                     return;
                 }
-                std::hint::spin_loop();
+                continue;
             }
-            if start.elapsed() > SPIN {
-                break;
-            }
+            seen = self.region.help(index);
+            idle = Instant::now();
         }
-        let mut bed = self.bed.lock().unwrap();
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while self.state.current() == seen {
-            bed = self.alarm.wait(bed).unwrap();
-        }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Looks for a moment for a job that is not the one `seen`.
+    fn is_next_job(&self, seen: u32) -> bool {
+        (0..64).any(|_| {
+            std::hint::spin_loop();
+            self.region.current() != seen
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::region::{Left, State};
     use super::*;
+    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn every_task_runs_once() {
@@ -387,14 +299,6 @@ mod tests {
     }
 
     #[test]
-    fn owners_take_the_first_task_and_others_the_last() {
-        let left = Left(AtomicU64::new(0));
-        left.fill(3..7);
-        let taken = [true, false, false, true, true, false].map(|own| left.take(own));
-        assert_eq!(taken, [Some(3), Some(6), Some(5), Some(4), None, None]);
-    }
-
-    #[test]
     fn short_jobs_end_before_their_memory_does() {
         set_num_threads(3);
         for job in 0..20_000u64 {
@@ -404,19 +308,6 @@ mod tests {
             });
             assert_eq!(sums.map(AtomicU64::into_inner), [0, 1, 2, 3, 4].map(|i| job + i));
         }
-    }
-
-    #[test]
-    fn a_helper_that_comes_late_stays_out() {
-        let state = State(AtomicU64::new(0));
-        state.open(2);
-        assert_eq!([0, 1, 2].map(|index| state.join(index)), [(1, true), (1, true), (1, false)]);
-        state.leave();
-        state.leave();
-        state.close();
-        assert_eq!(state.join(0), (1, false));
-        state.open(1);
-        assert_eq!((state.join(0), state.join(1)), ((2, true), (2, false)));
     }
 
     #[test]
@@ -453,5 +344,26 @@ mod tests {
         let result = std::panic::catch_unwind(|| parallel_for(8, |i| assert_ne!(i, 5)));
         assert!(result.is_err());
         parallel_for(8, |_| {});
+    }
+
+    #[test]
+    fn owners_take_the_first_task_and_others_the_last() {
+        let left = Left::new();
+        left.fill(3..7);
+        let taken = [true, false, false, true, true, false].map(|own| left.take(own));
+        assert_eq!(taken, [Some(3), Some(6), Some(5), Some(4), None, None]);
+    }
+
+    #[test]
+    fn a_helper_that_comes_late_stays_out() {
+        let state = State::new();
+        state.open(2);
+        assert_eq!([0, 1, 2].map(|index| state.join(index)), [(1, true), (1, true), (1, false)]);
+        state.leave();
+        state.leave();
+        state.close();
+        assert_eq!(state.join(0), (1, false));
+        state.open(1);
+        assert_eq!((state.join(0), state.join(1)), ((2, true), (2, false)));
     }
 }

@@ -1,0 +1,231 @@
+//! One caller's parallel region: a job that its threads join and leave, and the tasks that are left of it.
+//!
+//! `tests/region_model.rs` runs this file under loom, in every order of its atomic operations; `sync` holds what differs
+//! there.
+
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, UnsafeCell, spin_loop, yield_now};
+use std::any::Any;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A task with its lifetime erased: valid while `Region::run` has not returned.
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const (dyn Fn(usize) + Sync),
+    tasks: usize,
+    /// The threads that have a stretch of their own.
+    stretches: usize,
+}
+
+impl Job {
+    /// The tasks that the thread with this number begins with.
+    fn stretch(&self, thread: usize) -> Range<usize> {
+        thread * self.tasks / self.stretches..(thread + 1) * self.tasks / self.stretches
+    }
+}
+
+/// The tasks of a stretch that nobody has taken yet: the first in the lower half, the one behind the last in the upper.
+/// On a cache line of its own.
+#[repr(align(128))]
+pub(crate) struct Left(AtomicU64);
+
+impl Left {
+    pub(crate) fn new() -> Left {
+        Left(AtomicU64::new(0))
+    }
+
+    pub(crate) fn fill(&self, tasks: Range<usize>) {
+        self.0.store(tasks.start as u64 | (tasks.end as u64) << 32, Ordering::Relaxed);
+    }
+
+    /// Takes the first one for the thread whose stretch it is, the last one for another: so it is always the same tasks
+    /// that others take, and a core finds their memory in its own cache again.
+    pub(crate) fn take(&self, own: bool) -> Option<usize> {
+        let ends = |left: u64| (left & u64::from(u32::MAX), left >> 32);
+        let rest = |left: u64| {
+            let (first, end) = ends(left);
+            (first < end).then(|| if own { left + 1 } else { left - (1 << 32) })
+        };
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).ok()?;
+        let (first, end) = ends(taken);
+        Some(if own { first } else { end - 1 } as usize)
+    }
+}
+
+/// Counts the jobs (upper half), the helpers that the current one admits, none when it is closed, and those that
+/// have joined it (16 bits each). A helper joins when it runs, not when the job begins: one that the system has not
+/// woken yet, since another program has the core, keeps nobody waiting. On a cache line of its own.
+#[repr(align(128))]
+pub(crate) struct State(AtomicU64);
+
+impl State {
+    /// The most helpers of a job.
+    const MOST: u64 = 0xffff;
+
+    pub(crate) fn new() -> State {
+        State(AtomicU64::new(0))
+    }
+
+    fn epoch(state: u64) -> u32 {
+        (state >> 32) as u32
+    }
+
+    fn joined(state: u64) -> u64 {
+        state & Self::MOST
+    }
+
+    /// Begins the next job.
+    pub(crate) fn open(&self, helpers: usize) {
+        let epoch = self.current().wrapping_add(1);
+        let helpers = (helpers as u64).min(Self::MOST);
+        self.0.store(u64::from(epoch) << 32 | helpers << 16, Ordering::Release);
+    }
+
+    /// Admits nobody any more, and waits for those who have joined.
+    pub(crate) fn close(&self) {
+        let mut state = self.0.fetch_and(!(Self::MOST << 16), Ordering::AcqRel);
+        let mut spins = 0u32;
+        while Self::joined(state) > 0 {
+            spins += 1;
+            // On an oversubscribed machine the helper may need this core to finish.
+            if spins.is_multiple_of(4096) {
+                yield_now()
+            } else {
+                spin_loop()
+            }
+            state = self.0.load(Ordering::Acquire);
+        }
+    }
+
+    /// Joins the current job if it admits the helper with this index; returns the job's number, too.
+    pub(crate) fn join(&self, index: usize) -> (u32, bool) {
+        let admitted = |state: u64| (index as u64) < (state >> 16 & Self::MOST);
+        let one_more = |state| admitted(state).then_some(state + 1);
+        match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more) {
+            Ok(state) => (Self::epoch(state), true),
+            Err(state) => (Self::epoch(state), false),
+        }
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+
+    pub(crate) fn current(&self) -> u32 {
+        Self::epoch(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// What a task panicked with.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// The jobs of one caller, one after the other. Threads beyond `STRETCHES` have no stretch and only help.
+pub(crate) struct Region<const STRETCHES: usize> {
+    state: State,
+    /// The current job, for those who have joined it.
+    job: UnsafeCell<Option<Job>>,
+    /// What is left of each thread's stretch.
+    left: [Left; STRETCHES],
+    /// The first panic of the current job.
+    panic: Mutex<Option<Payload>>,
+}
+
+// SAFETY: the task behind the pointer is Sync, and it is used only while its caller waits in `run`.
+unsafe impl<const STRETCHES: usize> Send for Region<STRETCHES> {}
+// SAFETY: as above; `job` is written while no helper has joined, and read by helpers that have. All other fields
+// are Sync.
+unsafe impl<const STRETCHES: usize> Sync for Region<STRETCHES> {}
+
+impl<const STRETCHES: usize> Region<STRETCHES> {
+    pub(crate) fn new() -> Self {
+        Region {
+            state: State::new(),
+            job: UnsafeCell::new(None),
+            left: std::array::from_fn(|_| Left::new()),
+            panic: Mutex::new(None),
+        }
+    }
+
+    /// The number of the current or last job.
+    pub(crate) fn current(&self) -> u32 {
+        self.state.current()
+    }
+
+    /// Runs all tasks, on this thread and on as many helpers as come; calls `opened` when they can. Returns when no
+    /// thread uses `task` any more, with the payload of a task that panicked.
+    ///
+    /// # Safety
+    /// One call at a time, and not from inside a task.
+    pub(crate) unsafe fn run(
+        &self,
+        tasks: u32,
+        helpers: usize,
+        task: &(dyn Fn(usize) + Sync),
+        opened: impl FnOnce(),
+    ) -> Result<(), Payload> {
+        /// Also if `opened` panics.
+        struct Close<'a>(&'a State);
+        impl Drop for Close<'_> {
+            fn drop(&mut self) {
+                self.0.close();
+            }
+        }
+        // SAFETY: only the lifetime changes; `Close` waits until no helper uses the task.
+        let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
+        let job = Job { task, tasks: tasks as usize, stretches: (helpers + 1).min(STRETCHES) };
+        // SAFETY: the last job is closed and everybody has left it.
+        self.job.with_mut(|place| unsafe { *place = Some(job) });
+        for (thread, left) in self.left[..job.stretches].iter().enumerate() {
+            left.fill(job.stretch(thread));
+        }
+        self.state.open(helpers);
+        let close = Close(&self.state);
+        opened();
+        // SAFETY: this is `run`.
+        unsafe { self.work(0, &job) };
+        drop(close);
+        match self.panic().take() {
+            Some(payload) => Err(payload),
+            None => Ok(()),
+        }
+    }
+
+    /// Works on the current job if it admits the helper with this index. Returns the job's number.
+    pub(crate) fn help(&self, index: usize) -> u32 {
+        let (epoch, joined) = self.state.join(index);
+        if joined {
+            // SAFETY: the job has been joined, so its caller waits for this helper before it changes anything.
+            unsafe {
+                if let Some(job) = self.job.with(|job| *job) {
+                    self.work(index + 1, &job);
+                }
+            }
+            self.state.leave();
+        }
+        epoch
+    }
+
+    /// The thread's own stretch, then what is left of the others'.
+    ///
+    /// # Safety
+    /// The job's caller must still be in `run`.
+    unsafe fn work(&self, thread: usize, job: &Job) {
+        // SAFETY: the caller's promise.
+        let task = unsafe { &*job.task };
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            for k in 0..job.stretches {
+                let whose = (thread + k) % job.stretches;
+                while let Some(i) = self.left[whose].take(whose == thread) {
+                    task(i);
+                }
+            }
+        }));
+        if let Err(payload) = result {
+            self.panic().get_or_insert(payload);
+        }
+    }
+
+    fn panic(&self) -> MutexGuard<'_, Option<Payload>> {
+        self.panic.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
