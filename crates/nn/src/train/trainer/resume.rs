@@ -74,7 +74,9 @@ impl Trainer<'_> {
         source: &mut Source<'_>,
     ) -> Result<(), TrainError> {
         // The schedules have begun, and no step has been made: what a later resumption is held against.
-        self.made_with = self.made_with();
+        if self.progress.step == 0 {
+            self.made_with = self.made_with();
+        }
         let Some(run) = run else { return Ok(()) };
         if !self.resume {
             return self.make_room(run);
