@@ -213,7 +213,8 @@ fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
     for number in 1..=epoch {
         let row = list(&format!("epoch.{number}"))?;
         let (head, scores) = row.split_at_checked(4).ok_or_else(wrong)?;
-        let width = if scores.len() % Score::NUMBERS == 0 { Score::NUMBERS } else { Score::NUMBERS - 1 };
+        let width =
+            if scores.len().is_multiple_of(Score::NUMBERS) { Score::NUMBERS } else { Score::NUMBERS - 1 };
         let mut scores = scores.chunks(width).map(Score::from_numbers);
         history.push(EpochRecord {
             epoch: head[0] as u64,
