@@ -16,6 +16,7 @@ use common::fit::{by_epoch, cifar, classes_of, hold_out_tenth, line, normalized}
 use common::fit::{training, validation};
 use common::page::{Page, Sample};
 use common::results::{picture, predictions_file};
+use common::training::rate;
 use common::{or_fail, or_warn, progress};
 use datasets::transforms::{HorizontalFlip, RandomCrop};
 use datasets::{DataLoader, Dataset};
@@ -38,7 +39,7 @@ struct Args {
     #[arg(long)]
     names: bool,
     /// The highest learning rate [default: 0.1, or 0.01 in a quick run]
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     lr: Option<f64>,
 }
 

@@ -13,6 +13,7 @@ mod common;
 use clap::{Parser, ValueEnum};
 use common::course::Common;
 use common::fit::hold_out_tenth;
+use common::training::rate;
 use common::{or_fail, or_warn};
 use datasets::{DataLoader, Mnist};
 use nn::lr_scheduler::{OneCycleLR, Schedule};
@@ -45,7 +46,7 @@ struct Args {
     #[arg(long)]
     epochs: Option<usize>,
     /// The highest learning rate of Adam
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = rate)]
     lr: f64,
 }
 

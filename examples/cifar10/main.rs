@@ -110,7 +110,6 @@ fn main() {
         set_num_threads(n as usize);
     }
     manual_seed(args.seed);
-    let run = open_folder(&args.out);
     let limit = args.limit.map(|n| n as usize);
     let Cifar { train, test, .. } = match args.data.as_str() {
         "synthetic" => Cifar::synthetic(limit.unwrap_or(10_000).max(100), 2_000, args.seed),
@@ -120,6 +119,7 @@ fn main() {
         Some(n) => train.take(n),
         None => train,
     };
+    let run = open_folder(&args.out);
 
     let begin = Instant::now();
     let (scores, network) = if args.predict || !args.ensemble.is_empty() {

@@ -89,7 +89,6 @@ fn main() {
         set_num_threads(n);
     }
     manual_seed(args.seed);
-    let run = open_folder(&args.out);
 
     let Mnist { train, test } = match args.data.as_str() {
         "synthetic" => Mnist::synthetic(args.limit.unwrap_or(20_000).max(100), 5_000, args.seed),
@@ -120,6 +119,7 @@ fn main() {
     }
     let one: &[usize] = if args.model == Model::Mlp { &[1, 784] } else { &[1, 1, 28, 28] };
     println!("{}", model.summary(one));
+    let run = open_folder(&args.out);
 
     if !args.eval_only {
         let (history, batch_losses) = fit(&args, &*model, train, &run);

@@ -127,6 +127,13 @@ enum Folder {
     Open(RunFolder),
 }
 
+/// What a walk through a source came to.
+#[derive(Default)]
+struct Pass {
+    batches: u64,
+    stopped: bool,
+}
+
 /// Slow weights, after how many steps they follow, and how much of them stays at a step.
 struct Lookahead<'a> {
     slow: WeightAverage,
@@ -222,12 +229,15 @@ impl<'a> Trainer<'a> {
         let ended = Cell::new(false);
         while !self.is_finished() && !ended.get() && !self.stop.is_stopped() {
             let begin = Instant::now();
-            let seen = self.train_epoch(&mut source, run.as_ref(), &ended)?;
-            if self.stop.is_stopped() {
+            let pass = self.train_epoch(&mut source, run.as_ref(), &ended)?;
+            if pass.stopped {
                 // In the middle of an epoch, as far as is known: the rest follows when it is resumed.
+                if source.is_resumable() {
+                    self.write(run.as_ref(), &source)?;
+                }
                 break;
             }
-            if seen == 0 && self.progress.score.count == 0 {
+            if pass.batches == 0 && self.progress.score.count == 0 {
                 // Nothing to train on: no epoch would ever end it.
                 break;
             }
@@ -267,33 +277,38 @@ impl<'a> Trainer<'a> {
         (self.on_warning)(text);
     }
 
-    /// Trains until the epoch ends or it is stopped, and gives the number of batches that it saw.
+    /// Trains until the epoch ends or it is stopped.
     fn train_epoch(
         &mut self,
         source: &mut Source<'_>,
         run: Option<&RunFolder>,
         ended: &Cell<bool>,
-    ) -> Result<u64, TrainError> {
+    ) -> Result<Pass, TrainError> {
         self.model.train();
         self.optimizer.zero_grad();
         let params = self.optimizer.parameters();
         let buffers = step::buffers(self.model);
-        let mut batches = source.epoch();
+        // Asked once more after its end, a source may begin the next epoch.
+        let mut batches = source.epoch().fuse();
         let mut next = batches.next();
         let mut group = Group::default();
-        let mut seen = 0;
+        let mut pass = Pass::default();
         while let Some((x, target)) = next.take() {
-            if seen == 0 {
+            if pass.batches == 0 {
                 single::check(self.model, source, &x)?;
             }
             if group.batches == 0 {
                 self.before_step.iter_mut().for_each(|f| f(self.progress.step));
             }
-            seen += 1;
+            pass.batches += 1;
             self.progress.batch += 1;
             if !self.take_batch(&x, &target, &params, &buffers, &mut group)? {
                 group = Group::default();
-                next = if self.stop.is_stopped() { None } else { batches.next() };
+                pass.stopped = self.stop.is_stopped();
+                if pass.stopped {
+                    break;
+                }
+                next = batches.next();
                 continue;
             }
             drop((x, target));
@@ -309,18 +324,19 @@ impl<'a> Trainer<'a> {
             if let Some(scheduler) = &mut self.step_scheduler {
                 scheduler.step(&mut *self.optimizer);
             }
-            let stopped = self.stop.is_stopped();
             let due = self.every.is_some_and(|n| self.progress.step.is_multiple_of(n))
                 || self.written.elapsed() >= self.interval;
-            if (due || stopped) && source.is_resumable() {
-                self.write(run, source)?;
-            }
-            if stopped || ended.get() || self.is_done() {
+            let over = ended.get() || self.is_done();
+            pass.stopped = !over && self.stop.is_stopped();
+            if over || pass.stopped {
                 break;
+            }
+            if due && source.is_resumable() {
+                self.write(run, source)?;
             }
             next = batches.next();
         }
-        Ok(seen)
+        Ok(pass)
     }
 
     /// Calls those who want to know of a step.

@@ -74,7 +74,9 @@ impl Trainer<'_> {
         source: &mut Source<'_>,
     ) -> Result<(), TrainError> {
         // The schedules have begun, and no step has been made: what a later resumption is held against.
-        self.made_with = self.made_with();
+        if self.progress.step == 0 {
+            self.made_with = self.made_with();
+        }
         let Some(run) = run else { return Ok(()) };
         if !self.resume {
             return self.make_room(run);
@@ -211,7 +213,8 @@ fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
     for number in 1..=epoch {
         let row = list(&format!("epoch.{number}"))?;
         let (head, scores) = row.split_at_checked(4).ok_or_else(wrong)?;
-        let width = if scores.len() % Score::NUMBERS == 0 { Score::NUMBERS } else { Score::NUMBERS - 1 };
+        let width =
+            if scores.len().is_multiple_of(Score::NUMBERS) { Score::NUMBERS } else { Score::NUMBERS - 1 };
         let mut scores = scores.chunks(width).map(Score::from_numbers);
         history.push(EpochRecord {
             epoch: head[0] as u64,

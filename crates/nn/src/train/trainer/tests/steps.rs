@@ -21,7 +21,9 @@ fn stopped_by_its_handle_it_resumes_to_the_same_bits() {
         first.fit(source(), None).unwrap();
         let model = net();
         tape::manual_seed(99);
-        trainer(&model).folder(dir.path()).resume(true).fit(source(), None).unwrap();
+        let mut second = trainer(&model).folder(dir.path()).resume(true).on_warning(|w| panic!("{w}"));
+        second.fit(source(), None).unwrap();
+        drop(second);
         assert_eq!(weights(&model), expected, "stopped at step {at}");
     }
     // Stopped before it began, it makes no step.
@@ -338,6 +340,15 @@ fn a_batch_of_one_sample_for_batch_norm_is_announced_before_the_first_step() {
     Trainer::new(&pictures, SGD::new(pictures.parameters(), 0.1))
         .fit(Source::new(one).smallest_batch(1), None)
         .unwrap();
+}
+
+#[test]
+fn a_last_shorter_step_does_not_run_into_the_next_epoch() {
+    let model = net();
+    let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).epochs(2).accumulate(4);
+    let history = trainer.fit(source(), None).unwrap();
+    // Six batches of eight: a step of four, and one of two.
+    assert_eq!(history.iter().map(|r| (r.step, r.train.count)).collect::<Vec<_>>(), [(2, 48), (4, 48)]);
 }
 
 #[test]
