@@ -1,5 +1,6 @@
 //! What every kernel stands on: instruction sets, threads, and loops over strided tensors.
 
+pub mod arch;
 pub(crate) mod index;
 pub mod list;
 pub mod math;
@@ -7,7 +8,7 @@ pub mod parallel;
 pub(crate) mod place;
 pub(crate) mod reduce;
 pub(crate) mod scan;
-pub mod simd;
+pub mod shared;
 pub mod strided;
 pub mod transpose;
 pub mod update;
