@@ -18,8 +18,8 @@ use ops::{Approximate, BatchNormOptions, ConvOptions};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector};
 use tape::kernels::parallel::{num_threads, parallel_chunks, parallel_for};
-use tape::kernels::simd::{SimdLevel, simd_level};
 use tapegrad::prelude::*;
 
 fn main() {
@@ -122,41 +122,29 @@ fn images(shape: [usize; 4]) -> Tensor {
     numbers(&shape).to_format(MemoryFormat::ChannelsLast)
 }
 
-/// Multiplies and adds in registers: twelve sums of `lanes` lanes, `rounds` times. Gives the operations.
-fn multiply_and_add(rounds: usize) -> usize {
-    macro_rules! sums {
-        ($features:literal, $lanes:literal, $set:ident, $fma:ident) => {{
-            #[target_feature(enable = $features)]
-            fn run(rounds: usize) -> usize {
-                use std::arch::x86_64::{$fma, $set};
-                let (by, add) = ($set(black_box(0.999)), $set(black_box(1e-3)));
-                let mut sums = [add; 12];
-                for _ in 0..rounds {
-                    for sum in &mut sums {
-                        *sum = $fma(*sum, by, add);
-                    }
-                }
-                black_box(sums);
-                rounds * sums.len() * 2 * $lanes
+/// Multiplies and adds in registers: twelve vectors, so many rounds. Gives the operations.
+struct MultiplyAndAdd(usize);
+
+impl Kernel for MultiplyAndAdd {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> usize {
+        let (by, add) = (V::splat(black_box(0.999)), V::splat(black_box(1e-3)));
+        let mut sums = [add; 12];
+        for _ in 0..self.0 {
+            for sum in &mut sums {
+                *sum = sum.mul_add(by, add);
             }
-            // SAFETY: simd_level() answers what was detected.
-            return unsafe { run(rounds) };
-        }};
+        }
+        let mut out = [0.0; MAX_LANES];
+        for sum in sums {
+            // SAFETY: the array has room for a vector.
+            unsafe { sum.store(out.as_mut_ptr()) };
+            black_box(out);
+        }
+        self.0 * sums.len() * 2 * V::LANES
     }
-    match simd_level() {
-        #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512 => sums!("avx512f", 16, _mm512_set1_ps, _mm512_fmadd_ps),
-        #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx2 => sums!("avx2,fma", 8, _mm256_set1_ps, _mm256_fmadd_ps),
-        _ => {}
-    }
-    let (by, add) = (black_box(0.999f32), black_box(1e-3f32));
-    let mut sums = [[add; 4]; 12];
-    for _ in 0..rounds {
-        sums.iter_mut().flatten().for_each(|sum| *sum = *sum * by + add);
-    }
-    black_box(sums);
-    rounds * 12 * 2 * 4
 }
 
 /// Billions of operations a second on all threads.
@@ -165,7 +153,7 @@ fn peak_flops() -> f64 {
         let operations = AtomicUsize::new(0);
         let time = timed(|| {
             parallel_for(num_threads(), |_| {
-                operations.fetch_add(multiply_and_add(1_000_000), Ordering::Relaxed);
+                operations.fetch_add(arch::run(MultiplyAndAdd(1_000_000)), Ordering::Relaxed);
             })
         });
         operations.into_inner() as f64 / time.as_secs_f64() / 1e9

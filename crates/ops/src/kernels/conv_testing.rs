@@ -1,7 +1,7 @@
 //! What the tests of the convolution kernels have in common.
 
 use super::conv_shape::Conv2dShape;
-use tape::kernels::simd::{SimdLevel, simd_level};
+use tape::kernels::arch::InstructionSet;
 
 /// Calls `f(x index, w index, y index)` for every product of the convolution.
 pub(crate) fn products(s: &Conv2dShape, mut f: impl FnMut(usize, usize, usize)) {
@@ -49,7 +49,6 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
 }
 
 /// The instruction sets of this machine.
-pub(crate) fn levels() -> Vec<SimdLevel> {
-    let all = [SimdLevel::Portable, SimdLevel::Avx2, SimdLevel::Avx512];
-    all.into_iter().filter(|&l| l <= simd_level()).collect()
+pub(crate) fn instruction_sets() -> Vec<InstructionSet> {
+    InstructionSet::ALL.into_iter().filter(|set| set.is_available()).collect()
 }

@@ -5,9 +5,9 @@
 //! Tensors are row-major: `[n, c, d, h, w]`.
 
 use super::gemm::{Bias, Finish, Real, View, matmul};
-use super::shared::SharedPointer;
 use crate::conv::Geometry;
 use tape::kernels::parallel::{parallel_chunks, parallel_for};
+use tape::kernels::shared::SharedSlice;
 
 /// Bytes of columns gathered at once.
 const BLOCK: usize = 256 * 1024;
@@ -135,7 +135,7 @@ pub(crate) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]
         return;
     }
     let per_image = plan.pixels.div_ceil(plan.block);
-    let y = SharedPointer::new(y);
+    let y = SharedSlice::new(y);
     parallel_for(g.n * g.groups * per_image, |task| {
         let (image_group, block) = (task / per_image, task % per_image);
         let (group, from) = (image_group % g.groups, block * plan.block);

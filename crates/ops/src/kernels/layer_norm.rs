@@ -4,9 +4,9 @@
 //! from it are exact there, so their own mean is what it is off by, and corrects the variance and each element.
 
 use super::fold::{difference, sum, sum_pair};
-use super::shared::SharedSlice;
 use tape::Float;
 use tape::kernels::parallel::{parallel_blocks, parallel_for};
+use tape::kernels::shared::SharedSlice;
 
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 14;

@@ -1,18 +1,18 @@
 //! Pixels of few channels as whole vectors: what is read of the next pixel is not used, and what is written over it is
 //! overwritten when its turn comes.
 
-/// Lanes of a pixel, and so the most channels that are few.
-pub(crate) const LANES: usize = 8;
+/// The most channels that are few, and what a pixel of them is padded to.
+pub(crate) const FEW: usize = 8;
 
 /// The vector at the start of a slice, which must have as many elements.
 #[inline(always)]
-pub(crate) fn lanes<T: Copy>(x: &[T]) -> [T; LANES] {
+pub(crate) fn lanes<T: Copy>(x: &[T]) -> [T; FEW] {
     *x.first_chunk().expect("a vector more than there are pixels")
 }
 
 /// Writes a pixel of `c` channels, and the lanes behind it where the slice has more: they belong to the next pixel.
 #[inline(always)]
-pub(crate) fn put_lanes<T: Copy>(to: &mut [T], c: usize, values: [T; LANES]) {
+pub(crate) fn put_lanes<T: Copy>(to: &mut [T], c: usize, values: [T; FEW]) {
     match to.first_chunk_mut() {
         Some(lanes) => *lanes = values,
         None => to[..c].copy_from_slice(&values[..c]),

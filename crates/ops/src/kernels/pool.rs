@@ -4,11 +4,11 @@
 //!
 //! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
 
-use super::pixels::{LANES, lanes, put_lanes};
-use super::shared::SharedSlice;
+use super::pixels::{FEW, lanes, put_lanes};
 use crate::pool::{Axis, Windows};
 use tape::Float;
 use tape::kernels::parallel::parallel_chunks;
+use tape::kernels::shared::SharedSlice;
 
 /// Elements that one task writes at the least.
 const GRAIN: usize = 16 * 1024;
@@ -71,18 +71,18 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
     parallel_chunks(y, rows * row, |task, y| {
         // SAFETY: each task takes the part that belongs to its own chunk of `y`.
         let taps = unsafe { all_taps.part(task * rows * row, y.len()) };
-        if c <= LANES {
+        if c <= FEW {
             let (mut starts, mut taken, mut padded) = (Vec::new(), vec![0u32; row], Vec::new());
             for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
                 starts.clear();
                 starts.extend(rows_under(w, task * rows + k));
                 let mut x = x;
-                if starts.last().is_some_and(|last| last + line + LANES > x.len()) {
+                if starts.last().is_some_and(|last| last + line + FEW > x.len()) {
                     // The last vector of the last row would end behind the input.
                     let first = starts[0];
                     padded.clear();
                     padded.extend_from_slice(&x[first..]);
-                    padded.extend([T::ZERO; LANES]);
+                    padded.extend([T::ZERO; FEW]);
                     starts.iter_mut().for_each(|start| *start -= first);
                     x = &padded;
                 }
@@ -154,12 +154,12 @@ tape::multiversion! {
     /// A row of windows over pixels of few channels; its input rows begin at `starts`.
     fn max_line<T: Float>(y: &mut [T], taken: &mut [u32], x: &[T], c: usize, starts: &[usize], axis: &Axis) {
         for (o, &(first, count)) in axis.windows.iter().enumerate() {
-            let (mut best, mut tap) = ([-T::INFINITY; LANES], [0u32; LANES]);
+            let (mut best, mut tap) = ([-T::INFINITY; FEW], [0u32; FEW]);
             let mut number = 0;
             for start in starts {
                 for j in 0..count {
                     let x = lanes(&x[start + (first + j * axis.step) * c..]);
-                    for i in 0..LANES {
+                    for i in 0..FEW {
                         let better = x[i] > best[i] || x[i].is_nan();
                         best[i] = if better { x[i] } else { best[i] };
                         tap[i] = if better { number } else { tap[i] };
@@ -204,7 +204,7 @@ pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut 
     // Where each pixel has its one window, it is written without having been cleared.
     let whole = apart && w.axes.iter().all(|a| a.windows.iter().map(|w| w.1).sum::<usize>() == a.input);
     // Where every pixel of a line is in a window, the lanes behind a pixel are written when its turn comes.
-    let narrow = whole && c <= LANES && w.axes[2].step == 1;
+    let narrow = whole && c <= FEW && w.axes[2].step == 1;
     parallel_chunks(dx, w.input_size() * c, |n, dx| {
         if !whole {
             dx.fill(T::ZERO);
@@ -213,7 +213,7 @@ pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut 
         if narrow {
             let row = w.axes[2].output() * c;
             // A vector longer, so that the last pixel is a whole one.
-            let (mut g, mut taken) = (vec![T::ZERO; row + LANES], vec![0u32; row + LANES]);
+            let (mut g, mut taken) = (vec![T::ZERO; row + FEW], vec![0u32; row + FEW]);
             let lines = dy[range.clone()].chunks_exact(row).zip(taps[range].chunks_exact(row));
             for (r, (dy, taps)) in lines.enumerate() {
                 g[..row].copy_from_slice(dy);
@@ -258,8 +258,8 @@ tape::multiversion! {
             let (g, taken) = (lanes(&dy[o * c..]), lanes(&taken[o * c..]));
             for j in 0..count {
                 let tap = number * count as u32 + j as u32;
-                let mut x = [T::ZERO; LANES];
-                for i in 0..LANES {
+                let mut x = [T::ZERO; FEW];
+                for i in 0..FEW {
                     x[i] = if taken[i] == tap { g[i] } else { T::ZERO };
                 }
                 put_lanes(&mut dx[(first + j) * c..], c, x);

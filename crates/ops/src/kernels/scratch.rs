@@ -116,23 +116,6 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     f(&mut Scratch::new(len))
 }
 
-/// A pointer that tasks share, each to write its own part of what it points to.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared(pub(crate) *mut f32);
-
-// SAFETY: whoever dereferences the pointer answers for writing only its own part.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// The pointer. (A method, so that closures capture the whole wrapper.)
-    #[inline(always)]
-    pub(crate) fn get(self) -> *mut f32 {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

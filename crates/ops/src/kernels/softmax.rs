@@ -1,9 +1,9 @@
 //! Softmax along one dimension of `[outer, length, inner]`, and its gradient.
 
-use super::fold::{LANES, fold};
-use super::shared::SharedSlice;
+use super::fold::{SIDE_BY_SIDE, fold};
 use tape::Float;
 use tape::kernels::parallel::parallel_blocks;
+use tape::kernels::shared::SharedSlice;
 
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 13;
@@ -137,9 +137,9 @@ tape::multiversion! {
 tape::multiversion! {
     vectors of T;
     fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, kind: Kind) {
-        for start in (0..inner).step_by(LANES) {
-            let n = LANES.min(inner - start);
-            let (mut max, mut sum) = ([-T::INFINITY; LANES], [T::ZERO; LANES]);
+        for start in (0..inner).step_by(SIDE_BY_SIDE) {
+            let n = SIDE_BY_SIDE.min(inner - start);
+            let (mut max, mut sum) = ([-T::INFINITY; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
             for row in x.chunks_exact(inner) {
                 for (m, &x) in max.iter_mut().zip(&row[start..start + n]) {
                     *m = larger(*m, x);
@@ -196,9 +196,9 @@ tape::multiversion! {
 tape::multiversion! {
     vectors of T;
     fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, kind: Kind) {
-        for start in (0..inner).step_by(LANES) {
-            let n = LANES.min(inner - start);
-            let mut sum = [T::ZERO; LANES];
+        for start in (0..inner).step_by(SIDE_BY_SIDE) {
+            let n = SIDE_BY_SIDE.min(inner - start);
+            let mut sum = [T::ZERO; SIDE_BY_SIDE];
             for (y, g) in y.chunks_exact(inner).zip(g.chunks_exact(inner)) {
                 let (y, g) = (&y[start..start + n], &g[start..start + n]);
                 for l in 0..n {

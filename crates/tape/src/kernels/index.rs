@@ -2,7 +2,7 @@
 
 use crate::dtype::{Element, Number};
 use crate::kernels::parallel::parallel_blocks;
-use crate::kernels::strided::Shared;
+use crate::kernels::shared::SharedSlice;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use std::sync::Mutex;
@@ -42,11 +42,10 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
         return;
     }
     let rows = out.numel() / inner;
-    let pointer = Shared(out.data_mut::<T>().as_mut_ptr());
+    let pointer = SharedSlice::new(out.data_mut::<T>());
     parallel_blocks(rows, GRAIN.div_ceil(inner), |start, end| {
         // SAFETY: blocks of rows of a result that nothing else holds; they do not overlap.
-        let block =
-            unsafe { std::slice::from_raw_parts_mut(pointer.at(start * inner), (end - start) * inner) };
+        let block = unsafe { pointer.part(start * inner, (end - start) * inner) };
         for (row, r) in block.chunks_exact_mut(inner).zip(start..) {
             let from = (r / count * n + index[r % count]) * inner;
             row.copy_from_slice(&source[from..from + inner]);
@@ -149,11 +148,11 @@ fn gather_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &Ten
     if index.is_empty() {
         return;
     }
-    let pointer = Shared(out.data_mut::<T>().as_mut_ptr());
+    let pointer = SharedSlice::new(out.data_mut::<T>());
     parallel_blocks(rows.count(), GRAIN.div_ceil(length), |start, end| {
         for r in start..end {
             // SAFETY: row r of a result that nothing else holds; each row is taken once.
-            let row = unsafe { std::slice::from_raw_parts_mut(pointer.at(r * length), length) };
+            let row = unsafe { pointer.part(r * length, length) };
             let mut base = rows.base(r);
             for (o, &i) in row.iter_mut().zip(&index[r * length..]) {
                 *o = source[base + i as usize * along];

@@ -1,5 +1,6 @@
 //! What every kernel stands on: instruction sets, threads, and loops over strided tensors.
 
+pub mod arch;
 pub(crate) mod callers;
 pub(crate) mod index;
 pub mod list;
@@ -9,7 +10,7 @@ pub(crate) mod place;
 pub(crate) mod reduce;
 pub(crate) mod region;
 pub(crate) mod scan;
-pub mod simd;
+pub mod shared;
 pub mod strided;
 pub(crate) mod sync;
 pub mod transpose;

@@ -1,7 +1,8 @@
 //! Writing a tensor into a part of a larger one.
 
 use crate::dtype::{Element, Number};
-use crate::kernels::strided::{GRAIN, Nest, Shared};
+use crate::kernels::shared::SharedSlice;
+use crate::kernels::strided::{GRAIN, Nest};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 
@@ -68,11 +69,11 @@ fn combine<T: Element>(out: &mut Tensor, place: &Place, src: &Tensor, f: impl Fn
     let nest = Nest::new(to, [strides, src.strides()]);
     let source = src.data::<T>();
     let [so, ss] = nest.inner_strides();
-    let pointer = Shared(data.as_mut_ptr());
+    let pointer = SharedSlice::new(data);
     nest.for_each_row(GRAIN, &|[o, i], n| {
         if (so, ss) == (1, 1) {
             // SAFETY: in bounds and not overlapping another row, as checked above.
-            let row = unsafe { std::slice::from_raw_parts_mut(pointer.at(offset + o), n) };
+            let row = unsafe { pointer.part(offset + o, n) };
             for (x, &y) in row.iter_mut().zip(&source[i..i + n]) {
                 *x = f(*x, y);
             }

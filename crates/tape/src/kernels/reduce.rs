@@ -10,7 +10,7 @@
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
-use crate::kernels::strided::Shared;
+use crate::kernels::shared::SharedSlice;
 use crate::shape::{Dims, sort_descending};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
@@ -212,10 +212,10 @@ fn fold_along<A: Element>(
     levels.pop();
     let of = plan.count(false) / inner.size * pieces;
     let fill = |partial: &mut [A]| {
-        let (count, pointer) = (partial.len(), Shared(partial.as_mut_ptr()));
+        let (count, pointer) = (partial.len(), SharedSlice::new(partial));
         parallel_blocks(count, GRAIN.div_ceil(length), |start, end| {
             // SAFETY: blocks of the partial results do not overlap.
-            let block = unsafe { std::slice::from_raw_parts_mut(pointer.at(start), end - start) };
+            let block = unsafe { pointer.part(start, end - start) };
             let mut walk = Walk::new(levels.clone(), start / pieces);
             let mut row = 0;
             let mut rows = [(0, 0); 256];
@@ -305,7 +305,7 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
     let chunks = rows.div_ceil(per_chunk);
     let blocks = width.div_ceil(COLUMNS);
     let fill = |partial: &mut [A]| {
-        let pointer = Shared(partial.as_mut_ptr());
+        let pointer = SharedSlice::new(partial);
         let work = per_chunk * width.min(COLUMNS);
         parallel_blocks(groups * chunks * blocks, GRAIN.div_ceil(work), |start, end| {
             let mut batch = [init; COLUMNS];
@@ -315,8 +315,7 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
                 let (group, chunk) = (row / chunks, row % chunks);
                 let (from, to) = (block * COLUMNS, width.min((block + 1) * COLUMNS));
                 // SAFETY: each task has its own stretch of the partial results.
-                let acc =
-                    unsafe { std::slice::from_raw_parts_mut(pointer.at(row * width + from), to - from) };
+                let acc = unsafe { pointer.part(row * width + from, to - from) };
                 acc.fill(init);
                 let base = Walk::new(kept.clone(), group).next() + from * inner.stride;
                 let (first, last) = (chunk * per_chunk, rows.min((chunk + 1) * per_chunk));

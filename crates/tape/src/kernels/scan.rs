@@ -2,7 +2,7 @@
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
-use crate::kernels::strided::Shared;
+use crate::kernels::shared::SharedSlice;
 use crate::shape;
 use crate::tensor::Tensor;
 
@@ -26,13 +26,13 @@ pub(crate) fn scan<T: Element, A: Element>(
         return out;
     }
     let source = t.as_slice::<T>().expect("contiguous");
-    let pointer = Shared(out.data_mut::<T>().as_mut_ptr());
+    let pointer = SharedSlice::new(out.data_mut::<T>());
     let size = n * inner;
     parallel_blocks(source.len() / size, GRAIN.div_ceil(size), |start, end| {
         let mut acc = vec![init; inner];
         for o in start..end {
             // SAFETY: each outer position has its own stretch of a result that nothing else holds.
-            let out = unsafe { std::slice::from_raw_parts_mut(pointer.at(o * size), size) };
+            let out = unsafe { pointer.part(o * size, size) };
             let source = &source[o * size..][..size];
             acc.fill(init);
             for i in 0..n {
@@ -62,11 +62,11 @@ pub(crate) fn rows<T: Element, O: Element>(t: &Tensor, dim: usize, length: usize
     let mut out = Tensor::uninit(&to, O::DTYPE);
     if count > 0 {
         let source = moved.as_slice::<T>().expect("contiguous");
-        let pointer = Shared(out.data_mut::<O>().as_mut_ptr());
+        let pointer = SharedSlice::new(out.data_mut::<O>());
         parallel_blocks(count, GRAIN.div_ceil(n.max(length).max(1)), |start, end| {
             for r in start..end {
                 // SAFETY: each row of a result that nothing else holds is taken once.
-                let out = unsafe { std::slice::from_raw_parts_mut(pointer.at(r * length), length) };
+                let out = unsafe { pointer.part(r * length, length) };
                 row(r, &source[r * n..][..n], out);
             }
         });

@@ -7,6 +7,7 @@
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
+use crate::kernels::shared::SharedSlice;
 use crate::kernels::transpose::transpose_to;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -93,16 +94,6 @@ impl<const N: usize> Nest<N> {
     }
 }
 
-/// A pointer that threads may share; each writes its own elements.
-pub(crate) struct Shared<T>(pub(crate) *mut T);
-// SAFETY: see the uses: rows of a dense result do not overlap.
-unsafe impl<T> Sync for Shared<T> {}
-impl<T> Shared<T> {
-    pub(crate) fn at(&self, offset: usize) -> *mut T {
-        self.0.wrapping_add(offset)
-    }
-}
-
 /// Elements of an operand that are collected at once where they do not lie side by side.
 const BUFFER: usize = 1024;
 
@@ -152,7 +143,7 @@ macro_rules! drive {
             assert!(steps[0] == 1 || out.numel() == 0, "a result is dense");
             let dense = steps == [1; $n];
             $(let $a = $a.0.data::<$T>();)*
-            let pointer = Shared(out.data_mut::<O>().as_mut_ptr());
+            let pointer = SharedSlice::new(out.data_mut::<O>());
             nest.for_each_row(grain, &|[o, $($i),*]: [usize; $n], n| {
                 let step = if dense { n } else { BUFFER };
                 let mut buffers = ($(buffer::<$T>(),)*);
@@ -160,7 +151,7 @@ macro_rules! drive {
                 while k < n {
                     let m = step.min(n - k);
                     // SAFETY: the stretch lies inside the dense result, and no other one overlaps it.
-                    let out = unsafe { std::slice::from_raw_parts_mut(pointer.at(o + k), m) };
+                    let out = unsafe { pointer.part(o + k, m) };
                     $(
                         let $i = stretch($a, $i + k * steps[$k + 1], steps[$k + 1], m, &mut buffers.$k);
                     )*
@@ -214,7 +205,7 @@ pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     nest.sizes.push(size);
     nest.strides.push(step);
     let from = a.data::<T>();
-    let to = Shared(out.data_mut::<T>().as_mut_ptr());
+    let to = SharedSlice::new(out.data_mut::<T>());
     nest.for_each_row(GRAIN.div_ceil(width), &|[o, i], height| {
         let from = from[i..].as_ptr().cast::<f32>();
         // SAFETY: the elements are inside the operand and the result, where each has one place, and four bytes are
@@ -290,13 +281,13 @@ pub fn zip_rows_owned<T: Element, B: Element>(
 /// Calls `row(elements, their old values, position)` for pieces of a tensor's own memory.
 fn in_place<T: Element>(a: &mut Tensor, grain: usize, row: &(dyn Fn(&mut [T], &[T], usize) + Sync)) {
     let data = a.data_mut::<T>();
-    let (n, pointer) = (data.len(), Shared(data.as_mut_ptr()));
+    let (n, pointer) = (data.len(), SharedSlice::new(data));
     parallel_blocks(n, grain, |start, end| {
         let mut copy = buffer::<T>();
         for at in (start..end).step_by(BUFFER) {
             let m = BUFFER.min(end - at);
             // SAFETY: pieces of the operand's own memory do not overlap.
-            let piece = unsafe { std::slice::from_raw_parts_mut(pointer.at(at), m) };
+            let piece = unsafe { pointer.part(at, m) };
             copy[..m].iter_mut().zip(piece.iter()).for_each(|(c, x)| *c = MaybeUninit::new(*x));
             // SAFETY: the first m elements were just written.
             let old = unsafe { std::slice::from_raw_parts(copy.as_ptr().cast::<T>(), m) };

@@ -1,6 +1,6 @@
 //! The transposition behind packing: 16 by 16 elements at a time in registers.
 
-use crate::kernels::simd::{SimdLevel, simd_level};
+use crate::kernels::arch::{InstructionSet, instruction_set};
 
 /// `to(j)[i] = from[i * stride + j]` for `i < rows`, `j < columns`.
 ///
@@ -13,10 +13,10 @@ pub unsafe fn transpose(
     stride: usize,
     to: impl Fn(usize) -> *mut f32,
 ) {
-    match simd_level() {
+    match instruction_set() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: AVX-512 was detected; the addresses are the caller's promise.
-        SimdLevel::Avx512 => unsafe { x86::transpose(rows, columns, from, stride, to) },
+        InstructionSet::Avx512 => unsafe { x86::transpose(rows, columns, from, stride, to) },
         // SAFETY: as the caller promised.
         _ => unsafe { plain(rows, columns, from, stride, to) },
     }
@@ -37,7 +37,7 @@ pub unsafe fn transpose_to(
     apart: usize,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if simd_level() >= SimdLevel::Avx2 {
+    if instruction_set() != InstructionSet::Portable {
         if apart == rows && (2..=8).contains(&rows) && columns >= 8 {
             // SAFETY: AVX2 was detected; the addresses are the caller's promise.
             return unsafe { narrow::to_few_rows(rows, columns, from, stride, to) };
@@ -75,7 +75,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     /// See `super::transpose`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+    #[target_feature(enable = "avx512f")]
     #[allow(clippy::needless_range_loop)]
     pub(super) unsafe fn transpose(
         rows: usize,

@@ -7,30 +7,10 @@
 
 use crate::dtype::Float;
 use crate::kernels::parallel::parallel_blocks;
+use crate::kernels::shared::SharedSlice;
 
 /// Elements below which an update stays on one thread.
 const GRAIN: usize = 32 * 1024;
-
-/// A slice whose disjoint blocks are handed to tasks.
-struct Blocks<T>(*mut T, usize);
-
-// SAFETY: a block is handed out once, to one task.
-unsafe impl<T: Send> Sync for Blocks<T> {}
-
-impl<T> Blocks<T> {
-    fn new(data: &mut [T]) -> Blocks<T> {
-        Blocks(data.as_mut_ptr(), data.len())
-    }
-
-    /// # Safety
-    /// Blocks that are in use at the same time must not overlap.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, start: usize, end: usize) -> &mut [T] {
-        assert!(start <= end && end <= self.1);
-        // SAFETY: inside the slice that `new` borrowed; the caller keeps blocks apart.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), end - start) }
-    }
-}
 
 macro_rules! updates {
     ($($(#[$meta:meta])* $name:ident, $row:ident, ($($b:ident: $T:ident => $new:ident),*);)*) => {$(
@@ -47,11 +27,11 @@ macro_rules! updates {
         ) {
             let n = p.len();
             assert!(g.len() == n $(&& $b.len() == n)*, "update: parameter, gradient and buffers differ in length");
-            let p = Blocks::new(p);
-            $(let $b = Blocks::new($b);)*
+            let p = SharedSlice::new(p);
+            $(let $b = SharedSlice::new($b);)*
             parallel_blocks(n, GRAIN, |start, end| {
                 // SAFETY: parallel_blocks hands out disjoint ranges, each once.
-                unsafe { $row(p.get(start, end), &g[start..end], $($b.get(start, end),)* &f) }
+                unsafe { $row(p.part(start, end - start), &g[start..end], $($b.part(start, end - start),)* &f) }
             });
         }
 

@@ -7,8 +7,9 @@
 
 use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
-use crate::kernels::pixels::{LANES, lanes, put_lanes};
-use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::pixels::{FEW, lanes, put_lanes};
+use crate::kernels::scratch::with_scratch;
+use tape::kernels::shared::SharedSlice;
 use tape::multiversion;
 
 /// Terms from which a step of the product is long enough to pay for the fold.
@@ -28,7 +29,7 @@ impl Folded {
     pub(super) fn new(c: &Correlation) -> Option<Folded> {
         let (columns, spacing) = c.tap_columns()?;
         // Narrower kernels leave too much of the columns idle, narrower images of the rows.
-        let fits = c.target.c <= LANES && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
+        let fits = c.target.c <= FEW && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
         let steps = c.source_step == [1, 1] && c.target_step == [1, 1];
         (steps && fits && c.source.c >= MANY_CHANNELS && c.source.w >= ROWS / 2).then(|| Folded {
             rows: c.taps.iter().step_by(columns).map(|t| t.at[0]).collect(),
@@ -53,11 +54,11 @@ impl Folded {
         let lines: Vec<Vec<Segment>> = (0..c.grid[0]).map(|y| self.segments(c, y)).collect();
         let reach = self.reach(c);
         let step = self.spacing * COLUMNS + m;
-        let mut first = [0.0; LANES];
+        let mut first = [0.0; FEW];
         if let Some(bias) = bias {
             first[..m].copy_from_slice(bias);
         }
-        let out = Shared(target.as_mut_ptr());
+        let out = SharedSlice::new(target);
         with_scratch(self.rows.len() * panel, |packed| {
             packed.fill(0.0);
             for (t, tap) in c.taps.iter().enumerate() {
@@ -71,16 +72,14 @@ impl Folded {
             let packed = &*packed;
             run_tasks(c.n.div_ceil(images), c.flops(), |task| {
                 // The vector of the last tap of the last pixel ends behind it.
-                with_scratch(c.source.w * COLUMNS + LANES, |product| {
+                with_scratch(c.source.w * COLUMNS + FEW, |product| {
                     for image in task * images..c.n.min((task + 1) * images) {
                         let from = &source[image * c.source.len()..][..c.source.len()];
                         for (y, segments) in lines.iter().enumerate() {
                             multiply(c, from, packed, segments, product);
                             let start = image * c.target.len() + c.target_offset(y, 0);
                             // SAFETY: the line is inside the target, and each image is in one task.
-                            let line = unsafe {
-                                std::slice::from_raw_parts_mut(out.get().add(start), c.grid[1] * m)
-                            };
+                            let line = unsafe { out.part(start, c.grid[1] * m) };
                             fold(line, m, &reach, step, product, first);
                         }
                     }
@@ -146,13 +145,13 @@ multiversion! {
         reach: &[(usize, usize)],
         step: usize,
         product: &[f32],
-        bias: [f32; LANES],
+        bias: [f32; FEW],
     ) {
         for (x, &(start, taps)) in reach.iter().enumerate() {
             let mut sum = bias;
             for tap in 0..taps {
                 let terms = lanes(&product[start + tap * step..]);
-                for i in 0..LANES {
+                for i in 0..FEW {
                     sum[i] += terms[i];
                 }
             }

@@ -14,11 +14,12 @@ mod weight_grad;
 
 use super::conv_shape::Conv2dShape;
 use super::microkernel::{COLUMNS, Epilogue};
-use super::scratch::{Shared, with_scratch};
+use super::scratch::with_scratch;
 use block::Plan;
 use folded::Folded;
 use planar::Planar;
-use tape::kernels::parallel::{parallel_blocks, parallel_for};
+use tape::kernels::parallel::{parallel_chunks, parallel_for};
+use tape::kernels::shared::SharedSlice;
 use tape::shape::MAX_NUMEL;
 
 pub use weight_grad::weight_grad;
@@ -56,12 +57,7 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     // Pixels between the windows: with a stride beyond the kernel most of them.
     let gaps = [0, 1].map(|axis| s.stride[axis] > [s.kh, s.kw][axis] && s.dilation[axis] == 1);
     if gaps[0] || gaps[1] {
-        let out = Shared(dx.as_mut_ptr());
-        let len = dx.len();
-        parallel_blocks(len, 1 << 16, |start, end| {
-            // SAFETY: the blocks do not overlap.
-            unsafe { std::slice::from_raw_parts_mut(out.get().add(start), end - start) }.fill(0.0);
-        });
+        parallel_chunks(dx, 1 << 16, |_, dx| dx.fill(0.0));
     }
     for top in 0..s.stride[0].min(s.h) {
         for left in 0..s.stride[1].min(s.w) {
@@ -207,7 +203,7 @@ impl Correlation {
             // Few blocks: let tasks share the panels too.
             let groups = 16usize.div_ceil(plan.blocks).min(panels);
             let per_group = panels.div_ceil(groups);
-            let out = Shared(target.as_mut_ptr());
+            let out = SharedSlice::new(target);
             run_tasks(plan.blocks * groups, self.flops(), |task| {
                 let (block, group) = (task / groups, task % groups);
                 let panels = group * per_group..panels.min((group + 1) * per_group);
@@ -222,7 +218,7 @@ impl Correlation {
                         let weights = &packed[panel * panel_len..(panel + 1) * panel_len];
                         // SAFETY: the blocks name each grid position once, and each (block, panel) pair is in
                         // one task, so all tasks write elements of their own, all inside `target`.
-                        unsafe { block.run(weights, out.get().add(column), n, epilogue) };
+                        unsafe { block.run(weights, out.at(column), n, epilogue) };
                     }
                 });
             });

@@ -2,7 +2,7 @@
 
 use super::{Tap, run_tasks};
 use crate::kernels::microkernel::COLUMNS;
-use crate::kernels::scratch::Shared;
+use tape::kernels::shared::SharedSlice;
 use tape::kernels::transpose::transpose;
 
 /// A weight as a matrix for each tap, whose rows are what a product sums over. One of the two distances is
@@ -32,9 +32,10 @@ pub(super) fn panels(weight: &View, taps: &[Tap], rows: usize, columns: usize, p
         places[tap.index] = Some(t * rows * COLUMNS);
     }
     let places = &places[..];
-    let out = Shared(packed.as_mut_ptr());
     // A packed element costs about as much as twenty operations of a product.
-    run_tasks(columns.div_ceil(COLUMNS) * chunks, packed.len() * 20, |task| {
+    let flops = packed.len() * 20;
+    let out = SharedSlice::new(packed);
+    run_tasks(columns.div_ceil(COLUMNS) * chunks, flops, |task| {
         let (panel, chunk) = (task / chunks, task % chunks);
         let n = COLUMNS.min(columns - panel * COLUMNS);
         let chunk = chunk * ROWS..rows.min((chunk + 1) * ROWS);
@@ -43,14 +44,14 @@ pub(super) fn panels(weight: &View, taps: &[Tap], rows: usize, columns: usize, p
             for tap in 0..taps.len() {
                 let at = start + (tap * rows + chunk.start) * COLUMNS;
                 // SAFETY: these rows of the panel are this task's.
-                unsafe { std::slice::from_raw_parts_mut(out.get().add(at), chunk.len() * COLUMNS) }.fill(0.0);
+                unsafe { out.part(at, chunk.len() * COLUMNS) }.fill(0.0);
             }
         }
         let mut unused = [0.0f32; COLUMNS];
-        let unused = Shared(unused.as_mut_ptr());
+        let unused = unused.as_mut_ptr();
         let place = |row: usize, tap: usize| match places[tap] {
-            Some(at) => out.get().wrapping_add(start + at + row * COLUMNS),
-            None => unused.get(),
+            Some(at) => out.at(start + at + row * COLUMNS),
+            None => unused,
         };
         let from = weight.data[panel * COLUMNS * weight.column..].as_ptr();
         // SAFETY: the rows and columns are inside the weight; each row of a tap has room for 32 columns in the

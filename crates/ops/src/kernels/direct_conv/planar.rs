@@ -7,7 +7,8 @@
 
 use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, Segment, Tile, strided_rows};
-use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::scratch::with_scratch;
+use tape::kernels::shared::SharedSlice;
 use tape::kernels::transpose::transpose_to;
 
 /// Output channels up to which this pays.
@@ -80,7 +81,7 @@ impl Planar {
         }
         let b_step = if along_row { self.spacing } else { plane };
         let images = c.images_per_task();
-        let out = Shared(target.as_mut_ptr());
+        let out = SharedSlice::new(target);
         with_scratch(m * taps * channels, |packed| {
             for (j, packed) in packed.chunks_exact_mut(taps * channels).enumerate() {
                 for (i, packed) in packed.iter_mut().enumerate() {
@@ -123,7 +124,7 @@ impl Planar {
                             let from = result[line * width..].as_ptr();
                             // SAFETY: the line is inside the result; each image of the target is in one task.
                             unsafe {
-                                transpose_to([m, c.grid[1]], from, length, out.get().add(start), m);
+                                transpose_to([m, c.grid[1]], from, length, out.at(start), m);
                             }
                         }
                     }

@@ -8,9 +8,9 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::{Conv2dShape, run_tasks};
-use crate::kernels::lanes::{Kernel, LANES, Lanes, run_at};
-use crate::kernels::scratch::{Shared, with_scratch};
-use tape::kernels::simd::simd_level;
+use crate::kernels::scratch::with_scratch;
+use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector};
+use tape::kernels::shared::SharedSlice;
 use tape::kernels::transpose::transpose_to;
 
 /// Computes the weight gradient if it pays this way.
@@ -21,8 +21,8 @@ pub(super) fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]
     }
     let width = ow + (s.kw - 1) * s.dilation[1];
     let height = oh + (s.kh - 1) * s.dilation[0];
-    let x_plane = height * width + LANES;
-    let dy_plane = ((oh - 1) * width + ow).next_multiple_of(LANES);
+    let x_plane = height * width + MAX_LANES;
+    let dy_plane = ((oh - 1) * width + ow).next_multiple_of(MAX_LANES);
     let weights = dw.len();
     // What each (input channel, tap) reads, relative to the start of the planes.
     let mut shifts = Vec::with_capacity(weights / s.c_out);
@@ -33,9 +33,9 @@ pub(super) fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]
     }
     let groups = (s.flops() / 1_000_000).clamp(1, 16).min(s.n);
     with_scratch(groups * weights, |partial| {
-        let out = Shared(partial.as_mut_ptr());
+        let out = SharedSlice::new(partial);
         run_tasks(groups, s.flops(), |group| {
-            let sizes = [s.c_in * x_plane, s.c_out * dy_plane, weights * LANES];
+            let sizes = [s.c_in * x_plane, s.c_out * dy_plane, weights * MAX_LANES];
             with_scratch(sizes.iter().sum(), |scratch| {
                 scratch.fill(0.0);
                 let (x_planes, rest) = scratch.split_at_mut(sizes[0]);
@@ -48,11 +48,11 @@ pub(super) fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]
                         // SAFETY: the line has `ow` pixels, and its part of each plane has room for them.
                         unsafe { transpose_to([ow, s.c_out], from, s.c_out, to, dy_plane) };
                     }
-                    run_at(simd_level(), Dots { dy_planes, dy_plane, x_planes, shifts: &shifts, sums });
+                    arch::run(Dots { dy_planes, dy_plane, x_planes, shifts: &shifts, sums });
                 }
-                for (i, lanes) in sums.chunks_exact(LANES).enumerate() {
+                for (i, lanes) in sums.chunks_exact(MAX_LANES).enumerate() {
                     // SAFETY: each group has `weights` sums of its own.
-                    unsafe { *out.get().add(group * weights + i) = lanes.iter().sum() };
+                    unsafe { *out.at(group * weights + i) = lanes.iter().sum() };
                 }
             });
         });
@@ -80,7 +80,7 @@ struct Dots<'a> {
     dy_plane: usize,
     x_planes: &'a [f32],
     shifts: &'a [usize],
-    /// [`LANES`] for each weight.
+    /// [`MAX_LANES`] for each weight.
     sums: &'a mut [f32],
 }
 
@@ -88,17 +88,17 @@ impl Kernel for Dots<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         const ROWS: usize = 3;
         const SHIFTS: usize = 5;
         let (channels, count) = (self.dy_planes.len() / self.dy_plane, self.shifts.len());
         let reach = self.shifts.iter().max().map_or(0, |shift| shift + self.dy_plane);
-        assert!(reach <= self.x_planes.len() && self.sums.len() == channels * count * LANES);
+        assert!(reach <= self.x_planes.len() && self.sums.len() == channels * count * MAX_LANES);
         for row in (0..channels).step_by(ROWS) {
             for shift in (0..count).step_by(SHIFTS) {
                 // Past the last row or shift the last one is computed again, and dropped.
                 let at = |i: usize, j: usize| {
-                    ((row + i).min(channels - 1) * count + (shift + j).min(count - 1)) * LANES
+                    ((row + i).min(channels - 1) * count + (shift + j).min(count - 1)) * MAX_LANES
                 };
                 // SAFETY: each plane has `dy_plane` elements, a multiple of the lanes, also after its shift.
                 unsafe {
@@ -110,25 +110,25 @@ impl Kernel for Dots<'_> {
                     for j in 0..SHIFTS {
                         b[j] = b[j].add(self.shifts[(shift + j).min(count - 1)]);
                     }
-                    let mut sums = [[L::splat(0.0); SHIFTS]; ROWS];
+                    let mut sums = [[V::splat(0.0); SHIFTS]; ROWS];
                     for i in 0..ROWS {
                         for j in 0..SHIFTS {
-                            sums[i][j] = L::load(self.sums.as_ptr().add(at(i, j)));
+                            sums[i][j] = V::load(self.sums.as_ptr().add(at(i, j)));
                         }
                     }
                     let mut k = 0;
                     while k < self.dy_plane {
-                        let mut left = [L::splat(0.0); ROWS];
+                        let mut left = [V::splat(0.0); ROWS];
                         for i in 0..ROWS {
-                            left[i] = L::load(a[i].add(k));
+                            left[i] = V::load(a[i].add(k));
                         }
                         for j in 0..SHIFTS {
-                            let right = L::load(b[j].add(k));
+                            let right = V::load(b[j].add(k));
                             for i in 0..ROWS {
                                 sums[i][j] = left[i].mul_add(right, sums[i][j]);
                             }
                         }
-                        k += L::N;
+                        k += V::LANES;
                     }
                     for i in 0..ROWS {
                         for j in 0..SHIFTS {

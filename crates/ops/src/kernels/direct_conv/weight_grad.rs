@@ -5,11 +5,11 @@
 //! number of groups follows from the shape alone, and they are added in order.
 
 use super::{Conv2dShape, Image, check, planar_weight_grad, run_tasks};
-use crate::kernels::lanes::{Kernel, Lanes, run_at};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
-use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
-use tape::kernels::simd::simd_level;
+use tape::kernels::arch::{self, Kernel, Vector};
+use tape::kernels::shared::SharedSlice;
 use tape::kernels::transpose::transpose_to;
 
 /// Channels up to which images are copied with the zeros around them, so that the taps of a kernel
@@ -38,7 +38,7 @@ pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     }
     let plan = Plan::new(s);
     with_scratch(plan.groups * dw.len(), |partial| {
-        let out = Shared(partial.as_mut_ptr());
+        let out = SharedSlice::new(partial);
         let taps = if plan.packed { plan.runs.len() } else { 1 };
         run_tasks(plan.groups * taps * plan.splits, s.flops(), |task| {
             let (group, tap, split) =
@@ -48,7 +48,7 @@ pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
                     // SAFETY: the sums of a group are `weight_len` elements of their own, and each of its
                     // panels (and taps, if they are apart) is in one task.
                     unsafe {
-                        let sums = out.get().add(group * s.weight_len());
+                        let sums = out.at(group * s.weight_len());
                         if plan.packed {
                             plan.packed_block(&source, dy, &plan.runs[tap], split, first, sums);
                         } else {
@@ -236,14 +236,14 @@ impl<'a> Plan<'a> {
             for (row, end) in tiles(rows) {
                 let to = &mut left_packed[row * pixels..end * pixels];
                 let runs = segments.iter().map(|s| (s.a + row, s.len));
-                run_at(simd_level(), CopyPixels { from: left, step: left_step, runs, to, width: end - row });
+                arch::run(CopyPixels { from: left, step: left_step, runs, to, width: end - row });
             }
             for panel in self.panels(columns, split) {
                 let column = panel * COLUMNS;
                 let n = COLUMNS.min(columns - column);
                 let to = &mut right_packed[..n * pixels];
                 let runs = segments.iter().map(|s| (s.b + column, s.len));
-                run_at(simd_level(), CopyPixels { from: right, step: right_step, runs, to, width: n });
+                arch::run(CopyPixels { from: right, step: right_step, runs, to, width: n });
                 for (row, end) in tiles(rows) {
                     let tile = Tile {
                         m: end - row,
@@ -305,7 +305,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Safety
     /// No other thread may write these channels of `dw`.
-    unsafe fn reduce_channels(&self, partial: &[f32], channel: usize, dw: Shared) {
+    unsafe fn reduce_channels(&self, partial: &[f32], channel: usize, dw: SharedSlice<f32>) {
         const INPUTS: usize = 64;
         let (c_in, c_out, taps) = (self.s.c_in, self.s.c_out, self.runs.len());
         let size = INPUTS * taps * CHANNELS;
@@ -330,7 +330,7 @@ impl<'a> Plan<'a> {
                     transpose_to([rows, CHANNELS], sums.as_ptr(), CHANNELS, to, rows);
                     // ... and (input channel, tap) in each output channel.
                     for o in 0..CHANNELS {
-                        let to = dw.get().add(((channel + o) * c_in + first) * taps);
+                        let to = dw.at(((channel + o) * c_in + first) * taps);
                         let from = turned[o * rows..].as_ptr();
                         transpose_to([taps, inputs], from, inputs, to, taps);
                     }
@@ -344,7 +344,7 @@ impl<'a> Plan<'a> {
         let s = self.s;
         let len = dw.len();
         let kernel = s.kh * s.kw;
-        let out = Shared(dw.as_mut_ptr());
+        let out = SharedSlice::new(dw);
         let cost = (self.groups + 1) * len * 10;
         run_tasks(s.c_out.div_ceil(CHANNELS), cost, |task| {
             let channels = task * CHANNELS..s.c_out.min((task + 1) * CHANNELS);
@@ -372,7 +372,7 @@ impl<'a> Plan<'a> {
                     let (tap, i) = if self.padded { (r * s.kw + i / s.c_in, i % s.c_in) } else { (r, i) };
                     for (o, sum) in channels.clone().zip(sums) {
                         // SAFETY: the index is inside dw, and each output channel is in one task.
-                        unsafe { *out.get().add((o * s.c_in + i) * kernel + tap) = sum };
+                        unsafe { *out.at((o * s.c_in + i) * kernel + tap) = sum };
                     }
                 }
             }
@@ -400,10 +400,10 @@ impl<I: Iterator<Item = (usize, usize)>> Kernel for CopyPixels<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let CopyPixels { from, step, runs, to, width } = self;
         let mut at = 0;
-        let (whole, rest) = (width / L::N * L::N, width % L::N);
+        let (whole, rest) = (width / V::LANES * V::LANES, width % V::LANES);
         for (start, len) in runs {
             assert!(len > 0 && start + (len - 1) * step + width <= from.len());
             assert!(at + len * width <= to.len());
@@ -412,11 +412,11 @@ impl<I: Iterator<Item = (usize, usize)>> Kernel for CopyPixels<'_, I> {
                 unsafe {
                     let from = from.as_ptr().add(start + i * step);
                     let to = to.as_mut_ptr().add(at);
-                    for j in (0..whole).step_by(L::N) {
-                        L::load(from.add(j)).store(to.add(j));
+                    for j in (0..whole).step_by(V::LANES) {
+                        V::load(from.add(j)).store(to.add(j));
                     }
                     if rest > 0 {
-                        L::load_part(from.add(whole), rest).store_part(to.add(whole), rest);
+                        V::load_part(from.add(whole), rest).store_part(to.add(whole), rest);
                     }
                 }
                 at += width;

@@ -6,11 +6,12 @@
 //! other one passes by, read where it lies. Lanes are added up at the end.
 
 use super::{Bias, Finish, View};
-use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch, run_at, unroll};
-use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
+use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch};
 use tape::kernels::parallel::parallel_for;
-use tape::kernels::simd::simd_level;
+use tape::kernels::shared::SharedSlice;
+use tape::unroll;
 
 /// Rows of either operand in a tile with 32 registers: 25 sums, and a vector for each of five rows.
 const MOST_ROWS: usize = 5;
@@ -61,29 +62,27 @@ impl<'a> Dots<'a> {
     pub(super) fn cost(&self) -> f64 {
         let whole = |rows: usize| rows.next_multiple_of(MOST_ROWS) as f64;
         let results = whole(self.few_rows) * whole(self.many_rows);
-        results * (0.55 * self.k.div_ceil(LANES) as f64 + 8.0) + 0.15 * (self.few_rows * self.k) as f64
+        results * (0.55 * self.k.div_ceil(MAX_LANES) as f64 + 8.0) + 0.15 * (self.few_rows * self.k) as f64
     }
 
     /// Computes the product into `c`.
     pub(super) fn run(&self, c: &mut [f32]) {
         let rows = self.few_rows.next_multiple_of(MOST_ROWS);
-        let steps = (BLOCK / rows).clamp(LANES, 2048).next_multiple_of(LANES);
+        let steps = (BLOCK / rows).clamp(MAX_LANES, 2048).next_multiple_of(MAX_LANES);
         let blocks = self.k.div_ceil(steps);
         // Without the line between them all rows would share one set of the cache.
-        let stride = steps + LANES;
+        let stride = steps + MAX_LANES;
         let tiles = self.many_rows.div_ceil(MOST_ROWS);
         let tasks = (tiles / 8).max(1).next_multiple_of(2);
-        let out = Shared(c.as_mut_ptr());
+        let out = SharedSlice::new(c);
         with_scratch(blocks * rows * stride, |copy| {
-            let to = Shared(copy.as_mut_ptr());
+            let to = SharedSlice::new(copy);
             parallel_for(blocks, |block| {
                 for row in 0..rows {
                     let start = block * steps;
                     let len = steps.min(self.k - start);
                     // SAFETY: each block and row has `stride` elements of its own.
-                    let to = unsafe {
-                        std::slice::from_raw_parts_mut(to.get().add((block * rows + row) * stride), stride)
-                    };
+                    let to = unsafe { to.part((block * rows + row) * stride, stride) };
                     if row < self.few_rows {
                         let (steps, rest) = to.split_at_mut(len);
                         steps.copy_from_slice(&self.few.data[row * self.few.row + start..][..len]);
@@ -97,18 +96,15 @@ impl<'a> Dots<'a> {
             parallel_for(tasks, |task| {
                 let range = tiles * task / tasks * MOST_ROWS..tiles * (task + 1) / tasks * MOST_ROWS;
                 let many = range.start.min(self.many_rows)..range.end.min(self.many_rows);
-                with_scratch(many.len() * rows * LANES, |sums| {
+                with_scratch(many.len() * rows * MAX_LANES, |sums| {
                     sums.fill(0.0);
                     for (block, copy) in copy.chunks_exact(rows * stride).enumerate() {
                         let start = block * steps;
                         let range = start..self.k.min(start + steps);
-                        run_at(
-                            simd_level(),
-                            Block { dots: self, many: many.clone(), steps: range, copy, stride, sums },
-                        );
+                        arch::run(Block { dots: self, many: many.clone(), steps: range, copy, stride, sums });
                     }
                     // SAFETY: the results of these rows belong to this task.
-                    unsafe { self.store(many.clone(), sums, rows, out.get()) };
+                    unsafe { self.store(many.clone(), sums, rows, out.at(0)) };
                 });
             });
         });
@@ -120,7 +116,7 @@ impl<'a> Dots<'a> {
     /// `c` must be the start of C, and no one else may use these results.
     unsafe fn store(&self, many: Range<usize>, sums: &[f32], rows: usize, c: *mut f32) {
         let Finish { alpha, beta, bias } = self.finish;
-        for (j, sums) in many.zip(sums.as_chunks::<LANES>().0.chunks_exact(rows)) {
+        for (j, sums) in many.zip(sums.as_chunks::<MAX_LANES>().0.chunks_exact(rows)) {
             for (i, lanes) in sums[..self.few_rows].iter().enumerate() {
                 let mut halves = *lanes;
                 for width in [8, 4, 2, 1] {
@@ -162,24 +158,26 @@ impl Kernel for Block<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         // Where there are 16 registers, a tile has nine sums.
-        if const { L::N == 16 } {
-            self.tiles::<L, MOST_ROWS>();
+        if const { V::LANES == 16 } {
+            self.tiles::<V, MOST_ROWS>();
         } else {
-            self.tiles::<L, 3>();
+            self.tiles::<V, 3>();
         }
     }
 }
 
 impl Block<'_> {
     #[inline(always)]
-    fn tiles<L: Lanes, const ROWS: usize>(self) {
+    fn tiles<V: Vector, const ROWS: usize>(self) {
         let Block { dots: &Dots { many_rows, many, k, .. }, steps, copy, stride, sums, .. } = self;
         let rows = copy.len() / stride;
-        assert!(sums.len() == self.many.len() * rows * LANES && self.many.end <= many_rows && steps.end <= k);
-        assert!(stride >= steps.len().next_multiple_of(LANES));
-        let (whole, rest) = (steps.len() / L::N, steps.len() % L::N);
+        assert!(
+            sums.len() == self.many.len() * rows * MAX_LANES && self.many.end <= many_rows && steps.end <= k
+        );
+        assert!(stride >= steps.len().next_multiple_of(MAX_LANES));
+        let (whole, rest) = (steps.len() / V::LANES, steps.len() % V::LANES);
         let from = many.data.as_ptr().wrapping_add(steps.start);
         for first in self.many.clone().step_by(ROWS) {
             // Past the last row it is computed again.
@@ -196,16 +194,16 @@ impl Block<'_> {
                 let left = copy.as_ptr().wrapping_add(start * stride);
                 // The rows that come next are called into the cache one by one.
                 let ahead = next[(row / ROWS).min(ROWS - 1)];
-                let mut acc = [[L::splat(0.0); ROWS]; ROWS];
+                let mut acc = [[V::splat(0.0); ROWS]; ROWS];
                 macro_rules! step {
                     ($k:expr, |$p:ident| $load:expr) => {
-                        let mut b = [L::splat(0.0); ROWS];
+                        let mut b = [V::splat(0.0); ROWS];
                         unroll!(j of 9 < ROWS, {
                             let $p = right[j].wrapping_add($k);
                             b[j] = $load;
                         });
                         unroll!(i of 9 < ROWS, {
-                            let a = L::load(left.wrapping_add(i * stride + $k));
+                            let a = V::load(left.wrapping_add(i * stride + $k));
                             unroll!(j of 9 < ROWS, {
                                 acc[i][j] = a.mul_add(b[j], acc[i][j]);
                             });
@@ -215,19 +213,19 @@ impl Block<'_> {
                 // SAFETY: the rows have these steps; the copies are zero behind the last, up to a whole vector.
                 unsafe {
                     for k in 0..whole {
-                        prefetch(ahead.wrapping_add(k * L::N));
-                        step!(k * L::N, |p| L::load(p));
+                        prefetch(ahead.wrapping_add(k * V::LANES));
+                        step!(k * V::LANES, |p| V::load(p));
                     }
                     if rest > 0 {
-                        step!(whole * L::N, |p| L::load_part(p, rest));
+                        step!(whole * V::LANES, |p| V::load_part(p, rest));
                     }
                     unroll!(j of 9 < ROWS, {
                         if first + j < self.many.end {
                             unroll!(i of 9 < ROWS, {
                                 if start + i >= row {
-                                    let at = ((first - self.many.start + j) * rows + start + i) * LANES;
+                                    let at = ((first - self.many.start + j) * rows + start + i) * MAX_LANES;
                                     let sum = sums.as_mut_ptr().add(at);
-                                    L::load(sum).add(acc[i][j]).store(sum);
+                                    V::load(sum).add(acc[i][j]).store(sum);
                                 }
                             });
                         }

@@ -1,9 +1,9 @@
 //! The `f64` product: that of the crate `gemm`, in tasks of our own.
 
 use super::{Bias, Finish, View};
-use crate::kernels::shared::SharedPointer;
 use gemm_common::Parallelism;
 use tape::kernels::parallel::parallel_for;
+use tape::kernels::shared::SharedSlice;
 
 /// Operations from which a second thread is worth its call.
 const WORTH_A_THREAD: usize = 2_000_000;
@@ -26,7 +26,7 @@ pub(super) fn product(
     let tasks = if flops < WORTH_A_THREAD { 1 } else { (flops / 3_000_000).clamp(2, 8) };
     let side = m.max(n);
     let part = side.div_ceil(tasks).next_multiple_of(UNIT);
-    let out = SharedPointer::new(c);
+    let out = SharedSlice::new(c);
     parallel_for(side.div_ceil(part), |task| {
         let part = task * part..side.min((task + 1) * part);
         let (rows, columns) = if m >= n { (part, 0..n) } else { (0..m, part) };

@@ -7,11 +7,12 @@
 
 use super::dots::Dots;
 use super::{Bias, Finish, View, vector};
-use crate::kernels::lanes::{prefetch, prefetch_write};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
-use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
-use tape::kernels::parallel::parallel_for;
+use tape::kernels::arch::{prefetch, prefetch_write};
+use tape::kernels::parallel::{parallel_chunks, parallel_for};
+use tape::kernels::shared::SharedSlice;
 use tape::kernels::transpose::transpose;
 
 /// Steps of the inner dimension that are packed and multiplied at once.
@@ -55,6 +56,7 @@ pub(super) fn product(
     let best = if swapped.cost() < plain.cost() { swapped } else { plain };
     match Dots::new(size, a, b, row, finish) {
         Some(dots) if dots.cost() < best.cost() => dots.run(c),
+        _ if best.far_columns() => best.with_rows(|best| best.run(c, row, finish)),
         _ => best.run(c, row, finish),
     }
 }
@@ -146,21 +148,46 @@ impl Operands<'_> {
         Cut { row_blocks, panel_groups, shared: row_blocks > 1 && !self.reads_right() }
     }
 
+    /// Whether the steps of the left operand lie so far apart, each on another page, that a large product had better
+    /// have it transposed.
+    fn far_columns(&self) -> bool {
+        self.left.row == 1 && self.left.column >= 256 && self.m.min(self.n).min(self.k) >= 128
+    }
+
+    /// The same with the left operand by rows.
+    fn with_rows(&self, f: impl FnOnce(Operands)) {
+        const ROWS: usize = 64;
+        // Rows a power of two apart would share the sets of the cache.
+        let row = self.k + 16;
+        with_scratch(self.m * row, |rows| {
+            parallel_chunks(rows, ROWS * row, |block, to| {
+                let (first, to) = (block * ROWS, SharedSlice::new(to));
+                for step in (0..self.k).step_by(ROWS) {
+                    let from = self.left.data[first + step * self.left.column..].as_ptr();
+                    let (steps, rows) = (ROWS.min(self.k - step), ROWS.min(self.m - first));
+                    // SAFETY: the operand holds these steps of these rows; each row of the scratch has room for them.
+                    unsafe { transpose(steps, rows, from, self.left.column, |i| to.at(i * row + step)) };
+                }
+            });
+            f(Operands { left: View { data: rows, row, column: 1 }, ..*self });
+        });
+    }
+
     fn run(&self, c: &mut [f32], row: usize, finish: Finish<f32>) {
         let cut = self.cut();
         let panels = self.panels();
         let whole = if cut.shared { panels * self.k * COLUMNS } else { 0 };
-        let out = Shared(c.as_mut_ptr());
+        let out = SharedSlice::new(c);
         with_scratch(whole, |packed| {
             if cut.shared {
-                let to = Shared(packed.as_mut_ptr());
+                let to = SharedSlice::new(packed);
                 let chunks = self.k.div_ceil(256);
                 let task = |task: usize| {
                     let (panel, chunk) = (task / chunks, task % chunks);
                     let steps = chunk * 256..self.k.min((chunk + 1) * 256);
                     let start = (panel * self.k + steps.start) * COLUMNS;
                     // SAFETY: each task writes its own steps of its own panel.
-                    unsafe { self.pack(panel..panel + 1, steps, to.get().add(start)) };
+                    unsafe { self.pack(panel..panel + 1, steps, to.at(start)) };
                 };
                 let tasks = panels * chunks;
                 if whole < 1 << 16 { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
@@ -226,13 +253,13 @@ impl Operands<'_> {
         rows: Range<usize>,
         panels: Range<usize>,
         packed: Option<&[f32]>,
-        out: Shared,
+        out: SharedSlice<f32>,
         row: usize,
         finish: Finish<f32>,
     ) {
         let columns = panels.start * COLUMNS..self.n.min(panels.end * COLUMNS);
         if !self.swapped {
-            let c = out.get().wrapping_add(rows.start * row + columns.start);
+            let c = out.at(rows.start * row + columns.start);
             // SAFETY: C was checked, and each task has its own block of it.
             unsafe { self.block(rows, panels, packed, c, row, finish) };
             return;
@@ -242,7 +269,7 @@ impl Operands<'_> {
             // SAFETY: the scratch has the size of the block; C was checked, and each task has its own block of
             // it, here with rows and columns exchanged.
             unsafe {
-                let c = out.get().wrapping_add(columns.start * row + rows.start);
+                let c = out.at(columns.start * row + rows.start);
                 let scratch = block.as_mut_ptr();
                 if finish.beta != 0.0 {
                     transpose(width, height, c, row, |i| scratch.add(i * width));

@@ -1,10 +1,10 @@
 //! Products of a vector and a matrix, which are bound by the reading of the matrix.
 
 use super::View;
-use crate::kernels::lanes::{Kernel, Lanes, run_at};
-use crate::kernels::scratch::{Shared, with_scratch};
+use crate::kernels::scratch::with_scratch;
+use tape::kernels::arch::{self, Kernel, Vector};
 use tape::kernels::parallel::{parallel_chunks, parallel_for};
-use tape::kernels::simd::simd_level;
+use tape::kernels::shared::SharedSlice;
 use tape::multiversion;
 
 /// Elements of a matrix from which a second thread is worth its call.
@@ -23,13 +23,13 @@ pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y:
         };
         // Blocks that depend on the sizes alone; each y is summed by one task.
         let blocks = if rows * columns < WORTH_A_THREAD { 1 } else { (columns / 256).clamp(1, 16) };
-        let out = Shared(y.as_mut_ptr());
+        let out = SharedSlice::new(y);
         parallel_for(blocks, |task| {
             let (start, end) = (columns * task / blocks, columns * (task + 1) / blocks);
             // SAFETY: each task writes its own part of y.
-            let y = unsafe { std::slice::from_raw_parts_mut(out.get().add(start), end - start) };
+            let y = unsafe { out.part(start, end - start) };
             let w = View { data: &w.data[(start * w.column).min(w.data.len())..], ..w };
-            if w.row == 1 { run_at(simd_level(), Dots { x, w, y }) } else { combine(x, w, y) }
+            if w.row == 1 { arch::run(Dots { x, w, y }) } else { combine(x, w, y) }
         });
     });
 }
@@ -64,27 +64,27 @@ impl Kernel for Dots<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Dots { x, w, y } = self;
         let count = x.len();
-        let whole = count / L::N * L::N;
+        let whole = count / V::LANES * V::LANES;
         for (i, y) in y.chunks_mut(4).enumerate() {
             // Past the last column the last one is read again.
             let column = |j: usize| w.data[(i * 4 + j.min(y.len() - 1)) * w.column..][..count].as_ptr();
             let columns = [column(0), column(1), column(2), column(3)];
             // SAFETY: x and the columns have `count` elements.
             let sums = unsafe {
-                let mut sums = [L::splat(0.0); 4];
-                for k in (0..whole).step_by(L::N) {
-                    let x = L::load(x.as_ptr().add(k));
+                let mut sums = [V::splat(0.0); 4];
+                for k in (0..whole).step_by(V::LANES) {
+                    let x = V::load(x.as_ptr().add(k));
                     for j in 0..4 {
-                        sums[j] = L::load(columns[j].add(k)).mul_add(x, sums[j]);
+                        sums[j] = V::load(columns[j].add(k)).mul_add(x, sums[j]);
                     }
                 }
                 if whole < count {
-                    let x = L::load_part(x.as_ptr().add(whole), count - whole);
+                    let x = V::load_part(x.as_ptr().add(whole), count - whole);
                     for j in 0..4 {
-                        sums[j] = L::load_part(columns[j].add(whole), count - whole).mul_add(x, sums[j]);
+                        sums[j] = V::load_part(columns[j].add(whole), count - whole).mul_add(x, sums[j]);
                     }
                 }
                 sums

@@ -1,17 +1,15 @@
-//! The register tile on which matrix products and convolutions stand: up to 12 rows by 32 columns.
+//! The register tile on which matrix products and convolutions stand: up to 12 rows by 32 columns, in as many
+//! parts as the vectors of the machine ask for.
 //!
 //! A tile keeps its accumulators in registers over a list of [`Segment`]s, each a run of the inner
 //! dimension: a matrix product has one segment, a convolution one for each tap of its kernel. The
 //! left operand is read where it lies, one scalar at a time; the right operand is rows of up to 32
 //! contiguous columns, a packed panel or the rows of a matrix.
 
-mod lanes;
+use tape::kernels::arch::{self, Kernel, Vector, prefetch};
+use tape::unroll;
 
-use crate::kernels::lanes::{prefetch, unroll};
-use lanes::Lanes;
-use tape::kernels::simd::{SimdLevel, simd_level};
-
-/// Rows of the largest tile. With 13 the registers are full, with 14 they spill.
+/// Rows of the largest tile: one that fits 32 registers, or two that fit 16.
 pub const ROWS: usize = 12;
 
 /// Columns of the largest tile, and of a packed panel.
@@ -108,7 +106,8 @@ pub struct Tile<'a> {
     pub b: *const f32,
     /// Distance between its rows.
     pub b_step: usize,
-    /// How many elements ahead the right operand is called into the cache, where it comes from afar; 0 if not.
+    /// How many elements ahead of the right operand each step prefetches, where what comes next comes from afar; 0 if
+    /// not. Any distance will do.
     pub ahead: usize,
     /// The result.
     pub c: *mut f32,
@@ -126,210 +125,167 @@ impl Tile<'_> {
     /// must be within their bounds. Only the first `n` columns of the right operand are read.
     #[inline]
     pub unsafe fn run(&self) {
+        arch::run(self);
+    }
+
+    /// Cuts the tile into parts that fit the registers, of nearly equal height.
+    ///
+    /// # Safety
+    /// As for [`Tile::run`].
+    #[inline(always)]
+    unsafe fn run_parts<V: Vector>(&self) {
         debug_assert!((1..=ROWS).contains(&self.m) && (1..=COLUMNS).contains(&self.n));
         debug_assert!(self.segments.iter().all(|s| s.len > 0));
+        let parts = self.m.div_ceil(V::TILE_ROWS);
+        let mut row = 0;
+        for part in 1..=parts {
+            let end = self.m * part / parts;
+            for column in (0..self.n).step_by(2 * V::LANES) {
+                let n = (self.n - column).min(2 * V::LANES);
+                // SAFETY: the part lies inside the tile.
+                unsafe { self.run_part::<V>(end - row, row, column, n) };
+            }
+            row = end;
+        }
+    }
+
+    /// Calls the part with its size as constants: each size is a function of its own, since the register allocator
+    /// gives up on one that holds them all.
+    #[inline(always)]
+    unsafe fn run_part<V: Vector>(&self, m: usize, row: usize, column: usize, n: usize) {
+        macro_rules! call {
+            ($rows:literal, $vectors:literal, $columns:literal) => {
+                // SAFETY: V is in use, so the machine has it; the rest is the caller's promise.
+                unsafe { V::call(Part::<$rows, $vectors, $columns> { tile: self, row, column, n }) }
+            };
+        }
+        macro_rules! by_rows {
+            ($($rows:literal)*) => {
+                match (m, n > V::LANES, self.left) {
+                    // Constant guards: parts that do not fit are not even compiled.
+                    $(($rows, true, Left::Rows) if const { $rows <= V::TILE_ROWS } => call!($rows, 2, false),
+                    ($rows, true, Left::Columns(_)) if const { $rows <= V::TILE_ROWS } => call!($rows, 2, true),
+                    ($rows, false, Left::Rows) if const { $rows <= V::TILE_ROWS } => call!($rows, 1, false),
+                    ($rows, false, Left::Columns(_)) if const { $rows <= V::TILE_ROWS } => call!($rows, 1, true),)*
+                    _ => unreachable!("a part has 1 to {} rows", V::TILE_ROWS),
+                }
+            };
+        }
+        by_rows!(1 2 3 4 5 6 7 8 9 10 11 12)
+    }
+}
+
+impl Kernel for &Tile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
         if self.segments.is_empty() {
             static ZEROS: [f32; COLUMNS] = [0.0; COLUMNS];
             let zeros = ZEROS.as_ptr();
             let (segments, rows) = (&[Segment::whole(1)], &[[zeros; ROWS]]);
-            // SAFETY: the segment multiplies zeros; the rest is the caller's promise.
-            return unsafe { Tile { segments, rows, b: zeros, ..*self }.run() };
-        }
-        match simd_level() {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: simd_level() answers Avx512 only where it was detected; the rest is the caller's.
-            SimdLevel::Avx512 => unsafe { run_avx512(self) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            SimdLevel::Avx2 => unsafe { run_avx2(self) },
-            // SAFETY: as the caller promised.
-            _ => unsafe { run_portable(self) },
+            // SAFETY: the segment multiplies zeros; the rest is the promise of the tile's caller.
+            unsafe { Tile { segments, rows, b: zeros, ..*self }.run_parts::<V>() };
+        } else {
+            // SAFETY: the promise of the tile's caller.
+            unsafe { self.run_parts::<V>() };
         }
     }
 }
 
-/// Calls `$tile` with the number of rows as a constant, one or two vectors wide, rows of `left` or columns.
-macro_rules! by_size {
-    ($tile:ident, $lanes:ty, $t:expr, $m:expr, $row:expr, $column:expr, $n:expr, [$($rows:literal)+]) => {
-        match ($m, $n > <$lanes>::N, $t.left) {
-            $(
-                ($rows, true, Left::Rows) => $tile::<$rows, 2, false>($t, $row, $column, $n),
-                ($rows, true, Left::Columns(_)) => $tile::<$rows, 2, true>($t, $row, $column, $n),
-                ($rows, false, Left::Rows) => $tile::<$rows, 1, false>($t, $row, $column, $n),
-                ($rows, false, Left::Columns(_)) => $tile::<$rows, 1, true>($t, $row, $column, $n),
-            )+
-            _ => unreachable!("a tile has 1 to {ROWS} rows"),
-        }
-    };
-}
-
-// Each size is a function of its own: the register allocator gives up on one that holds them all.
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
-#[inline(never)]
-unsafe fn avx512<const M: usize, const V: usize, const C: bool>(
-    t: &Tile,
+/// The part of a tile that starts at `row` and `column`, has `M` rows, and `n` columns in `W` vectors.
+struct Part<'a, const M: usize, const W: usize, const COLUMNS_LEFT: bool> {
+    tile: &'a Tile<'a>,
     row: usize,
     column: usize,
     n: usize,
-) {
-    // SAFETY: the addresses are the caller's promise.
-    unsafe { tile::<lanes::Avx512, M, V, C>(t, row, column, n) }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[inline(never)]
-unsafe fn avx2<const M: usize, const V: usize, const C: bool>(t: &Tile, row: usize, column: usize, n: usize) {
-    // SAFETY: the addresses are the caller's promise.
-    unsafe { tile::<lanes::Avx2, M, V, C>(t, row, column, n) }
-}
+impl<const M: usize, const W: usize, const COLUMNS_LEFT: bool> Kernel for Part<'_, M, W, COLUMNS_LEFT> {
+    type Output = ();
 
-#[inline(never)]
-unsafe fn portable<const M: usize, const V: usize, const C: bool>(
-    t: &Tile,
-    row: usize,
-    column: usize,
-    n: usize,
-) {
-    // SAFETY: the addresses are the caller's promise.
-    unsafe { tile::<lanes::Portable, M, V, C>(t, row, column, n) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
-unsafe fn run_avx512(t: &Tile) {
-    // SAFETY: the addresses are the caller's promise.
-    unsafe { by_size!(avx512, lanes::Avx512, t, t.m, 0, 0, t.n, [1 2 3 4 5 6 7 8 9 10 11 12]) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2(t: &Tile) {
-    for (row, m) in halves(t.m) {
-        for column in (0..t.n).step_by(16) {
-            let n = (t.n - column).min(16);
-            // SAFETY: the addresses are the caller's promise.
-            unsafe { by_size!(avx2, lanes::Avx2, t, m, row, column, n, [1 2 3 4 5 6]) }
-        }
-    }
-}
-
-unsafe fn run_portable(t: &Tile) {
-    for (row, m) in halves(t.m) {
-        for column in (0..t.n).step_by(8) {
-            let n = (t.n - column).min(8);
-            // SAFETY: the addresses are the caller's promise.
-            unsafe { by_size!(portable, lanes::Portable, t, m, row, column, n, [1 2 3 4 5 6]) }
-        }
-    }
-}
-
-/// Cuts more than six rows into two parts: (first row, rows).
-#[inline(always)]
-fn halves(m: usize) -> impl Iterator<Item = (usize, usize)> {
-    let first = if m > 6 { m.div_ceil(2) } else { m };
-    [(0, first), (first, m - first)].into_iter().filter(|&(_, m)| m > 0)
-}
-
-/// The part of a tile that starts at `row` and `column`, has `M` rows, and `n` columns in `V` vectors.
-#[inline(always)]
-unsafe fn tile<L: Lanes, const M: usize, const V: usize, const COLUMNS_LEFT: bool>(
-    t: &Tile,
-    row: usize,
-    column: usize,
-    n: usize,
-) {
-    // SAFETY: the caller vouches for every address that the tile names; loads and stores of the last
-    // vector are masked to the columns that exist.
-    unsafe {
-        let mask = L::mask(n - (V - 1) * L::N);
-        let mut acc = [[L::zero(); V]; M];
-        let b = t.b.add(column);
-        // No segment is empty, so both loops test at their end: with a test at the start the
-        // compiler keeps a second copy of the accumulators, on the stack.
-        let mut s = t.segments.as_ptr();
-        let end = s.add(t.segments.len());
-        loop {
-            let Segment { table, a, b: b_offset, len } = *s;
-            let start = t.rows.as_ptr().add(table);
-            let mut b = b.wrapping_add(b_offset);
-            let mut k = 0;
-            if COLUMNS_LEFT {
-                let Left::Columns(a_step) = t.left else { std::hint::unreachable_unchecked() };
-                let mut a = (*start)[0].wrapping_add(a + row);
-                loop {
-                    let right = load::<L, V>(b, mask);
-                    unroll!(i of 13 < M, {
-                        let left = L::splat(*a.add(i));
-                        unroll!(v of 2 < V, {
-                            acc[i][v] = L::fma(left, right[v], acc[i][v]);
-                        });
-                    });
-                    a = a.wrapping_add(a_step);
-                    b = b.wrapping_add(t.b_step);
-                    k += 1;
-                    if k == len {
-                        break;
-                    }
-                }
-            } else {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Part { tile: t, row, column, n } = self;
+        // SAFETY: the caller vouches for every address that the tile names; loads and stores of the last
+        // vector are masked to the columns that exist.
+        unsafe {
+            let mask = V::mask(n - (W - 1) * V::LANES);
+            let mut acc = [[V::splat(0.0); W]; M];
+            let b = t.b.wrapping_add(column);
+            // No segment is empty, so both loops test at their end: with a test at the start the
+            // compiler keeps a second copy of the accumulators, on the stack.
+            let mut s = t.segments.as_ptr();
+            let end = s.add(t.segments.len());
+            loop {
+                let Segment { table, a, b: b_offset, len } = *s;
+                let start = t.rows.as_ptr().add(table);
+                let mut b = b.wrapping_add(b_offset);
+                let mut k = 0;
                 let mut rows = [b; M];
-                unroll!(i of 13 < M, {
-                    rows[i] = (*start)[row + i].wrapping_add(a);
-                });
+                let mut columns = (*start)[0].wrapping_add(a + row);
+                let mut a_step = 0;
+                if COLUMNS_LEFT {
+                    let Left::Columns(step) = t.left else { std::hint::unreachable_unchecked() };
+                    a_step = step;
+                } else {
+                    unroll!(i of 13 < M, {
+                        rows[i] = (*start)[row + i].wrapping_add(a);
+                    });
+                }
                 loop {
-                    let right = load::<L, V>(b, mask);
+                    let right = load::<V, W>(b, mask);
                     prefetch(b.wrapping_add(t.ahead));
-                    if V * L::N > 16 {
+                    if W * V::LANES > 16 {
                         prefetch(b.wrapping_add(t.ahead + 16));
                     }
                     unroll!(i of 13 < M, {
-                        let left = L::splat(*rows[i].add(k));
-                        unroll!(v of 2 < V, {
-                            acc[i][v] = L::fma(left, right[v], acc[i][v]);
+                        let left = V::splat(if COLUMNS_LEFT { *columns.add(i) } else { *rows[i].add(k) });
+                        unroll!(v of 2 < W, {
+                            acc[i][v] = left.mul_add(right[v], acc[i][v]);
                         });
                     });
+                    columns = columns.wrapping_add(a_step);
                     b = b.wrapping_add(t.b_step);
                     k += 1;
                     if k == len {
                         break;
                     }
                 }
+                s = s.add(1);
+                if s == end {
+                    break;
+                }
             }
-            s = s.add(1);
-            if s == end {
-                break;
-            }
+            finish::<V, M, W>(t, row, column, n, acc);
         }
-        finish::<L, M, V>(t, row, column, mask, acc);
     }
 }
 
 #[inline(always)]
-unsafe fn load<L: Lanes, const V: usize>(p: *const f32, mask: L::Mask) -> [L::Vec; V] {
+unsafe fn load<V: Vector, const W: usize>(p: *const f32, mask: V::Mask) -> [V; W] {
     // SAFETY: the last vector is masked to what may be read.
     unsafe {
-        let mut x = [L::zero(); V];
-        unroll!(v of 2 < V, {
-            x[v] = if v + 1 == V { L::load_masked(p.add(v * L::N), mask) } else { L::load(p.add(v * L::N)) };
+        let mut x = [V::splat(0.0); W];
+        unroll!(v of 2 < W, {
+            x[v] = if v + 1 == W { V::load_masked(p.add(v * V::LANES), mask) } else { V::load(p.add(v * V::LANES)) };
         });
         x
     }
 }
 
 #[inline(always)]
-unsafe fn finish<L: Lanes, const M: usize, const V: usize>(
+unsafe fn finish<V: Vector, const M: usize, const W: usize>(
     t: &Tile,
     row: usize,
     column: usize,
-    mask: L::Mask,
-    mut acc: [[L::Vec; V]; M],
+    n: usize,
+    mut acc: [[V; W]; M],
 ) {
     let e = &t.epilogue;
-    // SAFETY: as in `tile`.
+    // SAFETY: as in `Part::run`.
     unsafe {
+        let mask = V::mask(n - (W - 1) * V::LANES);
         let c = t.c.wrapping_add(column);
         let mut rows = [c; M];
         match t.output {
@@ -345,44 +301,115 @@ unsafe fn finish<L: Lanes, const M: usize, const V: usize>(
             }
         }
         if e.alpha != 1.0 {
-            let alpha = L::splat(e.alpha);
+            let alpha = V::splat(e.alpha);
             unroll!(i of 13 < M, {
-                unroll!(v of 2 < V, {
-                    acc[i][v] = L::mul(acc[i][v], alpha);
+                unroll!(v of 2 < W, {
+                    acc[i][v] = acc[i][v].mul(alpha);
                 });
             });
         }
         if e.beta != 0.0 {
-            let beta = L::splat(e.beta);
+            let beta = V::splat(e.beta);
             unroll!(i of 13 < M, {
-                let old = load::<L, V>(rows[i], mask);
-                unroll!(v of 2 < V, {
-                    acc[i][v] = L::fma(beta, old[v], acc[i][v]);
+                let old = load::<V, W>(rows[i], mask);
+                unroll!(v of 2 < W, {
+                    acc[i][v] = beta.mul_add(old[v], acc[i][v]);
                 });
             });
         }
         if !e.column_bias.is_null() {
-            let bias = load::<L, V>(e.column_bias.add(column), mask);
+            let bias = load::<V, W>(e.column_bias.add(column), mask);
             unroll!(i of 13 < M, {
-                unroll!(v of 2 < V, {
-                    acc[i][v] = L::add(acc[i][v], bias[v]);
+                unroll!(v of 2 < W, {
+                    acc[i][v] = acc[i][v].add(bias[v]);
                 });
             });
         }
         if !e.row_bias.is_null() {
             unroll!(i of 13 < M, {
-                let bias = L::splat(*e.row_bias.add(row + i));
-                unroll!(v of 2 < V, {
-                    acc[i][v] = L::add(acc[i][v], bias);
+                let bias = V::splat(*e.row_bias.add(row + i));
+                unroll!(v of 2 < W, {
+                    acc[i][v] = acc[i][v].add(bias);
                 });
             });
         }
-        unroll!(i of 13 < M, {
-            unroll!(v of 2 < V, {
-                let p = rows[i].add(v * L::N);
-                if v + 1 == V { L::store_masked(p, mask, acc[i][v]) } else { L::store(p, acc[i][v]) }
+        // Where all lanes are stored no mask is used: on some machines masked stores take tens of cycles.
+        if n == W * V::LANES {
+            unroll!(i of 13 < M, {
+                unroll!(v of 2 < W, {
+                    acc[i][v].store(rows[i].add(v * V::LANES));
+                });
             });
-        });
+        } else {
+            unroll!(i of 13 < M, {
+                unroll!(v of 2 < W, {
+                    let p = rows[i].add(v * V::LANES);
+                    if v + 1 == W { acc[i][v].store_masked(p, mask) } else { acc[i][v].store(p) }
+                });
+            });
+        }
+    }
+}
+
+/// A product of whole matrices inside a kernel: `C[i][j] (+)= sum over k of A[i][k] * B[k][j]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    /// Rows of the result.
+    pub(crate) rows: usize,
+    /// Columns of the result, at most [`COLUMNS`]; rounded up to whole vectors.
+    pub(crate) cols: usize,
+    /// Steps of the inner dimension, at least 1.
+    pub(crate) steps: usize,
+    /// How the left matrix lies.
+    pub(crate) left: Left,
+    /// The left matrix, and the distance of its rows where it lies by rows.
+    pub(crate) a: *const f32,
+    pub(crate) a_stride: usize,
+    /// The right matrix, and the distance of its steps.
+    pub(crate) b: *const f32,
+    pub(crate) b_stride: usize,
+    /// The result, and the distance of its rows.
+    pub(crate) c: *mut f32,
+    pub(crate) c_stride: usize,
+    /// Whether the product is added to what the result holds.
+    pub(crate) add: bool,
+    /// What will be read next, as far apart as the steps of the right matrix.
+    pub(crate) next: *const f32,
+}
+
+impl Product {
+    /// Computes the product, cut into register tiles of nearly equal height.
+    ///
+    /// # Safety
+    /// The matrices are readable, the result writable, columns rounded up to whole vectors.
+    #[inline(always)]
+    pub(crate) unsafe fn run<V: Vector>(self) {
+        let segments = [Segment::whole(self.steps)];
+        let tiles = self.rows.div_ceil(V::TILE_ROWS);
+        let mut row = 0;
+        for tile in 0..tiles {
+            let end = self.rows * (tile + 1) / tiles;
+            let rows = match self.left {
+                Left::Rows => strided_rows(self.a.wrapping_add(row * self.a_stride), self.a_stride),
+                Left::Columns(_) => [self.a.wrapping_add(row); ROWS],
+            };
+            let tile = Tile {
+                m: end - row,
+                n: self.cols.next_multiple_of(V::LANES),
+                segments: if self.steps > 0 { &segments } else { &[] },
+                left: self.left,
+                rows: &[rows],
+                b: self.b,
+                b_step: self.b_stride,
+                ahead: (self.next as usize).wrapping_sub(self.b as usize) / size_of::<f32>(),
+                c: self.c.wrapping_add(row * self.c_stride),
+                output: Output::Strided(self.c_stride),
+                epilogue: if self.add { Epilogue::ADD } else { Epilogue::STORE },
+            };
+            // SAFETY: V is in use, so the machine has it; the caller promises the matrices.
+            unsafe { V::call(&tile) };
+            row = end;
+        }
     }
 }
 

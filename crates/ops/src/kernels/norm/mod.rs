@@ -11,16 +11,16 @@
 mod kinds;
 
 use super::fold::{difference, halve};
-use super::shared::SharedSlice;
 use tape::Float;
 use tape::kernels::parallel::parallel_for;
+use tape::kernels::shared::SharedSlice;
 
 pub use kinds::{
     Affine, AffineAddRelu, AffineRelu, Gradient, Map, Powers, Products, ReluGradient, ReluProducts, Terms,
 };
 
 /// Elements that are summed side by side.
-const LANES: usize = 32;
+const SIDE_BY_SIDE: usize = 32;
 /// Rows that are summed in the element's own type.
 const STRETCH: usize = 64;
 /// Elements that make a task worth a thread.
@@ -258,8 +258,8 @@ struct Wide {
 impl Wide {
     fn new(rows: usize, channels: usize) -> Wide {
         // Long rows lose little in their last, partial group.
-        let shared = 1 << channels.trailing_zeros().min(LANES.ilog2());
-        let repeats = if channels >= 16 * LANES { 1 } else { LANES / shared };
+        let shared = 1 << channels.trailing_zeros().min(SIDE_BY_SIDE.ilog2());
+        let repeats = if channels >= 16 * SIDE_BY_SIDE { 1 } else { SIDE_BY_SIDE / shared };
         Wide { rows: rows / repeats, width: repeats * channels, repeats }
     }
 
@@ -289,18 +289,18 @@ fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync)
     });
 }
 
-/// Adds the terms of `LANES` neighbours.
+/// Adds the terms of `SIDE_BY_SIDE` neighbours.
 #[inline(always)]
 fn add_lanes<T: Float, K: Terms<T>>(
-    s: &mut [T; LANES],
-    q: &mut [T; LANES],
+    s: &mut [T; SIDE_BY_SIDE],
+    q: &mut [T; SIDE_BY_SIDE],
     x: &[T],
     g: &[T],
-    p: [&[T; LANES]; 3],
+    p: [&[T; SIDE_BY_SIDE]; 3],
 ) {
-    let x: &[T; LANES] = x.try_into().expect("as many elements as lanes");
-    let g: &[T; LANES] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
-    for l in 0..LANES {
+    let x: &[T; SIDE_BY_SIDE] = x.try_into().expect("as many elements as lanes");
+    let g: &[T; SIDE_BY_SIDE] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
+    for l in 0..SIDE_BY_SIDE {
         let (a, b) = K::terms(x[l], g[l], [p[0][l], p[1][l], p[2][l]]);
         s[l] += a;
         q[l] += b;
@@ -309,8 +309,8 @@ fn add_lanes<T: Float, K: Terms<T>>(
 
 /// So many elements from `at` on.
 #[inline(always)]
-fn lanes<T>(p: &[T], at: usize) -> &[T; LANES] {
-    p[at..at + LANES].try_into().expect("as many as lanes")
+fn lanes<T>(p: &[T], at: usize) -> &[T; SIDE_BY_SIDE] {
+    p[at..at + SIDE_BY_SIDE].try_into().expect("as many as lanes")
 }
 
 tape::multiversion! {
@@ -321,19 +321,19 @@ tape::multiversion! {
         for (x, g) in x.chunks(STRETCH * width).zip(g.chunks(STRETCH * width)) {
             let rows = x.len() / width;
             let mut at = 0;
-            while at + LANES <= width {
+            while at + SIDE_BY_SIDE <= width {
                 let [p0, p1, p2] = p;
                 let lanes = [lanes(p0, at), lanes(p1, at), lanes(p2, at)];
-                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+                let (mut s, mut q) = ([T::ZERO; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
                 for r in 0..rows {
                     let i = r * width + at;
-                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + LANES], &g[i..i + LANES], lanes);
+                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + SIDE_BY_SIDE], &g[i..i + SIDE_BY_SIDE], lanes);
                 }
-                for l in 0..LANES {
+                for l in 0..SIDE_BY_SIDE {
                     first[at + l] += s[l].to_f64();
                     second[at + l] += q[l].to_f64();
                 }
-                at += LANES;
+                at += SIDE_BY_SIDE;
             }
             for column in at..width {
                 let (mut s, mut q) = (T::ZERO, T::ZERO);
@@ -360,16 +360,16 @@ tape::multiversion! {
         for (r, out) in out.chunks_exact_mut(2).enumerate() {
             let p = [p[0][channel], p[1][channel], p[2][channel]];
             channel = if channel + 1 == channels { 0 } else { channel + 1 };
-            let lanes = [[p[0]; LANES], [p[1]; LANES], [p[2]; LANES]];
+            let lanes = [[p[0]; SIDE_BY_SIDE], [p[1]; SIDE_BY_SIDE], [p[2]; SIDE_BY_SIDE]];
             let lanes = [&lanes[0], &lanes[1], &lanes[2]];
             let (x, g) = (&x[r * size..(r + 1) * size], &g[r * size..(r + 1) * size]);
-            for (x, g) in x.chunks(STRETCH * LANES).zip(g.chunks(STRETCH * LANES)) {
-                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-                let whole = x.len() / LANES * LANES;
+            for (x, g) in x.chunks(STRETCH * SIDE_BY_SIDE).zip(g.chunks(STRETCH * SIDE_BY_SIDE)) {
+                let (mut s, mut q) = ([T::ZERO; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
+                let whole = x.len() / SIDE_BY_SIDE * SIDE_BY_SIDE;
                 let mut at = 0;
                 while at < whole {
-                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + LANES], &g[at..at + LANES], lanes);
-                    at += LANES;
+                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + SIDE_BY_SIDE], &g[at..at + SIDE_BY_SIDE], lanes);
+                    at += SIDE_BY_SIDE;
                 }
                 for i in whole..x.len() {
                     let (a, b) = K::terms(x[i], g[i], p);
@@ -419,15 +419,15 @@ tape::multiversion! {
         let g = if K::BINARY { g } else { x };
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
             // Whole arrays, or the compiler would test each index, and take vectors only of long rows.
-            let mut groups = out.chunks_exact_mut(LANES);
+            let mut groups = out.chunks_exact_mut(SIDE_BY_SIDE);
             let mut at = 0;
             for out in &mut groups {
                 let (x, g) = (lanes(x, at), lanes(g, at));
                 let [p0, p1, p2, p3, p4] = p.map(|p| lanes(p, at));
-                for i in 0..LANES {
+                for i in 0..SIDE_BY_SIDE {
                     out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
                 }
-                at += LANES;
+                at += SIDE_BY_SIDE;
             }
             for (i, out) in (at..width).zip(groups.into_remainder()) {
                 *out = K::map(x[i], g[i], p.map(|p| p[i]));

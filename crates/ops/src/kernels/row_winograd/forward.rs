@@ -5,13 +5,15 @@ use super::Conv2dShape;
 use super::lines::{Block, Cut};
 use super::scheme::{OUT, SIDE, TAPS, output, weight};
 use crate::kernels::direct_conv::run_tasks;
-use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch_write, run_at, unroll};
-use crate::kernels::register_tile::{Left, PANEL, Product};
-use crate::kernels::scratch::{Scratch, Shared};
-use tape::kernels::simd::SimdLevel;
+use crate::kernels::microkernel::{COLUMNS, Left, Product};
+use crate::kernels::scratch::Scratch;
+use tape::kernels::arch::InstructionSet;
+use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch_write};
+use tape::kernels::shared::SharedSlice;
+use tape::unroll;
 
 /// Tiles of a line, about two register tiles of rows.
-const TILES: usize = 26;
+const TILES: usize = 24;
 
 /// One convolution, ready to run.
 struct Job<'a> {
@@ -20,12 +22,12 @@ struct Job<'a> {
     /// Transformed: `[panel][frequency][tap of a column][input channel][output channel]`.
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
-    y: Shared,
+    y: SharedSlice<'a, f32>,
 }
 
 /// Computes the convolution.
 pub(super) fn run(
-    level: SimdLevel,
+    set: InstructionSet,
     shape: &Conv2dShape,
     x: &[f32],
     w: &[f32],
@@ -33,15 +35,15 @@ pub(super) fn run(
     y: &mut [f32],
 ) {
     let steps = shape.kh * shape.c_in;
-    let panels = shape.c_out.div_ceil(PANEL);
-    let mut weights = Scratch::new(panels * SIDE * steps * PANEL);
-    for (panel, out) in weights.chunks_exact_mut((SIDE * steps * PANEL).max(1)).enumerate() {
-        let channels = (panel * PANEL, shape.c_out.min((panel + 1) * PANEL));
-        run_at(level, TransformWeights { shape, w, channels, out });
+    let panels = shape.c_out.div_ceil(COLUMNS);
+    let mut weights = Scratch::new(panels * SIDE * steps * COLUMNS);
+    for (panel, out) in weights.chunks_exact_mut((SIDE * steps * COLUMNS).max(1)).enumerate() {
+        let channels = (panel * COLUMNS, shape.c_out.min((panel + 1) * COLUMNS));
+        arch::run_with(set, TransformWeights { shape, w, channels, out });
     }
     let cut = Cut::new(shape, TILES);
-    let job = Job { cut, x, weights: &weights, bias, y: Shared(y.as_mut_ptr()) };
-    run_tasks(cut.blocks(), shape.flops(), |i| run_at(level, Task { job: &job, block: cut.block(i) }));
+    let job = Job { cut, x, weights: &weights, bias, y: SharedSlice::new(y) };
+    run_tasks(cut.blocks(), shape.flops(), |i| arch::run_with(set, Task { job: &job, block: cut.block(i) }));
 }
 
 /// Task: transforms a panel of weights, in `f64`.
@@ -56,12 +58,12 @@ impl Kernel for TransformWeights<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let s = self.shape;
         let steps = s.kh * s.c_in;
         for step in 0..steps {
             let (ky, ci) = (step / s.c_in, step % s.c_in);
-            for column in 0..PANEL {
+            for column in 0..COLUMNS {
                 let co = self.channels.0 + column;
                 let mut taps = [0.0; TAPS];
                 if co < self.channels.1 {
@@ -71,7 +73,7 @@ impl Kernel for TransformWeights<'_> {
                     }
                 }
                 for (f, u) in weight(taps).into_iter().enumerate() {
-                    self.out[(f * steps + step) * PANEL + column] = u as f32;
+                    self.out[(f * steps + step) * COLUMNS + column] = u as f32;
                 }
             }
         }
@@ -88,49 +90,50 @@ impl Kernel for Task<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Task { job, block } = self;
         let s = &job.cut.shape;
         let steps = s.kh * s.c_in;
         let frequency = block.frequency();
         let groups = block.length.div_ceil(TILES);
-        let m_size = block.length.div_ceil(groups) * PANEL + LANES;
+        let m_size = block.length.div_ceil(groups) * COLUMNS + MAX_LANES;
         let mut scratch = Scratch::new(SIDE * (m_size + frequency) + block.scratch());
         let (m, scratch) = scratch.split_at_mut(SIDE * m_size);
         let (v, scratch) = scratch.split_at_mut(SIDE * frequency);
         let (m, v) = (m.as_mut_ptr(), v.as_mut_ptr());
         // SAFETY: the scratch has room for the lines.
-        unsafe { block.transform::<L>(job.x, scratch, v) };
+        unsafe { block.transform::<V>(job.x, scratch, v) };
         for row in block.rows.0..block.rows.1 {
             let ((first, end), line) = block.taps(row);
             for group in 0..groups {
                 let tiles = (block.length * group / groups, block.length * (group + 1) / groups);
-                for panel in 0..s.c_out.div_ceil(PANEL) {
-                    let weights = job.weights[panel * SIDE * steps * PANEL..].as_ptr();
-                    let cols = PANEL.min(s.c_out - panel * PANEL);
+                for panel in 0..s.c_out.div_ceil(COLUMNS) {
+                    let weights = job.weights[panel * SIDE * steps * COLUMNS..].as_ptr();
+                    let cols = COLUMNS.min(s.c_out - panel * COLUMNS);
                     for f in 0..SIDE {
-                        let b = weights.wrapping_add((f * steps + first * s.c_in) * PANEL);
+                        let b = weights.wrapping_add((f * steps + first * s.c_in) * COLUMNS);
                         let product = Product {
                             rows: tiles.1 - tiles.0,
                             cols,
                             steps: (end - first) * s.c_in,
                             a: v.wrapping_add(f * frequency + line + tiles.0),
+                            left: Left::Columns(block.length),
                             a_stride: block.length,
                             b,
-                            b_stride: PANEL,
+                            b_stride: COLUMNS,
                             c: m.wrapping_add(f * m_size),
-                            c_stride: PANEL,
+                            c_stride: COLUMNS,
                             add: false,
-                            next: b.wrapping_add(steps * PANEL),
+                            next: b.wrapping_add(steps * COLUMNS),
                         };
                         // SAFETY: the taps see lines of the block; panels and products have whole vectors.
-                        unsafe { product.run::<L>(Left::Columns) };
+                        unsafe { product.run::<V>() };
                         // The outputs are on their way into the cache when their turn comes.
-                        block.prefetch(prefetch_write, job.y.get(), row, tiles, panel, f);
+                        block.prefetch(prefetch_write, job.y.at(0), row, tiles, panel, f);
                     }
                     let output = Output { job, block, row, tiles, panel, m, m_size };
-                    // SAFETY: L is in use, so the machine has it.
-                    unsafe { L::call(output) };
+                    // SAFETY: V is in use, so the machine has it.
+                    unsafe { V::call(output) };
                 }
             }
         }
@@ -153,33 +156,33 @@ impl Kernel for Output<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Output { job, block, row, tiles, panel, m, m_size } = self;
         let s = &job.cut.shape;
         let channels = s.c_out;
-        let zero = L::splat(0.0);
-        let last = channels.min((panel + 1) * PANEL);
-        for channel in (panel * PANEL..last).step_by(L::N) {
-            let lanes = (last - channel).min(L::N);
+        let zero = V::splat(0.0);
+        let last = channels.min((panel + 1) * COLUMNS);
+        for channel in (panel * COLUMNS..last).step_by(V::LANES) {
+            let lanes = (last - channel).min(V::LANES);
             let bias = match job.bias {
                 // SAFETY: there is a bias for each channel.
-                Some(bias) => unsafe { L::load_part(bias.as_ptr().wrapping_add(channel), lanes) },
+                Some(bias) => unsafe { V::load_part(bias.as_ptr().wrapping_add(channel), lanes) },
                 None => zero,
             };
             for tile in tiles.0..tiles.1 {
                 let (pixel, columns) = block.place(row, tile);
-                let y = job.y.get().wrapping_add(pixel * channels + channel);
-                let from = m.wrapping_add((tile - tiles.0) * PANEL + channel - panel * PANEL);
+                let y = job.y.at(pixel * channels + channel);
+                let from = m.wrapping_add((tile - tiles.0) * COLUMNS + channel - panel * COLUMNS);
                 let mut x = [zero; SIDE];
                 unroll!(f of 13 < SIDE, {
                     // SAFETY: the products of the tile are there.
-                    x[f] = unsafe { L::load(from.wrapping_add(f * m_size)) };
+                    x[f] = unsafe { V::load(from.wrapping_add(f * m_size)) };
                 });
                 let outputs = output(x);
                 unroll!(i of 9 < OUT, {
                     let value = outputs[i].add(bias);
                     let y = y.wrapping_add(i * channels);
-                    if lanes == L::N && columns == OUT {
+                    if lanes == V::LANES && columns == OUT {
                         // SAFETY: the pixel lies in the image and has as many channels.
                         unsafe { value.store(y) };
                     } else if i < columns {

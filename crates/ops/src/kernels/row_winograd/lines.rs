@@ -5,9 +5,10 @@
 
 use super::scheme::{OUT, SIDE, input};
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::{LANES, Lanes, unroll};
-use crate::kernels::register_tile::PANEL;
+use crate::kernels::microkernel::COLUMNS;
+use tape::kernels::arch::{MAX_LANES, Vector};
 use tape::kernels::transpose::transpose_to;
+use tape::unroll;
 
 /// Floats of the lines of a block: they stay in the second-level cache.
 const LINES: usize = 64 << 10;
@@ -72,12 +73,14 @@ impl Block<'_> {
     /// Distance between the lines of two frequencies: there is room behind them for the rest of a vector.
     pub(super) fn frequency(&self) -> usize {
         let lines = (self.source.1 - self.source.0) * self.cut.shape.c_in;
-        (lines * self.length).next_multiple_of(LANES) + LANES
+        (lines * self.length).next_multiple_of(MAX_LANES) + MAX_LANES
     }
 
     /// Distance between two phases of a row, see `transform`: there are zeros on both sides of the pixels.
     fn phase(&self) -> usize {
-        self.before() + self.cut.shape.w.div_ceil(OUT).max(self.cut.across.next_multiple_of(LANES)) + LANES
+        self.before()
+            + self.cut.shape.w.div_ceil(OUT).max(self.cut.across.next_multiple_of(MAX_LANES))
+            + MAX_LANES
     }
 
     /// Groups of four pixels that begin in the padding.
@@ -111,13 +114,13 @@ impl Block<'_> {
         part: usize,
     ) {
         let (channels, count) = (self.cut.shape.c_out, tiles.1 - tiles.0);
-        let lines = PANEL.min(channels - panel * PANEL).div_ceil(LANES);
+        let lines = COLUMNS.min(channels - panel * COLUMNS).div_ceil(MAX_LANES);
         for tile in tiles.0 + count * part / SIDE..tiles.0 + count * (part + 1) / SIDE {
             let (pixel, columns) = self.place(row, tile);
             for column in 0..columns {
-                let at = (pixel + column) * channels + panel * PANEL;
+                let at = (pixel + column) * channels + panel * COLUMNS;
                 for line in 0..lines {
-                    ask(y.wrapping_add(at + line * LANES));
+                    ask(y.wrapping_add(at + line * MAX_LANES));
                 }
             }
         }
@@ -138,7 +141,7 @@ impl Block<'_> {
     /// # Safety
     /// `x` holds all images, and `out` has room for all frequencies.
     #[inline(always)]
-    pub(super) unsafe fn transform<L: Lanes>(&self, x: &[f32], scratch: &mut [f32], out: *mut f32) {
+    pub(super) unsafe fn transform<V: Vector>(&self, x: &[f32], scratch: &mut [f32], out: *mut f32) {
         let (s, across) = (&self.cut.shape, self.cut.across);
         let (c, phase, frequency) = (s.c_in, self.phase(), self.frequency());
         // Input `j` of a tile is in this phase, and so many groups of pixels from the start of the phase.
@@ -169,11 +172,11 @@ impl Block<'_> {
                 let channel = scratch.as_ptr().wrapping_add(channel * phase);
                 for image in 0..self.images.1 - self.images.0 {
                     let phases = channel.wrapping_add(image * OUT * c * phase);
-                    for tile in (0..across).step_by(L::N) {
-                        let mut x = [L::splat(0.0); SIDE];
+                    for tile in (0..across).step_by(V::LANES) {
+                        let mut x = [V::splat(0.0); SIDE];
                         unroll!(j of 13 < SIDE, {
                             // SAFETY: a phase ends more than a vector behind the last tile.
-                            x[j] = unsafe { L::load(phases.wrapping_add(inputs[j] + tile)) };
+                            x[j] = unsafe { V::load(phases.wrapping_add(inputs[j] + tile)) };
                         });
                         let v = input(x);
                         unroll!(f of 13 < SIDE, {

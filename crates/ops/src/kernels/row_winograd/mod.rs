@@ -19,7 +19,7 @@ mod tests;
 
 use super::conv_shape::Conv2dShape;
 use super::direct_conv;
-use tape::kernels::simd::{SimdLevel, simd_level};
+use tape::kernels::arch::{InstructionSet, instruction_set};
 
 /// Whether these kernels can compute a convolution: seven taps wide, stride 1 and dilation 1.
 pub fn supports(s: &Conv2dShape) -> bool {
@@ -41,7 +41,7 @@ pub fn wins(s: &Conv2dShape) -> bool {
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     check(s, x, w, y);
     assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
-    forward_at(simd_level(), s, x, w, bias, y);
+    forward_at(instruction_set(), s, x, w, bias, y);
 }
 
 /// The gradient of a convolution's weight, from its input and the gradient of its output.
@@ -51,7 +51,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x, dw, dy);
-    weight_grad_at(simd_level(), s, x, dy, dw);
+    weight_grad_at(instruction_set(), s, x, dy, dw);
 }
 
 #[track_caller]
@@ -60,16 +60,23 @@ fn check(s: &Conv2dShape, x: &[f32], w: &[f32], y: &[f32]) {
     direct_conv::check(s, x.len(), w.len(), y.len());
 }
 
-fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+fn forward_at(
+    set: InstructionSet,
+    s: &Conv2dShape,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
     if !y.is_empty() {
-        forward::run(level, s, x, w, bias, y);
+        forward::run(set, s, x, w, bias, y);
     }
 }
 
-fn weight_grad_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+fn weight_grad_at(set: InstructionSet, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     if x.is_empty() || dy.is_empty() {
         dw.fill(0.0);
     } else {
-        weight_grad::run(level, s, x, dy, dw);
+        weight_grad::run(set, s, x, dy, dw);
     }
 }

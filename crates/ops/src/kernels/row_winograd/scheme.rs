@@ -5,7 +5,8 @@
 //! every transform, and their powers up to the third are exact in `f32`. Among such points these lose the fewest
 //! bits: the mean growth of errors, which the points 0, 1/2, 1, 2 and 3 have five times as large.
 
-use crate::kernels::lanes::{Lanes, unroll};
+use tape::kernels::arch::Vector;
+use tape::unroll;
 
 /// Taps of the kernel in a row.
 pub(super) const TAPS: usize = 7;
@@ -96,14 +97,14 @@ const ROWS: [[f64; TAPS]; PAIRS] = {
 
 /// `B^T x`. Rows: the coefficients of `x(x²-a²)(x²-b²)...` without one factor; infinity has the whole polynomial.
 #[inline(always)]
-pub(super) fn input<L: Lanes>(x: [L; SIDE]) -> [L; SIDE] {
-    let mut out = [L::splat(0.0); SIDE];
+pub(super) fn input<V: Vector>(x: [V; SIDE]) -> [V; SIDE] {
+    let mut out = [V::splat(0.0); SIDE];
     /// The polynomial number `$i`, monic of degree `$degree`, of every other input from `$first` on.
     macro_rules! polynomial {
         ($i:expr, $degree:expr, $first:expr) => {{
             let mut sum = x[$first + 2 * $degree];
             unroll!(k of 9 < $degree, {
-                sum = L::splat(POLYNOMIALS[$i][k]).mul_add(x[$first + 2 * k], sum);
+                sum = V::splat(POLYNOMIALS[$i][k]).mul_add(x[$first + 2 * k], sum);
             });
             sum
         }};
@@ -111,7 +112,7 @@ pub(super) fn input<L: Lanes>(x: [L; SIDE]) -> [L; SIDE] {
     out[0] = polynomial!(PAIRS, 4, 0);
     unroll!(i of 9 < PAIRS, {
         let (even, odd) = (polynomial!(i, 3, 2), polynomial!(i, 3, 1));
-        let p = L::splat(POWERS[i][0]);
+        let p = V::splat(POWERS[i][0]);
         out[1 + 2 * i] = p.mul_add(odd, even);
         out[2 + 2 * i] = p.neg_mul_add(odd, even);
     });
@@ -136,8 +137,8 @@ pub(super) fn weight(w: [f64; TAPS]) -> [f64; SIDE] {
 
 /// `A^T m`. Columns: `[1, p, p², p³]`.
 #[inline(always)]
-pub(super) fn output<L: Lanes>(m: [L; SIDE]) -> [L; OUT] {
-    let zero = L::splat(0.0);
+pub(super) fn output<V: Vector>(m: [V; SIDE]) -> [V; OUT] {
+    let zero = V::splat(0.0);
     let (mut even, mut odd) = ([zero; PAIRS], [zero; PAIRS]);
     unroll!(i of 9 < PAIRS, {
         even[i] = m[1 + 2 * i].add(m[2 + 2 * i]);
@@ -145,16 +146,16 @@ pub(super) fn output<L: Lanes>(m: [L; SIDE]) -> [L; OUT] {
     });
     let mut y = [
         m[0].add(even[0]),
-        L::splat(POWERS[0][0]).mul(odd[0]),
-        L::splat(POWERS[0][1]).mul(even[0]),
-        L::splat(POWERS[0][2]).mul_add(odd[0], m[SIDE - 1]),
+        V::splat(POWERS[0][0]).mul(odd[0]),
+        V::splat(POWERS[0][1]).mul(even[0]),
+        V::splat(POWERS[0][2]).mul_add(odd[0], m[SIDE - 1]),
     ];
     unroll!(i of 9 < PAIRS, {
         if i > 0 {
             y[0] = y[0].add(even[i]);
-            y[1] = L::splat(POWERS[i][0]).mul_add(odd[i], y[1]);
-            y[2] = L::splat(POWERS[i][1]).mul_add(even[i], y[2]);
-            y[3] = L::splat(POWERS[i][2]).mul_add(odd[i], y[3]);
+            y[1] = V::splat(POWERS[i][0]).mul_add(odd[i], y[1]);
+            y[2] = V::splat(POWERS[i][1]).mul_add(even[i], y[2]);
+            y[3] = V::splat(POWERS[i][2]).mul_add(odd[i], y[3]);
         }
     });
     y
@@ -162,13 +163,13 @@ pub(super) fn output<L: Lanes>(m: [L; SIDE]) -> [L; OUT] {
 
 /// `A dy`, the transpose of [`output`].
 #[inline(always)]
-pub(super) fn output_grad<L: Lanes>(dy: [L; OUT]) -> [L; SIDE] {
-    let mut out = [L::splat(0.0); SIDE];
+pub(super) fn output_grad<V: Vector>(dy: [V; OUT]) -> [V; SIDE] {
+    let mut out = [V::splat(0.0); SIDE];
     out[0] = dy[0];
     unroll!(i of 9 < PAIRS, {
-        let square = L::splat(POWERS[i][1]);
+        let square = V::splat(POWERS[i][1]);
         let (even, odd) = (square.mul_add(dy[2], dy[0]), square.mul_add(dy[3], dy[1]));
-        let p = L::splat(POWERS[i][0]);
+        let p = V::splat(POWERS[i][0]);
         out[1 + 2 * i] = p.mul_add(odd, even);
         out[2 + 2 * i] = p.neg_mul_add(odd, even);
     });
@@ -178,15 +179,15 @@ pub(super) fn output_grad<L: Lanes>(dy: [L; OUT]) -> [L; SIDE] {
 
 /// `G^T u`, the transpose of [`weight`].
 #[inline(always)]
-pub(super) fn weight_grad<L: Lanes>(u: [L; SIDE]) -> [L; TAPS] {
-    let mut w = [L::splat(0.0); TAPS];
-    w[0] = L::splat(ZERO as f32).mul(u[0]);
+pub(super) fn weight_grad<V: Vector>(u: [V; SIDE]) -> [V; TAPS] {
+    let mut w = [V::splat(0.0); TAPS];
+    w[0] = V::splat(ZERO as f32).mul(u[0]);
     w[TAPS - 1] = u[SIDE - 1];
     unroll!(i of 9 < PAIRS, {
         let (even, odd) = (u[1 + 2 * i].add(u[2 + 2 * i]), u[1 + 2 * i].sub(u[2 + 2 * i]));
         unroll!(k of 9 < TAPS, {
             let half = [even, odd][k % 2];
-            w[k] = L::splat(ROWS[i][k] as f32).mul_add(half, w[k]);
+            w[k] = V::splat(ROWS[i][k] as f32).mul_add(half, w[k]);
         });
     });
     w

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernels::conv_testing::{error, levels, noise, products};
+use crate::kernels::conv_testing::{error, instruction_sets, noise, products};
 use proptest::prelude::*;
 use tape::kernels::parallel::set_num_threads;
 
@@ -26,9 +26,9 @@ fn shape(
     Conv2dShape { n, h, w, c_in, c_out, kh, kw: 7, stride: [1, 1], padding, dilation: [1, 1] }
 }
 
-/// Both passes at one level, into memory that holds NaN before.
+/// Both passes at one set, into memory that holds NaN before.
 fn passes(
-    level: SimdLevel,
+    set: InstructionSet,
     s: &Conv2dShape,
     x: &[f32],
     w: &[f32],
@@ -36,22 +36,22 @@ fn passes(
     bias: Option<&[f32]>,
 ) -> [Vec<f32>; 2] {
     let (mut y, mut dw) = (vec![f32::NAN; s.output_len()], vec![f32::NAN; s.weight_len()]);
-    forward_at(level, s, x, w, bias, &mut y);
-    weight_grad_at(level, s, x, dy, &mut dw);
+    forward_at(set, s, x, w, bias, &mut y);
+    weight_grad_at(set, s, x, dy, &mut dw);
     [y, dw]
 }
 
-/// Errors of both passes at all levels against the definition.
+/// Errors of both passes with all instruction sets against the definition.
 fn errors(s: &Conv2dShape, seed: u64, bias: bool) -> Vec<[f64; 2]> {
     let (x, w) = (noise(s.input_len(), seed), noise(s.weight_len(), seed + 1));
     let (dy, values) = (noise(s.output_len(), seed + 2), noise(s.c_out, seed + 3));
     let bias = bias.then_some(&values[..]);
     let wanted = naive(s, &x, &w, &dy, bias);
-    let at = |level: SimdLevel| {
-        let got = passes(level, s, &x, &w, &dy, bias);
+    let at = |set: InstructionSet| {
+        let got = passes(set, s, &x, &w, &dy, bias);
         std::array::from_fn(|i| error(&got[i], &wanted[i]))
     };
-    levels().into_iter().map(at).collect()
+    instruction_sets().into_iter().map(at).collect()
 }
 
 proptest! {
@@ -68,9 +68,9 @@ proptest! {
         seed in 0u64..1000,
     ) {
         let s = shape(n, size, channels, kh, [padding.0, padding.1]);
-        for (level, errors) in levels().iter().zip(errors(&s, seed, bias)) {
+        for (set, errors) in instruction_sets().iter().zip(errors(&s, seed, bias)) {
             for (pass, error) in ["forward", "weight grad"].iter().zip(errors) {
-                prop_assert!(error <= 1e-5, "{pass} of {s:?} at {level:?}: {error:e}");
+                prop_assert!(error <= 1e-5, "{pass} of {s:?} at {set:?}: {error:e}");
             }
         }
     }
@@ -91,9 +91,9 @@ fn larger_shapes() -> [Conv2dShape; 6] {
 #[test]
 fn larger_shapes_agree_with_the_definition() {
     for s in larger_shapes() {
-        for (level, errors) in levels().iter().zip(errors(&s, 7, true)) {
-            println!("{level:?} {s:?}: {errors:?}");
-            assert!(errors.iter().all(|&e| e <= 1e-5), "{s:?} at {level:?}: {errors:?}");
+        for (set, errors) in instruction_sets().iter().zip(errors(&s, 7, true)) {
+            println!("{set:?} {s:?}: {errors:?}");
+            assert!(errors.iter().all(|&e| e <= 1e-5), "{s:?} at {set:?}: {errors:?}");
         }
     }
 }
@@ -105,7 +105,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let (dy, bias) = (noise(s.output_len(), 3), noise(s.c_out, 4));
         let run = |threads| {
             set_num_threads(threads);
-            passes(simd_level(), &s, &x, &w, &dy, Some(&bias))
+            passes(instruction_set(), &s, &x, &w, &dy, Some(&bias))
         };
         let one = run(1);
         for threads in [2, 3] {

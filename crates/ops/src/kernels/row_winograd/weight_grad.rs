@@ -4,10 +4,12 @@ use super::Conv2dShape;
 use super::lines::{Block, Cut};
 use super::scheme::{OUT, SIDE, TAPS, output_grad, weight_grad};
 use crate::kernels::direct_conv::run_tasks;
-use crate::kernels::lanes::{Kernel, LANES, Lanes, prefetch, run_at, unroll};
-use crate::kernels::register_tile::{Left, PANEL, Product};
-use crate::kernels::scratch::{Scratch, Shared};
-use tape::kernels::simd::SimdLevel;
+use crate::kernels::microkernel::{COLUMNS, Left, Product};
+use crate::kernels::scratch::Scratch;
+use tape::kernels::arch::InstructionSet;
+use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch};
+use tape::kernels::shared::SharedSlice;
+use tape::unroll;
 
 /// Tiles of a line: enough to pay for the accumulators' way to the cache and back.
 const TILES: usize = 48;
@@ -16,20 +18,20 @@ const TILES: usize = 48;
 const GROUPS: usize = 16;
 
 /// Computes the gradient.
-pub(super) fn run(level: SimdLevel, shape: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+pub(super) fn run(set: InstructionSet, shape: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let cut = Cut::new(shape, TILES);
     let groups = cut.blocks().min(GROUPS);
-    let columns = shape.c_out.next_multiple_of(PANEL);
+    let columns = shape.c_out.next_multiple_of(COLUMNS);
     let size = shape.kh * shape.c_in * TAPS * columns;
     let mut partial = Scratch::new(groups * size);
-    let sums = Shared(partial.as_mut_ptr());
+    let sums = SharedSlice::new(&mut partial);
     run_tasks(groups, shape.flops(), |group| {
         let blocks = (cut.blocks() * group / groups, cut.blocks() * (group + 1) / groups);
         // SAFETY: each group has a part of its own.
-        let out = unsafe { std::slice::from_raw_parts_mut(sums.get().add(group * size), size) };
-        run_at(level, Task { cut: &cut, x, dy, blocks, out });
+        let out = unsafe { sums.part(group * size, size) };
+        arch::run_with(set, Task { cut: &cut, x, dy, blocks, out });
     });
-    run_at(level, Reduce { shape, columns, partial: &partial, dw });
+    arch::run_with(set, Reduce { shape, columns, partial: &partial, dw });
 }
 
 /// Task: the gradient over some blocks.
@@ -46,26 +48,26 @@ impl Kernel for Task<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Task { cut, x, dy, blocks, out } = self;
         let s = &cut.shape;
         let rows = s.kh * s.c_in;
-        let columns = s.c_out.next_multiple_of(PANEL);
-        let panels = columns / PANEL;
-        let u_size = rows * PANEL + LANES;
+        let columns = s.c_out.next_multiple_of(COLUMNS);
+        let panels = columns / COLUMNS;
+        let u_size = rows * COLUMNS + MAX_LANES;
         let mut u = Scratch::new(panels * SIDE * u_size);
         u.fill(0.0);
         for block in blocks.0..blocks.1 {
             let block = cut.block(block);
             let frequency = block.frequency();
             let chunks = block.length.div_ceil(TILES);
-            let z_size = block.length.div_ceil(chunks) * PANEL + LANES;
+            let z_size = block.length.div_ceil(chunks) * COLUMNS + MAX_LANES;
             let mut scratch = Scratch::new(SIDE * (z_size + frequency) + block.scratch());
             let (z, scratch) = scratch.split_at_mut(SIDE * z_size);
             let (v, scratch) = scratch.split_at_mut(SIDE * frequency);
             let (z, v) = (z.as_mut_ptr(), v.as_mut_ptr());
             // SAFETY: the scratch has room for the lines.
-            unsafe { block.transform::<L>(x, scratch, v) };
+            unsafe { block.transform::<V>(x, scratch, v) };
             for (panel, u) in u.chunks_exact_mut(SIDE * u_size).enumerate() {
                 let u = u.as_mut_ptr();
                 for row in block.rows.0..block.rows.1 {
@@ -74,24 +76,25 @@ impl Kernel for Task<'_> {
                         let tiles = (block.length * chunk / chunks, block.length * (chunk + 1) / chunks);
                         let transform =
                             TransformGrad { channels: s.c_out, dy, block, row, tiles, panel, z, z_size };
-                        // SAFETY: L is in use, so the machine has it.
-                        unsafe { L::call(transform) };
+                        // SAFETY: V is in use, so the machine has it.
+                        unsafe { V::call(transform) };
                         for f in 0..SIDE {
                             let product = Product {
                                 rows: (end - first) * s.c_in,
-                                cols: PANEL.min(s.c_out - panel * PANEL),
+                                cols: COLUMNS.min(s.c_out - panel * COLUMNS),
                                 steps: tiles.1 - tiles.0,
                                 a: v.wrapping_add(f * frequency + line + tiles.0),
+                                left: Left::Columns(block.length),
                                 a_stride: block.length,
                                 b: z.wrapping_add(f * z_size),
-                                b_stride: PANEL,
-                                c: u.wrapping_add(f * u_size + first * s.c_in * PANEL),
-                                c_stride: PANEL,
+                                b_stride: COLUMNS,
+                                c: u.wrapping_add(f * u_size + first * s.c_in * COLUMNS),
+                                c_stride: COLUMNS,
                                 add: true,
                                 next: z.wrapping_add((f + 1) * z_size),
                             };
                             // SAFETY: the taps see lines of the block; `z` and `u` have whole vectors.
-                            unsafe { product.run::<L>(Left::Rows) };
+                            unsafe { product.run::<V>() };
                             // The next row is on its way into the cache meanwhile.
                             if row + 1 < block.rows.1 {
                                 block.prefetch(prefetch, dy.as_ptr(), row + 1, tiles, panel, f);
@@ -102,13 +105,13 @@ impl Kernel for Task<'_> {
             }
         }
         for row in 0..rows {
-            for column in (0..columns).step_by(L::N) {
-                let (panel, at) = (column / PANEL, row * PANEL + column % PANEL);
+            for column in (0..columns).step_by(V::LANES) {
+                let (panel, at) = (column / COLUMNS, row * COLUMNS + column % COLUMNS);
                 let from = u[panel * SIDE * u_size + at..].as_ptr();
-                let mut sums = [L::splat(0.0); SIDE];
+                let mut sums = [V::splat(0.0); SIDE];
                 unroll!(f of 13 < SIDE, {
                     // SAFETY: each panel has all frequencies.
-                    sums[f] = unsafe { L::load(from.wrapping_add(f * u_size)) };
+                    sums[f] = unsafe { V::load(from.wrapping_add(f * u_size)) };
                 });
                 let taps = weight_grad(sums);
                 let out = out[row * TAPS * columns + column..].as_mut_ptr();
@@ -137,28 +140,28 @@ impl Kernel for TransformGrad<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let TransformGrad { channels, dy, block, row, tiles, panel, z, z_size } = self;
-        let zero = L::splat(0.0);
-        let last = channels.min((panel + 1) * PANEL);
+        let zero = V::splat(0.0);
+        let last = channels.min((panel + 1) * COLUMNS);
         for tile in tiles.0..tiles.1 {
             let (pixel, columns) = block.place(row, tile);
-            for channel in (panel * PANEL..last).step_by(L::N) {
-                let lanes = (last - channel).min(L::N);
+            for channel in (panel * COLUMNS..last).step_by(V::LANES) {
+                let lanes = (last - channel).min(V::LANES);
                 let from = dy.as_ptr().wrapping_add(pixel * channels + channel);
                 let mut y = [zero; OUT];
                 unroll!(i of 9 < OUT, {
                     let from = from.wrapping_add(i * channels);
-                    if lanes == L::N && columns == OUT {
+                    if lanes == V::LANES && columns == OUT {
                         // SAFETY: the pixel lies in the image and has as many channels.
-                        y[i] = unsafe { L::load(from) };
+                        y[i] = unsafe { V::load(from) };
                     } else if i < columns {
                         // SAFETY: as above.
-                        y[i] = unsafe { L::load_part(from, lanes) };
+                        y[i] = unsafe { V::load_part(from, lanes) };
                     }
                 });
                 let out = output_grad(y);
-                let to = z.wrapping_add((tile - tiles.0) * PANEL + channel - panel * PANEL);
+                let to = z.wrapping_add((tile - tiles.0) * COLUMNS + channel - panel * COLUMNS);
                 unroll!(f of 13 < SIDE, {
                     // SAFETY: `z` has room for these tiles.
                     unsafe { out[f].store(to.wrapping_add(f * z_size)) };
@@ -180,21 +183,21 @@ impl Kernel for Reduce<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Reduce { shape: s, columns, partial, dw } = self;
         let size = s.kh * s.c_in * TAPS * columns;
         for row in 0..s.kh * s.c_in * TAPS {
             let (ky, ci, kx) = (row / TAPS / s.c_in, row / TAPS % s.c_in, row % TAPS);
-            for channel in (0..s.c_out).step_by(L::N) {
-                let mut sum = L::splat(0.0);
+            for channel in (0..s.c_out).step_by(V::LANES) {
+                let mut sum = V::splat(0.0);
                 for group in partial.chunks_exact(size) {
                     // SAFETY: rows have whole vectors.
-                    sum = sum.add(unsafe { L::load(group[row * columns + channel..].as_ptr()) });
+                    sum = sum.add(unsafe { V::load(group[row * columns + channel..].as_ptr()) });
                 }
-                let mut lanes = [0.0; LANES];
+                let mut lanes = [0.0; MAX_LANES];
                 // SAFETY: the array has room for a vector.
                 unsafe { sum.store(lanes.as_mut_ptr()) };
-                for (co, &sum) in (channel..s.c_out.min(channel + L::N)).zip(&lanes) {
+                for (co, &sum) in (channel..s.c_out.min(channel + V::LANES)).zip(&lanes) {
                     dw[((co * s.c_in + ci) * s.kh + ky) * TAPS + kx] = sum;
                 }
             }

@@ -7,12 +7,13 @@
 use super::scheme::Scheme;
 use super::tiles::{Finish, Frequencies, Grid};
 use super::weights::Weights;
-use crate::kernels::lanes::{Kernel, Lanes, run_at};
-use crate::kernels::register_tile::{Left, PANEL, Product};
-use crate::kernels::scratch::{Scratch, Shared};
+use crate::kernels::microkernel::{COLUMNS, Left, Product};
+use crate::kernels::scratch::Scratch;
 use std::marker::PhantomData;
+use tape::kernels::arch::InstructionSet;
+use tape::kernels::arch::{self, Kernel, Vector};
 use tape::kernels::parallel::parallel_for;
-use tape::kernels::simd::SimdLevel;
+use tape::kernels::shared::SharedSlice;
 
 /// Floats in a cache line: distances of powers of two get one more.
 const LINE: usize = 16;
@@ -41,11 +42,11 @@ impl Cut {
         let weights_outermost = tiles < c_out;
         let most = if weights_outermost {
             // The products of all tiles with a panel stay in the cache.
-            180 * 1024 / (frequencies * PANEL)
+            180 * 1024 / (frequencies * COLUMNS)
         } else {
-            // Two register tiles of rows, or one where two would leave the cache too little room.
-            let most = 256 * 1024 / (frequencies * (c_in.next_multiple_of(LINE) + PANEL));
-            most.clamp(13, if S::SIDE == 3 { 104 } else { 26 })
+            // A few register tiles of rows, or one where more would leave the cache too little room.
+            let most = 256 * 1024 / (frequencies * (c_in.next_multiple_of(LINE) + COLUMNS));
+            most.clamp(12, if S::SIDE == 3 { 96 } else { 24 })
         };
         let parts = tiles.div_ceil(most);
         let parts = if parts > 1 && !weights_outermost { parts.next_multiple_of(2) } else { parts };
@@ -57,70 +58,58 @@ impl Cut {
 impl<S: Scheme> Job<'_, S> {
     const WEIGHTS: usize = S::WEIGHTS * S::WEIGHTS;
 
-    pub(super) fn run(&self, level: SimdLevel) {
+    pub(super) fn run(&self, set: InstructionSet) {
         let cut = Cut::new::<S>(self.grid.count, self.weights.steps, self.weights.columns);
         if cut.weights_outermost {
             for part in 0..cut.parts {
-                self.run_panels(level, cut, part);
+                self.run_panels(set, cut, part);
             }
         } else {
-            self.run_blocks(level, cut);
+            self.run_blocks(set, cut);
         }
     }
 
     /// Tiles outermost.
-    fn run_blocks(&self, level: SimdLevel, cut: Cut) {
+    fn run_blocks(&self, set: InstructionSet, cut: Cut) {
         let steps = self.weights.steps;
-        let frequency = steps * PANEL + LINE;
+        let frequency = steps * COLUMNS + LINE;
         let panel = Self::WEIGHTS * frequency;
         let mut u = Scratch::new(self.weights.panels() * panel);
-        let u = Shared(u.as_mut_ptr());
+        let u = SharedSlice::new(&mut u);
         let chunk = 32;
         let chunks = steps.div_ceil(chunk);
         parallel_for(self.weights.panels() * chunks, |i| {
             let (p, from) = (i / chunks, i % chunks * chunk);
-            let out =
-                Frequencies { data: u.get().wrapping_add(p * panel + from * PANEL), frequency, tile: PANEL };
-            run_at(
-                level,
+            let out = Frequencies { data: u.at(p * panel + from * COLUMNS), frequency, tile: COLUMNS };
+            arch::run_with(
+                set,
                 TransformWeights { job: self, panel: p, steps: (from, steps.min(from + chunk)), out },
             )
         });
-        let u = Frequencies { data: u.get(), frequency, tile: PANEL };
-        let u = SyncFrequencies(u);
         parallel_for(cut.parts, |part| {
             let to = self.grid.count.min((part + 1) * cut.tiles);
             let from = (part * cut.tiles).min(to);
-            run_at(level, Block { job: self, tiles: (from, to), u: u.get() })
+            let u = Frequencies { data: u.at(0), frequency, tile: COLUMNS };
+            arch::run_with(set, Block { job: self, tiles: (from, to), u })
         });
     }
 
     /// Panels of weights outermost, over the tiles of one part.
-    fn run_panels(&self, level: SimdLevel, cut: Cut, part: usize) {
+    fn run_panels(&self, set: InstructionSet, cut: Cut, part: usize) {
         let to = self.grid.count.min((part + 1) * cut.tiles);
         let from = (part * cut.tiles).min(to);
         let chunks = Chunks::new::<S>(self.weights.steps, to - from);
         let mut v = Scratch::new(chunks.count * chunks.size);
-        let v = Shared(v.as_mut_ptr());
+        let v = SharedSlice::new(&mut v);
         let group = 4;
         parallel_for((to - from).div_ceil(group), |i| {
             let first = from + i * group;
             let tiles = (first, to.min(first + group));
-            run_at(level, TransformChunks { job: self, tiles, offset: i * group, v: v.get(), chunks })
+            arch::run_with(set, TransformChunks { job: self, tiles, offset: i * group, v: v.at(0), chunks })
         });
         parallel_for(self.weights.panels(), |panel| {
-            run_at(level, Panel { job: self, tiles: (from, to), panel, v: v.get(), chunks })
+            arch::run_with(set, Panel { job: self, tiles: (from, to), panel, v: v.at(0), chunks })
         });
-    }
-}
-
-/// A [`Frequencies`] that tasks share, to read.
-struct SyncFrequencies(Frequencies);
-// SAFETY: the tasks only read what it points to.
-unsafe impl Sync for SyncFrequencies {}
-impl SyncFrequencies {
-    fn get(&self) -> Frequencies {
-        self.0
     }
 }
 
@@ -136,9 +125,9 @@ impl<S: Scheme> Kernel for TransformWeights<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         // SAFETY: whoever makes this task gives it an `out` with room for its steps, and no one else writes them.
-        unsafe { self.job.weights.transform::<L, S>(self.panel, self.steps, self.out) }
+        unsafe { self.job.weights.transform::<V, S>(self.panel, self.steps, self.out) }
     }
 }
 
@@ -153,43 +142,44 @@ impl<S: Scheme> Kernel for Block<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Job { grid, x, weights, finish, .. } = self.job;
         let tiles = self.tiles.1 - self.tiles.0;
         let frequencies = S::SIDE * S::SIDE;
         let steps = weights.steps;
         let row = steps.next_multiple_of(LINE);
         let v_size = tiles * row + LINE;
-        let m_size = tiles * PANEL + LINE;
+        let m_size = tiles * COLUMNS + LINE;
         let mut scratch = Scratch::new(row + frequencies * (v_size + m_size));
         let (zeros, scratch) = scratch.split_at_mut(row);
         let (v, m) = scratch.split_at_mut(frequencies * v_size);
         zeros.fill(0.0);
         let v = Frequencies { data: v.as_mut_ptr(), frequency: v_size, tile: row };
-        let m = Frequencies { data: m.as_mut_ptr(), frequency: m_size, tile: PANEL };
+        let m = Frequencies { data: m.as_mut_ptr(), frequency: m_size, tile: COLUMNS };
         let source = (x.as_ptr(), zeros.as_ptr());
         // SAFETY: the buffers have the sizes that the layouts name; this block alone writes its tiles.
         unsafe {
-            grid.transform_input::<L, S>(source, self.tiles, (0, steps), v);
+            grid.transform_input::<V, S>(source, self.tiles, (0, steps), v);
             for panel in 0..weights.panels() {
                 for f in 0..frequencies {
                     let u = self.u.of(panel * Job::<S>::WEIGHTS + S::weight_of(f).0);
                     let product = Product {
                         rows: tiles,
-                        cols: PANEL.min(weights.columns - panel * PANEL),
+                        cols: COLUMNS.min(weights.columns - panel * COLUMNS),
                         steps,
                         a: v.of(f),
+                        left: Left::Rows,
                         a_stride: row,
                         b: u,
-                        b_stride: PANEL,
+                        b_stride: COLUMNS,
                         c: m.of(f),
-                        c_stride: PANEL,
+                        c_stride: COLUMNS,
                         add: false,
                         next: u.wrapping_add(self.u.frequency),
                     };
-                    product.run::<L>(Left::Rows);
+                    product.run::<V>();
                 }
-                finish.transform_output::<L, S>(grid, self.tiles, panel, m);
+                finish.transform_output::<V, S>(grid, self.tiles, panel, m);
             }
         }
     }
@@ -210,7 +200,7 @@ impl Chunks {
     fn new<S: Scheme>(steps: usize, tiles: usize) -> Self {
         let frequencies = S::SIDE * S::SIDE;
         // The transformed weights of a chunk stay in the cache beside the products of all tiles.
-        let most = 144 * 1024 / (S::WEIGHTS * S::WEIGHTS * PANEL);
+        let most = 144 * 1024 / (S::WEIGHTS * S::WEIGHTS * COLUMNS);
         let count = steps.div_ceil(most);
         let steps = steps.div_ceil(count).next_multiple_of(LINE);
         let frequency = tiles * steps + LINE;
@@ -232,7 +222,7 @@ impl<S: Scheme> Kernel for TransformChunks<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Job { grid, x, weights, .. } = self.job;
         let Chunks { steps, count, frequency, size } = self.chunks;
         let mut zeros = Scratch::new(weights.steps);
@@ -246,7 +236,7 @@ impl<S: Scheme> Kernel for TransformChunks<'_, S> {
             let out = Frequencies { data, frequency, tile: steps };
             let source = (x.as_ptr(), zeros.as_ptr());
             // SAFETY: the scratch holds all chunks, and each task writes its own tiles.
-            unsafe { grid.transform_input::<L, S>(source, self.tiles, channels, out) };
+            unsafe { grid.transform_input::<V, S>(source, self.tiles, channels, out) };
         }
     }
 }
@@ -264,17 +254,17 @@ impl<S: Scheme> Kernel for Panel<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let Job { grid, weights, finish, .. } = self.job;
         let Chunks { steps, count, frequency, size } = self.chunks;
         let tiles = self.tiles.1 - self.tiles.0;
         let frequencies = S::SIDE * S::SIDE;
-        let u_size = steps * PANEL + LINE;
-        let m_size = tiles * PANEL + LINE;
+        let u_size = steps * COLUMNS + LINE;
+        let m_size = tiles * COLUMNS + LINE;
         let mut scratch = Scratch::new(Job::<S>::WEIGHTS * u_size + frequencies * m_size);
         let (u, m) = scratch.split_at_mut(Job::<S>::WEIGHTS * u_size);
-        let u = Frequencies { data: u.as_mut_ptr(), frequency: u_size, tile: PANEL };
-        let m = Frequencies { data: m.as_mut_ptr(), frequency: m_size, tile: PANEL };
+        let u = Frequencies { data: u.as_mut_ptr(), frequency: u_size, tile: COLUMNS };
+        let m = Frequencies { data: m.as_mut_ptr(), frequency: m_size, tile: COLUMNS };
         for chunk in 0..count {
             let from = chunk * steps;
             let to = weights.steps.min(from + steps);
@@ -282,28 +272,29 @@ impl<S: Scheme> Kernel for Panel<'_, S> {
                 continue;
             }
             let transform = TransformWeights { job: self.job, panel: self.panel, steps: (from, to), out: u };
-            // SAFETY: L is in use, so the machine has it; the scratch has room for a chunk.
-            unsafe { L::call(transform) };
+            // SAFETY: V is in use, so the machine has it; the scratch has room for a chunk.
+            unsafe { V::call(transform) };
             for f in 0..frequencies {
                 let a = self.v.wrapping_add(chunk * size + f * frequency);
                 let product = Product {
                     rows: tiles,
-                    cols: PANEL.min(weights.columns - self.panel * PANEL),
+                    cols: COLUMNS.min(weights.columns - self.panel * COLUMNS),
                     steps: to - from,
                     a,
+                    left: Left::Rows,
                     a_stride: steps,
                     b: u.of(S::weight_of(f).0),
-                    b_stride: PANEL,
+                    b_stride: COLUMNS,
                     c: m.of(f),
-                    c_stride: PANEL,
+                    c_stride: COLUMNS,
                     add: chunk > 0,
                     next: a.wrapping_add(frequency),
                 };
                 // SAFETY: the transformed tiles and weights have the sizes that the layouts name.
-                unsafe { product.run::<L>(Left::Rows) };
+                unsafe { product.run::<V>() };
             }
         }
         // SAFETY: this task alone writes its panel of these tiles.
-        unsafe { finish.transform_output::<L, S>(grid, self.tiles, self.panel, m) };
+        unsafe { finish.transform_output::<V, S>(grid, self.tiles, self.panel, m) };
     }
 }

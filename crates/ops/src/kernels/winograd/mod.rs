@@ -20,10 +20,10 @@ mod weights;
 mod tests;
 
 use super::conv_shape::Conv2dShape;
-use super::scratch::Shared;
 use scheme::{F2, F4, Scheme, Stride2, Stride2Transposed, WeightScheme, Whole2};
 use std::marker::PhantomData;
-use tape::kernels::simd::{SimdLevel, simd_level};
+use tape::kernels::arch::{InstructionSet, instruction_set};
+use tape::kernels::shared::SharedSlice;
 use tiles::{Finish, Grid};
 use weights::Weights;
 
@@ -84,7 +84,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
     if let Some(bias) = bias {
         assert_eq!(bias.len(), s.c_out, "winograd: one bias for each output channel");
     }
-    forward_at(simd_level(), s, x, w, bias, y);
+    forward_at(instruction_set(), s, x, w, bias, y);
 }
 
 /// The gradient of a convolution's input, from that of its output.
@@ -94,7 +94,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 #[track_caller]
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx, w, dy);
-    input_grad_at(simd_level(), s, dy, w, dx);
+    input_grad_at(instruction_set(), s, dy, w, dx);
 }
 
 /// The gradient of a convolution's weight, from its input and the gradient of its output.
@@ -104,7 +104,7 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x, dw, dy);
-    weight_grad_at(simd_level(), s, x, dy, dw);
+    weight_grad_at(instruction_set(), s, x, dy, dw);
 }
 
 #[track_caller]
@@ -118,58 +118,65 @@ fn check(s: &Conv2dShape, x: &[f32], w: &[f32], y: &[f32]) {
     assert_eq!(lens, wanted, "winograd: lengths of input, weight and output for {s:?}");
 }
 
-fn forward_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+fn forward_at(
+    set: InstructionSet,
+    s: &Conv2dShape,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
     let weights = Weights::new(s, w);
     if whole2(s) {
-        convolve::<Whole2>(level, Grid::new::<Whole2>(s), x, weights, bias, y);
+        convolve::<Whole2>(set, Grid::new::<Whole2>(s), x, weights, bias, y);
     } else if s.stride == [2, 2] {
-        convolve::<Stride2>(level, Grid::new::<Stride2>(s), x, weights, bias, y);
+        convolve::<Stride2>(set, Grid::new::<Stride2>(s), x, weights, bias, y);
     } else if few_channels(s) {
-        convolve::<F2>(level, Grid::new::<F2>(s), x, weights, bias, y);
+        convolve::<F2>(set, Grid::new::<F2>(s), x, weights, bias, y);
     } else {
-        convolve::<F4>(level, Grid::new::<F4>(s), x, weights, bias, y);
+        convolve::<F4>(set, Grid::new::<F4>(s), x, weights, bias, y);
     }
 }
 
-fn input_grad_at(level: SimdLevel, s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+fn input_grad_at(set: InstructionSet, s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let weights = Weights::transposed(s, w);
     if whole2(s) {
-        convolve::<Whole2>(level, Grid::transposed::<Whole2>(s), dy, weights, None, dx);
+        convolve::<Whole2>(set, Grid::transposed::<Whole2>(s), dy, weights, None, dx);
     } else if s.stride == [2, 2] {
         let grid = Grid::transposed::<Stride2Transposed>(s);
-        convolve::<Stride2Transposed>(level, grid, dy, weights, None, dx);
+        convolve::<Stride2Transposed>(set, grid, dy, weights, None, dx);
     } else if few_channels(s) {
-        convolve::<F2>(level, Grid::transposed::<F2>(s), dy, weights, None, dx);
+        convolve::<F2>(set, Grid::transposed::<F2>(s), dy, weights, None, dx);
     } else {
-        convolve::<F4>(level, Grid::transposed::<F4>(s), dy, weights, None, dx);
+        convolve::<F4>(set, Grid::transposed::<F4>(s), dy, weights, None, dx);
     }
 }
 
-fn weight_grad_at(level: SimdLevel, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    fn run<S: WeightScheme>(level: SimdLevel, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-        weight_grad::Job::<S> { grid: Grid::new::<S>(s), x, dy, scheme: PhantomData }.run(level, dw);
+fn weight_grad_at(set: InstructionSet, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    fn run<S: WeightScheme>(set: InstructionSet, s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+        weight_grad::Job::<S> { grid: Grid::new::<S>(s), x, dy, scheme: PhantomData }.run(set, dw);
     }
     if x.is_empty() || dy.is_empty() {
         dw.fill(0.0);
     } else if whole2(s) {
-        run::<Whole2>(level, s, x, dy, dw);
+        run::<Whole2>(set, s, x, dy, dw);
     } else if s.stride == [2, 2] {
-        run::<Stride2>(level, s, x, dy, dw);
+        run::<Stride2>(set, s, x, dy, dw);
     } else if few_channels(s) {
-        run::<F2>(level, s, x, dy, dw);
+        run::<F2>(set, s, x, dy, dw);
     } else {
-        run::<F4>(level, s, x, dy, dw);
+        run::<F4>(set, s, x, dy, dw);
     }
 }
 
 fn convolve<S: Scheme>(
-    level: SimdLevel,
+    set: InstructionSet,
     grid: Grid,
     x: &[f32],
     weights: Weights,
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) {
-    let finish = Finish { y: Shared(y.as_mut_ptr()), bias };
-    forward::Job::<S> { grid, x, weights, finish, scheme: PhantomData }.run(level);
+    let finish = Finish { y: SharedSlice::new(y), bias };
+    forward::Job::<S> { grid, x, weights, finish, scheme: PhantomData }.run(set);
 }

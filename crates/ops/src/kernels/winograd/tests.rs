@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernels::conv_testing::{error, levels, noise, products};
+use crate::kernels::conv_testing::{error, instruction_sets, noise, products};
 use proptest::prelude::*;
 use tape::kernels::parallel::set_num_threads;
 
@@ -46,9 +46,9 @@ fn strided(n: usize, size: (usize, usize), channels: (usize, usize)) -> Conv2dSh
     Conv2dShape { stride: [2, 2], ..shape(n, size, channels, [1, 1]) }
 }
 
-/// The three passes at one level, into memory that holds NaN before.
+/// The three passes at one set, into memory that holds NaN before.
 fn passes(
-    level: SimdLevel,
+    set: InstructionSet,
     s: &Conv2dShape,
     x: &[f32],
     w: &[f32],
@@ -58,14 +58,14 @@ fn passes(
     let mut y = vec![f32::NAN; s.output_len()];
     let mut dx = vec![f32::NAN; s.input_len()];
     let mut dw = vec![f32::NAN; s.weight_len()];
-    forward_at(level, s, x, w, Some(bias), &mut y);
-    input_grad_at(level, s, dy, w, &mut dx);
-    weight_grad_at(level, s, x, dy, &mut dw);
+    forward_at(set, s, x, w, Some(bias), &mut y);
+    input_grad_at(set, s, dy, w, &mut dx);
+    weight_grad_at(set, s, x, dy, &mut dw);
     [y, dx, dw]
 }
 
-/// Errors of the three passes at the given levels against the definition.
-fn errors(s: &Conv2dShape, seed: u64, levels: &[SimdLevel]) -> Vec<[f64; 3]> {
+/// Errors of the three passes with the given instruction sets against the definition.
+fn errors(s: &Conv2dShape, seed: u64, sets: &[InstructionSet]) -> Vec<[f64; 3]> {
     let (x, w) = (noise(s.input_len(), seed), noise(s.weight_len(), seed + 1));
     let (dy, bias) = (noise(s.output_len(), seed + 2), noise(s.c_out, seed + 3));
     let wanted = [
@@ -73,11 +73,11 @@ fn errors(s: &Conv2dShape, seed: u64, levels: &[SimdLevel]) -> Vec<[f64; 3]> {
         naive(s, Pass::InputGrad, &dy, &w, None),
         naive(s, Pass::WeightGrad, &x, &dy, None),
     ];
-    let at = |&level: &SimdLevel| {
-        let got = passes(level, s, &x, &w, &dy, &bias);
+    let at = |&set: &InstructionSet| {
+        let got = passes(set, s, &x, &w, &dy, &bias);
         std::array::from_fn(|i| error(&got[i], &wanted[i]))
     };
-    levels.iter().map(at).collect()
+    sets.iter().map(at).collect()
 }
 
 proptest! {
@@ -93,9 +93,9 @@ proptest! {
         seed in 0u64..1000,
     ) {
         let s = if two { strided(n, size, channels) } else { shape(n, size, channels, [padding.0, padding.1]) };
-        for (level, errors) in levels().iter().zip(errors(&s, seed, &levels())) {
+        for (set, errors) in instruction_sets().iter().zip(errors(&s, seed, &instruction_sets())) {
             for (pass, error) in ["forward", "input grad", "weight grad"].iter().zip(errors) {
-                prop_assert!(error <= 1e-5, "{pass} of {s:?} at {level:?}: {error:e}");
+                prop_assert!(error <= 1e-5, "{pass} of {s:?} at {set:?}: {error:e}");
             }
         }
     }
@@ -122,9 +122,9 @@ fn larger_shapes() -> [Conv2dShape; 12] {
 #[test]
 fn larger_shapes_agree_with_the_definition() {
     for s in larger_shapes() {
-        for (level, errors) in levels().iter().zip(errors(&s, 7, &levels())) {
-            println!("{level:?} {s:?}: {errors:?}");
-            assert!(errors.iter().all(|&e| e <= 1e-5), "{s:?} at {level:?}: {errors:?}");
+        for (set, errors) in instruction_sets().iter().zip(errors(&s, 7, &instruction_sets())) {
+            println!("{set:?} {s:?}: {errors:?}");
+            assert!(errors.iter().all(|&e| e <= 1e-5), "{s:?} at {set:?}: {errors:?}");
         }
     }
 }
@@ -133,9 +133,9 @@ fn larger_shapes_agree_with_the_definition() {
 fn few_channels_take_the_accurate_tiles() {
     for channels in [(1, 1), (2, 4), (15, 70), (40, 3)] {
         let s = shape(2, (9, 14), channels, [2, 1]);
-        for (level, errors) in levels().iter().zip(errors(&s, 3, &levels())) {
-            println!("{level:?} {s:?}: {errors:?}");
-            assert!(errors.iter().all(|&e| e <= 7e-7), "{s:?} at {level:?}: {errors:?}");
+        for (set, errors) in instruction_sets().iter().zip(errors(&s, 3, &instruction_sets())) {
+            println!("{set:?} {s:?}: {errors:?}");
+            assert!(errors.iter().all(|&e| e <= 7e-7), "{s:?} at {set:?}: {errors:?}");
         }
     }
 }
@@ -147,7 +147,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let (dy, bias) = (noise(s.output_len(), 3), noise(s.c_out, 4));
         let run = |threads| {
             set_num_threads(threads);
-            passes(simd_level(), &s, &x, &w, &dy, &bias)
+            passes(instruction_set(), &s, &x, &w, &dy, &bias)
         };
         let one = run(1);
         for threads in [2, 3] {

@@ -2,10 +2,11 @@
 
 use super::scheme::{MAX, Scheme, WeightScheme, square};
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::{Kernel, Lanes, prefetch, prefetch_write, unroll};
-use crate::kernels::register_tile::PANEL;
-use crate::kernels::scratch::Shared;
+use crate::kernels::microkernel::COLUMNS;
 use std::marker::PhantomData;
+use tape::kernels::arch::{Kernel, Vector, prefetch, prefetch_write};
+use tape::kernels::shared::SharedSlice;
+use tape::unroll;
 
 /// Transforms some channels of one tile, `from` by `from` pixels, to `out`, where there is room for whole vectors, and
 /// calls those of the next tile into the cache: they lie in as many places as there are rows, too many for the hardware
@@ -14,25 +15,25 @@ macro_rules! transform_tile {
     ($S:ident, $from:expr, $transform:path, $pixels:ident, $next:ident, $channels:expr, $out:expr) => {{
         let ((first, last), out) = ($channels, $out);
         let mut c = first;
-        while c + L::N <= last {
+        while c + V::LANES <= last {
             let out = out.at(0, c - first);
             square!(
                 $from => $S::SIDE,
                 $transform,
                 |i, j| {
                     prefetch($next[i][j].wrapping_add(c));
-                    L::load($pixels[i][j].add(c))
+                    V::load($pixels[i][j].add(c))
                 },
                 |k, l, v| v.store(out.of(k * $S::SIDE + l))
             );
-            c += L::N;
+            c += V::LANES;
         }
         if c < last {
             let out = out.at(0, c - first);
             square!(
                 $from => $S::SIDE,
                 $transform,
-                |i, j| L::load_part($pixels[i][j].add(c), last - c),
+                |i, j| V::load_part($pixels[i][j].add(c), last - c),
                 |k, l, v| v.store(out.of(k * $S::SIDE + l))
             );
         }
@@ -93,7 +94,7 @@ impl Grid {
     /// `x` holds the images, `zeros` one zero for each channel, and `out` has room for the tiles: each row of
     /// channels is rounded up to whole vectors.
     #[inline(always)]
-    pub(super) unsafe fn transform_input<L: Lanes, S: Scheme>(
+    pub(super) unsafe fn transform_input<V: Vector, S: Scheme>(
         &self,
         source: (*const f32, *const f32),
         tiles: (usize, usize),
@@ -101,8 +102,8 @@ impl Grid {
         out: Frequencies,
     ) {
         let task = TransformInput { grid: self, source, tiles, channels, out, scheme: PhantomData::<S> };
-        // SAFETY: L is in use, so the machine has it; the rest is the caller's promise.
-        unsafe { L::call(task) }
+        // SAFETY: V is in use, so the machine has it; the rest is the caller's promise.
+        unsafe { V::call(task) }
     }
 
     /// `A dy A^T` of the tiles `from..to` and `channels`, to `out[frequency][tile][channel]`.
@@ -110,7 +111,7 @@ impl Grid {
     /// # Safety
     /// As for [`Grid::transform_input`], `dy` holding the output's gradient.
     #[inline(always)]
-    pub(super) unsafe fn transform_output_grad<L: Lanes, S: WeightScheme>(
+    pub(super) unsafe fn transform_output_grad<V: Vector, S: WeightScheme>(
         &self,
         (dy, zeros): (*const f32, *const f32),
         (from, to): (usize, usize),
@@ -130,7 +131,7 @@ impl Grid {
                 transform_tile!(
                     S,
                     S::OUT,
-                    S::output_grad::<L>,
+                    S::output_grad::<V>,
                     tile_pixels,
                     next,
                     channels,
@@ -155,7 +156,7 @@ impl<S: Scheme> Kernel for TransformInput<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let TransformInput { grid, source: (x, zeros), tiles: (from, to), channels, out, .. } = self;
         let pixels = |tile: usize| {
             let (image, y0, x0) = grid.place::<S>(tile.min(grid.count - 1));
@@ -169,7 +170,7 @@ impl<S: Scheme> Kernel for TransformInput<'_, S> {
             next = pixels(tile + 1);
             // SAFETY: the tile is inside the grid; the rest is the promise of transform_input's caller.
             unsafe {
-                transform_tile!(S, S::IN, S::input::<L>, tile_pixels, next, channels, out.at(tile - from, 0))
+                transform_tile!(S, S::IN, S::input::<V>, tile_pixels, next, channels, out.at(tile - from, 0))
             };
         }
     }
@@ -232,7 +233,7 @@ impl Frequencies {
 /// What happens to outputs on their way to memory.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a> {
-    pub(super) y: Shared,
+    pub(super) y: SharedSlice<'a, f32>,
     pub(super) bias: Option<&'a [f32]>,
 }
 
@@ -243,7 +244,7 @@ impl Finish<'_> {
     /// `m` holds `[frequency][tile - from][channel of the panel]`; the output has room, and nobody else writes
     /// these tiles and channels.
     #[inline(always)]
-    pub(super) unsafe fn transform_output<L: Lanes, S: Scheme>(
+    pub(super) unsafe fn transform_output<V: Vector, S: Scheme>(
         &self,
         grid: &Grid,
         tiles: (usize, usize),
@@ -251,13 +252,13 @@ impl Finish<'_> {
         m: Frequencies,
     ) {
         let task = TransformOutput { finish: self, grid, tiles, panel, m, scheme: PhantomData::<S> };
-        // SAFETY: L is in use, so the machine has it; the rest is the caller's promise.
-        unsafe { L::call(task) }
+        // SAFETY: V is in use, so the machine has it; the rest is the caller's promise.
+        unsafe { V::call(task) }
     }
 
     /// One vector of channels of [`Finish::transform_output`].
     #[inline(always)]
-    unsafe fn vector<L: Lanes, S: Scheme>(
+    unsafe fn vector<V: Vector, S: Scheme>(
         &self,
         grid: &Grid,
         (from, to): (usize, usize),
@@ -267,12 +268,11 @@ impl Finish<'_> {
         let Images { h, w, c: channels } = grid.output;
         let bias = match self.bias {
             // SAFETY: a bias has one value for each channel.
-            Some(bias) => unsafe { L::load_part(bias.as_ptr().add(c), lanes) },
-            None => L::splat(0.0),
+            Some(bias) => unsafe { V::load_part(bias.as_ptr().add(c), lanes) },
+            None => V::splat(0.0),
         };
-        let corner = |(image, y0, x0): (usize, usize, usize)| {
-            self.y.get().wrapping_add(((image * h + y0) * w + x0) * channels + c)
-        };
+        let corner =
+            |(image, y0, x0): (usize, usize, usize)| self.y.at(((image * h + y0) * w + x0) * channels + c);
         let mut places = [from, from + 1].map(|tile| grid.place::<S>(tile));
         for tile in from..to {
             // Lines that will be written two tiles later take long to come from beyond the cache.
@@ -287,21 +287,21 @@ impl Finish<'_> {
             places = [places[1], ahead];
             let m = m.at(tile - from, 0);
             let (rows, columns) = (h - y0, w - x0);
-            if rows >= S::OUT && columns >= S::OUT && lanes == L::N {
+            if rows >= S::OUT && columns >= S::OUT && lanes == V::LANES {
                 square!(
                     S::SIDE => S::OUT,
-                    S::output::<L>,
+                    S::output::<V>,
                     // SAFETY: the caller promises the transformed tile.
-                    |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
+                    |i, j| unsafe { V::load(m.of(i * S::SIDE + j)) },
                     // SAFETY: all outputs lie inside the image.
                     |k, l, v| unsafe { v.add(bias).store(corner.wrapping_add((k * w + l) * channels)) }
                 );
             } else {
                 square!(
                     S::SIDE => S::OUT,
-                    S::output::<L>,
+                    S::output::<V>,
                     // SAFETY: as above.
-                    |i, j| unsafe { L::load(m.of(i * S::SIDE + j)) },
+                    |i, j| unsafe { V::load(m.of(i * S::SIDE + j)) },
                     |k, l, v| if k < rows && l < columns {
                         // SAFETY: the pixel lies inside the image, and it has `lanes` channels from here on.
                         unsafe { v.add(bias).store_part(corner.wrapping_add((k * w + l) * channels), lanes) }
@@ -326,15 +326,15 @@ impl<S: Scheme> Kernel for TransformOutput<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let TransformOutput { finish, grid, tiles, panel, m, .. } = self;
         let channels = grid.output.c;
-        let end = channels.min((panel + 1) * PANEL);
-        for c in (panel * PANEL..end).step_by(L::N) {
-            let m = m.at(0, c - panel * PANEL);
-            let lanes = (end - c).min(L::N);
+        let end = channels.min((panel + 1) * COLUMNS);
+        for c in (panel * COLUMNS..end).step_by(V::LANES) {
+            let m = m.at(0, c - panel * COLUMNS);
+            let lanes = (end - c).min(V::LANES);
             // SAFETY: these channels exist; the rest is the caller's promise.
-            unsafe { finish.vector::<L, S>(grid, tiles, (c, lanes), m) };
+            unsafe { finish.vector::<V, S>(grid, tiles, (c, lanes), m) };
         }
     }
 }

@@ -6,12 +6,13 @@
 use super::scheme::WeightScheme;
 use super::tiles::{Frequencies, Grid};
 use super::weights::transform_weight_grad;
-use crate::kernels::lanes::{Kernel, Lanes, run_at};
-use crate::kernels::register_tile::{Left, Product};
-use crate::kernels::scratch::{Scratch, Shared};
+use crate::kernels::microkernel::{Left, Product};
+use crate::kernels::scratch::Scratch;
 use std::marker::PhantomData;
+use tape::kernels::arch::InstructionSet;
+use tape::kernels::arch::{self, Kernel, Vector};
 use tape::kernels::parallel::{parallel_blocks, parallel_for};
-use tape::kernels::simd::SimdLevel;
+use tape::kernels::shared::SharedSlice;
 
 const LINE: usize = 16;
 
@@ -48,40 +49,38 @@ impl Cut {
 }
 
 impl<S: WeightScheme> Job<'_, S> {
-    pub(super) fn run(&self, level: SimdLevel, dw: &mut [f32]) {
+    pub(super) fn run(&self, set: InstructionSet, dw: &mut [f32]) {
         let c_in = Cut::new(self.grid.input.c, CHANNELS, LINE);
         let c_out = Cut::new(self.grid.output.c, CHANNELS, 1);
         let rectangles = c_in.parts * c_out.parts;
         // Enough tasks to share between threads; each with enough tiles to pay for its inverse transform.
         let splits = 16usize.div_ceil(rectangles).min(self.grid.count.div_ceil(64)).max(1);
         let tiles = Cut::new(self.grid.count, self.grid.count.div_ceil(splits), 1);
-        let task = |dw: Shared, i: usize| {
+        let task = |dw: *mut f32, i: usize| {
             let (split, rectangle) = (i / rectangles, i % rectangles);
             let task = Task {
                 job: self,
                 c_in: c_in.range(rectangle % c_in.parts),
                 c_out: c_out.range(rectangle / c_in.parts),
                 tiles: tiles.range(split),
-                dw: dw.get(),
+                dw,
             };
-            run_at(level, task)
+            arch::run_with(set, task)
         };
         if tiles.parts == 1 {
-            let dw = Shared(dw.as_mut_ptr());
-            return parallel_for(rectangles, |i| task(dw, i));
+            let dw = SharedSlice::new(dw);
+            return parallel_for(rectangles, |i| task(dw.at(0), i));
         }
         let len = dw.len();
         let mut partial = Scratch::new(tiles.parts * len);
-        let sums = Shared(partial.as_mut_ptr());
-        parallel_for(tiles.parts * rectangles, |i| {
-            task(Shared(sums.get().wrapping_add(i / rectangles * len)), i)
-        });
+        let sums = SharedSlice::new(&mut partial);
+        parallel_for(tiles.parts * rectangles, |i| task(sums.at(i / rectangles * len), i));
         let partial = &*partial;
-        let dw = Shared(dw.as_mut_ptr());
+        let dw = SharedSlice::new(dw);
         parallel_blocks(len, 4096, |from, to| {
             // SAFETY: the blocks do not overlap.
-            let dw = unsafe { std::slice::from_raw_parts_mut(dw.get().add(from), to - from) };
-            run_at(level, Reduce { partial, len, from, dw })
+            let dw = unsafe { dw.part(from, to - from) };
+            arch::run_with(set, Reduce { partial, len, from, dw })
         });
     }
 }
@@ -98,7 +97,7 @@ impl Kernel for Reduce<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         for (i, partial) in self.partial.chunks_exact(self.len).enumerate() {
             let partial = &partial[self.from..self.from + self.dw.len()];
             if i == 0 {
@@ -126,7 +125,7 @@ impl<S: WeightScheme> Kernel for Task<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<V: Vector>(self) {
         let grid = &self.job.grid;
         let (frequencies, weights) = (S::SIDE * S::SIDE, S::WEIGHTS * S::WEIGHTS);
         let (c_in, c_out) = (self.c_in.1 - self.c_in.0, self.c_out.1 - self.c_out.0);
@@ -153,33 +152,34 @@ impl<S: WeightScheme> Kernel for Task<'_, S> {
             let tiles = (from, self.tiles.1.min(from + block));
             // SAFETY: the buffers have the sizes that the layouts name.
             unsafe {
-                grid.transform_input::<L, S>((self.job.x.as_ptr(), zeros), tiles, self.c_in, v);
-                grid.transform_output_grad::<L, S>((self.job.dy.as_ptr(), zeros), tiles, self.c_out, z);
+                grid.transform_input::<V, S>((self.job.x.as_ptr(), zeros), tiles, self.c_in, v);
+                grid.transform_output_grad::<V, S>((self.job.dy.as_ptr(), zeros), tiles, self.c_out, z);
             }
             for f in 0..frequencies {
                 let (weight, again) = S::weight_of(f);
-                for column in (0..c_in).step_by(2 * L::N) {
+                for column in (0..c_in).step_by(2 * V::LANES) {
                     let product = Product {
                         rows: c_out,
-                        cols: (c_in - column).min(2 * L::N),
+                        cols: (c_in - column).min(2 * V::LANES),
                         steps: tiles.1 - tiles.0,
                         a: z.of(f),
+                        left: Left::Columns(z_row),
                         a_stride: z_row,
                         b: v.of(f).wrapping_add(column),
                         b_stride: v_row,
                         c: u.of(weight).wrapping_add(column),
                         c_stride: v_row,
                         add: again || from > self.tiles.0,
-                        next: u.of(weight + 1),
+                        next: u.of(weight + 1).wrapping_add(column),
                     };
                     // SAFETY: as above.
-                    unsafe { product.run::<L>(Left::Columns) };
+                    unsafe { product.run::<V>() };
                 }
             }
         }
         let dw_row = 9 * grid.input.c;
         let dw = self.dw.wrapping_add(self.c_out.0 * dw_row + self.c_in.0 * 9);
         // SAFETY: this task alone writes these channels of its gradient.
-        unsafe { transform_weight_grad::<L, S>(u, (c_out, c_in), dw, dw_row) };
+        unsafe { transform_weight_grad::<V, S>(u, (c_out, c_in), dw, dw_row) };
     }
 }

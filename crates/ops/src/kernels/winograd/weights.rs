@@ -3,8 +3,8 @@
 use super::scheme::{Scheme, WeightScheme, square};
 use super::tiles::Frequencies;
 use crate::kernels::conv_shape::Conv2dShape;
-use crate::kernels::lanes::{LANES, Lanes};
-use crate::kernels::register_tile::PANEL;
+use crate::kernels::microkernel::COLUMNS;
+use tape::kernels::arch::{MAX_LANES, Vector};
 use tape::kernels::transpose::transpose_to;
 
 /// Steps whose taps are transposed together where they lie behind one another: nine whole squares of lanes.
@@ -34,7 +34,7 @@ impl<'a> Weights<'a> {
     }
 
     pub(super) fn panels(&self) -> usize {
-        self.columns.div_ceil(PANEL)
+        self.columns.div_ceil(COLUMNS)
     }
 
     /// `G w G^T` of the steps `from..to` of one panel, to `out[frequency][step - from][column of the panel]`.
@@ -43,35 +43,35 @@ impl<'a> Weights<'a> {
     /// # Safety
     /// `out`, whose tiles are steps here, has room.
     #[inline(always)]
-    pub(super) unsafe fn transform<L: Lanes, S: Scheme>(
+    pub(super) unsafe fn transform<V: Vector, S: Scheme>(
         &self,
         panel: usize,
         (from, to): (usize, usize),
         out: Frequencies,
     ) {
-        let first = panel * PANEL;
-        let end = self.columns.min(first + PANEL);
+        let first = panel * COLUMNS;
+        let end = self.columns.min(first + COLUMNS);
         let group = if self.step == 9 { TOGETHER } else { 1 };
-        let mut taps = [0.0f32; TOGETHER * 9 * LANES];
-        for column in (first..end).step_by(L::N) {
-            let lanes = (end - column).min(L::N);
-            if lanes < L::N {
+        let mut taps = [0.0f32; TOGETHER * 9 * MAX_LANES];
+        for column in (first..end).step_by(V::LANES) {
+            let lanes = (end - column).min(V::LANES);
+            if lanes < V::LANES {
                 taps.fill(0.0);
             }
             for start in (from..to).step_by(group) {
                 let steps = group.min(to - start);
                 let w = self.data[column * self.column + start * self.step..].as_ptr();
                 // SAFETY: the taps of these columns and steps exist, and `taps` has room for them.
-                unsafe { transpose_to([lanes, 9 * steps], w, self.column, taps.as_mut_ptr(), L::N) };
+                unsafe { transpose_to([lanes, 9 * steps], w, self.column, taps.as_mut_ptr(), V::LANES) };
                 for step in 0..steps {
-                    let taps = taps[step * 9 * L::N..].as_ptr();
+                    let taps = taps[step * 9 * V::LANES..].as_ptr();
                     let out = out.at(start + step - from, column - first);
                     let tap = |i: usize, j: usize| if self.turned { 8 - (i * 3 + j) } else { i * 3 + j };
                     square!(
                         3 => S::WEIGHTS,
-                        S::weight::<L>,
+                        S::weight::<V>,
                         // SAFETY: `taps` holds nine vectors for each step.
-                        |i, j| unsafe { L::load(taps.add(tap(i, j) * L::N)) },
+                        |i, j| unsafe { V::load(taps.add(tap(i, j) * V::LANES)) },
                         // SAFETY: the caller promises room.
                         |k, l, v| unsafe { v.store(out.of(k * S::WEIGHTS + l)) }
                     );
@@ -87,28 +87,28 @@ impl<'a> Weights<'a> {
 /// # Safety
 /// `u` holds the channels, rounded up to whole vectors; `dw` has room.
 #[inline(always)]
-pub(super) unsafe fn transform_weight_grad<L: Lanes, S: WeightScheme>(
+pub(super) unsafe fn transform_weight_grad<V: Vector, S: WeightScheme>(
     u: Frequencies,
     (c_out, c_in): (usize, usize),
     dw: *mut f32,
     dw_row: usize,
 ) {
-    let mut taps = [0.0f32; 9 * LANES];
+    let mut taps = [0.0f32; 9 * MAX_LANES];
     for co in 0..c_out {
-        for ci in (0..c_in).step_by(L::N) {
+        for ci in (0..c_in).step_by(V::LANES) {
             let u = u.at(co, ci);
             let t = taps.as_mut_ptr();
             square!(
                 S::WEIGHTS => 3,
-                S::weight_grad::<L>,
+                S::weight_grad::<V>,
                 // SAFETY: the caller promises `u`.
-                |i, j| unsafe { L::load(u.of(i * S::WEIGHTS + j)) },
+                |i, j| unsafe { V::load(u.of(i * S::WEIGHTS + j)) },
                 // SAFETY: `taps` has room for nine vectors.
-                |k, l, v| unsafe { v.store(t.add((k * 3 + l) * L::N)) }
+                |k, l, v| unsafe { v.store(t.add((k * 3 + l) * V::LANES)) }
             );
-            let lanes = (c_in - ci).min(L::N);
+            let lanes = (c_in - ci).min(V::LANES);
             // SAFETY: the caller promises room for these channels.
-            unsafe { transpose_to([9, lanes], t, L::N, dw.wrapping_add(co * dw_row + ci * 9), 9) };
+            unsafe { transpose_to([9, lanes], t, V::LANES, dw.wrapping_add(co * dw_row + ci * 9), 9) };
         }
     }
 }

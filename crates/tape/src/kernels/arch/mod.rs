@@ -1,0 +1,417 @@
+//! Vectors, and the instruction sets that kernels are compiled for.
+//!
+//! A kernel that handles vectors is written once over [`Vector`], as a struct that implements [`Kernel`], and [`run`]
+//! calls it with the vectors of an [`InstructionSet`], inside a function that has the instructions enabled. A kernel that
+//! leaves the vectors to the compiler is an ordinary function in [`multiversion!`](crate::multiversion). In both, all
+//! that is called must be `#[inline(always)]`: what is not inlined is compiled for the build's baseline. ([`Vector::call`]
+//! is a real call that keeps the instructions.)
+//!
+//! Each machine is one file.
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64::Neon as Baseline;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use portable::Portable as Baseline;
+#[cfg(target_arch = "x86_64")]
+use x86_64::Sse as Baseline;
+
+use std::sync::OnceLock;
+
+/// Instructions that kernels are compiled for. None includes another: a machine has each or lacks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// The baseline of the build, which runs anywhere: four lanes, those of NEON on arm64 and of SSE on x86-64.
+    Portable,
+    /// AVX2 and FMA: eight lanes.
+    Avx2,
+    /// AVX-512 F, BW, CD, DQ and VL, FMA and F16C: sixteen lanes.
+    Avx512,
+}
+
+impl InstructionSet {
+    /// All of them, the ones with the widest vectors first.
+    pub const ALL: [InstructionSet; 3] =
+        [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable];
+
+    /// Whether this machine has the instructions.
+    pub fn is_available(self) -> bool {
+        match self {
+            InstructionSet::Portable => true,
+            // Miri knows few vector instructions: it checks the portable form.
+            _ if cfg!(miri) => false,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => x86_64::has_avx2(),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => x86_64::has_avx512(),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+}
+
+/// The instruction set in use: the widest that the machine has, or the one that the environment variable
+/// `TAPEGRAD_SIMD=avx512|avx2|portable` names.
+///
+/// # Panics
+/// If `TAPEGRAD_SIMD` is set to an unknown word, or to an instruction set that this machine lacks.
+pub fn instruction_set() -> InstructionSet {
+    static IN_USE: OnceLock<InstructionSet> = OnceLock::new();
+    *IN_USE.get_or_init(|| {
+        let wanted = match std::env::var("TAPEGRAD_SIMD").as_deref() {
+            Err(_) | Ok("") => InstructionSet::ALL.into_iter().find(|set| set.is_available()),
+            Ok("portable") => Some(InstructionSet::Portable),
+            Ok("avx2") => Some(InstructionSet::Avx2),
+            Ok("avx512") => Some(InstructionSet::Avx512),
+            Ok(other) => panic!("TAPEGRAD_SIMD is {other:?}; it can be avx512, avx2 or portable"),
+        };
+        let wanted = wanted.unwrap_or(InstructionSet::Portable);
+        assert!(wanted.is_available(), "TAPEGRAD_SIMD asks for {wanted:?}, which this machine lacks");
+        wanted
+    })
+}
+
+/// Code that runs on vectors of any width.
+pub trait Kernel {
+    /// What the kernel returns.
+    type Output;
+
+    /// Does the work with vectors of type `V`. Implementations are `#[inline(always)]`.
+    fn run<V: Vector>(self) -> Self::Output;
+}
+
+/// Runs a kernel with the vectors of [`instruction_set`].
+#[inline]
+pub fn run<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the instruction set in use is one that the machine has.
+    unsafe { call(instruction_set(), kernel) }
+}
+
+/// Runs a kernel with the vectors of an instruction set.
+///
+/// # Panics
+/// If this machine lacks it.
+#[inline]
+pub fn run_with<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
+    assert!(set.is_available(), "this machine lacks {set:?}");
+    // SAFETY: the machine has the instruction set.
+    unsafe { call(set, kernel) }
+}
+
+/// # Safety
+/// The machine must have the instruction set.
+#[inline]
+unsafe fn call<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
+    // SAFETY: by the caller's promise; the baseline needs nothing of the machine.
+    unsafe {
+        match set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => x86_64::Avx512::call(kernel),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => x86_64::Avx2::call(kernel),
+            _ => Baseline::call(kernel),
+        }
+    }
+}
+
+/// Lanes of the widest vector, and `f32`s in a cache line: kernels leave room for whole vectors of any set.
+pub const MAX_LANES: usize = 16;
+
+/// A vector of `f32`.
+///
+/// # Safety
+/// Values of a vector type are made and used only inside [`Vector::call`] of that type: its arithmetic is safe to call
+/// because the machine is known there to have the instructions.
+pub unsafe trait Vector: Copy {
+    /// Number of lanes; divides [`MAX_LANES`].
+    const LANES: usize;
+    /// Rows of the register tile of products, two vectors wide, that fits the registers: 6 or 12.
+    const TILE_ROWS: usize;
+    /// The first lanes of a vector.
+    type Mask: Copy;
+
+    /// Calls a kernel inside a function compiled for this instruction set.
+    ///
+    /// # Safety
+    /// The machine must have the instruction set.
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output;
+
+    /// All lanes equal.
+    fn splat(x: f32) -> Self;
+    /// `self + b`.
+    fn add(self, b: Self) -> Self;
+    /// `self - b`.
+    fn sub(self, b: Self) -> Self;
+    /// `self * b`.
+    fn mul(self, b: Self) -> Self;
+    /// `self * b + c`, with one rounding where the machine can.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+    /// `c - self * b`, with one rounding where the machine can.
+    fn neg_mul_add(self, b: Self, c: Self) -> Self;
+    /// The first `n` lanes, at most all.
+    fn mask(n: usize) -> Self::Mask;
+
+    /// Reads all lanes.
+    ///
+    /// # Safety
+    /// `p` points to [`Vector::LANES`] readable values.
+    unsafe fn load(p: *const f32) -> Self;
+    /// Writes all lanes.
+    ///
+    /// # Safety
+    /// `p` points to [`Vector::LANES`] writable values.
+    unsafe fn store(self, p: *mut f32);
+    /// Reads the lanes of the mask; the others are zero.
+    ///
+    /// # Safety
+    /// `p` points to readable values for these lanes.
+    unsafe fn load_masked(p: *const f32, mask: Self::Mask) -> Self;
+    /// Writes the lanes of the mask.
+    ///
+    /// # Safety
+    /// `p` points to writable values for these lanes.
+    unsafe fn store_masked(self, p: *mut f32, mask: Self::Mask);
+
+    /// Reads `n` values; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `p` points to `n` readable values, at most [`Vector::LANES`].
+    #[inline(always)]
+    unsafe fn load_part(p: *const f32, n: usize) -> Self {
+        // SAFETY: the mask keeps the read to what the caller promises.
+        unsafe { Self::load_masked(p, Self::mask(n)) }
+    }
+    /// Writes the first `n` lanes.
+    ///
+    /// # Safety
+    /// `p` points to `n` writable values, at most [`Vector::LANES`].
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize) {
+        // SAFETY: the mask keeps the write to what the caller promises.
+        unsafe { self.store_masked(p, Self::mask(n)) }
+    }
+}
+
+/// The methods of [`Vector`] that are one instruction each.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! instructions {
+    ($splat:ident $add:ident $sub:ident $mul:ident $fma:ident $fnma:ident $load:ident $store:ident) => {
+        #[inline(always)]
+        fn splat(x: f32) -> Self {
+            // SAFETY: used only inside `call`, where the instructions exist.
+            Self(unsafe { $splat(x) })
+        }
+        #[inline(always)]
+        fn add(self, b: Self) -> Self {
+            // SAFETY: as in splat.
+            Self(unsafe { $add(self.0, b.0) })
+        }
+        #[inline(always)]
+        fn sub(self, b: Self) -> Self {
+            // SAFETY: as in splat.
+            Self(unsafe { $sub(self.0, b.0) })
+        }
+        #[inline(always)]
+        fn mul(self, b: Self) -> Self {
+            // SAFETY: as in splat.
+            Self(unsafe { $mul(self.0, b.0) })
+        }
+        #[inline(always)]
+        fn mul_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: as in splat.
+            Self(unsafe { $fma(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        fn neg_mul_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: as in splat.
+            Self(unsafe { $fnma(self.0, b.0, c.0) })
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: the caller promises readable values; no alignment is needed.
+            Self(unsafe { $load(p) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: the caller promises writable values; no alignment is needed.
+            unsafe { $store(p, self.0) }
+        }
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use instructions;
+
+/// The masks of four lanes, which are counted, and their loads and stores.
+macro_rules! four_lanes {
+    () => {
+        type Mask = usize;
+
+        #[inline(always)]
+        fn mask(n: usize) -> usize {
+            n
+        }
+        #[inline(always)]
+        unsafe fn load_masked(p: *const f32, mask: usize) -> Self {
+            if mask == 4 {
+                // SAFETY: the caller promises four values.
+                return unsafe { Self::load(p) };
+            }
+            let mut lanes = [0.0f32; 4];
+            for i in 0..mask.min(3) {
+                // SAFETY: the caller promises these values.
+                lanes[i] = unsafe { *p.add(i) };
+            }
+            // SAFETY: there are four lanes.
+            unsafe { Self::load(lanes.as_ptr()) }
+        }
+        #[inline(always)]
+        unsafe fn store_masked(self, p: *mut f32, mask: usize) {
+            if mask == 4 {
+                // SAFETY: the caller promises four values.
+                return unsafe { self.store(p) };
+            }
+            let mut lanes = [0.0f32; 4];
+            // SAFETY: there are four lanes, and the caller promises these values.
+            unsafe {
+                self.store(lanes.as_mut_ptr());
+                for i in 0..mask.min(3) {
+                    *p.add(i) = lanes[i];
+                }
+            }
+        }
+    };
+}
+use four_lanes;
+
+/// Asks for a cache line that will be read soon. Any address will do.
+#[inline(always)]
+pub fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    x86_64::prefetch(p);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Asks for a cache line that will be written soon. Any address will do.
+#[inline(always)]
+pub fn prefetch_write(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    x86_64::prefetch_write(p);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Repeats a block for each index below a constant of at most 2, 9 or 13, written out: the compiler does not always
+/// unroll such loops by itself, and then keeps in memory what belongs in registers.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! unroll {
+    ($i:ident of 2 < $n:expr, $body:block) => { $crate::unroll!(@ $i, $n, $body, 0 1) };
+    ($i:ident of 9 < $n:expr, $body:block) => { $crate::unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8) };
+    ($i:ident of 13 < $n:expr, $body:block) => { $crate::unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12) };
+    (@ $i:ident, $n:expr, $body:block, $($index:literal)*) => {
+        $({
+            let $i: usize = $index;
+            if $i < $n $body
+        })*
+    };
+}
+
+/// Compiles a function for each [`InstructionSet`](crate::kernels::arch::InstructionSet) and calls the one that
+/// [`instruction_set`](crate::kernels::arch::instruction_set) names.
+///
+/// The body must be a plain function with named parameters; everything it calls should be inlined
+/// (`#[inline(always)]`), since what is not inlined is compiled for the baseline only.
+///
+/// A kernel that is generic over the type of its elements begins with `vectors of T;`: then only the types of
+/// neural networks get the three versions, and the others the baseline's, which halves what there is to compile.
+///
+/// ```
+/// tape::multiversion! {
+///     /// Adds `b` to `a`, element by element.
+///     pub fn add_assign(a: &mut [f32], b: &[f32]) {
+///         for (a, b) in a.iter_mut().zip(b) {
+///             *a += b;
+///         }
+///     }
+/// }
+/// let mut a = [1.0, 2.0];
+/// add_assign(&mut a, &[3.0, 4.0]);
+/// assert_eq!(a, [4.0, 6.0]);
+/// ```
+#[macro_export]
+macro_rules! multiversion {
+    (vectors of $element:ident; $($function:tt)*) => {
+        $crate::multiversion! { @if (<$element as $crate::Element>::VECTORISED) $($function)* }
+    };
+    (@if ($vectorised:expr) $(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),* $(,)?>)?
+        ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $(where $($closure:ident : [$($fn_bound:tt)+]),* $(,)?)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name<$($($generic: $bound,)*)? $($($closure: $($fn_bound)+,)*)?>($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body<$($($generic: $bound,)*)? $($($closure: $($fn_bound)+,)*)?>($($arg: $ty),*) $(-> $ret)? $body
+            $crate::with_avx512! {
+                #[allow(clippy::too_many_arguments)]
+                fn avx512<$($($generic: $bound,)*)? $($($closure: $($fn_bound)+,)*)?>($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+            }
+            $crate::with_avx2! {
+                #[allow(clippy::too_many_arguments)]
+                fn avx2<$($($generic: $bound,)*)? $($($closure: $($fn_bound)+,)*)?>($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+            }
+            // A branch on a constant: what it rules out is not compiled.
+            if $vectorised {
+                match $crate::kernels::arch::instruction_set() {
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: the instruction set in use is one that the machine has.
+                    $crate::kernels::arch::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    $crate::kernels::arch::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
+                    _ => body($($arg),*),
+                }
+            } else {
+                body($($arg),*)
+            }
+        }
+    };
+    ($($function:tt)*) => {
+        $crate::multiversion! { @if (true) $($function)* }
+    };
+}
+
+/// A function with the instructions of `InstructionSet::Avx512` enabled, where the machine may have them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_avx512 {
+    ($($function:tt)*) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c")]
+        $($function)*
+    };
+}
+
+/// A function with the instructions of `InstructionSet::Avx2` enabled, where the machine may have them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_avx2 {
+    ($($function:tt)*) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        $($function)*
+    };
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! Four lanes in plain Rust, for machines without a file of their own.
+
+use super::{Kernel, Vector, four_lanes};
+
+/// Four lanes: the vector width that every 64-bit machine has.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; 4]);
+
+/// The four lanes, written out: `array::from_fn` is a call where the compiler has one look only.
+macro_rules! lanes {
+    (|$i:ident| $lane:expr) => {{
+        macro_rules! lane {
+            ($index:literal) => {{
+                let $i: usize = $index;
+                $lane
+            }};
+        }
+        Portable([lane!(0), lane!(1), lane!(2), lane!(3)])
+    }};
+}
+
+// SAFETY: needs nothing of the machine.
+unsafe impl Vector for Portable {
+    const LANES: usize = 4;
+    const TILE_ROWS: usize = 6;
+
+    #[inline(never)]
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Self>()
+    }
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Portable([x; 4])
+    }
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        lanes!(|i| self.0[i] + b.0[i])
+    }
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        lanes!(|i| self.0[i] - b.0[i])
+    }
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        lanes!(|i| self.0[i] * b.0[i])
+    }
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        self.mul(b).add(c)
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, b: Self, c: Self) -> Self {
+        c.sub(self.mul(b))
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller promises four readable values.
+        Portable(unsafe { p.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller promises four writable values.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    four_lanes!();
+}
