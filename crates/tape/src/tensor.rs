@@ -126,8 +126,8 @@ impl Tensor {
     /// ```
     /// use tape::{DType, Tensor};
     /// assert_eq!(Tensor::try_zeros(&[2, 3], DType::F32).unwrap().numel(), 6);
-    /// let error = Tensor::try_zeros(&[1 << 40, 1 << 20], DType::F32).unwrap_err();
-    /// assert_eq!(error.bytes, 1 << 62);
+    /// let error = Tensor::try_zeros(&[1 << 40, 1 << 18], DType::F32).unwrap_err();
+    /// assert_eq!(error.bytes, 1 << 60);
     /// ```
     pub fn try_zeros(shape: &[usize], dtype: DType) -> Result<Tensor, OutOfMemoryError> {
         Tensor::try_full(shape, 0, dtype)
