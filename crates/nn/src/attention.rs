@@ -6,6 +6,7 @@ use crate::linear::Linear;
 use crate::module::{Module, Training};
 use crate::norm::LayerNorm;
 use crate::summary::observe;
+use ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
 use tape::{DType, PadMode, Tensor, Var};
 
 fn parameter(shape: &[usize]) -> Var {
@@ -142,7 +143,7 @@ impl MultiheadAttention {
     ///
     /// `query` is `[L, N, E]`, `key` and `value` `[S, N, ...]` (batch first if so set), or all without `N`.
     /// `key_padding_mask` is `[N, S]`, `attn_mask` `[L, S]` or `[N * heads, L, S]`: true values are not looked at,
-    /// numbers are added to the scores.
+    /// numbers are added to the scores. A query that may look at nothing finds zeros.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -222,13 +223,10 @@ impl MultiheadAttention {
             v = v.pad(&[0, 0, 0, 1], PadMode::Constant(0.0));
             grow(&mut mask);
         }
-        let mut scores = ops::matmul(&(q * (1.0 / (size as f64).sqrt())), &k.transpose(-2, -1));
-        if let Some(mask) = &mask {
-            scores = scores + mask;
-        }
-        let weights = ops::softmax(&scores, -1, None);
-        let weights = ops::dropout(&weights, self.dropout, self.training.get());
-        let found = ops::matmul(&weights, &v).permute(&[2, 0, 1, 3]);
+        let dropout_p = if self.training.get() { self.dropout } else { 0.0 };
+        let options = AttentionOptions { attn_mask: mask.as_ref(), dropout_p, ..Default::default() };
+        let (found, weights) = scaled_dot_product_attention_with_weights(&q, &k, &v, options);
+        let found = found.permute(&[2, 0, 1, 3]);
         let y = self.out_proj.forward(&found.reshape(&[l as isize, n as isize, self.embed_dim as isize]));
         match (batched, self.batch_first) {
             (false, _) => (y.squeeze(1), weights.squeeze(0)),
@@ -456,5 +454,40 @@ impl Module for TransformerEncoderLayer {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || self.forward_with_masks(x, None, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape::{BackwardOptions, manual_seed, with_default_generator};
+
+    /// The second sample has no valid key, and the first query of the first sample sees none.
+    #[test]
+    fn rows_that_see_nothing_stay_finite() {
+        manual_seed(1);
+        let x = Var::parameter(with_default_generator(|g| g.normal(&[2, 3, 4], 0.0, 1.0)));
+        let padding = Var::from_vec(vec![false, false, true, true, true, true], &[2, 3]);
+        let mut hidden = [false; 9];
+        hidden[..3].fill(true);
+        let hidden = Var::from_vec(hidden.to_vec(), &[3, 3]);
+        for create_graph in [false, true] {
+            for attention in
+                [MultiheadAttention::new(4, 2), MultiheadAttention::new(4, 2).dims(4, 4).bias(false)]
+            {
+                let attention = attention.batch_first(true);
+                let (y, weights) = attention.attend(&x, &x, &x, Some(&padding), Some(&hidden));
+                assert!(y.to_vec::<f32>().iter().chain(&weights.to_vec::<f32>()).all(|v| v.is_finite()));
+                let weights = weights.to_vec::<f32>();
+                assert!(weights[..3].iter().chain(&weights[9..]).all(|&w| w == 0.0), "{weights:?}");
+                let loss = y.get(0).narrow(0, 1, 2).square().sum_all();
+                x.zero_grad();
+                loss.backward_with(None, BackwardOptions { create_graph, ..Default::default() });
+                for p in attention.parameters().iter().chain([&x]) {
+                    let g = p.grad().expect("it takes part").to_vec::<f32>();
+                    assert!(g.iter().all(|g| g.is_finite()), "{g:?}");
+                }
+            }
+        }
     }
 }

@@ -39,6 +39,29 @@ pub struct AttentionOptions<'a> {
 /// ```
 #[track_caller]
 pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var, options: AttentionOptions) -> Var {
+    scaled_dot_product_attention_with_weights(query, key, value, options).0
+}
+
+/// As [`scaled_dot_product_attention`], with the weights `[..., L, S]` that the values are summed by, after dropout.
+/// Those of a query that may see no key are zeros.
+///
+/// # Panics
+/// As [`scaled_dot_product_attention`].
+///
+/// ```
+/// use ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
+/// use tape::{DType, Tensor, Var};
+/// let q = Var::from(Tensor::ones(&[3, 4], DType::F32));
+/// let (_, weights) = scaled_dot_product_attention_with_weights(&q, &q, &q, AttentionOptions::default());
+/// assert_eq!(weights.shape(), [3, 3]);
+/// ```
+#[track_caller]
+pub fn scaled_dot_product_attention_with_weights(
+    query: &Var,
+    key: &Var,
+    value: &Var,
+    options: AttentionOptions,
+) -> (Var, Var) {
     const OP: &str = "scaled_dot_product_attention";
     let shapes = || format!("query {:?}, key {:?}, value {:?}", query.shape(), key.shape(), value.shape());
     for v in [query, key, value] {
@@ -87,7 +110,7 @@ pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var, options
     let kind = if options.attn_mask.is_some() { Kind::Safe } else { Kind::Plain };
     let weights = along("softmax", &scores, -1, None, kind);
     let weights = crate::dropout(&weights, options.dropout_p, true);
-    product(OP, &weights, false, &value, false)
+    (product(OP, &weights, false, &value, false), weights)
 }
 
 /// Each head several times in a row, until there are `heads`.

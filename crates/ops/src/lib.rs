@@ -31,7 +31,9 @@ mod var_ops;
 
 pub use activation::*;
 pub use addmm::{addmm, addmv, baddbmm};
-pub use attention::{AttentionOptions, scaled_dot_product_attention};
+pub use attention::{
+    AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with_weights,
+};
 pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu};
 pub use conv::*;
 pub use distance::{cosine_similarity, normalize, pairwise_distance};

@@ -20,20 +20,11 @@ pub(crate) fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join:
     for i in whole..x.len() {
         lanes[i - whole] = join(lanes[i - whole], f(i, x[i]));
     }
-    halve(lanes, join)
-}
-
-/// All lanes joined, halved until one is left.
-#[inline(always)]
-pub(crate) fn halve<T: Float, const N: usize>(mut lanes: [T; N], join: impl Fn(T, T) -> T) -> T {
-    let mut n = N / 2;
-    while n > 0 {
-        for l in 0..n {
-            lanes[l] = join(lanes[l], lanes[l + n]);
-        }
-        n /= 2;
+    let mut result = start;
+    for l in lanes {
+        result = join(result, l);
     }
-    lanes[0]
+    result
 }
 
 /// The sum of `f` of all elements: in the element's type over short stretches, in `f64` above them.
@@ -65,8 +56,13 @@ pub(crate) fn sum_pair<T: Float>(x: &[T], f: impl Fn(usize, T) -> (T, T)) -> (f6
             a[l - whole] += s;
             b[l - whole] += t;
         }
-        first += halve(a, |a, b| a + b).to_f64();
-        second += halve(b, |a, b| a + b).to_f64();
+        let (mut s, mut t) = ([T::ZERO; 4], [T::ZERO; 4]);
+        for l in 0..SIDE_BY_SIDE {
+            s[l % 4] += a[l];
+            t[l % 4] += b[l];
+        }
+        first += ((s[0] + s[1]) + (s[2] + s[3])).to_f64();
+        second += ((t[0] + t[1]) + (t[2] + t[3])).to_f64();
     }
     (first, second)
 }

@@ -4,7 +4,7 @@ use super::Reduction;
 use super::nll_loss::Picked;
 use crate::kernels::softmax::softmax_and_logs;
 use crate::softmax::log_softmax;
-use tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record};
+use tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record, where_};
 
 /// The arguments of [`cross_entropy`] besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
         Some(w) => &log_p * &along_classes(w, input.ndim(), class_dim),
         None => log_p,
     };
-    let spread = tape::where_(&picked.counts, -spread.sum(&[class_dim as isize], false), 0.0);
+    let spread = where_(&picked.counts, -spread.sum(&[class_dim as isize], false), 0.0);
     picked.reduce(hard * (1.0 - smoothing) + spread * (smoothing / classes as f64), options.reduction)
 }
 
@@ -172,12 +172,15 @@ fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction
 fn composed_gradient(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
     let picked = Picked::new("cross_entropy", input, target, None, options.ignore_index);
     let scale = match options.reduction {
-        Reduction::Mean => &picked.weights / picked.weights.sum_all(),
+        // Where nothing counts there is nothing to divide, and the gradient is zero.
+        Reduction::Mean => where_(&picked.counts, &picked.weights / picked.weights.sum_all(), 0.0),
         _ => picked.weights.clone(),
     };
     let classes = Var::from(Tensor::arange(0, input.shape()[1] as i64));
     let hot = target.unsqueeze(1).eq(&classes).cast(input.dtype());
-    (crate::softmax::softmax(input, 1, None) - hot) * scale.unsqueeze(1)
+    let gradient = (crate::softmax::softmax(input, 1, None) - hot) * scale.unsqueeze(1);
+    // What does not count may be infinite.
+    where_(&picked.counts.unsqueeze(1), gradient, 0.0)
 }
 
 /// Fills in the softmax of each row; gives the sum of the losses.
@@ -250,6 +253,23 @@ mod tests {
                 (y * 3.0).backward();
                 assert_close(&a.grad().unwrap(), &b.grad().unwrap(), 1e-12);
                 check_gradients(|v| cross_entropy(&v[0], &target, options.clone()), &[parameter(&[4, 3], 8)]);
+            }
+        }
+    }
+
+    /// Rows that do not count may hold anything, and nothing may be left: fused and composed alike.
+    #[test]
+    fn what_is_ignored_has_no_gradient() {
+        let x = Var::parameter(Tensor::from_vec(vec![f64::INFINITY, f64::NAN, 1.0, 2.0], &[2, 2]));
+        for targets in [[-100i64, -100], [-100, 1]] {
+            let target = Var::from_vec(targets.to_vec(), &[2]);
+            for create_graph in [false, true] {
+                x.zero_grad();
+                let loss = cross_entropy(&x, &target, Default::default());
+                loss.backward_with(None, tape::BackwardOptions { create_graph, ..Default::default() });
+                let g = x.grad().unwrap().to_vec::<f64>();
+                assert_eq!(g[..2], [0.0, 0.0]);
+                assert_eq!(g[2] != 0.0, targets[1] == 1, "{g:?}");
             }
         }
     }

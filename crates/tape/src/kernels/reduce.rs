@@ -64,6 +64,27 @@ pub(crate) fn fold_with<T: Element, A: Element, C: Element>(
     fold_planned(t, &plan, context, init, step, join)
 }
 
+/// The first of the elements along `dims`, laid out as the results of [`fold`]; zeros if there are none.
+pub(crate) fn first<T: Element>(t: &Tensor, dims: &[usize]) -> Tensor {
+    let plan = Plan::new(t, dims);
+    let mut out = Tensor::uninit_strided(&plan.shape, plan.strides.clone(), T::DTYPE);
+    let results = out.data_mut::<T>();
+    if plan.empty || results.is_empty() {
+        results.fill(T::from_f64(0.0));
+        return out;
+    }
+    let mut kept: SmallVec<[Level; 6]> = plan.levels(true).collect();
+    let inner = kept.pop().unwrap_or(Level { size: 1, stride: 1, kept: true });
+    let (data, mut walk) = (t.data::<T>(), Walk::new(kept, 0));
+    for row in results.chunks_exact_mut(inner.size) {
+        let start = walk.next();
+        for (k, r) in row.iter_mut().enumerate() {
+            *r = data[start + k * inner.stride];
+        }
+    }
+    out
+}
+
 /// A dimension, or several that lie densely in one another.
 #[derive(Clone, Copy)]
 struct Level {

@@ -133,6 +133,8 @@ pub type Row1<'a, A, O> = &'a (dyn Fn(&mut [O], &[A]) + Sync);
 pub type Row2<'a, A, B, O> = &'a (dyn Fn(&mut [O], &[A], &[B]) + Sync);
 /// A row of three operands.
 pub type Row3<'a, A, B, C, O> = &'a (dyn Fn(&mut [O], &[A], &[B], &[C]) + Sync);
+/// A row of four operands.
+type Row4<'a, A, B, C, D, O> = &'a (dyn Fn(&mut [O], &[A], &[B], &[C], &[D]) + Sync);
 
 macro_rules! drive {
     ($(#[$meta:meta])* $name:ident, $Row:ident, $n:literal, $($T:ident $a:ident $i:ident $k:tt),*) => {
@@ -174,6 +176,10 @@ drive!(
 drive!(
     /// As [`drive1`], for three operands.
     drive3, Row3, 4, A a i 0, B b j 1, C c l 2
+);
+drive!(
+    /// As [`drive1`], for four operands.
+    drive4, Row4, 5, A a i 0, B b j 1, C c l 2, D d p 3
 );
 
 /// `out[i] = f(a[i])`; both have the same shape, `out` is dense and not shared. Compiled for the baseline.
@@ -324,6 +330,15 @@ crate::multiversion! {
     }
 }
 
+crate::multiversion! {
+    vectors of T;
+    fn quaternary_row<T: Element>(out: &mut [T], a: &[T], b: &[T], c: &[T], d: &[T], f: &F) where F: [Fn(T, T, T, T) -> T] {
+        for ((((o, &x), &y), &z), &w) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *o = f(x, y, z, w);
+        }
+    }
+}
+
 /// `f` of every element; the result keeps the operand's memory format.
 pub fn map<A: Element, O: Element>(a: &Tensor, f: impl Fn(A) -> O + Sync) -> Tensor {
     map_rows(a, GRAIN, &|out, a| unary_row(out, a, &f))
@@ -371,6 +386,21 @@ pub fn zip3<A: Element, B: Element, C: Element, O: Element>(
     f: impl Fn(A, B, C) -> O + Sync,
 ) -> Tensor {
     zip3_rows(shape, a, b, c, GRAIN, &|out, a, b, c| ternary_row(out, a, b, c, &f))
+}
+
+/// `f` of the elements of four tensors that broadcast to `shape`.
+pub(crate) fn zip4<T: Element>(
+    shape: &[usize],
+    operands: [&Tensor; 4],
+    f: impl Fn(T, T, T, T) -> T + Sync,
+) -> Tensor {
+    let mut out = Tensor::uninit_strided(shape, result_strides(shape, &operands), T::DTYPE);
+    let [a, b, c, d] = operands;
+    let [sa, sb, sc, sd] = operands.map(|t| shape::broadcast_strides(t.shape(), t.strides(), shape));
+    drive4::<T, T, T, T, T>(&mut out, (a, &sa), (b, &sb), (c, &sc), (d, &sd), GRAIN, &|out, a, b, c, d| {
+        quaternary_row(out, a, b, c, d, &f);
+    });
+    out
 }
 
 #[cfg(test)]

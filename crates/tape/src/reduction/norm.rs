@@ -12,6 +12,7 @@ impl Var {
     /// The `p`-norm over dimensions, all if none is given: `sum(|x|^p)^(1/p)`; for infinity the largest magnitude, for
     /// minus infinity the smallest, for 0 the number of elements that are not zero (`torch.norm`,
     /// `torch.linalg.vector_norm`; the Frobenius norm is `p = 2`). At zero its gradient is zero; that count has none.
+    /// The relative error is that of [`Var::sum`], divided by `p`. Squares are not scaled: beyond 1e19 in F32 they overflow.
     ///
     /// # Panics
     /// If the elements are not floating point; a dimension is out of range or appears twice; or one is of size zero

@@ -12,7 +12,7 @@ use crate::var::Var;
 
 impl Var {
     /// The sums of all elements up to each one, along a dimension (`torch.cumsum`). Integers are summed as I64; for
-    /// PyTorch's `dtype`, [cast](Var::cast) first.
+    /// PyTorch's `dtype`, [cast](Var::cast) first. Sums are kept in F64, and each is rounded once.
     ///
     /// # Panics
     /// If the dimension is out of range.
@@ -30,6 +30,7 @@ impl Var {
 
     /// The products of all elements up to each one, along a dimension (`torch.cumprod`). Integers are multiplied as
     /// I64; for PyTorch's `dtype`, [cast](Var::cast) first. The gradient is right with zeros too.
+    /// Products are kept in F64, and each is rounded once.
     ///
     /// # Panics
     /// If the dimension is out of range.

@@ -11,7 +11,8 @@ use crate::var::Var;
 
 impl Var {
     /// The variance over dimensions, all if none is given: the sum of squared distances from the mean, divided by the
-    /// count less `correction` (`torch.var`; 1 is PyTorch's default, 0 is `unbiased=False`).
+    /// count less `correction` (`torch.var`; 1 is PyTorch's default, 0 is `unbiased=False`). As accurate far from zero as near
+    /// it, for the elements as rounded to their type.
     ///
     /// # Panics
     /// If the elements are not floating point, or a dimension is out of range or appears twice.
@@ -112,7 +113,9 @@ impl Moments<'_> {
             }
             let (x, g) = (as_float(&x.tensor()), as_float(&g.tensor()));
             Var::from(crate::dispatch!(float: x.dtype(), "var", T => {
-                strided::zip3::<T, f64, T, T>(x.shape(), &x, &mean, &g, |x, m, g| T::from_f64(x.to_f64() - m) * g)
+                let rounded = mean.cast(T::DTYPE);
+                let off = strided::map::<f64, T>(&mean, |m| T::from_f64(m - T::from_f64(m).to_f64()));
+                strided::zip4::<T>(x.shape(), [&x, &rounded, &off, &g], |x, m, off, g| (x - m - off) * g)
             }))
         }
     }
@@ -150,15 +153,25 @@ fn as_float(t: &Tensor) -> Tensor {
     half_as_f32(t.clone(), |t| t)
 }
 
+/// How many times larger than the root mean square of the elements the distance of the first from the mean may be,
+/// squared. It is never larger than the count.
+const FAR: f64 = 64.0;
+
 /// Means in F64, and the sums of squared distances from them divided by `freedom`.
 fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tensor; 2] {
-    let sums = reduce::fold(t, dims, 0.0, |a, x: T| a + x.to_f64(), |a, b| a + b);
-    let mean = strided::map_owned::<f64>(sums, |s| s / n);
-    // Distances from the mean as rounded to the type: where it is near the elements they are exact, and what they
-    // are off by is known.
-    let rounded = mean.cast(T::DTYPE);
-    let squares =
-        reduce::fold_with(t, dims, &rounded, T::ZERO, |a, x: T, m: T| a + (x - m) * (x - m), |a, b| a + b);
+    // Distances from one of the elements have all their digits, and so has their mean.
+    let first = reduce::first::<T>(t, dims);
+    let sums = reduce::fold_with(t, dims, &first, T::ZERO, |a, x: T, c: T| a + (x - c), |a, b| a + b);
+    let mut mean = strided::zip::<T, T, f64>(sums.shape(), &sums, &first, |s, c| c.to_f64() + s.to_f64() / n);
+    let mut squares = squares::<T>(t, dims, &mean);
+    // An element far from all others would give the mean its own rounding errors.
+    let near = |((c, m), s): ((&T, &f64), &T)| (c.to_f64() - m).powi(2) <= FAR * (s.to_f64() / n + m * m);
+    let found = first.data::<T>().iter().zip(mean.data::<f64>()).zip(squares.data::<T>());
+    if n > FAR && !found.take(mean.numel()).all(near) {
+        let sums = reduce::fold(t, dims, 0.0, |a, x: T| a + x.to_f64(), |a, b| a + b);
+        mean = strided::map_owned::<f64>(sums, |s| s / n);
+        squares = self::squares::<T>(t, dims, &mean);
+    }
     let variance = strided::zip::<T, f64, T>(mean.shape(), &squares, &mean, |s, mean| {
         let off = mean - T::from_f64(mean).to_f64();
         let s = s.to_f64() - n * off * off;
@@ -166,6 +179,13 @@ fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tenso
         T::from_f64(if s < 0.0 { 0.0 } else { s } / freedom)
     });
     [mean, variance]
+}
+
+/// The sums of squared distances from the means as rounded to the type. Where these are near the elements the
+/// distances are exact, and what they are off by is known.
+fn squares<T: Float>(t: &Tensor, dims: &[usize], mean: &Tensor) -> Tensor {
+    let rounded = mean.cast(T::DTYPE);
+    reduce::fold_with(t, dims, &rounded, T::ZERO, |a, x: T, m: T| a + (x - m) * (x - m), |a, b| a + b)
 }
 
 #[cfg(test)]
@@ -187,6 +207,19 @@ mod tests {
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
             check(&[3, 2], seed, |x| x.std(&dims, c, false));
         }
+    }
+
+    #[test]
+    fn a_first_element_far_from_all_others() {
+        let values = |x: f32| (0..10_000).map(|i| if i == 0 { x } else { 1.0 + i as f32 / 1e4 }).collect();
+        let x = Var::from_vec(values(1e6), &[10_000]);
+        let [(var, mean), (exact_var, exact_mean)] =
+            [&x, &x.cast(DType::F64)].map(|x| x.var_mean(&[], 1.0, false)).map(|(v, m)| (v.item(), m.item()));
+        assert!((var / exact_var - 1.0).abs() < 1e-5 && (mean / exact_mean - 1.0).abs() < 1e-6);
+        // Differences that overflow are no reason to lose the mean.
+        let x = Var::from_vec([vec![3e38f32], vec![0.0; 98], vec![-3e38]].concat(), &[100]);
+        let (var, mean) = x.var_mean(&[], 1.0, false);
+        assert_eq!((var.item(), mean.item()), (f64::INFINITY, 0.0));
     }
 
     /// The values that PyTorch gives.

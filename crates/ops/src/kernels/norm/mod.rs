@@ -10,7 +10,7 @@
 
 mod kinds;
 
-use super::fold::{difference, halve};
+use super::fold::difference;
 use tape::Float;
 use tape::kernels::parallel::parallel_for;
 use tape::kernels::shared::SharedSlice;
@@ -376,11 +376,24 @@ tape::multiversion! {
                     s[i - whole] += a;
                     q[i - whole] += b;
                 }
-                out[0] += halve(s, |a, b| a + b).to_f64();
-                out[1] += halve(q, |a, b| a + b).to_f64();
+                out[0] += halve(s).to_f64();
+                out[1] += halve(q).to_f64();
             }
         }
     }
+}
+
+/// The sum of all lanes, halved until one is left.
+#[inline(always)]
+fn halve<T: Float>(mut lanes: [T; SIDE_BY_SIDE]) -> T {
+    let mut n = SIDE_BY_SIDE / 2;
+    while n > 0 {
+        for l in 0..n {
+            lanes[l] += lanes[l + n];
+        }
+        n /= 2;
+    }
+    lanes[0]
 }
 
 tape::multiversion! {
