@@ -21,6 +21,10 @@ const HUGE: usize = 2 << 20;
 /// By default this much may be in use and kept together, however little has been in use so far.
 const FLOOR: usize = 64 << 20;
 
+/// By default this many times the most bytes that were in use at once may be in use and kept together. Of each size of
+/// a layer, a step needs the activation, its gradient and one or two temporaries, though not all layers' at once.
+const FACTOR: usize = 4;
+
 static CACHE: Mutex<Cache> =
     Mutex::new(Cache { classes: [const { VecDeque::new() }; CLASSES], bytes: 0, clock: 0, limit: None });
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -69,9 +73,10 @@ pub fn empty_cache() {
 /// Sets how many bytes of dropped buffers are kept for the next ones; the buffers that have lain longest are given
 /// back first. `Some(0)` keeps none.
 ///
-/// `None`, the default, lets buffers in use and kept ones together take twice the most that was ever in use at once
-/// (and at least 64 MiB). A training loop, whose steps are alike, stays far below that and asks the system for nothing
-/// after its first steps, while a program whose sizes keep changing does not keep a buffer of each.
+/// `None`, the default, lets buffers in use and kept ones together take four times the most that was ever in use at
+/// once (and at least 64 MiB). A training loop, whose steps are alike, stays below that even where every layer has sizes
+/// of its own, and asks the system for nothing after its first steps; a program whose sizes keep changing does not keep
+/// a buffer of each.
 ///
 /// ```
 /// tape::set_cache_limit(Some(1 << 20));
@@ -136,7 +141,7 @@ impl Cache {
     /// Gives back what is beyond the limit.
     fn trim(&mut self) {
         let allowed = self.limit.unwrap_or_else(|| {
-            let total = PEAK.load(Ordering::Relaxed).saturating_mul(2).max(FLOOR);
+            let total = PEAK.load(Ordering::Relaxed).saturating_mul(FACTOR).max(FLOOR);
             total.saturating_sub(LIVE.load(Ordering::Relaxed))
         });
         self.shrink(allowed);

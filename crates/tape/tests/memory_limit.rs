@@ -84,11 +84,11 @@ fn what_cannot_be_had_is_an_error() {
 #[test]
 fn the_cache_stays_below_its_limit() {
     if in_own_process("the_cache_stays_below_its_limit") {
-        // Twice the most that was in use at once.
+        // Four times the most that was in use at once.
         for n in (4..=100).step_by(4) {
             drop(megabytes(n));
             let stats = pool_stats();
-            assert!(stats.cached_bytes <= (2 * stats.peak_live_bytes).max(64 << 20), "{stats:?}");
+            assert!(stats.cached_bytes <= (4 * stats.peak_live_bytes).max(64 << 20), "{stats:?}");
         }
         // What was used last is what is kept.
         let before = pool_stats().system_allocations;
