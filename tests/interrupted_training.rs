@@ -44,6 +44,13 @@ mod signals {
         }
     }
 
+    /// Whether the tests, and so their children, were started with a signal ignored (`nohup`, a background job).
+    fn is_ignored(number: u32) -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
+        (u64::from_str_radix(mask.trim(), 16).unwrap_or(0) >> (number - 1)) & 1 == 1
+    }
+
     /// Starts a training that writes a checkpoint after each step, and waits for the first.
     fn training(out: &Path) -> Child {
         let mut child = programs::command("mnist", &short(out, &["--checkpoint-every", "1"]))
@@ -64,7 +71,9 @@ mod signals {
     fn a_signal_writes_the_checkpoint_and_the_same_bits_follow() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let expected = undisturbed(folder.path());
-        for (signal, code) in [("INT", Some(130)), ("TERM", Some(143)), ("HUP", Some(129)), ("KILL", None)] {
+        let cases = [("INT", 2), ("TERM", 15), ("HUP", 1), ("KILL", 9)];
+        for (signal, number) in cases.into_iter().filter(|(_, number)| !is_ignored(*number)) {
+            let code = (signal != "KILL").then_some(128 + number as i32);
             let out = folder.path().join(signal);
             let child = training(&out);
             send(&[signal], &child);
@@ -92,6 +101,9 @@ mod signals {
 
     #[test]
     fn a_second_signal_ends_it_at_once() {
+        if is_ignored(2) {
+            return println!("skipped: SIGINT is ignored here");
+        }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let out = folder.path().join("run");
         let child = training(&out);

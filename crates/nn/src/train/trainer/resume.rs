@@ -90,6 +90,12 @@ impl Trainer<'_> {
             self.model.load_state_dict(&before, true)?;
             return Err(e);
         }
+        if passed_over.is_empty() && !run.file(LAST).exists() {
+            let step = self.progress.step;
+            self.warn(&format!(
+                "there is no {LAST}: training goes on from the checkpoint before, after step {step}"
+            ));
+        }
         for e in &passed_over {
             let kept = match &e.file {
                 Some(file) => set_aside(file, "unreadable")?.display().to_string(),

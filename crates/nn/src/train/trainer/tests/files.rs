@@ -114,6 +114,24 @@ fn the_checkpoint_before_is_taken_with_a_message_and_the_unreadable_one_is_kept(
 }
 
 #[test]
+fn a_missing_checkpoint_is_told_where_the_one_before_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped(dir.path());
+    std::fs::remove_file(dir.path().join("last.safetensors")).unwrap();
+    let model = net();
+    let mut warnings = Vec::new();
+    let mut resumed =
+        trainer(&model).folder(dir.path()).resume(true).on_warning(|w| warnings.push(w.to_string()));
+    resumed.fit(source(), None).unwrap();
+    drop(resumed);
+    assert_eq!(weights(&model), undisturbed());
+    assert_eq!(
+        warnings,
+        ["there is no last.safetensors: training goes on from the checkpoint before, after step 12"]
+    );
+}
+
+#[test]
 fn a_training_from_the_start_keeps_the_checkpoint_of_one_that_has_not_ended() {
     let dir = tempfile::tempdir().unwrap();
     stopped(dir.path());
