@@ -162,6 +162,15 @@ fn same(a: &[f64], b: &[f64]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(*a, *b))
 }
 
+/// Where Tapegrad differs, as `docs/edge-semantics.md` says.
+const DIFFERENT: &[(&str, &str, &str)] = &[
+    ("binary_cross_entropy", "certain and right", "second derivative"),
+    ("binary_cross_entropy", "certain and wrong", "second derivative"),
+    ("soft_margin_loss", "down", "fused gradient"),
+    ("soft_margin_loss", "down", "composed gradient"),
+    ("soft_margin_loss", "down", "second derivative"),
+];
+
 #[test]
 fn all_are_pytorchs() {
     let mut wrong = vec![];
@@ -188,14 +197,16 @@ fn all_are_pytorchs() {
         found.push(("fused gradient", fused, expected[1]));
         found.push(("composed gradient", composed.to_vec::<f64>(), expected[1]));
         if expected[2] != "-" {
-            let order =
-                Var::from(Tensor::arange(1, x.numel() as i64 + 1)).reshape(&[x.shape()[0] as isize, -1]);
-            let order = if x.numel() == 0 { x.detach() } else { order.cast(DType::F64) };
+            let shape: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
+            let order = Var::from(Tensor::arange(1, x.numel() as i64 + 1)).cast(DType::F64).reshape(&shape);
             let second = composed.requires_grad().then(|| gradient(&(&composed * &order), false)).flatten();
             let second = second.map_or_else(|| vec![0.0; x.numel()], |h| h.to_vec::<f64>());
             found.push(("second derivative", second, expected[2]));
         }
         for (what, found, expected) in found {
+            if DIFFERENT.contains(&(*loss, *case, what)) {
+                continue;
+            }
             if !same(&found, &numbers(expected)) {
                 wrong.push(format!(
                     "{loss}, {case}, {reduction:?}, {what}: {found:?}, PyTorch has {expected}"

@@ -54,7 +54,10 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
     }
     let d = difference("smooth_l1_loss", input, target);
     let size = d.abs();
-    reduction.apply(where_(&size.lt(beta), d.square() * (0.5 / beta), size - 0.5 * beta))
+    let small = size.lt(beta);
+    // The square of an infinity would make NaN of its gradient, which is zero here.
+    let square = where_(&small, d, 0.0).square();
+    reduction.apply(where_(&small, square * (0.5 / beta), size - 0.5 * beta))
 }
 
 /// Half the square of the difference where it is at most `delta`, else linear with slope `delta`
@@ -73,5 +76,8 @@ pub fn huber_loss(input: &Var, target: &Var, delta: f64, reduction: Reduction) -
     assert!(delta > 0.0, "huber_loss: does not support non-positive values for delta, got {delta}");
     let d = difference("huber_loss", input, target);
     let size = d.abs();
-    reduction.apply(where_(&size.le(delta), d.square() * 0.5, (size - 0.5 * delta) * delta))
+    let small = size.le(delta);
+    // As in `smooth_l1_loss`.
+    let square = where_(&small, d, 0.0).square();
+    reduction.apply(where_(&small, square * 0.5, (size - 0.5 * delta) * delta))
 }
