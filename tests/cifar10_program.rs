@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
-use tapegrad::datasets::SampleRng;
+use tapegrad::tape::Generator;
 
 mod programs;
 
@@ -58,7 +58,7 @@ fn killed_at_any_moment_it_resumes_to_the_same_bits() {
     let whole = started.elapsed();
     let expected = weights(&undisturbed);
 
-    let mut rng = SampleRng::new(7, "kill", 0, 0);
+    let mut rng = Generator::manual_seed(7);
     let (mut kills, mut attempt) = (0, 0);
     while kills < KILLS {
         attempt += 1;
@@ -73,9 +73,7 @@ fn killed_at_any_moment_it_resumes_to_the_same_bits() {
                 assert!(child.wait().expect("it ends").success());
                 break;
             }
-            std::thread::sleep(Duration::from_secs_f64(
-                whole.as_secs_f64() * f64::from(rng.uniform(0.0, 1.0)),
-            ));
+            std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * rng.next_f64()));
             // SIGKILL: nothing in the process learns of it.
             child.kill().expect("a process can be killed");
             let status = child.wait().expect("it ends");

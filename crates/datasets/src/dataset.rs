@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::rng::SampleRng;
+use tape::Generator;
 use tape::shape::checked_numel;
 
 /// Labelled pictures, each reachable by its index, as `torch.utils.data.Dataset`.
@@ -330,7 +330,7 @@ pub fn random_split<const N: usize>(
         dataset.len()
     );
     let mut order: Vec<usize> = (0..dataset.len()).collect();
-    SampleRng::new(seed, "split", 0, 0).shuffle(&mut order);
+    Generator::stream(seed, "split", [0, 0]).shuffle(&mut order);
     let mut start = 0;
     lengths.map(|length| {
         start += length;

@@ -16,7 +16,6 @@ mod loader;
 mod mnist;
 mod parallel;
 pub mod pickle;
-mod rng;
 mod sampler;
 pub mod synthetic;
 pub mod transforms;
@@ -29,7 +28,6 @@ pub use download::{Progress, download};
 pub use error::{DataError, Result};
 pub use loader::{Batch, Batches, DataLoader, LoaderState};
 pub use mnist::{FASHION_CLASSES, KMNIST_CLASSES, Mnist, read_idx_pair};
-pub use rng::SampleRng;
 pub use sampler::{RandomSampler, Sampler, SequentialSampler};
 pub use whitening::Whitening;
 

@@ -1,6 +1,6 @@
 //! In which order an epoch goes through a data set.
 
-use crate::rng::SampleRng;
+use tape::Generator;
 
 /// The order of the samples in each epoch, as `torch.utils.data.Sampler`.
 pub trait Sampler: Send + Sync {
@@ -42,7 +42,7 @@ impl RandomSampler {
 impl Sampler for RandomSampler {
     fn order(&self, len: usize, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..len).collect();
-        SampleRng::new(self.seed, "order", epoch, 0).shuffle(&mut order);
+        Generator::stream(self.seed, "order", [epoch, 0]).shuffle(&mut order);
         order
     }
 }

@@ -141,7 +141,7 @@ pub(crate) fn symmetric_eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::SampleRng;
+    use tape::Generator;
 
     #[test]
     fn eigen_of_a_known_matrix() {
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn eigen_restores_random_matrices() {
         for n in [1, 2, 12, 27, 48] {
-            let mut rng = SampleRng::new(0, "eigen", n as u64, 0);
+            let mut rng = Generator::stream(0, "eigen", [n as u64, 0]);
             let mut a = vec![0.0; n * n];
             for i in 0..n {
                 for j in 0..=i {
-                    a[i * n + j] = rng.normal().into();
+                    a[i * n + j] = rng.next_normal();
                     a[j * n + i] = a[i * n + j];
                 }
             }

@@ -111,17 +111,18 @@ pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
     });
 }
 
-/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method.
+/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method. By `libm`, as all random
+/// numbers: the platforms' functions differ in the last digit.
 fn erf_inv(y: f64) -> f64 {
     if y.abs() >= 1.0 {
         return y * f64::INFINITY;
     }
     let a = 0.147;
-    let log = (1.0 - y * y).ln();
+    let log = libm::log(1.0 - y * y);
     let t = 2.0 / (std::f64::consts::PI * a) + log / 2.0;
     let mut x = y.signum() * ((t * t - log / a).sqrt() - t).sqrt();
     for _ in 0..4 {
-        x -= (Float::erf(x) - y) / (2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp());
+        x -= (Float::erf(x) - y) / (2.0 / std::f64::consts::PI.sqrt() * libm::exp(-x * x));
     }
     x
 }

@@ -39,6 +39,8 @@ pub use kernels::parallel::{num_threads, set_num_threads};
 pub use movement::{PadMode, Position, Slice, cat, stack};
 pub use node::{Cotangent, record, record_slice, record_slice_with_output, record_with_output};
 pub use promote::{Operand, result_type};
+/// What draws from a [`Generator`]: its traits and distributions.
+pub use rand;
 pub use random::{
     Generator, GeneratorState, default_generator_state, manual_seed, set_default_generator_state,
     with_default_generator,

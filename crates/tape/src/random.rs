@@ -4,17 +4,39 @@ use crate::dtype::DType;
 use crate::shape;
 use crate::tensor::Tensor;
 use rand::rngs::ChaCha8Rng;
-use rand::{Rng, SeedableRng};
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt, SeedableRng, TryRng};
 use std::cell::RefCell;
+use std::convert::Infallible;
 
 /// A source of random numbers (ChaCha with 8 rounds): the same seed gives the same numbers on every machine.
+///
+/// It is one of `rand`'s generators, so what `rand` draws, this draws too: `random_range`, `random_bool` and the other
+/// methods of [`rand::RngExt`].
 ///
 /// ```
 /// use tape::Generator;
 /// let (mut a, mut b) = (Generator::manual_seed(7), Generator::manual_seed(7));
 /// assert_eq!(a.normal(&[3], 0.0, 1.0).to_vec::<f32>(), b.normal(&[3], 0.0, 1.0).to_vec::<f32>());
 /// ```
+#[derive(Debug)]
 pub struct Generator(ChaCha8Rng);
+
+impl TryRng for Generator {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.0.try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.0.try_next_u64()
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.try_fill_bytes(bytes)
+    }
+}
 
 impl Clone for Generator {
     fn clone(&self) -> Generator {
@@ -37,6 +59,25 @@ impl Generator {
         Generator(ChaCha8Rng::seed_from_u64(seed))
     }
 
+    /// The stream of `seed` for a purpose (at most eight bytes are told apart) and two counters, such as epoch and
+    /// index. Streams of their own make a sample the same whichever thread draws it, in whatever order.
+    ///
+    /// ```
+    /// use tape::Generator;
+    /// let mut crop = Generator::stream(0, "crop", [3, 14]);
+    /// assert_eq!(crop.next_u64(), Generator::stream(0, "crop", [3, 14]).next_u64());
+    /// assert_ne!(crop.next_u64(), Generator::stream(0, "crop", [3, 15]).next_u64());
+    /// ```
+    pub fn stream(seed: u64, purpose: &str, counters: [u64; 2]) -> Generator {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        let name = &purpose.as_bytes()[..purpose.len().min(8)];
+        key[8..8 + name.len()].copy_from_slice(name);
+        key[16..24].copy_from_slice(&counters[0].to_le_bytes());
+        key[24..].copy_from_slice(&counters[1].to_le_bytes());
+        Generator(ChaCha8Rng::from_seed(key))
+    }
+
     /// Where the generator stands.
     pub fn state(&self) -> GeneratorState {
         GeneratorState { seed: self.0.get_seed(), word_pos: self.0.get_word_pos() }
@@ -56,7 +97,20 @@ impl Generator {
 
     /// A number in `[0, 1)` with 53 random bits.
     pub fn next_f64(&mut self) -> f64 {
-        (self.next_u64() >> 11) as f64 * (-53f64).exp2()
+        self.0.random()
+    }
+
+    /// A number of the normal distribution with mean 0 and variance 1.
+    pub fn next_normal(&mut self) -> f64 {
+        self.normal_pair()[0]
+    }
+
+    /// Two independent normal numbers (Box-Muller). The functions are `libm`'s: those of the platform differ between
+    /// machines in the last digit.
+    fn normal_pair(&mut self) -> [f64; 2] {
+        let radius = (-2.0 * libm::log(1.0 - self.next_f64())).sqrt();
+        let (sin, cos) = libm::sincos(std::f64::consts::TAU * self.next_f64());
+        [radius * cos, radius * sin]
     }
 
     /// An integer in `0..n`, each as likely as the others.
@@ -66,15 +120,7 @@ impl Generator {
     #[track_caller]
     pub fn below(&mut self, n: usize) -> usize {
         assert!(n > 0, "below: there is no number below zero");
-        let n = n as u64;
-        // Draws from the last, incomplete round of n would favour small numbers: draw again.
-        let zone = u64::MAX - (u64::MAX % n + 1) % n;
-        loop {
-            let draw = self.next_u64();
-            if draw <= zone {
-                return (draw % n) as usize;
-            }
-        }
+        self.0.random_range(0..n)
     }
 
     #[track_caller]
@@ -105,7 +151,7 @@ impl Generator {
         })
     }
 
-    /// F32 numbers of a normal distribution (Box-Muller).
+    /// F32 numbers of a normal distribution.
     ///
     /// # Panics
     /// If `std` is negative or not a number (as in PyTorch).
@@ -115,10 +161,9 @@ impl Generator {
         let mut spare = None;
         self.fill("normal", shape, |g| {
             let z = spare.take().unwrap_or_else(|| {
-                let radius = (-2.0 * (1.0 - g.next_f64()).ln()).sqrt();
-                let angle = std::f64::consts::TAU * g.next_f64();
-                spare = Some(radius * angle.sin());
-                radius * angle.cos()
+                let [z, next] = g.normal_pair();
+                spare = Some(next);
+                z
             });
             mean + std * z
         })
@@ -143,11 +188,9 @@ impl Generator {
         t
     }
 
-    /// Puts a list into random order (Fisher-Yates).
+    /// Puts a list into random order.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
-        for i in (1..list.len()).rev() {
-            list.swap(i, self.below(i + 1));
-        }
+        list.shuffle(&mut self.0);
     }
 }
 
@@ -217,6 +260,35 @@ mod tests {
         g.next_u64();
         let mut h = Generator::from_state(g.state());
         assert_eq!([g.next_u64(), g.next_u64()], [h.next_u64(), h.next_u64()]);
+    }
+
+    /// The bits that every machine has to give.
+    #[test]
+    fn the_numbers_of_a_seed() {
+        let bits = |t: Tensor| t.to_vec::<f32>().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        let mut g = Generator::manual_seed(0);
+        let got =
+            (bits(g.normal(&[5], 0.0, 1.0)), bits(g.uniform(&[2], 0.0, 1.0)), g.permutation(8).to_vec());
+        let normal = vec![3217329310, 1051391517, 1069048077, 1058174445, 3220864060];
+        assert_eq!(got, (normal, vec![1062484052, 1064269852], vec![7i64, 5, 3, 1, 2, 4, 0, 6]));
+        let mut g = Generator::stream(1, "purpose", [2, 3]);
+        let got = (g.next_normal().to_bits(), g.next_u64(), g.below(1000), g.next_f64().to_bits());
+        assert_eq!(got, (13829907029031676801, 16133366114669966176, 116, 4600379956375216568));
+    }
+
+    #[test]
+    fn streams_differ_by_every_part_of_the_key() {
+        let first = |seed, purpose, counters| Generator::stream(seed, purpose, counters).next_u64();
+        let all = [
+            first(0, "x", [0, 0]),
+            first(1, "x", [0, 0]),
+            first(0, "y", [0, 0]),
+            first(0, "x", [1, 0]),
+            first(0, "x", [0, 1]),
+        ];
+        for i in 0..all.len() {
+            assert!(!all[..i].contains(&all[i]));
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Handwriting of a sort: glyphs of strokes, bent and blotted.
 
 use super::pen::{Canvas, Point, Stroke};
-use crate::rng::SampleRng;
 use Stroke::{Curve, Line};
+use rand::{Rng, RngExt};
+use tape::Generator;
 
 const SIDE: usize = 28;
 
@@ -65,7 +66,7 @@ const GLYPHS: [&[&[Stroke]]; 10] = [
 
 /// Draws one digit; everything about it comes from the seed and the index.
 pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
-    let mut rng = SampleRng::new(seed, "digit", index, 0);
+    let mut rng = Generator::stream(seed, "digit", [index, 0]);
     let label = rng.below(10);
     let glyph = GLYPHS[label][rng.below(GLYPHS[label].len())];
     let hand = Hand::new(&mut rng);
@@ -73,17 +74,18 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
     let (mut points, mut path) = (Vec::with_capacity(16), Vec::with_capacity(80));
     for stroke in glyph {
         points.clear();
-        points.extend(stroke.points().iter().map(|p| p.map(|v| v + hand.unsteady * rng.normal())));
+        points
+            .extend(stroke.points().iter().map(|p| p.map(|v| v + hand.unsteady * rng.next_normal() as f32)));
         stroke.flatten(&points, &mut path);
         hand.ink(&mut canvas, &path, 1.0, &mut rng);
     }
     // Stray marks: a short line beside the digit, as a neighbour's stroke would leave.
     for _ in 0..[0, 0, 0, 1][rng.below(4)] {
-        let side = rng.uniform(0.0, std::f32::consts::TAU);
+        let side = rng.random_range(0.0..std::f32::consts::TAU);
         let centre = [0.62 * side.cos(), 0.62 * side.sin()];
-        let (turn, length) = (rng.uniform(0.0, std::f32::consts::TAU), rng.uniform(0.05, 0.16));
+        let (turn, length) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.05..0.16));
         let end = [centre[0] + length * turn.cos(), centre[1] + length * turn.sin()];
-        hand.ink(&mut canvas, &[centre, end], rng.uniform(0.5, 0.9), &mut rng);
+        hand.ink(&mut canvas, &[centre, end], rng.random_range(0.5..0.9), &mut rng);
     }
     develop(&canvas, &mut rng, image);
     label as i64
@@ -107,31 +109,32 @@ struct Wave {
 }
 
 impl Hand {
-    fn new(rng: &mut SampleRng) -> Self {
-        let turn = 0.13 * rng.normal().clamp(-2.2, 2.2);
-        let shear = 0.19 * rng.normal().clamp(-2.2, 2.2);
-        let height = rng.uniform(17.0, 22.0);
-        let width = height * rng.uniform(0.74, 1.18);
+    fn new(rng: &mut Generator) -> Self {
+        let turn = 0.13 * (rng.next_normal() as f32).clamp(-2.2, 2.2);
+        let shear = 0.19 * (rng.next_normal() as f32).clamp(-2.2, 2.2);
+        let height = rng.random_range(17.0..22.0);
+        let width = height * rng.random_range(0.74..1.18);
         let (sin, cos) = turn.sin_cos();
         let waves = std::array::from_fn(|_| {
-            let (angle, frequency) = (rng.uniform(0.0, std::f32::consts::TAU), rng.uniform(2.5, 7.5));
+            let (angle, frequency) =
+                (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(2.5..7.5));
             let strength = 0.16 / frequency;
             Wave {
                 direction: [frequency * angle.cos(), frequency * angle.sin()],
-                phase: rng.uniform(0.0, std::f32::consts::TAU),
-                push: [strength * rng.normal(), strength * rng.normal()],
+                phase: rng.random_range(0.0..std::f32::consts::TAU),
+                push: [strength * rng.next_normal() as f32, strength * rng.next_normal() as f32],
             }
         });
         Hand {
-            unsteady: rng.uniform(0.008, 0.03),
+            unsteady: rng.random_range(0.008..0.03),
             matrix: [
                 [cos * width, (-sin - shear * cos) * height],
                 [sin * width, (cos - shear * sin) * height],
             ],
-            shift: [13.5 + rng.uniform(-1.7, 1.7), 13.5 + rng.uniform(-1.5, 1.5)],
+            shift: [13.5 + rng.random_range(-1.7..1.7), 13.5 + rng.random_range(-1.5..1.5)],
             waves,
-            radius: rng.uniform(0.7, 1.75),
-            soft: rng.uniform(0.9, 1.7),
+            radius: rng.random_range(0.7..1.75),
+            soft: rng.random_range(0.9..1.7),
         }
     }
 
@@ -145,8 +148,8 @@ impl Hand {
     }
 
     /// Inks a path with a pen whose pressure changes on the way.
-    fn ink(&self, canvas: &mut Canvas<SIDE>, path: &[Point], scale: f32, rng: &mut SampleRng) {
-        let (phase, speed) = (rng.uniform(0.0, std::f32::consts::TAU), rng.uniform(0.1, 0.4));
+    fn ink(&self, canvas: &mut Canvas<SIDE>, path: &[Point], scale: f32, rng: &mut Generator) {
+        let (phase, speed) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.1..0.4));
         let radius = |i: usize| self.radius * scale * (1.0 + 0.2 * (phase + speed * i as f32).sin());
         for (i, ends) in path.windows(2).enumerate() {
             canvas.segment(self.place(ends[0]), self.place(ends[1]), radius(i), radius(i + 1), self.soft);
@@ -155,12 +158,12 @@ impl Hand {
 }
 
 /// Turns ink into bytes: contrast, faded spots, grain.
-fn develop(canvas: &Canvas<SIDE>, rng: &mut SampleRng, image: &mut [u8]) {
-    let contrast = rng.uniform(170.0, 262.0);
-    let grain = rng.uniform(0.0, 1.0).powi(2) * 30.0;
+fn develop(canvas: &Canvas<SIDE>, rng: &mut Generator, image: &mut [u8]) {
+    let contrast = rng.random_range(170.0..262.0);
+    let grain = rng.random_range(0f32..1.0).powi(2) * 30.0;
     let spots: [(Point, f32); 2] = std::array::from_fn(|_| {
-        let depth = if rng.chance(0.2) { rng.uniform(0.3, 1.0) } else { 0.0 };
-        ([rng.uniform(4.0, 24.0), rng.uniform(4.0, 24.0)], depth)
+        let depth = if rng.random_bool(0.2) { rng.random_range(0.3..1.0) } else { 0.0 };
+        ([rng.random_range(4.0..24.0), rng.random_range(4.0..24.0)], depth)
     });
     for (y, (row, out)) in canvas.ink.iter().zip(image.chunks_exact_mut(SIDE)).enumerate() {
         for (x, (&ink, pixel)) in row.iter().zip(out).enumerate() {
@@ -170,7 +173,7 @@ fn develop(canvas: &Canvas<SIDE>, rng: &mut SampleRng, image: &mut [u8]) {
                 level *= 1.0 - depth / (1.0 + far * far);
             }
             // The sum of four bytes is near enough to a normal number, of standard deviation 148.
-            let noise: u32 = rng.bits32().to_le_bytes().into_iter().map(u32::from).sum();
+            let noise: u32 = rng.next_u32().to_le_bytes().into_iter().map(u32::from).sum();
             *pixel = (level + grain * (noise as f32 - 510.0) / 148.0) as u8;
         }
     }

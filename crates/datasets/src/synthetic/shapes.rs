@@ -1,7 +1,8 @@
 //! Coloured shapes before a restless background.
 
 use super::pen::Point;
-use crate::rng::SampleRng;
+use rand::{Rng, RngExt};
+use tape::Generator;
 
 const SIDE: usize = 32;
 /// Each pixel is looked at in this many places squared.
@@ -9,7 +10,7 @@ const SUB: usize = 3;
 
 /// Draws one shape; everything about it comes from the seed and the index.
 pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
-    let mut rng = SampleRng::new(seed, "shape", index, 0);
+    let mut rng = Generator::stream(seed, "shape", [index, 0]);
     let label = rng.below(10);
     let background = Paint::new(&mut rng, None);
     let paint = Paint::new(&mut rng, Some(background.colour));
@@ -18,13 +19,13 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
         .map(|_| {
             let mut small = Place::new(&mut rng);
             small.size *= 0.28;
-            let angle = rng.uniform(0.0, std::f32::consts::TAU);
+            let angle = rng.random_range(0.0..std::f32::consts::TAU);
             let away = place.size * 0.95 + small.size;
             small.centre = [place.centre[0] + away * angle.cos(), place.centre[1] + away * angle.sin()];
             (small, rng.below(10), Paint::new(&mut rng, Some(background.colour)))
         })
         .collect();
-    let grain = rng.uniform(2.0, 20.0);
+    let grain = rng.random_range(2.0..20.0);
     for y in 0..SIDE {
         for x in 0..SIDE {
             let at = [x as f32, y as f32];
@@ -39,7 +40,7 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
                 }
             }
             for (c, value) in colour.into_iter().enumerate() {
-                let noise: u32 = rng.bits32().to_le_bytes().into_iter().map(u32::from).sum();
+                let noise: u32 = rng.next_u32().to_le_bytes().into_iter().map(u32::from).sum();
                 image[(c * SIDE + y) * SIDE + x] = (value + grain * (noise as f32 - 510.0) / 148.0) as u8;
             }
         }
@@ -56,19 +57,20 @@ struct Paint {
 
 impl Paint {
     /// A random paint that stands out from `other`.
-    fn new(rng: &mut SampleRng, other: Option<[f32; 3]>) -> Self {
+    fn new(rng: &mut Generator, other: Option<[f32; 3]>) -> Self {
         let colour = loop {
-            let colour: [f32; 3] = std::array::from_fn(|_| rng.uniform(15.0, 240.0));
+            let colour: [f32; 3] = std::array::from_fn(|_| rng.random_range(15.0..240.0));
             let contrast = |o: [f32; 3]| (0..3).map(|c| (o[c] - colour[c]).abs()).sum::<f32>();
             if other.is_none_or(|o| contrast(o) > 150.0) {
                 break colour;
             }
         };
-        let slope = std::array::from_fn(|_| [1.1 * rng.normal(), 1.1 * rng.normal()]);
-        let stripes = rng.chance(0.35).then(|| {
-            let (angle, frequency) = (rng.uniform(0.0, std::f32::consts::TAU), rng.uniform(0.4, 1.3));
+        let slope = std::array::from_fn(|_| [1.1 * rng.next_normal() as f32, 1.1 * rng.next_normal() as f32]);
+        let stripes = rng.random_bool(0.35).then(|| {
+            let (angle, frequency) =
+                (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.4..1.3));
             let direction = [frequency * angle.cos(), frequency * angle.sin()];
-            (direction, rng.uniform(0.0, std::f32::consts::TAU), rng.uniform(10.0, 34.0))
+            (direction, rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(10.0..34.0))
         });
         Paint { colour, slope, stripes }
     }
@@ -90,15 +92,15 @@ struct Place {
 }
 
 impl Place {
-    fn new(rng: &mut SampleRng) -> Self {
-        let size = rng.uniform(7.0, 13.0);
+    fn new(rng: &mut Generator) -> Self {
+        let size = rng.random_range(7.0..13.0);
         let room = 14.5 - size;
-        let turn = 0.45 * rng.normal();
+        let turn = 0.45 * rng.next_normal() as f32;
         let (sin, cos) = turn.sin_cos();
-        let (stretch, shear) = (rng.uniform(0.82, 1.22), 0.12 * rng.normal());
+        let (stretch, shear) = (rng.random_range(0.82..1.22), 0.12 * rng.next_normal() as f32);
         // Picture to shape: turn back, then undo the stretch and the shear.
         let inverse = [[cos / stretch, sin / stretch], [-sin - shear * cos, cos - shear * sin]];
-        let centre = [15.5 + rng.uniform(-1.0, 1.0) * room, 15.5 + rng.uniform(-1.0, 1.0) * room];
+        let centre = [15.5 + rng.random_range(-1.0..1.0) * room, 15.5 + rng.random_range(-1.0..1.0) * room];
         Place { centre, size, inverse }
     }
 

@@ -1,7 +1,8 @@
 //! Colour jitter.
 
 use super::{Picture, Transform};
-use crate::rng::SampleRng;
+use rand::RngExt;
+use tape::Generator;
 
 /// Changes brightness, contrast, saturation and hue at random, in random order, as `v2.ColorJitter`.
 ///
@@ -36,13 +37,13 @@ impl ColorJitter {
 }
 
 impl Transform for ColorJitter {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng) {
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
         let mut order = [0, 1, 2, 3];
         rng.shuffle(&mut order);
-        let mut factor = |range: f32| rng.uniform((1.0 - range).max(0.0), 1.0 + range);
+        let mut factor = |range: f32| rng.random_range((1.0 - range).max(0.0)..=1.0 + range);
         let (brightness, contrast, saturation) =
             (factor(self.brightness), factor(self.contrast), factor(self.saturation));
-        let hue = rng.uniform(-self.hue, self.hue);
+        let hue = rng.random_range(-self.hue..=self.hue);
         for step in order {
             match step {
                 0 if self.brightness > 0.0 => {

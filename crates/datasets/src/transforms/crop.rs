@@ -1,7 +1,7 @@
 //! Random crops of the padded picture, and the shift that they come down to.
 
 use super::{Picture, Transform};
-use crate::rng::SampleRng;
+use tape::Generator;
 
 /// What stands beyond the edge of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,9 +42,9 @@ impl RandomCrop {
 }
 
 impl Transform for RandomCrop {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng) {
-        let most = self.pixels as isize;
-        let (down, right) = (rng.between(-most, most), rng.between(-most, most));
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+        let mut by = || rng.below(2 * self.pixels + 1) as isize - self.pixels as isize;
+        let (down, right) = (by(), by());
         shift(picture, down, right, self.padding);
     }
 }
@@ -103,6 +103,7 @@ fn constant(padding: Padding) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transforms::tests::once;
     use proptest::prelude::*;
 
     fn shifted(pixels: &[f32], shape: [usize; 3], down: isize, right: isize, padding: Padding) -> Vec<f32> {
@@ -162,12 +163,16 @@ mod tests {
 
     #[test]
     fn every_offset_is_as_likely() {
-        let mut counts = [0; 5];
+        let mut dot = [0.0; 25];
+        dot[12] = 1.0;
+        let mut counts = [[0; 5]; 2];
         for seed in 0..2000 {
-            let mut rng = SampleRng::new(seed, "t", 0, 0);
-            counts[(rng.between(-2, 2) + 2) as usize] += 1;
+            let out = once(&RandomCrop::zero(2), [1, 5, 5], &dot, seed);
+            let at = out.iter().position(|&x| x == 1.0).unwrap();
+            counts[0][at / 5] += 1;
+            counts[1][at % 5] += 1;
         }
         // 400 each expected; five standard deviations are 90.
-        assert!(counts.iter().all(|c| (310..490).contains(c)), "{counts:?}");
+        assert!(counts.iter().flatten().all(|c| (310..490).contains(c)), "{counts:?}");
     }
 }

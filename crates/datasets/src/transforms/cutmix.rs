@@ -1,9 +1,9 @@
 //! CutMix.
 
-use tape::Tensor;
+use tape::{Generator, Tensor};
 
+use super::beta::beta;
 use super::{Mix, batch_shape, mix_with_next};
-use crate::rng::SampleRng;
 
 /// Pastes a rectangle of the next picture of the batch into each, and mixes the labels by area (Yun et al., 2019), as
 /// `v2.CutMix`.
@@ -45,8 +45,8 @@ impl Mix for CutMix {
     ) -> Tensor {
         let [_, height, width] = batch_shape("CutMix", images, indices.len());
         mix_with_next("CutMix", images, labels, classes, |i, own, other| {
-            let mut rng = SampleRng::new(seed, "cutmix", epoch, indices[i] as u64);
-            let side = (1.0 - rng.beta(self.alpha, self.alpha)).sqrt();
+            let mut rng = Generator::stream(seed, "cutmix", [epoch, indices[i] as u64]);
+            let side = (1.0 - beta(&mut rng, self.alpha, self.alpha)).sqrt();
             let mut range = |size: usize| {
                 let (centre, half) = (rng.below(size) as isize, (0.5 * side * size as f64) as isize);
                 (centre - half).max(0) as usize..(centre + half).min(size as isize) as usize

@@ -1,7 +1,7 @@
 //! Cutout.
 
 use super::{Picture, Transform};
-use crate::rng::SampleRng;
+use tape::Generator;
 
 /// Sets a square at a random place to zero (DeVries and Taylor, 2017). The square may reach beyond the edge.
 ///
@@ -30,7 +30,7 @@ impl Cutout {
 }
 
 impl Transform for Cutout {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng) {
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
         let mut range = |size: usize| {
             let start = rng.below(size) as isize - self.size as isize / 2;
             start..start + self.size as isize

@@ -1,7 +1,8 @@
 //! Mirroring left and right.
 
 use super::{Picture, Transform};
-use crate::rng::SampleRng;
+use rand::RngExt;
+use tape::Generator;
 
 /// Mirrors the picture with a probability, as `v2.RandomHorizontalFlip`.
 ///
@@ -27,8 +28,8 @@ impl HorizontalFlip {
 }
 
 impl Transform for HorizontalFlip {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng) {
-        if rng.chance(self.p) {
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+        if rng.random_bool(self.p.into()) {
             mirror(picture);
         }
     }
@@ -42,8 +43,8 @@ impl Transform for HorizontalFlip {
 pub struct AlternatingFlip;
 
 impl Transform for AlternatingFlip {
-    fn apply(&self, picture: &mut Picture<'_>, _: &mut SampleRng) {
-        let first = SampleRng::new(picture.seed, "altflip", 0, picture.index as u64).chance(0.5);
+    fn apply(&self, picture: &mut Picture<'_>, _: &mut Generator) {
+        let first = Generator::stream(picture.seed, "altflip", [0, picture.index as u64]).random_bool(0.5);
         if first ^ (picture.epoch % 2 == 1) {
             mirror(picture);
         }
@@ -73,7 +74,7 @@ mod tests {
             let mut pixels = [0.0, 1.0];
             let mut picture =
                 Picture { pixels: &mut pixels, channels: 1, height: 1, width: 2, seed: 4, epoch, index };
-            AlternatingFlip.apply(&mut picture, &mut SampleRng::new(0, "t", epoch, 0));
+            AlternatingFlip.apply(&mut picture, &mut Generator::stream(0, "t", [epoch, 0]));
             pixels[0] == 1.0
         };
         let first = (0..1000).filter(|&i| flipped(0, i)).count();

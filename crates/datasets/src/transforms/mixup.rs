@@ -1,9 +1,9 @@
 //! Mixup.
 
-use tape::Tensor;
+use tape::{Generator, Tensor};
 
+use super::beta::beta;
 use super::{Mix, mix_with_next};
-use crate::rng::SampleRng;
 
 /// Averages each picture with the next of its batch, and their labels alike (Zhang et al., 2018), as `v2.MixUp`.
 ///
@@ -43,8 +43,8 @@ impl Mix for Mixup {
         indices: &[usize],
     ) -> Tensor {
         mix_with_next("Mixup", images, labels, classes, |i, own, other| {
-            let mut rng = SampleRng::new(seed, "mixup", epoch, indices[i] as u64);
-            let share = rng.beta(self.alpha, self.alpha) as f32;
+            let mut rng = Generator::stream(seed, "mixup", [epoch, indices[i] as u64]);
+            let share = beta(&mut rng, self.alpha, self.alpha) as f32;
             for (a, b) in own.iter_mut().zip(other) {
                 *a = share * *a + (1.0 - share) * b;
             }

@@ -7,6 +7,7 @@
 //! The transforms follow torchvision in name and meaning. They work on numbers, before or after normalisation: "zero"
 //! is black before it and the mean after it.
 
+mod beta;
 mod color_jitter;
 mod crop;
 mod cutmix;
@@ -20,10 +21,9 @@ mod translate;
 use std::sync::Arc;
 
 use tape::shape::numel_for;
-use tape::{DType, Tensor};
+use tape::{DType, Generator, Tensor};
 
 use crate::parallel::for_each_chunk;
-use crate::rng::SampleRng;
 
 pub use color_jitter::ColorJitter;
 pub use crop::{Padding, RandomCrop};
@@ -77,8 +77,9 @@ impl Picture<'_> {
 
 /// A change of one picture, which keeps its shape.
 pub trait Transform: Send + Sync {
-    /// Changes the picture in place. All chance comes from `rng`, a stream of this picture's own.
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng);
+    /// Changes the picture in place. All chance comes from `rng`, a stream of this picture's own; `tape::rand::RngExt`
+    /// brings `random_range`, `random_bool` and the like.
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator);
 }
 
 /// A blend of the pictures of a batch, such as [`Mixup`] and [`CutMix`].
@@ -156,7 +157,7 @@ impl Pipeline {
         if self.steps.is_empty() {
             return;
         }
-        let mut rng = SampleRng::new(self.seed, "augment", epoch, index as u64);
+        let mut rng = Generator::stream(self.seed, "augment", [epoch, index as u64]);
         let mut picture = Picture { pixels, channels, height, width, seed: self.seed, epoch, index };
         for step in &self.steps {
             step.apply(&mut picture, &mut rng);
@@ -222,7 +223,7 @@ mod tests {
         let mut pixels = pixels.to_vec();
         let [channels, height, width] = shape;
         let mut picture = Picture { pixels: &mut pixels, channels, height, width, seed, epoch: 0, index: 0 };
-        transform.apply(&mut picture, &mut SampleRng::new(seed, "test", 0, 0));
+        transform.apply(&mut picture, &mut Generator::stream(seed, "test", [0, 0]));
         pixels
     }
 

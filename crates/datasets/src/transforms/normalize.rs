@@ -2,7 +2,7 @@
 
 use super::{Picture, Transform};
 use crate::dataset::Normalization;
-use crate::rng::SampleRng;
+use tape::Generator;
 
 /// `(x - mean) / std` for each channel, as `v2.Normalize`.
 ///
@@ -31,7 +31,7 @@ impl From<Normalization> for Normalize {
 }
 
 impl Transform for Normalize {
-    fn apply(&self, picture: &mut Picture<'_>, _: &mut SampleRng) {
+    fn apply(&self, picture: &mut Picture<'_>, _: &mut Generator) {
         assert_eq!(
             self.0.mean.len(),
             picture.channels,

@@ -1,7 +1,8 @@
 //! Random erasing.
 
 use super::{Picture, Transform};
-use crate::rng::SampleRng;
+use rand::RngExt;
+use tape::Generator;
 
 /// Sets a rectangle of random place, size and proportion to one value with a probability, as `v2.RandomErasing`.
 ///
@@ -30,15 +31,15 @@ impl Default for RandomErasing {
 }
 
 impl Transform for RandomErasing {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng) {
-        if !rng.chance(self.p) {
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+        if !rng.random_bool(self.p.into()) {
             return;
         }
         let (height, width) = (picture.height, picture.width);
         // A long rectangle may not fit; like torchvision, give up after ten attempts.
         for _ in 0..10 {
-            let area = (height * width) as f32 * rng.uniform(self.scale.0, self.scale.1);
-            let ratio = rng.uniform(self.ratio.0.ln(), self.ratio.1.ln()).exp();
+            let area = (height * width) as f32 * rng.random_range(self.scale.0..=self.scale.1);
+            let ratio = rng.random_range(self.ratio.0.ln()..=self.ratio.1.ln()).exp();
             let (rows, columns) =
                 ((area * ratio).sqrt().round() as usize, (area / ratio).sqrt().round() as usize);
             if rows < height && columns < width {

@@ -2,7 +2,7 @@
 
 use super::crop::{Padding, shift};
 use super::{Picture, Transform};
-use crate::rng::SampleRng;
+use tape::Generator;
 
 /// Moves the picture by up to a share of its size in each direction, as `v2.RandomAffine(0, translate=...)`.
 ///
@@ -42,10 +42,10 @@ impl RandomTranslate {
 }
 
 impl Transform for RandomTranslate {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut SampleRng) {
+    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
         let mut by = |share: f32, size: usize| {
-            let most = (share * size as f32).round() as isize;
-            rng.between(-most, most)
+            let most = (share * size as f32).round() as usize;
+            rng.below(2 * most + 1) as isize - most as isize
         };
         let (right, down) = (by(self.horizontal, picture.width), by(self.vertical, picture.height));
         shift(picture, down, right, Padding::Constant(self.fill));

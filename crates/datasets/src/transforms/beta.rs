@@ -1,0 +1,53 @@
+//! The Beta distribution.
+//!
+//! That of `rand_distr` computes with the platform's functions as soon as any crate of the program asks `num-traits` for
+//! them, and these differ between machines in the last digit.
+
+use rand::RngExt;
+use tape::Generator;
+
+/// A gamma-distributed number of shape `a` and scale 1 (the method of Marsaglia and Tsang).
+fn gamma(rng: &mut Generator, a: f64) -> f64 {
+    if a < 1.0 {
+        let u = 1.0 - rng.next_f64();
+        return gamma(rng, a + 1.0) * libm::pow(u, 1.0 / a);
+    }
+    let d = a - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let x = rng.next_normal();
+        let v = 1.0 + c * x;
+        let v = v * v * v;
+        let u = 1.0 - rng.next_f64();
+        if v > 0.0 && libm::log(u) < 0.5 * x * x + d - d * v + d * libm::log(v) {
+            return d * v;
+        }
+    }
+}
+
+/// A number from the Beta(a, b) distribution, between 0 and 1. The parameters are positive.
+pub(super) fn beta(rng: &mut Generator, a: f64, b: f64) -> f64 {
+    let (x, y) = (gamma(rng, a), gamma(rng, b));
+    // Both can underflow to zero for tiny parameters.
+    if x + y > 0.0 { x / (x + y) } else { f64::from(u8::from(rng.random::<bool>())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments() {
+        let mut rng = Generator::stream(0, "moments", [0, 0]);
+        for (a, b) in [(0.2, 0.2), (1.0, 1.0), (2.0, 5.0)] {
+            let values: Vec<f64> = (0..20000).map(|_| beta(&mut rng, a, b)).collect();
+            let m = values.iter().sum::<f64>() / 20000.0;
+            let v = values.iter().map(|v| (v - m).powi(2)).sum::<f64>() / 20000.0;
+            let sum = a + b;
+            let variance = a * b / (sum * sum * (sum + 1.0));
+            // Five standard errors.
+            assert!((m - a / sum).abs() < 5.0 * (variance / 20000.0).sqrt(), "{a} {b}: {m}");
+            assert!((v - variance).abs() < 0.05 * variance, "{a} {b}: {v}");
+        }
+    }
+}
