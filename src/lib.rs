@@ -20,6 +20,8 @@
 //! assert!(ops::mse_loss(&model.forward(&x), &y, Default::default()).item() < 0.01);
 //! ```
 
+#![forbid(unsafe_code)]
+
 #[cfg(doctest)]
 mod guide;
 mod source;

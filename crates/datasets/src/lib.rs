@@ -42,3 +42,7 @@ pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
     }
     dir
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

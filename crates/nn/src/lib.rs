@@ -46,3 +46,7 @@ pub use recurrent::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
 pub use sequential::Sequential;
 pub use state_dict::{IncompatibleKeys, Mismatch, StateDict, StateDictError};
 pub use summary::{Summary, SummaryRow, observe, with_forward_hook};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

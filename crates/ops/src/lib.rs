@@ -50,3 +50,7 @@ pub use size::Size;
 pub use softmax::{log_softmax, softmax, softmin};
 pub use unfold::{UnfoldOptions, fold, unfold};
 pub use var_ops::VarOps;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

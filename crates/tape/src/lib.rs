@@ -50,3 +50,7 @@ pub use storage::{OutOfMemoryError, PoolStats, empty_cache, pool_stats, set_cach
 pub use tensor::Tensor;
 pub use trace::{Trace, TraceRow, note_flops, note_saved, set_profiling, trace};
 pub use var::{HookHandle, Var};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
