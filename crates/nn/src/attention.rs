@@ -460,7 +460,7 @@ impl Module for TransformerEncoderLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Module;
+    use crate::Fields;
     use tape::{BackwardOptions, manual_seed, with_default_generator};
 
     /// The second sample has no valid key, and the first query of the first sample sees none.
