@@ -120,7 +120,7 @@ fn main() {
 
 /// One more step with a clock at every operation.
 fn profile(step: &mut dyn FnMut() -> Option<Var>) {
-    // Another one first: while something was printed, the helper threads have gone to sleep.
+    // Another one first: while something was printed, the helpers have gone back to rayon.
     step();
     set_profiling(true);
     let start = Instant::now();
