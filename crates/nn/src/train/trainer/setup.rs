@@ -69,7 +69,7 @@ impl<'a> Trainer<'a> {
     /// let model = Linear::new(2, 3);
     /// let class_weight = [1.0, 2.0, 4.0];
     /// // Cross-entropy with weights of classes divides by the sum of its targets' weights.
-    /// let weight = move |_: &tape::Var, t: &tape::Var| t.to_vec::<i64>().iter().map(|&c| class_weight[c as usize]).sum();
+    /// let weight = move |_: &tape::Var, t: &tape::Var| t.to_vec::<i64>().iter().map(|&c| class_weight[c as usize]).sum::<f64>();
     /// let trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).accumulate(4).batch_weight(weight);
     /// # drop(trainer);
     /// ```
