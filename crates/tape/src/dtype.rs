@@ -151,8 +151,15 @@ macro_rules! scalar_from {
 }
 scalar_from!(f32 => Float as f64, f64 => Float as f64, i32 => Int as i64, i64 => Int as i64, usize => Int as i64, u8 => Int as i64, bool => Bool as bool);
 
-/// A Rust type that a tensor can hold.
-pub trait Element: Copy + Send + Sync + PartialEq + PartialOrd + Default + fmt::Debug + 'static {
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A Rust type that a tensor can hold. It cannot be implemented elsewhere: memory is read as what [`DTYPE`](Self::DTYPE)
+/// says.
+pub trait Element:
+    Copy + Send + Sync + PartialEq + PartialOrd + Default + fmt::Debug + sealed::Sealed + 'static
+{
     /// Its run-time name.
     const DTYPE: DType;
     /// Whether kernels on it are compiled for vector instructions. The wide types are there for checks and counts:
@@ -171,6 +178,8 @@ pub trait Element: Copy + Send + Sync + PartialEq + PartialOrd + Default + fmt::
 
 macro_rules! element {
     ($($ty:ty, $dtype:ident, |$f:ident| $from_f64:expr, |$i:ident| $from_i64:expr, |$x:ident| $to_f64:expr, |$y:ident| $to_i64:expr;)*) => {$(
+        impl sealed::Sealed for $ty {}
+
         impl Element for $ty {
             const DTYPE: DType = DType::$dtype;
             #[inline(always)]

@@ -7,6 +7,7 @@
 //! What is kept has a limit (see [`set_cache_limit`]); beyond it, the buffer that has lain longest goes back to the
 //! system. Where the system has no memory left, the whole cache goes back and the request is tried again.
 
+use crate::dtype::{DType, Element};
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::VecDeque;
 use std::fmt;
@@ -212,11 +213,13 @@ pub(crate) struct Storage {
     block: std::mem::ManuallyDrop<Block>,
     /// Bytes asked for; the block may be larger.
     len: usize,
+    /// What every reader and writer takes the bytes for.
+    dtype: DType,
 }
 
 impl Storage {
-    /// A buffer of `len` bytes with arbitrary, but initialised, contents.
-    pub(crate) fn try_new(len: usize) -> Result<Storage, OutOfMemoryError> {
+    /// A buffer of `len` bytes for elements of a type, with arbitrary, but valid, contents.
+    pub(crate) fn try_new(len: usize, dtype: DType) -> Result<Storage, OutOfMemoryError> {
         let (class, number) = size_class(len);
         let cached = cache().take(number);
         let reused = cached.is_some();
@@ -233,7 +236,12 @@ impl Storage {
         if !reused {
             cache().trim();
         }
-        Ok(Storage { block: std::mem::ManuallyDrop::new(block), len })
+        let storage = Storage { block: std::mem::ManuallyDrop::new(block), len, dtype };
+        if dtype == DType::Bool {
+            // SAFETY: the block has at least `len` bytes. Old bytes may be other than 0 and 1.
+            unsafe { storage.block.ptr.as_ptr().write_bytes(0, len) };
+        }
+        Ok(storage)
     }
 
     /// The number of bytes asked for.
@@ -241,12 +249,34 @@ impl Storage {
         self.len
     }
 
-    pub(crate) fn as_ptr(&self) -> *const u8 {
-        self.block.ptr.as_ptr()
+    /// A pointer to `len` elements from an offset on, both counted in elements.
+    #[track_caller]
+    fn pointer<T: Element>(&self, offset: usize, len: usize) -> *mut T {
+        assert_eq!(self.dtype, T::DTYPE, "a tensor's memory is read as what it was made for");
+        let end = offset.checked_add(len).and_then(|end| end.checked_mul(size_of::<T>()));
+        assert!(
+            end.is_some_and(|end| end <= self.len),
+            "elements {offset} + {len} lie beyond a tensor's memory"
+        );
+        // SAFETY: the offset is in bounds, as checked above.
+        unsafe { self.block.ptr.as_ptr().cast::<T>().add(offset) }
     }
 
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.block.ptr.as_ptr()
+    /// `len` elements from an offset on, both counted in elements.
+    #[track_caller]
+    pub(crate) fn slice<T: Element>(&self, offset: usize, len: usize) -> &[T] {
+        let start = self.pointer(offset, len);
+        // SAFETY: in bounds and of this type (see `pointer`), aligned (the block is to 64 bytes, and the offset counts
+        // elements), initialised (blocks are when made, and Bool memory is cleared), not written to while borrowed.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// The same, to be changed.
+    #[track_caller]
+    pub(crate) fn slice_mut<T: Element>(&mut self, offset: usize, len: usize) -> &mut [T] {
+        let start = self.pointer(offset, len);
+        // SAFETY: as in `slice`, and borrowed by nothing else.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 }
 

@@ -181,11 +181,7 @@ impl Tensor {
 
     fn try_uninit_strided(shape: &[usize], strides: Dims, dtype: DType) -> Result<Tensor, OutOfMemoryError> {
         let n = shape::checked_numel(shape).ok_or(OutOfMemoryError { bytes: usize::MAX })?;
-        let mut storage = Storage::try_new(n * dtype.size())?;
-        if dtype == DType::Bool {
-            // SAFETY: the buffer is `n` bytes long. Old bytes need not be valid truth values.
-            unsafe { storage.as_mut_ptr().write_bytes(0, n) };
-        }
+        let storage = Storage::try_new(n * dtype.size(), dtype)?;
         Ok(Tensor { storage: Arc::new(storage), offset: 0, shape: shape.into(), strides, dtype })
     }
 
@@ -293,10 +289,7 @@ impl Tensor {
         if len == 0 {
             return &[];
         }
-        assert!((self.offset + len) * self.dtype.size() <= self.storage.len());
-        // SAFETY: in bounds (checked above), aligned (storage is aligned to 64 and offset counts elements),
-        // initialised (see storage.rs; Bool memory is cleared when made), and not written to while borrowed.
-        unsafe { std::slice::from_raw_parts(self.storage.as_ptr().cast::<T>().add(self.offset), len) }
+        self.storage.slice(self.offset, len)
     }
 
     /// All memory from the offset on: every element lies in it at its strides.
@@ -318,9 +311,7 @@ impl Tensor {
         if n == 0 {
             return &mut [];
         }
-        assert!((self.offset + n) * self.dtype.size() <= storage.len());
-        // SAFETY: in bounds, aligned and initialised as in `memory`; get_mut proved sole ownership.
-        unsafe { std::slice::from_raw_parts_mut(storage.as_mut_ptr().cast::<T>().add(self.offset), n) }
+        storage.slice_mut(self.offset, n)
     }
 
     /// The elements to be changed in place, in memory order (row-major for a contiguous tensor).

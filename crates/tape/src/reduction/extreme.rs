@@ -2,9 +2,8 @@
 
 use super::{Reduced, as_number, record_chosen};
 use crate::dtype::{DType, Number};
-use crate::kernels::parallel::parallel_blocks;
+use crate::kernels::parallel::parallel_chunks;
 use crate::kernels::reduce;
-use crate::kernels::shared::SharedSlice;
 use crate::node::record_with_output;
 use crate::shape;
 use crate::tensor::Tensor;
@@ -173,11 +172,10 @@ fn first_equal<T: Number>(t: &Tensor, dim: usize, values: &Tensor) -> Tensor {
     }
     let source = t.as_slice::<T>().expect("contiguous");
     let values = values.as_slice::<T>().expect("contiguous");
-    let pointer = SharedSlice::new(out.data_mut::<i64>());
-    parallel_blocks(values.len() / inner, (32 * 1024usize).div_ceil(n * inner), |start, end| {
-        for o in start..end {
-            // SAFETY: each outer position has its own stretch of a result that nothing else holds.
-            let out = unsafe { pointer.part(o * inner, inner) };
+    let outer = (32 * 1024usize).div_ceil(n * inner);
+    parallel_chunks(out.data_mut::<i64>(), outer * inner, |task, out| {
+        for (k, out) in out.chunks_exact_mut(inner).enumerate() {
+            let o = task * outer + k;
             position(out, &source[o * n * inner..][..n * inner], &values[o * inner..][..inner]);
         }
     });
