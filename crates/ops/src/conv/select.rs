@@ -1,30 +1,15 @@
 //! Which kernel computes a convolution: Winograd where it wins, direct where memory is channels-last, im2col
 //! for the rest. The environment variable `TAPEGRAD_CONV=auto|direct|winograd` overrides the first choice.
 
-use super::Geometry;
-use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::geometry::{Conv2dShape, Geometry};
 use crate::kernels::{direct_conv, im2col, row_winograd, winograd};
 use crate::memory::{self, nhwc};
 use std::sync::OnceLock;
 use tape::{DType, MemoryFormat, Tensor, dispatch};
 
-/// The geometry for the channels-last kernels, where they can be used: F32, no groups, at most two spatial
-/// dimensions, and the same padding on both sides.
+/// The geometry for the channels-last kernels, which compute in F32.
 fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
-    let s = Conv2dShape {
-        n: g.n,
-        h: g.input[1],
-        w: g.input[2],
-        c_in: g.c_in,
-        c_out: g.c_out,
-        kh: g.kernel[1],
-        kw: g.kernel[2],
-        stride: [g.stride[1], g.stride[2]],
-        padding: [g.padding[1], g.padding[2]],
-        dilation: [g.dilation[1], g.dilation[2]],
-    };
-    let fits = dtype == DType::F32 && g.groups == 1 && g.dims <= 2;
-    (fits && [s.out_h(), s.out_w()] == [g.output[1], g.output[2]]).then_some(s)
+    if dtype == DType::F32 { g.two_dimensional() } else { None }
 }
 
 /// The kernels for channels-last memory.

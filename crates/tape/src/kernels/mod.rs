@@ -4,6 +4,7 @@ pub mod arch;
 pub(crate) mod index;
 pub mod list;
 pub mod math;
+pub mod pages;
 pub mod parallel;
 pub(crate) mod place;
 pub(crate) mod reduce;
