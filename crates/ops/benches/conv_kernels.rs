@@ -7,7 +7,7 @@
 //! With `TAPEGRAD_NUM_THREADS=1` it counts the time of the thread on its core (on Linux), so that a busy machine
 //! disturbs it little.
 
-use ops::kernels::{conv_shape::Conv2dShape, direct_conv, row_winograd, winograd};
+use ops::kernels::{direct_conv, geometry::Conv2dShape, row_winograd, winograd};
 use std::time::{Duration, Instant};
 use tape::Tensor;
 use tape::kernels::parallel::num_threads;
