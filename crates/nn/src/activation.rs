@@ -1,7 +1,8 @@
 //! Activations as modules.
 
+use crate::fields::Field;
 use crate::init::constant_;
-use crate::module::{Field, Module};
+use crate::module::Module;
 use crate::summary::observe;
 use ops::Approximate;
 use tape::{DType, Tensor, Var};

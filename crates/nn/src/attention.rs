@@ -1,9 +1,10 @@
 //! `MultiheadAttention` and `TransformerEncoderLayer`.
 
 use crate::dropout::Dropout;
+use crate::fields::Training;
 use crate::init::{xavier_normal_, xavier_uniform_, zeros_};
 use crate::linear::Linear;
-use crate::module::{Module, Training};
+use crate::module::Module;
 use crate::norm::LayerNorm;
 use crate::summary::observe;
 use ops::{AttentionOptions, scaled_dot_product_attention_with_weights};

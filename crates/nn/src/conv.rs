@@ -1,7 +1,8 @@
 //! Convolutions.
 
+use crate::fields::Field;
 use crate::init::{default_bound, uniform_parameter};
-use crate::module::{Field, Module};
+use crate::module::Module;
 use crate::summary::observe;
 use ops::{ConvOptions, ConvTransposeOptions, Padding, Size};
 use tape::Var;

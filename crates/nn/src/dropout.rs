@@ -1,6 +1,7 @@
 //! Dropout as modules.
 
-use crate::module::{Module, Training};
+use crate::fields::Training;
+use crate::module::Module;
 use crate::summary::observe;
 use tape::Var;
 

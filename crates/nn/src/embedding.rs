@@ -1,7 +1,8 @@
 //! `Embedding`.
 
+use crate::fields::Field;
 use crate::init::normal_;
-use crate::module::{Field, Module};
+use crate::module::Module;
 use crate::summary::observe;
 use ops::EmbeddingOptions;
 use tape::{DType, Tensor, Var};

@@ -1,6 +1,6 @@
 //! Losses as modules: their options in one place, their weights in the state dict as in PyTorch.
 
-use crate::module::{Buffer, Field};
+use crate::fields::{Buffer, Field};
 use ops::{KlDivReduction, Reduction};
 use tape::{Tensor, Var};
 

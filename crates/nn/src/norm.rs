@@ -1,6 +1,7 @@
 //! Normalisation with its weights and running statistics.
 
-use crate::module::{Buffer, Module, Training};
+use crate::fields::{Buffer, Training};
+use crate::module::Module;
 use crate::summary::{is_observed, observe};
 use ops::BatchNormOptions;
 use tape::{DType, Tensor, Var};

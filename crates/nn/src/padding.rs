@@ -1,6 +1,7 @@
 //! Padding of the spatial dimensions.
 
-use crate::module::{Field, Module};
+use crate::fields::Field;
+use crate::module::Module;
 use crate::summary::observe;
 use tape::{PadMode, Var};
 

@@ -1,6 +1,7 @@
 //! Pooling.
 
-use crate::module::{Field, Module};
+use crate::fields::Field;
+use crate::module::Module;
 use crate::summary::observe;
 use ops::{AvgPoolOptions, MaxPoolOptions, Size};
 use tape::Var;

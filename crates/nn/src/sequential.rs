@@ -1,6 +1,7 @@
 //! `Sequential`: modules one after the other.
 
-use crate::module::{Fields, Item, Module};
+use crate::fields::{Fields, Item};
+use crate::module::Module;
 use crate::summary::{is_observed, observe};
 use tape::Var;
 

@@ -1,6 +1,6 @@
 //! A model as a table; and hooks that see what passes through its layers.
 
-use crate::module::{Fields, Module};
+use crate::fields::{Fields, Item, walk};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -81,7 +81,7 @@ pub struct SummaryRow {
     pub parameters: usize,
 }
 
-/// The layers of a model: what [`Module::summary`] gives. Its `Display` is a table.
+/// The layers of a model: what [`Module::summary`](crate::Module::summary) gives. Its `Display` is a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The model's type.
@@ -103,20 +103,8 @@ fn address(module: &dyn Fields) -> (*const (), &'static str) {
 }
 
 impl Summary {
-    pub(crate) fn new<M: Module + ?Sized>(model: &M, input_shape: &[usize]) -> Summary {
-        let forward = |x: &Var| {
-            // Each module goes back to its own mode, not all of them to the same one.
-            let modes = Modes::of(model);
-            model.eval();
-            let y = model.forward(x);
-            modes.restore(model);
-            y
-        };
-        Summary::of(model.class(), model.parameters(), model.named_modules(), input_shape, &forward)
-    }
-
-    /// The part that does not depend on the model's type.
-    fn of(
+    /// Of a model with these parameters and modules, whose `forward` runs in evaluation mode.
+    pub(crate) fn new(
         class: &str,
         parameters: Vec<Var>,
         modules: Vec<(String, &dyn Fields)>,
@@ -164,8 +152,8 @@ pub(crate) struct Modes(Vec<bool>);
 impl Modes {
     pub(crate) fn of<M: Fields + ?Sized>(model: &M) -> Modes {
         let mut modes = Vec::new();
-        crate::shown::walk(model, &mut |_, item| {
-            if let crate::module::Item::Training(t) = item {
+        walk(model, &mut |_, item| {
+            if let Item::Training(t) = item {
                 modes.push(t.get());
             }
         });
@@ -174,8 +162,8 @@ impl Modes {
 
     pub(crate) fn restore<M: Fields + ?Sized>(self, model: &M) {
         let mut modes = self.0.into_iter();
-        crate::shown::walk(model, &mut |_, item| {
-            if let (crate::module::Item::Training(t), Some(mode)) = (item, modes.next()) {
+        walk(model, &mut |_, item| {
+            if let (Item::Training(t), Some(mode)) = (item, modes.next()) {
                 t.set(mode);
             }
         });

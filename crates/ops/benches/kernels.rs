@@ -5,9 +5,9 @@
 //! A number sets the batch of the large layers. Each figure is the best of many runs, so a busy machine
 //! disturbs it little.
 
-use ops::kernels::conv_shape::Conv2dShape;
 use ops::kernels::direct_conv;
 use ops::kernels::gemm::{Finish, Real, View, matmul};
+use ops::kernels::geometry::Conv2dShape;
 use ops::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use std::time::Instant;
 use tape::kernels::parallel::{num_threads, parallel_chunks};

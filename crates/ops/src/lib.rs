@@ -1,5 +1,6 @@
 //! Differentiable kernels on the tape: matrix products, convolutions, pooling, normalisation and losses.
 
+#[doc(hidden)]
 pub mod kernels;
 
 mod activation;

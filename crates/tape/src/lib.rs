@@ -2,6 +2,7 @@
 
 mod backward;
 mod checkpoint;
+mod cost;
 mod display;
 mod dtype;
 mod elementwise;
@@ -26,6 +27,7 @@ mod var;
 
 pub use backward::{BackwardOptions, GradOptions, grad};
 pub use checkpoint::checkpoint;
+pub use cost::{note_flops, note_saved, set_profiling};
 pub use dtype::{DType, Element, Float, Number, Scalar};
 pub use elementwise::{Params, Pointwise, RoundingMode, Rows, pow, where_, xlogy};
 pub use functional::{hessian, jacobian, jvp, vjp};
@@ -48,7 +50,7 @@ pub use random::{
 pub use shape::{Dims, MemoryFormat};
 pub use storage::{OutOfMemoryError, PoolStats, empty_cache, pool_stats, set_cache_limit};
 pub use tensor::Tensor;
-pub use trace::{Trace, TraceRow, note_flops, note_saved, set_profiling, trace};
+pub use trace::{Trace, TraceRow, trace};
 pub use var::{HookHandle, Var};
 
 #[cfg(doctest)]

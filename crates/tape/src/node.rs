@@ -1,10 +1,10 @@
 //! The tape: nodes, and the door through which operations enter it.
 
+use crate::cost::Cost;
 use crate::dtype::DType;
 use crate::grad_mode;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
-use crate::trace;
 use crate::var::Var;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -31,7 +31,7 @@ pub(crate) struct Node {
     /// The nodes of the inputs that want a gradient.
     pub(crate) inputs: SmallVec<[Option<Arc<Node>>; 2]>,
     pub(crate) leaf: Option<Leaf>,
-    pub(crate) cost: trace::Cost,
+    pub(crate) cost: Cost,
     state: Mutex<State>,
 }
 
@@ -68,7 +68,7 @@ impl Node {
             dtype: value.dtype(),
             inputs: SmallVec::new(),
             leaf: Some(Leaf { value: RwLock::new(value), requires_grad: AtomicBool::new(requires_grad) }),
-            cost: trace::Cost::default(),
+            cost: Cost::default(),
             state: Mutex::default(),
         })
     }
@@ -349,7 +349,7 @@ fn enter(
     if grad_mode::is_anomaly_detected() {
         check_finite(op, inputs, &value);
     }
-    let cost = trace::Cost::take();
+    let cost = Cost::take();
     let wanted =
         grad_mode::is_grad_enabled() && value.dtype().is_float() && inputs.iter().any(|v| v.requires_grad());
     if !wanted {

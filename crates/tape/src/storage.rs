@@ -8,7 +8,8 @@
 //! system. Where the system has no memory left, the whole cache goes back and the request is tried again.
 
 use crate::dtype::{DType, Element};
-use std::alloc::{Layout, alloc, dealloc};
+use crate::kernels::pages::{HUGE_PAGE, alloc_zeros};
+use std::alloc::{Layout, dealloc};
 use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
@@ -17,8 +18,6 @@ use std::sync::{Mutex, MutexGuard};
 
 /// A cache line, and the widest vector.
 const ALIGN: usize = 64;
-/// From here on, buffers are aligned to huge pages and ask for them.
-const HUGE: usize = 2 << 20;
 /// By default this much may be in use and kept together, however little has been in use so far.
 const FLOOR: usize = 64 << 20;
 
@@ -173,23 +172,14 @@ unsafe impl Sync for Block {}
 impl Block {
     /// None if the address space cannot hold so many bytes.
     fn layout(bytes: usize) -> Option<Layout> {
-        let align = if bytes >= HUGE { HUGE } else { ALIGN };
+        let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
         Layout::from_size_align(bytes, align).ok()
     }
 
     /// A fresh block from the system, if it has one.
     fn new(bytes: usize) -> Option<Block> {
         let layout = Block::layout(bytes)?;
-        // SAFETY: size_class never answers zero.
-        let ptr = NonNull::new(unsafe { alloc(layout) })?;
-        #[cfg(all(target_os = "linux", not(miri)))]
-        if bytes >= HUGE {
-            // SAFETY: the range was just allocated; the advice changes no contents.
-            unsafe { libc::madvise(ptr.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
-        }
-        // SAFETY: the whole range was just allocated. Zeroing comes after the advice, so that the first
-        // touch already brings huge pages, and it initialises every byte that a slice may later show.
-        unsafe { ptr.as_ptr().write_bytes(0, bytes) };
+        let ptr = alloc_zeros(layout)?;
         SYSTEM_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         Some(Block { ptr, bytes })
     }

@@ -1,10 +1,10 @@
 //! `Var`: a value and its place in the graph.
 
+use crate::cost::note_saved;
 use crate::dtype::{DType, Element, Scalar};
 use crate::node::Node;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
-use crate::trace;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -206,7 +206,7 @@ impl Var {
     /// A parameter that is changed between the forward and the backward pass cannot disturb the gradient.
     pub fn saved(&self) -> Var {
         let value = self.tensor();
-        trace::note_saved(value.bytes());
+        note_saved(value.bytes());
         Var { value: Some(value), node: self.node.clone() }
     }
 

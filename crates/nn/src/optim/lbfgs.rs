@@ -1,7 +1,8 @@
 //! `LBFGS`.
 
+use super::Optimizer;
 use super::core::{OptimizerStateError, check_option, check_params};
-use super::{Optimizer, line_search};
+use super::line_search::{self, dot, largest};
 use crate::StateDict;
 use std::collections::VecDeque;
 use tape::{Tensor, Var};
@@ -86,14 +87,6 @@ struct Memory {
     last_loss: f64,
     /// Changes of the gradient and of the parameters, the oldest first.
     history: VecDeque<(Vec<f64>, Vec<f64>)>,
-}
-
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-pub(super) fn largest(a: impl IntoIterator<Item = f64>) -> f64 {
-    a.into_iter().fold(0.0, |m, x| if x.abs() > m || x.is_nan() { x.abs() } else { m })
 }
 
 fn add_scaled(a: &mut [f64], scale: f64, b: &[f64]) {

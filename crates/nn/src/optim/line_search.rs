@@ -1,8 +1,6 @@
 //! The search for a step's length that fulfils the strong Wolfe conditions: the loss has fallen enough,
 //! and the slope along the direction is flat enough (Nocedal and Wright, algorithms 3.5 and 3.6).
 
-use super::lbfgs::{dot, largest};
-
 const FALL: f64 = 1e-4;
 const FLAT: f64 = 0.9;
 const MAX_STEPS: usize = 25;
@@ -122,4 +120,12 @@ pub(super) fn strong_wolfe(
     }
     let p = done.expect("set above");
     Found { t: p.t, loss: p.loss, grad: p.grad, evaluations }
+}
+
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+pub(super) fn largest(a: impl IntoIterator<Item = f64>) -> f64 {
+    a.into_iter().fold(0.0, |m, x| if x.abs() > m || x.is_nan() { x.abs() } else { m })
 }

@@ -1,7 +1,7 @@
 //! Single steps.
 
 use super::{Kind, Nonlinearity, Weights};
-use crate::module::{Field, Fields, Item};
+use crate::fields::{Field, Fields, Item};
 use tape::{Tensor, Var};
 
 macro_rules! cells {

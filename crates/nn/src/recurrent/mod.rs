@@ -6,8 +6,8 @@ mod networks;
 pub use cells::{GRUCell, LSTMCell, RNNCell};
 pub use networks::{GRU, LSTM, RNN};
 
+use crate::fields::Field;
 use crate::init::uniform_parameter;
-use crate::module::Field;
 use tape::Var;
 
 /// The function of a plain recurrent cell.

@@ -1,7 +1,8 @@
 //! Whole sequences through layers of cells.
 
 use super::{Kind, Nonlinearity, Weights};
-use crate::module::{Field, Fields, Item, Module, Training};
+use crate::fields::{Field, Fields, Item, Training};
+use crate::module::Module;
 use crate::summary::observe;
 use tape::{Tensor, Var};
 

@@ -1,7 +1,7 @@
 //! Averages of weights over the steps: exponential moving averages and lookahead.
 
-use crate::module::{Fields, Item};
-use crate::shown::walk;
+use crate::fields::walk;
+use crate::fields::{Fields, Item};
 use crate::state_dict::{StateDict, StateDictError, load};
 use tape::kernels::update::update0;
 use tape::{Float, Tensor, Var};

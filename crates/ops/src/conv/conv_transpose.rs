@@ -1,8 +1,9 @@
 //! `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`.
 
 use super::geometry::{check_options, extent, spatial};
-use super::{ConvOptions, Geometry, Padding, batched, check_types, conv_input};
+use super::{ConvOptions, Padding, batched, check_types, conv_input};
 use crate::Size;
+use crate::kernels::geometry::Geometry;
 use crate::size::check_sizes;
 use tape::Var;
 use tape::shape::{MAX_NUMEL, numel_for};

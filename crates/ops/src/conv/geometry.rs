@@ -1,6 +1,7 @@
 //! What a convolution's arguments mean in numbers, and the checks that they fit.
 
 use crate::Size;
+use crate::kernels::geometry::Geometry;
 use crate::size::check_sizes;
 use tape::shape::{MAX_NUMEL, numel_for};
 
@@ -68,24 +69,6 @@ impl<const D: usize> ConvOptions<D> {
         self.groups = groups;
         self
     }
-}
-
-/// A convolution in numbers. One and two spatial dimensions are the last of three; the others have size 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    pub(crate) n: usize,
-    pub(crate) c_in: usize,
-    pub(crate) c_out: usize,
-    pub(crate) groups: usize,
-    /// How many spatial dimensions the tensors have.
-    pub(crate) dims: usize,
-    pub(crate) input: [usize; 3],
-    pub(crate) output: [usize; 3],
-    pub(crate) kernel: [usize; 3],
-    pub(crate) stride: [usize; 3],
-    /// Zeros before the first element; those behind the last follow from the output's size.
-    pub(crate) padding: [usize; 3],
-    pub(crate) dilation: [usize; 3],
 }
 
 impl Geometry {
@@ -162,28 +145,6 @@ impl Geometry {
             padding: Size(padding).to3(0),
             dilation: Size(dilation).to3(1),
         }
-    }
-
-    pub(crate) fn input_shape(&self) -> Vec<usize> {
-        [&[self.n, self.c_in], &self.input[3 - self.dims..]].concat()
-    }
-
-    pub(crate) fn output_shape(&self) -> Vec<usize> {
-        [&[self.n, self.c_out], &self.output[3 - self.dims..]].concat()
-    }
-
-    pub(crate) fn weight_shape(&self) -> Vec<usize> {
-        [&[self.c_out, self.c_in / self.groups], &self.kernel[3 - self.dims..]].concat()
-    }
-
-    /// Multiplications and additions.
-    pub(crate) fn flops(&self) -> u64 {
-        let sizes = [2, self.n, self.c_out, self.c_in / self.groups];
-        sizes
-            .iter()
-            .chain(&self.output)
-            .chain(&self.kernel)
-            .fold(1, |flops: u64, &n| flops.saturating_mul(n as u64))
     }
 }
 

@@ -15,9 +15,9 @@ pub use conv_transpose::{ConvTransposeOptions, conv_transpose1d, conv_transpose2
 pub use conv1d::conv1d;
 pub use conv2d::conv2d;
 pub use conv3d::conv3d;
-pub(crate) use geometry::Geometry;
 pub use geometry::{ConvOptions, Padding};
 
+use crate::kernels::geometry::Geometry;
 use tape::{Var, note_flops, record, record_slice};
 
 /// `conv(x, w) + bias`.

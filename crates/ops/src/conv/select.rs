@@ -1,35 +1,15 @@
 //! Which kernel computes a convolution: Winograd where it wins, direct where memory is channels-last, im2col
 //! for the rest. The environment variable `TAPEGRAD_CONV=auto|direct|winograd` overrides the first choice.
 
-use super::Geometry;
-use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::geometry::{Conv2dShape, Geometry};
 use crate::kernels::{direct_conv, im2col, row_winograd, winograd};
 use crate::memory::{self, nhwc};
 use std::sync::OnceLock;
 use tape::{DType, MemoryFormat, Tensor, dispatch};
 
-/// Most elements of an image with its padding for which the channels-last kernels are used.
-const MOST_PADDED: usize = 1 << 32;
-
-/// The geometry for the channels-last kernels, where they can be used: F32, no groups, at most two spatial
-/// dimensions, and the same padding on both sides, not so far that no copy of a padded image could be made.
+/// The geometry for the channels-last kernels, which compute in F32.
 fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
-    let s = Conv2dShape {
-        n: g.n,
-        h: g.input[1],
-        w: g.input[2],
-        c_in: g.c_in,
-        c_out: g.c_out,
-        kh: g.kernel[1],
-        kw: g.kernel[2],
-        stride: [g.stride[1], g.stride[2]],
-        padding: [g.padding[1], g.padding[2]],
-        dilation: [g.dilation[1], g.dilation[2]],
-    };
-    let reach = |d: usize| (g.input[d] + 2 * g.padding[d]).max((g.kernel[d] - 1) * g.dilation[d] + 1);
-    let padded = reach(1).saturating_mul(reach(2)).saturating_mul(g.c_in.max(g.c_out));
-    let fits = dtype == DType::F32 && g.groups == 1 && g.dims <= 2 && padded <= MOST_PADDED;
-    (fits && [s.out_h(), s.out_w()] == [g.output[1], g.output[2]]).then_some(s)
+    if dtype == DType::F32 { g.two_dimensional() } else { None }
 }
 
 /// The kernels for channels-last memory.

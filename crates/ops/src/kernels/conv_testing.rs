@@ -1,6 +1,6 @@
 //! What the tests of the convolution kernels have in common.
 
-use super::conv_shape::Conv2dShape;
+use super::geometry::Conv2dShape;
 use tape::kernels::arch::InstructionSet;
 
 /// Calls `f(x index, w index, y index)` for every product of the convolution.

@@ -5,7 +5,7 @@
 //! Tensors are row-major: `[n, c, d, h, w]`.
 
 use super::gemm::{Bias, Finish, Real, View, matmul};
-use crate::conv::Geometry;
+use super::geometry::Geometry;
 use tape::kernels::parallel::{parallel_chunks, parallel_for};
 use tape::kernels::shared::SharedSlice;
 

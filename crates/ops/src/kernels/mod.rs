@@ -1,12 +1,12 @@
 //! The loops behind the operations: plain slices in, plain slices out, no tape.
 
-pub mod conv_shape;
 #[cfg(test)]
 mod conv_testing;
 pub mod direct_conv;
 pub mod dropout;
 mod fold;
 pub mod gemm;
+pub mod geometry;
 pub(crate) mod im2col;
 pub mod layer_norm;
 pub mod matmul;
@@ -17,4 +17,5 @@ pub(crate) mod pool;
 pub mod row_winograd;
 pub(crate) mod scratch;
 pub mod softmax;
+pub(crate) mod windows;
 pub mod winograd;

@@ -5,7 +5,7 @@
 //! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
 
 use super::pixels::{FEW, lanes, put_lanes};
-use crate::pool::{Axis, Windows};
+use super::windows::{Axis, Windows};
 use tape::Float;
 use tape::kernels::parallel::parallel_chunks;
 use tape::kernels::shared::SharedSlice;

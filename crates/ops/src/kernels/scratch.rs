@@ -1,13 +1,10 @@
 //! Memory that a kernel needs while it runs.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use tape::OutOfMemoryError;
-
-/// The size of a huge page. Kernels walk their scratch with long strides: on pages of 4 KiB they would wait for
-/// the addresses of pages longer than for the memory.
-const HUGE: usize = 2 << 20;
+use tape::kernels::pages::{HUGE_PAGE, alloc_zeros};
 
 /// Memory of at least this size gets whole huge pages.
 const LARGE: usize = 256 << 10;
@@ -29,11 +26,10 @@ impl Buffer {
     /// # Panics
     /// If there is no memory, even after the tensors' cache was given back.
     fn new(bytes: usize) -> Self {
-        let align = if bytes >= LARGE { HUGE } else { 64 };
+        let align = if bytes >= LARGE { HUGE_PAGE } else { 64 };
         let size = bytes.max(1).checked_next_multiple_of(align);
         let layout = size.and_then(|size| Layout::from_size_align(size, align).ok());
-        // SAFETY: the size is not zero.
-        let fresh = || layout.and_then(|layout| Some((NonNull::new(unsafe { alloc(layout) })?, layout)));
+        let fresh = || layout.and_then(|layout| Some((alloc_zeros(layout)?, layout)));
         let fresh = fresh().or_else(|| {
             tape::empty_cache();
             fresh()
@@ -41,14 +37,6 @@ impl Buffer {
         let Some((ptr, layout)) = fresh else {
             panic!("{}, for the scratch of a kernel", OutOfMemoryError { bytes })
         };
-        let size = layout.size();
-        #[cfg(all(target_os = "linux", not(miri)))]
-        if align == HUGE {
-            // SAFETY: the range was just allocated; the advice changes no contents.
-            unsafe { libc::madvise(ptr.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
-        }
-        // SAFETY: the range was just allocated. Zeros initialise it.
-        unsafe { ptr.as_ptr().write_bytes(0, size) };
         Buffer { ptr: ptr.cast(), layout }
     }
 }

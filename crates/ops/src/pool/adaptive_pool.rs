@@ -1,8 +1,8 @@
 //! `adaptive_avg_pool1d/2d/3d`, `adaptive_max_pool1d/2d/3d`.
 
-use super::Axis;
 use super::avg_pool::mean_over_windows;
 use super::max_pool::max_over_windows;
+use crate::kernels::windows::Axis;
 use tape::Var;
 use tape::shape::numel_for;
 

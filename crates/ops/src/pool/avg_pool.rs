@@ -1,8 +1,9 @@
 //! `avg_pool1d`, `avg_pool2d`, `avg_pool3d`.
 
-use super::{Axis, Windows, check_window, pooled};
+use super::{check_window, pooled};
 use crate::Size;
 use crate::kernels::pool;
+use crate::kernels::windows::{Axis, Windows};
 use crate::memory::nhwc;
 use std::sync::Arc;
 use tape::kernels::list::list_for;

@@ -1,8 +1,9 @@
 //! `max_pool1d`, `max_pool2d`, `max_pool3d`.
 
-use super::{Axis, Windows, check_window, pooled};
+use super::{check_window, pooled};
 use crate::Size;
 use crate::kernels::pool;
+use crate::kernels::windows::{Axis, Windows};
 use crate::memory::nhwc;
 use std::sync::Arc;
 use tape::{DType, MemoryFormat, Tensor, Var, dispatch, note_saved, record};

@@ -3,7 +3,6 @@
 mod adaptive_pool;
 mod avg_pool;
 mod max_pool;
-mod windows;
 
 pub use adaptive_pool::{
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d, adaptive_max_pool2d,
@@ -14,7 +13,6 @@ pub use max_pool::{
     MaxPoolOptions, max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool2d_with_indices, max_pool3d,
     max_pool3d_with_indices,
 };
-pub(crate) use windows::{Axis, Windows};
 
 use crate::size::check_sizes;
 use tape::Var;

@@ -1,29 +1,9 @@
 //! `+ - * /`.
 
-use super::binary::table;
+use super::binary::{record_binary, table};
 use crate::Var;
 use crate::dtype::{DType, Scalar};
-use crate::node::record;
 use crate::promote::{Operand, result_type};
-
-/// Records a binary operation; a number as operand is not an input of the node.
-#[track_caller]
-pub(crate) fn record_binary(
-    op: &'static str,
-    a: &Operand,
-    b: &Operand,
-    value: crate::Tensor,
-    rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
-) -> Var {
-    match (a, b) {
-        (Operand::Var(a), Operand::Var(b)) => record(op, [a, b], value, move |c| {
-            [c.wants(0).then(|| rule(c, 0)), c.wants(1).then(|| rule(c, 1))]
-        }),
-        (Operand::Var(a), _) => record(op, [a], value, move |c| [Some(rule(c, 0))]),
-        (_, Operand::Var(b)) => record(op, [b], value, move |c| [Some(rule(c, 1))]),
-        _ => Var::from(value),
-    }
-}
 
 #[track_caller]
 fn add(a: &Operand, b: &Operand) -> Var {

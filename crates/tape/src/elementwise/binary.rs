@@ -1,12 +1,31 @@
 //! Functions of two numbers.
 
-use super::arithmetic::record_binary;
 use super::select::where_;
 use crate::dtype::{DType, Float};
 use crate::kernels::strided::{GRAIN, zip_rows};
+use crate::node::record;
 use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
+
+/// Records a binary operation; a number as operand is not an input of the node.
+#[track_caller]
+pub(crate) fn record_binary(
+    op: &'static str,
+    a: &Operand,
+    b: &Operand,
+    value: crate::Tensor,
+    rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
+) -> Var {
+    match (a, b) {
+        (Operand::Var(a), Operand::Var(b)) => record(op, [a, b], value, move |c| {
+            [c.wants(0).then(|| rule(c, 0)), c.wants(1).then(|| rule(c, 1))]
+        }),
+        (Operand::Var(a), _) => record(op, [a], value, move |c| [Some(rule(c, 0))]),
+        (_, Operand::Var(b)) => record(op, [b], value, move |c| [Some(rule(c, 1))]),
+        _ => Var::from(value),
+    }
+}
 
 /// A row function over two dense slices.
 pub(crate) type Row<T> = fn(&mut [T], &[T], &[T]);

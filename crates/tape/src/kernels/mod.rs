@@ -5,6 +5,7 @@ pub(crate) mod callers;
 pub(crate) mod index;
 pub mod list;
 pub mod math;
+pub mod pages;
 pub mod parallel;
 pub(crate) mod place;
 pub(crate) mod reduce;

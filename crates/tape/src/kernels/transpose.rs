@@ -1,5 +1,6 @@
 //! The transposition behind packing: 16 by 16 elements at a time in registers.
 
+#[cfg(target_arch = "x86_64")]
 use crate::kernels::arch::{InstructionSet, instruction_set};
 
 /// `to(j)[i] = from[i * stride + j]` for `i < rows`, `j < columns`.
@@ -13,13 +14,13 @@ pub unsafe fn transpose(
     stride: usize,
     to: impl Fn(usize) -> *mut f32,
 ) {
-    match instruction_set() {
-        #[cfg(target_arch = "x86_64")]
+    #[cfg(target_arch = "x86_64")]
+    if instruction_set() == InstructionSet::Avx512 {
         // SAFETY: AVX-512 was detected; the addresses are the caller's promise.
-        InstructionSet::Avx512 => unsafe { x86::transpose(rows, columns, from, stride, to) },
-        // SAFETY: as the caller promised.
-        _ => unsafe { plain(rows, columns, from, stride, to) },
+        return unsafe { x86::transpose(rows, columns, from, stride, to) };
     }
+    // SAFETY: as the caller promised.
+    unsafe { plain(rows, columns, from, stride, to) }
 }
 
 /// As [`transpose`], to columns that begin `apart` elements from one another: compiled once for all who ask for that.
@@ -37,7 +38,7 @@ pub unsafe fn transpose_to(
     apart: usize,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if instruction_set() != InstructionSet::Portable {
+    if matches!(instruction_set(), InstructionSet::Avx2 | InstructionSet::Avx512) {
         if apart == rows && (2..=8).contains(&rows) && columns >= 8 {
             // SAFETY: AVX2 was detected; the addresses are the caller's promise.
             return unsafe { narrow::to_few_rows(rows, columns, from, stride, to) };

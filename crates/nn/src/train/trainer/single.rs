@@ -16,7 +16,7 @@ pub(super) fn check(model: &dyn Module, source: &Source<'_>, x: &Var) -> Result<
     }
     let alone: Rc<RefCell<Option<String>>> = Rc::default();
     let found = alone.clone();
-    let hook = move |m: &dyn crate::module::Fields, input: &Var, _: &Var| {
+    let hook = move |m: &dyn crate::fields::Fields, input: &Var, _: &Var| {
         let channels = input.shape().get(1).copied().unwrap_or(0);
         if m.class().starts_with("BatchNorm") && channels > 0 && input.numel() == channels {
             let text = format!("{} gets {:?} of it, one value per channel", m.class(), input.shape());

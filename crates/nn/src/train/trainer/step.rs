@@ -1,9 +1,10 @@
 //! One step: batches whose gradients are accumulated, checked, and handed to the optimizer.
 
 use super::{Nonfinite, TrainError, Trainer};
-use crate::module::{Item, Module};
+use crate::fields::Item;
+use crate::fields::walk;
+use crate::module::Module;
 use crate::optim::{all_finite, clip_grad_norm_, grad_norm};
-use crate::shown::walk;
 use tape::{Tensor, Var};
 
 /// What becomes of a step whose loss or gradients are not finite.

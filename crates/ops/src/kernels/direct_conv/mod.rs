@@ -12,7 +12,7 @@ mod planar;
 mod planar_weight_grad;
 mod weight_grad;
 
-use super::conv_shape::Conv2dShape;
+use super::geometry::Conv2dShape;
 use super::microkernel::{COLUMNS, Epilogue};
 use super::scratch::with_scratch;
 use block::Plan;

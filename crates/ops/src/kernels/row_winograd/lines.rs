@@ -4,7 +4,7 @@
 //! side by side. So the taps of a kernel's column are lines at equal distances, and tiles neighbours.
 
 use super::scheme::{OUT, SIDE, input};
-use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::geometry::Conv2dShape;
 use crate::kernels::microkernel::COLUMNS;
 use tape::kernels::arch::{MAX_LANES, Vector};
 use tape::kernels::transpose::transpose_to;

@@ -17,8 +17,8 @@ mod weight_grad;
 #[cfg(test)]
 mod tests;
 
-use super::conv_shape::Conv2dShape;
 use super::direct_conv;
+use super::geometry::Conv2dShape;
 use tape::kernels::arch::{InstructionSet, instruction_set};
 
 /// Whether these kernels can compute a convolution: seven taps wide, stride 1 and dilation 1.

@@ -19,7 +19,7 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-use super::conv_shape::Conv2dShape;
+use super::geometry::Conv2dShape;
 use scheme::{F2, F4, Scheme, Stride2, Stride2Transposed, WeightScheme, Whole2};
 use std::marker::PhantomData;
 use tape::kernels::arch::{InstructionSet, instruction_set};

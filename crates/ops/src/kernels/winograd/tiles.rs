@@ -1,7 +1,7 @@
 //! How an image is cut into tiles, and the transforms of activations into the frequency domain and back.
 
 use super::scheme::{MAX, Scheme, WeightScheme, square};
-use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::geometry::Conv2dShape;
 use crate::kernels::microkernel::COLUMNS;
 use std::marker::PhantomData;
 use tape::kernels::arch::{Kernel, Vector, prefetch, prefetch_write};

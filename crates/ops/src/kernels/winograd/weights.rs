@@ -2,7 +2,7 @@
 
 use super::scheme::{Scheme, WeightScheme, square};
 use super::tiles::Frequencies;
-use crate::kernels::conv_shape::Conv2dShape;
+use crate::kernels::geometry::Conv2dShape;
 use crate::kernels::microkernel::COLUMNS;
 use tape::kernels::arch::{MAX_LANES, Vector};
 use tape::kernels::transpose::transpose_to;

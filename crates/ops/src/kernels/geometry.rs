@@ -1,4 +1,4 @@
-//! The geometry of a two-dimensional convolution.
+//! The geometry of convolutions.
 
 /// The sizes of a two-dimensional convolution with one group, as every convolution kernel takes them.
 ///
@@ -69,6 +69,77 @@ fn out_size(size: usize, kernel: usize, stride: usize, padding: usize, dilation:
     let Some(reach) = kernel.checked_sub(1).map(|k| k.saturating_mul(dilation)) else { return 0 };
     let padded = size.saturating_add(padding.saturating_mul(2));
     padded.checked_sub(reach.saturating_add(1)).map_or(0, |room| room / stride + 1)
+}
+
+/// Most elements of an image with its padding for which the channels-last kernels are used.
+const MOST_PADDED: usize = 1 << 32;
+
+/// A convolution in numbers. One and two spatial dimensions are the last of three; the others have size 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) n: usize,
+    pub(crate) c_in: usize,
+    pub(crate) c_out: usize,
+    pub(crate) groups: usize,
+    /// How many spatial dimensions the tensors have.
+    pub(crate) dims: usize,
+    pub(crate) input: [usize; 3],
+    pub(crate) output: [usize; 3],
+    pub(crate) kernel: [usize; 3],
+    pub(crate) stride: [usize; 3],
+    /// Zeros before the first element; those behind the last follow from the output's size.
+    pub(crate) padding: [usize; 3],
+    pub(crate) dilation: [usize; 3],
+}
+
+impl Geometry {
+    pub(crate) fn input_shape(&self) -> Vec<usize> {
+        [&[self.n, self.c_in], &self.input[3 - self.dims..]].concat()
+    }
+
+    pub(crate) fn output_shape(&self) -> Vec<usize> {
+        [&[self.n, self.c_out], &self.output[3 - self.dims..]].concat()
+    }
+
+    pub(crate) fn weight_shape(&self) -> Vec<usize> {
+        [&[self.c_out, self.c_in / self.groups], &self.kernel[3 - self.dims..]].concat()
+    }
+
+    /// Multiplications and additions.
+    pub(crate) fn flops(&self) -> u64 {
+        let sizes = [2, self.n, self.c_out, self.c_in / self.groups];
+        sizes
+            .iter()
+            .chain(&self.output)
+            .chain(&self.kernel)
+            .fold(1, |flops: u64, &n| flops.saturating_mul(n as u64))
+    }
+
+    /// The same as two dimensions, for the channels-last kernels, where they can compute it: no groups, at most two
+    /// spatial dimensions, and the same padding on both sides, not so far that no copy of a padded image could be made.
+    pub(crate) fn two_dimensional(&self) -> Option<Conv2dShape> {
+        let pair = |of: [usize; 3]| [of[1], of[2]];
+        let ([h, w], [kh, kw]) = (pair(self.input), pair(self.kernel));
+        let [stride, padding, dilation] = [self.stride, self.padding, self.dilation].map(pair);
+        let s = Conv2dShape {
+            n: self.n,
+            h,
+            w,
+            c_in: self.c_in,
+            c_out: self.c_out,
+            kh,
+            kw,
+            stride,
+            padding,
+            dilation,
+        };
+        let reach = |d: usize| {
+            (self.input[d] + 2 * self.padding[d]).max((self.kernel[d] - 1) * self.dilation[d] + 1)
+        };
+        let padded = reach(1).saturating_mul(reach(2)).saturating_mul(self.c_in.max(self.c_out));
+        let fits = self.groups == 1 && self.dims <= 2 && padded <= MOST_PADDED;
+        (fits && [s.out_h(), s.out_w()] == pair(self.output)).then_some(s)
+    }
 }
 
 #[cfg(test)]

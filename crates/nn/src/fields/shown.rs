@@ -1,6 +1,6 @@
 //! What follows from a module's fields, compiled once and not for each type of module.
 
-use crate::module::{Buffer, Fields, Item};
+use super::{Buffer, Fields, Item};
 use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use std::collections::HashSet;
 use tape::{DType, Var};

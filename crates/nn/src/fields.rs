@@ -1,0 +1,279 @@
+//! The named fields of a module, and what follows from them.
+
+mod shown;
+
+use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
+use shown::{Shown, fields_of};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tape::{DType, Tensor, Var};
+
+pub(crate) use shown::walk;
+
+/// A tensor of a module that is saved with it but not trained, such as a running mean
+/// (`torch.nn.Module.register_buffer`).
+#[derive(Clone)]
+pub struct Buffer(Var);
+
+impl Buffer {
+    /// A buffer with this value.
+    pub fn new(value: Tensor) -> Buffer {
+        Buffer(Var::buffer(value))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Var;
+    fn deref(&self) -> &Var {
+        &self.0
+    }
+}
+
+/// The switch between training and evaluation that a module's `forward` reads; on at the start.
+///
+/// [`Fields::train`] and [`Fields::eval`] set the switches of a whole model.
+#[derive(Debug)]
+pub struct Training(AtomicBool);
+
+impl Training {
+    /// True while training.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets this one switch.
+    pub fn set(&self, training: bool) {
+        self.0.store(training, Ordering::Relaxed);
+    }
+}
+
+impl Default for Training {
+    fn default() -> Training {
+        Training(AtomicBool::new(true))
+    }
+}
+
+/// What a module shows to a visitor.
+#[derive(Clone, Copy)]
+pub enum Item<'a> {
+    /// A trained tensor.
+    Parameter(&'a Var),
+    /// A saved tensor that is not trained.
+    Buffer(&'a Buffer),
+    /// A module inside the module.
+    Module(&'a dyn Fields),
+    /// A switch between training and evaluation.
+    Training(&'a Training),
+}
+
+/// A type that can be a field of a [`module!`](crate::module): it shows what it holds under its name.
+///
+/// Modules, [`Var`] (a parameter), [`Buffer`], [`Training`], lists and options of them, and plain values are
+/// fields. A plain type of one's own becomes one by `impl nn::Field for MyEnum {}`.
+pub trait Field {
+    /// Calls `f` with each thing of interest. A plain value shows nothing.
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        let _ = (name, f);
+    }
+}
+
+macro_rules! plain_fields {
+    ($($ty:ty)*) => {$(impl Field for $ty {})*};
+}
+plain_fields! { usize isize u64 i64 u32 i32 u8 bool f32 f64 String &'static str DType }
+
+impl Field for () {}
+
+impl<T> Field for fn(&T) -> T {}
+
+impl Field for Var {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        if self.id().is_some() {
+            f(name, Item::Parameter(self));
+        }
+    }
+}
+
+impl Field for Buffer {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        f(name, Item::Buffer(self));
+    }
+}
+
+impl Field for Training {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        f(name, Item::Training(self));
+    }
+}
+
+impl<F: Field> Field for Option<F> {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        if let Some(field) = self {
+            field.visit(name, f);
+        }
+    }
+}
+
+fn visit_list<'a, F: Field>(list: &'a [F], name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+    for (i, field) in list.iter().enumerate() {
+        field.visit(&format!("{name}.{i}"), f);
+    }
+}
+
+impl<F: Field> Field for Vec<F> {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        visit_list(self, name, f);
+    }
+}
+
+impl<F: Field, const N: usize> Field for [F; N] {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        visit_list(self, name, f);
+    }
+}
+
+impl<A: Field, B: Field> Field for (A, B) {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        self.0.visit(&format!("{name}.0"), f);
+        self.1.visit(&format!("{name}.1"), f);
+    }
+}
+
+impl<M: Fields> Field for M {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+        f(name, Item::Module(self));
+    }
+}
+
+/// The named fields of a module, and everything that follows from them: parameters, buffers, modes, state dicts.
+///
+/// The macro [`module!`](crate::module) writes it; by hand it takes [`Fields::visit_fields`] and
+/// [`Fields::class`]. Names are PyTorch's: `features.0.weight`, `layer1.0.bn1.running_mean`.
+pub trait Fields: Send + Sync + 'static {
+    /// Calls `f` with the name and the content of each field, in the order of declaration.
+    fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>));
+
+    /// The name of the type, such as `Conv2d`.
+    fn class(&self) -> &'static str;
+
+    /// Where the module lies, through boxes: tells modules apart.
+    #[doc(hidden)]
+    fn address(&self) -> *const () {
+        std::ptr::from_ref(self).cast()
+    }
+
+    /// All parameters and their names, each once, in PyTorch's order: a module's own before those of the
+    /// modules inside it (`torch.nn.Module.named_parameters`).
+    fn named_parameters(&self) -> Vec<(String, Var)> {
+        Shown(&fields_of(self)).named_parameters()
+    }
+
+    /// All parameters, each once (`torch.nn.Module.parameters`).
+    fn parameters(&self) -> Vec<Var> {
+        shown::without_names(self.named_parameters())
+    }
+
+    /// All buffers and their names (`torch.nn.Module.named_buffers`).
+    fn named_buffers(&self) -> Vec<(String, Buffer)> {
+        Shown(&fields_of(self)).named_buffers()
+    }
+
+    /// The modules that are fields of this one, with their names (`torch.nn.Module.named_children`).
+    fn children(&self) -> Vec<(String, &dyn Fields)> {
+        Shown(&fields_of(self)).children()
+    }
+
+    /// All modules inside this one, with their paths; a module before those inside it
+    /// (`torch.nn.Module.named_modules` without the module itself).
+    fn named_modules(&self) -> Vec<(String, &dyn Fields)> {
+        Shown(&fields_of(self)).named_modules()
+    }
+
+    /// Switches the whole model to training or, with `false`, to evaluation (`torch.nn.Module.train`).
+    fn set_training(&self, training: bool) {
+        Shown(&fields_of(self)).set_training(training);
+    }
+
+    /// Switches the whole model to training: dropout drops, batch norm uses the batch's statistics.
+    fn train(&self) {
+        self.set_training(true);
+    }
+
+    /// Switches the whole model to evaluation.
+    fn eval(&self) {
+        self.set_training(false);
+    }
+
+    /// The mode of the first module that has one; true if none has.
+    fn is_training(&self) -> bool {
+        Shown(&fields_of(self)).is_training()
+    }
+
+    /// Forgets all gradients (`torch.nn.Module.zero_grad`).
+    fn zero_grad(&self) {
+        shown::zero_grad(self.parameters());
+    }
+
+    /// Freezes (`false`) or thaws (`true`) all parameters (`torch.nn.Module.requires_grad_`).
+    fn set_requires_grad(&self, requires_grad: bool) {
+        shown::set_requires_grad(self.parameters(), requires_grad);
+    }
+
+    /// Calls `f` with every module inside this one, the innermost first (`torch.nn.Module.apply`).
+    ///
+    /// ```
+    /// use nn::{Fields, Linear, Sequential, init};
+    /// let model = nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
+    /// model.apply(&mut |m| {
+    ///     for (name, p) in m.own_parameters() {
+    ///         if name == "weight" {
+    ///             init::ones_(&p);
+    ///         }
+    ///     }
+    /// });
+    /// assert_eq!(model.parameters()[0].to_vec::<f32>()[0], 1.0);
+    /// ```
+    fn apply(&self, f: &mut dyn FnMut(&dyn Fields)) {
+        self.visit_fields(&mut |_, item| {
+            if let Item::Module(m) = item {
+                m.apply(f);
+                f(m);
+            }
+        });
+    }
+
+    /// The parameters that are fields of this module itself.
+    fn own_parameters(&self) -> Vec<(String, Var)> {
+        Shown(&fields_of(self)).own_parameters()
+    }
+
+    /// Converts all floating-point parameters and buffers (`torch.nn.Module.to(dtype)`).
+    ///
+    /// # Panics
+    /// If `dtype` is not a floating-point type.
+    #[track_caller]
+    fn to_dtype(&self, dtype: DType) {
+        Shown(&fields_of(self)).to_dtype(dtype);
+    }
+
+    /// The number of trained values, frozen ones included.
+    fn num_parameters(&self) -> usize {
+        shown::count(self.parameters())
+    }
+
+    /// All parameters and buffers by name, in PyTorch's order (`torch.nn.Module.state_dict`). Later training
+    /// does not change it.
+    fn state_dict(&self) -> StateDict {
+        Shown(&fields_of(self)).state_dict()
+    }
+
+    /// Sets parameters and buffers from a state dict, converting their types
+    /// (`torch.nn.Module.load_state_dict`). With `strict`, both must have the same keys.
+    ///
+    /// # Errors
+    /// Lists the keys that are missing, unexpected (both only if `strict`) or of another shape. Then nothing is
+    /// changed.
+    fn load_state_dict(&self, state: &StateDict, strict: bool) -> Result<IncompatibleKeys, StateDictError> {
+        Shown(&fields_of(self)).load(self.class(), state, strict)
+    }
+}
