@@ -133,9 +133,8 @@ impl Geometry {
             padding,
             dilation,
         };
-        let reach = |d: usize| {
-            (self.input[d] + 2 * self.padding[d]).max((self.kernel[d] - 1) * self.dilation[d] + 1)
-        };
+        let reach =
+            |d: usize| (self.input[d] + 2 * self.padding[d]).max((self.kernel[d] - 1) * self.dilation[d] + 1);
         let padded = reach(1).saturating_mul(reach(2)).saturating_mul(self.c_in.max(self.c_out));
         let fits = self.groups == 1 && self.dims <= 2 && padded <= MOST_PADDED;
         (fits && [s.out_h(), s.out_w()] == pair(self.output)).then_some(s)
