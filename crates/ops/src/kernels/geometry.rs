@@ -1,8 +1,5 @@
 //! The geometry of convolutions.
 
-/// Most elements of an image with its padding for which the channels-last kernels are used.
-const MOST_PADDED: usize = 1 << 32;
-
 /// The sizes of a two-dimensional convolution with one group, as every convolution kernel takes them.
 ///
 /// Activations are channels-last (`n`, `h`, `w`, channels), weights are (`c_out`, `c_in`, `kh`, `kw`),
@@ -73,6 +70,9 @@ fn out_size(size: usize, kernel: usize, stride: usize, padding: usize, dilation:
     let padded = size.saturating_add(padding.saturating_mul(2));
     padded.checked_sub(reach.saturating_add(1)).map_or(0, |room| room / stride + 1)
 }
+
+/// Most elements of an image with its padding for which the channels-last kernels are used.
+const MOST_PADDED: usize = 1 << 32;
 
 /// A convolution in numbers. One and two spatial dimensions are the last of three; the others have size 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,8 +18,8 @@ enum Side {
 
 impl Var {
     /// Keeps elements between two bounds, numbers or variables that broadcast (`torch.clamp`); where `min` is
-    /// above `max`, the result is `max`. NaN stays. Elements at a bound have gradient; a bound has it where it
-    /// was taken. For one bound see [`Var::clamp_min`] and [`Var::clamp_max`].
+    /// above `max`, the result is `max`. NaN stays. The gradient goes to what was taken; at a tie of an element and a
+    /// bound each has half of it if the bounds are variables, and the element none if they are numbers. For one bound see [`Var::clamp_min`] and [`Var::clamp_max`].
     ///
     /// # Panics
     /// If the shapes do not broadcast.
@@ -44,13 +44,24 @@ impl Var {
         });
         let saved = [&x, &min, &max].map(|o| constant(o, dtype));
         let operands = [x, min, max];
+        let numbers = matches!(operands, [_, Operand::Scalar(_), Operand::Scalar(_)]);
         record_operands("clamp", &operands, value.cast(dtype), move |g, i| {
             let [x, low, high] = &saved;
-            match i {
-                0 => where_(&x.ge(low).logical_and(&x.le(high)), g, 0.0),
-                1 => where_(&x.lt(low).logical_and(&low.lt(high)), g, 0.0),
-                _ => where_(&x.gt(high).logical_or(&high.lt(low)), g, 0.0),
+            if numbers {
+                return where_(&x.gt(low).logical_and(&x.lt(high)), g, 0.0);
             }
+            let tie = |bound: &Var| x.eq(bound).logical_and(&low.lt(high));
+            let taken = match i {
+                0 => x.lt(low).logical_or(&x.gt(high)).logical_not(),
+                1 => x.lt(low).logical_and(&low.le(high)),
+                _ => x.gt(high).logical_and(&low.le(high)).logical_or(&high.lt(low)),
+            };
+            let tie = match i {
+                0 => tie(low).logical_or(&tie(high)),
+                1 => tie(low),
+                _ => tie(high),
+            };
+            where_(&tie, &(g * 0.5), &where_(&taken, g, 0.0))
         })
     }
 
@@ -94,14 +105,19 @@ fn clamp_side(op: &'static str, x: Operand, bound: Operand, side: Side) -> Var {
         })
     });
     let saved = [&x, &bound].map(|o| constant(o, dtype));
+    let number = matches!(bound, Operand::Scalar(_));
     record_operands(op, &[x, bound], value.cast(dtype), move |g, i| {
         let [x, bound] = &saved;
-        match (side, i) {
-            (Side::Below, 0) => where_(&x.ge(bound), g, 0.0),
-            (Side::Below, _) => where_(&x.lt(bound), g, 0.0),
-            (Side::Above, 0) => where_(&x.le(bound), g, 0.0),
-            (Side::Above, _) => where_(&x.gt(bound), g, 0.0),
+        let (own, other) = if i == 0 { (x, bound) } else { (bound, x) };
+        let taken = |a: &Var, b: &Var| match side {
+            Side::Below => a.gt(b),
+            Side::Above => a.lt(b),
+        };
+        if number {
+            return where_(&taken(own, other), g, 0.0);
         }
+        // As of `maximum` and `minimum`: half of it at a tie, and all of it to both where one is NaN.
+        where_(&own.eq(other), &(g * 0.5), &where_(&taken(other, own), 0.0, g))
     })
 }
 
@@ -151,14 +167,46 @@ pub(crate) fn record_operands(
 mod tests {
     use crate::{DType, Tensor, Var};
 
+    /// The values are those of PyTorch 2.15.
     #[test]
     fn gradients_follow_what_was_taken() {
-        let x = Var::parameter(Tensor::from_vec(vec![-1f64, 0.0, 0.5, 1.0, 2.0], &[5]));
-        let low = Var::parameter(Tensor::scalar(0.0));
-        let high = Var::parameter(Tensor::scalar(1.0));
-        x.clamp(&low, &high).sum_all().backward();
-        assert_eq!(x.grad().unwrap().to_vec::<f64>(), [0.0, 1.0, 1.0, 1.0, 0.0]);
-        assert_eq!((low.grad().unwrap().item(), high.grad().unwrap().item()), (1.0, 1.0));
+        let parameter = |v: &[f64]| Var::parameter(Tensor::from_vec(v.to_vec(), &[v.len()]));
+        let gradient = |v: &Var| v.grad().map_or(vec![], |g| g.to_vec::<f64>());
+        let x = parameter(&[-1.0, 0.0, 0.5, 1.0, 2.0]);
+        x.clamp(0, 1).sum_all().backward();
+        assert_eq!(gradient(&x), [0.0, 0.0, 1.0, 0.0, 0.0]);
+        // Elements, the bounds, and the gradients of all three.
+        let cases: [(&[f64], f64, f64, &[f64], f64, f64); 4] = [
+            (&[-1.0, 0.0, 0.5, 1.0, 2.0], 0.0, 1.0, &[0.0, 0.5, 1.0, 0.5, 0.0], 1.5, 1.5),
+            (&[0.0, 1.0, 2.0, 3.0], 2.0, 1.0, &[0.0; 4], 0.0, 4.0),
+            (&[0.0, 1.0, 2.0], 1.0, 1.0, &[0.0, 1.0, 0.0], 1.0, 1.0),
+            (&[f64::NAN, 1.0], 0.0, 1.0, &[1.0, 0.5], 0.0, 0.5),
+        ];
+        for (elements, min, max, dx, dmin, dmax) in cases {
+            let (x, low, high) = (parameter(elements), parameter(&[min]), parameter(&[max]));
+            x.clamp(&low, &high).sum_all().backward();
+            let found = (gradient(&x), gradient(&low), gradient(&high));
+            assert_eq!(found, (dx.to_vec(), vec![dmin], vec![dmax]), "{elements:?} between {min} and {max}");
+        }
+    }
+
+    #[test]
+    fn one_bound_shares_as_maximum_and_minimum_do() {
+        let elements = [-1.0, 0.0, 1.0, f64::NAN];
+        for (below, by_number, by_variable, bound) in [
+            (true, [0.0, 0.0, 1.0, 0.0], [0.0, 0.5, 1.0, 1.0], 2.5),
+            (false, [1.0, 0.0, 0.0, 0.0], [1.0, 0.5, 0.0, 1.0], 2.5),
+        ] {
+            let x = Var::parameter(Tensor::from_vec(elements.to_vec(), &[4]));
+            let zero = Var::parameter(Tensor::scalar(0.0));
+            let y = if below { x.clamp_min(0) } else { x.clamp_max(0) };
+            y.sum_all().backward();
+            assert_eq!(x.take_grad().unwrap().to_vec::<f64>(), by_number);
+            let y = if below { x.clamp_min(&zero) } else { x.clamp_max(&zero) };
+            y.sum_all().backward();
+            assert_eq!(x.grad().unwrap().to_vec::<f64>(), by_variable);
+            assert_eq!(zero.grad().unwrap().item(), bound);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 use super::callers::Callers;
 use super::region::Region;
+use super::shared::SharedSlice;
 use std::cell::Cell;
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -210,16 +211,12 @@ pub fn parallel_chunks<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usiz
     if data.is_empty() {
         return;
     }
-    struct Shared<T>(*mut T);
-    // SAFETY: each task takes a chunk of its own.
-    unsafe impl<T: Send> Sync for Shared<T> {}
     let (len, chunk) = (data.len(), chunk.max(1));
-    let start = Shared(data.as_mut_ptr());
-    let start = &start;
-    parallel_for(len.div_ceil(chunk), move |i| {
+    let data = SharedSlice::new(data);
+    parallel_for(len.div_ceil(chunk), |i| {
         let from = i * chunk;
-        // SAFETY: the chunks lie inside the slice and do not overlap; the slice is borrowed until all are done.
-        task(i, unsafe { std::slice::from_raw_parts_mut(start.0.add(from), chunk.min(len - from)) });
+        // SAFETY: the chunks do not overlap.
+        task(i, unsafe { data.part(from, chunk.min(len - from)) });
     });
 }
 
