@@ -1,7 +1,6 @@
 //! `cosine_embedding_loss`.
 
 use super::Reduction;
-use crate::relu;
 use tape::shape::broadcast_for;
 use tape::{Var, where_};
 
@@ -41,6 +40,6 @@ pub fn cosine_embedding_loss(
     let squares = (sum(input1.square()) + EPS) * (sum(input2.square()) + EPS);
     let cos = sum(input1 * input2) / squares.sqrt();
     let near = where_(&target.eq(1), 1.0 - &cos, 0.0);
-    let far = where_(&target.eq(-1), relu(&(&cos - margin)), 0.0);
+    let far = where_(&target.eq(-1), (&cos - margin).clamp_min(0), 0.0);
     reduction.apply(near + far)
 }

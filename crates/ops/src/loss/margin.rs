@@ -1,7 +1,6 @@
 //! Losses with a margin: `hinge_loss`, `hinge_embedding_loss`, `margin_ranking_loss`, `soft_margin_loss`.
 
 use super::{Reduction, check_same, log_sigmoid};
-use crate::relu;
 use tape::shape::broadcast_for;
 use tape::{Var, where_};
 
@@ -18,7 +17,7 @@ use tape::{Var, where_};
 #[track_caller]
 pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
     check_same("hinge_loss", input, target);
-    reduction.apply(relu(&(1.0 - input * target)))
+    reduction.apply((1.0 - input * target).clamp_min(0))
 }
 
 /// The input where the target is 1, and `max(0, margin - input)` where it is -1
@@ -36,7 +35,7 @@ pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: Reduction) -> Var {
     broadcast_for("hinge_embedding_loss", input.shape(), target.shape());
     let near = where_(&target.ne(-1), input, 0.0);
-    let far = where_(&target.ne(1), relu(&(margin - input)), 0.0);
+    let far = where_(&target.ne(1), (margin - input).clamp_min(0), 0.0);
     reduction.apply(near + far)
 }
 
@@ -70,7 +69,7 @@ pub fn margin_ranking_loss(
     );
     let inputs = broadcast_for("margin_ranking_loss", input1.shape(), input2.shape());
     broadcast_for("margin_ranking_loss", &inputs, target.shape());
-    reduction.apply(relu(&(margin - target * (input1 - input2))))
+    reduction.apply((margin - target * (input1 - input2)).clamp_min(0))
 }
 
 /// `log(1 + e^(-target * input))` for targets 1 and -1: logistic loss (`torch.nn.functional.soft_margin_loss`).

@@ -1,7 +1,6 @@
 //! `multi_margin_loss`.
 
 use super::Reduction;
-use crate::relu;
 use tape::{DType, Tensor, Var, where_};
 
 /// The arguments of [`multi_margin_loss`] besides its tensors, with PyTorch's defaults.
@@ -74,7 +73,7 @@ pub fn multi_margin_loss(input: &Var, target: &Var, options: MultiMarginOptions)
     }
     let x = input.reshape(&[n as isize, classes as isize]);
     let column = target.reshape(&[n as isize, 1]);
-    let violation = relu(&(margin - x.gather(1, &column) + &x));
+    let violation = (margin - x.gather(1, &column) + &x).clamp_min(0);
     let violation = if p == 2 { violation.square() } else { violation };
     let is_class = column.eq(Var::from(Tensor::arange(0, classes as i64)));
     let mut losses = where_(&is_class, 0.0, violation).sum(&[1], false) / classes as f64;

@@ -164,10 +164,12 @@ fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tenso
     let sums = reduce::fold_with(t, dims, &first, T::ZERO, |a, x: T, c: T| a + (x - c), |a, b| a + b);
     let mut mean = strided::zip::<T, T, f64>(sums.shape(), &sums, &first, |s, c| c.to_f64() + s.to_f64() / n);
     let mut squares = squares::<T>(t, dims, &mean);
-    // An element far from all others would give the mean its own rounding errors.
-    let near = |((c, m), s): ((&T, &f64), &T)| (c.to_f64() - m).powi(2) <= FAR * (s.to_f64() / n + m * m);
+    // An element far from all others would give the mean its own rounding errors, or distances that overflow.
+    let near = |((c, m), s): ((&T, &f64), &T)| {
+        m.is_finite() && (n <= FAR || (c.to_f64() - m).powi(2) <= FAR * (s.to_f64() / n + m * m))
+    };
     let found = first.data::<T>().iter().zip(mean.data::<f64>()).zip(squares.data::<T>());
-    if n > FAR && !found.take(mean.numel()).all(near) {
+    if !found.take(mean.numel()).all(near) {
         let sums = reduce::fold(t, dims, 0.0, |a, x: T| a + x.to_f64(), |a, b| a + b);
         mean = strided::map_owned::<f64>(sums, |s| s / n);
         squares = self::squares::<T>(t, dims, &mean);
@@ -219,6 +221,8 @@ mod tests {
         // Differences that overflow are no reason to lose the mean.
         let x = Var::from_vec([vec![3e38f32], vec![0.0; 98], vec![-3e38]].concat(), &[100]);
         let (var, mean) = x.var_mean(&[], 1.0, false);
+        assert_eq!((var.item(), mean.item()), (f64::INFINITY, 0.0));
+        let (var, mean) = Var::from_vec(vec![3e38f32, -3e38], &[2]).var_mean(&[], 1.0, false);
         assert_eq!((var.item(), mean.item()), (f64::INFINITY, 0.0));
     }
 
