@@ -84,7 +84,7 @@ impl Kernel for Task<'_> {
                                 cols: COLUMNS.min(s.c_out - panel * COLUMNS),
                                 steps: tiles.1 - tiles.0,
                                 a: v.wrapping_add(f * frequency + line + tiles.0),
-                                left: Left::Columns(block.length),
+                                left: Left::Rows,
                                 a_stride: block.length,
                                 b: z.wrapping_add(f * z_size),
                                 b_stride: COLUMNS,
