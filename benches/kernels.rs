@@ -11,16 +11,16 @@
 //! of two arrays that no cache holds.
 
 use criterion::Criterion;
-use nn::models::ResNet;
-use nn::optim::{Adam, Optimizer, SGD};
-use ops::kernels::gemm::{Finish, View, matmul};
-use ops::{Approximate, BatchNormOptions, ConvOptions};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector};
-use tape::kernels::parallel::{num_threads, parallel_chunks, parallel_for};
+use tapegrad::nn::models::ResNet;
+use tapegrad::nn::optim::{Adam, Optimizer, SGD};
+use tapegrad::ops::kernels::gemm::{Finish, View, matmul};
+use tapegrad::ops::{Approximate, BatchNormOptions, ConvOptions};
 use tapegrad::prelude::*;
+use tapegrad::tape::kernels::arch::{self, Kernel, MAX_LANES, Vector};
+use tapegrad::tape::kernels::parallel::{num_threads, parallel_chunks, parallel_for};
 
 fn main() {
     let short = Duration::from_millis(300);

@@ -14,14 +14,14 @@ use clap::{Parser, ValueEnum};
 use common::course::{Common, headline};
 use common::fit::{hold_out_tenth, normalized};
 use common::{or_fail, or_warn};
-use datasets::{DataLoader, Dataset, ImageDataset, Mnist, Subset};
-use nn::optim::Adam;
-use nn::plots::{Corner, Panel, Series, panels};
-use nn::train::predict;
-use nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential};
-use ops::Reduction;
 use std::sync::Arc;
 use std::time::Instant;
+use tapegrad::datasets::{DataLoader, Dataset, ImageDataset, Mnist, Subset};
+use tapegrad::nn::optim::Adam;
+use tapegrad::nn::plots::{Corner, Panel, Series, panels};
+use tapegrad::nn::train::predict;
+use tapegrad::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential};
+use tapegrad::ops::Reduction;
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]

@@ -18,13 +18,13 @@ use common::page::{Page, Sample};
 use common::results::{picture, predictions_file};
 use common::training::rate;
 use common::{or_fail, or_warn, progress};
-use datasets::transforms::{HorizontalFlip, RandomCrop};
-use datasets::{DataLoader, Dataset};
-use nn::lr_scheduler::OneCycleLR;
-use nn::optim::SGD;
-use nn::plots::{Corner, Panel};
-use nn::train::{EpochRecord, Trainer, confusion_matrix};
-use nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Sequential};
+use tapegrad::datasets::transforms::{HorizontalFlip, RandomCrop};
+use tapegrad::datasets::{DataLoader, Dataset};
+use tapegrad::nn::lr_scheduler::OneCycleLR;
+use tapegrad::nn::optim::SGD;
+use tapegrad::nn::plots::{Corner, Panel};
+use tapegrad::nn::train::{EpochRecord, Trainer, confusion_matrix};
+use tapegrad::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Sequential};
 use tapegrad::prelude::*;
 
 /// Trains a convolutional network on pictures and writes what a competition asks for.

@@ -15,12 +15,12 @@ use common::course::Common;
 use common::fit::hold_out_tenth;
 use common::training::rate;
 use common::{or_fail, or_warn};
-use datasets::{DataLoader, Mnist};
-use nn::lr_scheduler::{OneCycleLR, Schedule};
-use nn::optim::Adam;
-use nn::plots::{Panel, Series, panels};
-use nn::{Linear, PReLU, ReLU, Sequential, Sigmoid, StateDict, Tanh};
 use std::time::Instant;
+use tapegrad::datasets::{DataLoader, Mnist};
+use tapegrad::nn::lr_scheduler::{OneCycleLR, Schedule};
+use tapegrad::nn::optim::Adam;
+use tapegrad::nn::plots::{Panel, Series, panels};
+use tapegrad::nn::{Linear, PReLU, ReLU, Sequential, Sigmoid, StateDict, Tanh};
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]

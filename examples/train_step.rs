@@ -9,10 +9,10 @@ mod memory;
 
 use clap::{Parser, ValueEnum};
 use memory::peak_rss_mb;
-use nn::models::{LeNet5, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
-use nn::optim::{Optimizer, SGD};
-use nn::{Fields, Module};
 use std::time::Instant;
+use tapegrad::nn::models::{LeNet5, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
+use tapegrad::nn::optim::{Optimizer, SGD};
+use tapegrad::nn::{Fields, Module};
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, ValueEnum)]

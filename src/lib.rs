@@ -26,19 +26,19 @@
 mod guide;
 mod source;
 
-pub use datasets;
-pub use nn;
-pub use ops;
 pub use source::source;
-pub use tape;
+pub use tapegrad_datasets as datasets;
+pub use tapegrad_nn as nn;
+pub use tapegrad_ops as ops;
+pub use tapegrad_tape as tape;
 
 /// What most programs need: `use tapegrad::prelude::*`.
 pub mod prelude {
     pub use crate::{datasets, nn, ops, tape};
-    pub use nn::optim::Optimizer;
-    pub use nn::{Fields, Module};
-    pub use ops::VarOps;
-    pub use tape::{
+    pub use tapegrad_nn::optim::Optimizer;
+    pub use tapegrad_nn::{Fields, Module};
+    pub use tapegrad_ops::VarOps;
+    pub use tapegrad_tape::{
         DType, Generator, MemoryFormat, Scalar, Tensor, Var, grad, manual_seed, no_grad, set_num_threads,
         set_profiling, trace, with_default_generator,
     };

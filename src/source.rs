@@ -1,16 +1,16 @@
 //! What joins data to training: a loader as a trainer's source.
 
-use datasets::{Batch, DataLoader, LoaderState};
-use nn::train::Source;
-use tape::Var;
+use crate::datasets::{Batch, DataLoader, LoaderState};
+use crate::nn::train::Source;
+use crate::tape::Var;
 
-/// The batches of a loader for a [`Trainer`](nn::train::Trainer): pictures, and labels or, after mixup and cutmix, class
+/// The batches of a loader for a [`Trainer`](crate::nn::train::Trainer): pictures, and labels or, after mixup and cutmix, class
 /// probabilities. A checkpoint keeps the loader's place.
 ///
 /// ```
 /// use tapegrad::prelude::*;
-/// use datasets::{DataLoader, synthetic};
-/// use nn::train::Trainer;
+/// use tapegrad::datasets::{DataLoader, synthetic};
+/// use tapegrad::nn::train::Trainer;
 /// let loader = DataLoader::new(synthetic::digits(64, 0)).batch_size(32).shuffle(true);
 /// let model = nn::Sequential::new().add(nn::Flatten::new()).add(nn::Linear::new(784, 10));
 /// let mut trainer = Trainer::new(&model, nn::optim::SGD::new(model.parameters(), 0.1));

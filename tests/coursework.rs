@@ -1,6 +1,6 @@
 //! The numbers of the coursework programs that have one right answer.
 
-use nn::models::{LeNet5, ResNet, Vgg};
+use tapegrad::nn::models::{LeNet5, ResNet, Vgg};
 use tapegrad::prelude::*;
 
 #[path = "../examples/conv1d/naive.rs"]
@@ -141,9 +141,9 @@ fn a_kernel_that_does_not_fit_is_refused() {
 mod modular_networks {
     use super::close;
     use super::measures::{half_squares, layers, relative_errors};
-    use nn::models::{ThreeLayerConvNet, mlp};
-    use nn::optim::{Adam, SGD};
-    use nn::train::{Source, Trainer};
+    use tapegrad::nn::models::{ThreeLayerConvNet, mlp};
+    use tapegrad::nn::optim::{Adam, SGD};
+    use tapegrad::nn::train::{Source, Trainer};
     use tapegrad::prelude::*;
 
     fn shapes(n: usize) -> (Var, Var) {

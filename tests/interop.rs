@@ -2,9 +2,9 @@
 //!
 //! `TAPEGRAD_INTEROP` names the directory with PyTorch's files. Without it the test says so and passes.
 
-use nn::StateDict;
-use nn::models::{LeNet5, ResNet};
 use std::path::Path;
+use tapegrad::nn::StateDict;
+use tapegrad::nn::models::{LeNet5, ResNet};
 use tapegrad::prelude::*;
 
 fn exchange(folder: &Path, name: &str, model: &dyn Module) {

@@ -3,9 +3,9 @@
 //! `TAPEGRAD_REFERENCE` names the directory that holds `parity.json`, which `tools/curves.py` writes, with the losses, gradient norms and final
 //! logits that PyTorch computes for each model in both types. Without it these tests say so and pass.
 
-use nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};
-use nn::optim::SGD;
 use serde_json::Value as Json;
+use tapegrad::nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};
+use tapegrad::nn::optim::SGD;
 use tapegrad::prelude::*;
 
 /// Element `i` of a tensor is a hash of `i` and `salt`, spread evenly between `-bound` and `bound`.

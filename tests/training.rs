@@ -1,8 +1,8 @@
 //! What holds over whole training steps: the same bits on any number of threads, and memory that stays.
 
-use nn::models::LeNet5;
-use nn::optim::SGD;
 use std::sync::Mutex;
+use tapegrad::nn::models::LeNet5;
+use tapegrad::nn::optim::SGD;
 use tapegrad::prelude::*;
 
 /// The number of threads and the pool's statistics belong to the process: one test at a time.

@@ -1,7 +1,7 @@
 //! Gradients in closed form, by plain loops, beside those of the tape.
 
-use nn::optim::SGD;
-use ops::{BatchNormOptions, CrossEntropyOptions, Reduction};
+use tapegrad::nn::optim::SGD;
+use tapegrad::ops::{BatchNormOptions, CrossEntropyOptions, Reduction};
 use tapegrad::prelude::*;
 
 /// A loss, and for each gradient (and what else is compared) its name, its closed form and the tape's.

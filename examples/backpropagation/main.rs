@@ -14,7 +14,7 @@ mod lessons;
 use common::course::{Common, difference, headline};
 use common::{or_warn, write_text};
 use lessons::{Lesson, convolution_and_pooling, samples};
-use nn::plots::{Tile, sheet};
+use tapegrad::nn::plots::{Tile, sheet};
 use tapegrad::prelude::*;
 
 fn main() {

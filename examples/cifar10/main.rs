@@ -16,16 +16,16 @@ use clap::Parser;
 use common::memory::peak_rss_mb;
 use common::training::{Resumption, Signals, digest, rate};
 use common::{fail, open_folder, or_fail, or_warn, progress, results};
-use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Normalization, random_split};
 use indicatif::ProgressBar;
-use nn::plots::{confusion, training_curves};
-use nn::train::{Score, confusion_matrix, predictions};
-use nn::{Module, RunFolder, StateDict};
 use recipe::{Augment, Method, Model, Network, Plan, Recipe, Views};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use tapegrad::datasets::{Cifar, DataLoader, Dataset, ImageDataset, Normalization, random_split};
+use tapegrad::nn::plots::{confusion, training_curves};
+use tapegrad::nn::train::{Score, confusion_matrix, predictions};
+use tapegrad::nn::{Module, RunFolder, StateDict};
 use tapegrad::prelude::*;
 
 /// The pictures of the test set by which the curves of a run without a validation set are drawn.

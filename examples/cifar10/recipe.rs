@@ -1,14 +1,14 @@
 //! How each model is trained: what `--model NAME` alone stands for.
 
 use clap::ValueEnum;
-use datasets::transforms::{AlternatingFlip, CutMix, Cutout, HorizontalFlip, Mixup, RandomCrop};
-use datasets::{DataLoader, Dataset, ImageDataset, Whitening};
-use nn::lr_scheduler::{CosineAnnealingLR, LambdaLR, MultiStepLR, Schedule};
-use nn::models::{LeNet5, MlpOptions, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp_with};
-use nn::optim::{Adam, AdamW, AdamWOptions, Optimizer, SGD, SGDOptions};
-use nn::train::{Trainer, predict, predict_mirrored, predict_shifted};
-use nn::{Flatten, Module, Sequential};
-use ops::CrossEntropyOptions;
+use tapegrad::datasets::transforms::{AlternatingFlip, CutMix, Cutout, HorizontalFlip, Mixup, RandomCrop};
+use tapegrad::datasets::{DataLoader, Dataset, ImageDataset, Whitening};
+use tapegrad::nn::lr_scheduler::{CosineAnnealingLR, LambdaLR, MultiStepLR, Schedule};
+use tapegrad::nn::models::{LeNet5, MlpOptions, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp_with};
+use tapegrad::nn::optim::{Adam, AdamW, AdamWOptions, Optimizer, SGD, SGDOptions};
+use tapegrad::nn::train::{Trainer, predict, predict_mirrored, predict_shifted};
+use tapegrad::nn::{Flatten, Module, Sequential};
+use tapegrad::ops::CrossEntropyOptions;
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,9 +2,9 @@
 
 use super::{open_folder, or_fail};
 use clap::{CommandFactory, FromArgMatches, Parser};
-use datasets::Mnist;
-use nn::RunFolder;
 use std::path::PathBuf;
+use tapegrad::datasets::Mnist;
+use tapegrad::nn::RunFolder;
 use tapegrad::prelude::*;
 
 /// The flags of every coursework program.

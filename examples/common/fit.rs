@@ -2,10 +2,10 @@
 
 use super::course::Common;
 use super::or_fail;
-use datasets::{Cifar, DataLoader, Dataset, ImageDataset, Subset, random_split};
-use nn::plots::Series;
-use nn::train::{EpochRecord, predict, predictions};
 use std::sync::Arc;
+use tapegrad::datasets::{Cifar, DataLoader, Dataset, ImageDataset, Subset, random_split};
+use tapegrad::nn::plots::Series;
+use tapegrad::nn::train::{EpochRecord, predict, predictions};
 use tapegrad::prelude::*;
 
 /// Pictures in colour: the files of `--data`, or drawn shapes; no more than so many.

@@ -13,9 +13,9 @@ pub(crate) mod results;
 pub(crate) mod training;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nn::RunFolder;
 use std::fmt::Display;
 use std::path::Path;
+use tapegrad::nn::RunFolder;
 
 /// Prints one line and ends the program with exit code 2: the user's input was wrong.
 pub(crate) fn fail(error: impl Display) -> ! {
@@ -47,7 +47,7 @@ pub(crate) fn open_folder(path: &Path) -> RunFolder {
 
 /// Writes a text file as a whole or not at all.
 pub(crate) fn write_text(path: &Path, text: &str) {
-    or_fail(nn::write_atomically(path, text.as_bytes()));
+    or_fail(tapegrad::nn::write_atomically(path, text.as_bytes()));
 }
 
 /// A bar that counts images; `{msg}` holds loss and accuracy.

@@ -1,10 +1,10 @@
 //! One page on a trained network: what it is made of, how it learned, what it confuses, and some pictures.
 
-use nn::FileError;
-use nn::plots::{Area, FIXED_FONT, FONT, Panel, Tile, confusion_size, draw_confusion, picture};
 use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;
+use tapegrad::nn::FileError;
+use tapegrad::nn::plots::{Area, FIXED_FONT, FONT, Panel, Tile, confusion_size, draw_confusion, picture};
 
 /// The lines of the architecture, the panels of curves, and the cells of the samples, in pixels.
 const LINE: usize = 18;

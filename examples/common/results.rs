@@ -1,11 +1,11 @@
 //! What a training program writes when it is done: predictions as text, curves and pictures.
 
 use super::{or_warn, write_text};
-use datasets::ImageDataset;
-use nn::Module;
-use nn::plots::{Tile, sheet};
 use std::fmt::Display;
 use std::path::Path;
+use tapegrad::datasets::ImageDataset;
+use tapegrad::nn::Module;
+use tapegrad::nn::plots::{Tile, sheet};
 
 /// One line for each picture: its number and the class it was given, by number or name.
 pub(crate) fn predictions_file(path: &Path, predictions: impl IntoIterator<Item = impl Display>) {

@@ -1,12 +1,12 @@
 //! What the programs that train for long share: signals, checkpoints, and what was set.
 
-use datasets::ImageDataset;
-use nn::RunFolder;
-use nn::train::{StopHandle, Trainer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tapegrad::datasets::ImageDataset;
+use tapegrad::nn::RunFolder;
+use tapegrad::nn::train::{StopHandle, Trainer};
 
 /// The flags of a training that can be stopped and gone on with.
 #[derive(clap::Args)]

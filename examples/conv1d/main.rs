@@ -12,11 +12,11 @@ mod naive;
 use common::course::{Common, difference, headline};
 use common::{or_fail, or_warn};
 use naive::{Case, alexnet_layer, averaging_filters, parameters_without_sharing};
-use nn::models::{LeNet5, ResNet, Vgg};
-use nn::plots::{Corner, Panel, Series, panels};
-use ops::{AvgPoolOptions, ConvOptions};
-use tape::Slice;
+use tapegrad::nn::models::{LeNet5, ResNet, Vgg};
+use tapegrad::nn::plots::{Corner, Panel, Series, panels};
+use tapegrad::ops::{AvgPoolOptions, ConvOptions};
 use tapegrad::prelude::*;
+use tapegrad::tape::Slice;
 
 fn main() {
     let common = Common::start("conv1d", "Conv1d as a drop-in for torch.nn.Conv1d");

@@ -11,8 +11,8 @@ mod paths;
 
 use common::course::{Common, headline};
 use common::or_warn;
-use nn::plots::{Corner, Panel, Series, panels};
 use paths::{averaged, descend, gelu, momentum, number, relu_loss, sigmoid_loss};
+use tapegrad::nn::plots::{Corner, Panel, Series, panels};
 use tapegrad::prelude::*;
 
 fn main() {

@@ -1,6 +1,6 @@
 //! The paths of gradient descent in the exercises: every gradient is the tape's, every step `optim::SGD`'s.
 
-use nn::optim::SGD;
+use tapegrad::nn::optim::SGD;
 use tapegrad::prelude::*;
 
 /// `1/2 (relu(w x) - d)^2` with `(x, d) = (0.5, 1)`.

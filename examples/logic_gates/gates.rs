@@ -1,7 +1,7 @@
 //! The smallest networks that compute logic gates: with weights written down, and with weights to be found.
 
-use nn::Linear;
-use nn::optim::Adam;
+use tapegrad::nn::Linear;
+use tapegrad::nn::optim::Adam;
 use tapegrad::prelude::*;
 
 /// A gate: its truth table and the exact weights of a network of threshold units.

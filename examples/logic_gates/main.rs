@@ -12,8 +12,8 @@ mod gates;
 use common::course::{Common, headline};
 use common::or_warn;
 use gates::{GATES, Gate, Network, ONE_UNIT};
-use nn::Linear;
-use nn::plots::{Corner, Panel, Series, panels};
+use tapegrad::nn::Linear;
+use tapegrad::nn::plots::{Corner, Panel, Series, panels};
 use tapegrad::prelude::*;
 
 fn main() {

@@ -14,17 +14,17 @@ mod common;
 use clap::{Parser, ValueEnum};
 use common::training::{Resumption, Signals, digest, rate};
 use common::{fail, open_folder, or_fail, or_warn, progress, results};
-use datasets::{DataLoader, Dataset, ImageDataset, Mnist, Normalization, random_split};
 use indicatif::ProgressBar;
-use nn::lr_scheduler::OneCycleLR;
-use nn::models::{LeNet5, mlp};
-use nn::optim::{Adam, Optimizer, SGD};
-use nn::plots::{Panel, Series, panels};
-use nn::train::{EpochRecord, Score, Source, Trainer, predict, predictions};
-use nn::{Module, RunFolder, StateDict};
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tapegrad::datasets::{DataLoader, Dataset, ImageDataset, Mnist, Normalization, random_split};
+use tapegrad::nn::lr_scheduler::OneCycleLR;
+use tapegrad::nn::models::{LeNet5, mlp};
+use tapegrad::nn::optim::{Adam, Optimizer, SGD};
+use tapegrad::nn::plots::{Panel, Series, panels};
+use tapegrad::nn::train::{EpochRecord, Score, Source, Trainer, predict, predictions};
+use tapegrad::nn::{Module, RunFolder, StateDict};
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]

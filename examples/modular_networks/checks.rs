@@ -4,11 +4,11 @@ use crate::Course;
 use crate::common::fit::{accuracy, by_epoch, training};
 use crate::common::{or_fail, or_warn};
 use crate::measures::{half_squares, layers, relative_errors};
-use datasets::DataLoader;
-use nn::models::{ThreeLayerConvNet, mlp};
-use nn::optim::Adam;
-use nn::plots::{Corner, Panel, panels};
-use nn::train::Trainer;
+use tapegrad::datasets::DataLoader;
+use tapegrad::nn::models::{ThreeLayerConvNet, mlp};
+use tapegrad::nn::optim::Adam;
+use tapegrad::nn::plots::{Corner, Panel, panels};
+use tapegrad::nn::train::Trainer;
 use tapegrad::prelude::*;
 use tapegrad::source;
 

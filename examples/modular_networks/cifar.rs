@@ -4,14 +4,14 @@ use crate::common::fit::{accuracy, by_epoch, hold_out_tenth, training, validatio
 use crate::common::results::first_layer;
 use crate::common::{or_fail, or_warn};
 use crate::{Course, talking};
-use datasets::DataLoader;
-use datasets::transforms::{HorizontalFlip, RandomCrop};
-use nn::Flatten;
-use nn::lr_scheduler::OneCycleLR;
-use nn::models::{MlpOptions, ThreeLayerConvNet, mlp_with};
-use nn::optim::{AdamW, SGD};
-use nn::plots::{Corner, Panel, panels};
-use nn::train::{EpochRecord, Trainer};
+use tapegrad::datasets::DataLoader;
+use tapegrad::datasets::transforms::{HorizontalFlip, RandomCrop};
+use tapegrad::nn::Flatten;
+use tapegrad::nn::lr_scheduler::OneCycleLR;
+use tapegrad::nn::models::{MlpOptions, ThreeLayerConvNet, mlp_with};
+use tapegrad::nn::optim::{AdamW, SGD};
+use tapegrad::nn::plots::{Corner, Panel, panels};
+use tapegrad::nn::train::{EpochRecord, Trainer};
 use tapegrad::prelude::*;
 use tapegrad::source;
 

@@ -4,12 +4,12 @@ use crate::Course;
 use crate::common::fit::{by_epoch, training, validation};
 use crate::common::{or_fail, or_warn};
 use crate::measures::layers;
-use datasets::DataLoader;
-use nn::Flatten;
-use nn::models::{MlpOptions, mlp_with};
-use nn::optim::{Adadelta, Adagrad, Adam, RMSprop, SGD};
-use nn::plots::{Corner, Panel, panels};
-use nn::train::{EpochRecord, Trainer};
+use tapegrad::datasets::DataLoader;
+use tapegrad::nn::Flatten;
+use tapegrad::nn::models::{MlpOptions, mlp_with};
+use tapegrad::nn::optim::{Adadelta, Adagrad, Adam, RMSprop, SGD};
+use tapegrad::nn::plots::{Corner, Panel, panels};
+use tapegrad::nn::train::{EpochRecord, Trainer};
 use tapegrad::prelude::*;
 use tapegrad::source;
 

@@ -19,10 +19,10 @@ mod measures;
 use clap::{Parser, ValueEnum};
 use common::course::{Common, headline};
 use common::fit::{cifar as read, normalized};
-use datasets::{ImageDataset, Subset};
-use nn::train::Trainer;
 use std::cell::OnceCell;
 use std::sync::Arc;
+use tapegrad::datasets::{ImageDataset, Subset};
+use tapegrad::nn::train::Trainer;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {

@@ -1,7 +1,7 @@
 //! The networks of this course, and what is measured on them. The tests use it too.
 
-use nn::models::mlp;
-use nn::{Flatten, Sequential};
+use tapegrad::nn::models::mlp;
+use tapegrad::nn::{Flatten, Sequential};
 use tapegrad::prelude::*;
 
 /// Linear layers with ReLU between them, for pictures; weights as He et al. draw them.

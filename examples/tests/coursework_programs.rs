@@ -1,4 +1,5 @@
 //! The coursework programs in their quick form: they run, and leave the pictures that they promise.
+use tapegrad::datasets;
 
 mod programs;
 

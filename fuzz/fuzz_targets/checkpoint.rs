@@ -1,7 +1,7 @@
 //! Checkpoints: no altered one passes its checksum and then panics.
 #![no_main]
 
-use nn::Checkpoint;
+use tapegrad_nn::Checkpoint;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(checkpoint) = Checkpoint::from_bytes(bytes) {

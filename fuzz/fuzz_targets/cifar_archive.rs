@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = datasets::Cifar::parse_archive("f", bytes);
+    let _ = tapegrad_datasets::Cifar::parse_archive("f", bytes);
 });

@@ -1,7 +1,7 @@
 //! The binary form of CIFAR: the input is a head and the start of pixels, or the names of the classes.
 #![no_main]
 
-use datasets::{Cifar, Dataset};
+use tapegrad_datasets::{Cifar, Dataset};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (names, head) = bytes.split_at(bytes.len() / 2);

@@ -1,7 +1,7 @@
 //! The Python form of CIFAR: a batch, and the names of the classes.
 #![no_main]
 
-use datasets::{Cifar, Dataset};
+use tapegrad_datasets::{Cifar, Dataset};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for (train, test, meta) in [

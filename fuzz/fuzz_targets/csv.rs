@@ -3,7 +3,7 @@
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for pixels in [1, 3] {
-        if let Ok(images) = datasets::csv::parse("f", bytes, pixels, 10) {
+        if let Ok(images) = tapegrad_datasets::csv::parse("f", bytes, pixels, 10) {
             let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
             let lines =
                 text.split(|b| b"\r\n".contains(b)).filter(|line| !line.trim_ascii().is_empty()).count();

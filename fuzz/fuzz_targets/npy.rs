@@ -1,7 +1,7 @@
 //! The arrays inside of `.npz` files.
 #![no_main]
 
-use nn::StateDict;
+use tapegrad_nn::StateDict;
 use std::io::{Cursor, Write};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = nn::StateDict::from_npz(bytes);
+    let _ = tapegrad_nn::StateDict::from_npz(bytes);
 });

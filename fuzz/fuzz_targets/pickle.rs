@@ -1,7 +1,7 @@
 //! Pickles: whatever the program is, it only makes values.
 #![no_main]
 
-use datasets::pickle::{Pickle, Value};
+use tapegrad_datasets::pickle::{Pickle, Value};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(pickle) = Pickle::parse("f", bytes) else { return };

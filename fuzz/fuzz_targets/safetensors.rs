@@ -1,7 +1,7 @@
 //! safetensors files: what is read is written and read alike.
 #![no_main]
 
-use nn::StateDict;
+use tapegrad_nn::StateDict;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(state) = StateDict::from_safetensors(bytes) {

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::panic::panic_any;
 
 use serde_json::Value as Json;
-use tape::{DType, Operand, Scalar, Tensor, Var};
+use tapegrad::tape::{DType, Operand, Scalar, Tensor, Var};
 
 use super::data::{Leaf, Store, Value};
 use super::signatures;

@@ -1,6 +1,6 @@
 //! Comparison of tensors and values with those of a sample.
 
-use tape::{DType, Tensor};
+use tapegrad::tape::{DType, Tensor};
 
 /// `|a - b| <= atol + rtol * |b|`, with NaN equal to NaN.
 #[derive(Clone, Copy)]

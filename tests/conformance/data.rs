@@ -1,10 +1,11 @@
 //! One file of the conformance data: JSON beside safetensors, and the values that they encode.
 
 use std::path::Path;
+use tapegrad::tape;
 
 use safetensors::SafeTensors;
 use serde_json::Value as Json;
-use tape::{DType, Tensor, Var};
+use tapegrad::tape::{DType, Tensor, Var};
 
 /// A Python value, decoded.
 #[derive(Clone, Debug)]

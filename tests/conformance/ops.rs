@@ -1,7 +1,7 @@
 //! The suite of operations: outputs, gradients, second-order gradients, changed buffers.
 
 use serde_json::Value as Json;
-use tape::{DType, GradOptions, Tensor, Var, grad};
+use tapegrad::tape::{DType, GradOptions, Tensor, Var, grad};
 
 use super::attempt::attempt;
 use super::call::{Call, Out, Outcome};

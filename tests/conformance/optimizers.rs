@@ -1,8 +1,8 @@
 //! The suite of optimizers and learning-rate schedules.
 
-use nn::optim::*;
 use serde_json::Value as Json;
-use tape::{Tensor, Var};
+use tapegrad::nn::optim::*;
+use tapegrad::tape::{Tensor, Var};
 
 use super::attempt::attempt;
 use super::call::Call;

@@ -1,9 +1,9 @@
 //! Learning-rate schedules: the learning rate, and the momentum where it changes, at every step.
 
-use nn::lr_scheduler::*;
-use nn::optim::{Optimizer, SGD};
 use serde_json::Value as Json;
-use tape::{Tensor, Var};
+use tapegrad::nn::lr_scheduler::*;
+use tapegrad::nn::optim::{Optimizer, SGD};
+use tapegrad::tape::{Tensor, Var};
 
 use super::attempt::attempt;
 use super::call::Call;

@@ -129,9 +129,9 @@ impl Cifar {
     /// If a file is missing, broken or does not fit the others, or an archive holds it twice.
     ///
     /// ```no_run
-    /// let cifar = datasets::Cifar::open("data/cifar-10-python.tar.gz")?;
+    /// let cifar = tapegrad_datasets::Cifar::open("data/cifar-10-python.tar.gz")?;
     /// assert_eq!(cifar.train.shape(), [50000, 3, 32, 32]);
-    /// # Ok::<(), datasets::DataError>(())
+    /// # Ok::<(), tapegrad_datasets::DataError>(())
     /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -157,7 +157,7 @@ impl Cifar {
     /// As [`open`](Self::open).
     ///
     /// ```
-    /// let error = datasets::Cifar::parse_archive("memory", b"no archive").unwrap_err();
+    /// let error = tapegrad_datasets::Cifar::parse_archive("memory", b"no archive").unwrap_err();
     /// assert!(error.to_string().starts_with("memory: offset 0: found "));
     /// ```
     pub fn parse_archive(name: &str, bytes: &[u8]) -> Result<Self> {
@@ -185,13 +185,13 @@ impl Cifar {
     /// If no training file has a known name, or a file is missing, broken or does not fit the others.
     ///
     /// ```
-    /// use datasets::{Cifar, Dataset};
+    /// use tapegrad_datasets::{Cifar, Dataset};
     /// let batch = [vec![3], vec![255; 3072]].concat();
     /// let names = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
     /// let names = names.map(|name| format!("{name}.bin"));
     /// let cifar = Cifar::parse_files(names.iter().map(|name| (&name[..], &batch[..])))?;
     /// assert_eq!((cifar.train.labels(), cifar.test.len()), (&[3; 5][..], 1));
-    /// # Ok::<(), datasets::DataError>(())
+    /// # Ok::<(), tapegrad_datasets::DataError>(())
     /// ```
     pub fn parse_files<'f>(files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> Result<Self> {
         let given: Vec<_> = files.into_iter().collect();
@@ -209,7 +209,7 @@ impl Cifar {
     /// Drawn shapes in place of files: `train` and `test` pictures that do not overlap (see [`synthetic`](crate::synthetic)).
     ///
     /// ```
-    /// let set = datasets::Cifar::synthetic(40, 10, 0);
+    /// let set = tapegrad_datasets::Cifar::synthetic(40, 10, 0);
     /// assert_eq!(set.train.shape(), [40, 3, 32, 32]);
     /// ```
     pub fn synthetic(train: usize, test: usize, seed: u64) -> Self {

@@ -29,9 +29,9 @@ pub struct CsvImages {
 /// a number from 0 to 255 or an unbalanced quote; the error names the row.
 ///
 /// ```no_run
-/// let train = datasets::csv::read("data/mnist_train.csv", 784, 10)?;
+/// let train = tapegrad_datasets::csv::read("data/mnist_train.csv", 784, 10)?;
 /// assert_eq!(train.labels.len(), 60000);
-/// # Ok::<(), datasets::DataError>(())
+/// # Ok::<(), tapegrad_datasets::DataError>(())
 /// ```
 pub fn read(path: impl AsRef<Path>, pixels: usize, classes: usize) -> Result<CsvImages> {
     let path = path.as_ref();
@@ -45,9 +45,9 @@ pub fn read(path: impl AsRef<Path>, pixels: usize, classes: usize) -> Result<Csv
 /// As [`read`].
 ///
 /// ```
-/// let two = datasets::csv::parse("memory", &b"label,a,b\n3,0,255\n1,7,9\n"[..], 2, 10)?;
+/// let two = tapegrad_datasets::csv::parse("memory", &b"label,a,b\n3,0,255\n1,7,9\n"[..], 2, 10)?;
 /// assert_eq!((two.labels, two.pixels), (vec![3, 1], vec![0, 255, 7, 9]));
-/// # Ok::<(), datasets::DataError>(())
+/// # Ok::<(), tapegrad_datasets::DataError>(())
 /// ```
 pub fn parse(name: &str, input: impl Read, pixels: usize, classes: usize) -> Result<CsvImages> {
     let mut lines = Lines::new(name, input, pixels);

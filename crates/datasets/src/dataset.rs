@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tape::Generator;
-use tape::shape::checked_numel;
+use tapegrad_tape::Generator;
+use tapegrad_tape::shape::checked_numel;
 
 /// Labelled pictures, each reachable by its index, as `torch.utils.data.Dataset`.
 ///
@@ -99,7 +99,7 @@ impl Normalization {
 /// A clone shares the pixels.
 ///
 /// ```
-/// use datasets::{Dataset, ImageDataset};
+/// use tapegrad_datasets::{Dataset, ImageDataset};
 /// let classes = vec!["dark".to_string(), "light".to_string()];
 /// let set = ImageDataset::new(vec![0, 51, 255, 204], [2, 1, 1, 2], vec![0, 1], classes);
 /// assert_eq!(set.get(1), (vec![1.0, 0.8], 1));
@@ -312,7 +312,7 @@ impl Dataset for Subset {
 /// If the lengths add up to more than there is.
 ///
 /// ```
-/// use datasets::{Dataset, random_split, synthetic};
+/// use tapegrad_datasets::{Dataset, random_split, synthetic};
 /// let digits = std::sync::Arc::new(synthetic::digits(100, 0));
 /// let [train, validation] = random_split(digits, [90, 10], 42);
 /// assert_eq!((train.len(), validation.len()), (90, 10));

@@ -94,9 +94,9 @@ pub struct Progress<'a> {
 /// kept, and a later call goes on from there.
 ///
 /// ```no_run
-/// datasets::download("mnist", "data/mnist", |p| println!("{}: {} bytes", p.file, p.received))?;
-/// let mnist = datasets::Mnist::open("data/mnist")?;
-/// # Ok::<(), datasets::DataError>(())
+/// tapegrad_datasets::download("mnist", "data/mnist", |p| println!("{}: {} bytes", p.file, p.received))?;
+/// let mnist = tapegrad_datasets::Mnist::open("data/mnist")?;
+/// # Ok::<(), tapegrad_datasets::DataError>(())
 /// ```
 pub fn download(
     name: &str,

@@ -33,9 +33,9 @@ pub struct IdxArray {
 /// If the file cannot be read, or is not exactly such an array.
 ///
 /// ```no_run
-/// let images = datasets::idx::read("data/train-images-idx3-ubyte.gz", 3)?;
+/// let images = tapegrad_datasets::idx::read("data/train-images-idx3-ubyte.gz", 3)?;
 /// assert_eq!(images.shape, [60000, 28, 28]);
-/// # Ok::<(), datasets::DataError>(())
+/// # Ok::<(), tapegrad_datasets::DataError>(())
 /// ```
 pub fn read(path: impl AsRef<Path>, dims: usize) -> Result<IdxArray> {
     let path = path.as_ref();
@@ -48,9 +48,9 @@ pub fn read(path: impl AsRef<Path>, dims: usize) -> Result<IdxArray> {
 /// If the bytes are not exactly such an array.
 ///
 /// ```
-/// let array = datasets::idx::parse("labels", &[0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1], 1)?;
+/// let array = tapegrad_datasets::idx::parse("labels", &[0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1], 1)?;
 /// assert_eq!((array.shape, array.data), (vec![3], vec![7, 2, 1]));
-/// # Ok::<(), datasets::DataError>(())
+/// # Ok::<(), tapegrad_datasets::DataError>(())
 /// ```
 pub fn parse(name: &str, bytes: &[u8], dims: usize) -> Result<IdxArray> {
     if bytes.starts_with(&[0x1f, 0x8b]) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tape::{DType, Tensor};
+use tapegrad_tape::{DType, Tensor};
 
 use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
@@ -71,7 +71,7 @@ impl LoaderState {
 /// of workers. With workers, background threads prepare the next batches while training uses this one.
 ///
 /// ```
-/// use datasets::{DataLoader, synthetic, transforms::RandomCrop};
+/// use tapegrad_datasets::{DataLoader, synthetic, transforms::RandomCrop};
 /// let loader = DataLoader::new(synthetic::digits(100, 0))
 ///     .batch_size(32)
 ///     .shuffle(true)

@@ -47,9 +47,9 @@ impl Mnist {
     /// If the folder or a file is missing, broken or does not fit the others.
     ///
     /// ```no_run
-    /// let mnist = datasets::Mnist::open("data/mnist")?;
+    /// let mnist = tapegrad_datasets::Mnist::open("data/mnist")?;
     /// assert_eq!(mnist.train.shape(), [60000, 1, 28, 28]);
-    /// # Ok::<(), datasets::DataError>(())
+    /// # Ok::<(), tapegrad_datasets::DataError>(())
     /// ```
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
@@ -116,7 +116,7 @@ impl Mnist {
     /// Drawn digits in place of files: `train` and `test` pictures that do not overlap (see [`synthetic`](crate::synthetic)).
     ///
     /// ```
-    /// let set = datasets::Mnist::synthetic(200, 50, 0);
+    /// let set = tapegrad_datasets::Mnist::synthetic(200, 50, 0);
     /// assert_eq!(set.test.shape(), [50, 1, 28, 28]);
     /// ```
     pub fn synthetic(train: usize, test: usize, seed: u64) -> Self {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use rayon::prelude::*;
-use tape::kernels::parallel::num_workers;
+use tapegrad_tape::kernels::parallel::num_workers;
 
 thread_local! {
     /// True on a loader's background thread: it works alone, so that training keeps the workers.

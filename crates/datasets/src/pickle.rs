@@ -90,7 +90,7 @@ impl<'a> Pickle<'a> {
     /// If the bytes are no complete pickle, or want more than plain data: the error names the opcode or the global.
     ///
     /// ```
-    /// use datasets::pickle::Pickle;
+    /// use tapegrad_datasets::pickle::Pickle;
     /// // pickle.dumps({"labels": [3, 5]}, protocol=2)
     /// let bytes = b"\x80\x02}q\x00X\x06\x00\x00\x00labelsq\x01]q\x02(K\x03K\x05es.";
     /// let pickle = Pickle::parse("memory", bytes)?;
@@ -99,7 +99,7 @@ impl<'a> Pickle<'a> {
     /// // os.system("echo gone")
     /// let error = Pickle::parse("memory", b"cos\nsystem\n(S'echo gone'\ntR.").unwrap_err();
     /// assert!(error.to_string().contains("found the global os.system"));
-    /// # Ok::<(), datasets::DataError>(())
+    /// # Ok::<(), tapegrad_datasets::DataError>(())
     /// ```
     pub fn parse(name: &str, bytes: &'a [u8]) -> Result<Self> {
         let (root, objects) = Machine::new(name, bytes).run()?;

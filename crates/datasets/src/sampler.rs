@@ -1,6 +1,6 @@
 //! In which order an epoch goes through a data set.
 
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// The order of the samples in each epoch, as `torch.utils.data.Sampler`.
 pub trait Sampler: Send + Sync {
@@ -22,7 +22,7 @@ impl Sampler for SequentialSampler {
 /// Every sample once, in another random order each epoch; the seed fixes all of them.
 ///
 /// ```
-/// use datasets::{RandomSampler, Sampler};
+/// use tapegrad_datasets::{RandomSampler, Sampler};
 /// let sampler = RandomSampler::new(42);
 /// assert_eq!(sampler.order(50, 3), sampler.order(50, 3));
 /// assert_ne!(sampler.order(50, 3), sampler.order(50, 4));

@@ -1,6 +1,6 @@
 //! Statistics of small patches, for a first layer that whitens its input.
 
-use tape::Tensor;
+use tapegrad_tape::Tensor;
 
 /// The principal directions of the patches of some pictures, as the first layer of airbench uses them.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ impl Whitening {
     /// If `images` is of another type or rank, or smaller than a patch.
     ///
     /// ```
-    /// use datasets::{DataLoader, Whitening, synthetic};
+    /// use tapegrad_datasets::{DataLoader, Whitening, synthetic};
     /// let batch = DataLoader::new(synthetic::shapes(100, 0)).batch_size(100).iter().next().unwrap();
     /// let whitening = Whitening::of(&batch.images, 2);
     /// assert_eq!(whitening.filters(5e-4).shape(), [24, 3, 2, 2]);
@@ -141,7 +141,7 @@ pub(crate) fn symmetric_eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape::Generator;
+    use tapegrad_tape::Generator;
 
     #[test]
     fn eigen_of_a_known_matrix() {

@@ -2,11 +2,11 @@
 
 mod hostile;
 
-use datasets::pickle::Pickle;
-use datasets::{Cifar, csv, idx};
 use flate2::{Compression, write::GzEncoder};
 use hostile::attack;
 use std::io::Write;
+use tapegrad_datasets::pickle::Pickle;
+use tapegrad_datasets::{Cifar, csv, idx};
 
 const KB: usize = 1 << 10;
 const MB: usize = 1 << 20;

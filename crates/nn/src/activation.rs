@@ -4,8 +4,8 @@ use crate::fields::Field;
 use crate::init::constant_;
 use crate::module::Module;
 use crate::summary::observe;
-use ops::Approximate;
-use tape::{DType, Tensor, Var};
+use tapegrad_ops::Approximate;
+use tapegrad_tape::{DType, Tensor, Var};
 
 impl Field for Approximate {}
 
@@ -52,47 +52,47 @@ macro_rules! activations {
 
 activations! {
     /// Zero below one threshold at zero, the identity above (`torch.nn.ReLU`).
-    ReLU() {} |s, x| ops::relu(x);
+    ReLU() {} |s, x| tapegrad_ops::relu(x);
     /// The rectifier, cut off at six (`torch.nn.ReLU6`).
-    ReLU6() {} |s, x| ops::relu6(x);
+    ReLU6() {} |s, x| tapegrad_ops::relu6(x);
     /// The rectifier with a small slope below zero (`torch.nn.LeakyReLU`).
-    LeakyReLU() { negative_slope: f64 = 0.01 } |s, x| ops::leaky_relu(x, s.negative_slope);
+    LeakyReLU() { negative_slope: f64 = 0.01 } |s, x| tapegrad_ops::leaky_relu(x, s.negative_slope);
     /// The exponential linear unit (`torch.nn.ELU`).
-    ELU() { alpha: f64 = 1.0 } |s, x| ops::elu(x, s.alpha);
+    ELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::elu(x, s.alpha);
     /// The continuously differentiable exponential linear unit (`torch.nn.CELU`).
-    CELU() { alpha: f64 = 1.0 } |s, x| ops::celu(x, s.alpha);
+    CELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::celu(x, s.alpha);
     /// The self-normalising exponential linear unit (`torch.nn.SELU`).
-    SELU() {} |s, x| ops::selu(x);
+    SELU() {} |s, x| tapegrad_ops::selu(x);
     /// The Gaussian error linear unit (`torch.nn.GELU`).
-    GELU() { approximate: Approximate = Approximate::None } |s, x| ops::gelu(x, s.approximate);
+    GELU() { approximate: Approximate = Approximate::None } |s, x| tapegrad_ops::gelu(x, s.approximate);
     /// `x sigmoid(x)` (`torch.nn.SiLU`).
-    SiLU() {} |s, x| ops::silu(x);
+    SiLU() {} |s, x| tapegrad_ops::silu(x);
     /// `x tanh(softplus(x))` (`torch.nn.Mish`).
-    Mish() {} |s, x| ops::mish(x);
+    Mish() {} |s, x| tapegrad_ops::mish(x);
     /// A smooth rectifier (`torch.nn.Softplus`).
-    Softplus() { beta: f64 = 1.0, threshold: f64 = 20.0 } |s, x| ops::softplus(x, s.beta, s.threshold);
+    Softplus() { beta: f64 = 1.0, threshold: f64 = 20.0 } |s, x| tapegrad_ops::softplus(x, s.beta, s.threshold);
     /// `x / (1 + |x|)` (`torch.nn.Softsign`).
-    Softsign() {} |s, x| ops::softsign(x);
+    Softsign() {} |s, x| tapegrad_ops::softsign(x);
     /// The logistic function (`torch.nn.Sigmoid`).
     Sigmoid() {} |s, x| x.sigmoid();
     /// The logarithm of the logistic function (`torch.nn.LogSigmoid`).
-    LogSigmoid() {} |s, x| ops::logsigmoid(x);
+    LogSigmoid() {} |s, x| tapegrad_ops::logsigmoid(x);
     /// The hyperbolic tangent (`torch.nn.Tanh`).
     Tanh() {} |s, x| x.tanh();
     /// `x - tanh(x)` (`torch.nn.Tanhshrink`).
-    Tanhshrink() {} |s, x| ops::tanhshrink(x);
+    Tanhshrink() {} |s, x| tapegrad_ops::tanhshrink(x);
     /// Zero near zero, the identity elsewhere (`torch.nn.Hardshrink`).
-    Hardshrink() { lambd: f64 = 0.5 } |s, x| ops::hardshrink(x, s.lambd);
+    Hardshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::hardshrink(x, s.lambd);
     /// Zero near zero, shifted towards it elsewhere (`torch.nn.Softshrink`).
-    Softshrink() { lambd: f64 = 0.5 } |s, x| ops::softshrink(x, s.lambd);
+    Softshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::softshrink(x, s.lambd);
     /// The logistic function in three straight pieces (`torch.nn.Hardsigmoid`).
-    Hardsigmoid() {} |s, x| ops::hardsigmoid(x);
+    Hardsigmoid() {} |s, x| tapegrad_ops::hardsigmoid(x);
     /// `x hardsigmoid(x)` (`torch.nn.Hardswish`).
-    Hardswish() {} |s, x| ops::hardswish(x);
+    Hardswish() {} |s, x| tapegrad_ops::hardswish(x);
     /// Cut off at two values (`torch.nn.Hardtanh`).
-    Hardtanh() { min_val: f64 = -1.0, max_val: f64 = 1.0 } |s, x| ops::hardtanh(x, s.min_val, s.max_val);
+    Hardtanh() { min_val: f64 = -1.0, max_val: f64 = 1.0 } |s, x| tapegrad_ops::hardtanh(x, s.min_val, s.max_val);
     /// One value up to a threshold, the identity above (`torch.nn.Threshold`).
-    Threshold(threshold: f64, value: f64) {} |s, x| ops::threshold(x, s.threshold, s.value);
+    Threshold(threshold: f64, value: f64) {} |s, x| tapegrad_ops::threshold(x, s.threshold, s.value);
     /// Half of the channels, gated by the other half (`torch.nn.GLU`).
     GLU() { dim: isize = -1 } |s, x| {
         let halves = x.chunk(2, s.dim);
@@ -105,11 +105,11 @@ activations! {
         &halves[0] * halves[1].sigmoid()
     };
     /// Exponentials that sum to one along a dimension (`torch.nn.Softmax`).
-    Softmax(dim: isize) {} |s, x| ops::softmax(x, s.dim, None);
+    Softmax(dim: isize) {} |s, x| tapegrad_ops::softmax(x, s.dim, None);
     /// The logarithm of the softmax (`torch.nn.LogSoftmax`).
-    LogSoftmax(dim: isize) {} |s, x| ops::log_softmax(x, s.dim, None);
+    LogSoftmax(dim: isize) {} |s, x| tapegrad_ops::log_softmax(x, s.dim, None);
     /// The softmax of the negative (`torch.nn.Softmin`).
-    Softmin(dim: isize) {} |s, x| ops::softmin(x, s.dim, None);
+    Softmin(dim: isize) {} |s, x| tapegrad_ops::softmin(x, s.dim, None);
     /// The softmax over the channels of `[N, C, H, W]` or `[C, H, W]` (`torch.nn.Softmax2d`).
     Softmax2d() {} |s, x| {
         assert!(
@@ -117,7 +117,7 @@ activations! {
             "Softmax2d: the input is [N, C, H, W] or [C, H, W], got shape {:?}",
             x.shape()
         );
-        ops::softmax(x, -3, None)
+        tapegrad_ops::softmax(x, -3, None)
     };
 }
 
@@ -125,8 +125,8 @@ crate::module! {
     /// The rectifier with a trained slope below zero (`torch.nn.PReLU`).
     ///
     /// ```
-    /// use nn::{Module, PReLU};
-    /// use tape::Var;
+    /// use tapegrad_nn::{Module, PReLU};
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![-4f32, 2.0], &[1, 2]);
     /// assert_eq!(PReLU::new(1).forward(&x).to_vec::<f32>(), [-1.0, 2.0]);
     /// ```
@@ -152,6 +152,6 @@ impl PReLU {
 impl Module for PReLU {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || ops::prelu(x, &self.weight))
+        observe(self, x, || tapegrad_ops::prelu(x, &self.weight))
     }
 }

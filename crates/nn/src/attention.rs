@@ -7,8 +7,8 @@ use crate::linear::Linear;
 use crate::module::Module;
 use crate::norm::LayerNorm;
 use crate::summary::observe;
-use ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
-use tape::{DType, PadMode, Tensor, Var};
+use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
+use tapegrad_tape::{DType, PadMode, Tensor, Var};
 
 fn parameter(shape: &[usize]) -> Var {
     Var::parameter(Tensor::zeros(shape, DType::F32))
@@ -18,8 +18,8 @@ crate::module! {
     /// Attention in several heads side by side (`torch.nn.MultiheadAttention`).
     ///
     /// ```
-    /// use nn::{MultiheadAttention, Module};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{MultiheadAttention, Module};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
     /// let x = Var::from(Tensor::ones(&[3, 5, 8], DType::F32));
     /// let (y, weights) = attention.attend(&x, &x, &x, None, None);
@@ -209,8 +209,8 @@ impl MultiheadAttention {
             |mask: &mut Option<Var>| *mask = mask.take().map(|m| m.pad(&[0, 1], PadMode::Constant(0.0)));
         if let (Some(bias_k), Some(bias_v)) = (&self.bias_k, &self.bias_v) {
             let row = |b: &Var| b.expand(&[1, n as isize, -1]);
-            k = tape::cat(&[k, row(bias_k)], 0);
-            v = tape::cat(&[v, row(bias_v)], 0);
+            k = tapegrad_tape::cat(&[k, row(bias_k)], 0);
+            v = tapegrad_tape::cat(&[v, row(bias_v)], 0);
             grow(&mut mask);
         }
         // [L, N, E] -> [N, heads, L, size]
@@ -242,15 +242,16 @@ impl MultiheadAttention {
         match &self.in_proj_weight {
             Some(w) => {
                 if same {
-                    let all = ops::linear(q, w, self.in_proj_bias.as_ref()).chunk(3, -1);
+                    let all = tapegrad_ops::linear(q, w, self.in_proj_bias.as_ref()).chunk(3, -1);
                     return (all[0].clone(), all[1].clone(), all[2].clone());
                 }
-                let part = |x: &Var, i: usize| ops::linear(x, &w.narrow(0, i * e, e), bias(i).as_ref());
+                let part =
+                    |x: &Var, i: usize| tapegrad_ops::linear(x, &w.narrow(0, i * e, e), bias(i).as_ref());
                 (part(q, 0), part(k, 1), part(v, 2))
             }
             None => {
                 let part = |x: &Var, w: &Option<Var>, i: usize| {
-                    ops::linear(x, w.as_ref().expect("one weight or three"), bias(i).as_ref())
+                    tapegrad_ops::linear(x, w.as_ref().expect("one weight or three"), bias(i).as_ref())
                 };
                 (
                     part(q, &self.q_proj_weight, 0),
@@ -325,8 +326,8 @@ crate::module! {
     /// (`torch.nn.TransformerEncoderLayer`).
     ///
     /// ```
-    /// use nn::{Module, TransformerEncoderLayer};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{Module, TransformerEncoderLayer};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = TransformerEncoderLayer::new(8, 2).batch_first(true);
     /// let x = Var::from(Tensor::ones(&[3, 5, 8], DType::F32));
     /// assert_eq!(layer.forward(&x).shape(), [3, 5, 8]);
@@ -436,8 +437,8 @@ impl TransformerEncoderLayer {
         let feed = |x: &Var| {
             let inner = self.linear1.forward(x);
             let inner = match self.activation {
-                FeedForwardActivation::ReLU => ops::relu(&inner),
-                FeedForwardActivation::GELU => ops::gelu(&inner, ops::Approximate::None),
+                FeedForwardActivation::ReLU => tapegrad_ops::relu(&inner),
+                FeedForwardActivation::GELU => tapegrad_ops::gelu(&inner, tapegrad_ops::Approximate::None),
             };
             self.dropout2.forward(&self.linear2.forward(&self.dropout.forward(&inner)))
         };
@@ -462,7 +463,7 @@ impl Module for TransformerEncoderLayer {
 mod tests {
     use super::*;
     use crate::Fields;
-    use tape::{BackwardOptions, manual_seed, with_default_generator};
+    use tapegrad_tape::{BackwardOptions, manual_seed, with_default_generator};
 
     /// The second sample has no valid key, and the first query of the first sample sees none.
     #[test]

@@ -5,7 +5,7 @@ use crate::state_dict::StateDict;
 use crc::{CRC_64_XZ, Crc, Table};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tape::{GeneratorState, Tensor};
+use tapegrad_tape::{GeneratorState, Tensor};
 
 const VERSION: &str = "2";
 const VERSION_KEY: &str = "tapegrad.checkpoint";
@@ -15,7 +15,7 @@ const CHECKSUM_KEY: &str = "tapegrad.crc64";
 /// safetensors file with a version and a checksum.
 ///
 /// ```
-/// use nn::{Checkpoint, Fields, Linear, optim::{Adam, Optimizer}};
+/// use tapegrad_nn::{Checkpoint, Fields, Linear, optim::{Adam, Optimizer}};
 /// let dir = tempfile::tempdir().unwrap();
 /// let path = dir.path().join("last.safetensors");
 /// let model = Linear::new(3, 2);
@@ -24,14 +24,14 @@ const CHECKSUM_KEY: &str = "tapegrad.crc64";
 /// let mut checkpoint = Checkpoint::new();
 /// checkpoint.put("model", &model.state_dict());
 /// checkpoint.put("optimizer", &optimizer.state_dict());
-/// checkpoint.put_generator("default", tape::default_generator_state());
+/// checkpoint.put_generator("default", tapegrad_tape::default_generator_state());
 /// checkpoint.put_numbers("epoch", &[3]);
 /// checkpoint.save(&path).unwrap();
 ///
 /// let checkpoint = Checkpoint::load(&path).unwrap();
 /// model.load_state_dict(&checkpoint.part("model"), true).unwrap();
 /// optimizer.load_state_dict(&checkpoint.part("optimizer")).unwrap();
-/// tape::set_default_generator_state(checkpoint.generator("default").unwrap());
+/// tapegrad_tape::set_default_generator_state(checkpoint.generator("default").unwrap());
 /// assert_eq!(checkpoint.numbers("epoch").unwrap(), [3]);
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -221,7 +221,7 @@ mod tests {
         let mut c = Checkpoint::new();
         let weights = [("w".to_string(), Tensor::from_vec(vec![1f32, -0.0, f32::NAN], &[3]))];
         c.put("model", &weights.into_iter().collect());
-        c.put_generator("data", tape::Generator::manual_seed(5).state());
+        c.put_generator("data", tapegrad_tape::Generator::manual_seed(5).state());
         c.put_numbers("step", &[7]);
         c.put_note("name", "lenet");
         c
@@ -238,7 +238,7 @@ mod tests {
             w.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
             [1f32, -0.0, f32::NAN].map(f32::to_bits)
         );
-        assert_eq!(c.generator("data").unwrap(), tape::Generator::manual_seed(5).state());
+        assert_eq!(c.generator("data").unwrap(), tapegrad_tape::Generator::manual_seed(5).state());
         assert_eq!((c.numbers("step").unwrap(), c.note("name")), (vec![7], Some("lenet")));
         assert!(c.generator("other").is_err() && c.numbers("other").is_err());
     }

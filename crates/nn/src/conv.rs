@@ -4,8 +4,8 @@ use crate::fields::Field;
 use crate::init::{default_bound, uniform_parameter};
 use crate::module::Module;
 use crate::summary::observe;
-use ops::{ConvOptions, ConvTransposeOptions, Padding, Size};
-use tape::Var;
+use tapegrad_ops::{ConvOptions, ConvTransposeOptions, Padding, Size};
+use tapegrad_tape::Var;
 
 impl<const D: usize> Field for ConvOptions<D> {}
 impl<const D: usize> Field for ConvTransposeOptions<D> {}
@@ -91,7 +91,7 @@ macro_rules! layer {
         impl Module for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || ops::$function(x, &self.weight, self.bias.as_ref(), self.options.clone()))
+                observe(self, x, || tapegrad_ops::$function(x, &self.weight, self.bias.as_ref(), self.options.clone()))
             }
         }
     };
@@ -150,7 +150,7 @@ conv! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape::{DType, Tensor};
+    use tapegrad_tape::{DType, Tensor};
 
     #[test]
     fn options_reach_the_operation() {

@@ -3,7 +3,7 @@
 use crate::fields::Training;
 use crate::module::Module;
 use crate::summary::observe;
-use tape::Var;
+use tapegrad_tape::Var;
 
 macro_rules! dropouts {
     ($($(#[$meta:meta])* $name:ident, $function:ident;)*) => {$(
@@ -30,7 +30,7 @@ macro_rules! dropouts {
         impl Module for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || ops::$function(x, self.p, self.training.get()))
+                observe(self, x, || tapegrad_ops::$function(x, self.p, self.training.get()))
             }
         }
     )*};
@@ -41,8 +41,8 @@ dropouts! {
     /// (`torch.nn.Dropout`).
     ///
     /// ```
-    /// use nn::{Dropout, Fields, Module};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{Dropout, Fields, Module};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::ones(&[1000], DType::F32));
     /// let dropout = Dropout::new(0.5);
     /// assert!(dropout.forward(&x).to_vec::<f32>().contains(&0.0));

@@ -4,8 +4,8 @@ use crate::fields::Field;
 use crate::init::normal_;
 use crate::module::Module;
 use crate::summary::observe;
-use ops::EmbeddingOptions;
-use tape::{DType, Tensor, Var};
+use tapegrad_ops::EmbeddingOptions;
+use tapegrad_tape::{DType, Tensor, Var};
 
 impl Field for EmbeddingOptions {}
 
@@ -13,8 +13,8 @@ crate::module! {
     /// A trained table whose rows integers name (`torch.nn.Embedding`).
     ///
     /// ```
-    /// use nn::{Embedding, Module};
-    /// use tape::Var;
+    /// use tapegrad_nn::{Embedding, Module};
+    /// use tapegrad_tape::Var;
     /// let words = Var::from_vec(vec![4i64, 0, 4], &[3]);
     /// assert_eq!(Embedding::new(10, 3).forward(&words).shape(), [3, 3]);
     /// ```
@@ -70,6 +70,6 @@ impl Embedding {
 impl Module for Embedding {
     #[track_caller]
     fn forward(&self, indices: &Var) -> Var {
-        observe(self, indices, || ops::embedding(indices, &self.weight, self.options))
+        observe(self, indices, || tapegrad_ops::embedding(indices, &self.weight, self.options))
     }
 }

@@ -6,7 +6,7 @@ use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use shown::{Shown, fields_of};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Tensor, Var};
 
 pub(crate) use shown::walk;
 
@@ -69,7 +69,7 @@ pub enum Item<'a> {
 /// A type that can be a field of a [`module!`](crate::module): it shows what it holds under its name.
 ///
 /// Modules, [`Var`] (a parameter), [`Buffer`], [`Training`], lists and options of them, and plain values are
-/// fields. A plain type of one's own becomes one by `impl nn::Field for MyEnum {}`.
+/// fields. A plain type of one's own becomes one by `impl tapegrad_nn::Field for MyEnum {}`.
 pub trait Field {
     /// Calls `f` with each thing of interest. A plain value shows nothing.
     fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
@@ -222,8 +222,8 @@ pub trait Fields: Send + Sync + 'static {
     /// Calls `f` with every module inside this one, the innermost first (`torch.nn.Module.apply`).
     ///
     /// ```
-    /// use nn::{Fields, Linear, Sequential, init};
-    /// let model = nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
+    /// use tapegrad_nn::{Fields, Linear, Sequential, init};
+    /// let model = tapegrad_nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
     /// model.apply(&mut |m| {
     ///     for (name, p) in m.own_parameters() {
     ///         if name == "weight" {

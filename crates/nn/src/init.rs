@@ -1,7 +1,7 @@
 //! Initialisers (`torch.nn.init`). They change a parameter's values in place and draw from the thread's
-//! default generator: [`tape::manual_seed`] makes them repeatable.
+//! default generator: [`tapegrad_tape::manual_seed`] makes them repeatable.
 
-use tape::{Float, Generator, Tensor, Var, with_default_generator};
+use tapegrad_tape::{Float, Generator, Tensor, Var, with_default_generator};
 
 /// Which number of connections keeps its variance: those into a unit, or those out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Nonlinearity {
 /// The gain that makes up for a function (`torch.nn.init.calculate_gain`).
 ///
 /// ```
-/// use nn::init::{Nonlinearity, calculate_gain};
+/// use tapegrad_nn::init::{Nonlinearity, calculate_gain};
 /// assert_eq!(calculate_gain(Nonlinearity::ReLU), 2f64.sqrt());
 /// ```
 pub fn calculate_gain(nonlinearity: Nonlinearity) -> f64 {
@@ -65,9 +65,9 @@ fn fill(v: &Var, make: impl FnOnce(&mut Generator, &[usize]) -> Tensor) {
 /// Even between `a` and `b` (`torch.nn.init.uniform_`).
 ///
 /// ```
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let w = Var::parameter(Tensor::zeros(&[100], DType::F32));
-/// nn::init::uniform_(&w, -0.5, 0.5);
+/// tapegrad_nn::init::uniform_(&w, -0.5, 0.5);
 /// assert!(w.to_vec::<f32>().iter().all(|x| (-0.5..0.5).contains(x)));
 /// ```
 ///
@@ -107,7 +107,7 @@ pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
             let x = mean + std * 2f64.sqrt() * erf_inv(2.0 * (low + (high - low) * g.next_f64()) - 1.0);
             x.clamp(a, b)
         };
-        Tensor::from_vec((0..tape::shape::numel(shape)).map(draw).collect::<Vec<f64>>(), shape)
+        Tensor::from_vec((0..tapegrad_tape::shape::numel(shape)).map(draw).collect::<Vec<f64>>(), shape)
     });
 }
 
@@ -170,7 +170,7 @@ pub fn dirac_(v: &Var, groups: usize) {
         groups > 0 && shape[0].is_multiple_of(groups),
         "dirac_: dimension 0 of {shape:?} is not divisible by {groups} groups"
     );
-    let strides = tape::shape::contiguous_strides(shape);
+    let strides = tapegrad_tape::shape::contiguous_strides(shape);
     let centre: usize = shape[2..].iter().zip(&strides[2..]).map(|(n, s)| n / 2 * s).sum();
     let per_group = shape[0] / groups;
     let mut values = vec![0f64; v.numel()];
@@ -216,8 +216,8 @@ fn kaiming_std(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) -> f64 {
 /// If there are fewer than two dimensions.
 ///
 /// ```
-/// use nn::init::{FanMode, Nonlinearity, kaiming_uniform_};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_nn::init::{FanMode, Nonlinearity, kaiming_uniform_};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let w = Var::parameter(Tensor::zeros(&[8, 24], DType::F32));
 /// kaiming_uniform_(&w, FanMode::FanIn, Nonlinearity::ReLU);
 /// assert!(w.to_vec::<f32>().iter().all(|x| x.abs() <= 0.5));
@@ -285,7 +285,7 @@ pub(crate) fn default_bound(fan_in: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape::DType;
+    use tapegrad_tape::DType;
 
     #[test]
     fn ranges_are_those_of_pytorch() {

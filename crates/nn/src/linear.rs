@@ -3,14 +3,14 @@
 use crate::init::{default_bound, uniform_parameter};
 use crate::module::Module;
 use crate::summary::observe;
-use tape::Var;
+use tapegrad_tape::Var;
 
 crate::module! {
     /// `x W^T + b` along the last dimension (`torch.nn.Linear`).
     ///
     /// ```
-    /// use nn::{Linear, Module};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{Linear, Module};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = Linear::new(784, 256);
     /// assert_eq!(layer.forward(&Var::from(Tensor::zeros(&[8, 784], DType::F32))).shape(), [8, 256]);
     /// assert!(Linear::new(4, 2).bias(false).bias.is_none());
@@ -44,7 +44,7 @@ impl Linear {
 impl Module for Linear {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || ops::linear(x, &self.weight, self.bias.as_ref()))
+        observe(self, x, || tapegrad_ops::linear(x, &self.weight, self.bias.as_ref()))
     }
 }
 
@@ -71,8 +71,8 @@ crate::module! {
     /// Makes one dimension of several, by default of all but the first (`torch.nn.Flatten`).
     ///
     /// ```
-    /// use nn::{Flatten, Module};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{Flatten, Module};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[8, 3, 4, 4], DType::F32));
     /// assert_eq!(Flatten::new().forward(&x).shape(), [8, 48]);
     /// ```
@@ -111,8 +111,8 @@ crate::module! {
     /// `x1 A x2 + b` with one matrix for each output (`torch.nn.Bilinear`).
     ///
     /// ```
-    /// use nn::Bilinear;
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::Bilinear;
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let (x1, x2) = (Tensor::ones(&[8, 2], DType::F32), Tensor::ones(&[8, 3], DType::F32));
     /// assert_eq!(Bilinear::new(2, 3, 4).forward(&Var::from(x1), &Var::from(x2)).shape(), [8, 4]);
     /// ```
@@ -152,6 +152,6 @@ impl Bilinear {
     /// If the shapes do not fit.
     #[track_caller]
     pub fn forward(&self, x1: &Var, x2: &Var) -> Var {
-        ops::bilinear(x1, x2, &self.weight, self.bias.as_ref())
+        tapegrad_ops::bilinear(x1, x2, &self.weight, self.bias.as_ref())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::module::Module;
 use crate::summary::observe;
-use tape::Var;
+use tapegrad_tape::Var;
 
 crate::module! {
     /// Normalisation by neighbouring channels (`torch.nn.LocalResponseNorm`).
@@ -42,6 +42,6 @@ impl LocalResponseNorm {
 impl Module for LocalResponseNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || ops::local_response_norm(x, self.size, self.alpha, self.beta, self.k))
+        observe(self, x, || tapegrad_ops::local_response_norm(x, self.size, self.alpha, self.beta, self.k))
     }
 }

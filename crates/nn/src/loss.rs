@@ -1,8 +1,8 @@
 //! Losses as modules: their options in one place, their weights in the state dict as in PyTorch.
 
 use crate::fields::{Buffer, Field};
-use ops::{KlDivReduction, Reduction};
-use tape::{Tensor, Var};
+use tapegrad_ops::{KlDivReduction, Reduction};
+use tapegrad_tape::{Tensor, Var};
 
 impl Field for Reduction {}
 impl Field for KlDivReduction {}
@@ -67,31 +67,31 @@ losses! {
     /// The squared difference (`torch.nn.MSELoss`).
     ///
     /// ```
-    /// use nn::MSELoss;
-    /// use tape::Var;
+    /// use tapegrad_nn::MSELoss;
+    /// use tapegrad_tape::Var;
     /// let (x, y) = (Var::from_vec(vec![1f32, 2.0], &[2]), Var::from_vec(vec![1f32, 4.0], &[2]));
     /// assert_eq!(MSELoss::new().forward(&x, &y).item(), 2.0);
     /// ```
     MSELoss [] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::mse_loss(input, target, s.reduction);
+    |s, input, target| tapegrad_ops::mse_loss(input, target, s.reduction);
 
     /// The absolute difference (`torch.nn.L1Loss`).
     L1Loss [] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::l1_loss(input, target, s.reduction);
+    |s, input, target| tapegrad_ops::l1_loss(input, target, s.reduction);
 
     /// The absolute difference, squared near zero (`torch.nn.SmoothL1Loss`).
     SmoothL1Loss [] { reduction: Reduction = Reduction::Mean, beta: f64 = 1.0 }
-    |s, input, target| ops::smooth_l1_loss(input, target, s.beta, s.reduction);
+    |s, input, target| tapegrad_ops::smooth_l1_loss(input, target, s.beta, s.reduction);
 
     /// The squared difference, absolute far from zero (`torch.nn.HuberLoss`).
     HuberLoss [] { reduction: Reduction = Reduction::Mean, delta: f64 = 1.0 }
-    |s, input, target| ops::huber_loss(input, target, s.delta, s.reduction);
+    |s, input, target| tapegrad_ops::huber_loss(input, target, s.delta, s.reduction);
 
     /// Cross-entropy of logits with class numbers or probabilities (`torch.nn.CrossEntropyLoss`).
     ///
     /// ```
-    /// use nn::CrossEntropyLoss;
-    /// use tape::Var;
+    /// use tapegrad_nn::CrossEntropyLoss;
+    /// use tapegrad_tape::Var;
     /// let logits = Var::from_vec(vec![0f32; 20], &[2, 10]);
     /// let loss = CrossEntropyLoss::new().label_smoothing(0.1).forward(&logits, &Var::from_vec(vec![3i64, 7], &[2]));
     /// assert!((loss.item() - 10f64.ln()).abs() < 1e-6);
@@ -99,7 +99,7 @@ losses! {
     CrossEntropyLoss [weight] {
         ignore_index: i64 = -100, reduction: Reduction = Reduction::Mean, label_smoothing: f64 = 0.0
     }
-    |s, input, target| ops::cross_entropy(input, target, ops::CrossEntropyOptions {
+    |s, input, target| tapegrad_ops::cross_entropy(input, target, tapegrad_ops::CrossEntropyOptions {
         weight: var(&s.weight),
         ignore_index: s.ignore_index,
         reduction: s.reduction,
@@ -108,7 +108,7 @@ losses! {
 
     /// The negative log-likelihood of class numbers (`torch.nn.NLLLoss`).
     NLLLoss [weight] { ignore_index: i64 = -100, reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::nll_loss(input, target, ops::NllLossOptions {
+    |s, input, target| tapegrad_ops::nll_loss(input, target, tapegrad_ops::NllLossOptions {
         weight: var(&s.weight),
         ignore_index: s.ignore_index,
         reduction: s.reduction,
@@ -116,11 +116,11 @@ losses! {
 
     /// Cross-entropy of probabilities for two classes (`torch.nn.BCELoss`).
     BCELoss [weight] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::binary_cross_entropy(input, target, var(&s.weight).as_ref(), s.reduction);
+    |s, input, target| tapegrad_ops::binary_cross_entropy(input, target, var(&s.weight).as_ref(), s.reduction);
 
     /// Cross-entropy of logits for two classes (`torch.nn.BCEWithLogitsLoss`).
     BCEWithLogitsLoss [weight, pos_weight] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::binary_cross_entropy_with_logits(input, target, ops::BceWithLogitsOptions {
+    |s, input, target| tapegrad_ops::binary_cross_entropy_with_logits(input, target, tapegrad_ops::BceWithLogitsOptions {
         weight: var(&s.weight),
         pos_weight: var(&s.pos_weight),
         reduction: s.reduction,
@@ -128,12 +128,12 @@ losses! {
 
     /// The Kullback-Leibler divergence of log-probabilities from probabilities (`torch.nn.KLDivLoss`).
     KLDivLoss [] { reduction: KlDivReduction = KlDivReduction::Mean, log_target: bool = false }
-    |s, input, target| ops::kl_div(input, target, s.reduction, s.log_target);
+    |s, input, target| tapegrad_ops::kl_div(input, target, s.reduction, s.log_target);
 
     /// The margin between the right class and the others: the loss of a support vector machine
     /// (`torch.nn.MultiMarginLoss`).
     MultiMarginLoss [weight] { p: u32 = 1, margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::multi_margin_loss(input, target, ops::MultiMarginOptions {
+    |s, input, target| tapegrad_ops::multi_margin_loss(input, target, tapegrad_ops::MultiMarginOptions {
         p: s.p,
         margin: s.margin,
         weight: var(&s.weight),
@@ -142,17 +142,17 @@ losses! {
 
     /// The logistic loss of targets 1 and -1 (`torch.nn.SoftMarginLoss`).
     SoftMarginLoss [] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::soft_margin_loss(input, target, s.reduction);
+    |s, input, target| tapegrad_ops::soft_margin_loss(input, target, s.reduction);
 
     /// A distance, or what it lacks of a margin, for targets 1 and -1 (`torch.nn.HingeEmbeddingLoss`).
     HingeEmbeddingLoss [] { margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }
-    |s, input, target| ops::hinge_embedding_loss(input, target, s.margin, s.reduction);
+    |s, input, target| tapegrad_ops::hinge_embedding_loss(input, target, s.margin, s.reduction);
 
     /// Which of two inputs should rank higher, for targets 1 and -1 (`torch.nn.MarginRankingLoss`).
     MarginRankingLoss [] { margin: f64 = 0.0, reduction: Reduction = Reduction::Mean }
-    |s, input1, input2, target| ops::margin_ranking_loss(input1, input2, target, s.margin, s.reduction);
+    |s, input1, input2, target| tapegrad_ops::margin_ranking_loss(input1, input2, target, s.margin, s.reduction);
 
     /// Whether two vectors should point the same way, for targets 1 and -1 (`torch.nn.CosineEmbeddingLoss`).
     CosineEmbeddingLoss [] { margin: f64 = 0.0, reduction: Reduction = Reduction::Mean }
-    |s, input1, input2, target| ops::cosine_embedding_loss(input1, input2, target, s.margin, s.reduction);
+    |s, input1, input2, target| tapegrad_ops::cosine_embedding_loss(input1, input2, target, s.margin, s.reduction);
 }

@@ -3,15 +3,15 @@
 use crate::fields::{Fields, Item};
 use crate::summary::{Modes, Summary};
 use std::sync::Arc;
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// A module with one input and one output: what can stand in a [`Sequential`](crate::Sequential).
 ///
 /// A new model needs its fields and its `forward`:
 ///
 /// ```
-/// use nn::{Fields, Linear, Module, module};
-/// use tape::{Tensor, DType, Var};
+/// use tapegrad_nn::{Fields, Linear, Module, module};
+/// use tapegrad_tape::{Tensor, DType, Var};
 ///
 /// module! {
 ///     /// Two layers.
@@ -23,7 +23,7 @@ use tape::Var;
 ///
 /// impl Module for Net {
 ///     fn forward(&self, x: &Var) -> Var {
-///         self.fc2.forward(&ops::relu(&self.fc1.forward(x)))
+///         self.fc2.forward(&tapegrad_ops::relu(&self.fc1.forward(x)))
 ///     }
 /// }
 ///
@@ -45,7 +45,7 @@ pub trait Module: Fields {
     /// The output, with every negative element at zero: what [`Sequential`](crate::Sequential) calls where a
     /// [`ReLU`](crate::ReLU) follows. Some modules do both in one pass over memory.
     fn forward_relu(&self, x: &Var) -> Var {
-        ops::relu_(self.forward(x))
+        tapegrad_ops::relu_(self.forward(x))
     }
 
     /// A table of the layers with output shapes and parameter counts, for an input of this shape (with its
@@ -119,7 +119,7 @@ macro_rules! module {
 mod tests {
     use super::*;
     use crate::{Buffer, Training};
-    use tape::{DType, Tensor, Var};
+    use tapegrad_tape::{DType, Tensor, Var};
 
     module! {
         struct Leaf {

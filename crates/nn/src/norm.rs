@@ -3,8 +3,8 @@
 use crate::fields::{Buffer, Training};
 use crate::module::Module;
 use crate::summary::{is_observed, observe};
-use ops::BatchNormOptions;
-use tape::{DType, Tensor, Var};
+use tapegrad_ops::BatchNormOptions;
+use tapegrad_tape::{DType, Tensor, Var};
 
 fn ones(shape: &[usize]) -> Var {
     Var::parameter(Tensor::ones(shape, DType::F32))
@@ -139,7 +139,7 @@ macro_rules! channel_norms {
 
 macro_rules! batch {
     ($s:ident, $x:ident) => {
-        batch!($s, $x, |running, weight, bias, options| ops::batch_norm($x, running, weight, bias, options))
+        batch!($s, $x, |running, weight, bias, options| tapegrad_ops::batch_norm($x, running, weight, bias, options))
     };
     ($s:ident, $x:ident, |$($argument:ident),*| $call:expr) => {{
         let training = $s.training.get() || $s.running_mean.is_none();
@@ -158,7 +158,7 @@ macro_rules! relu_of {
         $s.relu($x, None)
     };
     ($function:ident, $s:ident, $x:ident) => {
-        ops::relu_($s.forward($x))
+        tapegrad_ops::relu_($s.forward($x))
     };
 }
 
@@ -167,9 +167,15 @@ macro_rules! instance {
         let use_input_stats = $s.training.get() || $s.running_mean.is_none();
         // PyTorch does not count batches here, and has no running mean of all.
         let momentum = $s.momentum.unwrap_or(0.0);
-        let options = ops::InstanceNormOptions { use_input_stats, momentum, eps: $s.eps };
+        let options = tapegrad_ops::InstanceNormOptions { use_input_stats, momentum, eps: $s.eps };
         let batched = if $s.is_single($x) { $x.unsqueeze(0) } else { $x.clone() };
-        let y = ops::instance_norm(&batched, $s.running(), $s.weight.as_ref(), $s.bias.as_ref(), options);
+        let y = tapegrad_ops::instance_norm(
+            &batched,
+            $s.running(),
+            $s.weight.as_ref(),
+            $s.bias.as_ref(),
+            options,
+        );
         if $s.is_single($x) { y.squeeze(0) } else { y }
     }};
 }
@@ -180,8 +186,8 @@ channel_norms! {
     /// Batch normalisation of `[N, C, H, W]` (`torch.nn.BatchNorm2d`).
     ///
     /// ```
-    /// use nn::{BatchNorm2d, Fields, Module};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{BatchNorm2d, Fields, Module};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let norm = BatchNorm2d::new(3);
     /// let y = norm.forward(&Var::from(Tensor::ones(&[2, 3, 4, 4], DType::F32)));
     /// assert_eq!(y.to_vec::<f32>()[0], 0.0);
@@ -216,8 +222,8 @@ crate::module! {
     /// Normalisation over the last dimensions (`torch.nn.LayerNorm`).
     ///
     /// ```
-    /// use nn::{LayerNorm, Module};
-    /// use tape::Var;
+    /// use tapegrad_nn::{LayerNorm, Module};
+    /// use tapegrad_tape::Var;
     /// let y = LayerNorm::new(&[2]).forward(&Var::from_vec(vec![1f32, 3.0], &[1, 2]));
     /// assert!((y.to_vec::<f32>()[1] - 1.0).abs() < 1e-4);
     /// ```
@@ -261,7 +267,7 @@ impl Module for LayerNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            ops::layer_norm(x, &self.shape, self.weight.as_ref(), self.bias.as_ref(), self.eps)
+            tapegrad_ops::layer_norm(x, &self.shape, self.weight.as_ref(), self.bias.as_ref(), self.eps)
         })
     }
 }
@@ -299,7 +305,7 @@ impl RMSNorm {
 impl Module for RMSNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || ops::rms_norm(x, &self.shape, self.weight.as_ref(), self.eps))
+        observe(self, x, || tapegrad_ops::rms_norm(x, &self.shape, self.weight.as_ref(), self.eps))
     }
 }
 
@@ -354,7 +360,7 @@ impl Module for GroupNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            ops::group_norm(x, self.num_groups, self.weight.as_ref(), self.bias.as_ref(), self.eps)
+            tapegrad_ops::group_norm(x, self.num_groups, self.weight.as_ref(), self.bias.as_ref(), self.eps)
         })
     }
 }
@@ -370,10 +376,10 @@ macro_rules! batch_norm_relu {
                 self.check(x);
                 if is_observed() {
                     let y = self.forward(x);
-                    return ops::relu(&residual.map_or_else(|| y.clone(), |r| &y + r));
+                    return tapegrad_ops::relu(&residual.map_or_else(|| y.clone(), |r| &y + r));
                 }
                 batch!(self, x, |running, weight, bias, options| {
-                    ops::batch_norm_relu(x, running, weight, bias, residual, options)
+                    tapegrad_ops::batch_norm_relu(x, running, weight, bias, residual, options)
                 })
             }
         }

@@ -3,7 +3,7 @@
 use crate::fields::Field;
 use crate::module::Module;
 use crate::summary::observe;
-use tape::{PadMode, Var};
+use tapegrad_tape::{PadMode, Var};
 
 /// How much is added before and after each dimension, the last dimension first: one number stands for all sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

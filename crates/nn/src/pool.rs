@@ -3,8 +3,8 @@
 use crate::fields::Field;
 use crate::module::Module;
 use crate::summary::observe;
-use ops::{AvgPoolOptions, MaxPoolOptions, Size};
-use tape::Var;
+use tapegrad_ops::{AvgPoolOptions, MaxPoolOptions, Size};
+use tapegrad_tape::Var;
 
 impl<const D: usize> Field for MaxPoolOptions<D> {}
 impl<const D: usize> Field for AvgPoolOptions<D> {}
@@ -71,14 +71,14 @@ macro_rules! pools {
             /// The output, and the index of each maximum in the flattened spatial dimensions.
             #[track_caller]
             pub fn forward_with_indices(&self, x: &Var) -> (Var, Var) {
-                ops::$max_indices(x, self.options.clone())
+                tapegrad_ops::$max_indices(x, self.options.clone())
             }
         }
 
         impl Module for $max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || ops::$max_fn(x, self.options.clone()))
+                observe(self, x, || tapegrad_ops::$max_fn(x, self.options.clone()))
             }
         }
 
@@ -124,7 +124,7 @@ macro_rules! pools {
         impl Module for $avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || ops::$avg_fn(x, self.options.clone()))
+                observe(self, x, || tapegrad_ops::$avg_fn(x, self.options.clone()))
             }
         }
 
@@ -145,7 +145,7 @@ macro_rules! pools {
         impl Module for $adaptive_avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || ops::$adaptive_avg_fn(x, self.output_size.0))
+                observe(self, x, || tapegrad_ops::$adaptive_avg_fn(x, self.output_size.0))
             }
         }
 
@@ -164,14 +164,14 @@ macro_rules! pools {
             /// The output, and the index of each maximum in the flattened spatial dimensions.
             #[track_caller]
             pub fn forward_with_indices(&self, x: &Var) -> (Var, Var) {
-                ops::$adaptive_max_fn(x, self.output_size.0)
+                tapegrad_ops::$adaptive_max_fn(x, self.output_size.0)
             }
         }
 
         impl Module for $adaptive_max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || ops::$adaptive_max_fn(x, self.output_size.0).0)
+                observe(self, x, || tapegrad_ops::$adaptive_max_fn(x, self.output_size.0).0)
             }
         }
     )*};

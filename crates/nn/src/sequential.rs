@@ -3,13 +3,13 @@
 use crate::fields::{Fields, Item};
 use crate::module::Module;
 use crate::summary::{is_observed, observe};
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// Modules one after the other; their names are their numbers (`torch.nn.Sequential`).
 ///
 /// ```
-/// use nn::{Fields, Linear, Module, Sequential};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_nn::{Fields, Linear, Module, Sequential};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let net = Sequential::new().add(Linear::new(4, 8)).add(Linear::new(8, 2));
 /// assert_eq!(net.forward(&Var::from(Tensor::zeros(&[3, 4], DType::F32))).shape(), [3, 2]);
 /// assert_eq!(net.named_parameters()[2].0, "1.weight");
@@ -93,7 +93,7 @@ impl Module for Sequential {
 /// A [`Sequential`] of the listed modules.
 ///
 /// ```
-/// use nn::{Linear, ReLU, sequential};
+/// use tapegrad_nn::{Linear, ReLU, sequential};
 /// let net = sequential![Linear::new(784, 256), ReLU::new(), Linear::new(256, 10)];
 /// assert_eq!(net.len(), 3);
 /// ```

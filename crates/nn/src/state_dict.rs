@@ -1,13 +1,13 @@
 //! State dicts: tensors by name, in a fixed order.
 
 use std::collections::{BTreeMap, HashMap};
-use tape::{Tensor, Var};
+use tapegrad_tape::{Tensor, Var};
 
 /// Tensors by name, in the order in which they were put in, with notes (`torch.nn.Module.state_dict`).
 ///
 /// ```
-/// use nn::StateDict;
-/// use tape::Tensor;
+/// use tapegrad_nn::StateDict;
+/// use tapegrad_tape::Tensor;
 /// let mut state = StateDict::new();
 /// state.insert("weight", Tensor::from_vec(vec![1f32, 2.0], &[2]));
 /// assert_eq!(state.get("weight").unwrap().shape(), [2]);

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
-use tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Tensor, Var};
 
 type Hook = Rc<dyn Fn(&dyn Fields, &Var, &Var)>;
 
@@ -40,10 +40,10 @@ fn show(module: &dyn Fields, input: &Var, output: &Var) {
 /// (`torch.nn.modules.module.register_module_forward_hook`).
 ///
 /// ```
-/// use nn::{Linear, Module, with_forward_hook};
+/// use tapegrad_nn::{Linear, Module, with_forward_hook};
 /// use std::{cell::RefCell, rc::Rc};
-/// use tape::{DType, Tensor, Var};
-/// let net = nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
+/// use tapegrad_tape::{DType, Tensor, Var};
+/// let net = tapegrad_nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
 /// let shapes = Rc::new(RefCell::new(Vec::new()));
 /// let seen = shapes.clone();
 /// with_forward_hook(
@@ -118,7 +118,7 @@ impl Summary {
         let hook = move |m: &dyn Fields, _: &Var, y: &Var| {
             seen.borrow_mut().entry(address(m)).or_default().push(y.shape().to_vec());
         };
-        let y = with_forward_hook(hook, || tape::no_grad(|| forward(&x)));
+        let y = with_forward_hook(hook, || tapegrad_tape::no_grad(|| forward(&x)));
 
         let mut shapes = shapes.borrow_mut();
         let rows = modules

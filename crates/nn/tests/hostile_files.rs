@@ -4,9 +4,9 @@
 mod hostile;
 
 use hostile::attack;
-use nn::{Checkpoint, StateDict};
 use std::io::{Cursor, Write};
-use tape::{DType, Tensor};
+use tapegrad_nn::{Checkpoint, StateDict};
+use tapegrad_tape::{DType, Tensor};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 const KB: usize = 1 << 10;

@@ -7,10 +7,10 @@
 //! With `TAPEGRAD_NUM_THREADS=1` it counts the time of the thread on its core (on Linux), so that a busy machine
 //! disturbs it little.
 
-use ops::kernels::{direct_conv, geometry::Conv2dShape, row_winograd, winograd};
 use std::time::{Duration, Instant};
-use tape::Tensor;
-use tape::kernels::parallel::num_threads;
+use tapegrad_ops::kernels::{direct_conv, geometry::Conv2dShape, row_winograd, winograd};
+use tapegrad_tape::Tensor;
+use tapegrad_tape::kernels::parallel::num_threads;
 
 /// Input channels, output channels, size of the image, of the 3x3 layers with stride 1 and padding 1.
 const LAYERS: [(usize, usize, usize); 8] = [

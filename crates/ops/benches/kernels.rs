@@ -5,12 +5,14 @@
 //! A number sets the batch of the large layers. Each figure is the best of many runs, so a busy machine
 //! disturbs it little.
 
-use ops::kernels::direct_conv;
-use ops::kernels::gemm::{Finish, Real, View, matmul};
-use ops::kernels::geometry::Conv2dShape;
-use ops::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use std::time::Instant;
-use tape::kernels::parallel::{num_threads, parallel_chunks};
+use tapegrad_ops::kernels::direct_conv;
+use tapegrad_ops::kernels::gemm::{Finish, Real, View, matmul};
+use tapegrad_ops::kernels::geometry::Conv2dShape;
+use tapegrad_ops::kernels::microkernel::{
+    COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows,
+};
+use tapegrad_tape::kernels::parallel::{num_threads, parallel_chunks};
 
 fn main() {
     let sections: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();

@@ -1,7 +1,7 @@
 //! `addmm`, `baddbmm`, `addmv`: a product added to something.
 
 use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
-use tape::{Scalar, Tensor, Var, record};
+use tapegrad_tape::{Scalar, Tensor, Var, record};
 
 /// `beta * input + alpha * (a @ b)` for two matrices (`torch.addmm`). `input` is broadcast; with `beta = 0` it is not
 /// looked at, so its NaN and infinities do not matter.
@@ -10,10 +10,10 @@ use tape::{Scalar, Tensor, Var, record};
 /// If shapes or types do not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0], &[1, 2]);
 /// let b = Var::from_vec(vec![3f32, 4.0], &[2, 1]);
-/// assert_eq!(ops::addmm(&Var::from(1.0), &a, &b, 10, 2).item(), 32.0);
+/// assert_eq!(tapegrad_ops::addmm(&Var::from(1.0), &a, &b, 10, 2).item(), 32.0);
 /// ```
 #[track_caller]
 pub fn addmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
@@ -28,9 +28,9 @@ pub fn addmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl
 /// If shapes or types do not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0], &[2, 1, 1]);
-/// assert_eq!(ops::baddbmm(&Var::from(1.0), &a, &a, 1, 1).to_vec::<f32>(), [2.0, 5.0]);
+/// assert_eq!(tapegrad_ops::baddbmm(&Var::from(1.0), &a, &a, 1, 1).to_vec::<f32>(), [2.0, 5.0]);
 /// ```
 #[track_caller]
 pub fn baddbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
@@ -51,10 +51,10 @@ pub fn baddbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: im
 /// If shapes or types do not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
 /// let x = Var::from_vec(vec![1f32, 1.0], &[2]);
-/// assert_eq!(ops::addmv(&x, &a, &x, 1, 10).to_vec::<f32>(), [31.0, 71.0]);
+/// assert_eq!(tapegrad_ops::addmv(&x, &a, &x, 1, 10).to_vec::<f32>(), [31.0, 71.0]);
 /// ```
 #[track_caller]
 pub fn addmv(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
@@ -65,7 +65,8 @@ pub fn addmv(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl
         x.shape()
     );
     let (rows, columns) = (a.shape()[0], x.numel() as isize);
-    let fits = tape::shape::broadcast(input.shape(), &[rows]).is_some_and(|s| s.as_slice() == [rows]);
+    let fits =
+        tapegrad_tape::shape::broadcast(input.shape(), &[rows]).is_some_and(|s| s.as_slice() == [rows]);
     assert!(fits, "addmv: input {:?} does not broadcast to the result's shape [{rows}]", input.shape());
     let input = input.expand_to(&[rows]).reshape(&[rows as isize, 1]);
     check("addmv", &input, [("mat", a), ("vec", x)], 2);
@@ -96,7 +97,7 @@ fn add_product(op: &'static str, input: &Var, a: &Var, b: &Var, beta: Scalar, al
     );
     let mut shape = a.shape().to_vec();
     *shape.last_mut().expect("a matrix") = *b.shape().last().expect("a matrix");
-    let fits = tape::shape::broadcast(input.shape(), &shape).is_some_and(|s| s.as_slice() == shape);
+    let fits = tapegrad_tape::shape::broadcast(input.shape(), &shape).is_some_and(|s| s.as_slice() == shape);
     assert!(fits, "{op}: input {:?} does not broadcast to the result's shape {shape:?}", input.shape());
     let (beta, alpha) = (beta.to_f64(), alpha.to_f64());
     let start = match beta {
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn beta_of_zero_hides_the_input() {
-        let nan = Var::from(f64::NAN).cast(tape::DType::F64);
+        let nan = Var::from(f64::NAN).cast(tapegrad_tape::DType::F64);
         let a = parameter(&[2, 0], 1);
         assert_eq!(addmm(&nan, &a, &parameter(&[0, 2], 2), 0, 1).to_vec::<f64>(), [0.0; 4]);
     }

@@ -3,7 +3,7 @@
 use crate::kernels::softmax::Kind;
 use crate::product::{check_types, product};
 use crate::softmax::along;
-use tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Tensor, Var};
 
 /// What [`scaled_dot_product_attention`] leaves out and how it weighs.
 #[derive(Clone, Copy, Default)]
@@ -29,8 +29,8 @@ pub struct AttentionOptions<'a> {
 /// If shapes or types do not fit, or a mask is given together with `is_causal`.
 ///
 /// ```
-/// use ops::{AttentionOptions, scaled_dot_product_attention};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let q = Var::from(Tensor::ones(&[2, 3, 4], DType::F32));
 /// let v = Var::from(Tensor::arange(0, 3).cast(DType::F32).reshape(&[3, 1]));
 /// let options = AttentionOptions { is_causal: true, ..Default::default() };
@@ -49,8 +49,8 @@ pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var, options
 /// As [`scaled_dot_product_attention`].
 ///
 /// ```
-/// use ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let q = Var::from(Tensor::ones(&[3, 4], DType::F32));
 /// let (_, weights) = scaled_dot_product_attention_with_weights(&q, &q, &q, AttentionOptions::default());
 /// assert_eq!(weights.shape(), [3, 3]);
@@ -176,7 +176,7 @@ mod tests {
     fn heads_are_shared() {
         let (q, k) = (parameter(&[2, 4, 3, 4], 1), parameter(&[2, 2, 5, 4], 2));
         let options = AttentionOptions { enable_gqa: true, ..Default::default() };
-        let twice = |x: &Var| tape::stack(&[x, x], 2).reshape(&[2, 4, 5, 4]);
+        let twice = |x: &Var| tapegrad_tape::stack(&[x, x], 2).reshape(&[2, 4, 5, 4]);
         let want = scaled_dot_product_attention(&q, &twice(&k), &twice(&k), AttentionOptions::default());
         assert_close(&scaled_dot_product_attention(&q, &k, &k, options), &want, 1e-12);
     }

@@ -8,8 +8,10 @@ use crate::memory::slice;
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
-use tape::kernels::strided;
-use tape::{DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice_with_output, where_};
+use tapegrad_tape::kernels::strided;
+use tapegrad_tape::{
+    DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice_with_output, where_,
+};
 
 /// How [`batch_norm`] normalises.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,8 +42,8 @@ impl Default for BatchNormOptions {
 /// missing where they are needed.
 ///
 /// ```
-/// use ops::{BatchNormOptions, batch_norm};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_ops::{BatchNormOptions, batch_norm};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
 /// let mean = Var::buffer(Tensor::zeros(&[2], DType::F64));
 /// let var = Var::buffer(Tensor::ones(&[2], DType::F64));
@@ -67,7 +69,7 @@ pub fn batch_norm(
     if x.numel() == 0 {
         return record_empty("batch_norm", x, weight, bias);
     }
-    tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options, Tail::Nothing))
+    tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options, Tail::Nothing))
 }
 
 /// `relu(batch_norm(x) + residual)` in the passes over memory that [`batch_norm`] alone takes: what follows a
@@ -77,8 +79,8 @@ pub fn batch_norm(
 /// As [`batch_norm`], and if the residual has another shape or type.
 ///
 /// ```
-/// use ops::{BatchNormOptions, batch_norm_relu};
-/// use tape::Var;
+/// use tapegrad_ops::{BatchNormOptions, batch_norm_relu};
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
 /// let options = BatchNormOptions { training: true, eps: 0.0, ..Default::default() };
 /// let y = batch_norm_relu(&x, None, None, None, None, options);
@@ -109,7 +111,7 @@ pub fn batch_norm_relu(
     }
     check(x, running, weight, bias, options);
     let tail = residual.map_or(Tail::Relu, Tail::AddRelu);
-    tape::dispatch!(float: x.dtype(), "batch_norm_relu", T => normalize::<T>(x, running, weight, bias, options, tail))
+    tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu", T => normalize::<T>(x, running, weight, bias, options, tail))
 }
 
 /// What is done to normalised values on their way to memory.
@@ -356,7 +358,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, parameter};
     use proptest::prelude::*;
-    use tape::BackwardOptions;
+    use tapegrad_tape::BackwardOptions;
 
     fn training() -> BatchNormOptions {
         BatchNormOptions { training: true, momentum: 0.3, eps: 1e-3 }
@@ -459,12 +461,12 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_changes_no_bit() {
-        let before = tape::num_threads();
+        let before = tapegrad_tape::num_threads();
         let x = parameter(&[8, 48, 16, 16], 1).cast(DType::F32).tensor();
         for format in [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast] {
             let x = x.to_format(format);
             let bits = [1, 3].map(|threads| {
-                tape::set_num_threads(threads);
+                tapegrad_tape::set_num_threads(threads);
                 let x = Var::parameter(x.clone());
                 let y = batch_norm(&x, None, None, None, training());
                 y.backward_with(Some(&y.detach()), BackwardOptions::default());
@@ -472,7 +474,7 @@ mod tests {
             });
             assert!(bits[0] == bits[1]);
         }
-        tape::set_num_threads(before);
+        tapegrad_tape::set_num_threads(before);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `normalize`, `cosine_similarity`, `pairwise_distance`.
 
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// `x` divided by its `p`-norm along a dimension, which counts as `eps` at least
 /// (`torch.nn.functional.normalize`; PyTorch's defaults are `p` 2, `dim` 1, `eps` 1e-12).
@@ -9,9 +9,9 @@ use tape::Var;
 /// If there is no such dimension.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![3f32, 4.0], &[1, 2]);
-/// assert_eq!(ops::normalize(&x, 2.0, 1, 1e-12).to_vec::<f32>(), [0.6, 0.8]);
+/// assert_eq!(tapegrad_ops::normalize(&x, 2.0, 1, 1e-12).to_vec::<f32>(), [0.6, 0.8]);
 /// ```
 #[track_caller]
 pub fn normalize(x: &Var, p: f64, dim: isize, eps: f64) -> Var {
@@ -25,14 +25,14 @@ pub fn normalize(x: &Var, p: f64, dim: isize, eps: f64) -> Var {
 /// If the shapes do not broadcast, or there is no such dimension.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f64, 0.0], &[2]);
 /// let b = Var::from_vec(vec![3f64, 4.0], &[2]);
-/// assert_eq!(ops::cosine_similarity(&a, &b, 0, 1e-8).item(), 0.6);
+/// assert_eq!(tapegrad_ops::cosine_similarity(&a, &b, 0, 1e-8).item(), 0.6);
 /// ```
 #[track_caller]
 pub fn cosine_similarity(x1: &Var, x2: &Var, dim: isize, eps: f64) -> Var {
-    let shape = tape::shape::broadcast_for("cosine_similarity", x1.shape(), x2.shape());
+    let shape = tapegrad_tape::shape::broadcast_for("cosine_similarity", x1.shape(), x2.shape());
     let unit = |x: &Var| {
         let x = x.expand_to(&shape);
         let norm = x.norm(2.0, &[dim], true);
@@ -50,9 +50,9 @@ pub fn cosine_similarity(x1: &Var, x2: &Var, dim: isize, eps: f64) -> Var {
 /// If the shapes do not broadcast.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (a, b) = (Var::from_vec(vec![3f64, 4.0], &[1, 2]), Var::from_vec(vec![0f64, 0.0], &[1, 2]));
-/// assert_eq!(ops::pairwise_distance(&a, &b, 2.0, 0.0, false).to_vec::<f64>(), [5.0]);
+/// assert_eq!(tapegrad_ops::pairwise_distance(&a, &b, 2.0, 0.0, false).to_vec::<f64>(), [5.0]);
 /// ```
 #[track_caller]
 pub fn pairwise_distance(x1: &Var, x2: &Var, p: f64, eps: f64, keepdim: bool) -> Var {

@@ -2,7 +2,7 @@
 
 use crate::product::{check_types, product};
 use std::borrow::Borrow;
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// A dimension's name: a letter, or a place in what the ellipsis stands for, counted from the back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,10 +21,10 @@ enum Label {
 /// If the equation is not well formed, or sizes do not fit it.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-/// assert_eq!(ops::einsum("ij,kj->ik", &[&a, &a]).to_vec::<f32>(), [5.0, 11.0, 11.0, 25.0]);
-/// assert_eq!(ops::einsum("ii", &[&a]).item(), 5.0);
+/// assert_eq!(tapegrad_ops::einsum("ij,kj->ik", &[&a, &a]).to_vec::<f32>(), [5.0, 11.0, 11.0, 25.0]);
+/// assert_eq!(tapegrad_ops::einsum("ii", &[&a]).item(), 5.0);
 /// ```
 #[track_caller]
 pub fn einsum<V: Borrow<Var>>(equation: &str, operands: &[V]) -> Var {
@@ -275,10 +275,10 @@ impl<const N: usize> From<([isize; N], [isize; N])> for TensordotDims {
 /// If there are no such dimensions or their sizes differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-/// assert_eq!(ops::tensordot(&a, &a, 2).item(), 30.0);
-/// assert_eq!(ops::tensordot(&a, &a, ([0], [1])).to_vec::<f32>(), [7.0, 15.0, 10.0, 22.0]);
+/// assert_eq!(tapegrad_ops::tensordot(&a, &a, 2).item(), 30.0);
+/// assert_eq!(tapegrad_ops::tensordot(&a, &a, ([0], [1])).to_vec::<f32>(), [7.0, 15.0, 10.0, 22.0]);
 /// ```
 #[track_caller]
 pub fn tensordot(a: &Var, b: &Var, dims: impl Into<TensordotDims>) -> Var {
@@ -299,8 +299,8 @@ pub fn tensordot(a: &Var, b: &Var, dims: impl Into<TensordotDims>) -> Var {
         "tensordot: both dimension lists should have the same length, got {da:?} and {db:?}"
     );
     let check = |dims: &[isize], v: &Var| match dims {
-        [] => tape::shape::Dims::new(),
-        _ => tape::shape::dims("tensordot", dims, v.ndim()),
+        [] => tapegrad_tape::shape::Dims::new(),
+        _ => tapegrad_tape::shape::dims("tensordot", dims, v.ndim()),
     };
     let (da, db) = (check(&da, a), check(&db, b));
     // Names: every dimension of the left operand, then those of the right one that are not summed.
@@ -332,10 +332,10 @@ pub fn tensordot(a: &Var, b: &Var, dims: impl Into<TensordotDims>) -> Var {
 /// If shapes or types do not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
 /// let w = Var::from_vec(vec![1f32, 0.0, 0.0, 1.0], &[1, 2, 2]);
-/// assert_eq!(ops::bilinear(&x, &x, &w, None).to_vec::<f32>(), [5.0]);
+/// assert_eq!(tapegrad_ops::bilinear(&x, &x, &w, None).to_vec::<f32>(), [5.0]);
 /// ```
 #[track_caller]
 pub fn bilinear(x1: &Var, x2: &Var, weight: &Var, bias: Option<&Var>) -> Var {
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, numbers, parameter};
     use proptest::prelude::*;
-    use tape::Tensor;
+    use tapegrad_tape::Tensor;
 
     /// The definition: a loop over all names.
     fn naive(terms: &[&str], output: &str, operands: &[Var]) -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! `embedding`.
 
-use tape::shape::numel_for;
-use tape::{DType, Tensor, Var, no_grad, record};
+use tapegrad_tape::shape::numel_for;
+use tapegrad_tape::{DType, Tensor, Var, no_grad, record};
 
 /// How [`embedding`] looks rows up and what gradient they get.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,8 +33,8 @@ impl Default for EmbeddingOptions {
 /// for a weight that cannot be changed.
 ///
 /// ```
-/// use ops::{EmbeddingOptions, embedding};
-/// use tape::Var;
+/// use tapegrad_ops::{EmbeddingOptions, embedding};
+/// use tapegrad_tape::Var;
 /// let table = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
 /// let indices = Var::from_vec(vec![1i64, 0, 1], &[3]);
 /// let y = embedding(&indices, &table, EmbeddingOptions::default());

@@ -5,7 +5,7 @@ use crate::kernels::norm::{Affine, Centres, Gradient, Layout, Products, map, mom
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
-use tape::{DType, Float, Tensor, Var, is_grad_enabled};
+use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 
 /// Normalises groups of neighbouring channels of each sample (`torch.nn.functional.group_norm`).
 ///
@@ -15,9 +15,9 @@ use tape::{DType, Float, Tensor, Var, is_grad_enabled};
 /// If the channels cannot be divided into `groups`, or weight or bias do not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 3.0, 10.0, 30.0], &[1, 4]);
-/// let y = ops::group_norm(&x, 2, None, None, 0.0);
+/// let y = tapegrad_ops::group_norm(&x, 2, None, None, 0.0);
 /// assert_eq!(y.to_vec::<f64>(), [-1.0, 1.0, -1.0, 1.0]);
 /// ```
 #[track_caller]
@@ -73,10 +73,10 @@ impl Default for InstanceNormOptions {
 /// needed.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 3.0, 10.0, 30.0], &[1, 2, 2]);
-/// let options = ops::InstanceNormOptions { eps: 0.0, ..Default::default() };
-/// let y = ops::instance_norm(&x, None, None, None, options);
+/// let options = tapegrad_ops::InstanceNormOptions { eps: 0.0, ..Default::default() };
+/// let y = tapegrad_ops::instance_norm(&x, None, None, None, options);
 /// assert_eq!(y.to_vec::<f64>(), [-1.0, 1.0, -1.0, 1.0]);
 /// ```
 #[track_caller]
@@ -152,7 +152,7 @@ fn grouped(
     if x.numel() == 0 {
         return (record_empty(op, x, weight, bias), vec![], vec![]);
     }
-    tape::dispatch!(float: x.dtype(), op, T => normalize::<T>(op, x, groups, weight, bias, eps))
+    tapegrad_tape::dispatch!(float: x.dtype(), op, T => normalize::<T>(op, x, groups, weight, bias, eps))
 }
 
 #[track_caller]
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, parameter};
     use proptest::prelude::*;
-    use tape::BackwardOptions;
+    use tapegrad_tape::BackwardOptions;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]

@@ -1,8 +1,8 @@
 //! `interpolate`: other heights and widths.
 
-use tape::kernels::list::list_for;
-use tape::shape::numel_for;
-use tape::{DType, Tensor, Var};
+use tapegrad_tape::kernels::list::list_for;
+use tapegrad_tape::shape::numel_for;
+use tapegrad_tape::{DType, Tensor, Var};
 
 /// What stands between the pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl InterpolateOptions {
 /// `align_corners` is set for the nearest pixel.
 ///
 /// ```
-/// use ops::{InterpolateMode, InterpolateOptions, interpolate};
-/// use tape::Var;
+/// use tapegrad_ops::{InterpolateMode, InterpolateOptions, interpolate};
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 3.0], &[1, 1, 2]);
 /// let y = interpolate(&x, InterpolateOptions::size([4]));
 /// assert_eq!(y.to_vec::<f32>(), [1.0, 1.0, 3.0, 3.0]);

@@ -3,7 +3,7 @@
 use crate::batch_norm::convert;
 use crate::kernels::layer_norm::{RowNorm, backward, forward};
 use crate::normalization::{check_affine, check_float, gradients, is_half, record_affine, record_empty};
-use tape::{DType, Float, Tensor, Var, is_grad_enabled};
+use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 
 /// Normalises over the last dimensions, whose sizes are `shape` (`torch.nn.functional.layer_norm`).
 ///
@@ -14,9 +14,9 @@ use tape::{DType, Float, Tensor, Var, is_grad_enabled};
 /// If `shape` is empty or not the end of the input's shape, or weight or bias do not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 3.0, 10.0, 30.0], &[2, 2]);
-/// let y = ops::layer_norm(&x, &[2], None, None, 0.0);
+/// let y = tapegrad_ops::layer_norm(&x, &[2], None, None, 0.0);
 /// assert_eq!(y.to_vec::<f64>(), [-1.0, 1.0, -1.0, 1.0]);
 /// ```
 #[track_caller]
@@ -31,9 +31,9 @@ pub fn layer_norm(x: &Var, shape: &[usize], weight: Option<&Var>, bias: Option<&
 /// If `shape` is empty or not the end of the input's shape, or the weight does not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 7.0], &[1, 2]);
-/// let y = ops::rms_norm(&x, &[2], None, Some(0.0)).to_vec::<f64>();
+/// let y = tapegrad_ops::rms_norm(&x, &[2], None, Some(0.0)).to_vec::<f64>();
 /// assert!((y[0] - 0.2).abs() < 1e-12 && (y[1] - 1.4).abs() < 1e-12);
 /// ```
 #[track_caller]
@@ -76,7 +76,7 @@ fn normalize(
     if x.numel() == 0 {
         return record_empty(op, x, weight, bias);
     }
-    tape::dispatch!(float: x.dtype(), op, T => rows::<T>(op, x, shape, weight, bias, eps, centred))
+    tapegrad_tape::dispatch!(float: x.dtype(), op, T => rows::<T>(op, x, shape, weight, bias, eps, centred))
 }
 
 /// The elements of a weight, or ones; of a bias, or zeros.
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, parameter};
     use proptest::prelude::*;
-    use tape::BackwardOptions;
+    use tapegrad_tape::BackwardOptions;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]

@@ -2,7 +2,7 @@
 
 use crate::matmul::rows;
 use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
-use tape::{Var, record, record_slice};
+use tapegrad_tape::{Var, record, record_slice};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
 ///
@@ -13,11 +13,11 @@ use tape::{Var, record, record_slice};
 /// If the sizes do not fit or the element types differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0], &[1, 2]);
 /// let w = Var::from_vec(vec![1f32, 0.0, 0.0, 1.0, 1.0, 1.0], &[3, 2]);
 /// let b = Var::from_vec(vec![0.5f32, 0.5, 0.5], &[3]);
-/// assert_eq!(ops::linear(&x, &w, Some(&b)).to_vec::<f32>(), [1.5, 2.5, 3.5]);
+/// assert_eq!(tapegrad_ops::linear(&x, &w, Some(&b)).to_vec::<f32>(), [1.5, 2.5, 3.5]);
 /// ```
 #[track_caller]
 pub fn linear(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
@@ -76,8 +76,8 @@ fn check(x: &Var, weight: &Var, bias: Option<&Var>) {
     check_types("linear", x.dtype(), weight.dtype());
     if let Some(b) = bias {
         let out: &[usize] = if sw.len() == 2 { &sw[..1] } else { &[] };
-        let fits =
-            b.ndim() <= 1 && tape::shape::broadcast(b.shape(), out).is_some_and(|s| s.as_slice() == out);
+        let fits = b.ndim() <= 1
+            && tapegrad_tape::shape::broadcast(b.shape(), out).is_some_and(|s| s.as_slice() == out);
         assert!(
             fits,
             "linear: bias {:?} does not fit weight {sw:?}, which makes {out:?} features",

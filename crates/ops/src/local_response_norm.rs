@@ -1,6 +1,6 @@
 //! `local_response_norm`.
 
-use tape::{PadMode, Var};
+use tapegrad_tape::{PadMode, Var};
 
 /// Divides each element by `(k + alpha * mean of the squares of size neighbouring channels) ^ beta`
 /// (`torch.nn.functional.local_response_norm`). `x` is `[N, C, ...]`; channels beyond the ends count as zeros.
@@ -9,9 +9,9 @@ use tape::{PadMode, Var};
 /// If there are fewer than three dimensions, `size` is zero, or the elements are not floating point.
 ///
 /// ```
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let x = Var::from(Tensor::ones(&[1, 3, 1], DType::F64));
-/// let y = ops::local_response_norm(&x, 3, 3.0, 1.0, 0.0);
+/// let y = tapegrad_ops::local_response_norm(&x, 3, 3.0, 1.0, 0.0);
 /// assert_eq!(y.to_vec::<f64>(), [0.5, 1.0 / 3.0, 0.5]);
 /// ```
 #[track_caller]

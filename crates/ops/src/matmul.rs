@@ -1,7 +1,7 @@
 //! `matmul` and the products of fixed dimensions: `mm`, `bmm`, `mv`, `dot`, `outer`.
 
 use crate::product::{check_types, product};
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// The matrix product, by the dimensions of its operands (`torch.matmul`).
 ///
@@ -12,11 +12,11 @@ use tape::Var;
 /// If an operand has no dimension, the sizes do not fit, or the element types differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
 /// let x = Var::from_vec(vec![1f32, -1.0], &[2]);
-/// assert_eq!(ops::matmul(&a, &x).to_vec::<f32>(), [-1.0, -1.0]);
-/// assert_eq!(ops::matmul(&a, &a).to_vec::<f32>(), [7.0, 10.0, 15.0, 22.0]);
+/// assert_eq!(tapegrad_ops::matmul(&a, &x).to_vec::<f32>(), [-1.0, -1.0]);
+/// assert_eq!(tapegrad_ops::matmul(&a, &a).to_vec::<f32>(), [7.0, 10.0, 15.0, 22.0]);
 /// ```
 #[track_caller]
 pub fn matmul(a: &Var, b: &Var) -> Var {
@@ -92,10 +92,10 @@ fn check_dims(op: &str, operands: [(&str, &Var, usize); 2]) {
 /// If an operand is not a matrix, the sizes do not fit, or the element types differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0], &[3, 1]);
 /// let b = Var::from_vec(vec![1f32, 10.0], &[1, 2]);
-/// assert_eq!(ops::mm(&a, &b).to_vec::<f32>(), [1.0, 10.0, 2.0, 20.0, 3.0, 30.0]);
+/// assert_eq!(tapegrad_ops::mm(&a, &b).to_vec::<f32>(), [1.0, 10.0, 2.0, 20.0, 3.0, 30.0]);
 /// ```
 #[track_caller]
 pub fn mm(a: &Var, b: &Var) -> Var {
@@ -110,10 +110,10 @@ pub fn mm(a: &Var, b: &Var) -> Var {
 /// If an operand is not `[batch, rows, columns]`, the sizes do not fit, or the element types differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 1, 2]);
 /// let b = Var::from_vec(vec![1f32, 1.0, 2.0, 2.0], &[2, 2, 1]);
-/// assert_eq!(ops::bmm(&a, &b).to_vec::<f32>(), [3.0, 14.0]);
+/// assert_eq!(tapegrad_ops::bmm(&a, &b).to_vec::<f32>(), [3.0, 14.0]);
 /// ```
 #[track_caller]
 pub fn bmm(a: &Var, b: &Var) -> Var {
@@ -134,9 +134,9 @@ pub fn bmm(a: &Var, b: &Var) -> Var {
 /// If the operands are not a matrix and a vector, the sizes do not fit, or the element types differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-/// assert_eq!(ops::mv(&a, &Var::from_vec(vec![1f32, 1.0], &[2])).to_vec::<f32>(), [3.0, 7.0]);
+/// assert_eq!(tapegrad_ops::mv(&a, &Var::from_vec(vec![1f32, 1.0], &[2])).to_vec::<f32>(), [3.0, 7.0]);
 /// ```
 #[track_caller]
 pub fn mv(a: &Var, x: &Var) -> Var {
@@ -150,9 +150,9 @@ pub fn mv(a: &Var, x: &Var) -> Var {
 /// If the operands are not vectors of one length, or the element types differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
-/// assert_eq!(ops::dot(&x, &x).item(), 5.0);
+/// assert_eq!(tapegrad_ops::dot(&x, &x).item(), 5.0);
 /// ```
 #[track_caller]
 pub fn dot(a: &Var, b: &Var) -> Var {
@@ -180,9 +180,9 @@ pub fn dot(a: &Var, b: &Var) -> Var {
 /// If an operand is not a vector.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
-/// assert_eq!(ops::outer(&x, &x).to_vec::<f32>(), [1.0, 2.0, 2.0, 4.0]);
+/// assert_eq!(tapegrad_ops::outer(&x, &x).to_vec::<f32>(), [1.0, 2.0, 2.0, 4.0]);
 /// ```
 #[track_caller]
 pub fn outer(a: &Var, b: &Var) -> Var {
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::testing::{check_gradients, parameter};
     use proptest::prelude::*;
-    use tape::{DType, Tensor};
+    use tapegrad_tape::{DType, Tensor};
 
     fn counting(shape: &[usize]) -> Var {
         let n = shape.iter().product::<usize>() as i64;

@@ -1,6 +1,6 @@
 //! The elements of a tensor that was brought into a memory format.
 
-use tape::{Element, MemoryFormat, Tensor};
+use tapegrad_tape::{Element, MemoryFormat, Tensor};
 
 /// All elements in the order of memory.
 pub(crate) fn slice<T: Element>(t: &Tensor, format: MemoryFormat) -> &[T] {

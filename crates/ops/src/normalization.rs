@@ -1,6 +1,6 @@
 //! What the normalisations have in common: checks, and their derivative in differentiable operations.
 
-use tape::{DType, Tensor, Var, record_slice};
+use tapegrad_tape::{DType, Tensor, Var, record_slice};
 
 /// `x` with its mean over `dims` subtracted, if `centred`, and divided by the root of the mean square of that
 /// plus `eps`; and the inverse of that root.

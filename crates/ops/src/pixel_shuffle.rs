@@ -1,7 +1,7 @@
 //! `pixel_shuffle` and `pixel_unshuffle`: channels to pixels and back.
 
-use tape::Var;
-use tape::shape::numel_for;
+use tapegrad_tape::Var;
+use tapegrad_tape::shape::numel_for;
 
 /// `[..., C r^2, H, W]` to `[..., C, H r, W r]`: each group of `r^2` channels becomes a square of pixels
 /// (`torch.nn.functional.pixel_shuffle`).
@@ -10,9 +10,9 @@ use tape::shape::numel_for;
 /// If there are fewer than three dimensions, or the channels cannot be divided by `upscale_factor^2`.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[1, 4, 1, 1]);
-/// let y = ops::pixel_shuffle(&x, 2);
+/// let y = tapegrad_ops::pixel_shuffle(&x, 2);
 /// assert_eq!((y.shape(), y.to_vec::<f32>()), (&[1, 1, 2, 2][..], vec![1.0, 2.0, 3.0, 4.0]));
 /// ```
 #[track_caller]
@@ -41,9 +41,9 @@ pub fn pixel_shuffle(x: &Var, upscale_factor: usize) -> Var {
 /// If there are fewer than three dimensions, or height or width cannot be divided by `downscale_factor`.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[1, 1, 2, 2]);
-/// assert_eq!(ops::pixel_unshuffle(&x, 2).shape(), [1, 4, 1, 1]);
+/// assert_eq!(tapegrad_ops::pixel_unshuffle(&x, 2).shape(), [1, 4, 1, 1]);
 /// ```
 #[track_caller]
 pub fn pixel_unshuffle(x: &Var, downscale_factor: usize) -> Var {

@@ -2,8 +2,8 @@
 
 use crate::kernels::gemm::{Bias, Finish, MOST_STEPS};
 use crate::kernels::matmul::{Operand, Product, ProductSize, matmul_into, replace};
-use tape::shape::{self, Dims};
-use tape::{DType, Tensor, Var, record};
+use tapegrad_tape::shape::{self, Dims};
+use tapegrad_tape::{DType, Tensor, Var, record};
 
 /// The product of two variables whose last two dimensions are matrices, each taken as it is or transposed; the
 /// dimensions before them are broadcast.
@@ -85,7 +85,7 @@ pub(crate) fn product_value(
     if wide != dtype {
         return product_value(op, &a.cast(wide), ta, &b.cast(wide), tb, plus.cast(wide)).cast(dtype);
     }
-    tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, plus))
+    tapegrad_tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, plus))
 }
 
 /// A tensor's matrices: sizes and strides of the dimensions before the last two, then of those.
@@ -152,7 +152,7 @@ fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: 
         a.shape(),
         b.shape()
     );
-    tape::note_flops(flops);
+    tapegrad_tape::note_flops(flops);
     // Many matrices against the same one are one tall matrix, if memory lets them be seen so.
     let tall =
         (!ta && count > 1 && shape::numel(&y.batch) == 1).then(|| a.try_view(&[count * m, k])).flatten();

@@ -1,6 +1,6 @@
 //! Sizes along the spatial dimensions.
 
-use tape::shape::MAX_NUMEL;
+use tapegrad_tape::shape::MAX_NUMEL;
 
 /// Refuses numbers beyond the size of any tensor, so that sums of several of them can be computed.
 #[track_caller]
@@ -14,7 +14,7 @@ pub(crate) fn check_sizes(op: &str, name: &str, sizes: &[usize]) {
 /// One number for each of `D` spatial dimensions; a single number stands for all of them, as in PyTorch.
 ///
 /// ```
-/// use ops::Size;
+/// use tapegrad_ops::Size;
 /// assert_eq!(Size::<2>::from(3), Size::from([3, 3]));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

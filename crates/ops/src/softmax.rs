@@ -1,7 +1,7 @@
 //! `softmax`, `log_softmax`, `softmin`.
 
 use crate::kernels::softmax::{Along, Kind, softmax as kernel, softmax_backward};
-use tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_output, shape};
+use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_output, shape};
 
 /// The exponentials of the elements along a dimension, divided by their sum (`torch.softmax`).
 ///
@@ -11,9 +11,9 @@ use tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_output, shape
 /// If the dimension is out of range, or the elements are not floating point.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0f64, 0.0, 2f64.ln()], &[3]);
-/// let y = ops::softmax(&x, -1, None).to_vec::<f64>();
+/// let y = tapegrad_ops::softmax(&x, -1, None).to_vec::<f64>();
 /// assert!((y[0] - 0.25).abs() < 1e-12 && (y[2] - 0.5).abs() < 1e-12);
 /// ```
 #[track_caller]
@@ -27,9 +27,9 @@ pub fn softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
 /// If the dimension is out of range, or the elements are not floating point.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1000f64, 0.0], &[2]);
-/// assert_eq!(ops::log_softmax(&x, 0, None).to_vec::<f64>(), [0.0, -1000.0]);
+/// assert_eq!(tapegrad_ops::log_softmax(&x, 0, None).to_vec::<f64>(), [0.0, -1000.0]);
 /// ```
 #[track_caller]
 pub fn log_softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
@@ -42,9 +42,9 @@ pub fn log_softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
 /// If the dimension is out of range, or the elements are not floating point.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0f64, 1000.0], &[2]);
-/// assert_eq!(ops::softmin(&x, 0, None).to_vec::<f64>(), [1.0, 0.0]);
+/// assert_eq!(tapegrad_ops::softmin(&x, 0, None).to_vec::<f64>(), [1.0, 0.0]);
 /// ```
 #[track_caller]
 pub fn softmin(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
@@ -58,7 +58,7 @@ pub(crate) fn along(op: &'static str, x: &Var, dim: isize, dtype: Option<DType>,
     let x = dtype.map_or_else(|| x.clone(), |dtype| x.cast(dtype));
     let value = match x.dtype() {
         DType::F16 | DType::BF16 => forward::<f32>(&x.tensor().cast(DType::F32), d, kind).cast(x.dtype()),
-        other => tape::dispatch!(float: other, op, T => forward::<T>(&x.tensor(), d, kind)),
+        other => tapegrad_tape::dispatch!(float: other, op, T => forward::<T>(&x.tensor(), d, kind)),
     };
     let dim = d as isize;
     record_with_output(op, [&x], value, move |c| {
@@ -71,7 +71,7 @@ pub(crate) fn along(op: &'static str, x: &Var, dim: isize, dtype: Option<DType>,
             })];
         }
         let (y, g) = (y.tensor(), g.tensor().cast(y.dtype()));
-        let gradient = tape::dispatch!(float: y.dtype(), op, T => backward::<T>(&y, &g, d, kind));
+        let gradient = tapegrad_tape::dispatch!(float: y.dtype(), op, T => backward::<T>(&y, &g, d, kind));
         [Some(gradient.into())]
     })
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, parameter};
     use proptest::prelude::*;
-    use tape::{BackwardOptions, MemoryFormat};
+    use tapegrad_tape::{BackwardOptions, MemoryFormat};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]

@@ -1,6 +1,6 @@
 //! What the tests of this crate share.
 
-use tape::{GradCheck, Tensor, Var, gradcheck, gradgradcheck};
+use tapegrad_tape::{GradCheck, Tensor, Var, gradcheck, gradgradcheck};
 
 /// Numbers between -1 and 1 that look random; the same for the same seed.
 pub(crate) fn numbers(len: usize, seed: u64) -> Vec<f64> {

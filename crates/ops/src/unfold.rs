@@ -2,13 +2,13 @@
 
 use crate::Size;
 use crate::size::check_sizes;
-use tape::shape::numel_for;
-use tape::{PadMode, Slice, Tensor, Var};
+use tapegrad_tape::shape::numel_for;
+use tapegrad_tape::{PadMode, Slice, Tensor, Var};
 
 /// The arguments of [`unfold`] and [`fold`], with PyTorch's defaults.
 ///
 /// ```
-/// let options = ops::UnfoldOptions::new(3).padding(1);
+/// let options = tapegrad_ops::UnfoldOptions::new(3).padding(1);
 /// assert_eq!((options.kernel_size, options.stride), ([3, 3], [1, 1]));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +93,8 @@ impl<T: Into<Size<2>>> From<T> for UnfoldOptions {
 /// If the input has other dimensions, or a patch is larger than the padded image.
 ///
 /// ```
-/// let x = tape::Var::from_vec((0..9).map(|i| i as f32).collect(), &[1, 1, 3, 3]);
-/// let columns = ops::unfold(&x, 2);
+/// let x = tapegrad_tape::Var::from_vec((0..9).map(|i| i as f32).collect(), &[1, 1, 3, 3]);
+/// let columns = tapegrad_ops::unfold(&x, 2);
 /// assert_eq!(columns.shape(), [1, 4, 4]);
 /// assert_eq!(columns.select(2, 3).to_vec::<f32>(), [4.0, 5.0, 7.0, 8.0]);
 /// ```
@@ -125,8 +125,8 @@ pub fn unfold(x: &Var, options: impl Into<UnfoldOptions>) -> Var {
 /// If the columns are not those of such an image.
 ///
 /// ```
-/// let columns = tape::Var::from_vec(vec![1f32; 16], &[1, 4, 4]);
-/// let image = ops::fold(&columns, 3, 2);
+/// let columns = tapegrad_tape::Var::from_vec(vec![1f32; 16], &[1, 4, 4]);
+/// let image = tapegrad_ops::fold(&columns, 3, 2);
 /// assert_eq!(image.to_vec::<f32>(), [1.0, 2.0, 1.0, 2.0, 4.0, 2.0, 1.0, 2.0, 1.0]);
 /// ```
 #[track_caller]
@@ -180,7 +180,7 @@ fn spread(x: &Var, dim: isize, step: usize) -> Var {
 mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, parameter};
-    use tape::DType;
+    use tapegrad_tape::DType;
 
     fn options() -> [UnfoldOptions; 3] {
         let o = UnfoldOptions::new((2, 3));

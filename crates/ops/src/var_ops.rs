@@ -1,6 +1,6 @@
 //! The operations of this crate as methods.
 
-use tape::{Scalar, Var};
+use tapegrad_tape::{Scalar, Var};
 
 /// Makes the trait and its implementation; a row is a method and the arguments of the function behind it.
 macro_rules! methods {
@@ -8,8 +8,8 @@ macro_rules! methods {
         /// Operations of this crate as methods of [`Var`], with the names that they have on `torch.Tensor`.
         ///
         /// ```
-        /// use ops::VarOps;
-        /// use tape::Var;
+        /// use tapegrad_ops::VarOps;
+        /// use tapegrad_tape::Var;
         /// let x = Var::from_vec(vec![1f32, -2.0], &[2]);
         /// assert_eq!(x.relu().dot(&x).item(), 1.0);
         /// ```

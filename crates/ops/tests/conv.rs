@@ -1,8 +1,8 @@
 //! Convolutions against their definition, and their derivatives against finite differences.
 
-use ops::{ConvOptions, ConvTransposeOptions, Padding, conv_transpose2d, conv1d, conv2d, conv3d};
 use proptest::prelude::*;
-use tape::{GradCheck, Tensor, Var, gradcheck, gradgradcheck};
+use tapegrad_ops::{ConvOptions, ConvTransposeOptions, Padding, conv_transpose2d, conv1d, conv2d, conv3d};
+use tapegrad_tape::{GradCheck, Tensor, Var, gradcheck, gradgradcheck};
 
 /// Numbers that depend on their position alone.
 fn values(n: usize, salt: u64) -> Vec<f64> {
@@ -79,12 +79,12 @@ proptest! {
         let (x, weight) = (tensor(&[n, cg * groups, h, w], 1), tensor(&[fg * groups, cg, k[0], k[1]], 2));
         let bias = values(fg * groups, 3);
         let expected = naive(&x, &weight, &bias, &o, padding);
-        for dtype in [tape::DType::F64, tape::DType::F32] {
+        for dtype in [tapegrad_tape::DType::F64, tapegrad_tape::DType::F32] {
             // A channels-last input has to give the same.
-            for x in [x.clone(), x.to_format(tape::MemoryFormat::ChannelsLast)] {
+            for x in [x.clone(), x.to_format(tapegrad_tape::MemoryFormat::ChannelsLast)] {
                 let b = Var::from(Tensor::from_vec(bias.clone(), &[bias.len()]).cast(dtype));
                 let y = conv2d(&x.cast(dtype).into(), &weight.cast(dtype).into(), Some(&b), o);
-                let tolerance = if dtype == tape::DType::F64 { 1e-12 } else { 1e-5 };
+                let tolerance = if dtype == tapegrad_tape::DType::F64 { 1e-12 } else { 1e-5 };
                 prop_assert!(close(&y.to_vec::<f64>(), &expected, tolerance));
             }
         }
@@ -93,13 +93,13 @@ proptest! {
     /// The adjoints, from `<conv(x, w), dy> = <x, dx> = <w, dw>`, in f32 and f64.
     #[test]
     fn gradients_are_adjoint(o in options(), c in 1usize..40, f in 1usize..40, h in 5usize..12, k in 1usize..4) {
-        for (dtype, tolerance) in [(tape::DType::F64, 1e-11), (tape::DType::F32, 2e-5)] {
+        for (dtype, tolerance) in [(tapegrad_tape::DType::F64, 1e-11), (tapegrad_tape::DType::F32, 2e-5)] {
             let x = Var::parameter(tensor(&[2, c, h, h + 1], 4).cast(dtype));
             let w = Var::parameter(tensor(&[f, c, k, k], 5).cast(dtype));
             let y = conv2d(&x, &w, None, o);
             let dy = Var::from(tensor(y.shape(), 6).cast(dtype));
             y.backward_with(Some(&dy), Default::default());
-            let dot = |a: &Var, b: &Var| (a.detach().cast(tape::DType::F64) * b.detach().cast(tape::DType::F64)).sum_all().item();
+            let dot = |a: &Var, b: &Var| (a.detach().cast(tapegrad_tape::DType::F64) * b.detach().cast(tapegrad_tape::DType::F64)).sum_all().item();
             let scale = (y.numel() * c * k * k) as f64;
             let expected = dot(&y, &dy);
             prop_assert!((dot(&x, &x.grad().unwrap()) - expected).abs() <= tolerance * scale);
@@ -174,9 +174,9 @@ fn empty_batches() {
 #[test]
 fn threads_do_not_change_the_bits() {
     let run = |threads| {
-        tape::set_num_threads(threads);
-        let x = Var::parameter(tensor(&[5, 16, 11, 9], 1).cast(tape::DType::F32));
-        let w = Var::parameter(tensor(&[24, 16, 3, 3], 2).cast(tape::DType::F32));
+        tapegrad_tape::set_num_threads(threads);
+        let x = Var::parameter(tensor(&[5, 16, 11, 9], 1).cast(tapegrad_tape::DType::F32));
+        let w = Var::parameter(tensor(&[24, 16, 3, 3], 2).cast(tapegrad_tape::DType::F32));
         let y = conv2d(&x, &w, None, ConvOptions::default().padding(1));
         (&y * &y).sum_all().backward();
         (y.to_vec::<f32>(), x.grad().unwrap().to_vec::<f32>(), w.grad().unwrap().to_vec::<f32>())

@@ -1,9 +1,9 @@
 //! PyTorch's edge semantics, as `tools/edge_semantics.py` prints them: ties, zeros, NaN, infinities, kinks, nothing.
 //! `docs/edge-semantics.md` says the same in words, and where Tapegrad differs.
 
-use ops::VarOps;
 use std::panic::catch_unwind;
-use tape::{Tensor, Var, pow, where_};
+use tapegrad_ops::VarOps;
+use tapegrad_tape::{Tensor, Var, pow, where_};
 
 const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;
@@ -173,16 +173,16 @@ fn pointwise(name: &str, x: &Var) -> Option<Var> {
         "xlogy(0)" => x.xlogy(of(&[0.0; 3])),
         "abs" => x.abs(),
         "sign" => x.sign(),
-        "relu" => ops::relu(x),
-        "leaky_relu(0.1)" => ops::leaky_relu(x, 0.1),
-        "hardtanh(-1, 1)" => ops::hardtanh(x, -1.0, 1.0),
-        "relu6" => ops::relu6(x),
-        "elu" => ops::elu(x, 1.0),
-        "softplus" => ops::softplus(x, 1.0, 20.0),
+        "relu" => tapegrad_ops::relu(x),
+        "leaky_relu(0.1)" => tapegrad_ops::leaky_relu(x, 0.1),
+        "hardtanh(-1, 1)" => tapegrad_ops::hardtanh(x, -1.0, 1.0),
+        "relu6" => tapegrad_ops::relu6(x),
+        "elu" => tapegrad_ops::elu(x, 1.0),
+        "softplus" => tapegrad_ops::softplus(x, 1.0, 20.0),
         "x / 0" => x / of(&[0.0; 3]),
         "1 / x" => 1.0 / x,
-        "div, floor" => x.div_rounded(2, tape::RoundingMode::Floor),
-        "div, trunc" => x.div_rounded(2, tape::RoundingMode::Trunc),
+        "div, floor" => x.div_rounded(2, tapegrad_tape::RoundingMode::Floor),
+        "div, trunc" => x.div_rounded(2, tapegrad_tape::RoundingMode::Trunc),
         "round" => x.round(),
         "atan2(0, 0)" => x.atan2(&of(&[0.0])),
         _ => return None,
@@ -225,7 +225,7 @@ fn the_table() {
 fn errors() {
     let zero = || Var::from_vec(vec![0i64], &[1]);
     let one = || Var::from_vec(vec![1i64], &[1]);
-    let floor = tape::RoundingMode::Floor;
+    let floor = tapegrad_tape::RoundingMode::Floor;
     assert!(catch_unwind(|| one().div_rounded(zero(), floor)).is_err());
-    assert!(catch_unwind(|| Var::from(Tensor::zeros(&[0], tape::DType::F32)).max_all()).is_err());
+    assert!(catch_unwind(|| Var::from(Tensor::zeros(&[0], tapegrad_tape::DType::F32)).max_all()).is_err());
 }

@@ -19,9 +19,9 @@
 //! deviations are let pass (more make a second pass). Under `create_graph` it is the error of a mean that was summed
 //! in F32, `(n + 1) u |m|`.
 
-use ops::{BatchNormOptions, InstanceNormOptions};
 use proptest::prelude::*;
-use tape::{BackwardOptions, DType, MemoryFormat, Tensor, Var};
+use tapegrad_ops::{BatchNormOptions, InstanceNormOptions};
+use tapegrad_tape::{BackwardOptions, DType, MemoryFormat, Tensor, Var};
 
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 const TERMS: f64 = 144.0;
@@ -41,7 +41,7 @@ struct Case {
 fn cases() -> Vec<Case> {
     let batch_norm = |x: &Var, w: &Var, b: &Var| {
         let options = BatchNormOptions { training: true, ..Default::default() };
-        ops::batch_norm(x, None, Some(w), Some(b), options)
+        tapegrad_ops::batch_norm(x, None, Some(w), Some(b), options)
     };
     let image = vec![3, 4, 5, 7];
     let channel = |i: usize| (i / 35 % 4, i / 35 % 4);
@@ -50,21 +50,23 @@ fn cases() -> Vec<Case> {
     vec![
         case(
             "layer_norm",
-            Box::new(|x, w, b| ops::layer_norm(x, &[50], Some(w), Some(b), 1e-5)),
+            Box::new(|x, w, b| tapegrad_ops::layer_norm(x, &[50], Some(w), Some(b), 1e-5)),
             vec![5, 50],
             50,
             Box::new(|i| (i / 50, i % 50)),
         ),
         case(
             "group_norm",
-            Box::new(|x, w, b| ops::group_norm(x, 2, Some(w), Some(b), 1e-5)),
+            Box::new(|x, w, b| tapegrad_ops::group_norm(x, 2, Some(w), Some(b), 1e-5)),
             image.clone(),
             4,
             Box::new(|i| (i / 70, i / 35 % 4)),
         ),
         case(
             "instance_norm",
-            Box::new(|x, w, b| ops::instance_norm(x, None, Some(w), Some(b), InstanceNormOptions::default())),
+            Box::new(|x, w, b| {
+                tapegrad_ops::instance_norm(x, None, Some(w), Some(b), InstanceNormOptions::default())
+            }),
             image.clone(),
             4,
             Box::new(|i| (i / 35, i / 35 % 4)),
@@ -80,7 +82,7 @@ fn cases() -> Vec<Case> {
             Box::new(|x, w, b| {
                 // The bias keeps all elements on one side of the corner.
                 let options = BatchNormOptions { training: true, ..Default::default() };
-                ops::batch_norm_relu(x, None, Some(w), Some(&(b + 100.0)), None, options)
+                tapegrad_ops::batch_norm_relu(x, None, Some(w), Some(&(b + 100.0)), None, options)
             }),
             image,
             4,
@@ -91,7 +93,7 @@ fn cases() -> Vec<Case> {
 
 /// Numbers between -1 and 1.
 fn noise(n: usize, seed: u64) -> Vec<f64> {
-    let mut g = tape::Generator::manual_seed(seed);
+    let mut g = tapegrad_tape::Generator::manual_seed(seed);
     g.uniform(&[n], -1.0, 1.0).to_vec::<f64>()
 }
 
@@ -271,7 +273,7 @@ fn a_row_of_thousandths() {
     for (offset, exact) in [(0.0, -1.341641), (1e3, -1.341508), (1e4, -1.331333)] {
         let row = |sign: f32| (0..16).map(|i| sign * (offset + i as f32 / 1000.0)).collect::<Vec<f32>>();
         let x = Var::from_vec([row(1.0), row(-1.0)].concat(), &[2, 16]);
-        let y = ops::layer_norm(&x, &[16], None, None, 1e-5).select(1, 0).to_vec::<f64>();
+        let y = tapegrad_ops::layer_norm(&x, &[16], None, None, 1e-5).select(1, 0).to_vec::<f64>();
         assert!((y[0] - exact).abs() < 1e-5 && (y[1] + exact).abs() < 1e-5, "{offset}: {y:?}");
     }
 }
@@ -285,7 +287,7 @@ fn a_first_element_unlike_the_others() {
         values[0] = 0.0;
         let x = Var::from(Tensor::from_vec(values, &[1, 1, 256, 256]).to_format(format));
         let options = BatchNormOptions { training: true, ..Default::default() };
-        let of = |x: &Var| ops::batch_norm(x, None, None, None, options).to_vec::<f64>();
+        let of = |x: &Var| tapegrad_ops::batch_norm(x, None, None, None, options).to_vec::<f64>();
         for (found, exact) in of(&x).iter().zip(of(&x.cast(DType::F64))) {
             assert!((found - exact).abs() <= 1e-5 * (1.0 + exact.abs()), "{found} {exact}");
         }

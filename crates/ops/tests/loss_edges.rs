@@ -2,8 +2,8 @@
 //! every reduction. Values, gradients by the fused and by the composed rules, and second derivatives are PyTorch's,
 //! as `tools/loss_edges.py` prints them into `loss_edges.txt`.
 
-use ops::*;
-use tape::{DType, GradOptions, Tensor, Var, grad};
+use tapegrad_ops::*;
+use tapegrad_tape::{DType, GradOptions, Tensor, Var, grad};
 
 const INF: f64 = f64::INFINITY;
 const ROW: [f64; 3] = [0.25, 0.0, -1.0];

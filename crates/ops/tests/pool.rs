@@ -1,17 +1,17 @@
 //! Pooling against its definition, and its derivatives against finite differences.
 
-use ops::{
+use proptest::prelude::*;
+use tapegrad_ops::{
     AvgPoolOptions, MaxPoolOptions, adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d,
     max_pool2d_with_indices,
 };
-use proptest::prelude::*;
-use tape::{DType, GradCheck, MemoryFormat, Tensor, Var, gradcheck, gradgradcheck};
+use tapegrad_tape::{DType, GradCheck, MemoryFormat, Tensor, Var, gradcheck, gradgradcheck};
 
 /// Numbers that are all different, in an order that depends on the salt.
 fn tensor(shape: &[usize], salt: u64) -> Tensor {
     let n: usize = shape.iter().product();
     let mut order: Vec<usize> = (0..n).collect();
-    tape::Generator::manual_seed(salt).shuffle(&mut order);
+    tapegrad_tape::Generator::manual_seed(salt).shuffle(&mut order);
     Tensor::from_vec(order.into_iter().map(|v| v as f64 / 10.0 - 3.0).collect(), shape)
 }
 

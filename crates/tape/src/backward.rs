@@ -68,7 +68,7 @@ impl Var {
 /// (`torch.autograd.grad`). Nothing is accumulated; `None` where the outputs do not depend on an input.
 ///
 /// ```
-/// use tape::{GradOptions, Tensor, Var, grad};
+/// use tapegrad_tape::{GradOptions, Tensor, Var, grad};
 /// let x = Var::parameter(Tensor::scalar(3.0));
 /// let y = &x * &x * &x;
 /// let first = grad(&[&y], &[&x], GradOptions { create_graph: true, ..Default::default() })[0].clone().unwrap();

@@ -13,7 +13,7 @@ use crate::var::Var;
 /// their gradients too.
 ///
 /// ```
-/// use tape::{Tensor, Var, checkpoint};
+/// use tapegrad_tape::{Tensor, Var, checkpoint};
 /// let w = Var::parameter(Tensor::scalar(2.0));
 /// let x = Var::parameter(Tensor::scalar(3.0));
 /// let inner = w.clone();

@@ -140,7 +140,7 @@ impl fmt::Display for Tensor {
     /// As PyTorch prints it.
     ///
     /// ```
-    /// let t = tape::Tensor::from_vec(vec![1f32, 2.5, -3.0, 4.0], &[2, 2]);
+    /// let t = tapegrad_tape::Tensor::from_vec(vec![1f32, 2.5, -3.0, 4.0], &[2, 2]);
     /// assert_eq!(t.to_string(), "tensor([[ 1.0000,  2.5000],\n        [-3.0000,  4.0000]])");
     /// ```
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -58,7 +58,7 @@ impl DType {
     /// The type that holds both, by PyTorch's table (`torch.promote_types`).
     ///
     /// ```
-    /// use tape::DType;
+    /// use tapegrad_tape::DType;
     /// assert_eq!(DType::F16.promote(DType::BF16), DType::F32);
     /// assert_eq!(DType::I64.promote(DType::F32), DType::F32);
     /// ```

@@ -23,7 +23,7 @@ fn zeros_like(x: &Var) -> Var {
 /// If `v` has another shape than the value, or an input is not floating point.
 ///
 /// ```
-/// use tape::{Var, vjp};
+/// use tapegrad_tape::{Var, vjp};
 /// let x = Var::from_vec(vec![1f64, 2.0], &[2]);
 /// let (y, g) = vjp(|x| &x[0] * &x[0], &[x], &Var::from_vec(vec![1f64, 10.0], &[2]));
 /// assert_eq!((y.to_vec::<f64>(), g[0].to_vec::<f64>()), (vec![1.0, 4.0], vec![2.0, 40.0]));
@@ -48,7 +48,7 @@ pub fn vjp(f: impl Fn(&[Var]) -> Var, inputs: &[Var], v: &Var) -> (Var, Vec<Var>
 /// If a tangent has another shape than its input, or an input is not floating point.
 ///
 /// ```
-/// use tape::{Var, jvp};
+/// use tapegrad_tape::{Var, jvp};
 /// let x = Var::from_vec(vec![1f64, 2.0], &[2]);
 /// let (_, t) = jvp(|x| &x[0] * &x[0], &[x], &[Var::from_vec(vec![1f64, 10.0], &[2])]);
 /// assert_eq!(t.to_vec::<f64>(), [2.0, 40.0]);
@@ -84,7 +84,7 @@ pub fn jvp(f: impl Fn(&[Var]) -> Var, inputs: &[Var], v: &[Var]) -> (Var, Var) {
 /// (`torch.autograd.functional.jacobian`).
 ///
 /// ```
-/// use tape::{Var, jacobian};
+/// use tapegrad_tape::{Var, jacobian};
 /// let j = jacobian(|x| x * x, &Var::from_vec(vec![1f64, 2.0], &[2]));
 /// assert_eq!((j.shape(), j.to_vec::<f64>()), (&[2, 2][..], vec![2.0, 0.0, 0.0, 4.0]));
 /// ```
@@ -124,7 +124,7 @@ fn rows(y: &Var, x: &Var) -> Var {
 /// If the function's value has more than one element.
 ///
 /// ```
-/// use tape::{Var, hessian};
+/// use tapegrad_tape::{Var, hessian};
 /// let h = hessian(|x| (x * x * x).sum_all(), &Var::from_vec(vec![1f64, 2.0], &[2]));
 /// assert_eq!(h.to_vec::<f64>(), [6.0, 0.0, 0.0, 12.0]);
 /// ```

@@ -43,7 +43,7 @@ pub fn set_grad_enabled(enabled: bool) -> GradModeGuard {
 /// Runs a function without recording (`torch.no_grad`).
 ///
 /// ```
-/// use tape::{Tensor, Var, no_grad};
+/// use tapegrad_tape::{Tensor, Var, no_grad};
 /// let x = Var::parameter(Tensor::scalar(3.0));
 /// let y = no_grad(|| &x * &x);
 /// assert!(!y.requires_grad());
@@ -78,7 +78,7 @@ pub fn detect_anomaly<R>(f: impl FnOnce() -> R) -> R {
 /// where there was no NaN: [`detect_anomaly`] without the panic, to say why a loss is not finite. As slow.
 ///
 /// ```
-/// use tape::{Tensor, Var, find_nonfinite};
+/// use tapegrad_tape::{Tensor, Var, find_nonfinite};
 /// let x = Var::parameter(Tensor::scalar(-1.0));
 /// let (loss, origin) = find_nonfinite(|| (x.log() * 2.0).sum_all());
 /// assert!(loss.item().is_nan() && origin.unwrap().starts_with("log: made the first NaN"));

@@ -96,7 +96,7 @@ impl<const N: usize> Outputs for [Var; N] {
 /// If an input is not an F64 parameter.
 ///
 /// ```
-/// use tape::{GradCheck, Tensor, Var, gradcheck};
+/// use tapegrad_tape::{GradCheck, Tensor, Var, gradcheck};
 /// let x = Var::parameter(Tensor::from_vec(vec![0.3, -0.7], &[2]));
 /// gradcheck(|x| &x[0] * &x[0], &[x], GradCheck::default()).unwrap();
 /// ```

@@ -247,7 +247,7 @@ impl Cotangent {
 /// With recording off, or no input that wants a gradient, the result is a constant and the rule is dropped.
 ///
 /// ```
-/// use tape::{Tensor, Var, record};
+/// use tapegrad_tape::{Tensor, Var, record};
 /// fn double(x: &Var) -> Var {
 ///     let value = (x.detach() * 2.0).tensor();
 ///     record("double", [x], value, |c| [Some(c.grad() * 2.0)])

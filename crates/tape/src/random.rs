@@ -15,7 +15,7 @@ use std::convert::Infallible;
 /// methods of [`rand::RngExt`].
 ///
 /// ```
-/// use tape::Generator;
+/// use tapegrad_tape::Generator;
 /// let (mut a, mut b) = (Generator::manual_seed(7), Generator::manual_seed(7));
 /// assert_eq!(a.normal(&[3], 0.0, 1.0).to_vec::<f32>(), b.normal(&[3], 0.0, 1.0).to_vec::<f32>());
 /// ```
@@ -63,7 +63,7 @@ impl Generator {
     /// index. Streams of their own make a sample the same whichever thread draws it, in whatever order.
     ///
     /// ```
-    /// use tape::Generator;
+    /// use tapegrad_tape::Generator;
     /// let mut crop = Generator::stream(0, "crop", [3, 14]);
     /// assert_eq!(crop.next_u64(), Generator::stream(0, "crop", [3, 14]).next_u64());
     /// assert_ne!(crop.next_u64(), Generator::stream(0, "crop", [3, 15]).next_u64());

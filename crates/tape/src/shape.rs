@@ -93,7 +93,7 @@ pub const MAX_NUMEL: usize = isize::MAX as usize / 8;
 /// and the product of any of the sizes stay below it, too.
 ///
 /// ```
-/// use tape::shape::checked_numel;
+/// use tapegrad_tape::shape::checked_numel;
 /// assert_eq!(checked_numel(&[2, 3, 0]), Some(0));
 /// assert_eq!(checked_numel(&[1 << 32, 1 << 32]), None);
 /// assert_eq!(checked_numel(&[1 << 32, 1 << 32, 0]), None);

@@ -50,9 +50,9 @@ pub struct PoolStats {
 /// The pool's statistics now.
 ///
 /// ```
-/// let before = tape::pool_stats().live_bytes;
-/// let t = tape::Tensor::zeros(&[1000], tape::DType::F32);
-/// assert!(tape::pool_stats().live_bytes >= before + 4000);
+/// let before = tapegrad_tape::pool_stats().live_bytes;
+/// let t = tapegrad_tape::Tensor::zeros(&[1000], tapegrad_tape::DType::F32);
+/// assert!(tapegrad_tape::pool_stats().live_bytes >= before + 4000);
 /// drop(t);
 /// ```
 pub fn pool_stats() -> PoolStats {
@@ -79,10 +79,10 @@ pub fn empty_cache() {
 /// a buffer of each.
 ///
 /// ```
-/// tape::set_cache_limit(Some(1 << 20));
-/// drop(tape::Tensor::zeros(&[1 << 20], tape::DType::F32));
-/// assert!(tape::pool_stats().cached_bytes <= 1 << 20);
-/// tape::set_cache_limit(None);
+/// tapegrad_tape::set_cache_limit(Some(1 << 20));
+/// drop(tapegrad_tape::Tensor::zeros(&[1 << 20], tapegrad_tape::DType::F32));
+/// assert!(tapegrad_tape::pool_stats().cached_bytes <= 1 << 20);
+/// tapegrad_tape::set_cache_limit(None);
 /// ```
 pub fn set_cache_limit(bytes: Option<usize>) {
     let mut cache = cache();

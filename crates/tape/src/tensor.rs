@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// first where the memory is shared.
 ///
 /// ```
-/// use tape::Tensor;
+/// use tapegrad_tape::Tensor;
 /// let t = Tensor::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
 /// assert_eq!(t.transpose(0, 1).to_vec::<f32>(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
 /// ```
@@ -124,7 +124,7 @@ impl Tensor {
     /// If there is not enough memory, with the number of bytes.
     ///
     /// ```
-    /// use tape::{DType, Tensor};
+    /// use tapegrad_tape::{DType, Tensor};
     /// assert_eq!(Tensor::try_zeros(&[2, 3], DType::F32).unwrap().numel(), 6);
     /// let error = Tensor::try_zeros(&[1 << 40, 1 << 18], DType::F32).unwrap_err();
     /// assert_eq!(error.bytes, 1 << 60);

@@ -43,7 +43,7 @@ pub struct Trace {
 /// The tape that leads to a variable. After a backward pass it still tells the operations and their times.
 ///
 /// ```
-/// use tape::{Tensor, Var, trace};
+/// use tapegrad_tape::{Tensor, Var, trace};
 /// let x = Var::parameter(Tensor::scalar(2.0));
 /// let t = trace(&(x.exp() * 3.0));
 /// assert_eq!(t.rows.iter().map(|r| r.op).collect::<Vec<_>>(), ["leaf", "exp", "mul"]);

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 /// between variables and numbers.
 ///
 /// ```
-/// use tape::{Tensor, Var};
+/// use tapegrad_tape::{Tensor, Var};
 /// let x = Var::parameter(Tensor::from_vec(vec![1f32, 2.0, 3.0], &[3]));
 /// let loss = (&x * &x).sum_all();
 /// loss.backward();

@@ -1,6 +1,6 @@
 //! What the tape promises: order, snapshots, modes, errors.
 
-use tape::{
+use tapegrad_tape::{
     BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad, record,
 };
 

@@ -1,6 +1,6 @@
 //! The rounding errors of large reductions in F32, held to the bounds that their documentation states.
 
-use tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Tensor, Var};
 
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 

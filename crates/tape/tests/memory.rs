@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Mutex;
-use tape::{DType, Tensor, Var, pool_stats};
+use tapegrad_tape::{DType, Tensor, Var, pool_stats};
 
 static MEMORY: Mutex<()> = Mutex::new(());
 
@@ -38,7 +38,7 @@ fn a_thread_local_graph_is_dropped_without_recursion() {
                 GRAPH.set(None);
             }
             drop((0..10).fold(Var::parameter(Tensor::scalar(1.0)), |y, _| &y * 1.5));
-            tape::with_default_generator(|g| g.next_u64());
+            tapegrad_tape::with_default_generator(|g| g.next_u64());
             GRAPH.set(Some(graph()));
         };
         std::thread::Builder::new().stack_size(256 << 10).spawn(work).unwrap().join().unwrap();

@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
-use tape::{DType, OutOfMemoryError, Tensor, Var, pool_stats, set_cache_limit};
+use tapegrad_tape::{DType, OutOfMemoryError, Tensor, Var, pool_stats, set_cache_limit};
 
 const CHILD: &str = "TAPEGRAD_TEST_UNDER_LIMIT";
 

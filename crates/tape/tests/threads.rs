@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use tape::kernels::parallel::{num_workers, parallel_for};
-use tape::{DType, Generator, Tensor, Var, num_threads, set_num_threads};
+use tapegrad_tape::kernels::parallel::{num_workers, parallel_for};
+use tapegrad_tape::{DType, Generator, Tensor, Var, num_threads, set_num_threads};
 
 static PROCESS: Mutex<()> = Mutex::new(());
 

@@ -1,6 +1,7 @@
 //! Activation functions.
 
-use ops::Approximate;
+use tapegrad::ops;
+use tapegrad::ops::Approximate;
 
 use super::super::call::{Call, Outcome};
 

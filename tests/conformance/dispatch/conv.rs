@@ -1,7 +1,8 @@
 //! Convolutions.
 
-use ops::{ConvOptions, ConvTransposeOptions, Padding};
-use tape::Var;
+use tapegrad::ops;
+use tapegrad::ops::{ConvOptions, ConvTransposeOptions, Padding};
+use tapegrad::tape::Var;
 
 use super::super::call::{Call, Outcome};
 use super::super::data::Value;

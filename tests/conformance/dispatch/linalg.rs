@@ -1,6 +1,7 @@
 //! Products of matrices and vectors.
 
-use tape::{Scalar, Var};
+use tapegrad::ops;
+use tapegrad::tape::{Scalar, Var};
 
 use super::super::call::{Call, Outcome};
 

@@ -1,6 +1,7 @@
 //! Losses and distances.
 
-use ops::{
+use tapegrad::ops;
+use tapegrad::ops::{
     BceWithLogitsOptions, CrossEntropyOptions, KlDivReduction, MultiMarginOptions, NllLossOptions, Reduction,
 };
 

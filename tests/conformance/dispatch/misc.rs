@@ -1,6 +1,7 @@
 //! Embedding, interpolation, attention.
 
-use ops::{AttentionOptions, EmbeddingOptions, InterpolateMode, InterpolateOptions};
+use tapegrad::ops;
+use tapegrad::ops::{AttentionOptions, EmbeddingOptions, InterpolateMode, InterpolateOptions};
 
 use super::super::call::{Call, Outcome};
 

@@ -1,7 +1,8 @@
 //! Softmax, normalisation layers, vector norms along a dimension.
 
-use ops::{BatchNormOptions, InstanceNormOptions};
-use tape::{DType, Var};
+use tapegrad::ops;
+use tapegrad::ops::{BatchNormOptions, InstanceNormOptions};
+use tapegrad::tape::{DType, Var};
 
 use super::super::call::{Call, Outcome};
 

@@ -1,6 +1,6 @@
 //! Functions of each element by itself, comparisons, and what broadcasts.
 
-use tape::{Operand, RoundingMode, Tensor, Var, pow, result_type, where_, xlogy};
+use tapegrad::tape::{Operand, RoundingMode, Tensor, Var, pow, result_type, where_, xlogy};
 
 use super::super::call::{Call, Outcome};
 

@@ -1,7 +1,8 @@
 //! Pooling.
 
-use ops::{AvgPoolOptions, MaxPoolOptions};
-use tape::Var;
+use tapegrad::ops;
+use tapegrad::ops::{AvgPoolOptions, MaxPoolOptions};
+use tapegrad::tape::Var;
 
 use super::super::call::{Call, Outcome};
 use super::super::data::Value;

@@ -2,7 +2,7 @@
 
 use super::super::call::{Call, Outcome};
 use super::super::data::Value;
-use tape::Var;
+use tapegrad::tape::Var;
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {

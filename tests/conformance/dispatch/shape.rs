@@ -1,7 +1,8 @@
 //! Shapes, views, padding, joining and splitting.
 
 use super::super::call::{Call, Outcome};
-use tape::{PadMode, Var};
+use tapegrad::tape::{PadMode, Var};
+use tapegrad::{ops, tape};
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {

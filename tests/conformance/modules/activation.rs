@@ -1,7 +1,7 @@
 //! Activations.
 
-use nn::*;
-use ops::Approximate;
+use tapegrad::nn::*;
+use tapegrad::ops::Approximate;
 
 use super::super::call::Call;
 use super::{Built, unary};

@@ -1,6 +1,6 @@
 //! Layers with parameters or buffers, padding, normalisation, embedding.
 
-use nn::*;
+use tapegrad::nn::*;
 
 use super::super::call::Call;
 use super::super::dispatch::conv;

@@ -1,7 +1,7 @@
 //! Losses.
 
-use nn::*;
-use ops::{KlDivReduction, Reduction};
+use tapegrad::nn::*;
+use tapegrad::ops::{KlDivReduction, Reduction};
 
 use super::super::call::Call;
 use super::{Built, with};

@@ -9,9 +9,9 @@ mod loss;
 mod pool;
 mod recurrent;
 
-use nn::{Fields, Module, StateDict};
 use serde_json::Value as Json;
-use tape::Var;
+use tapegrad::nn::{Fields, Module, StateDict};
+use tapegrad::tape::Var;
 
 use super::attempt::attempt;
 use super::call::{Call, Outcome};

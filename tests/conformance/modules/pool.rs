@@ -1,6 +1,6 @@
 //! Pooling.
 
-use nn::*;
+use tapegrad::nn::*;
 
 use super::super::call::Call;
 use super::super::dispatch::pool::{avg_options, max_options, output_size};

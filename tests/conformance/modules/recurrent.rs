@@ -1,10 +1,11 @@
 //! Recurrent networks and their cells.
 
-use nn::recurrent::Nonlinearity;
-use nn::{
+use tapegrad::nn::recurrent::Nonlinearity;
+use tapegrad::nn::{
     FeedForwardActivation, GRU, GRUCell, LSTM, LSTMCell, MultiheadAttention, RNN, RNNCell,
     TransformerEncoderLayer,
 };
+use tapegrad::tape;
 
 use super::super::call::{Call, Outcome};
 use super::{Built, with};

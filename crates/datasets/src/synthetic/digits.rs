@@ -3,7 +3,7 @@
 use super::pen::{Canvas, Point, Stroke};
 use Stroke::{Curve, Line};
 use rand::{Rng, RngExt};
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 const SIDE: usize = 28;
 

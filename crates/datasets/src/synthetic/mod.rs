@@ -20,7 +20,7 @@ pub const SHAPE_CLASSES: [&str; 10] =
 /// Draws `n` digits of 28x28 grey pixels: strokes under random affine and elastic distortion, with noise.
 ///
 /// ```
-/// use datasets::{Dataset, synthetic};
+/// use tapegrad_datasets::{Dataset, synthetic};
 /// let set = synthetic::digits(50, 0);
 /// assert_eq!((set.len(), set.image_shape()), (50, [1, 28, 28]));
 /// ```
@@ -49,7 +49,7 @@ pub fn digit(seed: u64, index: u64, image: &mut [u8]) -> i64 {
 /// Colour, size, place and direction say nothing about the class.
 ///
 /// ```
-/// use datasets::{Dataset, synthetic};
+/// use tapegrad_datasets::{Dataset, synthetic};
 /// let set = synthetic::shapes(20, 0);
 /// assert_eq!((set.len(), set.image_shape()), (20, [3, 32, 32]));
 /// ```

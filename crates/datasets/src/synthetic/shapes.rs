@@ -2,7 +2,7 @@
 
 use super::pen::Point;
 use rand::{Rng, RngExt};
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 const SIDE: usize = 32;
 /// Each pixel is looked at in this many places squared.

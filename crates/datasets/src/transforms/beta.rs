@@ -4,7 +4,7 @@
 //! them, and these differ between machines in the last digit.
 
 use rand::RngExt;
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// A gamma-distributed number of shape `a` and scale 1 (the method of Marsaglia and Tsang).
 fn gamma(rng: &mut Generator, a: f64) -> f64 {

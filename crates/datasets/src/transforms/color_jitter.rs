@@ -2,14 +2,14 @@
 
 use super::{Picture, Transform};
 use rand::RngExt;
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// Changes brightness, contrast, saturation and hue at random, in random order, as `v2.ColorJitter`.
 ///
 /// It expects numbers between 0 and 1, so it comes before normalisation. A grey picture keeps saturation and hue.
 ///
 /// ```
-/// use datasets::transforms::ColorJitter;
+/// use tapegrad_datasets::transforms::ColorJitter;
 /// let usual = ColorJitter::new(0.4, 0.4, 0.4, 0.1);
 /// ```
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Random crops of the padded picture, and the shift that they come down to.
 
 use super::{Picture, Transform};
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// What stands beyond the edge of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,7 +15,7 @@ pub enum Padding {
 /// Pads the picture on all sides and cuts a picture of the old size out of it at random, as `v2.RandomCrop(size, padding)`.
 ///
 /// ```
-/// use datasets::transforms::{Padding, RandomCrop};
+/// use tapegrad_datasets::transforms::{Padding, RandomCrop};
 /// assert_eq!(RandomCrop::zero(4), RandomCrop::new(4, Padding::Constant(0.0)));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]

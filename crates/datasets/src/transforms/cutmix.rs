@@ -1,6 +1,6 @@
 //! CutMix.
 
-use tape::{Generator, Tensor};
+use tapegrad_tape::{Generator, Tensor};
 
 use super::beta::beta;
 use super::{Mix, batch_shape, mix_with_next};
@@ -12,7 +12,7 @@ use super::{Mix, batch_shape, mix_with_next};
 /// and the labels follow the area that is left. Shuffle the data, so that the next picture is a random one.
 ///
 /// ```
-/// use datasets::{DataLoader, synthetic, transforms::CutMix};
+/// use tapegrad_datasets::{DataLoader, synthetic, transforms::CutMix};
 /// let loader = DataLoader::new(synthetic::shapes(32, 0)).batch_size(16).shuffle(true).mix(CutMix::new(1.0));
 /// assert_eq!(loader.iter().next().unwrap().targets.unwrap().shape(), [16, 10]);
 /// ```

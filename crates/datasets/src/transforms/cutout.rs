@@ -1,12 +1,12 @@
 //! Cutout.
 
 use super::{Picture, Transform};
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// Sets a square at a random place to zero (DeVries and Taylor, 2017). The square may reach beyond the edge.
 ///
 /// ```
-/// use datasets::transforms::Cutout;
+/// use tapegrad_datasets::transforms::Cutout;
 /// let eight_by_eight = Cutout::new(8);
 /// ```
 #[derive(Debug, Clone, Copy)]

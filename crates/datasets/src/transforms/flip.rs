@@ -2,12 +2,12 @@
 
 use super::{Picture, Transform};
 use rand::RngExt;
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// Mirrors the picture with a probability, as `v2.RandomHorizontalFlip`.
 ///
 /// ```
-/// use datasets::transforms::HorizontalFlip;
+/// use tapegrad_datasets::transforms::HorizontalFlip;
 /// let half_of_them = HorizontalFlip::new(0.5);
 /// ```
 #[derive(Debug, Clone, Copy)]

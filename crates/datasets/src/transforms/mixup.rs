@@ -1,6 +1,6 @@
 //! Mixup.
 
-use tape::{Generator, Tensor};
+use tapegrad_tape::{Generator, Tensor};
 
 use super::beta::beta;
 use super::{Mix, mix_with_next};
@@ -11,7 +11,7 @@ use super::{Mix, mix_with_next};
 /// data, so that the next picture is a random one.
 ///
 /// ```
-/// use datasets::{DataLoader, synthetic, transforms::Mixup};
+/// use tapegrad_datasets::{DataLoader, synthetic, transforms::Mixup};
 /// let loader = DataLoader::new(synthetic::digits(32, 0)).batch_size(16).shuffle(true).mix(Mixup::new(0.2));
 /// assert_eq!(loader.iter().next().unwrap().targets.unwrap().shape(), [16, 10]);
 /// ```
@@ -56,7 +56,7 @@ impl Mix for Mixup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape::DType;
+    use tapegrad_tape::DType;
 
     #[test]
     fn pictures_and_labels_share_alike() {

@@ -20,8 +20,8 @@ mod translate;
 
 use std::sync::Arc;
 
-use tape::shape::numel_for;
-use tape::{DType, Generator, Tensor};
+use tapegrad_tape::shape::numel_for;
+use tapegrad_tape::{DType, Generator, Tensor};
 
 use crate::parallel::for_each_chunk;
 
@@ -77,7 +77,7 @@ impl Picture<'_> {
 
 /// A change of one picture, which keeps its shape.
 pub trait Transform: Send + Sync {
-    /// Changes the picture in place. All chance comes from `rng`, a stream of this picture's own; `tape::rand::RngExt`
+    /// Changes the picture in place. All chance comes from `rng`, a stream of this picture's own; `tapegrad_tape::rand::RngExt`
     /// brings `random_range`, `random_bool` and the like.
     fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator);
 }
@@ -101,8 +101,8 @@ pub trait Mix: Send + Sync {
 /// Transforms, applied one after the other to each picture of a batch.
 ///
 /// ```
-/// use datasets::transforms::{HorizontalFlip, Normalize, Pipeline, RandomCrop};
-/// use tape::{DType, Tensor};
+/// use tapegrad_datasets::transforms::{HorizontalFlip, Normalize, Pipeline, RandomCrop};
+/// use tapegrad_tape::{DType, Tensor};
 /// let pipeline =
 ///     Pipeline::new(0).with(RandomCrop::zero(4)).with(HorizontalFlip::new(0.5)).with(Normalize::new(&[0.5], &[0.2]));
 /// let mut images = Tensor::full(&[8, 1, 28, 28], 0.5, DType::F32);

@@ -2,12 +2,12 @@
 
 use super::{Picture, Transform};
 use crate::dataset::Normalization;
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// `(x - mean) / std` for each channel, as `v2.Normalize`.
 ///
 /// ```
-/// use datasets::transforms::Normalize;
+/// use tapegrad_datasets::transforms::Normalize;
 /// let cifar = Normalize::new(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]);
 /// ```
 #[derive(Debug, Clone)]

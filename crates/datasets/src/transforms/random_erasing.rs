@@ -2,14 +2,14 @@
 
 use super::{Picture, Transform};
 use rand::RngExt;
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// Sets a rectangle of random place, size and proportion to one value with a probability, as `v2.RandomErasing`.
 ///
 /// The default erases in half of the cases 2% to 33% of the picture, with sides in a proportion of 0.3 to 3.3.
 ///
 /// ```
-/// use datasets::transforms::RandomErasing;
+/// use tapegrad_datasets::transforms::RandomErasing;
 /// let small = RandomErasing { scale: (0.02, 0.1), ..RandomErasing::default() };
 /// ```
 #[derive(Debug, Clone, Copy)]

@@ -2,12 +2,12 @@
 
 use super::crop::{Padding, shift};
 use super::{Picture, Transform};
-use tape::Generator;
+use tapegrad_tape::Generator;
 
 /// Moves the picture by up to a share of its size in each direction, as `v2.RandomAffine(0, translate=...)`.
 ///
 /// ```
-/// use datasets::transforms::RandomTranslate;
+/// use tapegrad_datasets::transforms::RandomTranslate;
 /// let up_to_two_pixels = RandomTranslate::new(2.0 / 28.0, 2.0 / 28.0);
 /// ```
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 use super::{Buffer, Fields, Item};
 use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use std::collections::HashSet;
-use tape::{DType, Var};
+use tapegrad_tape::{DType, Var};
 
 /// Calls its argument with each field of a module.
 type Show<'s, 'a> = &'s dyn Fn(&mut dyn FnMut(&str, Item<'a>));

@@ -13,11 +13,11 @@ use std::sync::Arc;
 /// Clones share the lock; the folder is free again when the last of them is dropped, or the process has ended.
 ///
 /// ```
-/// use nn::RunFolder;
+/// use tapegrad_nn::RunFolder;
 /// let dir = tempfile::tempdir().unwrap();
 /// let run = RunFolder::open(dir.path().join("run")).unwrap();
 /// assert!(RunFolder::open(run.path()).unwrap_err().to_string().contains("is in use"));
-/// nn::write_atomically(run.file("notes.txt"), b"whole or not at all").unwrap();
+/// tapegrad_nn::write_atomically(run.file("notes.txt"), b"whole or not at all").unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct RunFolder {

@@ -12,8 +12,8 @@ use crate::StateDict;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use tape::shape::checked_numel;
-use tape::{DType, Element, Tensor, bf16, f16};
+use tapegrad_tape::shape::checked_numel;
+use tapegrad_tape::{DType, Element, Tensor, bf16, f16};
 
 /// A file of tensors could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ impl StateDict {
     /// If it cannot be written.
     ///
     /// ```
-    /// use nn::{Fields, Linear, StateDict};
+    /// use tapegrad_nn::{Fields, Linear, StateDict};
     /// let dir = tempfile::tempdir().unwrap();
     /// let (a, b) = (Linear::new(3, 2), Linear::new(3, 2));
     /// for name in ["model.safetensors", "model.npz"] {
@@ -107,7 +107,7 @@ fn is_npz(path: &Path) -> bool {
 ///
 /// ```
 /// let dir = tempfile::tempdir().unwrap();
-/// nn::write_atomically(dir.path().join("a.txt"), b"text").unwrap();
+/// tapegrad_nn::write_atomically(dir.path().join("a.txt"), b"text").unwrap();
 /// assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 /// ```
 pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), FileError> {

@@ -1,8 +1,8 @@
 //! numpy's `.npy`: a header written as a Python dictionary, and the elements.
 
 use super::{from_bytes, to_bytes};
-use tape::shape::checked_numel;
-use tape::{DType, Tensor};
+use tapegrad_tape::shape::checked_numel;
+use tapegrad_tape::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 

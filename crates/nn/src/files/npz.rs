@@ -66,7 +66,7 @@ impl StateDict {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tape::{DType, Tensor};
+    use tapegrad_tape::{DType, Tensor};
 
     fn sample(method: CompressionMethod) -> Vec<u8> {
         let mut archive = ZipWriter::new(Cursor::new(Vec::new()));

@@ -5,7 +5,7 @@ use crate::StateDict;
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors, serialize};
 use std::collections::BTreeMap;
-use tape::DType;
+use tapegrad_tape::DType;
 
 fn to_dtype(dtype: DType) -> Dtype {
     match dtype {
@@ -89,7 +89,7 @@ impl StateDict {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tape::Tensor;
+    use tapegrad_tape::Tensor;
 
     fn sample() -> Vec<u8> {
         let mut state = StateDict::new();

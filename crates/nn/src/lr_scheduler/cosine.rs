@@ -10,7 +10,7 @@ fn cosine(eta_min: f64, base: f64, way: f64) -> f64 {
 /// Lets the learning rate fall along half a cosine, and rise again after (`CosineAnnealingLR`).
 ///
 /// ```
-/// use nn::lr_scheduler::{CosineAnnealingLR, Schedule};
+/// use tapegrad_nn::lr_scheduler::{CosineAnnealingLR, Schedule};
 /// let schedule = CosineAnnealingLR::new(10).eta_min(0.02);
 /// assert!((schedule.lr(0.1, 5) - 0.06).abs() < 1e-12);
 /// ```
@@ -45,7 +45,7 @@ impl Schedule for CosineAnnealingLR {
 /// (`CosineAnnealingWarmRestarts`).
 ///
 /// ```
-/// use nn::lr_scheduler::{CosineAnnealingWarmRestarts, Schedule};
+/// use tapegrad_nn::lr_scheduler::{CosineAnnealingWarmRestarts, Schedule};
 /// let schedule = CosineAnnealingWarmRestarts::new(2).t_mult(2);
 /// assert_eq!([schedule.lr(0.1, 0), schedule.lr(0.1, 2), schedule.lr(0.1, 6)], [0.1; 3]);
 /// ```

@@ -5,7 +5,7 @@ use super::Schedule;
 /// Multiplies the learning rate by any function of the step (`LambdaLR`).
 ///
 /// ```
-/// use nn::lr_scheduler::{LambdaLR, Schedule};
+/// use tapegrad_nn::lr_scheduler::{LambdaLR, Schedule};
 /// let schedule = LambdaLR::new(|step| 1.0 / (1.0 + step as f64));
 /// assert_eq!(schedule.lr(0.1, 1), 0.05);
 /// ```

@@ -4,8 +4,8 @@
 //! every step:
 //!
 //! ```
-//! use nn::{lr_scheduler::{Schedule, StepLR}, optim::{Optimizer, SGD}};
-//! use tape::{Tensor, Var};
+//! use tapegrad_nn::{lr_scheduler::{Schedule, StepLR}, optim::{Optimizer, SGD}};
+//! use tapegrad_tape::{Tensor, Var};
 //! let mut optimizer = SGD::new([Var::parameter(Tensor::scalar(1.0))], 0.1);
 //! let mut scheduler = StepLR::new(2).gamma(0.5).attach(&mut optimizer);
 //! let mut rates = Vec::new();
@@ -32,7 +32,7 @@ pub use simple::{ConstantLR, ExponentialLR, LinearLR, MultiStepLR, PolynomialLR,
 
 use crate::StateDict;
 use crate::optim::{Optimizer, OptimizerStateError};
-use tape::Tensor;
+use tapegrad_tape::Tensor;
 
 /// A learning rate as a function of the number of steps (of the schedule: epochs, or batches).
 pub trait Schedule: Send {
@@ -167,7 +167,7 @@ fn number(state: &StateDict, key: &str) -> Result<f64, OptimizerStateError> {
 mod tests {
     use super::*;
     use crate::optim::SGD;
-    use tape::Var;
+    use tapegrad_tape::Var;
 
     /// PyTorch 2.15 raises ValueError for each (`step_size` 0: ZeroDivisionError), `max_lr` and momenta apart, which it
     /// takes unseen.

@@ -15,7 +15,7 @@ pub enum Anneal {
 /// (`OneCycleLR`). The optimizer's own learning rate does not matter.
 ///
 /// ```
-/// use nn::lr_scheduler::{OneCycleLR, Schedule};
+/// use tapegrad_nn::lr_scheduler::{OneCycleLR, Schedule};
 /// let schedule = OneCycleLR::new(1.0, 100);
 /// assert_eq!(schedule.lr(0.0, 29), 1.0);
 /// assert!((schedule.lr(0.0, 0) - 0.04).abs() < 1e-12 && schedule.lr(0.0, 99) < 1e-5);

@@ -3,7 +3,7 @@
 use super::{number, numbers};
 use crate::StateDict;
 use crate::optim::{Optimizer, OptimizerStateError};
-use tape::Tensor;
+use tapegrad_tape::Tensor;
 
 /// Whether a metric is better when it is smaller or larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub enum ThresholdMode {
 /// Lowers the learning rate when a metric no longer gets better (`ReduceLROnPlateau`).
 ///
 /// ```
-/// use nn::{lr_scheduler::{Mode, ReduceLROnPlateau}, optim::{Optimizer, SGD}};
-/// use tape::{Tensor, Var};
+/// use tapegrad_nn::{lr_scheduler::{Mode, ReduceLROnPlateau}, optim::{Optimizer, SGD}};
+/// use tapegrad_tape::{Tensor, Var};
 /// let mut optimizer = SGD::new([Var::parameter(Tensor::scalar(1.0))], 0.1);
 /// let mut scheduler = ReduceLROnPlateau::new(Mode::Min).factor(0.5).patience(1).attach(&optimizer);
 /// for loss in [1.0, 0.9, 0.9, 0.9] {

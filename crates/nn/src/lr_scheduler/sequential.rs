@@ -6,7 +6,7 @@ use super::simple::passed;
 /// One schedule after the other (`SequentialLR`): each begins at its milestone with step 0.
 ///
 /// ```
-/// use nn::lr_scheduler::{CosineAnnealingLR, LinearLR, Schedule, SequentialLR};
+/// use tapegrad_nn::lr_scheduler::{CosineAnnealingLR, LinearLR, Schedule, SequentialLR};
 /// let schedule = SequentialLR::new()
 ///     .then(LinearLR::new().start_factor(0.1).total_iters(5))
 ///     .at(5, CosineAnnealingLR::new(95));

@@ -71,7 +71,7 @@ schedules! {
     /// Multiplies the learning rate by `gamma` every `step_size` steps (`StepLR`).
     ///
     /// ```
-    /// use nn::lr_scheduler::{Schedule, StepLR};
+    /// use tapegrad_nn::lr_scheduler::{Schedule, StepLR};
     /// assert_eq!(StepLR::new(30).gamma(0.5).lr(0.1, 60), 0.025);
     /// ```
     StepLR(
@@ -87,7 +87,7 @@ schedules! {
     /// Multiplies the learning rate by `gamma` at each milestone (`MultiStepLR`).
     ///
     /// ```
-    /// use nn::lr_scheduler::{MultiStepLR, Schedule};
+    /// use tapegrad_nn::lr_scheduler::{MultiStepLR, Schedule};
     /// assert_eq!(MultiStepLR::new(vec![2, 5]).gamma(0.5).lr(0.1, 5), 0.025);
     /// ```
     MultiStepLR(
@@ -103,7 +103,7 @@ schedules! {
     /// Multiplies the learning rate by `gamma` at every step (`ExponentialLR`).
     ///
     /// ```
-    /// use nn::lr_scheduler::{ExponentialLR, Schedule};
+    /// use tapegrad_nn::lr_scheduler::{ExponentialLR, Schedule};
     /// assert_eq!(ExponentialLR::new(0.5).lr(0.1, 2), 0.025);
     /// ```
     ExponentialLR(
@@ -116,7 +116,7 @@ schedules! {
     /// Multiplies the learning rate by `factor` for the first steps (`ConstantLR`).
     ///
     /// ```
-    /// use nn::lr_scheduler::{ConstantLR, Schedule};
+    /// use tapegrad_nn::lr_scheduler::{ConstantLR, Schedule};
     /// let schedule = ConstantLR::new().factor(0.5).total_iters(4);
     /// assert_eq!([schedule.lr(0.1, 3), schedule.lr(0.1, 4)], [0.05, 0.1]);
     /// ```
@@ -132,7 +132,7 @@ schedules! {
     /// Multiplies the learning rate by a factor that changes evenly, for warming up (`LinearLR`).
     ///
     /// ```
-    /// use nn::lr_scheduler::{LinearLR, Schedule};
+    /// use tapegrad_nn::lr_scheduler::{LinearLR, Schedule};
     /// let schedule = LinearLR::new().start_factor(0.5).total_iters(4);
     /// assert_eq!([schedule.lr(0.1, 0), schedule.lr(0.1, 9)], [0.05, 0.1]);
     /// ```
@@ -154,7 +154,7 @@ schedules! {
     /// Lets the learning rate fall to zero by a power of the steps left (`PolynomialLR`).
     ///
     /// ```
-    /// use nn::lr_scheduler::{PolynomialLR, Schedule};
+    /// use tapegrad_nn::lr_scheduler::{PolynomialLR, Schedule};
     /// assert_eq!(PolynomialLR::new().total_iters(4).power(2.0).lr(0.1, 2), 0.025);
     /// ```
     PolynomialLR() {

@@ -1,14 +1,14 @@
 //! LeNet-5.
 
 use crate::{Conv2d, Linear, Module, observe};
-use tape::Var;
+use tapegrad_tape::Var;
 
 crate::module! {
     /// LeNet-5 for pictures of 28x28 grey pixels, with ReLU and max pooling (LeCun et al. 1998, "Gradient-based
     /// learning applied to document recognition").
     ///
     /// ```
-    /// use nn::{Fields, models::LeNet5};
+    /// use tapegrad_nn::{Fields, models::LeNet5};
     /// assert_eq!(LeNet5::new(10).num_parameters(), 61_706);
     /// ```
     pub struct LeNet5 {
@@ -46,10 +46,10 @@ impl Module for LeNet5 {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             // ReLU of the maximum is the maximum of ReLUs, on a quarter of the elements.
-            let x = ops::relu_(ops::max_pool2d(&self.conv1.forward(x), 2));
-            let x = ops::relu_(ops::max_pool2d(&self.conv2.forward(&x), 2));
-            let x = ops::relu_(self.fc1.forward(&x.flatten(1, -1)));
-            self.fc3.forward(&ops::relu_(self.fc2.forward(&x)))
+            let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv1.forward(x), 2));
+            let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv2.forward(&x), 2));
+            let x = tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1, -1)));
+            self.fc3.forward(&tapegrad_ops::relu_(self.fc2.forward(&x)))
         })
     }
 }

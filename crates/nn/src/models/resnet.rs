@@ -1,8 +1,8 @@
 //! ResNet-18 and ResNet-34.
 
 use crate::{BatchNorm2d, Conv2d, Linear, Module, Sequential, observe};
-use ops::MaxPoolOptions;
-use tape::Var;
+use tapegrad_ops::MaxPoolOptions;
+use tapegrad_tape::Var;
 
 crate::module! {
     /// Two 3x3 convolutions and a shortcut.
@@ -48,7 +48,7 @@ crate::module! {
     /// those of torchvision.
     ///
     /// ```
-    /// use nn::{Fields, models::ResNet};
+    /// use tapegrad_nn::{Fields, models::ResNet};
     /// assert_eq!(ResNet::resnet18(10).num_parameters(), 11_173_962);
     /// ```
     pub struct ResNet {
@@ -108,12 +108,12 @@ impl Module for ResNet {
         observe(self, x, || {
             let mut x = self.bn1.relu(&self.conv1.forward(x), None);
             if self.stem_pool {
-                x = ops::max_pool2d(&x, MaxPoolOptions::new(3).stride(2).padding(1));
+                x = tapegrad_ops::max_pool2d(&x, MaxPoolOptions::new(3).stride(2).padding(1));
             }
             for layer in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
                 x = layer.forward(&x);
             }
-            self.fc.forward(&ops::adaptive_avg_pool2d(&x, [Some(1), Some(1)]).flatten(1, -1))
+            self.fc.forward(&tapegrad_ops::adaptive_avg_pool2d(&x, [Some(1), Some(1)]).flatten(1, -1))
         })
     }
 }

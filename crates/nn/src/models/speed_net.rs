@@ -2,7 +2,7 @@
 
 use crate::init::dirac_;
 use crate::{BatchNorm2d, Conv2d, Fields, Linear, MaxPool2d, Module, observe};
-use tape::{Tensor, Var};
+use tapegrad_tape::{Tensor, Var};
 
 crate::module! {
     /// Two 3x3 convolutions, the first with a max pooling, each with batch norm and GELU.
@@ -22,10 +22,10 @@ impl SpeedBlock {
             let conv = Conv2d::new(from, width, 3).padding(1).bias(false);
             // The first filters pass the channels on, the others stay as they were drawn.
             let first = from.min(width);
-            let passing = Var::buffer(Tensor::zeros(&[first, from, 3, 3], tape::DType::F32));
+            let passing = Var::buffer(Tensor::zeros(&[first, from, 3, 3], tapegrad_tape::DType::F32));
             dirac_(&passing, 1);
             let rest = conv.weight.detach().narrow(0, first, width - first);
-            conv.weight.set_value(tape::cat(&[passing.detach(), rest], 0).tensor());
+            conv.weight.set_value(tapegrad_tape::cat(&[passing.detach(), rest], 0).tensor());
             conv
         };
         let norm = || {
@@ -44,7 +44,7 @@ impl SpeedBlock {
 }
 
 fn gelu(x: Var) -> Var {
-    ops::gelu(&x, ops::Approximate::None)
+    tapegrad_ops::gelu(&x, tapegrad_ops::Approximate::None)
 }
 
 impl Module for SpeedBlock {
@@ -63,8 +63,8 @@ crate::module! {
     /// patches and is not trained, convolutions that begin as the identity, and a scaled-down output.
     ///
     /// ```
-    /// use nn::{Module, models::SpeedNet};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{Module, models::SpeedNet};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let net = SpeedNet::new(10);
     /// assert_eq!(net.forward(&Var::from(Tensor::zeros(&[2, 3, 32, 32], DType::F32))).shape(), [2, 10]);
     /// ```
@@ -142,7 +142,7 @@ impl Module for SpeedNet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape::{DType, Generator};
+    use tapegrad_tape::{DType, Generator};
 
     #[test]
     fn convolutions_begin_by_passing_their_input_on() {

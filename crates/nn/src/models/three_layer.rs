@@ -1,7 +1,7 @@
 //! The three-layer convnet.
 
 use crate::{Conv2d, Linear, Module, observe};
-use tape::Var;
+use tapegrad_tape::Var;
 
 crate::module! {
     /// 7x7 convolution, ReLU, 2x2 max pooling, a hidden layer and a linear one, for pictures `[3, 32, 32]`.
@@ -32,8 +32,8 @@ impl Module for ThreeLayerConvNet {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             // ReLU of the maximum is the maximum of ReLUs, on a quarter of the elements.
-            let x = ops::relu_(ops::max_pool2d(&self.conv1.forward(x), 2));
-            self.fc2.forward(&ops::relu_(self.fc1.forward(&x.flatten(1, -1))))
+            let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv1.forward(x), 2));
+            self.fc2.forward(&tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1, -1))))
         })
     }
 }

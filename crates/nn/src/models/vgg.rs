@@ -1,14 +1,14 @@
 //! VGG.
 
 use crate::{BatchNorm2d, Conv2d, Linear, MaxPool2d, Module, ReLU, Sequential, observe};
-use tape::Var;
+use tapegrad_tape::Var;
 
 crate::module! {
     /// VGG for pictures `[3, 32, 32]`: 3x3 convolutions and one linear classifier (Simonyan and Zisserman 2015, "Very
     /// deep convolutional networks for large-scale image recognition").
     ///
     /// ```
-    /// use nn::{Fields, models::Vgg};
+    /// use tapegrad_nn::{Fields, models::Vgg};
     /// assert_eq!(Vgg::vgg11(10).num_parameters(), 9_231_114);
     /// ```
     pub struct Vgg {

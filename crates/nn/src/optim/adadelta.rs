@@ -1,15 +1,15 @@
 //! `Adadelta`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::update2;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
     /// Adadelta (`torch.optim.Adadelta`): steps of the size of the last ones, scaled by the gradients' own history.
     ///
     /// ```
-    /// use nn::optim::{Adadelta, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Adadelta, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut adadelta = Adadelta::new([w.clone()], 1.0);
     /// (&w * &w).backward();

@@ -1,15 +1,15 @@
 //! `Adagrad`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::update1;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::update1;
 
 optimizer! {
     /// Adagrad (`torch.optim.Adagrad`): divides gradients by the root of the sum of all squares so far.
     ///
     /// ```
-    /// use nn::optim::{Adagrad, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Adagrad, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut adagrad = Adagrad::new([w.clone()], 0.1);
     /// (&w * &w).backward();

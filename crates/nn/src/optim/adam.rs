@@ -1,8 +1,8 @@
 //! `Adam` and `AdamW`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::{update2, update3};
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::{update2, update3};
 
 macro_rules! adam {
     ($(#[$meta:meta])* $name:ident, $options:ident, $label:literal, $decay:expr, $decoupled:expr) => {
@@ -71,8 +71,8 @@ adam! {
     /// Adam (`torch.optim.Adam`): steps of a size that the gradients' own history scales.
     ///
     /// ```
-    /// use nn::optim::{Adam, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Adam, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut adam = Adam::new([w.clone()], 0.1);
     /// (&w * &w).backward();
@@ -86,8 +86,8 @@ adam! {
     /// Adam with decoupled weight decay (`torch.optim.AdamW`).
     ///
     /// ```
-    /// use nn::optim::{AdamW, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{AdamW, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut adam = AdamW::new([w.clone()], 0.1).weight_decay(0.5);
     /// (&w * &w).backward();

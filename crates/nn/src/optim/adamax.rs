@@ -1,15 +1,15 @@
 //! `Adamax`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::update2;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
     /// Adam with the infinity norm (`torch.optim.Adamax`).
     ///
     /// ```
-    /// use nn::optim::{Adamax, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Adamax, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut adamax = Adamax::new([w.clone()], 0.1);
     /// (&w * &w).backward();

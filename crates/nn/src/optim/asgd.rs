@@ -1,15 +1,15 @@
 //! `ASGD`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::update1;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::update1;
 
 optimizer! {
     /// Averaged stochastic gradient descent (`torch.optim.ASGD`). The average is in the state dict, as `ax`.
     ///
     /// ```
-    /// use nn::optim::{ASGD, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{ASGD, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut asgd = ASGD::new([w.clone()], 0.1);
     /// (&w * &w).backward();

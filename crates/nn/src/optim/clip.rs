@@ -1,14 +1,14 @@
 //! Keeping gradients in bounds.
 
-use tape::{Number, Tensor, Var};
+use tapegrad_tape::{Number, Tensor, Var};
 
 /// Scales all gradients together so that their norm is at most `max_norm`, and gives the norm that they had
 /// (`torch.nn.utils.clip_grad_norm_`). `norm_type` is the norm's order, 2 for the usual one; infinity takes
 /// the largest absolute value.
 ///
 /// ```
-/// use nn::optim::clip_grad_norm_;
-/// use tape::{Tensor, Var};
+/// use tapegrad_nn::optim::clip_grad_norm_;
+/// use tapegrad_tape::{Tensor, Var};
 /// let w = Var::parameter(Tensor::from_vec(vec![3.0, 4.0], &[2]));
 /// (&w * &w).sum_all().backward();
 /// assert_eq!(clip_grad_norm_(&[w.clone()], 1.0, 2.0, true), 10.0);
@@ -46,7 +46,7 @@ pub(crate) fn all_finite(t: &Tensor) -> bool {
         return true;
     }
     let t = t.contiguous();
-    tape::dispatch!(float: t.dtype(), "all_finite", T => {
+    tapegrad_tape::dispatch!(float: t.dtype(), "all_finite", T => {
         const LANES: usize = 32;
         let mut sums = [T::ZERO; LANES];
         let values = t.as_slice::<T>().expect("contiguous");
@@ -64,8 +64,8 @@ pub(crate) fn all_finite(t: &Tensor) -> bool {
 /// Clamps every element of the gradients to `[-clip_value, clip_value]` (`torch.nn.utils.clip_grad_value_`).
 ///
 /// ```
-/// use nn::optim::clip_grad_value_;
-/// use tape::{Tensor, Var};
+/// use tapegrad_nn::optim::clip_grad_value_;
+/// use tapegrad_tape::{Tensor, Var};
 /// let w = Var::parameter(Tensor::from_vec(vec![3.0, -0.1], &[2]));
 /// (&w * &w).sum_all().backward();
 /// clip_grad_value_(&[w.clone()], 1.0);
@@ -75,9 +75,9 @@ pub fn clip_grad_value_(params: &[Var], clip_value: f64) {
     for p in params {
         if let Some(g) = p.grad() {
             let g = g.tensor();
-            let clipped = tape::dispatch!(float: g.dtype(), "clip_grad_value_", T => {
-                let bound = <T as tape::Float>::c(clip_value);
-                tape::kernels::strided::map::<T, T>(&g, move |x| {
+            let clipped = tapegrad_tape::dispatch!(float: g.dtype(), "clip_grad_value_", T => {
+                let bound = <T as tapegrad_tape::Float>::c(clip_value);
+                tapegrad_tape::kernels::strided::map::<T, T>(&g, move |x| {
                     let x = if x > bound { bound } else { x };
                     if x < -bound { -bound } else { x }
                 })
@@ -88,9 +88,9 @@ pub fn clip_grad_value_(params: &[Var], clip_value: f64) {
 }
 
 fn scaled(g: Tensor, scale: f64) -> Tensor {
-    tape::dispatch!(float: g.dtype(), "clip_grad_norm_", T => {
-        let scale = <T as tape::Float>::c(scale);
-        tape::kernels::strided::map::<T, T>(&g, move |x| x * scale)
+    tapegrad_tape::dispatch!(float: g.dtype(), "clip_grad_norm_", T => {
+        let scale = <T as tapegrad_tape::Float>::c(scale);
+        tapegrad_tape::kernels::strided::map::<T, T>(&g, move |x| x * scale)
     })
 }
 
@@ -105,10 +105,10 @@ fn combine(norms: impl Iterator<Item = f64>, order: f64) -> f64 {
 fn norm(g: &Tensor, order: f64) -> f64 {
     // Sums of blocks of fixed size, in f64: the same bits however many threads there are.
     let g = g.contiguous();
-    tape::dispatch!(float: g.dtype(), "clip_grad_norm_", T => {
+    tapegrad_tape::dispatch!(float: g.dtype(), "clip_grad_norm_", T => {
         let values = g.as_slice::<T>().expect("contiguous");
         let of = |block: &[T]| -> f64 {
-            let values = block.iter().map(|&x| tape::Element::to_f64(x).abs());
+            let values = block.iter().map(|&x| tapegrad_tape::Element::to_f64(x).abs());
             if order == 2.0 {
                 values.map(|x| x * x).sum()
             } else if order == f64::INFINITY {

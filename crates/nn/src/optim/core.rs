@@ -7,7 +7,7 @@ pub(crate) use bounds::check_option;
 
 use crate::StateDict;
 use std::fmt::Debug;
-use tape::{DType, Float, MemoryFormat, Tensor, Var};
+use tapegrad_tape::{DType, Float, MemoryFormat, Tensor, Var};
 
 /// Parameters with options of their own.
 #[derive(Clone, Debug)]
@@ -228,7 +228,7 @@ fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
         }
         let fresh = state.prepare(value, format, names, &|name| rule.buffer_start(name));
         let at = Step { number: state.step, fresh, shape: p.shape() };
-        tape::dispatch!(float: value.dtype(), R::NAME, T => {
+        tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
             let g = memory::<T>(&g, format);
             let mut buffers = buffers::<T>(&mut state.buffers);
             rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
@@ -273,7 +273,7 @@ impl State {
     }
 }
 
-fn buffers<'a, T: tape::Element>(list: &'a mut [(&'static str, Tensor)]) -> Vec<&'a mut [T]> {
+fn buffers<'a, T: tapegrad_tape::Element>(list: &'a mut [(&'static str, Tensor)]) -> Vec<&'a mut [T]> {
     list.iter_mut().map(|(_, b)| b.make_mut::<T>()).collect()
 }
 
@@ -283,7 +283,7 @@ fn align(t: &mut Tensor, format: MemoryFormat) {
     }
 }
 
-fn memory<T: tape::Element>(t: &Tensor, format: MemoryFormat) -> &[T] {
+fn memory<T: tapegrad_tape::Element>(t: &Tensor, format: MemoryFormat) -> &[T] {
     match format {
         MemoryFormat::Contiguous => t.as_slice::<T>(),
         MemoryFormat::ChannelsLast => t.as_channels_last_slice::<T>(),
@@ -355,7 +355,7 @@ macro_rules! optimizer {
             /// If the list is empty, or holds something else than F32 and F64 parameters, or an option is outside its
             /// range.
             #[track_caller]
-            pub fn new(params: impl IntoIterator<Item = tape::Var>, lr: f64) -> $name {
+            pub fn new(params: impl IntoIterator<Item = tapegrad_tape::Var>, lr: f64) -> $name {
                 $name::with_options(params, $options { lr, ..Default::default() })
             }
 
@@ -365,7 +365,7 @@ macro_rules! optimizer {
             /// If the list is empty, or holds something else than F32 and F64 parameters, or an option is outside its
             /// range.
             #[track_caller]
-            pub fn with_options(params: impl IntoIterator<Item = tape::Var>, options: $options) -> $name {
+            pub fn with_options(params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
                 $name { core: $crate::optim::core::Core::new(params.into_iter().collect(), options) }
             }
 
@@ -375,7 +375,7 @@ macro_rules! optimizer {
             /// If the list is empty, or holds something else than F32 and F64 parameters or one of another group, or
             /// an option is outside its range.
             #[track_caller]
-            pub fn group(mut self, params: impl IntoIterator<Item = tape::Var>, options: $options) -> $name {
+            pub fn group(mut self, params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
                 self.core.add_group(params.into_iter().collect(), options);
                 self
             }
@@ -418,7 +418,7 @@ macro_rules! optimizer {
             fn step(&mut self) {
                 self.core.step();
             }
-            fn parameters(&self) -> Vec<tape::Var> {
+            fn parameters(&self) -> Vec<tapegrad_tape::Var> {
                 self.core.parameters()
             }
             fn num_groups(&self) -> usize {

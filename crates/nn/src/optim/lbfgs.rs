@@ -5,7 +5,7 @@ use super::core::{OptimizerStateError, check_option, check_params};
 use super::line_search::{self, dot, largest};
 use crate::StateDict;
 use std::collections::VecDeque;
-use tape::{Tensor, Var};
+use tapegrad_tape::{Tensor, Var};
 
 /// How [`LBFGS`] finds the length of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +57,8 @@ impl Default for LBFGSOptions {
 /// A step calls a closure many times: see [`Optimizer::step_with`].
 ///
 /// ```
-/// use nn::optim::{LBFGS, LineSearch, Optimizer};
-/// use tape::{Tensor, Var};
+/// use tapegrad_nn::optim::{LBFGS, LineSearch, Optimizer};
+/// use tapegrad_tape::{Tensor, Var};
 /// let w = Var::parameter(Tensor::from_vec(vec![3.0, -1.0], &[2]));
 /// let mut lbfgs = LBFGS::new([w.clone()], 1.0).line_search(LineSearch::StrongWolfe);
 /// lbfgs.step_with(&mut || {
@@ -161,7 +161,7 @@ impl LBFGS {
 
     /// The loss and the gradient where the parameters are.
     fn evaluate(&self, closure: &mut dyn FnMut() -> Var) -> (f64, Vec<f64>) {
-        let loss = tape::enable_grad(closure).item();
+        let loss = tapegrad_tape::enable_grad(closure).item();
         (if self.options.maximize { -loss } else { loss }, self.grads())
     }
 

@@ -1,8 +1,8 @@
 //! Optimizers, with PyTorch's arguments and defaults (`torch.optim`).
 //!
 //! ```
-//! use nn::{Fields, Linear, Module, optim::{Optimizer, SGD}};
-//! use tape::{DType, Tensor, Var};
+//! use tapegrad_nn::{Fields, Linear, Module, optim::{Optimizer, SGD}};
+//! use tapegrad_tape::{DType, Tensor, Var};
 //! let model = Linear::new(3, 1);
 //! let mut optimizer = SGD::new(model.parameters(), 0.1).momentum(0.9);
 //! let x = Var::from(Tensor::ones(&[8, 3], DType::F32));
@@ -48,7 +48,7 @@ pub use rprop::{Rprop, RpropOptions};
 pub use sgd::{SGD, SGDOptions};
 
 use crate::StateDict;
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// What every optimizer can do.
 pub trait Optimizer: Send {
@@ -113,8 +113,8 @@ pub trait Optimizer: Send {
 /// An optimizer that is chosen at run time.
 ///
 /// ```
-/// use nn::optim::{Adam, Optimizer, SGD};
-/// use tape::{Tensor, Var};
+/// use tapegrad_nn::optim::{Adam, Optimizer, SGD};
+/// use tapegrad_tape::{Tensor, Var};
 /// let w = Var::parameter(Tensor::scalar(1.0));
 /// for (method, after) in [("sgd", 0.8), ("adam", 0.9)] {
 ///     w.set_value(Tensor::scalar(1.0));

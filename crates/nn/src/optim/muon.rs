@@ -1,9 +1,9 @@
 //! `Muon`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::{update0, update1};
-use tape::{Tensor, Var};
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::{update0, update1};
+use tapegrad_tape::{Tensor, Var};
 
 /// How the learning rate of [`Muon`] depends on a matrix's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ optimizer! {
     /// PyTorch computes the orthogonalisation in bfloat16; this is done in the type of the parameter.
     ///
     /// ```
-    /// use nn::optim::{Muon, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Muon, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::from_vec(vec![1f32, 0.0, 0.0, 1.0], &[2, 2]));
     /// let mut muon = Muon::new([w.clone()], 0.1).weight_decay(0.0);
     /// (&w * &w).sum_all().backward();
@@ -98,15 +98,15 @@ impl MuonOptions {
     /// Newton-Schulz iterations towards the nearest orthogonal matrix: the singular values go to about one.
     fn orthogonal(&self, g: Tensor) -> Tensor {
         let (a, b, c) = self.ns_coefficients;
-        tape::no_grad(|| {
+        tapegrad_tape::no_grad(|| {
             let tall = g.shape()[0] > g.shape()[1];
             let x = Var::from(if tall { g.transpose(0, 1).contiguous() } else { g });
             let norm = x.square().sum_all().sqrt().clamp_min(self.eps);
             let mut x = x / norm;
             for _ in 0..self.ns_steps {
-                let gram = ops::matmul(&x, &x.transpose(0, 1));
-                let update = &gram * b + ops::matmul(&gram, &gram) * c;
-                x = &x * a + ops::matmul(&update, &x);
+                let gram = tapegrad_ops::matmul(&x, &x.transpose(0, 1));
+                let update = &gram * b + tapegrad_ops::matmul(&gram, &gram) * c;
+                x = &x * a + tapegrad_ops::matmul(&update, &x);
             }
             let x = x.into_tensor();
             if tall { x.transpose(0, 1).contiguous() } else { x.contiguous() }
@@ -118,13 +118,14 @@ impl MuonOptions {
 mod tests {
     use super::*;
     use crate::optim::Optimizer;
-    use tape::DType;
+    use tapegrad_tape::DType;
 
     #[test]
     fn steps_are_nearly_orthogonal() {
         for (rows, columns) in [(3, 5), (5, 3)] {
             let p = Var::parameter(Tensor::zeros(&[rows, columns], DType::F64));
-            let g = tape::Generator::manual_seed(1).normal(&[rows, columns], 0.0, 1.0).cast(DType::F64);
+            let g =
+                tapegrad_tape::Generator::manual_seed(1).normal(&[rows, columns], 0.0, 1.0).cast(DType::F64);
             p.set_grad(Some(Var::from(g)));
             let mut muon =
                 Muon::new([p.clone()], 1.0).weight_decay(0.0).adjust_lr_fn(AdjustLr::MatchRmsAdamw);
@@ -132,7 +133,7 @@ mod tests {
             let scale = 0.2 * 5f64.sqrt();
             let x = p.detach() * (1.0 / scale);
             let x = if rows > columns { x.transpose(0, 1) } else { x };
-            let gram = ops::matmul(&x, &x.transpose(0, 1)).to_vec::<f64>();
+            let gram = tapegrad_ops::matmul(&x, &x.transpose(0, 1)).to_vec::<f64>();
             for (i, v) in gram.iter().enumerate() {
                 // The iteration aims at singular values between 0.7 and 1.2, not at one.
                 let range = if i % 4 == 0 { 0.4..1.5 } else { -0.35..0.35 };

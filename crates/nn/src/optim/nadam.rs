@@ -1,15 +1,15 @@
 //! `NAdam`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::update2;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
     /// Adam with Nesterov momentum (`torch.optim.NAdam`).
     ///
     /// ```
-    /// use nn::optim::{NAdam, Optimizer};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{NAdam, Optimizer};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut nadam = NAdam::new([w.clone()], 0.1);
     /// (&w * &w).backward();

@@ -1,15 +1,15 @@
 //! `RAdam`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::update2;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
     /// Rectified Adam (`torch.optim.RAdam`): plain momentum until the mean square can be trusted.
     ///
     /// ```
-    /// use nn::optim::{Optimizer, RAdam};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Optimizer, RAdam};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut radam = RAdam::new([w.clone()], 0.1);
     /// (&w * &w).backward();

@@ -1,15 +1,15 @@
 //! `RMSprop`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::{update1, update2, update3};
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::{update1, update2, update3};
 
 optimizer! {
     /// RMSprop (`torch.optim.RMSprop`): divides gradients by a running root mean square.
     ///
     /// ```
-    /// use nn::optim::{Optimizer, RMSprop};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Optimizer, RMSprop};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut rmsprop = RMSprop::new([w.clone()], 0.01);
     /// (&w * &w).backward();

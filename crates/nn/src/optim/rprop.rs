@@ -1,15 +1,15 @@
 //! `Rprop`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::update2;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
     /// Resilient backpropagation (`torch.optim.Rprop`): only the signs of gradients count, for whole batches.
     ///
     /// ```
-    /// use nn::optim::{Optimizer, Rprop};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Optimizer, Rprop};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut rprop = Rprop::new([w.clone()], 0.1);
     /// (&w * &w).backward();

@@ -1,15 +1,15 @@
 //! `SGD`.
 
 use super::core::{Rule, Step};
-use tape::Float;
-use tape::kernels::update::{update0, update1};
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::update::{update0, update1};
 
 optimizer! {
     /// Stochastic gradient descent, with momentum (`torch.optim.SGD`). One pass over memory per step.
     ///
     /// ```
-    /// use nn::optim::{Optimizer, SGD};
-    /// use tape::{Tensor, Var};
+    /// use tapegrad_nn::optim::{Optimizer, SGD};
+    /// use tapegrad_tape::{Tensor, Var};
     /// let w = Var::parameter(Tensor::scalar(1.0));
     /// let mut sgd = SGD::new([w.clone()], 0.1).momentum(0.9).nesterov(true);
     /// (&w * &w).backward();
@@ -76,7 +76,7 @@ impl Rule for SGDOptions {
 mod tests {
     use super::*;
     use crate::optim::Optimizer;
-    use tape::{DType, Tensor, Var};
+    use tapegrad_tape::{DType, Tensor, Var};
 
     #[test]
     fn groups_have_their_own_options() {
@@ -117,15 +117,16 @@ mod tests {
     fn the_gradients_memory_order_does_not_matter() {
         let values: Vec<f32> = (0..120).map(|i| i as f32).collect();
         let t = Tensor::from_vec(values, &[2, 3, 4, 5]);
-        let results = [tape::MemoryFormat::Contiguous, tape::MemoryFormat::ChannelsLast].map(|format| {
-            let p = Var::parameter(t.clone());
-            let mut sgd = SGD::new([p.clone()], 0.1).momentum(0.9);
-            for _ in 0..2 {
-                p.set_grad(Some(Var::from(t.to_format(format))));
-                sgd.step();
-            }
-            p.to_vec::<f32>()
-        });
+        let results = [tapegrad_tape::MemoryFormat::Contiguous, tapegrad_tape::MemoryFormat::ChannelsLast]
+            .map(|format| {
+                let p = Var::parameter(t.clone());
+                let mut sgd = SGD::new([p.clone()], 0.1).momentum(0.9);
+                for _ in 0..2 {
+                    p.set_grad(Some(Var::from(t.to_format(format))));
+                    sgd.step();
+                }
+                p.to_vec::<f32>()
+            });
         assert_eq!(results[0], results[1]);
     }
 }

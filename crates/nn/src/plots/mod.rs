@@ -29,7 +29,7 @@ pub const FIXED_FONT: &str = "monospace";
 /// Draws a picture of `width` by `height` pixels on white, and writes it as a PNG: as a whole or not at all.
 ///
 /// ```
-/// use nn::plots::{Panel, Series, picture};
+/// use tapegrad_nn::plots::{Panel, Series, picture};
 /// let folder = tempfile::tempdir().unwrap();
 /// let file = folder.path().join("two.png");
 /// let curve = |name: &str, power| Series::new(name, (0..20).map(|x| (x.into(), f64::from(x).powi(power))));

@@ -2,7 +2,7 @@
 
 use super::{Kind, Nonlinearity, Weights};
 use crate::fields::{Field, Fields, Item};
-use tape::{Tensor, Var};
+use tapegrad_tape::{Tensor, Var};
 
 macro_rules! cells {
     ($($(#[$meta:meta])* $name:ident, $kind:expr;)*) => {$(
@@ -46,8 +46,8 @@ macro_rules! cells {
                 let h = state(h);
                 let c = (self.kind == Kind::Lstm).then(|| state(c));
                 let (b_ih, b_hh) = self.weights.biases();
-                let input = ops::linear(x, &self.weights.ih, b_ih);
-                self.kind.step(&input, &ops::linear(&h, &self.weights.hh, b_hh), &h, c.as_ref())
+                let input = tapegrad_ops::linear(x, &self.weights.ih, b_ih);
+                self.kind.step(&input, &tapegrad_ops::linear(&h, &self.weights.hh, b_hh), &h, c.as_ref())
             }
         }
 
@@ -71,8 +71,8 @@ cells! {
     /// One step of an [`RNN`](super::RNN) (`torch.nn.RNNCell`).
     ///
     /// ```
-    /// use nn::RNNCell;
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::RNNCell;
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[3, 10], DType::F32));
     /// assert_eq!(RNNCell::new(10, 20).forward(&x, None).shape(), [3, 20]);
     /// ```

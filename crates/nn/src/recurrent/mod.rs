@@ -8,7 +8,7 @@ pub use networks::{GRU, LSTM, RNN};
 
 use crate::fields::Field;
 use crate::init::uniform_parameter;
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// The function of a plain recurrent cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Kind {
     fn step(self, input: &Var, state: &Var, h: &Var, c: Option<&Var>) -> (Var, Option<Var>) {
         match self {
             Kind::Rnn(Nonlinearity::Tanh) => ((input + state).tanh(), None),
-            Kind::Rnn(Nonlinearity::ReLU) => (ops::relu_(input + state), None),
+            Kind::Rnn(Nonlinearity::ReLU) => (tapegrad_ops::relu_(input + state), None),
             Kind::Lstm => {
                 let gates = (input + state).chunk(4, -1);
                 let c = gates[1].sigmoid() * c.expect("an LSTM has a cell state")

@@ -4,7 +4,7 @@ use super::{Kind, Nonlinearity, Weights};
 use crate::fields::{Field, Fields, Item, Training};
 use crate::module::Module;
 use crate::summary::observe;
-use tape::{Tensor, Var};
+use tapegrad_tape::{Tensor, Var};
 
 macro_rules! networks {
     ($($(#[$meta:meta])* $name:ident, $kind:expr;)*) => {$(
@@ -111,8 +111,8 @@ networks! {
     /// Layers of plain recurrent cells (`torch.nn.RNN`).
     ///
     /// ```
-    /// use nn::RNN;
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::RNN;
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[7, 3, 10], DType::F32));
     /// let (y, h) = RNN::new(10, 20).num_layers(2).forward_with_state(&x, None);
     /// assert_eq!((y.shape(), h.shape()), (&[7, 3, 20][..], &[2, 3, 20][..]));
@@ -121,8 +121,8 @@ networks! {
     /// Layers of long short-term memory (`torch.nn.LSTM`).
     ///
     /// ```
-    /// use nn::{LSTM, Module};
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_nn::{LSTM, Module};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[3, 7, 10], DType::F32));
     /// let lstm = LSTM::new(10, 20).bidirectional(true).batch_first(true);
     /// let (y, (h, c)) = lstm.forward_with_state(&x, None);
@@ -296,7 +296,7 @@ impl Shape {
         let (mut layer, mut last_h, mut last_c) = (steps_first, Vec::new(), Vec::new());
         for (number, cells) in weights.chunks(self.directions()).enumerate() {
             if number > 0 && training && self.dropout > 0.0 {
-                layer = ops::dropout(&layer, self.dropout, true);
+                layer = tapegrad_ops::dropout(&layer, self.dropout, true);
             }
             let mut outputs = Vec::new();
             for (direction, w) in cells.iter().enumerate() {
@@ -306,10 +306,10 @@ impl Shape {
                 last_h.push(h);
                 last_c.extend(c);
             }
-            layer = if outputs.len() == 1 { outputs.remove(0) } else { tape::cat(&outputs, -1) };
+            layer = if outputs.len() == 1 { outputs.remove(0) } else { tapegrad_tape::cat(&outputs, -1) };
         }
         let finish = |s: Vec<Var>| {
-            let s = tape::stack(&s, 0);
+            let s = tapegrad_tape::stack(&s, 0);
             if batched { s } else { s.squeeze(1) }
         };
         let y = if !batched {
@@ -333,17 +333,17 @@ impl Shape {
     ) -> (Var, Var, Option<Var>) {
         let (b_ih, b_hh) = w.biases();
         // The inputs' share of all steps is one product.
-        let mut inputs = ops::linear(x, &w.ih, b_ih).unbind(0);
+        let mut inputs = tapegrad_ops::linear(x, &w.ih, b_ih).unbind(0);
         if reverse {
             inputs.reverse();
         }
         let (mut h, mut c) = (h.clone(), c.cloned());
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in &inputs {
-            let state = ops::linear(&h, &w.hh, b_hh);
+            let state = tapegrad_ops::linear(&h, &w.hh, b_hh);
             let (new_h, new_c) = self.kind.step(input, &state, &h, c.as_ref());
             h = match &w.hr {
-                Some(hr) => ops::linear(&new_h, hr, None),
+                Some(hr) => tapegrad_ops::linear(&new_h, hr, None),
                 None => new_h,
             };
             c = new_c;
@@ -352,7 +352,7 @@ impl Shape {
         if reverse {
             outputs.reverse();
         }
-        (tape::stack(&outputs, 0), h, c)
+        (tapegrad_tape::stack(&outputs, 0), h, c)
     }
 }
 

@@ -3,18 +3,18 @@
 use crate::fields::walk;
 use crate::fields::{Fields, Item};
 use crate::state_dict::{StateDict, StateDictError, load};
-use tape::kernels::update::update0;
-use tape::{Float, Tensor, Var};
+use tapegrad_tape::kernels::update::update0;
+use tapegrad_tape::{Float, Tensor, Var};
 
 /// A second set of a model's floating-point parameters and buffers that follows the first one slowly.
 ///
 /// ```
-/// use nn::{Linear, Module, train::WeightAverage};
+/// use tapegrad_nn::{Linear, Module, train::WeightAverage};
 /// let model = Linear::new(2, 1);
 /// let mut average = WeightAverage::new(&model);
-/// nn::init::ones_(&model.weight);
+/// tapegrad_nn::init::ones_(&model.weight);
 /// average.update(0.0);
-/// nn::init::zeros_(&model.weight);
+/// tapegrad_nn::init::zeros_(&model.weight);
 /// average.swap();
 /// assert_eq!(model.weight.to_vec::<f32>(), [1.0, 1.0]);
 /// ```
@@ -51,7 +51,7 @@ impl WeightAverage {
             if !slow.is_contiguous() {
                 *slow = slow.contiguous();
             }
-            tape::dispatch!(float: slow.dtype(), "WeightAverage", T => {
+            tapegrad_tape::dispatch!(float: slow.dtype(), "WeightAverage", T => {
                 let share = <T as Float>::c(1.0 - decay);
                 let fast = fast.as_slice::<T>().expect("made contiguous");
                 update0(slow.make_mut::<T>(), fast, |s, f| (s + (f - s) * share,));

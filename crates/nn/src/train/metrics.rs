@@ -2,8 +2,8 @@
 
 use crate::module::Module;
 use crate::summary::Modes;
-use tape::shape::numel_for;
-use tape::{DType, Tensor, Var, no_grad};
+use tapegrad_tape::shape::numel_for;
+use tapegrad_tape::{DType, Tensor, Var, no_grad};
 
 /// Loss and accuracy over a number of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -85,8 +85,8 @@ pub(super) fn batch_weight(_: &Var, target: &Var) -> f64 {
 /// The class with the largest value in each row of `[N, classes]`; of equal ones the first.
 ///
 /// ```
-/// use tape::Var;
-/// assert_eq!(nn::train::predictions(&Var::from_vec(vec![0.1f32, 0.9, 0.8, 0.2], &[2, 2])), [1, 0]);
+/// use tapegrad_tape::Var;
+/// assert_eq!(tapegrad_nn::train::predictions(&Var::from_vec(vec![0.1f32, 0.9, 0.8, 0.2], &[2, 2])), [1, 0]);
 /// ```
 ///
 /// # Panics
@@ -138,7 +138,7 @@ fn are_probabilities(target: &Var) -> bool {
 /// If a class is not below `classes`, or the lists differ in length.
 ///
 /// ```
-/// let t = nn::train::confusion_matrix(&[0, 1, 1], &[0, 0, 1], 2);
+/// let t = tapegrad_nn::train::confusion_matrix(&[0, 1, 1], &[0, 0, 1], 2);
 /// assert_eq!(t.to_vec::<i64>(), [1, 0, 1, 1]);
 /// ```
 #[track_caller]

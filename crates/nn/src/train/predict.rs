@@ -2,7 +2,7 @@
 
 use crate::module::Module;
 use crate::summary::Modes;
-use tape::{PadMode, Var, no_grad};
+use tapegrad_tape::{PadMode, Var, no_grad};
 
 /// The output in evaluation mode, without recording. The model goes back to the mode that it was in.
 pub fn predict<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
@@ -19,15 +19,15 @@ pub fn predict<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
 /// If there is no model, or their outputs differ in shape.
 ///
 /// ```
-/// use nn::{Linear, train::ensemble};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_nn::{Linear, train::ensemble};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let (a, b) = (Linear::new(4, 3), Linear::new(4, 3));
 /// let p = ensemble(&[&a, &b], &Var::from(Tensor::ones(&[2, 4], DType::F32)));
 /// assert!((p.sum_all().item() - 2.0).abs() < 1e-6);
 /// ```
 #[track_caller]
 pub fn ensemble(models: &[&dyn Module], x: &Var) -> Var {
-    let probabilities = |m: &&dyn Module| ops::softmax(&predict(*m, x), -1, None);
+    let probabilities = |m: &&dyn Module| tapegrad_ops::softmax(&predict(*m, x), -1, None);
     mean(models.iter().map(probabilities).collect())
 }
 

@@ -1,14 +1,14 @@
 //! Where batches come from.
 
-use tape::Var;
+use tapegrad_tape::Var;
 
 type Epoch<'a> = Box<dyn Iterator<Item = (Var, Var)> + 'a>;
 
 /// Batches of inputs and targets, epoch after epoch.
 ///
 /// ```
-/// use nn::train::Source;
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_nn::train::Source;
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let batch = || (Var::from(Tensor::ones(&[8, 3], DType::F32)), Var::from(Tensor::zeros(&[8], DType::I64)));
 /// let source = Source::new(move || (0..10).map(move |_| batch()));
 /// # let _ = source;
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
     /// This source with a function of input and target that is applied to each batch.
     ///
     /// ```
-    /// use nn::train::Source;
+    /// use tapegrad_nn::train::Source;
     /// let rows = |source: Source<'static>| source.map(|x, target| (x.flatten(1, -1), target));
     /// # let _ = rows;
     /// ```

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Buffers; only scalars are written. See also [`Trainer::tensorboard`](super::Trainer::tensorboard).
 ///
 /// ```
-/// use nn::train::TensorBoard;
+/// use tapegrad_nn::train::TensorBoard;
 /// let folder = tempfile::tempdir().unwrap();
 /// let mut board = TensorBoard::create(folder.path()).unwrap();
 /// for step in 0..3 {

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use step::Group;
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// What decides which epoch was the best. A value that is not a number is never the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +70,15 @@ type OnWarning<'a> = Box<dyn FnMut(&str) + 'a>;
 /// stopping, and checkpoints from which training goes on with the same bits.
 ///
 /// ```
-/// use nn::{Linear, optim::SGD, train::{Source, Trainer}};
-/// use tape::{Generator, Var};
-/// tape::manual_seed(0);
+/// use tapegrad_nn::{Linear, optim::SGD, train::{Source, Trainer}};
+/// use tapegrad_tape::{Generator, Var};
+/// tapegrad_tape::manual_seed(0);
 /// let x = Var::from(Generator::manual_seed(1).normal(&[64, 2], 0.0, 1.0));
-/// let target = x.narrow(1, 0, 1).gt(0.0).cast(tape::DType::I64).squeeze(1);
+/// let target = x.narrow(1, 0, 1).gt(0.0).cast(tapegrad_tape::DType::I64).squeeze(1);
 /// let model = Linear::new(2, 2);
-/// let mut trainer = Trainer::new(&model, SGD::new(nn::Fields::parameters(&model), 0.5))
+/// let mut trainer = Trainer::new(&model, SGD::new(tapegrad_nn::Fields::parameters(&model), 0.5))
 ///     .epochs(20)
-///     .loss(|y, t| ops::cross_entropy(y, t, Default::default()));
+///     .loss(|y, t| tapegrad_ops::cross_entropy(y, t, Default::default()));
 /// let batches = || (0..4).map(|i| (x.narrow(0, i * 16, 16), target.narrow(0, i * 16, 16)));
 /// let history = trainer.fit(Source::new(batches), None).unwrap();
 /// assert!(history.last().unwrap().train.accuracy().unwrap() > 0.9);
@@ -160,7 +160,7 @@ impl<'a> Trainer<'a> {
         Trainer {
             model,
             optimizer: Box::new(optimizer),
-            loss: Box::new(|y, t| ops::cross_entropy(y, t, Default::default())),
+            loss: Box::new(|y, t| tapegrad_ops::cross_entropy(y, t, Default::default())),
             batch_weight: Box::new(super::metrics::batch_weight),
             epochs: 1,
             max_steps: None,

@@ -4,7 +4,7 @@
 //! can be made in any order, on any number of threads, and again in the backward pass: no mask is kept.
 
 use crate::kernels::dropout::drop_out;
-use tape::{MemoryFormat, Tensor, Var, record, with_default_generator};
+use tapegrad_tape::{MemoryFormat, Tensor, Var, record, with_default_generator};
 
 /// In training, puts zeros in the place of a share `p` of the elements, drawn at random, and divides the others
 /// by `1 - p` (`torch.nn.functional.dropout`). Else, and for `p = 0`, the input itself.
@@ -15,12 +15,12 @@ use tape::{MemoryFormat, Tensor, Var, record, with_default_generator};
 /// If `p` is not in `[0, 1]`.
 ///
 /// ```
-/// use tape::{Tensor, Var, DType};
-/// tape::manual_seed(1);
+/// use tapegrad_tape::{Tensor, Var, DType};
+/// tapegrad_tape::manual_seed(1);
 /// let x = Var::from(Tensor::ones(&[1000], DType::F32));
-/// let y = ops::dropout(&x, 0.5, true).to_vec::<f32>();
+/// let y = tapegrad_ops::dropout(&x, 0.5, true).to_vec::<f32>();
 /// assert!(y.iter().all(|&v| v == 0.0 || v == 2.0));
-/// assert!(ops::dropout(&x, 0.5, false).to_vec::<f32>().iter().all(|&v| v == 1.0));
+/// assert!(tapegrad_ops::dropout(&x, 0.5, false).to_vec::<f32>().iter().all(|&v| v == 1.0));
 /// ```
 #[track_caller]
 pub fn dropout(x: &Var, p: f64, training: bool) -> Var {
@@ -40,7 +40,7 @@ fn dropped(x: &Var, p: f64, key: u64, format: MemoryFormat) -> Var {
     let mut out = Tensor::uninit_format(x.shape(), x.dtype(), format);
     // A probability of one leaves nothing, and no division by zero.
     let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
-    tape::dispatch!(float: x.dtype(), "dropout", T => {
+    tapegrad_tape::dispatch!(float: x.dtype(), "dropout", T => {
         let data = &t.data::<T>()[..t.numel()];
         drop_out(out.data_mut::<T>(), data, p, scale as T, key)
     });
@@ -60,9 +60,9 @@ fn active(op: &str, p: f64, training: bool) -> bool {
 /// If `p` is not in `[0, 1]`, or the input has neither two nor three dimensions.
 ///
 /// ```
-/// use tape::{Tensor, Var, DType};
+/// use tapegrad_tape::{Tensor, Var, DType};
 /// let x = Var::from(Tensor::ones(&[4, 3, 2], DType::F32));
-/// let y = ops::dropout1d(&x, 0.5, true).to_vec::<f32>();
+/// let y = tapegrad_ops::dropout1d(&x, 0.5, true).to_vec::<f32>();
 /// assert!(y.chunks(2).all(|channel| channel[0] == channel[1]));
 /// ```
 #[track_caller]
@@ -82,9 +82,9 @@ pub fn dropout1d(x: &Var, p: f64, training: bool) -> Var {
 /// If `p` is not in `[0, 1]`, or the input has neither three nor four dimensions.
 ///
 /// ```
-/// use tape::{Tensor, Var, DType};
+/// use tapegrad_tape::{Tensor, Var, DType};
 /// let x = Var::from(Tensor::ones(&[4, 3, 2, 2], DType::F32));
-/// let y = ops::dropout2d(&x, 0.5, true).to_vec::<f32>();
+/// let y = tapegrad_ops::dropout2d(&x, 0.5, true).to_vec::<f32>();
 /// assert!(y.chunks(4).all(|channel| channel.iter().all(|&v| v == channel[0])));
 /// ```
 #[track_caller]
@@ -113,7 +113,7 @@ fn of_channels(op: &str, x: &Var, leading: usize, p: f64, training: bool) -> Var
 mod tests {
     use super::*;
     use crate::testing::{check_gradients, numbers, parameter};
-    use tape::DType;
+    use tapegrad_tape::DType;
 
     #[test]
     fn derivatives_and_layouts() {
@@ -138,7 +138,7 @@ mod tests {
     fn the_share_is_right_and_seeds_repeat() {
         let x = Var::from(Tensor::ones(&[100_003], DType::F32));
         let draw = |seed| {
-            tape::manual_seed(seed);
+            tapegrad_tape::manual_seed(seed);
             dropout(&x, 0.3, true).to_vec::<f32>()
         };
         let zeros = draw(5).iter().filter(|v| **v == 0.0).count() as f64 / 100_003.0;

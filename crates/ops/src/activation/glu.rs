@@ -1,6 +1,6 @@
 //! The gated linear unit.
 
-use tape::{Var, shape};
+use tapegrad_tape::{Var, shape};
 
 /// The first half along a dimension times the sigmoid of the second (`torch.nn.functional.glu`; PyTorch's default
 /// dimension is -1).
@@ -9,9 +9,9 @@ use tape::{Var, shape};
 /// If the dimension is out of range or of odd size, or the input has none.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![4f32, 0.0], &[2]);
-/// assert_eq!(ops::glu(&x, -1).to_vec::<f32>(), [2.0]);
+/// assert_eq!(tapegrad_ops::glu(&x, -1).to_vec::<f32>(), [2.0]);
 /// ```
 #[track_caller]
 pub fn glu(x: &Var, dim: isize) -> Var {

@@ -1,8 +1,8 @@
 //! Piecewise linear activations, and shrinkage.
 
-use tape::{Var, where_};
+use tapegrad_tape::{Var, where_};
 
-tape::pointwise! {
+tapegrad_tape::pointwise! {
     mod table: simd;
 
     // Both are clamps; at a bound the gradient is zero, unlike that of `clamp`.
@@ -13,7 +13,7 @@ tape::pointwise! {
     /// `min(max(x, 0), 6)` (`torch.nn.functional.relu6`).
     ///
     /// ```
-    /// assert_eq!(ops::relu6(&tape::Var::from(7.0)).item(), 6.0);
+    /// assert_eq!(tapegrad_ops::relu6(&tapegrad_tape::Var::from(7.0)).item(), 6.0);
     /// ```
     function relu6(x) = if x < T::ZERO { T::ZERO } else if x > T::c(6.0) { T::c(6.0) } else { x };
         output(y, g) fused if y <= T::ZERO || y >= T::c(6.0) { T::ZERO } else { g };
@@ -22,7 +22,7 @@ tape::pointwise! {
     /// A straight line for the sigmoid: `relu6(x + 3) / 6` (`torch.nn.functional.hardsigmoid`).
     ///
     /// ```
-    /// assert_eq!(ops::hardsigmoid(&tape::Var::from(0.0)).item(), 0.5);
+    /// assert_eq!(tapegrad_ops::hardsigmoid(&tapegrad_tape::Var::from(0.0)).item(), 0.5);
     /// ```
     function hardsigmoid(x) = {
             let z = x + T::c(3.0);
@@ -34,7 +34,7 @@ tape::pointwise! {
     /// `x * hardsigmoid(x)` (`torch.nn.functional.hardswish`).
     ///
     /// ```
-    /// assert_eq!(ops::hardswish(&tape::Var::from(4.0)).item(), 4.0);
+    /// assert_eq!(tapegrad_ops::hardswish(&tapegrad_tape::Var::from(4.0)).item(), 4.0);
     /// ```
     function hardswish(x) = {
             let z = x + T::c(3.0);
@@ -46,7 +46,7 @@ tape::pointwise! {
     /// Zero between `-lambd` and `lambd`, else `x` (`torch.nn.functional.hardshrink`; PyTorch's default is 0.5).
     ///
     /// ```
-    /// assert_eq!(ops::hardshrink(&tape::Var::from(0.4), 0.5).item(), 0.0);
+    /// assert_eq!(tapegrad_ops::hardshrink(&tapegrad_tape::Var::from(0.4), 0.5).item(), 0.0);
     /// ```
     function hardshrink(x, lambd) = if x >= -lambd && x <= lambd { T::ZERO } else { x };
         input(x, g) fused if x >= -lambd && x <= lambd { T::ZERO } else { g };
@@ -59,7 +59,7 @@ tape::pointwise! {
     /// `x - tanh(x)` (`torch.nn.functional.tanhshrink`).
     ///
     /// ```
-    /// assert_eq!(ops::tanhshrink(&tape::Var::from(0.0)).item(), 0.0);
+    /// assert_eq!(tapegrad_ops::tanhshrink(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
     /// ```
     function tanhshrink(x) = x - x.tanh();
         input(x, g) fused {
@@ -71,7 +71,7 @@ tape::pointwise! {
     /// `x` where it is above a limit, else `value` (`torch.nn.functional.threshold`).
     ///
     /// ```
-    /// assert_eq!(ops::threshold(&tape::Var::from(0.5), 1.0, 20.0).item(), 20.0);
+    /// assert_eq!(tapegrad_ops::threshold(&tapegrad_tape::Var::from(0.5), 1.0, 20.0).item(), 20.0);
     /// ```
     function threshold(x, limit, value) = if x <= limit { value } else { x };
         input(x, g) fused if x <= limit { T::ZERO } else { g };
@@ -85,7 +85,7 @@ tape::pointwise! {
 /// If the lower bound is above the upper one.
 ///
 /// ```
-/// assert_eq!(ops::hardtanh(&tape::Var::from(2.0), -1.0, 1.0).item(), 1.0);
+/// assert_eq!(tapegrad_ops::hardtanh(&tapegrad_tape::Var::from(2.0), -1.0, 1.0).item(), 1.0);
 /// ```
 #[track_caller]
 pub fn hardtanh(x: &Var, min_val: f64, max_val: f64) -> Var {
@@ -100,7 +100,7 @@ pub fn hardtanh(x: &Var, min_val: f64, max_val: f64) -> Var {
 /// If `lambd` is negative.
 ///
 /// ```
-/// assert_eq!(ops::softshrink(&tape::Var::from(2.0), 0.5).item(), 1.5);
+/// assert_eq!(tapegrad_ops::softshrink(&tapegrad_tape::Var::from(2.0), 0.5).item(), 1.5);
 /// ```
 #[track_caller]
 pub fn softshrink(x: &Var, lambd: f64) -> Var {

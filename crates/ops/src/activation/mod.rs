@@ -1,5 +1,5 @@
 //! Activations. Most are rows of a table: a function, its fused gradient, and the gradient as differentiable
-//! operations (see [`tape::pointwise!`]).
+//! operations (see [`tapegrad_tape::pointwise!`]).
 
 mod dropout;
 mod glu;

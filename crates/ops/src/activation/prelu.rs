@@ -1,7 +1,7 @@
 //! Leaky rectifiers whose slope is learned, or drawn.
 
-use tape::kernels::strided;
-use tape::{DType, Tensor, Var, record, where_, with_default_generator};
+use tapegrad_tape::kernels::strided;
+use tapegrad_tape::{DType, Tensor, Var, record, where_, with_default_generator};
 
 /// `x` above zero, `weight * x` below, with one learned weight or one for each channel
 /// (`torch.nn.functional.prelu`). Channels are dimension 1.
@@ -10,10 +10,10 @@ use tape::{DType, Tensor, Var, record, where_, with_default_generator};
 /// If the weight has neither one element nor one for each channel, or more than one dimension.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![-1f32, 2.0, -3.0, 4.0], &[2, 2]);
 /// let weight = Var::from_vec(vec![0.5f32, 0.25], &[2]);
-/// assert_eq!(ops::prelu(&x, &weight).to_vec::<f32>(), [-0.5, 2.0, -1.5, 4.0]);
+/// assert_eq!(tapegrad_ops::prelu(&x, &weight).to_vec::<f32>(), [-0.5, 2.0, -1.5, 4.0]);
 /// ```
 #[track_caller]
 pub fn prelu(x: &Var, weight: &Var) -> Var {
@@ -38,7 +38,7 @@ pub fn prelu(x: &Var, weight: &Var) -> Var {
         shape[1] = -1;
     }
     let weight = weight.reshape(&shape);
-    let value = tape::dispatch!(float: x.dtype(), "prelu", T => {
+    let value = tapegrad_tape::dispatch!(float: x.dtype(), "prelu", T => {
         strided::zip(x.shape(), &x.tensor(), &weight.tensor(), |x: T, w: T| if x > 0.0 { x } else { w * x })
     });
     let (saved, w) = (x.saved(), weight.saved());
@@ -58,7 +58,7 @@ pub fn prelu(x: &Var, weight: &Var) -> Var {
 /// If `lower` is above `upper`.
 ///
 /// ```
-/// assert_eq!(ops::rrelu(&tape::Var::from(-4.0), 0.25, 0.75, false).item(), -2.0);
+/// assert_eq!(tapegrad_ops::rrelu(&tapegrad_tape::Var::from(-4.0), 0.25, 0.75, false).item(), -2.0);
 /// ```
 #[track_caller]
 pub fn rrelu(x: &Var, lower: f64, upper: f64, training: bool) -> Var {

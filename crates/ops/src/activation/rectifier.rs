@@ -1,12 +1,12 @@
 //! Functions that are the identity above zero: ReLU and its relatives.
 
-use tape::{Var, where_};
+use tapegrad_tape::{Var, where_};
 
 /// Where SELU keeps mean and variance: the constants of Klambauer et al., 2017.
 const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
-tape::pointwise! {
+tapegrad_tape::pointwise! {
     mod table: simd;
 
     hidden relu(x) = if x <= T::ZERO { T::ZERO } else { x };
@@ -16,7 +16,7 @@ tape::pointwise! {
     /// `x` above zero, `slope * x` below (`torch.nn.functional.leaky_relu`; PyTorch's default slope is 0.01).
     ///
     /// ```
-    /// assert_eq!(ops::leaky_relu(&tape::Var::from(-2.0), 0.5).item(), -1.0);
+    /// assert_eq!(tapegrad_ops::leaky_relu(&tapegrad_tape::Var::from(-2.0), 0.5).item(), -1.0);
     /// ```
     function leaky_relu(x, slope) = if x > T::ZERO { x } else { x * slope };
         input(x, g) fused if x > T::ZERO { g } else { g * slope };
@@ -25,7 +25,7 @@ tape::pointwise! {
     /// `x` above zero, `alpha * (e^x - 1)` below (`torch.nn.functional.elu`; PyTorch's default alpha is 1).
     ///
     /// ```
-    /// assert_eq!(ops::elu(&tape::Var::from(2.0), 1.0).item(), 2.0);
+    /// assert_eq!(tapegrad_ops::elu(&tapegrad_tape::Var::from(2.0), 1.0).item(), 2.0);
     /// ```
     function elu(x, alpha) = if x <= T::ZERO { alpha * x.exp_m1() } else { x };
         input(x, g) fused if x <= T::ZERO { g * (alpha * x.exp()) } else { g };
@@ -38,7 +38,7 @@ tape::pointwise! {
     /// ELU with the two constants that keep mean and variance from layer to layer (`torch.nn.functional.selu`).
     ///
     /// ```
-    /// assert_eq!(ops::selu(&tape::Var::from(0.0)).item(), 0.0);
+    /// assert_eq!(tapegrad_ops::selu(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
     /// ```
     function selu(x) = if x <= T::ZERO { T::c(SELU_SCALE * SELU_ALPHA) * x.exp_m1() } else { T::c(SELU_SCALE) * x };
         input(x, g) fused if x <= T::ZERO { g * (T::c(SELU_SCALE * SELU_ALPHA) * x.exp()) } else { g * T::c(SELU_SCALE) };
@@ -52,7 +52,7 @@ tape::pointwise! {
 /// If `alpha` is zero, by which it divides.
 ///
 /// ```
-/// assert_eq!(ops::celu(&tape::Var::from(2.0), 1.0).item(), 2.0);
+/// assert_eq!(tapegrad_ops::celu(&tapegrad_tape::Var::from(2.0), 1.0).item(), 2.0);
 /// ```
 #[track_caller]
 pub fn celu(x: &Var, alpha: f64) -> Var {
@@ -66,9 +66,9 @@ pub fn celu(x: &Var, alpha: f64) -> Var {
 /// [`relu_`].
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![-1f32, 2.0], &[2]);
-/// assert_eq!(ops::relu(&x).to_vec::<f32>(), [0.0, 2.0]);
+/// assert_eq!(tapegrad_ops::relu(&x).to_vec::<f32>(), [0.0, 2.0]);
 /// ```
 #[track_caller]
 pub fn relu(x: &Var) -> Var {
@@ -82,9 +82,9 @@ pub fn relu(x: &Var) -> Var {
 /// (`torch.nn.functional.relu_`).
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![-1f32, 2.0], &[2]);
-/// assert_eq!(ops::relu_(&x * 3.0).to_vec::<f32>(), [0.0, 6.0]);
+/// assert_eq!(tapegrad_ops::relu_(&x * 3.0).to_vec::<f32>(), [0.0, 6.0]);
 /// ```
 #[track_caller]
 pub fn relu_(x: Var) -> Var {
@@ -99,6 +99,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "celu: alpha is 0")]
     fn celu_does_not_divide_by_zero() {
-        super::celu(&tape::Var::from(-1.0), 0.0);
+        super::celu(&tapegrad_tape::Var::from(-1.0), 0.0);
     }
 }

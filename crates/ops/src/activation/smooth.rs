@@ -1,7 +1,7 @@
 //! Smooth activations.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
-use tape::{Var, where_};
+use tapegrad_tape::{Var, where_};
 
 /// sqrt(2 / pi)
 const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
@@ -11,7 +11,7 @@ const DENSITY: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0;
 /// With this factor `x sigmoid(factor x)` is near GELU.
 const QUICK: f64 = 1.702;
 
-tape::pointwise! {
+tapegrad_tape::pointwise! {
     mod table: simd;
 
     hidden gelu(x) = T::c(0.5) * x * (T::ONE + (x * T::c(FRAC_1_SQRT_2)).erf());
@@ -44,7 +44,7 @@ tape::pointwise! {
     /// `x * sigmoid(x)`, also called swish (`torch.nn.functional.silu`).
     ///
     /// ```
-    /// assert_eq!(ops::silu(&tape::Var::from(0.0)).item(), 0.0);
+    /// assert_eq!(tapegrad_ops::silu(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
     /// ```
     function silu(x) = x / (T::ONE + (-x).exp());
         input(x, g) fused {
@@ -59,7 +59,7 @@ tape::pointwise! {
     /// `x * tanh(softplus(x))` (`torch.nn.functional.mish`).
     ///
     /// ```
-    /// assert_eq!(ops::mish(&tape::Var::from(0.0)).item(), 0.0);
+    /// assert_eq!(tapegrad_ops::mish(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
     /// ```
     function mish(x) = x * (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
         input(x, g) fused {
@@ -76,7 +76,7 @@ tape::pointwise! {
     /// (`torch.nn.functional.softplus`; PyTorch's defaults are 1 and 20).
     ///
     /// ```
-    /// assert_eq!(ops::softplus(&tape::Var::from(30.0), 1.0, 20.0).item(), 30.0);
+    /// assert_eq!(tapegrad_ops::softplus(&tapegrad_tape::Var::from(30.0), 1.0, 20.0).item(), 30.0);
     /// ```
     function softplus(x, beta, threshold) = if x * beta > threshold { x } else { (x * beta).exp().ln_1p() / beta };
         input(x, g) fused if x * beta > threshold { g } else { g / (T::ONE + (-(x * beta)).exp()) };
@@ -85,7 +85,7 @@ tape::pointwise! {
     /// `x / (1 + |x|)` (`torch.nn.functional.softsign`).
     ///
     /// ```
-    /// assert_eq!(ops::softsign(&tape::Var::from(1.0)).item(), 0.5);
+    /// assert_eq!(tapegrad_ops::softsign(&tapegrad_tape::Var::from(1.0)).item(), 0.5);
     /// ```
     // At infinity the gradient is NaN, as by the quotient rule that PyTorch applies.
     function softsign(x) = x / (T::ONE + x.abs());
@@ -98,7 +98,7 @@ tape::pointwise! {
     /// The logarithm of the sigmoid, without overflow (`torch.nn.functional.logsigmoid`).
     ///
     /// ```
-    /// assert_eq!(ops::logsigmoid(&tape::Var::from(-1000.0)).item(), -1000.0);
+    /// assert_eq!(tapegrad_ops::logsigmoid(&tapegrad_tape::Var::from(-1000.0)).item(), -1000.0);
     /// ```
     function logsigmoid(x) = x.minimum(T::ZERO) - (-x.abs()).exp().ln_1p();
         input(x, g) fused g / (T::ONE + x.exp());
@@ -120,11 +120,11 @@ pub enum Approximate {
 /// `x` times the probability that a normal number is below `x` (`torch.nn.functional.gelu`).
 ///
 /// ```
-/// use ops::Approximate;
-/// let x = tape::Var::from(1.0);
-/// let exact = ops::gelu(&x, Approximate::None).item();
+/// use tapegrad_ops::Approximate;
+/// let x = tapegrad_tape::Var::from(1.0);
+/// let exact = tapegrad_ops::gelu(&x, Approximate::None).item();
 /// assert!((exact - 0.8413447).abs() < 1e-6);
-/// assert!((exact - ops::gelu(&x, Approximate::Tanh).item()).abs() < 1e-3);
+/// assert!((exact - tapegrad_ops::gelu(&x, Approximate::Tanh).item()).abs() < 1e-3);
 /// ```
 #[track_caller]
 pub fn gelu(x: &Var, approximate: Approximate) -> Var {

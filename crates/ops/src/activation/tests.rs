@@ -3,7 +3,7 @@
 use super::{hard, rectifier, smooth};
 use crate::testing::numbers;
 use proptest::prelude::*;
-use tape::{MemoryFormat, Tensor, Var};
+use tapegrad_tape::{MemoryFormat, Tensor, Var};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5))]
@@ -50,8 +50,8 @@ fn infinities_and_nan() {
     ends(super::softshrink(&x, 0.5), f64::NEG_INFINITY, f64::INFINITY);
     // A gradient of the branch that was not taken must not leak NaN into the second derivative.
     let x = Var::parameter(Tensor::from_vec(vec![1000f64], &[1]));
-    let options = tape::GradOptions { create_graph: true, ..Default::default() };
-    let g = tape::grad(&[&super::elu(&x, 1.0)], &[&x], options)[0].clone().unwrap();
-    let second = tape::grad(&[&g.sum_all()], &[&x], Default::default());
+    let options = tapegrad_tape::GradOptions { create_graph: true, ..Default::default() };
+    let g = tapegrad_tape::grad(&[&super::elu(&x, 1.0)], &[&x], options)[0].clone().unwrap();
+    let second = tapegrad_tape::grad(&[&g.sum_all()], &[&x], Default::default());
     assert_eq!(second[0].as_ref().unwrap().item(), 0.0);
 }

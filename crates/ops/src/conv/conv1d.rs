@@ -1,7 +1,7 @@
 //! `conv1d`.
 
 use super::{ConvOptions, conv_nd};
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// Cross-correlation in one dimension (`torch.nn.functional.conv1d`).
 ///
@@ -12,8 +12,8 @@ use tape::Var;
 /// If shapes, types and options do not fit.
 ///
 /// ```
-/// use ops::{ConvOptions, conv1d};
-/// use tape::Var;
+/// use tapegrad_ops::{ConvOptions, conv1d};
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[1, 1, 4]);
 /// let w = Var::from_vec(vec![1f32, -1.0], &[1, 1, 2]);
 /// assert_eq!(conv1d(&x, &w, None, ConvOptions::default()).to_vec::<f32>(), [-1.0, -1.0, -1.0]);

@@ -1,7 +1,7 @@
 //! `conv2d`.
 
 use super::{ConvOptions, conv_nd};
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// Cross-correlation in two dimensions (`torch.nn.functional.conv2d`).
 ///
@@ -13,8 +13,8 @@ use tape::Var;
 /// If shapes, types and options do not fit.
 ///
 /// ```
-/// use ops::{ConvOptions, conv2d};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_ops::{ConvOptions, conv2d};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let x = Var::from(Tensor::ones(&[8, 3, 32, 32], DType::F32));
 /// let w = Var::from(Tensor::ones(&[16, 3, 3, 3], DType::F32));
 /// let y = conv2d(&x, &w, None, ConvOptions::default().padding(1));
@@ -28,7 +28,7 @@ pub fn conv2d(input: &Var, weight: &Var, bias: Option<&Var>, options: ConvOption
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape::{DType, Tensor};
+    use tapegrad_tape::{DType, Tensor};
 
     #[test]
     #[should_panic(

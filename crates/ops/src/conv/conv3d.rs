@@ -1,7 +1,7 @@
 //! `conv3d`.
 
 use super::{ConvOptions, conv_nd};
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// Cross-correlation in three dimensions (`torch.nn.functional.conv3d`).
 ///
@@ -12,8 +12,8 @@ use tape::Var;
 /// If shapes, types and options do not fit.
 ///
 /// ```
-/// use ops::{ConvOptions, conv3d};
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_ops::{ConvOptions, conv3d};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let x = Var::from(Tensor::ones(&[1, 2, 4, 4, 4], DType::F32));
 /// let w = Var::from(Tensor::ones(&[3, 2, 2, 2, 2], DType::F32));
 /// let y = conv3d(&x, &w, None, ConvOptions::default().stride(2));

@@ -5,8 +5,8 @@ use super::{ConvOptions, Padding, batched, check_types, conv_input};
 use crate::Size;
 use crate::kernels::geometry::Geometry;
 use crate::size::check_sizes;
-use tape::Var;
-use tape::shape::{MAX_NUMEL, numel_for};
+use tapegrad_tape::Var;
+use tapegrad_tape::shape::{MAX_NUMEL, numel_for};
 
 /// The arguments of a transposed convolution besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,8 +162,8 @@ conv_transpose! {
     /// Transposed convolution of `[N, C, L]` with a weight `[C, O / groups, K]` (`torch.nn.functional.conv_transpose1d`).
     ///
     /// ```
-    /// use ops::{ConvTransposeOptions, conv_transpose1d};
-    /// use tape::Var;
+    /// use tapegrad_ops::{ConvTransposeOptions, conv_transpose1d};
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[1, 1, 2]);
     /// let w = Var::from_vec(vec![1f32, 10.0], &[1, 1, 2]);
     /// let y = conv_transpose1d(&x, &w, None, ConvTransposeOptions::default());

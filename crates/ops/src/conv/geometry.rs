@@ -3,7 +3,7 @@
 use crate::Size;
 use crate::kernels::geometry::Geometry;
 use crate::size::check_sizes;
-use tape::shape::{MAX_NUMEL, numel_for};
+use tapegrad_tape::shape::{MAX_NUMEL, numel_for};
 
 /// How much zero padding a convolution adds around its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl<const D: usize, T: Into<Size<D>>> From<T> for Padding<D> {
 /// The arguments of a convolution besides its tensors, with PyTorch's defaults.
 ///
 /// ```
-/// use ops::ConvOptions;
+/// use tapegrad_ops::ConvOptions;
 /// let options = ConvOptions::<2>::default().stride(2).padding([1, 0]).groups(4);
 /// assert_eq!(options.stride, [2, 2]);
 /// ```

@@ -18,7 +18,7 @@ pub use conv3d::conv3d;
 pub use geometry::{ConvOptions, Padding};
 
 use crate::kernels::geometry::Geometry;
-use tape::{Var, note_flops, record, record_slice};
+use tapegrad_tape::{Var, note_flops, record, record_slice};
 
 /// `conv(x, w) + bias`.
 #[track_caller]

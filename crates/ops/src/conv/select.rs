@@ -5,7 +5,7 @@ use crate::kernels::geometry::{Conv2dShape, Geometry};
 use crate::kernels::{direct_conv, im2col, row_winograd, winograd};
 use crate::memory::{self, nhwc};
 use std::sync::OnceLock;
-use tape::{DType, MemoryFormat, Tensor, dispatch};
+use tapegrad_tape::{DType, MemoryFormat, Tensor, dispatch};
 
 /// The geometry for the channels-last kernels, which compute in F32.
 fn channels_last(g: &Geometry, dtype: DType) -> Option<Conv2dShape> {
@@ -112,6 +112,6 @@ pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
     dw
 }
 
-fn slice<T: tape::Element>(t: &Tensor) -> &[T] {
+fn slice<T: tapegrad_tape::Element>(t: &Tensor) -> &[T] {
     memory::slice(t, MemoryFormat::Contiguous)
 }

@@ -1,7 +1,7 @@
 //! What the tests of the convolution kernels have in common.
 
 use super::geometry::Conv2dShape;
-use tape::kernels::arch::InstructionSet;
+use tapegrad_tape::kernels::arch::InstructionSet;
 
 /// Calls `f(x index, w index, y index)` for every product of the convolution.
 pub(crate) fn products(s: &Conv2dShape, mut f: impl FnMut(usize, usize, usize)) {

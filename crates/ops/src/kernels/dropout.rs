@@ -1,7 +1,7 @@
 //! The choice of dropout: a hash of a key and the element's number.
 
-use tape::kernels::parallel::parallel_chunks;
-use tape::{Float, multiversion};
+use tapegrad_tape::kernels::parallel::parallel_chunks;
+use tapegrad_tape::{Float, multiversion};
 
 /// Elements that make a block worth a thread; even, since a hash decides about two.
 const BLOCK: usize = 32 * 1024;

@@ -1,6 +1,6 @@
 //! Many numbers to one, several lanes at a time.
 
-use tape::Float;
+use tapegrad_tape::Float;
 
 /// Neighbours that are treated side by side.
 pub(crate) const SIDE_BY_SIDE: usize = 16;

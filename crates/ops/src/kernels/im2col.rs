@@ -6,8 +6,8 @@
 
 use super::gemm::{Bias, Finish, Real, View, matmul};
 use super::geometry::Geometry;
-use tape::kernels::parallel::{parallel_chunks, parallel_for};
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Bytes of columns gathered at once.
 const BLOCK: usize = 256 * 1024;

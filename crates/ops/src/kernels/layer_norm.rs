@@ -4,9 +4,9 @@
 //! from it are exact there, so their own mean is what it is off by, and corrects the variance and each element.
 
 use super::fold::{difference, sum, sum_pair};
-use tape::Float;
-use tape::kernels::parallel::{parallel_blocks, parallel_for};
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::parallel::{parallel_blocks, parallel_for};
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 14;
@@ -90,7 +90,7 @@ pub fn backward<T: Float>(
     (sums, bias)
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn forward_rows<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T], statistics: &mut [T]) {
         let (width, weight) = (norm.width, norm.weight);
@@ -116,7 +116,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn backward_rows<T: Float>(
         out: &mut [T],

@@ -1,9 +1,9 @@
 //! Many matrix products of one shape at once, over strided operands of any numeric type.
 
 use super::gemm::{self, Bias, Finish, View};
-use tape::Number;
-use tape::kernels::parallel::parallel_for;
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::Number;
+use tapegrad_tape::kernels::parallel::parallel_for;
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Arithmetic above which a product by itself keeps all threads busy.
 const LARGE: usize = 1 << 23;

@@ -6,9 +6,9 @@
 
 use super::pixels::{FEW, lanes, put_lanes};
 use super::windows::{Axis, Windows};
-use tape::Float;
-use tape::kernels::parallel::parallel_chunks;
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::parallel::parallel_chunks;
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Elements that one task writes at the least.
 const GRAIN: usize = 16 * 1024;
@@ -149,7 +149,7 @@ fn tallest_of_rows<T: Float, I: Tap>(
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     /// A row of windows over pixels of few channels; its input rows begin at `starts`.
     fn max_line<T: Float>(y: &mut [T], taken: &mut [u32], x: &[T], c: usize, starts: &[usize], axis: &Axis) {
@@ -173,7 +173,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn max_rows<T: Float, I: Tap>(best: &mut [T], from: &mut [I], row: &[T], number: I) {
         for ((b, f), &v) in best.iter_mut().zip(from).zip(row) {
@@ -184,7 +184,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn max_columns<T: Float, I: Tap>(best: &mut [T], row: &mut [I], column: &mut [I], x: &[T], x_row: &[I], number: I) {
         for ((((b, r), c), &v), &vr) in best.iter_mut().zip(row).zip(column).zip(x).zip(x_row) {
@@ -250,7 +250,7 @@ fn are_apart(w: &Windows) -> bool {
     })
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     /// The gradient for one row of the input, the one of this number under its windows, which leave no pixel out.
     fn put_line<T: Float>(dx: &mut [T], dy: &[T], taken: &[u32], c: usize, number: u32, axis: &Axis) {
@@ -268,7 +268,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn set_row<T: Float, I: Tap>(dx: &mut [T], dy: &[T], taps: &[I], number: I) {
         for ((x, &g), &t) in dx.iter_mut().zip(dy).zip(taps) {
@@ -277,7 +277,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn put_row<T: Float, I: Tap>(dx: &mut [T], dy: &[T], taps: &[I], number: I) {
         for ((x, &g), &t) in dx.iter_mut().zip(dy).zip(taps) {
@@ -349,7 +349,7 @@ pub(crate) fn sum_backward<T: Float>(w: &Windows, scale: &[f64], dy: &[T], dx: &
     });
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     fn add_row<T: Float>(y: &mut [T], x: &[T], scale: T) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y += x * scale;

@@ -3,8 +3,8 @@
 use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
 use std::ptr::NonNull;
-use tape::OutOfMemoryError;
-use tape::kernels::pages::{HUGE_PAGE, alloc_zeros};
+use tapegrad_tape::OutOfMemoryError;
+use tapegrad_tape::kernels::pages::{HUGE_PAGE, alloc_zeros};
 
 /// Memory of at least this size gets whole huge pages.
 const LARGE: usize = 256 << 10;
@@ -31,7 +31,7 @@ impl Buffer {
         let layout = size.and_then(|size| Layout::from_size_align(size, align).ok());
         let fresh = || layout.and_then(|layout| Some((alloc_zeros(layout)?, layout)));
         let fresh = fresh().or_else(|| {
-            tape::empty_cache();
+            tapegrad_tape::empty_cache();
             fresh()
         });
         let Some((ptr, layout)) = fresh else {

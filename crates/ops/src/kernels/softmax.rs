@@ -1,9 +1,9 @@
 //! Softmax along one dimension of `[outer, length, inner]`, and its gradient.
 
 use super::fold::{SIDE_BY_SIDE, fold};
-use tape::Float;
-use tape::kernels::parallel::parallel_blocks;
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::parallel::parallel_blocks;
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 13;
@@ -100,7 +100,7 @@ fn divide<T: Float>(out: &mut [T], by: T) {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn softmax_rows<T: Float>(out: &mut [T], x: &[T], length: usize, kind: Kind) {
         for (out, x) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)) {
@@ -122,7 +122,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn rows_and_logs<T: Float>(out: &mut [T], logs: &mut [T], x: &[T], length: usize) {
         for ((out, x), log) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)).zip(logs) {
@@ -134,7 +134,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, kind: Kind) {
         for start in (0..inner).step_by(SIDE_BY_SIDE) {
@@ -173,7 +173,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn gradient_rows<T: Float>(out: &mut [T], y: &[T], g: &[T], length: usize, kind: Kind) {
         let rows = y.chunks_exact(length).zip(g.chunks_exact(length));
@@ -193,7 +193,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, kind: Kind) {
         for start in (0..inner).step_by(SIDE_BY_SIDE) {

@@ -1,6 +1,6 @@
 //! Where the windows of a pooling lie.
 
-use tape::kernels::list::list_for;
+use tapegrad_tape::kernels::list::list_for;
 
 /// The windows along one dimension, clipped to the input.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `binary_cross_entropy`, `binary_cross_entropy_with_logits`.
 
 use super::{Reduction, log_sigmoid};
-use tape::{Float, Var, dispatch, kernels::strided, record};
+use tapegrad_tape::{Float, Var, dispatch, kernels::strided, record};
 
 /// `-(t log x + (1 - t) log(1 - x))` for probabilities `x` (`torch.nn.functional.binary_cross_entropy`). The
 /// logarithms are cut off at -100. A weight broadcasts to the losses.
@@ -10,9 +10,9 @@ use tape::{Float, Var, dispatch, kernels::strided, record};
 /// If the shapes differ, or an input is not within 0 and 1.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f64], &[1]), Var::from_vec(vec![1f64], &[1]));
-/// assert_eq!(ops::binary_cross_entropy(&x, &t, None, ops::Reduction::Mean).item(), 2f64.ln());
+/// assert_eq!(tapegrad_ops::binary_cross_entropy(&x, &t, None, tapegrad_ops::Reduction::Mean).item(), 2f64.ln());
 /// ```
 #[track_caller]
 pub fn binary_cross_entropy(input: &Var, target: &Var, weight: Option<&Var>, reduction: Reduction) -> Var {
@@ -70,9 +70,9 @@ pub struct BceWithLogitsOptions {
 /// If the shapes differ, or a weight does not broadcast.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0f64], &[1]), Var::from_vec(vec![1f64], &[1]));
-/// assert!((ops::binary_cross_entropy_with_logits(&x, &t, Default::default()).item() - 2f64.ln()).abs() < 1e-12);
+/// assert!((tapegrad_ops::binary_cross_entropy_with_logits(&x, &t, Default::default()).item() - 2f64.ln()).abs() < 1e-12);
 /// ```
 #[track_caller]
 pub fn binary_cross_entropy_with_logits(input: &Var, target: &Var, options: BceWithLogitsOptions) -> Var {

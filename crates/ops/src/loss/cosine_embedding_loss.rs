@@ -1,8 +1,8 @@
 //! `cosine_embedding_loss`.
 
 use super::Reduction;
-use tape::shape::broadcast_for;
-use tape::{Var, where_};
+use tapegrad_tape::shape::broadcast_for;
+use tapegrad_tape::{Var, where_};
 
 /// `1 - cos(input1, input2)` where the target is 1, `max(0, cos - margin)` where it is -1
 /// (`torch.nn.functional.cosine_embedding_loss`). Inputs `[N, D]` with a target `[N]`, or `[D]` with a number.
@@ -11,10 +11,10 @@ use tape::{Var, where_};
 /// If the shapes do not fit.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f64, 0.0], &[1, 2]);
 /// let b = Var::from_vec(vec![0f64, 2.0], &[1, 2]);
-/// let loss = ops::cosine_embedding_loss(&a, &b, &Var::from_vec(vec![1f64], &[1]), 0.0, ops::Reduction::Mean);
+/// let loss = tapegrad_ops::cosine_embedding_loss(&a, &b, &Var::from_vec(vec![1f64], &[1]), 0.0, tapegrad_ops::Reduction::Mean);
 /// assert_eq!(loss.item(), 1.0);
 /// ```
 #[track_caller]

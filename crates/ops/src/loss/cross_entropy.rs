@@ -4,7 +4,7 @@ use super::Reduction;
 use super::nll_loss::Picked;
 use crate::kernels::softmax::softmax_and_logs;
 use crate::softmax::log_softmax;
-use tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record, where_};
+use tapegrad_tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record, where_};
 
 /// The arguments of [`cross_entropy`] besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Debug)]
@@ -39,9 +39,9 @@ impl Default for CrossEntropyOptions {
 /// If the shapes do not fit, a target is no class, or the smoothing is not within 0 and 1.
 ///
 /// ```
-/// use tape::{DType, Tensor, Var};
+/// use tapegrad_tape::{DType, Tensor, Var};
 /// let logits = Var::from(Tensor::zeros(&[2, 10], DType::F64));
-/// let loss = ops::cross_entropy(&logits, &Var::from_vec(vec![3i64, 7], &[2]), Default::default());
+/// let loss = tapegrad_ops::cross_entropy(&logits, &Var::from_vec(vec![3i64, 7], &[2]), Default::default());
 /// assert!((loss.item() - 10f64.ln()).abs() < 1e-12);
 /// ```
 #[track_caller]
@@ -266,7 +266,10 @@ mod tests {
             for create_graph in [false, true] {
                 x.zero_grad();
                 let loss = cross_entropy(&x, &target, Default::default());
-                loss.backward_with(None, tape::BackwardOptions { create_graph, ..Default::default() });
+                loss.backward_with(
+                    None,
+                    tapegrad_tape::BackwardOptions { create_graph, ..Default::default() },
+                );
                 let g = x.grad().unwrap().to_vec::<f64>();
                 assert_eq!(g[..2], [0.0, 0.0]);
                 assert_eq!(g[2] != 0.0, targets[1] == 1, "{g:?}");

@@ -1,7 +1,7 @@
 //! `kl_div`.
 
 use super::{Reduction, check_same};
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// What becomes of the pointwise divergences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub enum KlDivReduction {
 /// If the shapes differ.
 ///
 /// ```
-/// use ops::KlDivReduction;
-/// use tape::Var;
+/// use tapegrad_ops::KlDivReduction;
+/// use tapegrad_tape::Var;
 /// let p = Var::from_vec(vec![0.5f64, 0.5], &[1, 2]);
 /// let q = Var::from_vec(vec![0.25f64, 0.75], &[1, 2]);
-/// let loss = ops::kl_div(&q.log(), &p, KlDivReduction::BatchMean, false);
+/// let loss = tapegrad_ops::kl_div(&q.log(), &p, KlDivReduction::BatchMean, false);
 /// assert!((loss.item() - (0.5 * 2f64.ln() + 0.5 * (2.0 / 3f64).ln())).abs() < 1e-12);
 /// ```
 #[track_caller]

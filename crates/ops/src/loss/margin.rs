@@ -1,8 +1,8 @@
 //! Losses with a margin: `hinge_loss`, `hinge_embedding_loss`, `margin_ranking_loss`, `soft_margin_loss`.
 
 use super::{Reduction, check_same, log_sigmoid};
-use tape::shape::broadcast_for;
-use tape::{Var, where_};
+use tapegrad_tape::shape::broadcast_for;
+use tapegrad_tape::{Var, where_};
 
 /// `max(0, 1 - target * input)` for targets 1 and -1: the loss of a linear support vector machine.
 ///
@@ -10,9 +10,9 @@ use tape::{Var, where_};
 /// If the shapes differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 2.0], &[2]), Var::from_vec(vec![1f32, -1.0], &[2]));
-/// assert_eq!(ops::hinge_loss(&x, &t, ops::Reduction::None).to_vec::<f32>(), [0.5, 3.0]);
+/// assert_eq!(tapegrad_ops::hinge_loss(&x, &t, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.5, 3.0]);
 /// ```
 #[track_caller]
 pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
@@ -27,9 +27,9 @@ pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// If the shapes do not broadcast.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 0.25], &[2]), Var::from_vec(vec![1f32, -1.0], &[2]));
-/// assert_eq!(ops::hinge_embedding_loss(&x, &t, 1.0, ops::Reduction::None).to_vec::<f32>(), [0.5, 0.75]);
+/// assert_eq!(tapegrad_ops::hinge_embedding_loss(&x, &t, 1.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.5, 0.75]);
 /// ```
 #[track_caller]
 pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: Reduction) -> Var {
@@ -46,10 +46,10 @@ pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: R
 /// If the tensors have different numbers of dimensions, or the shapes do not broadcast.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (a, b) = (Var::from_vec(vec![1f32, 2.0], &[2]), Var::from_vec(vec![3f32, 0.0], &[2]));
 /// let t = Var::from_vec(vec![1f32, 1.0], &[2]);
-/// assert_eq!(ops::margin_ranking_loss(&a, &b, &t, 0.5, ops::Reduction::None).to_vec::<f32>(), [2.5, 0.0]);
+/// assert_eq!(tapegrad_ops::margin_ranking_loss(&a, &b, &t, 0.5, tapegrad_ops::Reduction::None).to_vec::<f32>(), [2.5, 0.0]);
 /// ```
 #[track_caller]
 pub fn margin_ranking_loss(
@@ -78,8 +78,8 @@ pub fn margin_ranking_loss(
 /// If the shapes differ.
 ///
 /// ```
-/// use tape::Var;
-/// let loss = ops::soft_margin_loss(&Var::from(0.0), &Var::from(1.0), ops::Reduction::Mean);
+/// use tapegrad_tape::Var;
+/// let loss = tapegrad_ops::soft_margin_loss(&Var::from(0.0), &Var::from(1.0), tapegrad_ops::Reduction::Mean);
 /// assert!((loss.item() - 2f64.ln()).abs() < 1e-6);
 /// ```
 #[track_caller]

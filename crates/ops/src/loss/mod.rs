@@ -20,8 +20,8 @@ pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss};
 pub use nll_loss::{NllLossOptions, nll_loss};
 pub use pointwise::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
 
-use tape::kernels::strided;
-use tape::{Float, Var, dispatch, record};
+use tapegrad_tape::kernels::strided;
+use tapegrad_tape::{Float, Var, dispatch, record};
 
 /// What becomes of the losses of single elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn check_same(op: &str, input: &Var, target: &Var) {
 #[cold]
 #[track_caller]
 fn refuse(op: &str, input: &Var, target: &Var) -> ! {
-    let advice = match tape::shape::broadcast(input.shape(), target.shape()) {
+    let advice = match tapegrad_tape::shape::broadcast(input.shape(), target.shape()) {
         _ if input.numel() == target.numel() => {
             format!("reshape one, as target.reshape(&{:?})", input.shape())
         }

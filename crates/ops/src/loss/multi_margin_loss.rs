@@ -1,7 +1,7 @@
 //! `multi_margin_loss`.
 
 use super::Reduction;
-use tape::{DType, Tensor, Var, where_};
+use tapegrad_tape::{DType, Tensor, Var, where_};
 
 /// The arguments of [`multi_margin_loss`] besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Debug)]
@@ -30,9 +30,9 @@ impl Default for MultiMarginOptions {
 /// If the shapes do not fit, `p` is neither 1 nor 2, or a target is no class.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0.1f64, 0.2, 0.4, 0.8], &[1, 4]);
-/// let loss = ops::multi_margin_loss(&x, &Var::from_vec(vec![3i64], &[1]), Default::default());
+/// let loss = tapegrad_ops::multi_margin_loss(&x, &Var::from_vec(vec![3i64], &[1]), Default::default());
 /// assert!((loss.item() - 0.325).abs() < 1e-12);
 /// ```
 #[track_caller]

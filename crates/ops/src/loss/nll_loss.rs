@@ -1,7 +1,7 @@
 //! `nll_loss`.
 
 use super::Reduction;
-use tape::{DType, Var, where_};
+use tapegrad_tape::{DType, Var, where_};
 
 /// The arguments of [`nll_loss`] besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Debug)]
@@ -28,9 +28,9 @@ impl Default for NllLossOptions {
 /// If the shapes do not fit, or a target is no class and not ignored.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let log_p = Var::from_vec(vec![0.25f64, 0.75], &[1, 2]).log();
-/// let loss = ops::nll_loss(&log_p, &Var::from_vec(vec![1i64], &[1]), Default::default());
+/// let loss = tapegrad_ops::nll_loss(&log_p, &Var::from_vec(vec![1i64], &[1]), Default::default());
 /// assert_eq!(loss.item(), -(0.75f64.ln()));
 /// ```
 #[track_caller]

@@ -1,7 +1,7 @@
 //! `mse_loss`, `l1_loss`, `smooth_l1_loss`, `huber_loss`: functions of the difference of two tensors.
 
 use super::{Reduction, difference};
-use tape::{Var, where_};
+use tapegrad_tape::{Var, where_};
 
 /// The square of the difference (`torch.nn.functional.mse_loss`), for a target of the
 /// input's shape. PyTorch broadcasts another one with a warning; here [`Var::expand`] does so on purpose.
@@ -10,9 +10,9 @@ use tape::{Var, where_};
 /// If the shapes differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![1f32, 3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(ops::mse_loss(&x, &t, ops::Reduction::Mean).item(), 5.0);
+/// assert_eq!(tapegrad_ops::mse_loss(&x, &t, tapegrad_ops::Reduction::Mean).item(), 5.0);
 /// ```
 #[track_caller]
 pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
@@ -26,9 +26,9 @@ pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// If the shapes differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![1f32, -3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(ops::l1_loss(&x, &t, ops::Reduction::Mean).item(), 2.0);
+/// assert_eq!(tapegrad_ops::l1_loss(&x, &t, tapegrad_ops::Reduction::Mean).item(), 2.0);
 /// ```
 #[track_caller]
 pub fn l1_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
@@ -42,9 +42,9 @@ pub fn l1_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// If `beta` is negative or the shapes differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 2.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(ops::smooth_l1_loss(&x, &t, 1.0, ops::Reduction::None).to_vec::<f32>(), [0.125, 1.5]);
+/// assert_eq!(tapegrad_ops::smooth_l1_loss(&x, &t, 1.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.125, 1.5]);
 /// ```
 #[track_caller]
 pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction) -> Var {
@@ -67,9 +67,9 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
 /// If `delta` is not positive or the shapes differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(ops::huber_loss(&x, &t, 2.0, ops::Reduction::None).to_vec::<f32>(), [0.125, 4.0]);
+/// assert_eq!(tapegrad_ops::huber_loss(&x, &t, 2.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.125, 4.0]);
 /// ```
 #[track_caller]
 pub fn huber_loss(input: &Var, target: &Var, delta: f64, reduction: Reduction) -> Var {

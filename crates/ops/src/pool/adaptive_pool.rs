@@ -3,8 +3,8 @@
 use super::avg_pool::mean_over_windows;
 use super::max_pool::max_over_windows;
 use crate::kernels::windows::Axis;
-use tape::Var;
-use tape::shape::numel_for;
+use tapegrad_tape::Var;
+use tapegrad_tape::shape::numel_for;
 
 /// One axis a dimension; `None` keeps the size.
 #[track_caller]
@@ -24,9 +24,9 @@ macro_rules! adaptive_pool {
         /// If the input has another number of dimensions.
         ///
         /// ```
-        /// use tape::{DType, Tensor, Var};
+        /// use tapegrad_tape::{DType, Tensor, Var};
         #[doc = concat!("let x = Var::from(Tensor::ones(&[&[2, 3][..], &[6; ", $d, "]].concat(), DType::F32));")]
-        #[doc = concat!("let y = ops::", stringify!($name), "(&x, [Some(2); ", $d, "]);")]
+        #[doc = concat!("let y = tapegrad_ops::", stringify!($name), "(&x, [Some(2); ", $d, "]);")]
         #[doc = concat!("assert_eq!(y.shape()[2..], [2; ", $d, "]);")]
         /// ```
         #[track_caller]

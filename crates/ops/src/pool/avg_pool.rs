@@ -6,8 +6,8 @@ use crate::kernels::pool;
 use crate::kernels::windows::{Axis, Windows};
 use crate::memory::nhwc;
 use std::sync::Arc;
-use tape::kernels::list::list_for;
-use tape::{MemoryFormat, Tensor, Var, dispatch, record};
+use tapegrad_tape::kernels::list::list_for;
+use tapegrad_tape::{MemoryFormat, Tensor, Var, dispatch, record};
 
 /// The arguments of an average pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,9 +141,9 @@ avg_pool! {
     /// The mean of each window of `[N, C, L]` or `[C, L]` (`torch.nn.functional.avg_pool1d`).
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 3.0, 2.0, 0.0], &[1, 1, 4]);
-    /// assert_eq!(ops::avg_pool1d(&x, 2).to_vec::<f32>(), [2.0, 1.0]);
+    /// assert_eq!(tapegrad_ops::avg_pool1d(&x, 2).to_vec::<f32>(), [2.0, 1.0]);
     /// ```
     avg_pool1d, 1;
     /// The mean of each window of `[N, C, H, W]` or `[C, H, W]` (`torch.nn.functional.avg_pool2d`).

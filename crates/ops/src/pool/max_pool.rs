@@ -6,12 +6,12 @@ use crate::kernels::pool;
 use crate::kernels::windows::{Axis, Windows};
 use crate::memory::nhwc;
 use std::sync::Arc;
-use tape::{DType, MemoryFormat, Tensor, Var, dispatch, note_saved, record};
+use tapegrad_tape::{DType, MemoryFormat, Tensor, Var, dispatch, note_saved, record};
 
 /// The arguments of a max pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
 ///
 /// ```
-/// let options = ops::MaxPoolOptions::<2>::new(3).stride(2).padding(1);
+/// let options = tapegrad_ops::MaxPoolOptions::<2>::new(3).stride(2).padding(1);
 /// assert_eq!(options.kernel_size, [3, 3]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,17 +219,17 @@ max_pool! {
     /// The largest element of each window of `[N, C, L]` or `[C, L]` (`torch.nn.functional.max_pool1d`).
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 3.0, 2.0, 0.0], &[1, 1, 4]);
-    /// assert_eq!(ops::max_pool1d(&x, 2).to_vec::<f32>(), [3.0, 2.0]);
+    /// assert_eq!(tapegrad_ops::max_pool1d(&x, 2).to_vec::<f32>(), [3.0, 2.0]);
     /// ```
     max_pool1d, max_pool1d_with_indices, 1;
     /// The largest element of each window of `[N, C, H, W]` or `[C, H, W]` (`torch.nn.functional.max_pool2d`).
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[8, 3, 32, 32], DType::F32));
-    /// assert_eq!(ops::max_pool2d(&x, 2).shape(), [8, 3, 16, 16]);
+    /// assert_eq!(tapegrad_ops::max_pool2d(&x, 2).shape(), [8, 3, 16, 16]);
     /// ```
     max_pool2d, max_pool2d_with_indices, 2;
     /// The largest element of each window of `[N, C, D, H, W]` or `[C, D, H, W]` (`torch.nn.functional.max_pool3d`).

@@ -15,8 +15,8 @@ pub use max_pool::{
 };
 
 use crate::size::check_sizes;
-use tape::Var;
-use tape::shape::MAX_NUMEL;
+use tapegrad_tape::Var;
+use tapegrad_tape::shape::MAX_NUMEL;
 
 /// Adds the batch dimension where it is missing, checks for empty dimensions, calls `f`, and takes it away.
 #[track_caller]

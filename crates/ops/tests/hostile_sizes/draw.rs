@@ -7,7 +7,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
 use std::sync::Once;
-use tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Tensor, Var};
 
 const SIZES: [usize; 14] = [
     0,
@@ -129,7 +129,7 @@ pub(crate) type Row = (&'static [&'static str], fn(&mut Draw) -> Vec<Var>);
 macro_rules! calls {
     ($($($name:literal)+ : |$d:ident| $call:expr;)*) => {
         &[$((&[$($name),+], {
-            fn call($d: &mut $crate::draw::Draw) -> Vec<tape::Var> {
+            fn call($d: &mut $crate::draw::Draw) -> Vec<tapegrad_tape::Var> {
                 $crate::draw::Results::vars($call)
             }
             call
@@ -181,7 +181,7 @@ fn examine(results: Vec<Var>, draw: &Draw) -> Option<String> {
         return Some(format!("a result of shape {shape:?} in place of {:?}", draw.expected));
     }
     let wide = shape.iter().map(|&n| n.max(1)).try_fold(1u128, |a, b| a.checked_mul(b));
-    if wide.is_none_or(|n| n > tape::shape::MAX_NUMEL as u128) {
+    if wide.is_none_or(|n| n > tapegrad_tape::shape::MAX_NUMEL as u128) {
         return Some(format!("a result of shape {shape:?}"));
     }
     for y in results.iter().filter(|y| y.numel() <= READ) {

@@ -7,7 +7,7 @@ mod samples;
 mod tape_calls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tape::Var;
+use tapegrad_tape::Var;
 
 /// Numbers from zero on.
 fn x(shape: &[usize]) -> Var {

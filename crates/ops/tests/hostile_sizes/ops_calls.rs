@@ -1,8 +1,8 @@
 //! Every public function of `ops` that takes a size, an index or a class.
 
 use crate::draw::{Draw, calls, check, f32s, i64s};
-use ops::*;
-use tape::Var;
+use tapegrad_ops::*;
+use tapegrad_tape::Var;
 
 fn conv_options(d: &mut Draw) -> ConvOptions<2> {
     ConvOptions::default().stride(Size(d.sizes())).padding(d.sizes::<2>()).dilation(Size(d.sizes()))
@@ -161,8 +161,10 @@ fn classes_and_rows() {
 /// Views whose sizes no memory could hold, which a product would have to walk along.
 #[test]
 fn products_of_wide_views() {
-    let row = |n: usize| Var::from(tape::Tensor::ones(&[1, 1], tape::DType::F32)).expand_to(&[1, n]);
-    let most = tape::shape::MAX_NUMEL;
+    let row = |n: usize| {
+        Var::from(tapegrad_tape::Tensor::ones(&[1, 1], tapegrad_tape::DType::F32)).expand_to(&[1, n])
+    };
+    let most = tapegrad_tape::shape::MAX_NUMEL;
     let said = crate::panic_of(|| mm(&row(most), &row(most).t())).expect("it has to panic");
     assert!(said.starts_with("mm: the product of shapes"), "{said}");
     let said = crate::panic_of(|| outer(&row(1 << 40).squeeze(0), &row(1 << 40).squeeze(0)))

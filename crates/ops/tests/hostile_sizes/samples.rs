@@ -1,8 +1,8 @@
 //! Sizes that once wrapped, each with what is said of it now.
 
 use crate::{panic_of, x};
-use ops::{ConvTransposeOptions, Size, UnfoldOptions};
-use tape::{DType, PadMode, Position, Slice, Tensor, Var};
+use tapegrad_ops::{ConvTransposeOptions, Size, UnfoldOptions};
+use tapegrad_tape::{DType, PadMode, Position, Slice, Tensor, Var};
 
 const MAX: usize = usize::MAX;
 
@@ -69,10 +69,10 @@ fn shapes_of_constructors() {
     });
     refused("arange: shape [18446744073709551615] is too large", || Tensor::arange(i64::MIN, i64::MAX));
     refused("permutation: shape [18446744073709551615] is too large", || {
-        tape::Generator::manual_seed(0).permutation(MAX)
+        tapegrad_tape::Generator::manual_seed(0).permutation(MAX)
     });
     refused("uniform: shape [18446744073709551615, 2] is too large", || {
-        tape::Generator::manual_seed(0).uniform(&[MAX, 2], 0.0, 1.0)
+        tapegrad_tape::Generator::manual_seed(0).uniform(&[MAX, 2], 0.0, 1.0)
     });
     assert_eq!(Tensor::arange(i64::MAX - 2, i64::MAX).to_vec::<i64>(), [i64::MAX - 2, i64::MAX - 1]);
 }
@@ -101,7 +101,7 @@ fn repetitions_and_views() {
     });
     refused("add: shape [1099511627776, 1099511627776] is too large", || &wide + &wide.unsqueeze(1));
     refused("mm: shape [1099511627776, 1099511627776] is too large", || {
-        ops::mm(&wide.unsqueeze(1), &wide.unsqueeze(0))
+        tapegrad_ops::mm(&wide.unsqueeze(1), &wide.unsqueeze(0))
     });
     refused("split: split_sizes [18446744073709551615, 5] should sum to the size of dimension 0: 4", || {
         f32s(&[4]).split_with_sizes(&[MAX, 5], 0)
@@ -139,44 +139,46 @@ fn windows_that_are_added_up() {
     });
     let columns = f32s(&[1, 4, 1]);
     refused("fold: the size [18446744073709551615, 2] is too large", || {
-        ops::fold(&columns, Size([MAX, 2]), 2)
+        tapegrad_ops::fold(&columns, Size([MAX, 2]), 2)
     });
-    refused("fold: shape [1, 1, 1073741824, 1073741824] is too large", || ops::fold(&columns, 1 << 30, 2));
+    refused("fold: shape [1, 1, 1073741824, 1073741824] is too large", || {
+        tapegrad_ops::fold(&columns, 1 << 30, 2)
+    });
     let image = f32s(&[1, 1, 4, 4]);
     refused("unfold: padding [18446744073709551615, 18446744073709551615] is too large", || {
-        ops::unfold(&image, UnfoldOptions::new(2).padding(MAX))
+        tapegrad_ops::unfold(&image, UnfoldOptions::new(2).padding(MAX))
     });
     refused(
         "unfold: a patch of [2, 2] with dilation [1152921504606846975, 1152921504606846975] reaches over",
-        || ops::unfold(&image, UnfoldOptions::new(2).dilation(tape::shape::MAX_NUMEL)),
+        || tapegrad_ops::unfold(&image, UnfoldOptions::new(2).dilation(tapegrad_tape::shape::MAX_NUMEL)),
     );
 }
 
 #[test]
 fn convolutions() {
     let (image, weight) = (f32s(&[1, 1, 2, 2]), f32s(&[1, 1, 2, 2]));
-    let transposed = |o: ConvTransposeOptions<2>| ops::conv_transpose2d(&image, &weight, None, o);
+    let transposed = |o: ConvTransposeOptions<2>| tapegrad_ops::conv_transpose2d(&image, &weight, None, o);
     let options = ConvTransposeOptions::default;
     refused("conv_transpose2d: stride [4611686018427387904, 4611686018427387904] is too large", || {
         transposed(options().stride(1 << 62))
     });
     refused("conv_transpose2d: shape [1, 1, 1152921504606846977, 1152921504606846977] is too large", || {
-        transposed(options().stride(tape::shape::MAX_NUMEL))
+        transposed(options().stride(tapegrad_tape::shape::MAX_NUMEL))
     });
     refused("conv_transpose2d: effective kernel size overflows", || {
-        transposed(options().dilation(tape::shape::MAX_NUMEL))
+        transposed(options().dilation(tapegrad_tape::shape::MAX_NUMEL))
     });
     refused("conv_transpose2d: padding", || transposed(options().padding(MAX)));
     refused("conv_transpose2d: output_padding", || transposed(options().output_padding(MAX)));
-    let convolved = |o: ops::ConvOptions<2>| ops::conv2d(&image, &weight, None, o);
-    refused("conv2d: padding", || convolved(ops::ConvOptions::default().padding(1 << 63)));
+    let convolved = |o: tapegrad_ops::ConvOptions<2>| tapegrad_ops::conv2d(&image, &weight, None, o);
+    refused("conv2d: padding", || convolved(tapegrad_ops::ConvOptions::default().padding(1 << 63)));
     refused("conv2d: shape [1, 1, 2147483649, 2147483649] is too large", || {
-        convolved(ops::ConvOptions::default().padding(1 << 30))
+        convolved(tapegrad_ops::ConvOptions::default().padding(1 << 30))
     });
     refused("has 1 channels but weight [1, 1, 2, 2] expects 9223372036854775809", || {
-        convolved(ops::ConvOptions::default().groups((1 << 63) + 1))
+        convolved(tapegrad_ops::ConvOptions::default().groups((1 << 63) + 1))
     });
-    let far = convolved(ops::ConvOptions::default().stride(tape::shape::MAX_NUMEL));
+    let far = convolved(tapegrad_ops::ConvOptions::default().stride(tapegrad_tape::shape::MAX_NUMEL));
     assert_eq!(far.shape(), [1, 1, 1, 1]);
 }
 
@@ -184,25 +186,26 @@ fn convolutions() {
 fn pooling_and_pixels() {
     let image = f32s(&[1, 4, 2, 2]);
     refused("max_pool2d: effective kernel size overflows", || {
-        ops::max_pool2d(&image, ops::MaxPoolOptions::new(2).dilation(1 << 63))
+        tapegrad_ops::max_pool2d(&image, tapegrad_ops::MaxPoolOptions::new(2).dilation(1 << 63))
     });
     refused("adaptive_avg_pool2d: shape [1, 4, 18446744073709551615, 2] is too large", || {
-        ops::adaptive_avg_pool2d(&image, [Some(MAX), Some(2)])
+        tapegrad_ops::adaptive_avg_pool2d(&image, [Some(MAX), Some(2)])
     });
     refused("pixel_shuffle: shape [4294967296, 4294967296] is too large", || {
-        ops::pixel_shuffle(&image, 1 << 32)
+        tapegrad_ops::pixel_shuffle(&image, 1 << 32)
     });
     refused("pixel_unshuffle: expects height and width to be divisible", || {
-        ops::pixel_unshuffle(&image, MAX)
+        tapegrad_ops::pixel_unshuffle(&image, MAX)
     });
     refused("interpolate: shape [1, 4, 18446744073709551615, 18446744073709551615] is too large", || {
-        ops::interpolate(&image, ops::InterpolateOptions::scale_factor([f64::INFINITY]))
+        tapegrad_ops::interpolate(&image, tapegrad_ops::InterpolateOptions::scale_factor([f64::INFINITY]))
     });
     refused("interpolate: shape [1, 4, 4611686018427387904, 2] is too large", || {
-        ops::interpolate(&image, ops::InterpolateOptions::size([1 << 62, 2]))
+        tapegrad_ops::interpolate(&image, tapegrad_ops::InterpolateOptions::size([1 << 62, 2]))
     });
     // A window over all channels, however many it could hold.
-    let norm = |size| ops::local_response_norm(&(&image + 1.0), size, 0.0, 0.75, 1.0).to_vec::<f32>();
+    let norm =
+        |size| tapegrad_ops::local_response_norm(&(&image + 1.0), size, 0.0, 0.75, 1.0).to_vec::<f32>();
     assert_eq!(norm(MAX), [1.0; 16]);
 }
 

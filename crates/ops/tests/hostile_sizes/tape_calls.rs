@@ -1,7 +1,7 @@
 //! Every public function of `tape` that takes a size, a shape, a stride, an offset, an index or a count.
 
 use crate::draw::{Row, calls, check, f32s, i64s};
-use tape::{DType, Generator, MemoryFormat, PadMode, Slice, Tensor, Var, shape};
+use tapegrad_tape::{DType, Generator, MemoryFormat, PadMode, Slice, Tensor, Var, shape};
 
 #[test]
 fn constructors() {
@@ -37,7 +37,7 @@ fn constructors() {
         "below": |d| Var::from(Generator::manual_seed(0).below(d.s()) as f64);
         "jacobian": |d| {
             let n = d.s();
-            tape::jacobian(|x| x.detach(), &Var::from(Tensor::zeros(&[1], DType::F32).expand(&[n])))
+            tapegrad_tape::jacobian(|x| x.detach(), &Var::from(Tensor::zeros(&[1], DType::F32).expand(&[n])))
         };
     };
     // (The operand of the last one is itself such a view, or refused.)
@@ -153,11 +153,11 @@ fn movement() {
         "triu": |d| f32s(&[2, 3]).triu(d.i());
         "cat" "expand": |d| {
             let (a, b) = (f32s(&[1, 1]).expand_to(&[d.s(), 2]), f32s(&[1, 1]).expand_to(&[d.s(), 2]));
-            tape::cat(&[a, b], 0)
+            tapegrad_tape::cat(&[a, b], 0)
         };
         "stack" "cat" "expand": |d| {
             let a = f32s(&[1]).expand_to(&[d.s()]);
-            tape::stack(&[a.clone(), a], d.i())
+            tapegrad_tape::stack(&[a.clone(), a], d.i())
         };
         "add" "expand": |d| f32s(&[1, 1]).expand_to(&[d.s(), 1]) + f32s(&[1]).expand_to(&[d.s()]);
     });

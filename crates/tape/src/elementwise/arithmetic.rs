@@ -99,7 +99,7 @@ impl Var {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let a = Var::from_vec(vec![1f32, 2.0], &[2, 1]);
     /// let b = Var::from_vec(vec![10f32, 20.0], &[2]);
     /// assert_eq!(a.add(&b).to_vec::<f32>(), [11.0, 21.0, 12.0, 22.0]);
@@ -152,7 +152,7 @@ impl Var {
     /// If the shapes do not broadcast, or an integer is divided by zero.
     ///
     /// ```
-    /// use tape::{RoundingMode, Var};
+    /// use tapegrad_tape::{RoundingMode, Var};
     /// assert_eq!(Var::from(-7).div_rounded(2, RoundingMode::Floor).item(), -4.0);
     /// assert_eq!(Var::from(-7).div_rounded(2, RoundingMode::Trunc).item(), -3.0);
     /// ```
@@ -175,7 +175,7 @@ impl Var {
     /// If the shapes do not broadcast, or `alpha` is a fraction and the operands are integers.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(1.0).add_scaled(3.0, 2).item(), 7.0);
     /// ```
     #[track_caller]
@@ -190,7 +190,7 @@ impl Var {
     /// As [`Var::add_scaled`].
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(1.0).sub_scaled(3.0, 2).item(), -5.0);
     /// ```
     #[track_caller]
@@ -205,7 +205,7 @@ impl Var {
     /// As [`Var::add_scaled`].
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(1.0).rsub(3.0, 2).item(), 1.0);
     /// ```
     #[track_caller]

@@ -162,7 +162,7 @@ binary! {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 5.0], &[2]);
     /// assert_eq!(x.maximum(&Var::from(3.0)).to_vec::<f32>(), [3.0, 5.0]);
     /// ```
@@ -176,7 +176,7 @@ binary! {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 5.0], &[2]);
     /// assert_eq!(x.minimum(&Var::from(3.0)).to_vec::<f32>(), [1.0, 3.0]);
     /// ```
@@ -190,7 +190,7 @@ binary! {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(f64::NAN).fmax(&Var::from(3.0)).item(), 3.0);
     /// ```
     method simd fmax(a, b) = if b > a || a.is_nan() { b } else { a }; integers a.max(b);
@@ -205,7 +205,7 @@ binary! {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(f64::NAN).fmin(&Var::from(3.0)).item(), 3.0);
     /// ```
     method simd fmin(a, b) = if b < a || a.is_nan() { b } else { a }; integers a.min(b);
@@ -219,7 +219,7 @@ binary! {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(0.0).atan2(&Var::from(2.0)).item(), 0.0);
     /// ```
     method scalar atan2(a, b) = a.atan2(b);
@@ -231,7 +231,7 @@ binary! {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(3.0).hypot(&Var::from(4.0)).item(), 5.0);
     /// ```
     method scalar hypot(a, b) = a.hypot(b);
@@ -243,7 +243,7 @@ binary! {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from(1000.0);
     /// assert_eq!(x.logaddexp(&x).item(), (1000.0 + 2f64.ln()) as f32 as f64);
     /// ```
@@ -308,7 +308,7 @@ fn floor_quotient<T: Float>(a: T, b: T) -> T {
 /// If the shapes do not broadcast.
 ///
 /// ```
-/// use tape::{Var, xlogy};
+/// use tapegrad_tape::{Var, xlogy};
 /// assert_eq!(xlogy(0.0, &Var::from(0.0)).item(), 0.0);
 /// ```
 #[track_caller]
@@ -323,7 +323,7 @@ impl Var {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(0.0).xlogy(0.0).item(), 0.0);
     /// ```
     #[track_caller]

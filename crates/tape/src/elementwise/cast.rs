@@ -8,7 +8,7 @@ impl Var {
     /// The values in another element type (`torch.Tensor.to(dtype)`). The gradient is cast back.
     ///
     /// ```
-    /// use tape::{DType, Var};
+    /// use tapegrad_tape::{DType, Var};
     /// assert_eq!(Var::from(2.9).cast(DType::I64).item(), 2.0);
     /// ```
     #[track_caller]

@@ -25,7 +25,7 @@ impl Var {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// let x = tape::Var::from_vec(vec![-1f32, 0.5, 3.0], &[3]);
+    /// let x = tapegrad_tape::Var::from_vec(vec![-1f32, 0.5, 3.0], &[3]);
     /// assert_eq!(x.clamp(0.0, 1.0).to_vec::<f32>(), [0.0, 0.5, 1.0]);
     /// ```
     #[track_caller]
@@ -71,7 +71,7 @@ impl Var {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(-1.0).clamp_min(0.0).item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(-1.0).clamp_min(0.0).item(), 0.0);
     /// ```
     #[track_caller]
     pub fn clamp_min(&self, min: impl Into<Operand>) -> Var {
@@ -84,7 +84,7 @@ impl Var {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(2.0).clamp_max(1.0).item(), 1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(2.0).clamp_max(1.0).item(), 1.0);
     /// ```
     #[track_caller]
     pub fn clamp_max(&self, max: impl Into<Operand>) -> Var {

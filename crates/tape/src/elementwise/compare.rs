@@ -59,42 +59,42 @@ comparisons! {
     /// True where the elements are equal (`torch.eq`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![1, 2i64], &[2]).eq(2).to_vec::<bool>(), [false, true]);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![1, 2i64], &[2]).eq(2).to_vec::<bool>(), [false, true]);
     /// ```
     eq ==;
 
     /// True where the elements differ (`torch.ne`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![1, 2i64], &[2]).ne(2).to_vec::<bool>(), [true, false]);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![1, 2i64], &[2]).ne(2).to_vec::<bool>(), [true, false]);
     /// ```
     ne !=;
 
     /// True where the element is less than the other (`torch.lt`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![1, 2i64], &[2]).lt(2).to_vec::<bool>(), [true, false]);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![1, 2i64], &[2]).lt(2).to_vec::<bool>(), [true, false]);
     /// ```
     lt <;
 
     /// True where the element is at most the other (`torch.le`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![1, 2i64], &[2]).le(1.5).to_vec::<bool>(), [true, false]);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![1, 2i64], &[2]).le(1.5).to_vec::<bool>(), [true, false]);
     /// ```
     le <=;
 
     /// True where the element is greater than the other (`torch.gt`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![1, 2i64], &[2]).gt(1).to_vec::<bool>(), [false, true]);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![1, 2i64], &[2]).gt(1).to_vec::<bool>(), [false, true]);
     /// ```
     gt >;
 
     /// True where the element is at least the other (`torch.ge`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![1, 2i64], &[2]).ge(2).to_vec::<bool>(), [false, true]);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![1, 2i64], &[2]).ge(2).to_vec::<bool>(), [false, true]);
     /// ```
     ge >=;
 }
@@ -127,7 +127,7 @@ logic! {
     /// True where both are (`torch.logical_and`).
     ///
     /// ```
-    /// let (a, b) = (tape::Var::from(2.0), tape::Var::from(0));
+    /// let (a, b) = (tapegrad_tape::Var::from(2.0), tapegrad_tape::Var::from(0));
     /// assert_eq!(a.logical_and(&b).to_vec::<bool>(), [false]);
     /// ```
     logical_and(|a, b| a & b);
@@ -135,7 +135,7 @@ logic! {
     /// True where either is (`torch.logical_or`).
     ///
     /// ```
-    /// let (a, b) = (tape::Var::from(2.0), tape::Var::from(0));
+    /// let (a, b) = (tapegrad_tape::Var::from(2.0), tapegrad_tape::Var::from(0));
     /// assert_eq!(a.logical_or(&b).to_vec::<bool>(), [true]);
     /// ```
     logical_or(|a, b| a | b);
@@ -143,7 +143,7 @@ logic! {
     /// True where one is and the other is not (`torch.logical_xor`).
     ///
     /// ```
-    /// let (a, b) = (tape::Var::from(2.0), tape::Var::from(3));
+    /// let (a, b) = (tapegrad_tape::Var::from(2.0), tapegrad_tape::Var::from(3));
     /// assert_eq!(a.logical_xor(&b).to_vec::<bool>(), [false]);
     /// ```
     logical_xor(|a, b| a ^ b);
@@ -153,7 +153,7 @@ impl Var {
     /// True where an element is zero (`torch.logical_not`); without gradient.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![0f32, 2.0], &[2]).logical_not().to_vec::<bool>(), [true, false]);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![0f32, 2.0], &[2]).logical_not().to_vec::<bool>(), [true, false]);
     /// ```
     pub fn logical_not(&self) -> Var {
         let truth = self.tensor().cast(DType::Bool);

@@ -27,7 +27,7 @@ fn raise<T: crate::Float>(x: T, e: T) -> T {
 /// If the shapes do not broadcast, or integers are raised to a negative number.
 ///
 /// ```
-/// use tape::{Var, pow};
+/// use tapegrad_tape::{Var, pow};
 /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[3]);
 /// assert_eq!(pow(2.0, &x).to_vec::<f32>(), [2.0, 4.0, 8.0]);
 /// ```
@@ -70,7 +70,7 @@ impl Var {
     /// If the shapes do not broadcast, or integers are raised to a negative number.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[3]);
     /// assert_eq!(x.pow(2).to_vec::<f32>(), [1.0, 4.0, 9.0]);
     /// ```

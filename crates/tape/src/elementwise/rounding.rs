@@ -35,35 +35,35 @@ step_methods! {
     /// The largest integer not above (`torch.floor`). Its gradient is zero; integers are returned as they are.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(-1.5).floor().item(), -2.0);
+    /// assert_eq!(tapegrad_tape::Var::from(-1.5).floor().item(), -2.0);
     /// ```
     floor on integers |x| x;
 
     /// The smallest integer not below (`torch.ceil`). Its gradient is zero; integers are returned as they are.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(-1.5).ceil().item(), -1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(-1.5).ceil().item(), -1.0);
     /// ```
     ceil on integers |x| x;
 
     /// The integer part (`torch.trunc`). Its gradient is zero; integers are returned as they are.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(-1.5).trunc().item(), -1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(-1.5).trunc().item(), -1.0);
     /// ```
     trunc on integers |x| x;
 
     /// The nearest integer, halves to even (`torch.round`). Its gradient is zero; integers are returned as they are.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(2.5).round().item(), 2.0);
+    /// assert_eq!(tapegrad_tape::Var::from(2.5).round().item(), 2.0);
     /// ```
     round on integers |x| x;
 
     /// -1, 0 or 1 by the sign (`torch.sign`), 0 for NaN. Its gradient is zero; integers stay integers.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(-7.5).sign().item(), -1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(-7.5).sign().item(), -1.0);
     /// ```
     sign on integers |x| x.signum();
 }
@@ -76,7 +76,7 @@ impl Var {
     /// For integers, unless `decimals` is zero.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(12345.0).round_decimals(-2).item(), 12300.0);
+    /// assert_eq!(tapegrad_tape::Var::from(12345.0).round_decimals(-2).item(), 12300.0);
     /// ```
     #[track_caller]
     pub fn round_decimals(&self, decimals: i32) -> Var {
@@ -96,7 +96,7 @@ impl Var {
     /// largest and smallest finite numbers of the type. No gradient flows where a number was put.
     ///
     /// ```
-    /// let x = tape::Var::from_vec(vec![f32::NAN, f32::INFINITY, 1.0], &[3]);
+    /// let x = tapegrad_tape::Var::from_vec(vec![f32::NAN, f32::INFINITY, 1.0], &[3]);
     /// assert_eq!(x.nan_to_num(None, Some(9.0), None).to_vec::<f32>(), [0.0, 9.0, 1.0]);
     /// ```
     #[track_caller]
@@ -165,21 +165,21 @@ classifications! {
     /// True where an element is not a number (`torch.isnan`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(f64::NAN).isnan().to_vec::<bool>(), [true]);
+    /// assert_eq!(tapegrad_tape::Var::from(f64::NAN).isnan().to_vec::<bool>(), [true]);
     /// ```
     isnan(|x| x.is_nan()) else false;
 
     /// True where an element is plus or minus infinity (`torch.isinf`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(f64::INFINITY).isinf().to_vec::<bool>(), [true]);
+    /// assert_eq!(tapegrad_tape::Var::from(f64::INFINITY).isinf().to_vec::<bool>(), [true]);
     /// ```
     isinf(|x| x.is_infinite()) else false;
 
     /// True where an element is neither infinite nor NaN (`torch.isfinite`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(1).isfinite().to_vec::<bool>(), [true]);
+    /// assert_eq!(tapegrad_tape::Var::from(1).isfinite().to_vec::<bool>(), [true]);
     /// ```
     isfinite(|x| x.is_finite()) else true;
 }

@@ -14,8 +14,8 @@ use crate::var::Var;
 /// If the shapes do not broadcast, or the condition is not made of truth values.
 ///
 /// ```
-/// let x = tape::Var::from_vec(vec![-1f32, 2.0], &[2]);
-/// assert_eq!(tape::where_(&x.gt(0.0), &x, 0.0).to_vec::<f32>(), [0.0, 2.0]);
+/// let x = tapegrad_tape::Var::from_vec(vec![-1f32, 2.0], &[2]);
+/// assert_eq!(tapegrad_tape::where_(&x.gt(0.0), &x, 0.0).to_vec::<f32>(), [0.0, 2.0]);
 /// ```
 #[track_caller]
 pub fn where_(condition: &Var, a: impl Into<Operand>, b: impl Into<Operand>) -> Var {
@@ -65,7 +65,7 @@ impl Var {
     /// As [`where_`].
     ///
     /// ```
-    /// let x = tape::Var::from_vec(vec![-1f32, 2.0], &[2]);
+    /// let x = tapegrad_tape::Var::from_vec(vec![-1f32, 2.0], &[2]);
     /// assert_eq!(x.where_(&x.gt(0.0), 0.0).to_vec::<f32>(), [0.0, 2.0]);
     /// ```
     #[track_caller]

@@ -153,13 +153,13 @@ impl Pointwise {
 /// - `on`: the range, and the parameters, with which tests hold all of these against each other.
 ///
 /// ```
-/// tape::pointwise! {
+/// tapegrad_tape::pointwise! {
 ///     mod table: simd;
 ///     /// The cube of each element.
 ///     function cube(x) = x * x * x; input(x, g) fused g * T::c(3.0) * x * x; rule g * 3.0 * x * x; on -2.0, 2.0;
 /// }
 /// # fn main() {
-/// let x = tape::Var::parameter(tape::Tensor::scalar(2.0));
+/// let x = tapegrad_tape::Var::parameter(tapegrad_tape::Tensor::scalar(2.0));
 /// cube(&x).backward();
 /// assert_eq!(x.grad().unwrap().item(), 12.0);
 /// # }

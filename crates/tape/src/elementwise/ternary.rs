@@ -14,7 +14,7 @@ impl Var {
     /// If the shapes do not broadcast, or the types are not one floating-point type.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(1.0).lerp(&Var::from(3.0), 0.25).item(), 1.5);
     /// ```
     #[track_caller]
@@ -56,7 +56,7 @@ impl Var {
     /// If the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let (x, a, b) = (Var::from(1.0), Var::from(2.0), Var::from(3.0));
     /// assert_eq!(x.addcmul(&a, &b, 0.5).item(), 4.0);
     /// ```
@@ -71,7 +71,7 @@ impl Var {
     /// If the shapes do not broadcast, or all are integers.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let (x, a, b) = (Var::from(1.0), Var::from(2.0), Var::from(4.0));
     /// assert_eq!(x.addcdiv(&a, &b, 0.5).item(), 1.25);
     /// ```

@@ -14,21 +14,21 @@ crate::pointwise! {
     /// `e^x` (`torch.exp`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).exp().item(), 1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).exp().item(), 1.0);
     /// ```
     method exp(x) = x.exp(); output(y, g) fused g * y; rule g * y; on -2.0, 2.0;
 
     /// `e^x - 1`, accurate near zero (`torch.expm1`).
     ///
     /// ```
-    /// assert!((tape::Var::from(1e-12).expm1().item() - 1e-12).abs() < 1e-18);
+    /// assert!((tapegrad_tape::Var::from(1e-12).expm1().item() - 1e-12).abs() < 1e-18);
     /// ```
     method expm1(x) = x.exp_m1(); output(y, g) fused g * (y + T::ONE); rule g * (y + 1.0); on -2.0, 2.0;
 
     /// `2^x` (`torch.exp2`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(3.0).exp2().item(), 8.0);
+    /// assert_eq!(tapegrad_tape::Var::from(3.0).exp2().item(), 8.0);
     /// ```
     method exp2(x) = x.exp2(); output(y, g) fused g * y * T::c(std::f64::consts::LN_2);
         rule g * y * std::f64::consts::LN_2; on -2.0, 2.0;
@@ -36,21 +36,21 @@ crate::pointwise! {
     /// The natural logarithm (`torch.log`); NaN below zero.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(1.0).log().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(1.0).log().item(), 0.0);
     /// ```
     method log(x) = x.ln(); input(x, g) fused g / x; rule g / x; on 0.2, 4.0;
 
     /// `ln(1 + x)`, accurate near zero (`torch.log1p`).
     ///
     /// ```
-    /// assert!((tape::Var::from(1e-12).log1p().item() - 1e-12).abs() < 1e-18);
+    /// assert!((tapegrad_tape::Var::from(1e-12).log1p().item() - 1e-12).abs() < 1e-18);
     /// ```
     method log1p(x) = x.ln_1p(); input(x, g) fused g / (x + T::ONE); rule g / (x + 1.0); on -0.8, 4.0;
 
     /// The base-2 logarithm (`torch.log2`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(8.0).log2().item(), 3.0);
+    /// assert_eq!(tapegrad_tape::Var::from(8.0).log2().item(), 3.0);
     /// ```
     method log2(x) = x.log2(); input(x, g) fused g / (x * T::c(std::f64::consts::LN_2));
         rule g / (x * std::f64::consts::LN_2); on 0.2, 4.0;
@@ -58,7 +58,7 @@ crate::pointwise! {
     /// The base-10 logarithm (`torch.log10`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(100.0).log10().item(), 2.0);
+    /// assert_eq!(tapegrad_tape::Var::from(100.0).log10().item(), 2.0);
     /// ```
     method log10(x) = x.log10(); input(x, g) fused g / (x * T::c(std::f64::consts::LN_10));
         rule g / (x * std::f64::consts::LN_10); on 0.2, 4.0;
@@ -66,14 +66,14 @@ crate::pointwise! {
     /// The square root (`torch.sqrt`); NaN below zero.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(9.0).sqrt().item(), 3.0);
+    /// assert_eq!(tapegrad_tape::Var::from(9.0).sqrt().item(), 3.0);
     /// ```
     method sqrt(x) = x.sqrt(); output(y, g) fused g / (y + y); rule g / (y * 2.0); on 0.2, 4.0;
 
     /// `1 / sqrt(x)` (`torch.rsqrt`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(4.0).rsqrt().item(), 0.5);
+    /// assert_eq!(tapegrad_tape::Var::from(4.0).rsqrt().item(), 0.5);
     /// ```
     method rsqrt(x) = T::ONE / x.sqrt(); output(y, g) fused T::c(-0.5) * g * (y * y * y);
         rule -0.5 * g * (y * y * y); on 0.2, 4.0;
@@ -81,21 +81,21 @@ crate::pointwise! {
     /// `1 / x` (`torch.reciprocal`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(4.0).reciprocal().item(), 0.25);
+    /// assert_eq!(tapegrad_tape::Var::from(4.0).reciprocal().item(), 0.25);
     /// ```
     method reciprocal(x) = T::ONE / x; output(y, g) fused -g * (y * y); rule -g * (y * y); on 0.2, 4.0;
 
     /// The hyperbolic tangent (`torch.tanh`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).tanh().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).tanh().item(), 0.0);
     /// ```
     method tanh(x) = x.tanh(); output(y, g) fused g * (T::ONE - y * y); rule g * (1.0 - y * y); on -2.0, 2.0;
 
     /// `1 / (1 + e^-x)` (`torch.sigmoid`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).sigmoid().item(), 0.5);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).sigmoid().item(), 0.5);
     /// ```
     method sigmoid(x) = T::ONE / (T::ONE + (-x).exp()); output(y, g) fused g * ((T::ONE - y) * y);
         rule g * ((1.0 - y) * y); on -4.0, 4.0;
@@ -103,7 +103,7 @@ crate::pointwise! {
     /// The error function (`torch.erf`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).erf().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).erf().item(), 0.0);
     /// ```
     method erf(x) = x.erf(); input(x, g) fused g * (T::c(ERF_SLOPE) * (-(x * x)).exp());
         rule g * ((-(x * x)).exp() * ERF_SLOPE); on -2.0, 2.0;
@@ -136,42 +136,42 @@ crate::pointwise! {
     /// The sine (`torch.sin`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).sin().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).sin().item(), 0.0);
     /// ```
     method sin(x) = x.sin(); input(x, g) fused g * x.cos(); rule g * x.cos(); on -3.0, 3.0;
 
     /// The cosine (`torch.cos`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).cos().item(), 1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).cos().item(), 1.0);
     /// ```
     method cos(x) = x.cos(); input(x, g) fused -(g * x.sin()); rule -(g * x.sin()); on -3.0, 3.0;
 
     /// The tangent (`torch.tan`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).tan().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).tan().item(), 0.0);
     /// ```
     method tan(x) = x.tan(); output(y, g) fused g * (T::ONE + y * y); rule g * (1.0 + y * y); on -1.2, 1.2;
 
     /// The hyperbolic sine (`torch.sinh`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).sinh().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).sinh().item(), 0.0);
     /// ```
     method sinh(x) = x.sinh(); input(x, g) fused g * x.cosh(); rule g * x.cosh(); on -2.0, 2.0;
 
     /// The hyperbolic cosine (`torch.cosh`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).cosh().item(), 1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).cosh().item(), 1.0);
     /// ```
     method cosh(x) = x.cosh(); input(x, g) fused g * x.sinh(); rule g * x.sinh(); on -2.0, 2.0;
 
     /// The arc sine (`torch.asin`); NaN outside of `[-1, 1]`.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).asin().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).asin().item(), 0.0);
     /// ```
     method asin(x) = x.asin(); input(x, g) fused g / (T::ONE - x * x).sqrt();
         rule g * (1.0 - x * x).rsqrt(); on -0.9, 0.9;
@@ -179,7 +179,7 @@ crate::pointwise! {
     /// The arc cosine (`torch.acos`); NaN outside of `[-1, 1]`.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(1.0).acos().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(1.0).acos().item(), 0.0);
     /// ```
     method acos(x) = x.acos(); input(x, g) fused -g / (T::ONE - x * x).sqrt();
         rule -g * (1.0 - x * x).rsqrt(); on -0.9, 0.9;
@@ -187,14 +187,14 @@ crate::pointwise! {
     /// The arc tangent (`torch.atan`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).atan().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).atan().item(), 0.0);
     /// ```
     method atan(x) = x.atan(); input(x, g) fused g / (x * x + T::ONE); rule g / (x * x + 1.0); on -2.0, 2.0;
 
     /// The inverse hyperbolic sine (`torch.asinh`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).asinh().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).asinh().item(), 0.0);
     /// ```
     method asinh(x) = x.asinh(); input(x, g) fused g / (x * x + T::ONE).sqrt();
         rule g * (x * x + 1.0).rsqrt(); on -2.0, 2.0;
@@ -202,7 +202,7 @@ crate::pointwise! {
     /// The inverse hyperbolic cosine (`torch.acosh`); NaN below one.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(1.0).acosh().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(1.0).acosh().item(), 0.0);
     /// ```
     method acosh(x) = x.acosh(); input(x, g) fused g / (x * x - T::ONE).sqrt();
         rule g * (x * x - 1.0).rsqrt(); on 1.3, 4.0;
@@ -210,14 +210,14 @@ crate::pointwise! {
     /// The inverse hyperbolic tangent (`torch.atanh`); NaN outside of `[-1, 1]`.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).atanh().item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).atanh().item(), 0.0);
     /// ```
     method atanh(x) = x.atanh(); input(x, g) fused g / (T::ONE - x * x); rule g / (1.0 - x * x); on -0.9, 0.9;
 
     /// `1 - erf(x)`, accurate where erf is near one (`torch.erfc`).
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.0).erfc().item(), 1.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).erfc().item(), 1.0);
     /// ```
     method erfc(x) = x.erfc(); input(x, g) fused g * (T::c(-ERF_SLOPE) * (-(x * x)).exp());
         rule g * ((-(x * x)).exp() * -ERF_SLOPE); on -2.0, 2.0;
@@ -230,7 +230,7 @@ impl Var {
     /// For truth values.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(2).neg().item(), -2.0);
+    /// assert_eq!(tapegrad_tape::Var::from(2).neg().item(), -2.0);
     /// ```
     #[track_caller]
     pub fn neg(&self) -> Var {
@@ -241,7 +241,7 @@ impl Var {
     /// The absolute value (`torch.abs`); its gradient at zero is zero. Integers stay integers.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(-2).abs().item(), 2.0);
+    /// assert_eq!(tapegrad_tape::Var::from(-2).abs().item(), 2.0);
     /// ```
     #[track_caller]
     pub fn abs(&self) -> Var {
@@ -251,7 +251,7 @@ impl Var {
     /// `x * x` (`torch.square`). Integers stay integers.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(3).square().item(), 9.0);
+    /// assert_eq!(tapegrad_tape::Var::from(3).square().item(), 9.0);
     /// ```
     #[track_caller]
     pub fn square(&self) -> Var {
@@ -265,7 +265,7 @@ impl Var {
     /// it, those outside of `[0, 1]` give NaN.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from(0.5).logit(None).item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.5).logit(None).item(), 0.0);
     /// ```
     #[track_caller]
     pub fn logit(&self, eps: Option<f64>) -> Var {

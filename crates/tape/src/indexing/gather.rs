@@ -17,7 +17,7 @@ impl Var {
     /// If the index does not fit, is not of integers, or names an entry that is not there.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// let index = Var::from_vec(vec![1i64, 0], &[2, 1]);
     /// assert_eq!(x.gather(1, &index).to_vec::<f32>(), [2.0, 3.0]);
@@ -37,7 +37,7 @@ impl Var {
     /// types differ.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![0f32; 4], &[2, 2]);
     /// let index = Var::from_vec(vec![1i64, 0], &[2, 1]);
     /// assert_eq!(x.scatter(1, &index, 5.0).to_vec::<f32>(), [0.0, 5.0, 5.0, 0.0]);
@@ -79,7 +79,7 @@ impl Var {
     /// types differ.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![0f32; 2], &[2]);
     /// let (index, src) = (Var::from_vec(vec![1i64, 1], &[2]), Var::from_vec(vec![2f32, 3.0], &[2]));
     /// assert_eq!(x.scatter_add(0, &index, &src).to_vec::<f32>(), [0.0, 5.0]);
@@ -106,7 +106,7 @@ impl Var {
     /// that is not there.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// let index = Var::from_vec(vec![1i64], &[1, 1]);
     /// assert_eq!(x.take_along_dim(&index, 1).to_vec::<f32>(), [2.0, 4.0]);

@@ -60,7 +60,7 @@ impl From<RangeFull> for Index {
 /// A whole index: one entry, a tuple of entries, or a slice of them.
 ///
 /// ```
-/// use tape::{Index, Slice, Var};
+/// use tapegrad_tape::{Index, Slice, Var};
 /// let x = Var::from_vec((0..24i64).collect(), &[2, 3, 4]);
 /// assert_eq!(x.get(1).shape(), [3, 4]);
 /// assert_eq!(x.get((0, 1..3, -1)).to_vec::<i64>(), [7, 11]);

@@ -16,7 +16,7 @@ impl Var {
     /// If the mask is not of truth values, the shapes do not broadcast, or the value is a tensor with dimensions.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
     /// let mask = Var::from_vec(vec![true, false], &[2]);
     /// assert_eq!(x.masked_fill(&mask, -1.0).to_vec::<f32>(), [-1.0, 2.0]);
@@ -61,7 +61,7 @@ impl Var {
     /// If the mask is not of truth values, or the shapes do not broadcast.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[3]);
     /// let mask = Var::from_vec(vec![true, false, true], &[3]);
     /// assert_eq!(x.masked_select(&mask).to_vec::<f32>(), [1.0, 3.0]);
@@ -78,7 +78,7 @@ impl Var {
     /// (`torch.nonzero`). Has no derivative.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![0f32, 2.0, 0.0, 4.0], &[2, 2]);
     /// assert_eq!(x.nonzero().to_vec::<i64>(), [0, 1, 1, 1]);
     /// ```

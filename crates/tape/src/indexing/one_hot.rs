@@ -16,7 +16,7 @@ impl Var {
     /// the number from, or the result has too many elements.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let classes = Var::from_vec(vec![0i64, 2], &[2]);
     /// assert_eq!(classes.one_hot(Some(3)).to_vec::<i64>(), [1, 0, 0, 0, 0, 1]);
     /// ```
@@ -59,7 +59,7 @@ impl Var {
     /// If there is more than one dimension, or a value is negative or not an integer.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from_vec(vec![2i64, 0, 2], &[3]).bincount(4).to_vec::<i64>(), [1, 0, 2, 0]);
     /// ```
     #[track_caller]

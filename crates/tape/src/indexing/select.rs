@@ -17,7 +17,7 @@ impl Var {
     /// If the index has more than one dimension, is not of integers, or names an entry that is not there.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// let index = Var::from_vec(vec![1i64, 1, 0], &[3]);
     /// assert_eq!(x.index_select(0, &index).to_vec::<f32>(), [3.0, 4.0, 3.0, 4.0, 1.0, 2.0]);
@@ -45,7 +45,7 @@ impl Var {
     /// `source` has not as many entries as the index, another size elsewhere, or another type.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
     /// let (index, source) = (Var::from_vec(vec![1i64, 1], &[2]), Var::from_vec(vec![10f32, 20.0], &[2]));
     /// assert_eq!(x.index_add(0, &index, &source, 1.0).to_vec::<f32>(), [1.0, 32.0]);

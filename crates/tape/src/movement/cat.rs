@@ -16,9 +16,9 @@ use std::borrow::Borrow;
 /// If there is no tensor, one has no dimensions, or sizes differ in another dimension.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (a, b) = (Var::from_vec(vec![1f32, 2.0], &[1, 2]), Var::from_vec(vec![3f32], &[1, 1]));
-/// assert_eq!(tape::cat(&[&a, &b], 1).to_vec::<f32>(), [1.0, 2.0, 3.0]);
+/// assert_eq!(tapegrad_tape::cat(&[&a, &b], 1).to_vec::<f32>(), [1.0, 2.0, 3.0]);
 /// ```
 #[track_caller]
 pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
@@ -93,9 +93,9 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
 /// If there is no tensor, or the shapes differ.
 ///
 /// ```
-/// use tape::Var;
+/// use tapegrad_tape::Var;
 /// let (a, b) = (Var::from_vec(vec![1f32, 2.0], &[2]), Var::from_vec(vec![3f32, 4.0], &[2]));
-/// assert_eq!(tape::stack(&[a, b], 1).to_vec::<f32>(), [1.0, 3.0, 2.0, 4.0]);
+/// assert_eq!(tapegrad_tape::stack(&[a, b], 1).to_vec::<f32>(), [1.0, 3.0, 2.0, 4.0]);
 /// ```
 #[track_caller]
 pub fn stack<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {

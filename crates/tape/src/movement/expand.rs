@@ -12,7 +12,7 @@ impl Var {
     /// If a dimension other than of size one would change.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from_vec(vec![1f32, 2.0], &[2, 1]).expand(&[-1, 3]).shape(), [2, 3]);
     /// ```
     #[track_caller]

@@ -13,7 +13,7 @@ impl Var {
     /// If a dimension is out of range or appears twice.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.flip(&[1]).to_vec::<f32>(), [2.0, 1.0, 4.0, 3.0]);
     /// ```
@@ -35,7 +35,7 @@ impl Var {
     /// If a dimension is out of range, or there are not as many shifts as dimensions.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.roll(&[1], &[1]).to_vec::<f32>(), [2.0, 1.0, 4.0, 3.0]);
     /// assert_eq!(x.roll(&[1], &[]).to_vec::<f32>(), [4.0, 1.0, 2.0, 3.0]);

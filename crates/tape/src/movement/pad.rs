@@ -31,7 +31,7 @@ impl Var {
     /// `Circular` by more than the size.
     ///
     /// ```
-    /// use tape::{PadMode, Var};
+    /// use tapegrad_tape::{PadMode, Var};
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[1, 3]);
     /// assert_eq!(x.pad(&[2, -1], PadMode::Constant(0.0)).to_vec::<f32>(), [0.0, 0.0, 1.0, 2.0]);
     /// assert_eq!(x.pad(&[2, 1], PadMode::Reflect).to_vec::<f32>(), [3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);

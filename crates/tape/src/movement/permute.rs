@@ -11,7 +11,7 @@ impl Var {
     /// If the list does not name each dimension once.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 3, 4], DType::F32));
     /// assert_eq!(x.permute(&[2, 0, 1]).shape(), [4, 2, 3]);
     /// ```
@@ -35,7 +35,7 @@ impl Var {
     /// If one is out of range.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 3, 4], DType::F32));
     /// assert_eq!(x.transpose(0, -1).shape(), [4, 3, 2]);
     /// ```
@@ -84,7 +84,7 @@ impl Var {
     /// If a dimension is out of range or named twice, or the lists differ in length.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 3, 4, 5], DType::F32));
     /// assert_eq!(x.movedim(&[1], &[-1]).shape(), [2, 4, 5, 3]);
     /// ```

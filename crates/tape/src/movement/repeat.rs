@@ -11,7 +11,7 @@ impl Var {
     /// If there are fewer entries than dimensions, or the result has too many elements.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
     /// assert_eq!(x.repeat(&[2, 2]).to_vec::<f32>(), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
     /// ```
@@ -28,7 +28,7 @@ impl Var {
     /// As [`Var::repeat`]; missing entries in front are one (`torch.tile`).
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 3], DType::F32));
     /// assert_eq!(x.tile(&[2]).shape(), [2, 6]);
     /// ```

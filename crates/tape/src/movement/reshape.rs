@@ -13,7 +13,7 @@ impl Var {
     /// If the number of elements differs.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 6], DType::F32));
     /// assert_eq!(x.reshape(&[-1, 3]).shape(), [4, 3]);
     /// ```
@@ -29,7 +29,7 @@ impl Var {
     /// If the number of elements differs, or the strides allow no view; [`Var::reshape`] copies then.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 6], DType::F32));
     /// assert_eq!(x.view(&[4, 3]).shape(), [4, 3]);
     /// ```
@@ -84,7 +84,7 @@ impl Var {
     /// If they are out of range, or `start` comes after `end`.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[8, 3, 4, 5], DType::F32));
     /// assert_eq!(x.flatten(1, -1).shape(), [8, 60]);
     /// ```
@@ -113,7 +113,7 @@ impl Var {
     /// If the sizes do not multiply to that of the dimension.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[8, 60], DType::F32));
     /// assert_eq!(x.unflatten(1, &[3, -1, 5]).shape(), [8, 3, 4, 5]);
     /// ```

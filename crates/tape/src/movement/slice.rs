@@ -65,7 +65,7 @@ impl From<RangeFull> for Slice {
 /// outside are moved to the nearest end.
 ///
 /// ```
-/// use tape::Slice;
+/// use tapegrad_tape::Slice;
 /// let every_other = Slice::from(1..-1).step(2);
 /// assert_eq!(every_other, Slice { start: Some(1), end: Some(-1), step: 2 });
 /// ```
@@ -110,7 +110,7 @@ impl Var {
     /// If they are not all there, or there is no dimension.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[4]);
     /// assert_eq!(x.narrow(0, 1, 2).to_vec::<f32>(), [2.0, 3.0]);
     /// ```
@@ -142,7 +142,7 @@ impl Var {
     /// If the index is out of range, or there is no dimension.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.select(1, -1).to_vec::<f32>(), [2.0, 4.0]);
     /// ```
@@ -167,7 +167,7 @@ impl Var {
     /// If there is no such dimension.
     ///
     /// ```
-    /// use tape::{Slice, Var};
+    /// use tapegrad_tape::{Slice, Var};
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0], &[5]);
     /// assert_eq!(x.slice(0, -2..).to_vec::<f32>(), [4.0, 5.0]);
     /// assert_eq!(x.slice(0, Slice::from(..).step(2)).to_vec::<f32>(), [1.0, 3.0, 5.0]);
@@ -191,7 +191,7 @@ impl Var {
     /// If the dimensions are out of range or the same.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.diagonal(0, 0, 1).to_vec::<f32>(), [1.0, 4.0]);
     /// ```

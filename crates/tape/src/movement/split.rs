@@ -14,7 +14,7 @@ impl Var {
     /// If there is no such dimension, or `size` is zero for a dimension that is not.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0], &[5]);
     /// let sizes: Vec<usize> = x.split(2, 0).iter().map(|p| p.numel()).collect();
     /// assert_eq!(sizes, [2, 2, 1]);
@@ -36,7 +36,7 @@ impl Var {
     /// If the sizes do not add up to that of the dimension.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[3]);
     /// assert_eq!(x.split_with_sizes(&[1, 2], 0)[1].to_vec::<f32>(), [2.0, 3.0]);
     /// ```
@@ -58,7 +58,7 @@ impl Var {
     /// If there is no such dimension, `chunks` is zero, or an empty dimension is to be cut into more than 65536 pieces.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[4]);
     /// assert_eq!(x.chunk(2, 0)[1].to_vec::<f32>(), [3.0, 4.0]);
     /// ```
@@ -89,7 +89,7 @@ impl Var {
     /// If there is no such dimension.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.unbind(0)[1].to_vec::<f32>(), [3.0, 4.0]);
     /// ```

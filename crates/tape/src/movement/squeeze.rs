@@ -11,7 +11,7 @@ impl Var {
     /// If there is no such dimension.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 1, 3], DType::F32));
     /// assert_eq!(x.squeeze(1).shape(), [2, 3]);
     /// assert_eq!(x.squeeze(0).shape(), [2, 1, 3]);
@@ -59,7 +59,7 @@ impl Var {
     /// If there is no such dimension in the result.
     ///
     /// ```
-    /// use tape::{DType, Tensor, Var};
+    /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros(&[2, 3], DType::F32));
     /// assert_eq!(x.unsqueeze(-1).shape(), [2, 3, 1]);
     /// ```

@@ -14,7 +14,7 @@ impl Var {
     /// If a window is larger than the dimension, or `step` is zero.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[4]);
     /// assert_eq!(x.unfold(0, 3, 1).to_vec::<f32>(), [1.0, 2.0, 3.0, 2.0, 3.0, 4.0]);
     /// ```
@@ -36,7 +36,7 @@ impl Var {
     /// If the windows do not fit into `length`, or `step` is zero.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let windows = Var::from_vec(vec![1f32, 2.0, 3.0, 10.0, 20.0, 30.0], &[2, 3]);
     /// assert_eq!(windows.overlap_add(0, 4, 1).to_vec::<f32>(), [1.0, 12.0, 23.0, 30.0]);
     /// ```

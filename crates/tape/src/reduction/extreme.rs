@@ -20,7 +20,7 @@ macro_rules! extremes {
             /// If the tensor is empty.
             ///
             /// ```
-            #[doc = concat!("let x = tape::Var::from_vec(vec![3f32, 3.0], &[2]);\nassert_eq!(x.", stringify!($all), "().item(), 3.0);")]
+            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![3f32, 3.0], &[2]);\nassert_eq!(x.", stringify!($all), "().item(), 3.0);")]
             /// ```
             #[track_caller]
             pub fn $all(&self) -> Var {
@@ -34,7 +34,7 @@ macro_rules! extremes {
             /// If a dimension is out of range, appears twice or is of size zero.
             ///
             /// ```
-            #[doc = concat!("let x = tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($over), "(&[1], false).to_vec::<f32>(), [1.0, 5.0]);")]
+            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($over), "(&[1], false).to_vec::<f32>(), [1.0, 5.0]);")]
             /// ```
             #[track_caller]
             pub fn $over(&self, dims: &[isize], keepdim: bool) -> Var {
@@ -48,7 +48,7 @@ macro_rules! extremes {
             /// If the dimension is out of range or of size zero.
             ///
             /// ```
-            #[doc = concat!("let x = tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nlet (values, indices) = x.", stringify!($along), "(1, false);")]
+            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nlet (values, indices) = x.", stringify!($along), "(1, false);")]
             /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![1.0, 5.0], vec![0, 0]));
             /// ```
             #[track_caller]
@@ -63,7 +63,7 @@ macro_rules! extremes {
             /// If the dimension is out of range or of size zero.
             ///
             /// ```
-            #[doc = concat!("let x = tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($arg), "(-1, false).to_vec::<i64>(), [0, 0]);")]
+            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($arg), "(-1, false).to_vec::<i64>(), [0, 0]);")]
             /// ```
             #[track_caller]
             pub fn $arg(&self, dim: isize, keepdim: bool) -> Var {

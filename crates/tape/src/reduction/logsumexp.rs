@@ -16,7 +16,7 @@ impl Var {
     /// If a dimension is out of range or appears twice.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1000f64, 1000.0], &[2]);
     /// assert_eq!(x.logsumexp(&[0], false).item(), 1000.0 + 2f64.ln());
     /// ```

@@ -19,7 +19,7 @@ impl Var {
     /// and `p` is negative or infinite.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![3f32, -4.0], &[2]);
     /// assert_eq!(x.norm(2.0, &[], false).item(), 5.0);
     /// assert_eq!(x.norm(f64::INFINITY, &[0], true).to_vec::<f32>(), [4.0]);

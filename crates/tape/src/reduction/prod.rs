@@ -18,7 +18,7 @@ impl Var {
     /// If the dimension is out of range.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.prod(1, false).to_vec::<f32>(), [2.0, 12.0]);
     /// ```
@@ -40,7 +40,7 @@ impl Var {
     /// The product of all elements, without dimensions (`torch.prod`); 1 if there are none.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![2f32, 3.0], &[2]).prod_all().item(), 6.0);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![2f32, 3.0], &[2]).prod_all().item(), 6.0);
     /// ```
     #[track_caller]
     pub fn prod_all(&self) -> Var {

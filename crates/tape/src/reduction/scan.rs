@@ -18,7 +18,7 @@ impl Var {
     /// If the dimension is out of range.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[3]);
     /// assert_eq!(x.cumsum(0).to_vec::<f32>(), [1.0, 3.0, 6.0]);
     /// ```
@@ -36,7 +36,7 @@ impl Var {
     /// If the dimension is out of range.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[3]);
     /// assert_eq!(x.cumprod(0).to_vec::<f32>(), [1.0, 2.0, 6.0]);
     /// ```

@@ -17,7 +17,7 @@ impl Var {
     /// If the dimension is out of range.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let (values, indices) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).sort(-1, true);
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![3.0, 2.0, 1.0], vec![0, 2, 1]));
     /// ```
@@ -40,7 +40,7 @@ impl Var {
     /// If the dimension is out of range.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).argsort(0, false).to_vec::<i64>(), [1, 2, 0]);
     /// ```
     #[track_caller]
@@ -56,7 +56,7 @@ impl Var {
     /// If the dimension is out of range, or smaller than `k`.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let (values, indices) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).topk(2, 0, true, true);
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![3.0, 2.0], vec![0, 2]));
     /// ```
@@ -76,7 +76,7 @@ impl Var {
     /// If the dimension is out of range or of size zero.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]).median(0, false).0.item(), 2.0);
     /// ```
     #[track_caller]
@@ -103,7 +103,7 @@ impl Var {
     /// If the tensor is empty.
     ///
     /// ```
-    /// assert_eq!(tape::Var::from_vec(vec![3f32, 1.0, 2.0, 2.0], &[2, 2]).median_all().item(), 2.0);
+    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 2.0, 2.0], &[2, 2]).median_all().item(), 2.0);
     /// ```
     #[track_caller]
     pub fn median_all(&self) -> Var {

@@ -21,7 +21,7 @@ impl Var {
     /// If a dimension is out of range or appears twice.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.sum(&[0], false).to_vec::<f32>(), [4.0, 6.0]);
     /// assert_eq!(x.sum(&[-1], true).shape(), [2, 1]);
@@ -46,7 +46,7 @@ impl Var {
     /// If the elements are not floating point, or a dimension is out of range or appears twice.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.mean(&[0], false).to_vec::<f32>(), [2.0, 3.0]);
     /// ```

@@ -14,7 +14,7 @@ impl Var {
     /// If a dimension is out of range or appears twice.
     ///
     /// ```
-    /// let x = tape::Var::from_vec(vec![true, true, true, false], &[2, 2]);
+    /// let x = tapegrad_tape::Var::from_vec(vec![true, true, true, false], &[2, 2]);
     /// assert_eq!(x.all(&[1], false).to_vec::<bool>(), [true, false]);
     /// ```
     #[track_caller]
@@ -30,7 +30,7 @@ impl Var {
     /// If a dimension is out of range or appears twice.
     ///
     /// ```
-    /// let x = tape::Var::from_vec(vec![0f32, 1.0, 0.0, 0.0], &[2, 2]);
+    /// let x = tapegrad_tape::Var::from_vec(vec![0f32, 1.0, 0.0, 0.0], &[2, 2]);
     /// assert_eq!(x.any(&[1], false).to_vec::<bool>(), [true, false]);
     /// ```
     #[track_caller]
@@ -46,7 +46,7 @@ impl Var {
     /// If a dimension is out of range or appears twice.
     ///
     /// ```
-    /// let x = tape::Var::from_vec(vec![0f32, 1.0, 2.0, 3.0], &[2, 2]);
+    /// let x = tapegrad_tape::Var::from_vec(vec![0f32, 1.0, 2.0, 3.0], &[2, 2]);
     /// assert_eq!(x.count_nonzero(&[0]).to_vec::<i64>(), [1, 2]);
     /// ```
     #[track_caller]

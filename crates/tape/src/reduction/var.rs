@@ -18,7 +18,7 @@ impl Var {
     /// If the elements are not floating point, or a dimension is out of range or appears twice.
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 3.0, 2.0, 6.0], &[2, 2]);
     /// assert_eq!(x.var(&[1], 1.0, false).to_vec::<f32>(), [2.0, 8.0]);
     /// ```
@@ -34,7 +34,7 @@ impl Var {
     /// As [`Var::var`].
     ///
     /// ```
-    /// use tape::Var;
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 3.0, 5.0], &[3]);
     /// assert_eq!(x.std(&[], 1.0, false).item(), 2.0);
     /// ```

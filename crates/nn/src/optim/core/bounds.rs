@@ -35,7 +35,7 @@ pub(crate) fn check_option(optimizer: &str, name: &str, numbers: &[f64]) -> Resu
 #[cfg(test)]
 mod tests {
     use crate::optim::*;
-    use tape::{DType, Tensor, Var};
+    use tapegrad_tape::{DType, Tensor, Var};
 
     fn w() -> [Var; 1] {
         [Var::parameter(Tensor::ones(&[2, 2], DType::F32))]

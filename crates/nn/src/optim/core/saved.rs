@@ -2,7 +2,7 @@
 
 use super::{OptimizerStateError, State};
 use crate::StateDict;
-use tape::{Tensor, Var};
+use tapegrad_tape::{Tensor, Var};
 
 /// Saves the options of group `g` and the state of its parameters.
 pub(super) fn put(

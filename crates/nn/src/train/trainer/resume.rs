@@ -8,7 +8,7 @@ use crate::files::{FileError, RunFolder, set_aside, write_atomically};
 use crate::lr_scheduler::Scheduler;
 use crate::state_dict::StateDict;
 use std::time::Instant;
-use tape::Tensor;
+use tapegrad_tape::Tensor;
 
 const LAST: &str = "last.safetensors";
 
@@ -39,7 +39,7 @@ impl Trainer<'_> {
         for (name, state) in parts {
             c.put(name, &state.unwrap_or_default());
         }
-        c.put_generator("default", tape::default_generator_state());
+        c.put_generator("default", tapegrad_tape::default_generator_state());
         c.put("made_with", &self.made_with);
         settings::put(&mut c, self.own_settings());
         if self.is_finished() {
@@ -162,7 +162,7 @@ impl Trainer<'_> {
         if let Some(l) = &mut self.lookahead {
             l.slow.load_state_dict(&c.part("lookahead"))?;
         }
-        tape::set_default_generator_state(generator);
+        tapegrad_tape::set_default_generator_state(generator);
         self.progress = progress;
         for change in changed {
             self.warn(&format!("resumed with another setting: {change}"));

@@ -4,7 +4,7 @@ use super::Trainer;
 use crate::checkpoint::Checkpoint;
 use crate::state_dict::StateDict;
 use std::collections::BTreeMap;
-use tape::Tensor;
+use tapegrad_tape::Tensor;
 
 /// Before the names of settings in a checkpoint's notes.
 const PREFIX: &str = "setting.";

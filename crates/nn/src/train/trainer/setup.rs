@@ -7,7 +7,7 @@ use crate::train::average::WeightAverage;
 use crate::train::metrics::EpochRecord;
 use std::path::PathBuf;
 use std::time::Duration;
-use tape::Var;
+use tapegrad_tape::Var;
 
 impl<'a> Trainer<'a> {
     /// This trainer for so many epochs.
@@ -65,11 +65,11 @@ impl<'a> Trainer<'a> {
     /// for every loss of this crate that is a mean without weights of classes. A batch of weight 0 is passed over.
     ///
     /// ```
-    /// use nn::{Fields, Linear, optim::SGD, train::Trainer};
+    /// use tapegrad_nn::{Fields, Linear, optim::SGD, train::Trainer};
     /// let model = Linear::new(2, 3);
     /// let class_weight = [1.0, 2.0, 4.0];
     /// // Cross-entropy with weights of classes divides by the sum of its targets' weights.
-    /// let weight = move |_: &tape::Var, t: &tape::Var| t.to_vec::<i64>().iter().map(|&c| class_weight[c as usize]).sum::<f64>();
+    /// let weight = move |_: &tapegrad_tape::Var, t: &tapegrad_tape::Var| t.to_vec::<i64>().iter().map(|&c| class_weight[c as usize]).sum::<f64>();
     /// let trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).accumulate(4).batch_weight(weight);
     /// # drop(trainer);
     /// ```

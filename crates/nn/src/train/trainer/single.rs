@@ -6,7 +6,7 @@ use crate::summary::{Modes, with_forward_hook};
 use crate::train::source::Source;
 use std::cell::RefCell;
 use std::rc::Rc;
-use tape::{Var, no_grad};
+use tapegrad_tape::{Var, no_grad};
 
 /// Refuses a source with a batch of one sample where that leaves a batch normalization one value per channel: pictures
 /// have more, rows of features do not. One sample goes through the model in evaluation mode, which shows the shapes.

@@ -5,7 +5,7 @@ use crate::fields::Item;
 use crate::fields::walk;
 use crate::module::Module;
 use crate::optim::{all_finite, clip_grad_norm_, grad_norm};
-use tape::{Tensor, Var};
+use tapegrad_tape::{Tensor, Var};
 
 /// What becomes of a step whose loss or gradients are not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Trainer<'_> {
         let checked = self.on_nonfinite != super::OnNonfinite::Ignore;
         let before: Vec<Tensor> =
             if checked { buffers.iter().map(Var::tensor).collect() } else { Vec::new() };
-        let generator = checked.then(tape::default_generator_state);
+        let generator = checked.then(tapegrad_tape::default_generator_state);
         let y = self.model.forward(x);
         let loss = (self.loss)(&y, target);
         let value = loss.item();
@@ -106,7 +106,7 @@ impl Trainer<'_> {
             drop(y);
             let again = || {
                 buffers.iter().zip(&before).for_each(|(b, t)| b.set_value(t.clone()));
-                generator.into_iter().for_each(tape::set_default_generator_state);
+                generator.into_iter().for_each(tapegrad_tape::set_default_generator_state);
             };
             let origin = self.origin(x, target, again);
             buffers.iter().zip(before).for_each(|(b, t)| b.set_value(t));
@@ -131,15 +131,15 @@ impl Trainer<'_> {
         {
             return format!("the parameter {name} is not finite");
         }
-        let generator = tape::default_generator_state();
+        let generator = tapegrad_tape::default_generator_state();
         again();
-        let ((), origin) = tape::find_nonfinite(|| {
+        let ((), origin) = tapegrad_tape::find_nonfinite(|| {
             let loss = (self.loss)(&self.model.forward(x), target);
             if loss.item().is_finite() {
                 loss.backward();
             }
         });
-        tape::set_default_generator_state(generator);
+        tapegrad_tape::set_default_generator_state(generator);
         origin.unwrap_or_else(|| "no operation of this batch alone; sums have overflowed".into())
     }
 

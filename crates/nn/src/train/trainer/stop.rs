@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// its step, writes the checkpoint and returns; resumed, it goes on with the same bits.
 ///
 /// ```
-/// use nn::train::StopHandle;
+/// use tapegrad_nn::train::StopHandle;
 /// use std::sync::{Arc, atomic::AtomicBool};
 /// // With the crate signal-hook: signal_hook::flag::register(signal_hook::consts::SIGTERM, flag.clone())
 /// let flag = Arc::new(AtomicBool::new(false));

@@ -9,12 +9,12 @@ use crate::lr_scheduler::{Mode, OneCycleLR, ReduceLROnPlateau, StepLR};
 use crate::optim::{Adam, SGD};
 use crate::{Dropout, Fields, Linear, ReLU, Sequential};
 use std::rc::Rc;
-use tape::{DType, Generator, Tensor};
+use tapegrad_tape::{DType, Generator, Tensor};
 
 const BATCHES: usize = 6;
 
 fn net() -> Sequential {
-    tape::manual_seed(1);
+    tapegrad_tape::manual_seed(1);
     crate::sequential![Linear::new(4, 16), ReLU::new(), Dropout::new(0.2), Linear::new(16, 3)]
 }
 
@@ -78,7 +78,7 @@ fn resumed_training_ends_with_the_same_bits() {
         let run = std::panic::AssertUnwindSafe(|| first.fit(source(), None));
         assert!(std::panic::catch_unwind(run).is_err());
         let model = net();
-        tape::manual_seed(99);
+        tapegrad_tape::manual_seed(99);
         let resumed =
             trainer(&model).folder(dir.path()).checkpoint_every(1).resume(true).fit(source(), None).unwrap();
         assert_eq!(weights(&model), expected, "stopped at step {stop_at}");
@@ -93,7 +93,7 @@ fn resumed_training_ends_with_the_same_bits() {
 fn accumulated_gradients_are_those_of_the_whole_batch() {
     let (x, t) = batch(0);
     let run = |accumulate: usize| {
-        tape::manual_seed(1);
+        tapegrad_tape::manual_seed(1);
         let model = Linear::new(4, 3);
         model.to_dtype(DType::F64);
         let size = 8 / accumulate;
@@ -108,7 +108,7 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
     }
     // A last step of fewer batches takes their own mean.
     let three = {
-        tape::manual_seed(1);
+        tapegrad_tape::manual_seed(1);
         let model = Linear::new(4, 3);
         let parts = || std::iter::once(batch(0));
         let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).accumulate(3);

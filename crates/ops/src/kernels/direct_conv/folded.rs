@@ -9,8 +9,8 @@ use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use crate::kernels::pixels::{FEW, lanes, put_lanes};
 use crate::kernels::scratch::with_scratch;
-use tape::kernels::shared::SharedSlice;
-use tape::multiversion;
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::multiversion;
 
 /// Terms from which a step of the product is long enough to pay for the fold.
 const MANY_CHANNELS: usize = 8;

@@ -18,9 +18,9 @@ use super::scratch::with_scratch;
 use block::Plan;
 use folded::Folded;
 use planar::Planar;
-use tape::kernels::parallel::{parallel_chunks, parallel_for};
-use tape::kernels::shared::SharedSlice;
-use tape::shape::MAX_NUMEL;
+use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::shape::MAX_NUMEL;
 
 pub use weight_grad::weight_grad;
 

@@ -2,8 +2,8 @@
 
 use super::{Tap, run_tasks};
 use crate::kernels::microkernel::COLUMNS;
-use tape::kernels::shared::SharedSlice;
-use tape::kernels::transpose::transpose;
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::transpose::transpose;
 
 /// A weight as a matrix for each tap, whose rows are what a product sums over. One of the two distances is
 /// the number of taps: there the taps of neighbours follow one another.

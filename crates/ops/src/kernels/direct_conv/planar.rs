@@ -8,8 +8,8 @@
 use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, Segment, Tile, strided_rows};
 use crate::kernels::scratch::with_scratch;
-use tape::kernels::shared::SharedSlice;
-use tape::kernels::transpose::transpose_to;
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::transpose::transpose_to;
 
 /// Output channels up to which this pays.
 const FEW_CHANNELS: usize = 8;

@@ -9,9 +9,9 @@
 
 use super::{Conv2dShape, run_tasks};
 use crate::kernels::scratch::with_scratch;
-use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector};
-use tape::kernels::shared::SharedSlice;
-use tape::kernels::transpose::transpose_to;
+use tapegrad_tape::kernels::arch::{self, Kernel, MAX_LANES, Vector};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::transpose::transpose_to;
 
 /// Computes the weight gradient if it pays this way.
 pub(super) fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) -> bool {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::kernels::conv_testing::products;
 use proptest::prelude::*;
-use tape::kernels::parallel::set_num_threads;
+use tapegrad_tape::kernels::parallel::set_num_threads;
 
 /// Numbers from -1 to 1 without a pattern.
 fn numbers(len: usize, seed: usize) -> Vec<f32> {

@@ -8,9 +8,9 @@ use super::{Conv2dShape, Image, check, planar_weight_grad, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
 use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
-use tape::kernels::arch::{self, Kernel, Vector};
-use tape::kernels::shared::SharedSlice;
-use tape::kernels::transpose::transpose_to;
+use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::transpose::transpose_to;
 
 /// Channels up to which images are copied with the zeros around them, so that the taps of a kernel
 /// row become one run of channels.

@@ -8,10 +8,10 @@
 use super::{Bias, Finish, View};
 use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
-use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch};
-use tape::kernels::parallel::parallel_for;
-use tape::kernels::shared::SharedSlice;
-use tape::unroll;
+use tapegrad_tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch};
+use tapegrad_tape::kernels::parallel::parallel_for;
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::unroll;
 
 /// Rows of either operand in a tile with 32 registers: 25 sums, and a vector for each of five rows.
 const MOST_ROWS: usize = 5;

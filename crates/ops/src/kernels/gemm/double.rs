@@ -2,8 +2,8 @@
 
 use super::{Bias, Finish, View};
 use gemm_common::Parallelism;
-use tape::kernels::parallel::parallel_for;
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::parallel::parallel_for;
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Operations from which a second thread is worth its call.
 const WORTH_A_THREAD: usize = 2_000_000;

@@ -9,7 +9,7 @@ mod double;
 mod sgemm;
 mod vector;
 
-use tape::Float;
+use tapegrad_tape::Float;
 
 /// More multiplications than this take weeks; a memory for their operands exists only where strides are zero. Up to
 /// here no size of a packed operand overflows.
@@ -127,7 +127,7 @@ impl Real for f64 {
 /// `size` is `[m, n, k]`.
 ///
 /// ```
-/// use ops::kernels::gemm::{Finish, View, matmul};
+/// use tapegrad_ops::kernels::gemm::{Finish, View, matmul};
 ///
 /// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 0.0, 1.0]);
 /// let mut c = [0.0; 4];

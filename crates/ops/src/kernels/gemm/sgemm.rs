@@ -10,10 +10,10 @@ use super::{Bias, Finish, View, vector};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
-use tape::kernels::arch::{prefetch, prefetch_write};
-use tape::kernels::parallel::{parallel_chunks, parallel_for};
-use tape::kernels::shared::SharedSlice;
-use tape::kernels::transpose::transpose;
+use tapegrad_tape::kernels::arch::{prefetch, prefetch_write};
+use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::transpose::transpose;
 
 /// Steps of the inner dimension that are packed and multiplied at once.
 const DEPTH: usize = 1024;

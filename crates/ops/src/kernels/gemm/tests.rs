@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use tape::kernels::parallel::set_num_threads;
+use tapegrad_tape::kernels::parallel::set_num_threads;
 
 /// Numbers from -1 to 1 without a pattern.
 fn numbers(len: usize, seed: usize) -> Vec<f32> {

@@ -2,10 +2,10 @@
 
 use super::View;
 use crate::kernels::scratch::with_scratch;
-use tape::kernels::arch::{self, Kernel, Vector};
-use tape::kernels::parallel::{parallel_chunks, parallel_for};
-use tape::kernels::shared::SharedSlice;
-use tape::multiversion;
+use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
+use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::multiversion;
 
 /// Elements of a matrix from which a second thread is worth its call.
 const WORTH_A_THREAD: usize = 1 << 17;

@@ -6,8 +6,8 @@
 //! left operand is read where it lies, one scalar at a time; the right operand is rows of up to 32
 //! contiguous columns, a packed panel or the rows of a matrix.
 
-use tape::kernels::arch::{self, Kernel, Vector, prefetch};
-use tape::unroll;
+use tapegrad_tape::kernels::arch::{self, Kernel, Vector, prefetch};
+use tapegrad_tape::unroll;
 
 /// Rows of the largest tile: one that fits 32 registers, or two that fit 16.
 pub const ROWS: usize = 12;

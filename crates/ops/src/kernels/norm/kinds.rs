@@ -1,6 +1,6 @@
 //! What is summed for each channel, and what becomes of each element.
 
-use tape::Float;
+use tapegrad_tape::Float;
 
 /// Two terms of an element that are summed for its channel.
 pub trait Terms<T>: Copy + Send + Sync {

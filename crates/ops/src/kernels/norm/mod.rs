@@ -11,9 +11,9 @@
 mod kinds;
 
 use super::fold::difference;
-use tape::Float;
-use tape::kernels::parallel::parallel_for;
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::Float;
+use tapegrad_tape::kernels::parallel::parallel_for;
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 pub use kinds::{
     Affine, AffineAddRelu, AffineRelu, Gradient, Map, Powers, Products, ReluGradient, ReluProducts, Terms,
@@ -313,7 +313,7 @@ fn lanes<T>(p: &[T], at: usize) -> &[T; SIDE_BY_SIDE] {
     p[at..at + SIDE_BY_SIDE].try_into().expect("as many as lanes")
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     /// Sums down the columns of rows of `width` elements; first terms, then `width` second ones.
     fn sum_rows<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], width: usize, p: [&[T]; 3], out: &mut [f64]) {
@@ -350,7 +350,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
     /// neighbours.
@@ -396,7 +396,7 @@ fn halve<T: Float>(mut lanes: [T; SIDE_BY_SIDE]) -> T {
     lanes[0]
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     /// Maps runs of `size` elements, of which the first is run number `start`.
     fn map_runs<T: Float, K: Map<T>>(
@@ -426,7 +426,7 @@ tape::multiversion! {
     }
 }
 
-tape::multiversion! {
+tapegrad_tape::multiversion! {
     vectors of T;
     fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 5]) {
         let g = if K::BINARY { g } else { x };

@@ -7,10 +7,10 @@ use super::scheme::{OUT, SIDE, TAPS, output, weight};
 use crate::kernels::direct_conv::run_tasks;
 use crate::kernels::microkernel::{COLUMNS, Left, Product};
 use crate::kernels::scratch::Scratch;
-use tape::kernels::arch::InstructionSet;
-use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch_write};
-use tape::kernels::shared::SharedSlice;
-use tape::unroll;
+use tapegrad_tape::kernels::arch::InstructionSet;
+use tapegrad_tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch_write};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::unroll;
 
 /// Tiles of a line, about two register tiles of rows.
 const TILES: usize = 24;

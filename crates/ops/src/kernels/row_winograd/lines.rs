@@ -6,9 +6,9 @@
 use super::scheme::{OUT, SIDE, input};
 use crate::kernels::geometry::Conv2dShape;
 use crate::kernels::microkernel::COLUMNS;
-use tape::kernels::arch::{MAX_LANES, Vector};
-use tape::kernels::transpose::transpose_to;
-use tape::unroll;
+use tapegrad_tape::kernels::arch::{MAX_LANES, Vector};
+use tapegrad_tape::kernels::transpose::transpose_to;
+use tapegrad_tape::unroll;
 
 /// Floats of the lines of a block: they stay in the second-level cache.
 const LINES: usize = 64 << 10;

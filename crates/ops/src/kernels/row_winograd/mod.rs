@@ -19,7 +19,7 @@ mod tests;
 
 use super::direct_conv;
 use super::geometry::Conv2dShape;
-use tape::kernels::arch::{InstructionSet, instruction_set};
+use tapegrad_tape::kernels::arch::{InstructionSet, instruction_set};
 
 /// Whether these kernels can compute a convolution: seven taps wide, stride 1 and dilation 1.
 pub fn supports(s: &Conv2dShape) -> bool {

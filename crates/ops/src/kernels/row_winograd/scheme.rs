@@ -5,8 +5,8 @@
 //! every transform, and their powers up to the third are exact in `f32`. Among such points these lose the fewest
 //! bits: the mean growth of errors, which the points 0, 1/2, 1, 2 and 3 have five times as large.
 
-use tape::kernels::arch::Vector;
-use tape::unroll;
+use tapegrad_tape::kernels::arch::Vector;
+use tapegrad_tape::unroll;
 
 /// Taps of the kernel in a row.
 pub(super) const TAPS: usize = 7;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::kernels::conv_testing::{error, instruction_sets, noise, products};
 use proptest::prelude::*;
-use tape::kernels::parallel::set_num_threads;
+use tapegrad_tape::kernels::parallel::set_num_threads;
 
 /// The definition, in f64: output and gradient of the weight.
 fn naive(s: &Conv2dShape, x: &[f32], w: &[f32], dy: &[f32], bias: Option<&[f32]>) -> [Vec<f64>; 2] {

@@ -6,10 +6,10 @@ use super::scheme::{OUT, SIDE, TAPS, output_grad, weight_grad};
 use crate::kernels::direct_conv::run_tasks;
 use crate::kernels::microkernel::{COLUMNS, Left, Product};
 use crate::kernels::scratch::Scratch;
-use tape::kernels::arch::InstructionSet;
-use tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch};
-use tape::kernels::shared::SharedSlice;
-use tape::unroll;
+use tapegrad_tape::kernels::arch::InstructionSet;
+use tapegrad_tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::unroll;
 
 /// Tiles of a line: enough to pay for the accumulators' way to the cache and back.
 const TILES: usize = 48;

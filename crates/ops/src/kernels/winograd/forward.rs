@@ -10,10 +10,10 @@ use super::weights::Weights;
 use crate::kernels::microkernel::{COLUMNS, Left, Product};
 use crate::kernels::scratch::Scratch;
 use std::marker::PhantomData;
-use tape::kernels::arch::InstructionSet;
-use tape::kernels::arch::{self, Kernel, Vector};
-use tape::kernels::parallel::parallel_for;
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::arch::InstructionSet;
+use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
+use tapegrad_tape::kernels::parallel::parallel_for;
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Floats in a cache line: distances of powers of two get one more.
 const LINE: usize = 16;

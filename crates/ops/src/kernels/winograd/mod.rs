@@ -22,8 +22,8 @@ mod tests;
 use super::geometry::Conv2dShape;
 use scheme::{F2, F4, Scheme, Stride2, Stride2Transposed, WeightScheme, Whole2};
 use std::marker::PhantomData;
-use tape::kernels::arch::{InstructionSet, instruction_set};
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::arch::{InstructionSet, instruction_set};
+use tapegrad_tape::kernels::shared::SharedSlice;
 use tiles::{Finish, Grid};
 use weights::Weights;
 

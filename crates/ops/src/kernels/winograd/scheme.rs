@@ -3,8 +3,8 @@
 //! A scheme computes `OUT` neighbouring outputs of a kernel with three taps from `IN` inputs by `SIDE` products:
 //! `y = A^T [(G w) * (B^T x)]`. The gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`.
 
-use tape::kernels::arch::Vector;
-use tape::unroll;
+use tapegrad_tape::kernels::arch::Vector;
+use tapegrad_tape::unroll;
 
 /// The largest side of a tile, transformed or not. Schemes with smaller sides use the first entries of arrays.
 pub(super) const MAX: usize = 9;
@@ -231,7 +231,7 @@ impl WeightScheme for Whole2 {
 /// of [`F4`]; the middle one is a product for each output.
 mod halves {
     use super::{A, B};
-    use tape::kernels::arch::Vector;
+    use tapegrad_tape::kernels::arch::Vector;
 
     /// From five inputs. Rows: the coefficients of `(x²-1/2)(x²-2)` without one factor; infinity has the whole.
     #[inline(always)]
@@ -401,7 +401,7 @@ fn padded<V: Vector, const N: usize>(first: [V; N]) -> [V; MAX] {
 /// A macro, since a closure would be compiled without the caller's instruction set and then not inlined.
 macro_rules! square {
     ($from:expr => $to:expr, $transform:path, |$i:ident, $j:ident| $load:expr, |$k:ident, $l:ident, $value:ident| $store:expr) => {{
-        use tape::unroll;
+        use tapegrad_tape::unroll;
         use $crate::kernels::winograd::scheme::MAX;
         let zero = V::splat(0.0);
         let mut half = [[zero; MAX]; MAX];

@@ -1,7 +1,7 @@
 use super::*;
 use crate::kernels::conv_testing::{error, instruction_sets, noise, products};
 use proptest::prelude::*;
-use tape::kernels::parallel::set_num_threads;
+use tapegrad_tape::kernels::parallel::set_num_threads;
 
 /// The definition, in f64: the gradients of a convolution, or its output where `x` and `w` are given.
 #[derive(Clone, Copy)]

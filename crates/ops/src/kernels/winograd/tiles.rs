@@ -4,9 +4,9 @@ use super::scheme::{MAX, Scheme, WeightScheme, square};
 use crate::kernels::geometry::Conv2dShape;
 use crate::kernels::microkernel::COLUMNS;
 use std::marker::PhantomData;
-use tape::kernels::arch::{Kernel, Vector, prefetch, prefetch_write};
-use tape::kernels::shared::SharedSlice;
-use tape::unroll;
+use tapegrad_tape::kernels::arch::{Kernel, Vector, prefetch, prefetch_write};
+use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::unroll;
 
 /// Transforms some channels of one tile, `from` by `from` pixels, to `out`, where there is room for whole vectors, and
 /// calls those of the next tile into the cache: they lie in as many places as there are rows, too many for the hardware

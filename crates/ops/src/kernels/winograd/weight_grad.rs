@@ -9,10 +9,10 @@ use super::weights::transform_weight_grad;
 use crate::kernels::microkernel::{Left, Product};
 use crate::kernels::scratch::Scratch;
 use std::marker::PhantomData;
-use tape::kernels::arch::InstructionSet;
-use tape::kernels::arch::{self, Kernel, Vector};
-use tape::kernels::parallel::{parallel_blocks, parallel_for};
-use tape::kernels::shared::SharedSlice;
+use tapegrad_tape::kernels::arch::InstructionSet;
+use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
+use tapegrad_tape::kernels::parallel::{parallel_blocks, parallel_for};
+use tapegrad_tape::kernels::shared::SharedSlice;
 
 const LINE: usize = 16;
 

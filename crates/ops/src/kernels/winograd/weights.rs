@@ -4,8 +4,8 @@ use super::scheme::{Scheme, WeightScheme, square};
 use super::tiles::Frequencies;
 use crate::kernels::geometry::Conv2dShape;
 use crate::kernels::microkernel::COLUMNS;
-use tape::kernels::arch::{MAX_LANES, Vector};
-use tape::kernels::transpose::transpose_to;
+use tapegrad_tape::kernels::arch::{MAX_LANES, Vector};
+use tapegrad_tape::kernels::transpose::transpose_to;
 
 /// Steps whose taps are transposed together where they lie behind one another: nine whole squares of lanes.
 const TOGETHER: usize = 16;

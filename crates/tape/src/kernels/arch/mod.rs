@@ -333,7 +333,7 @@ macro_rules! unroll {
 /// neural networks get the three versions, and the others the baseline's, which halves what there is to compile.
 ///
 /// ```
-/// tape::multiversion! {
+/// tapegrad_tape::multiversion! {
 ///     /// Adds `b` to `a`, element by element.
 ///     pub fn add_assign(a: &mut [f32], b: &[f32]) {
 ///         for (a, b) in a.iter_mut().zip(b) {

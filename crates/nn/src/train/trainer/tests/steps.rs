@@ -20,7 +20,7 @@ fn stopped_by_its_handle_it_resumes_to_the_same_bits() {
         });
         first.fit(source(), None).unwrap();
         let model = net();
-        tape::manual_seed(99);
+        tapegrad_tape::manual_seed(99);
         let mut second = trainer(&model).folder(dir.path()).resume(true).on_warning(|w| panic!("{w}"));
         second.fit(source(), None).unwrap();
         drop(second);
@@ -72,7 +72,7 @@ fn odd_source(last: usize) -> Source<'static> {
 }
 
 fn normed() -> Sequential {
-    tape::manual_seed(1);
+    tapegrad_tape::manual_seed(1);
     crate::sequential![Linear::new(4, 8), BatchNorm1d::new(8), Dropout::new(0.2), Linear::new(8, 3)]
 }
 
@@ -88,7 +88,7 @@ fn state(model: &Sequential) -> Vec<Vec<u64>> {
 fn spoiled(by: fn(Var) -> Var) -> impl Fn(&Var, &Var) -> Var {
     move |y, t| match t.numel() {
         3 => by(y.sum_all() * 0.0),
-        _ => ops::cross_entropy(y, t, Default::default()),
+        _ => tapegrad_ops::cross_entropy(y, t, Default::default()),
     }
 }
 
@@ -178,7 +178,7 @@ fn one_step(batches: &[(&[f64], &[f64])], accumulate: usize) -> f64 {
     let var = |v: &[f64]| Var::from_vec(v.to_vec(), &[v.len(), 1]);
     let source = Source::new(|| batches.iter().map(|(x, t)| (var(x), var(t))));
     let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 1.0)).accumulate(accumulate);
-    trainer = trainer.loss(|y, t| ops::mse_loss(y, t, Default::default()));
+    trainer = trainer.loss(|y, t| tapegrad_ops::mse_loss(y, t, Default::default()));
     let history = trainer.fit(source, None).unwrap();
     assert_eq!(history[0].step, 1);
     model.weight.item()
@@ -205,7 +205,7 @@ fn accumulated_batches_with_ignored_targets_have_the_gradient_of_the_joined_one(
     }
     let t = Var::from_vec(labels, &[8]);
     let run = |sizes: &[usize]| {
-        tape::manual_seed(1);
+        tapegrad_tape::manual_seed(1);
         let model = Linear::new(4, 3);
         model.to_dtype(DType::F64);
         let ends: Vec<usize> = sizes
@@ -235,10 +235,12 @@ fn a_weight_of_ones_own_is_that_of_the_mean() {
     let (x, t) = batch(0);
     let x = x.cast(DType::F64);
     let class = [1.0, 5.0, 1.0];
-    let options =
-        ops::CrossEntropyOptions { weight: Some(Var::from_vec(class.to_vec(), &[3])), ..Default::default() };
+    let options = tapegrad_ops::CrossEntropyOptions {
+        weight: Some(Var::from_vec(class.to_vec(), &[3])),
+        ..Default::default()
+    };
     let run = |cut: usize| {
-        tape::manual_seed(1);
+        tapegrad_tape::manual_seed(1);
         let model = Linear::new(4, 3);
         model.to_dtype(DType::F64);
         let parts = || {
@@ -249,7 +251,7 @@ fn a_weight_of_ones_own_is_that_of_the_mean() {
         };
         let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1))
             .accumulate(2)
-            .loss(|y, t| ops::cross_entropy(y, t, options.clone()))
+            .loss(|y, t| tapegrad_ops::cross_entropy(y, t, options.clone()))
             .batch_weight(|_, t| t.to_vec::<i64>().iter().map(|&c| class[c as usize]).sum());
         trainer.fit(Source::new(parts), None).unwrap();
         model.weight.to_vec::<f64>()
@@ -273,8 +275,8 @@ fn not_a_number_is_never_the_best() {
             .on_warning(|_| ())
             .on_epoch(|h| epoch.set(h.len() + 1))
             .loss(|y, t| {
-                let validates = !tape::is_grad_enabled() && epoch.get() != 2;
-                ops::mse_loss(y, t, Default::default()) * if validates { f64::NAN } else { 1.0 }
+                let validates = !tapegrad_tape::is_grad_enabled() && epoch.get() != 2;
+                tapegrad_ops::mse_loss(y, t, Default::default()) * if validates { f64::NAN } else { 1.0 }
             });
         // Without classes both are judged by the loss, which is a number in the second epoch only.
         let pairs = || (0..4).map(|i| (batch(i).0, Var::from(Tensor::zeros(&[8, 3], DType::F32))));
@@ -292,16 +294,16 @@ fn not_a_number_is_never_the_best() {
 #[test]
 fn a_regression_has_no_accuracy_and_is_judged_by_its_loss() {
     for outputs in [1, 2] {
-        tape::manual_seed(2);
+        tapegrad_tape::manual_seed(2);
         let model = Linear::new(4, outputs);
         let data = |i: usize| {
             let x = batch(i).0;
             let sum = x.sum(&[1], true);
-            (x, if outputs == 1 { sum } else { tape::cat(&[sum.clone(), sum * 2.0], 1) })
+            (x, if outputs == 1 { sum } else { tapegrad_tape::cat(&[sum.clone(), sum * 2.0], 1) })
         };
         let mut trainer =
             Trainer::new(&model, SGD::new(model.parameters(), 0.02)).epochs(100).early_stopping(5);
-        trainer = trainer.loss(|y, t| ops::mse_loss(y, t, Default::default()));
+        trainer = trainer.loss(|y, t| tapegrad_ops::mse_loss(y, t, Default::default()));
         let history = trainer.fit(Source::new(move || (0..4).map(data)), None).unwrap();
         assert!(history.iter().all(|r| r.train.accuracy().is_none()));
         assert!(history.last().unwrap().train.loss() < 1e-2 * history[0].train.loss(), "{outputs}");
