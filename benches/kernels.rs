@@ -34,7 +34,7 @@ fn main() {
     println!("{} threads, at most {flops:.0} GFLOP/s and {bytes:.1} GB/s", num_threads());
     products(&mut bench);
     convolutions(&mut bench);
-    normalisation(&mut bench);
+    normalization(&mut bench);
     pooling(&mut bench);
     losses(&mut bench);
     elementwise(&mut bench);
@@ -255,7 +255,7 @@ fn convolutions(bench: &mut Bench) {
     }
 }
 
-fn normalisation(bench: &mut Bench) {
+fn normalization(bench: &mut Bench) {
     for shape in [[128, 64, 32, 32], [128, 128, 16, 16], [128, 512, 4, 4]] {
         let (n, channels) = (shape.iter().product::<usize>(), shape[1]);
         let x = Var::parameter(images(shape));

@@ -26,7 +26,7 @@ use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
-    /// 3 against 8, on 500 pictures
+    /// 3 against 8, on 500 images
     Binary,
     /// All ten digits
     Multiclass,
@@ -65,7 +65,7 @@ fn softmax(scores: &Var, labels: &Var) -> Var {
     ops::cross_entropy(scores, labels, Default::default())
 }
 
-/// Training, validation and test pictures, and how many scores a model gives: one for two classes.
+/// Training, validation and test images, and how many scores a model gives: one for two classes.
 struct Data {
     outputs: usize,
     train: Subset,
@@ -165,7 +165,7 @@ fn cnn_regularized(s: Sizes, outputs: usize) -> Sequential {
     ]
 }
 
-/// The share of pictures on the right side of zero, or whose class has the highest score.
+/// The share of images on the right side of zero, or whose class has the highest score.
 fn accuracy(model: &Sequential, data: &Subset) -> f64 {
     let loader = DataLoader::new(data.clone()).batch_size(500);
     let mut right = 0;
@@ -235,7 +235,7 @@ fn search(kind: &Kind, data: &Data, tries: usize, epochs: usize, seed: u64) -> S
     tried.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a }).expect("at least one try").0
 }
 
-/// Two digits as the classes 0 and 1: 500 pictures to train with, 250 to validate, 250 to test.
+/// Two digits as the classes 0 and 1: 500 images to train with, 250 to validate, 250 to test.
 fn pair(all: &Mnist, digits: [i64; 2]) -> Data {
     let only = |data: &ImageDataset, from: usize, count: usize| {
         let wanted = |i: &usize| digits.contains(&data.labels()[*i]);
@@ -305,7 +305,7 @@ fn main() {
     let common = common.prepared("classifiers");
     let all = common.mnist(common.either(60_000, 6_000), common.either(10_000, 2_000));
     if all.train.shape()[1..] != [1, 28, 28] {
-        common::fail(format!("{}: the models take pictures of 28x28 pixels", common.data));
+        common::fail(format!("{}: the models take images of 28x28 pixels", common.data));
     }
     let tries = common.either(tries, tries.min(3));
     let (mut table, mut charts) = (String::new(), Vec::new());
@@ -324,7 +324,7 @@ fn main() {
         let data = pair(&all, [3, 8]);
         if data.train.len() < 500 || data.validation.len() < 250 || data.test.len() < 250 {
             common::fail(format!(
-                "{}: 750 pictures of 3 and 8 and 250 more to test with are needed",
+                "{}: 750 images of 3 and 8 and 250 more to test with are needed",
                 common.data
             ));
         }

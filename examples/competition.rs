@@ -15,7 +15,7 @@ use common::course::Common;
 use common::fit::{by_epoch, cifar, classes_of, hold_out_tenth, line, normalized};
 use common::fit::{training, validation};
 use common::page::{Page, Sample};
-use common::results::{picture, predictions_file};
+use common::results::{image, predictions_file};
 use common::training::rate;
 use common::{or_fail, or_warn, progress};
 use tapegrad::datasets::transforms::{HorizontalFlip, RandomCrop};
@@ -27,7 +27,7 @@ use tapegrad::nn::train::{EpochRecord, Trainer, confusion_matrix};
 use tapegrad::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Sequential};
 use tapegrad::prelude::*;
 
-/// Trains a convolutional network on pictures and writes what a competition asks for.
+/// Trains a convolutional network on images and writes what a competition asks for.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
@@ -44,7 +44,7 @@ struct Args {
 }
 
 nn::module! {
-    /// Two convolutions with batch norm and ReLU; the pictures then become half as wide and as high.
+    /// Two convolutions with batch norm and ReLU; the images then become half as wide and as high.
     struct Stage {
         conv1: Conv2d,
         norm1: BatchNorm2d,
@@ -92,8 +92,8 @@ fn network([a, b, c]: [usize; 3], classes: usize) -> Sequential {
 fn fit(model: &Sequential, train: &DataLoader, tenth: &DataLoader, epochs: u64, lr: f64) -> Vec<EpochRecord> {
     let sgd = SGD::new(model.parameters(), lr).momentum(0.9).nesterov(true).weight_decay(5e-4);
     let steps = (epochs * train.len() as u64).max(1);
-    let pictures = train.dataset().len();
-    let bar = progress(pictures, String::new());
+    let images = train.dataset().len();
+    let bar = progress(images, String::new());
     let smoothing = ops::CrossEntropyOptions { label_smoothing: 0.1, ..Default::default() };
     let mut trainer = Trainer::new(model, sgd)
         .epochs(epochs)
@@ -110,7 +110,7 @@ fn fit(model: &Sequential, train: &DataLoader, tenth: &DataLoader, epochs: u64, 
     history
 }
 
-/// The share of pictures whose label was predicted, in percent.
+/// The share of images whose label was predicted, in percent.
 fn percent(labels: &[i64], predicted: &[i64]) -> f64 {
     let right = labels.iter().zip(predicted).filter(|(l, p)| l == p).count();
     100.0 * right as f64 / labels.len().max(1) as f64
@@ -122,7 +122,7 @@ fn main() {
     let (train, test) = common.either((50_000, 10_000), (2_500, 500));
     let all = cifar(&common, train, test);
     if all.train.shape()[1..] != [3, 32, 32] || all.train.len() < 100 {
-        common::fail(format!("{}: the network takes at least 100 pictures of 32x32 pixels", common.data));
+        common::fail(format!("{}: the network takes at least 100 images of 32x32 pixels", common.data));
     }
     let classes: Vec<String> = all.train.classes().to_vec();
     let (all, test) = normalized(all.train, all.test);
@@ -156,7 +156,7 @@ fn main() {
     let share = percent(&labels, &guesses);
     let samples: Vec<Sample> = (0..labels.len().min(40))
         .map(|i| Sample {
-            picture: picture(&all, tenth.indices()[i]),
+            image: image(&all, tenth.indices()[i]),
             label: name(labels[i]),
             predicted: name(guesses[i]),
         })
@@ -184,11 +184,11 @@ fn main() {
         architecture: summary.lines().collect(),
         curves: &curves,
         confusion: (
-            &format!("Confusion on {} validation pictures", labels.len()),
+            &format!("Confusion on {} validation images", labels.len()),
             &counts,
             &classes.iter().map(String::as_str).collect::<Vec<&str>>(),
         ),
-        samples: ("Validation pictures: taken for (green: right, red: wrong)", &samples),
+        samples: ("Validation images: taken for (green: right, red: wrong)", &samples),
     };
     or_warn(page.draw(&common.file("page.png")));
     println!("validation accuracy {share:.2}%");

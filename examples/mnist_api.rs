@@ -81,7 +81,7 @@ impl Mlp {
         Mlp { net, optimizer, output: None, loss: None }
     }
 
-    /// The scores of the ten digits for pictures `[N, 1, 28, 28]`.
+    /// The scores of the ten digits for images `[N, 1, 28, 28]`.
     fn forward(&mut self, images: &Tensor) -> Var {
         let output = self.net.forward(&Var::from(images).flatten(1, -1));
         self.output = Some(output.clone());
@@ -132,7 +132,7 @@ impl Mlp {
     }
 }
 
-/// What training leaves for the picture, epoch by epoch.
+/// What training leaves for the image, epoch by epoch.
 #[derive(Default)]
 struct Curves {
     loss: Vec<(f64, f64)>,
@@ -179,9 +179,9 @@ fn main() {
     let common = common.prepared("mnist_api");
     let Mnist { train: all, test } = common.mnist(common.either(60_000, 5_000), common.either(10_000, 1_000));
     if all.shape()[1..] != [1, 28, 28] {
-        common::fail(format!("{}: the network takes pictures of 28x28 pixels", common.data));
+        common::fail(format!("{}: the network takes images of 28x28 pixels", common.data));
     }
-    // Pixels stay between 0 and 1: with centred ones, weights from N(0, 1) would drive every unit further into
+    // Pixels stay between 0 and 1: with centered ones, weights from N(0, 1) would drive every unit further into
     // saturation.
     let [rest, tenth] = hold_out_tenth(&all, common.seed);
     let train_loader = DataLoader::new(rest).batch_size(64).shuffle(true).seed(common.seed).workers(1);

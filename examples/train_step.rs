@@ -25,12 +25,12 @@ enum Model {
     Resnet9,
 }
 
-/// Times training steps on random pictures.
+/// Times training steps on random images.
 #[derive(Parser)]
 struct Args {
     #[arg(long, value_enum)]
     model: Model,
-    /// Pictures in a batch [default: 64 for mlp and lenet, 50 for cnn3, 1024 for resnet9, 128 for the others]
+    /// Images in a batch [default: 64 for mlp and lenet, 50 for cnn3, 1024 for resnet9, 128 for the others]
     #[arg(long)]
     batch: Option<usize>,
     #[arg(long, default_value_t = 2)]

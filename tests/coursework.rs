@@ -230,7 +230,7 @@ mod modular_networks {
     }
 
     #[test]
-    fn fifty_pictures_are_learned_by_heart_in_twenty_epochs() {
+    fn fifty_images_are_learned_by_heart_in_twenty_epochs() {
         let (x, labels) = shapes(50);
         for hidden in [[100; 2].as_slice(), &[100; 4]] {
             manual_seed(0);

@@ -217,9 +217,9 @@ pub(crate) fn batch_norm(x: &Var, gamma: &Var, beta: &Var, g: &Var) -> Lesson {
     let (x_, g, gamma_) = (Matrix::of(x), Matrix::of(g), Matrix::of(gamma));
     let n = x_.rows as f64;
     let mean = x_.column_sums().map(|s, _, _| s / n);
-    let centred = x_.map(|x, _, j| x - mean.at(0, j));
-    let sigma = centred.map(|c, _, _| c * c).column_sums().map(|s, _, _| (s / n + options.eps).sqrt());
-    let normal = centred.map(|c, _, j| c / sigma.at(0, j));
+    let centered = x_.map(|x, _, j| x - mean.at(0, j));
+    let sigma = centered.map(|c, _, _| c * c).column_sums().map(|s, _, _| (s / n + options.eps).sqrt());
+    let normal = centered.map(|c, _, j| c / sigma.at(0, j));
     let d_beta = g.column_sums();
     let d_gamma = g.map(|g, i, j| g * normal.at(i, j)).column_sums();
     let dx = g.map(|g, i, j| {

@@ -30,7 +30,7 @@ fn main() {
         write_text(&common.file(&format!("{name}.dot")), &trace(&lesson.loss).to_dot());
     }
     digit(&common);
-    println!("\npictures and graphs: {}", common.file("").display());
+    println!("\nimages and graphs: {}", common.file("").display());
 }
 
 fn report(lesson: &Lesson) {
@@ -51,7 +51,7 @@ fn by_hand(lesson: &Lesson) {
     }
 }
 
-/// The gradients of convolution, sigmoid and pooling on a digit, as pictures.
+/// The gradients of convolution, sigmoid and pooling on a digit, as images.
 fn digit(common: &Common) {
     headline("Convolution, sigmoid and pooling on a digit");
     let data = common.mnist(10, 10).test;
@@ -63,7 +63,7 @@ fn digit(common: &Common) {
     let c = no_grad(|| ops::conv2d(&x, &k, None, Default::default()));
     let s = c.sigmoid();
     let p = ops::avg_pool2d(&s, 2);
-    // The loss pulls the pooled picture toward the digit itself.
+    // The loss pulls the pooled image toward the digit itself.
     let target = ops::avg_pool2d(&x.get((.., .., 1..27, 1..27)), 2);
     let g = &p - &target;
     let lesson = convolution_and_pooling(&x, &k, &g);
@@ -80,7 +80,7 @@ fn digit(common: &Common) {
     ));
 }
 
-/// A picture of about 168 pixels, whatever the matrix's size.
+/// An image of about 168 pixels, whatever the matrix's size.
 fn tile(name: &str, v: &Var) -> Tile {
     let [h, w] = [v.size(-2), v.size(-1)];
     let zoom = 168 / w;

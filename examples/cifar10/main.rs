@@ -28,13 +28,13 @@ use tapegrad::nn::train::{Score, confusion_matrix, predictions};
 use tapegrad::nn::{Module, RunFolder, StateDict};
 use tapegrad::prelude::*;
 
-/// The pictures of the test set by which the curves of a run without a validation set are drawn.
+/// The images of the test set by which the curves of a run without a validation set are drawn.
 const WATCHED: usize = 2000;
 
-/// Trains a network on small colour pictures and reports its test accuracy. Defaults are chosen for each model.
+/// Trains a network on small color images and reports its test accuracy. Defaults are chosen for each model.
 #[derive(Parser)]
 struct Args {
-    /// A folder or .tar.gz archive with CIFAR's binary or Python files; `synthetic` draws coloured shapes
+    /// A folder or .tar.gz archive with CIFAR's binary or Python files; `synthetic` draws colored shapes
     #[arg(long, default_value = "synthetic")]
     data: String,
     #[arg(long, value_enum, default_value = "lenet")]
@@ -50,10 +50,10 @@ struct Args {
     lr: Option<f64>,
     #[arg(long, value_enum)]
     schedule: Option<Plan>,
-    /// How pictures are changed in training: a list, separated by commas
+    /// How images are changed in training: a list, separated by commas
     #[arg(long, value_enum, value_delimiter = ',')]
     augment: Option<Vec<Augment>>,
-    /// How pictures are looked at in the test (test-time augmentation)
+    /// How images are looked at in the test (test-time augmentation)
     #[arg(long, value_enum)]
     views: Option<Views>,
     #[arg(long, default_value_t = 0)]
@@ -61,10 +61,10 @@ struct Args {
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     threads: Option<u64>,
-    /// Train on no more than so many pictures
+    /// Train on no more than so many images
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Hold back so many training pictures, and draw the curves by them; without, by the first 2,000 of the test set,
+    /// Hold back so many training images, and draw the curves by them; without, by the first 2,000 of the test set,
     /// on which nothing depends
     #[arg(long, default_value_t = 0)]
     validation: usize,
@@ -146,13 +146,13 @@ fn main() {
     let predictions = predictions(&scores);
     let classes: Vec<&str> = test.classes().iter().map(String::as_str).collect();
     let wrong = predictions.iter().zip(test.labels()).filter(|(p, l)| p != l).count();
-    // Of no pictures there is no accuracy.
+    // Of no images there is no accuracy.
     let accuracy = 1.0 - wrong as f64 / test.len() as f64;
     results::predictions_file(&args.out.join("predictions.txt"), &predictions);
     results::mistakes(&args.out.join("mistakes.png"), &test, &predictions, |c| classes[c as usize].into());
     results::first_layer(&args.out.join("first_layer.png"), network.module(), [3, 32, 32]);
     let counts = confusion_matrix(test.labels(), &predictions, classes.len());
-    let title = format!("Test pictures: {accuracy:.4} of {} right", test.len());
+    let title = format!("Test images: {accuracy:.4} of {} right", test.len());
     or_warn(confusion(&args.out.join("confusion.png"), &title, &counts.to_vec::<i64>(), &classes));
     println!(
         "{:.1} minutes, {:.0} MB at the most; results in {}",
@@ -173,7 +173,7 @@ fn fit(
     run: &RunFolder,
 ) {
     if args.validation >= train.len() {
-        fail(format!("--validation {} of {} training pictures leaves none", args.validation, train.len()));
+        fail(format!("--validation {} of {} training images leaves none", args.validation, train.len()));
     }
     let kept = train.len() - args.validation;
     let [part, held_back] = random_split(Arc::new(train.clone()), [kept, args.validation], args.seed);
@@ -220,7 +220,7 @@ fn fit(
                 last.seconds,
                 last.train.count as f64 / last.seconds
             );
-            let other = if args.validation == 0 { "first 2,000 test pictures" } else { "validation" };
+            let other = if args.validation == 0 { "first 2,000 test images" } else { "validation" };
             or_warn(training_curves(args.out.join("curves.png"), history, "training (augmented)", other));
         });
     let begin = Instant::now();
@@ -230,7 +230,7 @@ fn fit(
     or_fail(result);
     signals.end_of_training(run);
     println!(
-        "waited for pictures: {:.2}% of the time",
+        "waited for images: {:.2}% of the time",
         100.0 * loader.waited().as_secs_f64() / begin.elapsed().as_secs_f64().max(1e-9)
     );
 }
@@ -239,7 +239,7 @@ fn describe(score: &Score) -> String {
     format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
 }
 
-/// The model's file says which model it is, and how its pictures are normalised.
+/// The model's file says which model it is, and how its images are normalized.
 fn save(args: &Args, network: &Network, normalization: &Normalization, classes: usize) {
     let mut state = network.module().state_dict();
     let list = |v: &[f32]| v.iter().map(f32::to_string).collect::<Vec<_>>().join(" ");
@@ -254,7 +254,7 @@ fn save(args: &Args, network: &Network, normalization: &Normalization, classes: 
     or_fail(state.save(args.out.join("model.npz")));
 }
 
-/// The network in a file, and how its pictures are normalised.
+/// The network in a file, and how its images are normalized.
 fn load(file: &Path) -> Result<(Model, Network, Normalization), String> {
     let state = StateDict::load(file).map_err(|e| e.to_string())?;
     let strange = |what: &str| {
@@ -300,7 +300,7 @@ fn predict_with(args: &Args, files: &[PathBuf], test: &ImageDataset) -> (Var, Ne
     (sum.expect("at least one file"), first.expect("at least one file"))
 }
 
-/// The scores of all pictures, `[N, classes]`.
+/// The scores of all images, `[N, classes]`.
 fn scores_of(model: &dyn Module, views: Views, data: &ImageDataset) -> Var {
     let loader = DataLoader::new(data.clone()).batch_size(500);
     let parts: Vec<Var> = loader.iter().map(|batch| views.scores(model, &Var::from(&batch.images))).collect();

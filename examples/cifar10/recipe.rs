@@ -30,7 +30,7 @@ impl Model {
         self.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default()
     }
 
-    /// The network with its first weights, for pictures `[3, 32, 32]`.
+    /// The network with its first weights, for images `[3, 32, 32]`.
     pub(crate) fn build(self, classes: usize) -> Network {
         let module: Box<dyn Module> = match self {
             Model::Fc => {
@@ -144,13 +144,13 @@ pub(crate) enum Augment {
     Translate,
     /// Blot out a square of eight pixels
     Cutout,
-    /// Mix pairs of pictures and their labels
+    /// Mix pairs of images and their labels
     Mixup,
-    /// Put a part of another picture in, and mix the labels
+    /// Put a part of another image in, and mix the labels
     Cutmix,
 }
 
-/// What a picture is looked at as, when it is classified.
+/// What an image is looked at as, when it is classified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Views {
     /// As it is
@@ -190,7 +190,7 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    /// The loader with the pictures changed at random.
+    /// The loader with the images changed at random.
     pub(crate) fn augmented(&self, mut loader: DataLoader) -> DataLoader {
         for augment in &self.augment {
             loader = match augment {
@@ -227,7 +227,7 @@ impl Recipe {
         }
     }
 
-    /// The optimizer: weights decay, biases and the scales of normalisation do not.
+    /// The optimizer: weights decay, biases and the scales of normalization do not.
     fn optimizer(&self, model: &dyn Module) -> Box<dyn Optimizer> {
         let (weights, vectors): (Vec<Var>, Vec<Var>) =
             model.parameters().into_iter().partition(|p| p.ndim() > 1);
@@ -257,13 +257,13 @@ impl Recipe {
             return Trainer::new(model, self.optimizer(model)).loss(loss).schedule_steps(self.plan(steps));
         };
         let first = DataLoader::new(train.clone().take(5000)).batch_size(train.len().min(5000));
-        let images = first.iter().next().expect("at least one picture").images;
+        let images = first.iter().next().expect("at least one image").images;
         net.set_whitening(Whitening::of(&images, 2).filters(5e-4));
         let (norms, others) = net.parameter_groups();
         let (lr, weight_decay) = (self.lr, self.weight_decay);
         let options =
             SGDOptions { lr, momentum: self.momentum, weight_decay, nesterov: true, ..Default::default() };
-        // The biases of normalisation learn 64 times as fast, and decay as slowly as the others.
+        // The biases of normalization learn 64 times as fast, and decay as slowly as the others.
         let fast = SGDOptions { lr: 64.0 * lr, weight_decay: weight_decay / 64.0, ..options };
         let bias = net.whitening_bias().clone();
         let trained_until = steps * 3 / 10;

@@ -12,11 +12,11 @@ use tapegrad::prelude::*;
 /// A program with flags of its own takes these in with `#[command(flatten)]` and calls [`Common::prepared`].
 #[derive(Parser)]
 pub(crate) struct Common {
-    /// A folder with the files of MNIST or CIFAR-10, whichever the program is for; `synthetic` draws pictures in their
+    /// A folder with the files of MNIST or CIFAR-10, whichever the program is for; `synthetic` draws images in their
     /// place. Programs that need no data ignore it
     #[arg(long, default_value = "synthetic")]
     pub data: String,
-    /// Where the pictures go [default: runs/ and the program's name]
+    /// Where the images go [default: runs/ and the program's name]
     #[arg(long)]
     pub out: Option<PathBuf>,
     #[arg(long, default_value_t = 0)]
@@ -36,7 +36,7 @@ impl Common {
         Common::from_arg_matches(&matches).unwrap_or_else(|e| e.exit()).prepared(name)
     }
 
-    /// These flags, with the seed set and the folder for pictures made.
+    /// These flags, with the seed set and the folder for images made.
     pub(crate) fn prepared(mut self, name: &str) -> Common {
         let out = self.out.take().unwrap_or_else(|| PathBuf::from("runs").join(name));
         self.run = Some(open_folder(&out));

@@ -1,4 +1,4 @@
-//! What the programs that train networks on pictures share.
+//! What the programs that train networks on images share.
 
 use super::course::Common;
 use super::or_fail;
@@ -8,7 +8,7 @@ use tapegrad::nn::plots::Series;
 use tapegrad::nn::train::{EpochRecord, predict, predictions};
 use tapegrad::prelude::*;
 
-/// Pictures in colour: the files of `--data`, or drawn shapes; no more than so many.
+/// Images in color: the files of `--data`, or drawn shapes; no more than so many.
 pub(crate) fn cifar(common: &Common, train: usize, test: usize) -> Cifar {
     match common.data.as_str() {
         "synthetic" => Cifar::synthetic(train, test, common.seed),
@@ -31,13 +31,13 @@ pub(crate) fn hold_out_tenth(data: &ImageDataset, seed: u64) -> [Subset; 2] {
     random_split(Arc::new(data.clone()), [data.len() - tenth, tenth], seed)
 }
 
-/// The predicted class of each picture.
+/// The predicted class of each image.
 pub(crate) fn classes_of(model: &dyn Module, data: impl Dataset + 'static) -> Vec<i64> {
     let loader = DataLoader::new(data).batch_size(500);
     loader.iter().flat_map(|b| predictions(&predict(model, &Var::from(b.images)))).collect()
 }
 
-/// The share of pictures whose class is predicted.
+/// The share of images whose class is predicted.
 pub(crate) fn accuracy(model: &dyn Module, data: impl Dataset + 'static) -> f64 {
     let loader = DataLoader::new(data).batch_size(500);
     let batches = loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels)));

@@ -1,4 +1,4 @@
-//! What the example programs share: pictures, progress bars, error messages.
+//! What the example programs share: images, progress bars, error messages.
 #![allow(dead_code, unused_macros)]
 
 // First: the macros in it are for all that follows.
@@ -33,7 +33,7 @@ pub(crate) fn warn(text: impl Display) {
     eprintln!("warning: {text}");
 }
 
-/// For pictures, which are worth less than what comes after them: an error is a warning.
+/// For images, which are worth less than what comes after them: an error is a warning.
 pub(crate) fn or_warn<T, E: Display>(result: Result<T, E>) {
     if let Err(e) = result {
         warn(e);

@@ -1,10 +1,10 @@
-//! One page on a trained network: what it is made of, how it learned, what it confuses, and some pictures.
+//! One page on a trained network: what it is made of, how it learned, what it confuses, and some images.
 
 use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;
 use tapegrad::nn::FileError;
-use tapegrad::nn::plots::{Area, FIXED_FONT, FONT, Panel, Tile, confusion_size, draw_confusion, picture};
+use tapegrad::nn::plots::{Area, FIXED_FONT, FONT, Panel, Tile, confusion_size, draw_confusion, image};
 
 /// The lines of the architecture, the panels of curves, and the cells of the samples, in pixels.
 const LINE: usize = 18;
@@ -12,9 +12,9 @@ const PANEL: (usize, usize) = (440, 390);
 const SAMPLE: (usize, usize) = (104, 106);
 const HEAD: usize = 56;
 
-/// A picture with its label and the class that was predicted.
+/// An image with its label and the class that was predicted.
 pub(crate) struct Sample<'a> {
-    pub picture: Tile,
+    pub image: Tile,
     pub label: &'a str,
     pub predicted: &'a str,
 }
@@ -44,7 +44,7 @@ impl Page<'_> {
         let lower = (matrix_height as usize).max(44 + rows * SAMPLE.1) as i32;
 
         let size = ((left + right) as u32, (HEAD as i32 + upper + lower) as u32);
-        picture(path, size, |area| {
+        image(path, size, |area| {
             area.draw(&Text::new(self.title, (12, 16), (FONT, 26)))?;
             let (_, body) = area.split_vertically(HEAD as i32);
             let (above, below) = body.split_vertically(upper);
@@ -67,7 +67,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Under each picture what it was taken for, and in red its label where that is another.
+    /// Under each image what it was taken for, and in red its label where that is another.
     fn draw_samples(&self, area: &Area, columns: usize) -> Result<(), Box<dyn Error>> {
         let (title, samples) = self.samples;
         area.draw(&Text::new(title, (8, 12), (FONT, 20)))?;
@@ -75,7 +75,7 @@ impl Page<'_> {
         for (i, sample) in samples.iter().enumerate() {
             let x = (i % columns * SAMPLE.0 + 8) as i32;
             let y = (i / columns * SAMPLE.1 + 44) as i32;
-            sample.picture.draw(area, (x, y), 2)?;
+            sample.image.draw(area, (x, y), 2)?;
             let right = sample.label == sample.predicted;
             let style = (FONT, 13).into_font().color(if right { &green } else { &red });
             area.draw(&Text::new(sample.predicted, (x, y + 67), style.clone()))?;

@@ -1,4 +1,4 @@
-//! What a training program writes when it is done: predictions as text, curves and pictures.
+//! What a training program writes when it is done: predictions as text, curves and images.
 
 use super::{or_warn, write_text};
 use std::fmt::Display;
@@ -7,20 +7,20 @@ use tapegrad::datasets::ImageDataset;
 use tapegrad::nn::Module;
 use tapegrad::nn::plots::{Tile, sheet};
 
-/// One line for each picture: its number and the class it was given, by number or name.
+/// One line for each image: its number and the class it was given, by number or name.
 pub(crate) fn predictions_file(path: &Path, predictions: impl IntoIterator<Item = impl Display>) {
     let lines: String = predictions.into_iter().enumerate().map(|(i, p)| format!("{i}, {p}\n")).collect();
     write_text(path, &lines);
 }
 
-/// The picture at an index, as it was before normalisation.
-pub(crate) fn picture(data: &ImageDataset, index: usize) -> Tile {
+/// The image at an index, as it was before normalization.
+pub(crate) fn image(data: &ImageDataset, index: usize) -> Tile {
     let [_, channels, height, width] = data.shape();
     let pixels: Vec<f32> = data.image(index).iter().map(|&v| f32::from(v)).collect();
     Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0)
 }
 
-/// The first sixty pictures that were read wrongly, each with what it is and what it was taken for.
+/// The first sixty images that were read wrongly, each with what it is and what it was taken for.
 pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], name: impl Fn(i64) -> String) {
     let wrong: Vec<(usize, i64, i64)> = (predictions.iter().zip(test.labels()).enumerate())
         .filter(|(_, (p, l))| p != l)
@@ -29,15 +29,15 @@ pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], na
     let tiles: Vec<Tile> = wrong
         .iter()
         .take(60)
-        .map(|&(i, p, l)| picture(test, i).caption(format!("{} as {}", name(l), name(p))))
+        .map(|&(i, p, l)| image(test, i).caption(format!("{} as {}", name(l), name(p))))
         .collect();
     let title =
         format!("The first {} of {} mistakes: what it is, as what it was read", tiles.len(), wrong.len());
     or_warn(sheet(path, &title, &tiles, 10, 3));
 }
 
-/// The weights of the first layer: one picture for each filter, or for each of 64 hidden units, whose inputs are
-/// pictures of this shape.
+/// The weights of the first layer: one image for each filter, or for each of 64 hidden units, whose inputs are
+/// images of this shape.
 pub(crate) fn first_layer(path: &Path, model: &dyn Module, input: [usize; 3]) {
     let (name, weight) = model.named_parameters().remove(0);
     let (shape, zoom) = match *weight.shape() {

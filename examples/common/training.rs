@@ -45,12 +45,12 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "has to be a finite number from 0 on".into())
 }
 
-/// The pictures and labels in a number, which differs where the data do (FNV-1a).
+/// The images and labels in a number, which differs where the data do (FNV-1a).
 pub(crate) fn digest(data: &ImageDataset) -> String {
     let labels = data.labels().iter().flat_map(|label| label.to_le_bytes());
     let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = labels.chain(data.pixels().iter().copied()).fold(0xcbf2_9ce4_8422_2325, add);
-    format!("{} pictures with digest {hash:016x}", data.labels().len())
+    format!("{} images with digest {hash:016x}", data.labels().len())
 }
 
 /// SIGINT, SIGTERM and SIGHUP: the first lets the training finish its step and write its checkpoint, the second ends the

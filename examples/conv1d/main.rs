@@ -25,7 +25,7 @@ fn main() {
     average_pooling(&common);
     filters_of_a_signal(&common);
     parameter_counts();
-    println!("\npictures: {}", common.file("").display());
+    println!("\nimages: {}", common.file("").display());
 }
 
 fn against_the_definition(common: &Common) {
@@ -163,7 +163,7 @@ fn average_pooling(common: &Common) {
     );
 }
 
-/// A picture of what convolutions do to a noisy step: smooth it, find its edges, thin it out.
+/// An image of what convolutions do to a noisy step: smooth it, find its edges, thin it out.
 fn filters_of_a_signal(common: &Common) {
     let length = 160;
     let noise = Generator::manual_seed(common.seed).normal(&[length], 0.0, 0.15).to_vec::<f32>();
@@ -180,7 +180,7 @@ fn filters_of_a_signal(common: &Common) {
     let raw = signal.iter().enumerate().map(|(i, v)| (i as f64, f64::from(*v)));
     let edge: Vec<f32> = (0..9).map(|k| (k as f32 - 4.0) / 20.0).collect();
     let series = |last| vec![Series::new("signal", raw.clone()).color(4), last];
-    let picture = [
+    let image = [
         Panel::new(
             "Nine equal taps smooth",
             "place",
@@ -201,7 +201,7 @@ fn filters_of_a_signal(common: &Common) {
         ),
     ]
     .map(|p| p.legend(Corner::UpperRight).window((0.0, 160.0), (-0.6, 1.9)));
-    or_warn(panels(&common.file("signal.png"), &picture));
+    or_warn(panels(&common.file("signal.png"), &image));
 }
 
 fn parameter_counts() {

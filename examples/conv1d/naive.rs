@@ -132,7 +132,7 @@ pub(crate) fn averaging_filters(channels: usize, kernel: &[usize]) -> Var {
     Var::from(Tensor::full(&shape, 1.0 / size as f64, DType::F64))
 }
 
-/// AlexNet's first layer: 96 filters of 11x11 with stride 4 on pictures of 227x227 in three colors.
+/// AlexNet's first layer: 96 filters of 11x11 with stride 4 on images of 227x227 in three colors.
 pub(crate) fn alexnet_layer() -> nn::Conv2d {
     nn::Conv2d::new(3, 96, 11).stride(4)
 }

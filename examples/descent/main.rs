@@ -20,7 +20,7 @@ fn main() {
     momentum_on_two_neurons(&common);
     the_minimum_of_gelu(&common);
     activations(&common);
-    println!("\npictures: {}", common.file("").display());
+    println!("\nimages: {}", common.file("").display());
 }
 
 /// A function of one number, on a grid.
@@ -55,7 +55,7 @@ fn momentum_on_two_neurons(common: &Common) {
     let steps = |path: &[f64]| (1..).map(f64::from).zip(path.iter().copied()).collect::<Vec<_>>();
     let losses =
         |path: &[f64], f: fn(&Var) -> Var| steps(&path.iter().map(|&w| value(f, w)).collect::<Vec<_>>());
-    let picture = [
+    let image = [
         Panel::new(
             "Momentum 0.9, rate 0.1, dw_1 = 0.5",
             "step k",
@@ -73,7 +73,7 @@ fn momentum_on_two_neurons(common: &Common) {
         )
         .log(),
     ];
-    or_warn(panels(&common.file("momentum.png"), &picture));
+    or_warn(panels(&common.file("momentum.png"), &image));
 }
 
 fn the_minimum_of_gelu(common: &Common) {
@@ -109,12 +109,12 @@ fn the_minimum_of_gelu(common: &Common) {
         ];
         Panel::new(title, "x", "gelu(x)", series).window(window[0], window[1]).legend(corner)
     };
-    let picture = [
+    let image = [
         panel("Three steps from 0", 0, 1, [(-1.6, 0.4), (-0.3, 0.1)], Corner::UpperLeft),
         panel("From -3, rate 0.1", 2, 4, [(-3.001, -2.991), (-0.0186, -0.0178)], Corner::UpperRight),
         panel("From -3, rate 1", 3, 5, [(-3.01, -2.91), (-0.022, -0.016)], Corner::UpperRight),
     ];
-    or_warn(panels(&common.file("gelu.png"), &picture));
+    or_warn(panels(&common.file("gelu.png"), &image));
 }
 
 /// The derivative at a point, from the tape.
@@ -137,7 +137,7 @@ fn activations(common: &Common) {
     ];
     let xs = grid(-4.0, 4.0, common.either(801, 401));
     println!("{:<30} {:>10} {:>10} {:>10}", "derivative at", "-1", "0", "1");
-    let picture = functions.map(|(name, f)| {
+    let image = functions.map(|(name, f)| {
         println!("{name:<30} {:>10.6} {:>10.6} {:>10.6}", slope(f, -1.0), slope(f, 0.0), slope(f, 1.0));
         let x = Var::parameter(Tensor::from_vec(xs.clone(), &[xs.len()]));
         let y = f(&x);
@@ -147,5 +147,5 @@ fn activations(common: &Common) {
         let series = vec![Series::new("function", on(y.to_vec())), Series::new("derivative", on(slopes))];
         Panel::new(name, "x", "value", series).legend(Corner::UpperLeft)
     });
-    or_warn(panels(&common.file("activations.png"), &picture));
+    or_warn(panels(&common.file("activations.png"), &image));
 }

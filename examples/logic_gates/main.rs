@@ -54,7 +54,7 @@ fn main() {
     let title = format!("The best of {starts} starts; one unit: the only start");
     let panel = Panel::new(title, "step", "cross-entropy", curves).log().legend(Corner::MiddleRight);
     or_warn(panels(&common.file("losses.png"), &[panel]));
-    println!("\npictures: {}", common.file("").display());
+    println!("\nimages: {}", common.file("").display());
 }
 
 fn points(losses: &[f64]) -> Vec<(f64, f64)> {

@@ -63,7 +63,7 @@ struct Args {
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = positive)]
     threads: Option<usize>,
-    /// Train on no more than so many pictures
+    /// Train on no more than so many images
     #[arg(long, value_parser = positive)]
     limit: Option<usize>,
     /// Where the results go
@@ -100,7 +100,7 @@ fn main() {
     };
     if train.shape()[1..] != [1, 28, 28] {
         fail(format!(
-            "{}: the networks take pictures of 28x28 pixels, not {:?}",
+            "{}: the networks take images of 28x28 pixels, not {:?}",
             args.data,
             &train.shape()[1..]
         ));
@@ -136,7 +136,7 @@ fn main() {
     results::first_layer(&run.file("filters.png"), &*model, [1, 28, 28]);
     results::mistakes(&run.file("mistakes.png"), &test, &predicted, |digit| digit.to_string());
     match test.is_empty() {
-        true => println!("there are no test pictures"),
+        true => println!("there are no test images"),
         false => println!(
             "test accuracy {:.4} ({wrong} wrong of {})",
             1.0 - wrong as f64 / test.len() as f64,
@@ -155,7 +155,7 @@ fn fit(
     let held_out = (train.len() / 12).clamp(1, 5000);
     if train.len() <= held_out {
         fail(format!(
-            "{} pictures leave none to train on, since {held_out} are held out for validation",
+            "{} images leave none to train on, since {held_out} are held out for validation",
             train.len()
         ));
     }
@@ -206,7 +206,7 @@ fn fit(
             );
         });
     let mut trainer = args.resumption.trainer(trainer, run, &signals);
-    let source = |loader| pictures(args, tapegrad::source(loader));
+    let source = |loader| image_batches(args, tapegrad::source(loader));
     let history = trainer.fit(source(&train), Some(source(&validation)));
     drop(trainer);
     close();
@@ -219,15 +219,15 @@ fn describe(score: &Score) -> String {
     format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
 }
 
-/// Pictures as the model takes them: in one row each for a fully connected one.
-fn pictures<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
+/// Images as the model takes them: in one row each for a fully connected one.
+fn image_batches<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
     match args.model {
         Model::Mlp => source.map(|x, target| (x.flatten(1, -1), target)),
         Model::Lenet => source,
     }
 }
 
-/// The predicted class of each picture.
+/// The predicted class of each image.
 fn classes(args: &Args, model: &dyn Module, data: &ImageDataset) -> Vec<i64> {
     let loader = DataLoader::new(data.clone()).batch_size(500);
     let input = |images: Tensor| match args.model {

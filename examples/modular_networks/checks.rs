@@ -14,8 +14,8 @@ use tapegrad::source;
 
 /// With small weights every class is as likely as the others: the loss is ln 10.
 pub(crate) fn loss(course: &Course) {
-    let (train, _) = course.pictures();
-    let batch = DataLoader::new(train.clone().take(50)).batch_size(50).iter().next().expect("50 pictures");
+    let (train, _) = course.images();
+    let batch = DataLoader::new(train.clone().take(50)).batch_size(50).iter().next().expect("50 images");
     let (x, labels) = (Var::from(batch.images), Var::from(batch.labels));
     let nets: [(&str, Box<dyn Module>); 2] = [
         ("fully connected, 3072-100-10", Box::new(layers(&[100]))),
@@ -41,12 +41,12 @@ pub(crate) fn gradients(course: &Course) {
     let convnet = ThreeLayerConvNet::with_sizes(3, 7, 10);
     let mut random = Generator::manual_seed(course.common.seed);
     let x = Var::from(random.normal(&[2, 15], 0.0, 1.0)).cast(DType::F64);
-    let pictures = Var::from(random.normal(&[2, 3, 32, 32], 0.0, 1.0)).cast(DType::F64);
+    let images = Var::from(random.normal(&[2, 3, 32, 32], 0.0, 1.0)).cast(DType::F64);
     println!("relative error: largest difference over the largest gradient of the parameter");
     for (name, model, x, strength) in [
         ("fully connected, 15-20-30-10", &small as &dyn Module, &x, 0.0),
-        ("the same with L2 regularisation", &small, &x, 3.0),
-        ("three-layer convnet", &convnet, &pictures, 0.1),
+        ("the same with L2 regularization", &small, &x, 3.0),
+        ("three-layer convnet", &convnet, &images, 0.1),
     ] {
         println!("{name}");
         model.to_dtype(DType::F64);
@@ -63,9 +63,9 @@ pub(crate) fn gradients(course: &Course) {
     }
 }
 
-/// A network that cannot learn 50 pictures by heart has a mistake in it.
+/// A network that cannot learn 50 images by heart has a mistake in it.
 pub(crate) fn overfit(course: &Course) {
-    let fifty = course.pictures().0.clone().take(50);
+    let fifty = course.images().0.clone().take(50);
     let loader = DataLoader::new(fifty.clone()).batch_size(10).shuffle(true).seed(course.common.seed);
     let (mut losses, mut accuracies) = (vec![], vec![]);
     for (name, hidden) in [("three layers", vec![100; 2]), ("five layers", vec![100; 4])] {
@@ -82,8 +82,8 @@ pub(crate) fn overfit(course: &Course) {
         accuracies.push(by_epoch(name, &history, training));
     }
     let charts = [
-        Panel::new("Loss on 50 pictures", "epoch", "cross-entropy", losses).log(),
-        Panel::new("Accuracy on 50 pictures", "epoch", "accuracy, %", accuracies).legend(Corner::LowerRight),
+        Panel::new("Loss on 50 images", "epoch", "cross-entropy", losses).log(),
+        Panel::new("Accuracy on 50 images", "epoch", "accuracy, %", accuracies).legend(Corner::LowerRight),
     ];
     or_warn(panels(&course.common.file("overfit.png"), &charts));
 }

@@ -1,4 +1,4 @@
-//! Two networks trained on all pictures.
+//! Two networks trained on all images.
 
 use crate::common::fit::{accuracy, by_epoch, hold_out_tenth, training, validation};
 use crate::common::results::first_layer;
@@ -15,7 +15,7 @@ use tapegrad::nn::train::{EpochRecord, Trainer};
 use tapegrad::prelude::*;
 use tapegrad::source;
 
-/// Trains for some epochs of a one-cycle schedule; nine tenths of the pictures train, one tenth validates.
+/// Trains for some epochs of a one-cycle schedule; nine tenths of the images train, one tenth validates.
 fn fit(
     course: &Course,
     model: &dyn Module,
@@ -24,7 +24,7 @@ fn fit(
     epochs: u64,
 ) -> Vec<EpochRecord> {
     let epochs = course.epochs.unwrap_or(course.common.either(epochs, 2));
-    let [rest, tenth] = hold_out_tenth(&course.pictures().0, course.common.seed);
+    let [rest, tenth] = hold_out_tenth(&course.images().0, course.common.seed);
     let mut train = DataLoader::new(rest).batch_size(64).shuffle(true).workers(1);
     train = train.transform(HorizontalFlip::new(0.5));
     if shift > 0 {
@@ -60,7 +60,7 @@ fn report(course: &Course, file: &str, title: &str, model: &dyn Module, history:
     let best = history.iter().map(validation).fold(0.0, f64::max);
     let first = history.first().map_or(0.0, validation);
     println!("validation accuracy after one epoch {first:.2}%, at its best {best:.2}%");
-    println!("test accuracy {:.2}%", 100.0 * accuracy(model, course.pictures().1.clone()));
+    println!("test accuracy {:.2}%", 100.0 * accuracy(model, course.images().1.clone()));
 }
 
 /// Two hidden layers with batch norm and dropout.

@@ -1,4 +1,4 @@
-//! The same network trained in several ways, in one picture.
+//! The same network trained in several ways, in one image.
 
 use crate::Course;
 use crate::common::fit::{by_epoch, training, validation};
@@ -27,14 +27,14 @@ const METHODS: [(&str, Method); 6] = [
 
 /// Six layers from the same first weights.
 pub(crate) fn optimizers(course: &Course) {
-    let (train, held_out) = (&course.pictures().0, course.held_out());
-    let (pictures, epochs) = course.common.either((8_000, 10), (1_000, 4));
+    let (train, held_out) = (&course.images().0, course.held_out());
+    let (images, epochs) = course.common.either((8_000, 10), (1_000, 4));
     let (mut losses, mut known, mut new) = (vec![], vec![], vec![]);
     println!("{:<16} {:>9} {:>9} {:>11}", "", "loss", "training", "validation");
     for (name, method) in METHODS {
         manual_seed(course.common.seed);
         let net = layers(&[100; 5]);
-        let train = DataLoader::new(train.clone().take(pictures)).batch_size(100).shuffle(true);
+        let train = DataLoader::new(train.clone().take(images)).batch_size(100).shuffle(true);
         let held_out = DataLoader::new(held_out.clone()).batch_size(500);
         let mut trainer = Trainer::new(&net, method(net.parameters())).epochs(epochs);
         let history = or_fail(trainer.fit(source(&train.seed(course.common.seed)), Some(source(&held_out))));
@@ -56,9 +56,9 @@ fn tell(name: &str, history: &[EpochRecord]) {
     println!("{name:<16} {:>9.4} {:>8.2}% {:>10.2}%", last.train.loss(), training(last), validation(last));
 }
 
-/// Few pictures and many weights: without dropout they are learned by heart.
+/// Few images and many weights: without dropout they are learned by heart.
 pub(crate) fn dropout(course: &Course) {
-    let (train, held_out) = (&course.pictures().0, course.held_out());
+    let (train, held_out) = (&course.images().0, course.held_out());
     let loader = DataLoader::new(train.clone().take(500)).batch_size(100).shuffle(true);
     let loader = loader.seed(course.common.seed);
     let held_out = DataLoader::new(held_out.clone()).batch_size(500);
@@ -76,7 +76,7 @@ pub(crate) fn dropout(course: &Course) {
         new.push(by_epoch(name, &history, validation));
     }
     let charts = [
-        Panel::new("Accuracy in training (500 pictures)", "epoch", "accuracy, %", known)
+        Panel::new("Accuracy in training (500 images)", "epoch", "accuracy, %", known)
             .legend(Corner::LowerRight),
         Panel::new("Accuracy in validation", "epoch", "accuracy, %", new).legend(Corner::LowerRight),
         Panel::new("Loss in validation", "epoch", "cross-entropy", losses).legend(Corner::UpperLeft),

@@ -56,12 +56,12 @@ fn fast(x: &Var, w: &Var, dy: &Var) -> Passes {
 }
 
 pub(crate) fn compare(course: &Course) {
-    let pictures = course.common.either(50, 10);
+    let images = course.common.either(50, 10);
     let mut random = Generator::manual_seed(course.common.seed);
-    let x = Var::from(random.normal(&[pictures, 3, 32, 32], 0.0, 1.0));
+    let x = Var::from(random.normal(&[images, 3, 32, 32], 0.0, 1.0));
     let w = Var::from(random.normal(&[32, 3, 7, 7], 0.0, 0.1));
-    let dy = Var::from(random.normal(&[pictures, 32, 32, 32], 0.0, 1.0));
-    println!("{pictures} pictures 3x32x32, 32 filters 7x7; forward and both gradients");
+    let dy = Var::from(random.normal(&[images, 32, 32, 32], 0.0, 1.0));
+    println!("{images} images 3x32x32, 32 filters 7x7; forward and both gradients");
     let start = Instant::now();
     let slow = naive(&x, &w, &dy);
     let slow_ms = start.elapsed().as_secs_f64() * 1e3;

@@ -26,19 +26,19 @@ use tapegrad::nn::train::Trainer;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
-    /// The first loss is that of a guess; L2 regularisation adds to it
+    /// The first loss is that of a guess; L2 regularization adds to it
     Loss,
     /// Gradients against finite differences
     Gradients,
-    /// 50 pictures learned by heart
+    /// 50 images learned by heart
     Overfit,
     /// Six optimizers on six layers
     Optimizers,
-    /// 500 pictures with and without dropout
+    /// 500 images with and without dropout
     Dropout,
-    /// A fully connected network on all pictures
+    /// A fully connected network on all images
     FullyConnected,
-    /// The three-layer convolutional network on all pictures, and its filters
+    /// The three-layer convolutional network on all images, and its filters
     Convnet,
     /// A naive convolution against the library's
     Convolution,
@@ -52,7 +52,7 @@ struct Args {
     /// What to do; may be given several times [default: everything]
     #[arg(long, value_enum)]
     part: Vec<Part>,
-    /// Epochs for the networks that are trained on all pictures [default: 10 and 12, or 2 in a quick run]
+    /// Epochs for the networks that are trained on all images [default: 10 and 12, or 2 in a quick run]
     #[arg(long)]
     epochs: Option<u64>,
 }
@@ -61,18 +61,18 @@ struct Args {
 struct Course {
     common: Common,
     epochs: Option<u64>,
-    pictures: OnceCell<(ImageDataset, ImageDataset)>,
+    images: OnceCell<(ImageDataset, ImageDataset)>,
 }
 
 impl Course {
-    /// The pictures for training and for testing, normalised; read when they are first needed.
-    fn pictures(&self) -> &(ImageDataset, ImageDataset) {
-        self.pictures.get_or_init(|| {
+    /// The images for training and for testing, normalized; read when they are first needed.
+    fn images(&self) -> &(ImageDataset, ImageDataset) {
+        self.images.get_or_init(|| {
             let (train, test) = self.common.either((50_000, 10_000), (2_000, 500));
             let all = read(&self.common, train, test);
             if all.train.shape()[1..] != [3, 32, 32] || all.train.shape()[0] < 600 {
                 common::fail(format!(
-                    "{}: these networks take at least 600 pictures of 32x32 pixels in colour",
+                    "{}: these networks take at least 600 images of 32x32 pixels in color",
                     self.common.data
                 ));
             }
@@ -80,9 +80,9 @@ impl Course {
         })
     }
 
-    /// The last pictures for training, for those who train on the first.
+    /// The last images for training, for those who train on the first.
     fn held_out(&self) -> Subset {
-        let (train, _) = self.pictures();
+        let (train, _) = self.images();
         let n = train.shape()[0];
         Subset::new(Arc::new(train.clone()), (n - (n / 4).min(2_000)..n).collect())
     }
@@ -96,13 +96,13 @@ fn talking<'a>(trainer: Trainer<'a>) -> Trainer<'a> {
 fn main() {
     let args = Args::parse();
     let common = args.common.prepared("modular_networks");
-    let course = Course { common, epochs: args.epochs, pictures: OnceCell::new() };
+    let course = Course { common, epochs: args.epochs, images: OnceCell::new() };
     let parts = if args.part.is_empty() { Part::value_variants().to_vec() } else { args.part };
     for part in parts {
         let (title, run): (&str, fn(&Course)) = match part {
             Part::Loss => ("The first loss", checks::loss),
             Part::Gradients => ("Gradients against finite differences", checks::gradients),
-            Part::Overfit => ("50 pictures by heart", checks::overfit),
+            Part::Overfit => ("50 images by heart", checks::overfit),
             Part::Optimizers => ("Six optimizers", compare::optimizers),
             Part::Dropout => ("Dropout", compare::dropout),
             Part::FullyConnected => ("A fully connected network", cifar::fully_connected),

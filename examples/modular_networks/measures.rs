@@ -4,7 +4,7 @@ use tapegrad::nn::models::mlp;
 use tapegrad::nn::{Flatten, Sequential};
 use tapegrad::prelude::*;
 
-/// Linear layers with ReLU between them, for pictures; weights as He et al. draw them.
+/// Linear layers with ReLU between them, for images; weights as He et al. draw them.
 pub(crate) fn layers(hidden: &[usize]) -> Sequential {
     let net = nn::sequential![Flatten::new(), mlp(&[&[3 * 32 * 32], hidden, &[10]].concat())];
     for p in net.parameters().iter().filter(|p| p.ndim() == 2) {
@@ -13,7 +13,7 @@ pub(crate) fn layers(hidden: &[usize]) -> Sequential {
     net
 }
 
-/// Half of the sum of all squared weights, without biases: what L2 regularisation adds, times its strength. Its gradient
+/// Half of the sum of all squared weights, without biases: what L2 regularization adds, times its strength. Its gradient
 /// is what an optimizer's `weight_decay` adds.
 pub(crate) fn half_squares(model: &dyn Module) -> Var {
     let weights = model.parameters().into_iter().filter(|p| p.ndim() > 1);

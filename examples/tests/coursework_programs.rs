@@ -1,4 +1,4 @@
-//! The coursework programs in their quick form: they run, and leave the pictures that they promise.
+//! The coursework programs in their quick form: they run, and leave the images that they promise.
 use tapegrad::datasets;
 
 mod programs;

@@ -5,7 +5,7 @@ use std::process::Output;
 
 mod programs;
 
-/// A few short epochs. Training pictures: 275.
+/// A few short epochs. Training images: 275.
 const SHORT: &[&str] = &["--limit", "300", "--model", "mlp", "--batch-size", "10", "--epochs", "3"];
 
 fn short<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
@@ -186,7 +186,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
     }
     let one = folder.path().join("one");
     let text = programs::refused("mnist", &["--limit", "1", "--out", one.to_str().expect("a readable path")]);
-    assert!(text.contains("1 pictures leave none to train on"), "{text}");
+    assert!(text.contains("1 images leave none to train on"), "{text}");
 }
 
 #[test]
@@ -205,11 +205,11 @@ fn a_folder_in_use_or_not_writable_is_refused() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_written_is_a_warning() {
+fn a_image_that_cannot_be_written_is_a_warning() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("run");
     for name in ["curves.png", "filters.png", "mistakes.png"] {
-        std::fs::create_dir_all(out.join(name)).expect("a folder where a picture should be");
+        std::fs::create_dir_all(out.join(name)).expect("a folder where an image should be");
     }
     let ended = run(&out, &[]);
     let text = String::from_utf8_lossy(&ended.stderr).to_string();

@@ -1,4 +1,4 @@
-//! Pictures as text: each line that is not blank is a picture, or the header.
+//! Images as text: each line that is not blank is an image, or the header.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

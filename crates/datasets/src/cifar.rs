@@ -19,7 +19,7 @@ pub const CIFAR10_CLASSES: [&str; 10] =
 const EXPECTED: &str = "the files of cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary or cifar-100-python, \
      one of these folders, or their .tar.gz archive";
 
-/// A training and a test set of 32x32 pictures in three colours.
+/// A training and a test set of 32x32 images in three colors.
 #[derive(Debug, Clone)]
 pub struct Cifar {
     /// The training set.
@@ -33,9 +33,9 @@ pub struct Cifar {
 /// The second, coarser labels of CIFAR-100.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coarse {
-    /// The group of each training picture.
+    /// The group of each training image.
     pub train: Vec<i64>,
-    /// The group of each test picture.
+    /// The group of each test image.
     pub test: Vec<i64>,
     /// The names of the groups.
     pub classes: Vec<String>,
@@ -51,7 +51,7 @@ enum Form {
 }
 
 /// A form's folder, its archive, its training files, its test file, the files with the names of the classes, and the
-/// number of pictures in the largest file.
+/// number of images in the largest file.
 struct Files {
     form: Form,
     folder: &'static str,
@@ -64,7 +64,7 @@ struct Files {
 
 impl Files {
     /// No published file of this form has more bytes, however its pickle is written: twice the pixels and labels, and a name
-    /// for each picture.
+    /// for each image.
     fn largest(&self) -> u64 {
         self.most * (2 * PIXELS as u64 + 128)
     }
@@ -116,7 +116,7 @@ const FORMS: [Files; 4] = [
 ];
 
 impl Cifar {
-    /// Reads the set from a folder or an archive (`.tar.gz`, read in place) and recognises its form by the files' names.
+    /// Reads the set from a folder or an archive (`.tar.gz`, read in place) and recognizes its form by the files' names.
     ///
     /// The folder may hold the files themselves, the folder that the archive unpacks to, or the archive. Where it holds
     /// several forms, the first counts in the order: CIFAR-10 binary, CIFAR-10 Python, CIFAR-100 binary, CIFAR-100 Python;
@@ -179,7 +179,7 @@ impl Cifar {
         }
     }
 
-    /// Parses the bytes of the files themselves, each with its published name, from which the form is recognised.
+    /// Parses the bytes of the files themselves, each with its published name, from which the form is recognized.
     ///
     /// # Errors
     /// If no training file has a known name, or a file is missing, broken or does not fit the others.
@@ -206,7 +206,7 @@ impl Cifar {
         parts.assemble(home)
     }
 
-    /// Drawn shapes in place of files: `train` and `test` pictures that do not overlap (see [`synthetic`](crate::synthetic)).
+    /// Drawn shapes in place of files: `train` and `test` images that do not overlap (see [`synthetic`](crate::synthetic)).
     ///
     /// ```
     /// let set = tapegrad_datasets::Cifar::synthetic(40, 10, 0);
@@ -257,20 +257,20 @@ impl Cifar {
 /// What has been read so far.
 struct Parts<'f> {
     files: &'f Files,
-    pictures: BTreeMap<String, Pictures>,
+    images: BTreeMap<String, Images>,
     fine: Option<Vec<String>>,
     coarse: Option<Vec<String>>,
 }
 
 #[derive(Default)]
-struct Pictures {
+struct Images {
     pixels: Vec<u8>,
     fine: Vec<i64>,
     coarse: Vec<i64>,
 }
 
-impl Pictures {
-    fn append(&mut self, mut other: Pictures) {
+impl Images {
+    fn append(&mut self, mut other: Images) {
         if self.fine.is_empty() {
             *self = other;
             return;
@@ -283,7 +283,7 @@ impl Pictures {
 
 impl<'f> Parts<'f> {
     fn new(files: &'f Files) -> Self {
-        Parts { files, pictures: BTreeMap::new(), fine: None, coarse: None }
+        Parts { files, images: BTreeMap::new(), fine: None, coarse: None }
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -304,8 +304,8 @@ impl<'f> Parts<'f> {
             };
         }
         let read = if python { parse_python } else { parse_binary };
-        let pictures = read(shown, bytes, self.hundred())?;
-        match self.pictures.insert(name.into(), pictures) {
+        let images = read(shown, bytes, self.hundred())?;
+        match self.images.insert(name.into(), images) {
             None => Ok(()),
             Some(_) => Err(DataError::format(shown, 0, "a second file of this name", "each file once")),
         }
@@ -353,16 +353,16 @@ impl<'f> Parts<'f> {
 
     fn assemble(mut self, home: &Path) -> Result<Cifar> {
         let mut take = |name: &str| {
-            self.pictures
+            self.images
                 .remove(name)
                 .ok_or_else(|| DataError::folder(home, "no such file", format!("{name} beside the others")))
         };
         let test = take(self.files.test)?;
-        let mut train = Pictures::default();
+        let mut train = Images::default();
         for name in self.files.train {
             train.append(take(name)?);
         }
-        // Names that are missing are no reason to refuse the pictures.
+        // Names that are missing are no reason to refuse the images.
         let names = |found: Option<Vec<String>>, n: usize| {
             found.unwrap_or_else(|| match n {
                 10 => CIFAR10_CLASSES.map(String::from).to_vec(),
@@ -384,7 +384,7 @@ impl<'f> Parts<'f> {
 }
 
 /// Records of a label (CIFAR-100: the group, then the class) and 3072 pixels.
-fn parse_binary(name: &str, bytes: &[u8], hundred: bool) -> Result<Pictures> {
+fn parse_binary(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
     let head = if hundred { 2 } else { 1 };
     let size = head + PIXELS;
     if bytes.is_empty() || !bytes.len().is_multiple_of(size) {
@@ -393,22 +393,22 @@ fn parse_binary(name: &str, bytes: &[u8], hundred: bool) -> Result<Pictures> {
         return Err(DataError::format(name, at, found, format!("whole records of {size} bytes")));
     }
     let count = bytes.len() / size;
-    let mut pictures = Pictures { pixels: Vec::with_capacity(count * PIXELS), ..Pictures::default() };
+    let mut images = Images { pixels: Vec::with_capacity(count * PIXELS), ..Images::default() };
     for (i, record) in bytes.chunks_exact(size).enumerate() {
         let at = |k: usize| (i * size + k) as u64;
         if hundred {
-            pictures.coarse.push(label(name, at(0), record[0].into(), 20)?);
-            pictures.fine.push(label(name, at(1), record[1].into(), 100)?);
+            images.coarse.push(label(name, at(0), record[0].into(), 20)?);
+            images.fine.push(label(name, at(1), record[1].into(), 100)?);
         } else {
-            pictures.fine.push(label(name, at(0), record[0].into(), 10)?);
+            images.fine.push(label(name, at(0), record[0].into(), 10)?);
         }
-        pictures.pixels.extend_from_slice(&record[head..]);
+        images.pixels.extend_from_slice(&record[head..]);
     }
-    Ok(pictures)
+    Ok(images)
 }
 
 /// A dictionary with `data`, an array of 3072 bytes a row, and `labels` (CIFAR-100: `fine_labels` and `coarse_labels`).
-fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Pictures> {
+fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
     let pickle = Pickle::parse(name, bytes)?;
     let missing = |key: &str, what: &str| DataError::format(name, 0, format!("no {key} of this form"), what);
     let rows = "an array of unsigned bytes, 3072 in a row";
@@ -422,7 +422,7 @@ fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Pictures> {
             pickle.get(key).and_then(|v| pickle.ints(v)).ok_or_else(|| missing(key, "a list of numbers"))?;
         if found.len() != shape[0] {
             let found = format!("{} numbers in {key}", found.len());
-            return Err(DataError::format(name, 0, found, format!("one for each of {} pictures", shape[0])));
+            return Err(DataError::format(name, 0, found, format!("one for each of {} images", shape[0])));
         }
         found.into_iter().map(|l| label(name, 0, l, classes)).collect()
     };
@@ -430,7 +430,7 @@ fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Pictures> {
         true => (labels("fine_labels", 100)?, labels("coarse_labels", 20)?),
         false => (labels("labels", 10)?, vec![]),
     };
-    Ok(Pictures { pixels: pixels.to_vec(), fine, coarse })
+    Ok(Images { pixels: pixels.to_vec(), fine, coarse })
 }
 
 fn label(name: &str, at: u64, found: i64, classes: i64) -> Result<i64> {

@@ -1,7 +1,7 @@
-//! MNIST as text: one picture a row, the label first, then its 784 pixels, with or without a header.
+//! MNIST as text: one image a row, the label first, then its 784 pixels, with or without a header.
 //!
 //! A row is a line: numbers need no line breaks between quotes, and a quote without its partner would otherwise swallow
-//! the rows up to the next one. Every line is a picture, a header in the first place, blank, or an error.
+//! the rows up to the next one. Every line is an image, a header in the first place, blank, or an error.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::{DataError, Result};
 
-/// Pictures and labels as a text file holds them.
+/// Images and labels as a text file holds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvImages {
     /// The label of each row.
@@ -59,13 +59,13 @@ pub fn parse(name: &str, input: impl Read, pixels: usize, classes: usize) -> Res
         }
     }
     if images.labels.is_empty() {
-        return Err(lines.error("no pictures", "at least one row"));
+        return Err(lines.error("no images", "at least one row"));
     }
     Ok(images)
 }
 
 impl CsvImages {
-    /// Adds the picture of a line, unless it is the header.
+    /// Adds the image of a line, unless it is the header.
     fn add<R>(&mut self, lines: &Lines<'_, R>, pixels: usize, classes: usize, first: bool) -> Result<()> {
         let text = lines.text();
         let fields = || text.split(|&b| b == b',');
@@ -103,7 +103,7 @@ impl CsvImages {
     }
 }
 
-/// Whether a row holds the names of the columns, and nothing that could be a picture.
+/// Whether a row holds the names of the columns, and nothing that could be an image.
 fn is_header<'f>(mut fields: impl Iterator<Item = &'f [u8]>) -> bool {
     let mut names = HashSet::new();
     fields.all(|field| {
@@ -260,7 +260,7 @@ mod tests {
             message("1,2,3,4\nx,2,3,4\n"),
             "f.csv: row 2: found label \"x\", expected a number from 0 to 9"
         );
-        assert!(message("").contains("no pictures"));
+        assert!(message("").contains("no images"));
         let missing = read("/nowhere/mnist_train.csv", 784, 10).unwrap_err().to_string();
         assert!(missing.starts_with("/nowhere/mnist_train.csv: "), "{missing}");
         let long = format!("1{}\n", ",0".repeat(782));
@@ -283,7 +283,7 @@ mod tests {
         {
             assert!(message(&format!("{row}\n5,2,3,4\n")).starts_with("f.csv: row 1: found label"), "{row}");
         }
-        assert!(message("a,b,c,d\n").contains("found no pictures"));
+        assert!(message("a,b,c,d\n").contains("found no images"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! What a loader reads from: the [`Dataset`] trait, pictures in memory, subsets.
+//! What a loader reads from: the [`Dataset`] trait, images in memory, subsets.
 
 use std::sync::Arc;
 
 use tapegrad_tape::Generator;
 use tapegrad_tape::shape::checked_numel;
 
-/// Labelled pictures, each reachable by its index, as `torch.utils.data.Dataset`.
+/// Labeled images, each reachable by its index, as `torch.utils.data.Dataset`.
 ///
-/// A picture is `channels * height * width` numbers in `f32`, channel after channel.
+/// An image is `channels * height * width` numbers in `f32`, channel after channel.
 pub trait Dataset: Send + Sync {
     /// The number of samples.
     fn len(&self) -> usize;
@@ -85,7 +85,7 @@ impl Normalization {
         Normalization::new(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616])
     }
 
-    /// Applies it to one picture, channel after channel.
+    /// Applies it to one image, channel after channel.
     pub(crate) fn apply(&self, image: &mut [f32]) {
         let area = image.len() / self.mean.len();
         for (channel, (&mean, &std)) in image.chunks_exact_mut(area).zip(self.mean.iter().zip(&self.std)) {
@@ -94,7 +94,7 @@ impl Normalization {
     }
 }
 
-/// Labelled pictures in memory, one byte a pixel; `read` gives them between 0 and 1, or normalised.
+/// Labeled images in memory, one byte a pixel; `read` gives them between 0 and 1, or normalized.
 ///
 /// A clone shares the pixels.
 ///
@@ -114,7 +114,7 @@ pub struct ImageDataset {
 }
 
 impl ImageDataset {
-    /// Pictures `[N, channels, height, width]` with a label each.
+    /// Images `[N, channels, height, width]` with a label each.
     ///
     /// # Panics
     /// If the numbers do not fit together, a dimension is zero, or a label has no class.
@@ -126,7 +126,7 @@ impl ImageDataset {
             pixels.len()
         );
         assert!(shape[1..].iter().all(|&d| d > 0), "ImageDataset: shape {shape:?} has an empty dimension");
-        assert_eq!(labels.len(), shape[0], "ImageDataset: {} labels for {} pictures", labels.len(), shape[0]);
+        assert_eq!(labels.len(), shape[0], "ImageDataset: {} labels for {} images", labels.len(), shape[0]);
         if let Some(label) = labels.iter().find(|&&l| l < 0 || l >= classes.len() as i64) {
             panic!("ImageDataset: label {label} with {} classes", classes.len());
         }
@@ -144,28 +144,28 @@ impl ImageDataset {
         self.shape
     }
 
-    /// All pixels, picture after picture, channel after channel.
+    /// All pixels, image after image, channel after channel.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// The pixels of one picture.
+    /// The pixels of one image.
     ///
     /// # Panics
-    /// If `index` is not below the number of pictures.
+    /// If `index` is not below the number of images.
     #[track_caller]
     pub fn image(&self, index: usize) -> &[u8] {
-        assert!(index < self.shape[0], "image: index {index} with {} pictures", self.shape[0]);
+        assert!(index < self.shape[0], "image: index {index} with {} images", self.shape[0]);
         let size = self.shape[1..].iter().product::<usize>();
         &self.pixels[index * size..][..size]
     }
 
-    /// The label of each picture.
+    /// The label of each image.
     pub fn labels(&self) -> &[i64] {
         &self.labels
     }
 
-    /// The same pictures, read as `(x - mean) / std`.
+    /// The same images, read as `(x - mean) / std`.
     ///
     /// # Panics
     /// If there is not one mean for each channel.
@@ -183,7 +183,7 @@ impl ImageDataset {
         self
     }
 
-    /// The same pictures under other class names.
+    /// The same images under other class names.
     ///
     /// # Panics
     /// If a label has no name.
@@ -196,7 +196,7 @@ impl ImageDataset {
         self
     }
 
-    /// The first `n` pictures, or all if there are fewer.
+    /// The first `n` images, or all if there are fewer.
     #[must_use]
     pub fn take(mut self, n: usize) -> Self {
         if n < self.shape[0] {
@@ -208,12 +208,12 @@ impl ImageDataset {
         self
     }
 
-    /// How the pictures are normalised when they are read, if at all.
+    /// How the images are normalized when they are read, if at all.
     pub fn normalization(&self) -> Option<&Normalization> {
         self.normalization.as_ref()
     }
 
-    /// The mean and standard deviation of each channel over all pictures (of pixels between 0 and 1).
+    /// The mean and standard deviation of each channel over all images (of pixels between 0 and 1).
     ///
     /// Exact: sums of whole numbers. A channel without any variation gets the standard deviation 1.
     pub fn statistics(&self) -> Normalization {
@@ -349,11 +349,11 @@ mod tests {
     }
 
     #[test]
-    fn statistics_agree_with_the_normalised_pixels() {
+    fn statistics_agree_with_the_normalized_pixels() {
         let plain = set(50);
         let statistics = plain.statistics();
-        let normalised = plain.with_normalization(statistics);
-        let images: Vec<_> = (0..50).map(|i| normalised.get(i).0).collect();
+        let normalized = plain.with_normalization(statistics);
+        let images: Vec<_> = (0..50).map(|i| normalized.get(i).0).collect();
         for channel in 0..2 {
             let values: Vec<f64> =
                 images.iter().flat_map(|i| &i[channel * 3..channel * 3 + 3]).map(|&x| x.into()).collect();

@@ -43,7 +43,7 @@ pub enum DataError {
     /// Two files that belong together hold different numbers of entries.
     #[error("{images} holds {image_count} images but {labels} holds {label_count} labels")]
     Counts {
-        /// The file with the pictures.
+        /// The file with the images.
         images: String,
         /// How many it holds.
         image_count: usize,
@@ -59,7 +59,7 @@ pub enum DataError {
         dir: String,
         /// What it holds, or lacks.
         found: String,
-        /// The names that would have been recognised.
+        /// The names that would have been recognized.
         expected: String,
     },
     /// The saved state of a loader does not fit this loader.

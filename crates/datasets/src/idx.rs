@@ -13,21 +13,21 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{DataError, Result, read_file};
 
-/// By what factor a compressed file may grow: pictures shrink to a fifth, a bomb to a thousandth.
+/// By what factor a compressed file may grow: images shrink to a fifth, a bomb to a thousandth.
 const GROWTH: u64 = 64;
-/// What a compressed file may hold in any case: a file of the size of MNIST's, even of blank pictures.
+/// What a compressed file may hold in any case: a file of the size of MNIST's, even of blank images.
 const SMALL: u64 = 1 << 26;
 
 /// An array of unsigned bytes as an IDX file holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdxArray {
-    /// The size of each dimension, the slowest first: `[N, rows, columns]` for pictures, `[N]` for labels.
+    /// The size of each dimension, the slowest first: `[N, rows, columns]` for images, `[N]` for labels.
     pub shape: Vec<usize>,
     /// The elements, row-major.
     pub data: Vec<u8>,
 }
 
-/// Reads an IDX file of unsigned bytes with `dims` dimensions; gzip is recognised by its first bytes.
+/// Reads an IDX file of unsigned bytes with `dims` dimensions; gzip is recognized by its first bytes.
 ///
 /// # Errors
 /// If the file cannot be read, or is not exactly such an array.

@@ -16,26 +16,26 @@ use crate::parallel;
 use crate::sampler::{RandomSampler, Sampler, SequentialSampler};
 use crate::transforms::{Mix, Pipeline, Transform};
 
-/// What a training step takes: pictures, their labels, and where they came from.
+/// What a training step takes: images, their labels, and where they came from.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The pictures, `f32 [N, channels, height, width]`.
+    /// The images, `f32 [N, channels, height, width]`.
     pub images: Tensor,
-    /// The class of each picture, `i64 [N]`.
+    /// The class of each image, `i64 [N]`.
     pub labels: Tensor,
     /// After mixup or cutmix, the probability of each class, `f32 [N, classes]`: what cross-entropy takes in place of `labels`.
     pub targets: Option<Tensor>,
-    /// The place of each picture in the data set.
+    /// The place of each image in the data set.
     pub indices: Vec<usize>,
 }
 
 impl Batch {
-    /// The number of pictures.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.indices.len()
     }
 
-    /// True if there is no picture.
+    /// True if there is no image.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }
@@ -187,14 +187,14 @@ impl DataLoader {
         self
     }
 
-    /// Adds a transform; they are applied to each picture in the order in which they were added.
+    /// Adds a transform; they are applied to each image in the order in which they were added.
     #[must_use]
     pub fn transform(mut self, transform: impl Transform + 'static) -> Self {
         self.pipeline = self.pipeline.with(transform);
         self
     }
 
-    /// Mixes the pictures of a batch after all transforms, with [`Mixup`](crate::transforms::Mixup) or
+    /// Mixes the images of a batch after all transforms, with [`Mixup`](crate::transforms::Mixup) or
     /// [`CutMix`](crate::transforms::CutMix).
     #[must_use]
     pub fn mix(mut self, mix: impl Mix + 'static) -> Self {

@@ -26,7 +26,7 @@ pub const KMNIST_CLASSES: [&str; 10] = ["o", "ki", "su", "tsu", "na", "ha", "ma"
 const EXPECTED: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
      t10k-labels-idx1-ubyte (with or without .gz), the same of one EMNIST split, or mnist_train.csv and mnist_test.csv";
 
-/// A training and a test set of 28x28 grey pictures (or of whatever size the files have).
+/// A training and a test set of 28x28 gray images (or of whatever size the files have).
 #[derive(Debug, Clone)]
 pub struct Mnist {
     /// The training set.
@@ -36,11 +36,11 @@ pub struct Mnist {
 }
 
 impl Mnist {
-    /// Reads the set from a folder and recognises its form by the published file names.
+    /// Reads the set from a folder and recognizes its form by the published file names.
     ///
     /// IDX files, raw or `.gz`, come first, then those of an EMNIST split, then `mnist_train.csv` and `mnist_test.csv`. The
     /// files may also lie in `raw`, `MNIST/raw`, `FashionMNIST/raw` or `KMNIST/raw` below the folder, as torchvision
-    /// leaves them. EMNIST pictures, which are published lying on their side, are turned upright, and its letters' labels
+    /// leaves them. EMNIST images, which are published lying on their side, are turned upright, and its letters' labels
     /// begin at 0.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl Mnist {
         both(|| read(train), || read(test))
     }
 
-    /// Drawn digits in place of files: `train` and `test` pictures that do not overlap (see [`synthetic`](crate::synthetic)).
+    /// Drawn digits in place of files: `train` and `test` images that do not overlap (see [`synthetic`](crate::synthetic)).
     ///
     /// ```
     /// let set = tapegrad_datasets::Mnist::synthetic(200, 50, 0);
@@ -149,7 +149,7 @@ impl Mnist {
     }
 }
 
-/// Reads a file of pictures and the file of their labels, both IDX.
+/// Reads a file of images and the file of their labels, both IDX.
 ///
 /// # Errors
 /// If a file is broken, the numbers of entries differ, or a label is not below the number of classes.

@@ -2,7 +2,7 @@
 
 use tapegrad_tape::Tensor;
 
-/// The principal directions of the patches of some pictures, as the first layer of airbench uses them.
+/// The principal directions of the patches of some images, as the first layer of airbench uses them.
 #[derive(Debug, Clone)]
 pub struct Whitening {
     /// The variances along the directions, from the largest to the smallest.
@@ -14,7 +14,7 @@ pub struct Whitening {
 impl Whitening {
     /// Decomposes the second moments of all `size` by `size` patches of `images`, `f32 [N, C, H, W]`.
     ///
-    /// As airbench does it, the mean is not taken out: normalise the pictures first.
+    /// As airbench does it, the mean is not taken out: normalize the images first.
     ///
     /// # Panics
     /// If `images` is of another type or rank, or smaller than a patch.
@@ -36,13 +36,13 @@ impl Whitening {
             "Whitening: images {shape:?} hold no patch of {size} by {size}"
         );
         let images = images.contiguous();
-        let pixels = images.as_slice::<f32>().expect("Whitening: f32 pictures are needed");
+        let pixels = images.as_slice::<f32>().expect("Whitening: f32 images are needed");
         let n = channels * size * size;
         let mut moments = vec![0.0f64; n * n];
         let mut sums = vec![0.0f32; n * n];
         let mut patch = vec![0.0f32; n];
         for image in pixels.chunks_exact(channels * height * width) {
-            // In f32 within one picture, where the sums are short; in f64 over all of them.
+            // In f32 within one image, where the sums are short; in f64 over all of them.
             sums.fill(0.0);
             for y in 0..=height - size {
                 for x in 0..=width - size {

@@ -23,12 +23,12 @@ fn images() -> Vec<u8> {
     file
 }
 
-/// Batches of two pictures in the binary form.
+/// Batches of two images in the binary form.
 fn batch() -> Vec<u8> {
     (0..2u8).flat_map(|label| std::iter::once(label).chain((0..3072).map(|i| (i % 251) as u8))).collect()
 }
 
-/// The same pictures as Python 3 writes them in protocol 2, with bytes for keys.
+/// The same images as Python 3 writes them in protocol 2, with bytes for keys.
 fn pickle() -> Vec<u8> {
     let text = |s: &str| [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat();
     let bytes = |s: &str| [b"h\x01", &text(s)[..], b"h\x03\x86R"].concat();

@@ -61,7 +61,7 @@ activations! {
     ELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::elu(x, s.alpha);
     /// The continuously differentiable exponential linear unit (`torch.nn.CELU`).
     CELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::celu(x, s.alpha);
-    /// The self-normalising exponential linear unit (`torch.nn.SELU`).
+    /// The self-normalizing exponential linear unit (`torch.nn.SELU`).
     SELU() {} |s, x| tapegrad_ops::selu(x);
     /// The Gaussian error linear unit (`torch.nn.GELU`).
     GELU() { approximate: Approximate = Approximate::None } |s, x| tapegrad_ops::gelu(x, s.approximate);

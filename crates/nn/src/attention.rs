@@ -322,7 +322,7 @@ pub enum FeedForwardActivation {
 impl crate::Field for FeedForwardActivation {}
 
 crate::module! {
-    /// Self-attention and two linear layers, each with a residual and a normalisation
+    /// Self-attention and two linear layers, each with a residual and a normalization
     /// (`torch.nn.TransformerEncoderLayer`).
     ///
     /// ```
@@ -406,7 +406,7 @@ impl TransformerEncoderLayer {
         self
     }
 
-    /// This layer with its normalisations before attention and linear layers instead of after.
+    /// This layer with its normalizations before attention and linear layers instead of after.
     pub fn norm_first(mut self, norm_first: bool) -> TransformerEncoderLayer {
         self.norm_first = norm_first;
         self

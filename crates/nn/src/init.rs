@@ -1,4 +1,4 @@
-//! Initialisers (`torch.nn.init`). They change a parameter's values in place and draw from the thread's
+//! Initializers (`torch.nn.init`). They change a parameter's values in place and draw from the thread's
 //! default generator: [`tapegrad_tape::manual_seed`] makes them repeatable.
 
 use tapegrad_tape::{Float, Generator, Tensor, Var, with_default_generator};
@@ -25,7 +25,7 @@ pub enum Nonlinearity {
     ReLU,
     /// The rectifier with this slope below zero.
     LeakyReLU(f64),
-    /// The self-normalising unit.
+    /// The self-normalizing unit.
     SELU,
 }
 
@@ -171,12 +171,12 @@ pub fn dirac_(v: &Var, groups: usize) {
         "dirac_: dimension 0 of {shape:?} is not divisible by {groups} groups"
     );
     let strides = tapegrad_tape::shape::contiguous_strides(shape);
-    let centre: usize = shape[2..].iter().zip(&strides[2..]).map(|(n, s)| n / 2 * s).sum();
+    let center: usize = shape[2..].iter().zip(&strides[2..]).map(|(n, s)| n / 2 * s).sum();
     let per_group = shape[0] / groups;
     let mut values = vec![0f64; v.numel()];
     for group in 0..groups {
         for channel in 0..per_group.min(shape[1]) {
-            values[(group * per_group + channel) * strides[0] + channel * strides[1] + centre] = 1.0;
+            values[(group * per_group + channel) * strides[0] + channel * strides[1] + center] = 1.0;
         }
     }
     v.set_value(Tensor::from_vec(values, shape).cast(v.dtype()));

@@ -5,7 +5,7 @@ use crate::summary::observe;
 use tapegrad_tape::Var;
 
 crate::module! {
-    /// Normalisation by neighbouring channels (`torch.nn.LocalResponseNorm`).
+    /// Normalization by neighboring channels (`torch.nn.LocalResponseNorm`).
     pub struct LocalResponseNorm {
         size: usize,
         alpha: f64,

@@ -1,4 +1,4 @@
-//! Normalisation with its weights and running statistics.
+//! Normalization with its weights and running statistics.
 
 use crate::fields::{Buffer, Training};
 use crate::module::Module;
@@ -102,7 +102,7 @@ macro_rules! channel_norms {
                 self
             }
 
-            /// This module with or without running statistics, by which it normalises in evaluation.
+            /// This module with or without running statistics, by which it normalizes in evaluation.
             pub fn track_running_stats(mut self, track: bool) -> Self {
                 [self.running_mean, self.running_var, self.num_batches_tracked] =
                     if track { statistics(self.num_features) } else { [None, None, None] };
@@ -181,9 +181,9 @@ macro_rules! instance {
 }
 
 channel_norms! {
-    /// Batch normalisation of `[N, C]` or `[N, C, L]` (`torch.nn.BatchNorm1d`).
+    /// Batch normalization of `[N, C]` or `[N, C, L]` (`torch.nn.BatchNorm1d`).
     BatchNorm1d, batch, [2, 3], "[N, C] or [N, C, L]", true, true;
-    /// Batch normalisation of `[N, C, H, W]` (`torch.nn.BatchNorm2d`).
+    /// Batch normalization of `[N, C, H, W]` (`torch.nn.BatchNorm2d`).
     ///
     /// ```
     /// use tapegrad_nn::{BatchNorm2d, Fields, Module};
@@ -195,13 +195,13 @@ channel_norms! {
     /// assert_eq!(names, ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]);
     /// ```
     BatchNorm2d, batch, [4], "[N, C, H, W]", true, true;
-    /// Batch normalisation of `[N, C, D, H, W]` (`torch.nn.BatchNorm3d`).
+    /// Batch normalization of `[N, C, D, H, W]` (`torch.nn.BatchNorm3d`).
     BatchNorm3d, batch, [5], "[N, C, D, H, W]", true, true;
-    /// Normalisation of each channel of each sample of `[N, C, L]` or `[C, L]` (`torch.nn.InstanceNorm1d`).
+    /// Normalization of each channel of each sample of `[N, C, L]` or `[C, L]` (`torch.nn.InstanceNorm1d`).
     InstanceNorm1d, instance, [2, 3], "[N, C, L] or [C, L]", false, false;
-    /// Normalisation of each channel of each sample of `[N, C, H, W]` or `[C, H, W]` (`torch.nn.InstanceNorm2d`).
+    /// Normalization of each channel of each sample of `[N, C, H, W]` or `[C, H, W]` (`torch.nn.InstanceNorm2d`).
     InstanceNorm2d, instance, [3, 4], "[N, C, H, W] or [C, H, W]", false, false;
-    /// Normalisation of each channel of each sample of `[N, C, D, H, W]` or `[C, D, H, W]`
+    /// Normalization of each channel of each sample of `[N, C, D, H, W]` or `[C, D, H, W]`
     /// (`torch.nn.InstanceNorm3d`).
     InstanceNorm3d, instance, [4, 5], "[N, C, D, H, W] or [C, D, H, W]", false, false;
 }
@@ -219,7 +219,7 @@ macro_rules! single {
 single! { InstanceNorm1d 2 InstanceNorm2d 3 InstanceNorm3d 4 }
 
 crate::module! {
-    /// Normalisation over the last dimensions (`torch.nn.LayerNorm`).
+    /// Normalization over the last dimensions (`torch.nn.LayerNorm`).
     ///
     /// ```
     /// use tapegrad_nn::{LayerNorm, Module};
@@ -228,9 +228,9 @@ crate::module! {
     /// assert!((y.to_vec::<f32>()[1] - 1.0).abs() < 1e-4);
     /// ```
     pub struct LayerNorm {
-        /// Of the normalised shape, ones at the start.
+        /// Of the normalized shape, ones at the start.
         pub weight: Option<Var>,
-        /// Of the normalised shape, zeros at the start.
+        /// Of the normalized shape, zeros at the start.
         pub bias: Option<Var>,
         shape: Vec<usize>,
         eps: f64,
@@ -275,7 +275,7 @@ impl Module for LayerNorm {
 crate::module! {
     /// Division by the root mean square over the last dimensions (`torch.nn.RMSNorm`).
     pub struct RMSNorm {
-        /// Of the normalised shape, ones at the start.
+        /// Of the normalized shape, ones at the start.
         pub weight: Option<Var>,
         shape: Vec<usize>,
         eps: Option<f64>,
@@ -310,7 +310,7 @@ impl Module for RMSNorm {
 }
 
 crate::module! {
-    /// Normalisation of groups of channels of each sample (`torch.nn.GroupNorm`).
+    /// Normalization of groups of channels of each sample (`torch.nn.GroupNorm`).
     pub struct GroupNorm {
         /// `[num_channels]`, ones at the start.
         pub weight: Option<Var>,
@@ -367,7 +367,7 @@ impl Module for GroupNorm {
 macro_rules! batch_norm_relu {
     ($($name:ident)*) => {$(
         impl $name {
-            /// `relu(self.forward(x) + residual)`, in the passes over memory that the normalisation alone takes.
+            /// `relu(self.forward(x) + residual)`, in the passes over memory that the normalization alone takes.
             ///
             /// # Panics
             /// As `forward`, and if the residual has another shape.

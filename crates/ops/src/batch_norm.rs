@@ -1,7 +1,7 @@
 //! `batch_norm`.
 
 use crate::kernels::norm::{
-    Affine, AffineAddRelu, AffineRelu, Centres, Gradient, Layout, Products, ReluGradient, ReluProducts, map,
+    Affine, AffineAddRelu, AffineRelu, Centers, Gradient, Layout, Products, ReluGradient, ReluProducts, map,
     moments, sums,
 };
 use crate::memory::slice;
@@ -13,7 +13,7 @@ use tapegrad_tape::{
     DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice_with_output, where_,
 };
 
-/// How [`batch_norm`] normalises.
+/// How [`batch_norm`] normalizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormOptions {
     /// By the batch's own statistics, which also move the running ones; else by the running ones.
@@ -31,7 +31,7 @@ impl Default for BatchNormOptions {
     }
 }
 
-/// Normalises each channel over the batch and all positions (`torch.nn.functional.batch_norm`).
+/// Normalizes each channel over the batch and all positions (`torch.nn.functional.batch_norm`).
 ///
 /// `x` is `[N, C, ...]`; `running` are mean and variance, `[C]` each, as [`Var::buffer`]s; weight and bias are
 /// `[C]`. In training the running statistics take in `momentum` of the batch's, the variance unbiased as in
@@ -114,7 +114,7 @@ pub fn batch_norm_relu(
     tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu", T => normalize::<T>(x, running, weight, bias, options, tail))
 }
 
-/// What is done to normalised values on their way to memory.
+/// What is done to normalized values on their way to memory.
 #[derive(Clone, Copy)]
 enum Tail<'a> {
     Nothing,
@@ -212,12 +212,12 @@ fn normalize<T: Float>(
         Some(w) => rstd.iter().zip(w.to_vec::<f64>()).map(|(r, w)| r * w).collect(),
         None => rstd.clone(),
     };
-    let centres = Centres::<T>::new(&mean);
+    let centers = Centers::<T>::new(&mean);
     let bias_values = bias.map_or_else(|| vec![0.0; mean.len()], |b| b.to_vec::<f64>());
-    let shift: Vec<T> = convert((0..mean.len()).map(|c| bias_values[c] - centres.off[c] * factor[c]));
+    let shift: Vec<T> = convert((0..mean.len()).map(|c| bias_values[c] - centers.off[c] * factor[c]));
     let mut out = Tensor::uninit_format(x.shape(), T::DTYPE, format);
     let p1 = convert::<T>(factor.iter().copied());
-    let p = [&centres.rounded[..], &p1, &shift, &shift, &shift];
+    let p = [&centers.rounded[..], &p1, &shift, &shift, &shift];
     match tail {
         Tail::Nothing => map(Affine, out.data_mut::<T>(), data, data, layout, p),
         Tail::Relu => map(AffineRelu, out.data_mut::<T>(), data, data, layout, p),
@@ -278,11 +278,11 @@ fn fused<T: Float>(
     let g = g.cast(T::DTYPE).to_format(format);
     let (x_data, g_data) = (slice::<T>(&x, format), slice::<T>(&g, format));
     let n = layout.count() as f64;
-    let (Centres { rounded: centre, off }, p1) = (Centres::new(mean), convert::<T>(factor.iter().copied()));
+    let (Centers { rounded: center, off }, p1) = (Centers::new(mean), convert::<T>(factor.iter().copied()));
     let (s, mut q) = if training || wants[1] || wants[2] {
         match relu {
-            Some(shift) => sums(ReluProducts, x_data, g_data, layout, [&centre, &p1, shift]),
-            None => sums(Products, x_data, g_data, layout, [&centre; 3]),
+            Some(shift) => sums(ReluProducts, x_data, g_data, layout, [&center, &p1, shift]),
+            None => sums(Products, x_data, g_data, layout, [&center; 3]),
         }
     } else {
         (vec![0.0; mean.len()], vec![0.0; mean.len()])
@@ -299,7 +299,7 @@ fn fused<T: Float>(
         } else {
             (zero.clone(), zero.clone())
         };
-        let p = [&centre[..], &p1, &p2, &p3, relu.unwrap_or(&zero)];
+        let p = [&center[..], &p1, &p2, &p3, relu.unwrap_or(&zero)];
         match relu {
             Some(_) => map(ReluGradient, out.data_mut::<T>(), x_data, g_data, layout, p),
             None if training => map(Gradient, out.data_mut::<T>(), x_data, g_data, layout, p),

@@ -1,13 +1,13 @@
 //! `group_norm` and `instance_norm`: each sample's channels by statistics of their own.
 
 use crate::batch_norm::{BatchNormOptions, batch_norm, convert, move_toward};
-use crate::kernels::norm::{Affine, Centres, Gradient, Layout, Products, map, moments, sums};
+use crate::kernels::norm::{Affine, Centers, Gradient, Layout, Products, map, moments, sums};
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
 use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 
-/// Normalises groups of neighbouring channels of each sample (`torch.nn.functional.group_norm`).
+/// Normalizes groups of neighboring channels of each sample (`torch.nn.functional.group_norm`).
 ///
 /// `x` is `[N, C, ...]`, weight and bias `[C]`. The result is row-major.
 ///
@@ -45,7 +45,7 @@ pub fn group_norm(x: &Var, groups: usize, weight: Option<&Var>, bias: Option<&Va
     grouped("group_norm", x, groups, weight, bias, eps).0
 }
 
-/// How [`instance_norm`] normalises.
+/// How [`instance_norm`] normalizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InstanceNormOptions {
     /// By each sample's own statistics, which also move the running ones; else by the running ones.
@@ -63,7 +63,7 @@ impl Default for InstanceNormOptions {
     }
 }
 
-/// Normalises each channel of each sample over its positions (`torch.nn.functional.instance_norm`).
+/// Normalizes each channel of each sample over its positions (`torch.nn.functional.instance_norm`).
 ///
 /// `x` is `[N, C, ...]`; `running` are mean and variance, `[C]` each, as [`Var::buffer`]s; weight and bias are
 /// `[C]`. Running statistics take in `momentum` of the mean of the samples' statistics.
@@ -131,7 +131,7 @@ pub fn instance_norm(
     y
 }
 
-/// The normalised value, and mean and biased variance of each sample's groups (none for an empty input).
+/// The normalized value, and mean and biased variance of each sample's groups (none for an empty input).
 #[track_caller]
 fn grouped(
     op: &'static str,
@@ -174,15 +174,15 @@ fn normalize<T: Float>(
     // Every sample has channels of its own.
     let layout = Layout::First { batch: 1, channels: n * channels, size };
     let factor = factors(&rstd, weight, n, channels, each);
-    let Centres { rounded, off } = Centres::<T>::new(&mean);
+    let Centers { rounded, off } = Centers::<T>::new(&mean);
     let spread = move |v: &[T]| -> Vec<T> { (0..n * channels).map(|i| v[i / each]).collect() };
-    let centre = spread(&rounded);
+    let center = spread(&rounded);
     let bias_values = bias.map_or_else(|| vec![0.0; channels], |b| b.to_vec::<f64>());
     let shift: Vec<T> =
         convert((0..n * channels).map(|i| bias_values[i % channels] - off[i / each] * factor[i]));
     let mut out = Tensor::uninit(x.shape(), T::DTYPE);
     let p1 = convert::<T>(factor);
-    map(Affine, out.data_mut::<T>(), data, data, layout, [&centre, &p1, &shift, &shift, &shift]);
+    map(Affine, out.data_mut::<T>(), data, data, layout, [&center, &p1, &shift, &shift, &shift]);
     drop(input);
 
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
@@ -194,7 +194,7 @@ fn normalize<T: Float>(
         let (x, g) = (saved.tensor().contiguous(), g.tensor().cast(T::DTYPE).contiguous());
         let (x_data, g_data) =
             (x.as_slice::<T>().expect("contiguous"), g.as_slice::<T>().expect("contiguous"));
-        let (s, mut q) = sums(Products, x_data, g_data, layout, [&centre; 3]);
+        let (s, mut q) = sums(Products, x_data, g_data, layout, [&center; 3]);
         (0..n * channels).for_each(|i| q[i] -= off[i / each] * s[i]);
         let w = weight.map_or_else(|| vec![1.0; channels], |w| w.to_vec::<f64>());
         let dx = wants[0].then(|| {
@@ -208,7 +208,7 @@ fn normalize<T: Float>(
             let p1 = convert::<T>(factors(&rstd, weight, n, channels, each));
             let (p2, p3) = (spread(&convert::<T>(p2)), spread(&convert::<T>(p3)));
             let mut dx = Tensor::uninit(x.shape(), T::DTYPE);
-            let p = [&centre[..], &p1, &p2, &p3, &p3];
+            let p = [&center[..], &p1, &p2, &p3, &p3];
             map(Gradient, dx.data_mut::<T>(), x_data, g_data, layout, p);
             Var::from(dx)
         });

@@ -45,7 +45,7 @@ impl InterpolateOptions {
         self
     }
 
-    /// Whether the centres of the corner pixels stay where they are (not for nearest).
+    /// Whether the centers of the corner pixels stay where they are (not for nearest).
     pub fn align_corners(mut self, align_corners: bool) -> InterpolateOptions {
         self.align_corners = align_corners;
         self

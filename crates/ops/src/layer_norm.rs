@@ -5,7 +5,7 @@ use crate::kernels::layer_norm::{RowNorm, backward, forward};
 use crate::normalization::{check_affine, check_float, gradients, is_half, record_affine, record_empty};
 use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 
-/// Normalises over the last dimensions, whose sizes are `shape` (`torch.nn.functional.layer_norm`).
+/// Normalizes over the last dimensions, whose sizes are `shape` (`torch.nn.functional.layer_norm`).
 ///
 /// Each stretch of these dimensions gets mean 0 and variance 1, then the weight and the bias, both of shape
 /// `shape`.
@@ -54,7 +54,7 @@ fn normalize(
     weight: Option<&Var>,
     bias: Option<&Var>,
     eps: f64,
-    centred: bool,
+    centered: bool,
 ) -> Var {
     check_float(op, x);
     assert!(
@@ -71,12 +71,12 @@ fn normalize(
     if is_half(x.dtype()) {
         let wide = |v: &Var| v.cast(DType::F32);
         let (w, b) = (weight.map(wide), bias.map(wide));
-        return normalize(op, &wide(x), shape, w.as_ref(), b.as_ref(), eps, centred).cast(x.dtype());
+        return normalize(op, &wide(x), shape, w.as_ref(), b.as_ref(), eps, centered).cast(x.dtype());
     }
     if x.numel() == 0 {
         return record_empty(op, x, weight, bias);
     }
-    tapegrad_tape::dispatch!(float: x.dtype(), op, T => rows::<T>(op, x, shape, weight, bias, eps, centred))
+    tapegrad_tape::dispatch!(float: x.dtype(), op, T => rows::<T>(op, x, shape, weight, bias, eps, centered))
 }
 
 /// The elements of a weight, or ones; of a bias, or zeros.
@@ -92,14 +92,14 @@ fn rows<T: Float>(
     weight: Option<&Var>,
     bias: Option<&Var>,
     eps: f64,
-    centred: bool,
+    centered: bool,
 ) -> Var {
     let width: usize = shape.iter().product();
     let input = x.tensor().contiguous();
     let data = input.as_slice::<T>().expect("contiguous");
     let factor = elements::<T>(weight, width, 1.0);
     let mut out = Tensor::uninit(x.shape(), T::DTYPE);
-    let norm = RowNorm { width, weight: &factor, eps, centred };
+    let norm = RowNorm { width, weight: &factor, eps, centered };
     let statistics = forward(out.data_mut::<T>(), data, norm, &elements::<T>(bias, width, 0.0));
     drop(input);
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
@@ -110,14 +110,14 @@ fn rows<T: Float>(
             let lead = saved.ndim() - shape.len();
             let dims: Vec<isize> = (lead..saved.ndim()).map(|d| d as isize).collect();
             // The walk sums the gradients of weight and bias to their shape.
-            let (dx, dw) = gradients(&saved, g, weight, &dims, eps, centred);
+            let (dx, dw) = gradients(&saved, g, weight, &dims, eps, centered);
             return [Some(dx), Some(dw), Some(g.clone())];
         }
         let (x, g) = (saved.tensor().contiguous(), g.tensor().cast(T::DTYPE).contiguous());
         let slices = (x.as_slice::<T>().expect("contiguous"), g.as_slice::<T>().expect("contiguous"));
         let factor = elements::<T>(weight, width, 1.0);
         let mut dx = Tensor::uninit(x.shape(), T::DTYPE);
-        let norm = RowNorm { width, weight: &factor, eps, centred };
+        let norm = RowNorm { width, weight: &factor, eps, centered };
         let (dw, db) = backward(dx.data_mut::<T>(), slices.0, slices.1, norm, &statistics);
         let parameter = |v: Vec<f64>| Var::from(Tensor::from_vec(convert::<T>(v), &shape));
         [Some(dx.into()), wants[1].then(|| parameter(dw)), wants[2].then(|| parameter(db))]

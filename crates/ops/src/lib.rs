@@ -1,4 +1,4 @@
-//! Differentiable kernels on the tape: matrix products, convolutions, pooling, normalisation and losses.
+//! Differentiable kernels on the tape: matrix products, convolutions, pooling, normalization and losses.
 
 #[doc(hidden)]
 pub mod kernels;

@@ -2,7 +2,7 @@
 
 use tapegrad_tape::{PadMode, Var};
 
-/// Divides each element by `(k + alpha * mean of the squares of size neighbouring channels) ^ beta`
+/// Divides each element by `(k + alpha * mean of the squares of size neighboring channels) ^ beta`
 /// (`torch.nn.functional.local_response_norm`). `x` is `[N, C, ...]`; channels beyond the ends count as zeros.
 ///
 /// # Panics

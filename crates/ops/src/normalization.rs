@@ -1,12 +1,12 @@
-//! What the normalisations have in common: checks, and their derivative in differentiable operations.
+//! What the normalizations have in common: checks, and their derivative in differentiable operations.
 
 use tapegrad_tape::{DType, Tensor, Var, record_slice};
 
-/// `x` with its mean over `dims` subtracted, if `centred`, and divided by the root of the mean square of that
+/// `x` with its mean over `dims` subtracted, if `centered`, and divided by the root of the mean square of that
 /// plus `eps`; and the inverse of that root.
 #[track_caller]
-pub(crate) fn normalized(x: &Var, dims: &[isize], eps: f64, centred: bool) -> (Var, Var) {
-    let x = if centred {
+pub(crate) fn normalized(x: &Var, dims: &[isize], eps: f64, centered: bool) -> (Var, Var) {
+    let x = if centered {
         // Near zero first, where the mean has all its digits. That mean takes the constant's place in the gradient.
         let near = x - mean(&x.detach(), dims);
         &near - &mean(&near, dims)
@@ -32,12 +32,12 @@ pub(crate) fn gradients(
     weight: Option<&Var>,
     dims: &[isize],
     eps: f64,
-    centred: bool,
+    centered: bool,
 ) -> (Var, Var) {
-    let (unit, rstd) = normalized(x, dims, eps, centred);
+    let (unit, rstd) = normalized(x, dims, eps, centered);
     let inner = weight.map_or_else(|| g.clone(), |w| g * w);
     let along = &unit * &mean(&(&inner * &unit), dims);
-    let flat = if centred { &inner - &mean(&inner, dims) } else { inner };
+    let flat = if centered { &inner - &mean(&inner, dims) } else { inner };
     ((flat - along) * rstd, g * &unit)
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn is_half(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16)
 }
 
-/// Checks that the input has one of the types that are normalised.
+/// Checks that the input has one of the types that are normalized.
 #[track_caller]
 pub(crate) fn check_float(op: &str, x: &Var) {
     assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes floating-point types", x.dtype());
@@ -98,7 +98,7 @@ pub(crate) fn record_affine(
     })
 }
 
-/// The result of a normalisation of nothing: the input's own value, and gradients of zero.
+/// The result of a normalization of nothing: the input's own value, and gradients of zero.
 #[track_caller]
 pub(crate) fn record_empty(op: &'static str, x: &Var, weight: Option<&Var>, bias: Option<&Var>) -> Var {
     let shapes = [Some(x), weight, bias].map(|v| v.map(|v| v.shape().to_vec()));

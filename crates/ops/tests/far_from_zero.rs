@@ -3,7 +3,7 @@
 //! # The bound
 //!
 //! Let `u = 2^-24` be the rounding of F32, `m` and `s` the exact mean and deviation of a group, `z = (x - m) / s`, `e`
-//! the distance of the centre `c` that the kernels subtract from `m`, and `n` the most F32 additions on an element's
+//! the distance of the center `c` that the kernels subtract from `m`, and `n` the most F32 additions on an element's
 //! way into a sum (`TERMS`; above them sums are F64).
 //!
 //! - `x - c` is exact where `c` is near the elements, and else within `u`.

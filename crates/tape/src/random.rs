@@ -212,7 +212,7 @@ fn borrow_default<R>(name: &str, f: impl FnOnce(&mut Generator) -> R) -> R {
     result
 }
 
-/// Seeds this thread's default generator, from which initialisers and dropout draw (`torch.manual_seed`).
+/// Seeds this thread's default generator, from which initializers and dropout draw (`torch.manual_seed`).
 ///
 /// # Panics
 /// Inside [`with_default_generator`].

@@ -66,7 +66,7 @@ pub fn strides_in_order(shape: &[usize], order: &[usize]) -> Dims {
     strides
 }
 
-/// True if walking `shape` with `strides` in row-major order visits neighbouring elements.
+/// True if walking `shape` with `strides` in row-major order visits neighboring elements.
 pub fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     let mut step = 1;
     for (&n, &s) in shape.iter().zip(strides).rev() {

@@ -158,7 +158,7 @@ impl Cache {
     }
 }
 
-/// A piece of memory of a whole size class; its bytes are initialised (to zero at first, later to old data).
+/// A piece of memory of a whole size class; its bytes are initialized (to zero at first, later to old data).
 struct Block {
     ptr: NonNull<u8>,
     bytes: usize,
@@ -262,7 +262,7 @@ impl Storage {
     pub(crate) fn slice<T: Element>(&self, offset: usize, len: usize) -> &[T] {
         let start = self.pointer(offset, len);
         // SAFETY: in bounds and of this type (see `pointer`), aligned (the block is to 64 bytes, and the offset counts
-        // elements), initialised (blocks are when made, and Bool memory is cleared), not written to while borrowed.
+        // elements), initialized (blocks are when made, and Bool memory is cleared), not written to while borrowed.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 

@@ -190,7 +190,7 @@ impl Tensor {
         &self.shape
     }
 
-    /// The distance, in elements, between neighbours along each dimension.
+    /// The distance, in elements, between neighbors along each dimension.
     pub fn strides(&self) -> &[usize] {
         &self.strides
     }

@@ -1,4 +1,4 @@
-//! Softmax, normalisation layers, vector norms along a dimension.
+//! Softmax, normalization layers, vector norms along a dimension.
 
 use tapegrad::ops;
 use tapegrad::ops::{BatchNormOptions, InstanceNormOptions};
@@ -56,7 +56,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
     })
 }
 
-/// Runs a normalisation with running statistics in buffers, and notes what they are afterwards.
+/// Runs a normalization with running statistics in buffers, and notes what they are afterwards.
 fn with_running(call: &Call, f: impl FnOnce(Option<(&Var, &Var)>) -> Var) -> Outcome {
     let [mean, var] =
         ["running_mean", "running_var"].map(|name| call.var_opt(name).map(|v| Var::buffer(v.tensor())));

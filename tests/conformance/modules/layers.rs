@@ -1,4 +1,4 @@
-//! Layers with parameters or buffers, padding, normalisation, embedding.
+//! Layers with parameters or buffers, padding, normalization, embedding.
 
 use tapegrad::nn::*;
 
@@ -16,7 +16,7 @@ macro_rules! conv {
     }};
 }
 
-/// A normalisation by channels. `momentum=None` means the mean of all batches.
+/// A normalization by channels. `momentum=None` means the mean of all batches.
 macro_rules! channel_norm {
     ($c:ident, $module:ident, $default:literal) => {{
         let momentum = if $c.has("momentum") { $c.float_opt("momentum") } else { Some(0.1) };

@@ -13,7 +13,7 @@ fn binary(heads: &[&[u8]]) -> Vec<u8> {
         .collect()
 }
 
-/// The same pictures as a Python 2 pickle with the given lists of labels.
+/// The same images as a Python 2 pickle with the given lists of labels.
 fn python(rows: &[u8], lists: &[(&str, &[u8])]) -> Vec<u8> {
     let text = |s: &str| [b"U", &[s.len() as u8][..], s.as_bytes()].concat();
     let mut bytes = b"\x80\x02}(".to_vec();
@@ -40,7 +40,7 @@ fn rows(labels: &[u8]) -> Vec<u8> {
     labels.iter().flat_map(|&l| (0..PIXELS).map(move |i| (i + l as usize) as u8)).collect()
 }
 
-/// The files of a form with a picture of each of these labels in every training file, and one of label 9 for the test.
+/// The files of a form with an image of each of these labels in every training file, and one of label 9 for the test.
 fn published(form: Form) -> Vec<(String, Vec<u8>)> {
     let files = FORMS.iter().find(|f| f.form == form).unwrap();
     let one = |labels: &[u8]| match form {
@@ -100,7 +100,7 @@ fn check(set: &Cifar, form: Form) {
 const ALL: [Form; 4] = [Form::Binary10, Form::Python10, Form::Binary100, Form::Python100];
 
 #[test]
-fn recognises_all_forms_in_folders_and_archives() {
+fn recognizes_all_forms_in_folders_and_archives() {
     for form in ALL {
         let dir = tempfile::tempdir().unwrap();
         let files = FORMS.iter().find(|f| f.form == form).unwrap();
@@ -176,10 +176,7 @@ fn broken_files_are_named() {
 
     let short = python(&rows(&[1, 2]), &[("labels", &[1])]);
     let refused = |bytes: &[u8]| parse_python("f", bytes, false).err().unwrap().to_string();
-    assert_eq!(
-        refused(&short),
-        "f: offset 0: found 1 numbers in labels, expected one for each of 2 pictures"
-    );
+    assert_eq!(refused(&short), "f: offset 0: found 1 numbers in labels, expected one for each of 2 images");
     assert!(refused(&python(&rows(&[1]), &[("labels", &[77])])).contains("found label 77, expected 0 to 9"));
     assert!(refused(&python(&rows(&[1]), &[])).contains("found no labels of this form"));
     assert!(refused(b"\x80\x02}.").contains("found no data of this form"));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::{Array, Global, Handle, Object, Value, bytes_of, opcodes as op, text_of};
 use crate::error::{DataError, Result};
 
-/// More values than any data set of pictures has; beyond it, a file only wants to fill the memory.
+/// More values than any data set of images has; beyond it, a file only wants to fill the memory.
 pub(super) const MOST_VALUES: usize = 1 << 22;
 
 const ALLOWED_GLOBALS: &str = "one of those that make an array of unsigned bytes";

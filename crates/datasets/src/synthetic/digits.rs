@@ -79,13 +79,13 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
         stroke.flatten(&points, &mut path);
         hand.ink(&mut canvas, &path, 1.0, &mut rng);
     }
-    // Stray marks: a short line beside the digit, as a neighbour's stroke would leave.
+    // Stray marks: a short line beside the digit, as a neighbor's stroke would leave.
     for _ in 0..[0, 0, 0, 1][rng.below(4)] {
         let side = rng.random_range(0.0..std::f32::consts::TAU);
-        let centre = [0.62 * side.cos(), 0.62 * side.sin()];
+        let center = [0.62 * side.cos(), 0.62 * side.sin()];
         let (turn, length) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.05..0.16));
-        let end = [centre[0] + length * turn.cos(), centre[1] + length * turn.sin()];
-        hand.ink(&mut canvas, &[centre, end], rng.random_range(0.5..0.9), &mut rng);
+        let end = [center[0] + length * turn.cos(), center[1] + length * turn.sin()];
+        hand.ink(&mut canvas, &[center, end], rng.random_range(0.5..0.9), &mut rng);
     }
     develop(&canvas, &mut rng, image);
     label as i64

@@ -1,6 +1,6 @@
-//! Pictures drawn on the spot: digits in the manner of MNIST, coloured shapes in the manner of CIFAR-10.
+//! Images drawn on the spot: digits in the manner of MNIST, colored shapes in the manner of CIFAR-10.
 //!
-//! They let every program run without any file. A picture depends on the seed and its index alone, so any one can be
+//! They let every program run without any file. An image depends on the seed and its index alone, so any one can be
 //! drawn without the others, and a set of them is drawn on all cores with the same result.
 
 mod digits;
@@ -10,14 +10,14 @@ mod shapes;
 use crate::dataset::ImageDataset;
 use crate::parallel::for_each_chunk;
 
-/// Where the test pictures begin: no training set reaches that far.
+/// Where the test images begin: no training set reaches that far.
 pub const TEST_START: u64 = 1 << 32;
 
 /// The class names of [`shapes`].
 pub const SHAPE_CLASSES: [&str; 10] =
     ["circle", "ring", "square", "triangle", "star", "cross", "heart", "crescent", "arrow", "hourglass"];
 
-/// Draws `n` digits of 28x28 grey pixels: strokes under random affine and elastic distortion, with noise.
+/// Draws `n` digits of 28x28 gray pixels: strokes under random affine and elastic distortion, with noise.
 ///
 /// ```
 /// use tapegrad_datasets::{Dataset, synthetic};
@@ -44,9 +44,9 @@ pub fn digit(seed: u64, index: u64, image: &mut [u8]) -> i64 {
     digits::draw(seed, index, image)
 }
 
-/// Draws `n` coloured shapes of 32x32 pixels in three colours, in the classes of [`SHAPE_CLASSES`].
+/// Draws `n` colored shapes of 32x32 pixels in three colors, in the classes of [`SHAPE_CLASSES`].
 ///
-/// Colour, size, place and direction say nothing about the class.
+/// Color, size, place and direction say nothing about the class.
 ///
 /// ```
 /// use tapegrad_datasets::{Dataset, synthetic};
@@ -79,7 +79,7 @@ fn collect(
     classes: Vec<String>,
     draw: impl Fn(usize, &mut [u8]) -> i64 + Sync,
 ) -> ImageDataset {
-    // One spare byte behind each picture carries its label out of the parallel part.
+    // One spare byte behind each image carries its label out of the parallel part.
     let size = channels * height * width;
     let mut drawn = vec![0; n * (size + 1)];
     for_each_chunk(&mut drawn, size + 1, 16, |i, image| {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_picture_can_be_drawn_alone() {
+    fn any_image_can_be_drawn_alone() {
         let set = digits_from(7, 40, 3);
         let mut image = [0; 784];
         let label = digit(3, 7 + 23, &mut image);
@@ -129,7 +129,7 @@ mod tests {
             for i in 0..500 {
                 let image = &set.image(i)[..area];
                 let (low, high) = (image.iter().min().unwrap(), image.iter().max().unwrap());
-                assert!(area == 1024 || high - low > 100, "picture {i} is nearly blank");
+                assert!(area == 1024 || high - low > 100, "image {i} is nearly blank");
             }
         }
     }

@@ -68,7 +68,7 @@ fn catmull_rom([a, b, c, d]: [Point; 4], t: f32) -> Point {
     })
 }
 
-/// A grey picture that takes ink between 0 and 1.
+/// A gray image that takes ink between 0 and 1.
 pub(super) struct Canvas<const SIDE: usize> {
     pub(super) ink: [[f32; SIDE]; SIDE],
 }

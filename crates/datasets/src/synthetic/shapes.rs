@@ -1,4 +1,4 @@
-//! Coloured shapes before a restless background.
+//! Colored shapes before a restless background.
 
 use super::pen::Point;
 use rand::{Rng, RngExt};
@@ -13,7 +13,7 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
     let mut rng = Generator::stream(seed, "shape", [index, 0]);
     let label = rng.below(10);
     let background = Paint::new(&mut rng, None);
-    let paint = Paint::new(&mut rng, Some(background.colour));
+    let paint = Paint::new(&mut rng, Some(background.color));
     let place = Place::new(&mut rng);
     let clutter: Vec<(Place, usize, Paint)> = (0..rng.below(4))
         .map(|_| {
@@ -21,25 +21,25 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
             small.size *= 0.28;
             let angle = rng.random_range(0.0..std::f32::consts::TAU);
             let away = place.size * 0.95 + small.size;
-            small.centre = [place.centre[0] + away * angle.cos(), place.centre[1] + away * angle.sin()];
-            (small, rng.below(10), Paint::new(&mut rng, Some(background.colour)))
+            small.center = [place.center[0] + away * angle.cos(), place.center[1] + away * angle.sin()];
+            (small, rng.below(10), Paint::new(&mut rng, Some(background.color)))
         })
         .collect();
     let grain = rng.random_range(2.0..20.0);
     for y in 0..SIDE {
         for x in 0..SIDE {
             let at = [x as f32, y as f32];
-            let mut colour = background.at(at);
+            let mut color = background.at(at);
             for (place, kind, paint) in
                 clutter.iter().map(|(p, k, c)| (p, *k, c)).chain([(&place, label, &paint)])
             {
                 let cover = place.cover(kind, at);
                 if cover > 0.0 {
                     let top = paint.at(at);
-                    colour = std::array::from_fn(|c| colour[c] + cover * (top[c] - colour[c]));
+                    color = std::array::from_fn(|c| color[c] + cover * (top[c] - color[c]));
                 }
             }
-            for (c, value) in colour.into_iter().enumerate() {
+            for (c, value) in color.into_iter().enumerate() {
                 let noise: u32 = rng.next_u32().to_le_bytes().into_iter().map(u32::from).sum();
                 image[(c * SIDE + y) * SIDE + x] = (value + grain * (noise as f32 - 510.0) / 148.0) as u8;
             }
@@ -48,9 +48,9 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
     label as i64
 }
 
-/// A colour with a slow gradient and, at times, stripes.
+/// A color with a slow gradient and, at times, stripes.
 struct Paint {
-    colour: [f32; 3],
+    color: [f32; 3],
     slope: [Point; 3],
     stripes: Option<(Point, f32, f32)>,
 }
@@ -58,11 +58,11 @@ struct Paint {
 impl Paint {
     /// A random paint that stands out from `other`.
     fn new(rng: &mut Generator, other: Option<[f32; 3]>) -> Self {
-        let colour = loop {
-            let colour: [f32; 3] = std::array::from_fn(|_| rng.random_range(15.0..240.0));
-            let contrast = |o: [f32; 3]| (0..3).map(|c| (o[c] - colour[c]).abs()).sum::<f32>();
+        let color = loop {
+            let color: [f32; 3] = std::array::from_fn(|_| rng.random_range(15.0..240.0));
+            let contrast = |o: [f32; 3]| (0..3).map(|c| (o[c] - color[c]).abs()).sum::<f32>();
             if other.is_none_or(|o| contrast(o) > 150.0) {
-                break colour;
+                break color;
             }
         };
         let slope = std::array::from_fn(|_| [1.1 * rng.next_normal() as f32, 1.1 * rng.next_normal() as f32]);
@@ -72,21 +72,21 @@ impl Paint {
             let direction = [frequency * angle.cos(), frequency * angle.sin()];
             (direction, rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(10.0..34.0))
         });
-        Paint { colour, slope, stripes }
+        Paint { color, slope, stripes }
     }
 
     fn at(&self, [x, y]: Point) -> [f32; 3] {
         let stripe =
             self.stripes.map_or(0.0, |(d, phase, depth)| depth * (d[0] * x + d[1] * y + phase).sin());
         std::array::from_fn(|c| {
-            self.colour[c] + self.slope[c][0] * (x - 15.5) + self.slope[c][1] * (y - 15.5) + stripe
+            self.color[c] + self.slope[c][0] * (x - 15.5) + self.slope[c][1] * (y - 15.5) + stripe
         })
     }
 }
 
 /// Where a shape stands, how large it is, which way it is turned and stretched.
 struct Place {
-    centre: Point,
+    center: Point,
     size: f32,
     inverse: [[f32; 2]; 2],
 }
@@ -98,15 +98,15 @@ impl Place {
         let turn = 0.45 * rng.next_normal() as f32;
         let (sin, cos) = turn.sin_cos();
         let (stretch, shear) = (rng.random_range(0.82..1.22), 0.12 * rng.next_normal() as f32);
-        // Picture to shape: turn back, then undo the stretch and the shear.
+        // Image to shape: turn back, then undo the stretch and the shear.
         let inverse = [[cos / stretch, sin / stretch], [-sin - shear * cos, cos - shear * sin]];
-        let centre = [15.5 + rng.random_range(-1.0..1.0) * room, 15.5 + rng.random_range(-1.0..1.0) * room];
-        Place { centre, size, inverse }
+        let center = [15.5 + rng.random_range(-1.0..1.0) * room, 15.5 + rng.random_range(-1.0..1.0) * room];
+        Place { center, size, inverse }
     }
 
     /// Which share of the pixel lies in the shape.
     fn cover(&self, kind: usize, pixel: Point) -> f32 {
-        let away = [pixel[0] - self.centre[0], pixel[1] - self.centre[1]];
+        let away = [pixel[0] - self.center[0], pixel[1] - self.center[1]];
         if away[0] * away[0] + away[1] * away[1] > (1.5 * self.size + 1.0).powi(2) {
             return 0.0;
         }

@@ -1,12 +1,12 @@
-//! Colour jitter.
+//! Color jitter.
 
-use super::{Picture, Transform};
+use super::{Image, Transform};
 use rand::RngExt;
 use tapegrad_tape::Generator;
 
 /// Changes brightness, contrast, saturation and hue at random, in random order, as `v2.ColorJitter`.
 ///
-/// It expects numbers between 0 and 1, so it comes before normalisation. A grey picture keeps saturation and hue.
+/// It expects numbers between 0 and 1, so it comes before normalization. A gray image keeps saturation and hue.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::ColorJitter;
@@ -37,7 +37,7 @@ impl ColorJitter {
 }
 
 impl Transform for ColorJitter {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+    fn apply(&self, image: &mut Image<'_>, rng: &mut Generator) {
         let mut order = [0, 1, 2, 3];
         rng.shuffle(&mut order);
         let mut factor = |range: f32| rng.random_range((1.0 - range).max(0.0)..=1.0 + range);
@@ -47,23 +47,23 @@ impl Transform for ColorJitter {
         for step in order {
             match step {
                 0 if self.brightness > 0.0 => {
-                    picture.pixels.iter_mut().for_each(|x| *x = (brightness * *x).clamp(0.0, 1.0));
+                    image.pixels.iter_mut().for_each(|x| *x = (brightness * *x).clamp(0.0, 1.0));
                 }
                 1 if self.contrast > 0.0 => {
-                    let area = picture.height * picture.width;
+                    let area = image.height * image.width;
                     let mut sum = 0.0;
-                    each_pixel(picture, |rgb| sum += f64::from(luma(*rgb)));
-                    let mean = match picture.channels {
+                    each_pixel(image, |rgb| sum += f64::from(luma(*rgb)));
+                    let mean = match image.channels {
                         3 => (sum / area as f64) as f32,
-                        _ => picture.pixels.iter().sum::<f32>() / picture.pixels.len() as f32,
+                        _ => image.pixels.iter().sum::<f32>() / image.pixels.len() as f32,
                     };
-                    picture.pixels.iter_mut().for_each(|x| *x = blend(*x, mean, contrast));
+                    image.pixels.iter_mut().for_each(|x| *x = blend(*x, mean, contrast));
                 }
-                2 if self.saturation > 0.0 => each_pixel(picture, |rgb| {
-                    let grey = luma(*rgb);
-                    *rgb = rgb.map(|x| blend(x, grey, saturation));
+                2 if self.saturation > 0.0 => each_pixel(image, |rgb| {
+                    let gray = luma(*rgb);
+                    *rgb = rgb.map(|x| blend(x, gray, saturation));
                 }),
-                3 if self.hue > 0.0 => each_pixel(picture, |rgb| *rgb = turn_hue(*rgb, hue)),
+                3 if self.hue > 0.0 => each_pixel(image, |rgb| *rgb = turn_hue(*rgb, hue)),
                 _ => {}
             }
         }
@@ -78,12 +78,12 @@ fn luma([r, g, b]: [f32; 3]) -> f32 {
     0.2989 * r + 0.587 * g + 0.114 * b
 }
 
-/// Changes each pixel of a picture in three colours; does nothing to others.
-fn each_pixel(picture: &mut Picture<'_>, mut change: impl FnMut(&mut [f32; 3])) {
-    if picture.channels != 3 {
+/// Changes each pixel of an image in three colors; does nothing to others.
+fn each_pixel(image: &mut Image<'_>, mut change: impl FnMut(&mut [f32; 3])) {
+    if image.channels != 3 {
         return;
     }
-    let (red, rest) = picture.pixels.split_at_mut(picture.height * picture.width);
+    let (red, rest) = image.pixels.split_at_mut(image.height * image.width);
     let (green, blue) = rest.split_at_mut(red.len());
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         let mut rgb = [*r, *g, *b];
@@ -105,7 +105,7 @@ fn turn_hue([r, g, b]: [f32; 3], by: f32) -> [f32; 3] {
         _ => (r - g) / range + 4.0,
     };
     let hue = (sixth + 6.0 * by).rem_euclid(6.0);
-    // Each colour falls off around its own place on the circle: red at 0, green at 2, blue at 4.
+    // Each color falls off around its own place on the circle: red at 0, green at 2, blue at 4.
     [0.0, 2.0, 4.0].map(|place| {
         let away = (hue - place).abs();
         let near = (2.0 - away.min(6.0 - away)).clamp(0.0, 1.0);
@@ -146,8 +146,8 @@ mod tests {
             assert!((contrast.iter().sum::<f32>() - pixels.iter().sum::<f32>()).abs() < 1e-5);
 
             let saturation = once(&ColorJitter::new(0.0, 0.0, 0.2, 0.0), [3, 1, 2], &pixels, seed);
-            let grey = |p: &[f32]| luma([p[0], p[2], p[4]]);
-            assert!((grey(&saturation) - grey(&pixels)).abs() < 1e-3);
+            let gray = |p: &[f32]| luma([p[0], p[2], p[4]]);
+            assert!((gray(&saturation) - gray(&pixels)).abs() < 1e-3);
         }
         assert_eq!(once(&ColorJitter::new(0.0, 0.0, 0.0, 0.0), [3, 1, 2], &pixels, 1), pixels);
         assert_eq!(once(&ColorJitter::new(0.0, 0.0, 0.9, 0.5), [1, 2, 3], &pixels, 1), pixels);

@@ -1,18 +1,18 @@
-//! Random crops of the padded picture, and the shift that they come down to.
+//! Random crops of the padded image, and the shift that they come down to.
 
-use super::{Picture, Transform};
+use super::{Image, Transform};
 use tapegrad_tape::Generator;
 
-/// What stands beyond the edge of a picture.
+/// What stands beyond the edge of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Padding {
     /// One value everywhere.
     Constant(f32),
-    /// The picture mirrored at its outermost pixel, which is not repeated: `c b | a b c`.
+    /// The image mirrored at its outermost pixel, which is not repeated: `c b | a b c`.
     Reflect,
 }
 
-/// Pads the picture on all sides and cuts a picture of the old size out of it at random, as `v2.RandomCrop(size, padding)`.
+/// Pads the image on all sides and cuts an image of the old size out of it at random, as `v2.RandomCrop(size, padding)`.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::{Padding, RandomCrop};
@@ -35,32 +35,32 @@ impl RandomCrop {
         RandomCrop::new(pixels, Padding::Constant(0.0))
     }
 
-    /// With `pixels` of mirrored picture on each side.
+    /// With `pixels` of mirrored image on each side.
     pub fn reflect(pixels: usize) -> Self {
         RandomCrop::new(pixels, Padding::Reflect)
     }
 }
 
 impl Transform for RandomCrop {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+    fn apply(&self, image: &mut Image<'_>, rng: &mut Generator) {
         let mut by = || rng.below(2 * self.pixels + 1) as isize - self.pixels as isize;
         let (down, right) = (by(), by());
-        shift(picture, down, right, self.padding);
+        shift(image, down, right, self.padding);
     }
 }
 
-/// Moves the picture down and to the right, and fills what becomes free from beyond the edge.
-pub(super) fn shift(picture: &mut Picture<'_>, down: isize, right: isize, padding: Padding) {
+/// Moves the image down and to the right, and fills what becomes free from beyond the edge.
+pub(super) fn shift(image: &mut Image<'_>, down: isize, right: isize, padding: Padding) {
     if down == 0 && right == 0 {
         return;
     }
-    let (height, width) = (picture.height, picture.width);
-    // Columns that come straight from the picture, and where they stood.
+    let (height, width) = (image.height, image.width);
+    // Columns that come straight from the image, and where they stood.
     let inner =
         right.clamp(0, width as isize) as usize..(width as isize + right).clamp(0, width as isize) as usize;
     let from = (inner.start as isize - right) as usize;
     let mut before = vec![0.0; height * width];
-    for plane in picture.planes() {
+    for plane in image.planes() {
         before.copy_from_slice(plane);
         for (y, row) in plane.chunks_exact_mut(width).enumerate() {
             let Some(old) = source(y as isize - down, height, padding) else {
@@ -109,9 +109,8 @@ mod tests {
     fn shifted(pixels: &[f32], shape: [usize; 3], down: isize, right: isize, padding: Padding) -> Vec<f32> {
         let mut pixels = pixels.to_vec();
         let [channels, height, width] = shape;
-        let mut picture =
-            Picture { pixels: &mut pixels, channels, height, width, seed: 0, epoch: 0, index: 0 };
-        shift(&mut picture, down, right, padding);
+        let mut image = Image { pixels: &mut pixels, channels, height, width, seed: 0, epoch: 0, index: 0 };
+        shift(&mut image, down, right, padding);
         pixels
     }
 

@@ -5,11 +5,11 @@ use tapegrad_tape::{Generator, Tensor};
 use super::beta::beta;
 use super::{Mix, batch_shape, mix_with_next};
 
-/// Pastes a rectangle of the next picture of the batch into each, and mixes the labels by area (Yun et al., 2019), as
+/// Pastes a rectangle of the next image of the batch into each, and mixes the labels by area (Yun et al., 2019), as
 /// `v2.CutMix`.
 ///
-/// The area comes from the Beta(alpha, alpha) distribution, for each picture by itself; what falls beyond the edge is lost,
-/// and the labels follow the area that is left. Shuffle the data, so that the next picture is a random one.
+/// The area comes from the Beta(alpha, alpha) distribution, for each image by itself; what falls beyond the edge is lost,
+/// and the labels follow the area that is left. Shuffle the data, so that the next image is a random one.
 ///
 /// ```
 /// use tapegrad_datasets::{DataLoader, synthetic, transforms::CutMix};
@@ -48,8 +48,8 @@ impl Mix for CutMix {
             let mut rng = Generator::stream(seed, "cutmix", [epoch, indices[i] as u64]);
             let side = (1.0 - beta(&mut rng, self.alpha, self.alpha)).sqrt();
             let mut range = |size: usize| {
-                let (centre, half) = (rng.below(size) as isize, (0.5 * side * size as f64) as isize);
-                (centre - half).max(0) as usize..(centre + half).min(size as isize) as usize
+                let (center, half) = (rng.below(size) as isize, (0.5 * side * size as f64) as isize);
+                (center - half).max(0) as usize..(center + half).min(size as isize) as usize
             };
             let (rows, columns) = (range(height), range(width));
             for (a, b) in own.chunks_exact_mut(height * width).zip(other.chunks_exact(height * width)) {
@@ -74,12 +74,12 @@ mod tests {
         let labels = [0, 1, 2, 3, 4, 5];
         let targets = CutMix::new(1.0).mix(&mut images, &labels, 6, 3, 0, &labels.map(|l| l as usize));
         let mut mixed = 0;
-        for (i, (picture, target)) in
+        for (i, (image, target)) in
             images.to_vec::<f32>().chunks(128).zip(targets.to_vec::<f32>().chunks(6)).enumerate()
         {
             let other = (i + 1) % 6;
-            let pasted = picture[..64].iter().filter(|&&x| x == other as f32).count();
-            assert_eq!(picture[..64], picture[64..]);
+            let pasted = image[..64].iter().filter(|&&x| x == other as f32).count();
+            assert_eq!(image[..64], image[64..]);
             assert_eq!(target[other], pasted as f32 / 64.0);
             assert_eq!(target[i], 1.0 - pasted as f32 / 64.0);
             mixed += usize::from(pasted > 0);

@@ -1,6 +1,6 @@
 //! Cutout.
 
-use super::{Picture, Transform};
+use super::{Image, Transform};
 use tapegrad_tape::Generator;
 
 /// Sets a square at a random place to zero (DeVries and Taylor, 2017). The square may reach beyond the edge.
@@ -30,13 +30,13 @@ impl Cutout {
 }
 
 impl Transform for Cutout {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+    fn apply(&self, image: &mut Image<'_>, rng: &mut Generator) {
         let mut range = |size: usize| {
             let start = rng.below(size) as isize - self.size as isize / 2;
             start..start + self.size as isize
         };
-        let (rows, columns) = (range(picture.height), range(picture.width));
-        picture.fill(rows, columns, self.value);
+        let (rows, columns) = (range(image.height), range(image.width));
+        image.fill(rows, columns, self.value);
     }
 }
 

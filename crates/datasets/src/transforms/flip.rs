@@ -1,10 +1,10 @@
 //! Mirroring left and right.
 
-use super::{Picture, Transform};
+use super::{Image, Transform};
 use rand::RngExt;
 use tapegrad_tape::Generator;
 
-/// Mirrors the picture with a probability, as `v2.RandomHorizontalFlip`.
+/// Mirrors the image with a probability, as `v2.RandomHorizontalFlip`.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::HorizontalFlip;
@@ -28,32 +28,32 @@ impl HorizontalFlip {
 }
 
 impl Transform for HorizontalFlip {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+    fn apply(&self, image: &mut Image<'_>, rng: &mut Generator) {
         if rng.random_bool(self.p.into()) {
-            mirror(picture);
+            mirror(image);
         }
     }
 }
 
-/// Mirrors each picture in every other epoch; chance decides only which half begins mirrored.
+/// Mirrors each image in every other epoch; chance decides only which half begins mirrored.
 ///
-/// So in two consecutive epochs training sees both forms of every picture, which a coin in each epoch does in half of the
+/// So in two consecutive epochs training sees both forms of every image, which a coin in each epoch does in half of the
 /// cases (the "alternating flip" of Keller Jordan's airbench).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AlternatingFlip;
 
 impl Transform for AlternatingFlip {
-    fn apply(&self, picture: &mut Picture<'_>, _: &mut Generator) {
-        let first = Generator::stream(picture.seed, "altflip", [0, picture.index as u64]).random_bool(0.5);
-        if first ^ (picture.epoch % 2 == 1) {
-            mirror(picture);
+    fn apply(&self, image: &mut Image<'_>, _: &mut Generator) {
+        let first = Generator::stream(image.seed, "altflip", [0, image.index as u64]).random_bool(0.5);
+        if first ^ (image.epoch % 2 == 1) {
+            mirror(image);
         }
     }
 }
 
-fn mirror(picture: &mut Picture<'_>) {
-    let width = picture.width;
-    picture.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+fn mirror(image: &mut Image<'_>) {
+    let width = image.width;
+    image.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
 }
 
 #[cfg(test)]
@@ -72,9 +72,9 @@ mod tests {
     fn alternation_shows_both_forms_in_two_epochs() {
         let flipped = |epoch, index| {
             let mut pixels = [0.0, 1.0];
-            let mut picture =
-                Picture { pixels: &mut pixels, channels: 1, height: 1, width: 2, seed: 4, epoch, index };
-            AlternatingFlip.apply(&mut picture, &mut Generator::stream(0, "t", [epoch, 0]));
+            let mut image =
+                Image { pixels: &mut pixels, channels: 1, height: 1, width: 2, seed: 4, epoch, index };
+            AlternatingFlip.apply(&mut image, &mut Generator::stream(0, "t", [epoch, 0]));
             pixels[0] == 1.0
         };
         let first = (0..1000).filter(|&i| flipped(0, i)).count();

@@ -5,10 +5,10 @@ use tapegrad_tape::{Generator, Tensor};
 use super::beta::beta;
 use super::{Mix, mix_with_next};
 
-/// Averages each picture with the next of its batch, and their labels alike (Zhang et al., 2018), as `v2.MixUp`.
+/// Averages each image with the next of its batch, and their labels alike (Zhang et al., 2018), as `v2.MixUp`.
 ///
-/// The share that stays its own comes from the Beta(alpha, alpha) distribution, for each picture by itself. Shuffle the
-/// data, so that the next picture is a random one.
+/// The share that stays its own comes from the Beta(alpha, alpha) distribution, for each image by itself. Shuffle the
+/// data, so that the next image is a random one.
 ///
 /// ```
 /// use tapegrad_datasets::{DataLoader, synthetic, transforms::Mixup};
@@ -59,14 +59,14 @@ mod tests {
     use tapegrad_tape::DType;
 
     #[test]
-    fn pictures_and_labels_share_alike() {
-        // Each picture is constant and equal to its class, so its mixture is the expected class.
+    fn images_and_labels_share_alike() {
+        // Each image is constant and equal to its class, so its mixture is the expected class.
         let mut images = Tensor::from_vec((0..4).flat_map(|i| [i as f32; 3]).collect(), &[4, 1, 1, 3]);
         let targets = Mixup::new(1.0).mix(&mut images, &[0, 1, 2, 3], 4, 0, 0, &[5, 6, 7, 8]);
         assert_eq!(targets.dtype(), DType::F32);
-        for (picture, target) in images.to_vec::<f32>().chunks(3).zip(targets.to_vec::<f32>().chunks(4)) {
+        for (image, target) in images.to_vec::<f32>().chunks(3).zip(targets.to_vec::<f32>().chunks(4)) {
             let expected: f32 = target.iter().enumerate().map(|(class, p)| class as f32 * p).sum();
-            assert!((picture[0] - expected).abs() < 1e-6 && picture[0] == picture[2]);
+            assert!((image[0] - expected).abs() < 1e-6 && image[0] == image[2]);
             assert_eq!(target.iter().filter(|&&p| p > 0.0).count(), 2);
         }
     }

@@ -1,10 +1,10 @@
-//! What is done to pictures on their way into a batch.
+//! What is done to images on their way into a batch.
 //!
-//! A [`Transform`] changes one picture in place; a [`Pipeline`] applies several to all pictures of a batch, in parallel. A
-//! [`Mix`] blends the pictures of a batch with each other. All random choices come from the seed, the epoch and the
-//! picture's index, so that neither threads nor batch sizes change them.
+//! A [`Transform`] changes one image in place; a [`Pipeline`] applies several to all images of a batch, in parallel. A
+//! [`Mix`] blends the images of a batch with each other. All random choices come from the seed, the epoch and the
+//! image's index, so that neither threads nor batch sizes change them.
 //!
-//! The transforms follow torchvision in name and meaning. They work on numbers, before or after normalisation: "zero"
+//! The transforms follow torchvision in name and meaning. They work on numbers, before or after normalization: "zero"
 //! is black before it and the mean after it.
 
 mod beta;
@@ -35,9 +35,9 @@ pub use normalize::Normalize;
 pub use random_erasing::RandomErasing;
 pub use translate::RandomTranslate;
 
-/// One picture that a transform changes in place: its numbers and where they belong.
+/// One image that a transform changes in place: its numbers and where they belong.
 #[derive(Debug)]
-pub struct Picture<'a> {
+pub struct Image<'a> {
     /// `channels * height * width` numbers, channel after channel.
     pub pixels: &'a mut [f32],
     /// The number of channels.
@@ -50,17 +50,17 @@ pub struct Picture<'a> {
     pub seed: u64,
     /// The epoch, from 0.
     pub epoch: u64,
-    /// The picture's place in its data set.
+    /// The image's place in its data set.
     pub index: usize,
 }
 
-impl Picture<'_> {
+impl Image<'_> {
     /// The channels, one after the other.
     pub fn planes(&mut self) -> std::slice::ChunksExactMut<'_, f32> {
         self.pixels.chunks_exact_mut(self.height * self.width)
     }
 
-    /// Sets a rectangle to one value in all channels; what lies outside the picture is left out.
+    /// Sets a rectangle to one value in all channels; what lies outside the image is left out.
     fn fill(&mut self, rows: std::ops::Range<isize>, columns: std::ops::Range<isize>, value: f32) {
         let within = |range: std::ops::Range<isize>, size: usize| {
             let clamp = |v: isize| v.clamp(0, size as isize) as usize;
@@ -75,18 +75,18 @@ impl Picture<'_> {
     }
 }
 
-/// A change of one picture, which keeps its shape.
+/// A change of one image, which keeps its shape.
 pub trait Transform: Send + Sync {
-    /// Changes the picture in place. All chance comes from `rng`, a stream of this picture's own; `tapegrad_tape::rand::RngExt`
+    /// Changes the image in place. All chance comes from `rng`, a stream of this image's own; `tapegrad_tape::rand::RngExt`
     /// brings `random_range`, `random_bool` and the like.
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator);
+    fn apply(&self, image: &mut Image<'_>, rng: &mut Generator);
 }
 
-/// A blend of the pictures of a batch, such as [`Mixup`] and [`CutMix`].
+/// A blend of the images of a batch, such as [`Mixup`] and [`CutMix`].
 pub trait Mix: Send + Sync {
     /// Changes `images` (`f32 [N, C, H, W]`) in place and returns the probabilities of the classes, `f32 [N, classes]`.
     ///
-    /// `indices` are the pictures' places in their data set: chance comes from them, the seed and the epoch.
+    /// `indices` are the images' places in their data set: chance comes from them, the seed and the epoch.
     fn mix(
         &self,
         images: &mut Tensor,
@@ -98,7 +98,7 @@ pub trait Mix: Send + Sync {
     ) -> Tensor;
 }
 
-/// Transforms, applied one after the other to each picture of a batch.
+/// Transforms, applied one after the other to each image of a batch.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::{HorizontalFlip, Normalize, Pipeline, RandomCrop};
@@ -132,10 +132,10 @@ impl Pipeline {
         self.seed = seed;
     }
 
-    /// Transforms a batch `f32 [N, C, H, W]` in place, in parallel; `indices` are the pictures' places in their data set.
+    /// Transforms a batch `f32 [N, C, H, W]` in place, in parallel; `indices` are the images' places in their data set.
     ///
     /// # Panics
-    /// If the batch has another type or rank, or there is not one index for each picture.
+    /// If the batch has another type or rank, or there is not one index for each image.
     #[track_caller]
     pub fn apply(&self, images: &mut Tensor, epoch: u64, indices: &[usize]) {
         let shape = batch_shape("Pipeline::apply", images, indices.len());
@@ -146,7 +146,7 @@ impl Pipeline {
         });
     }
 
-    /// Transforms one picture.
+    /// Transforms one image.
     pub(crate) fn apply_to(
         &self,
         pixels: &mut [f32],
@@ -158,28 +158,28 @@ impl Pipeline {
             return;
         }
         let mut rng = Generator::stream(self.seed, "augment", [epoch, index as u64]);
-        let mut picture = Picture { pixels, channels, height, width, seed: self.seed, epoch, index };
+        let mut image = Image { pixels, channels, height, width, seed: self.seed, epoch, index };
         for step in &self.steps {
-            step.apply(&mut picture, &mut rng);
+            step.apply(&mut image, &mut rng);
         }
     }
 }
 
-/// `[C, H, W]` of a batch of `n` pictures.
+/// `[C, H, W]` of a batch of `n` images.
 #[track_caller]
 fn batch_shape(what: &str, images: &Tensor, n: usize) -> [usize; 3] {
     match *images.shape() {
         [count, channels, height, width] if images.dtype() == DType::F32 => {
-            assert_eq!(count, n, "{what}: {count} pictures but {n} indices");
+            assert_eq!(count, n, "{what}: {count} images but {n} indices");
             [channels, height, width]
         }
         ref shape => panic!("{what}: images {:?} {shape:?}; f32 [N, C, H, W] is needed", images.dtype()),
     }
 }
 
-/// Blends each picture of a batch with the next one (the last with the first), as `v2.MixUp` and `v2.CutMix` do.
+/// Blends each image of a batch with the next one (the last with the first), as `v2.MixUp` and `v2.CutMix` do.
 ///
-/// `blend(i, own, other)` changes one picture and says which share of the label stays its own.
+/// `blend(i, own, other)` changes one image and says which share of the label stays its own.
 fn mix_with_next(
     what: &str,
     images: &mut Tensor,
@@ -218,12 +218,12 @@ fn mix_with_next(
 mod tests {
     use super::*;
 
-    /// Applies one transform to one picture and returns it.
+    /// Applies one transform to one image and returns it.
     pub(super) fn once(transform: &dyn Transform, shape: [usize; 3], pixels: &[f32], seed: u64) -> Vec<f32> {
         let mut pixels = pixels.to_vec();
         let [channels, height, width] = shape;
-        let mut picture = Picture { pixels: &mut pixels, channels, height, width, seed, epoch: 0, index: 0 };
-        transform.apply(&mut picture, &mut Generator::stream(seed, "test", [0, 0]));
+        let mut image = Image { pixels: &mut pixels, channels, height, width, seed, epoch: 0, index: 0 };
+        transform.apply(&mut image, &mut Generator::stream(seed, "test", [0, 0]));
         pixels
     }
 
@@ -249,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "Pipeline::apply: 2 pictures but 1 indices")]
-    fn one_index_for_each_picture() {
+    #[should_panic(expected = "Pipeline::apply: 2 images but 1 indices")]
+    fn one_index_for_each_image() {
         Pipeline::new(0).apply(&mut Tensor::zeros(&[2, 1, 3, 3], DType::F32), 0, &[0]);
     }
 }

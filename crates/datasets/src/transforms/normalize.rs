@@ -1,6 +1,6 @@
-//! Normalisation.
+//! Normalization.
 
-use super::{Picture, Transform};
+use super::{Image, Transform};
 use crate::dataset::Normalization;
 use tapegrad_tape::Generator;
 
@@ -31,15 +31,15 @@ impl From<Normalization> for Normalize {
 }
 
 impl Transform for Normalize {
-    fn apply(&self, picture: &mut Picture<'_>, _: &mut Generator) {
+    fn apply(&self, image: &mut Image<'_>, _: &mut Generator) {
         assert_eq!(
             self.0.mean.len(),
-            picture.channels,
-            "Normalize: {} means for a picture with {} channels",
+            image.channels,
+            "Normalize: {} means for an image with {} channels",
             self.0.mean.len(),
-            picture.channels
+            image.channels
         );
-        self.0.apply(picture.pixels);
+        self.0.apply(image.pixels);
     }
 }
 

@@ -1,12 +1,12 @@
 //! Random erasing.
 
-use super::{Picture, Transform};
+use super::{Image, Transform};
 use rand::RngExt;
 use tapegrad_tape::Generator;
 
 /// Sets a rectangle of random place, size and proportion to one value with a probability, as `v2.RandomErasing`.
 ///
-/// The default erases in half of the cases 2% to 33% of the picture, with sides in a proportion of 0.3 to 3.3.
+/// The default erases in half of the cases 2% to 33% of the image, with sides in a proportion of 0.3 to 3.3.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::RandomErasing;
@@ -31,11 +31,11 @@ impl Default for RandomErasing {
 }
 
 impl Transform for RandomErasing {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+    fn apply(&self, image: &mut Image<'_>, rng: &mut Generator) {
         if !rng.random_bool(self.p.into()) {
             return;
         }
-        let (height, width) = (picture.height, picture.width);
+        let (height, width) = (image.height, image.width);
         // A long rectangle may not fit; like torchvision, give up after ten attempts.
         for _ in 0..10 {
             let area = (height * width) as f32 * rng.random_range(self.scale.0..=self.scale.1);
@@ -45,7 +45,7 @@ impl Transform for RandomErasing {
             if rows < height && columns < width {
                 let top = rng.below(height - rows + 1) as isize;
                 let left = rng.below(width - columns + 1) as isize;
-                picture.fill(top..top + rows as isize, left..left + columns as isize, self.value);
+                image.fill(top..top + rows as isize, left..left + columns as isize, self.value);
                 return;
             }
         }

@@ -1,10 +1,10 @@
 //! Random translation.
 
 use super::crop::{Padding, shift};
-use super::{Picture, Transform};
+use super::{Image, Transform};
 use tapegrad_tape::Generator;
 
-/// Moves the picture by up to a share of its size in each direction, as `v2.RandomAffine(0, translate=...)`.
+/// Moves the image by up to a share of its size in each direction, as `v2.RandomAffine(0, translate=...)`.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::RandomTranslate;
@@ -42,13 +42,13 @@ impl RandomTranslate {
 }
 
 impl Transform for RandomTranslate {
-    fn apply(&self, picture: &mut Picture<'_>, rng: &mut Generator) {
+    fn apply(&self, image: &mut Image<'_>, rng: &mut Generator) {
         let mut by = |share: f32, size: usize| {
             let most = (share * size as f32).round() as usize;
             rng.below(2 * most + 1) as isize - most as isize
         };
-        let (right, down) = (by(self.horizontal, picture.width), by(self.vertical, picture.height));
-        shift(picture, down, right, Padding::Constant(self.fill));
+        let (right, down) = (by(self.horizontal, image.width), by(self.vertical, image.height));
+        shift(image, down, right, Padding::Constant(self.fill));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{Conv2d, Linear, Module, observe};
 use tapegrad_tape::Var;
 
 crate::module! {
-    /// LeNet-5 for pictures of 28x28 grey pixels, with ReLU and max pooling (LeCun et al. 1998, "Gradient-based
+    /// LeNet-5 for images of 28x28 gray pixels, with ReLU and max pooling (LeCun et al. 1998, "Gradient-based
     /// learning applied to document recognition").
     ///
     /// ```
@@ -26,7 +26,7 @@ impl LeNet5 {
         LeNet5::with_first(Conv2d::new(1, 6, 5).padding(2), classes)
     }
 
-    /// For colour pictures of 32x32 pixels, which need no padding.
+    /// For color images of 32x32 pixels, which need no padding.
     pub fn cifar(classes: usize) -> LeNet5 {
         LeNet5::with_first(Conv2d::new(3, 6, 5), classes)
     }

@@ -64,18 +64,18 @@ crate::module! {
 }
 
 impl ResNet {
-    /// Eighteen layers with a 3x3 stem, for pictures `[3, 32, 32]`.
+    /// Eighteen layers with a 3x3 stem, for images `[3, 32, 32]`.
     pub fn resnet18(classes: usize) -> ResNet {
         ResNet::new([2, 2, 2, 2], false, classes)
     }
 
-    /// Thirty-four layers with a 3x3 stem, for pictures `[3, 32, 32]`.
+    /// Thirty-four layers with a 3x3 stem, for images `[3, 32, 32]`.
     pub fn resnet34(classes: usize) -> ResNet {
         ResNet::new([3, 4, 6, 3], false, classes)
     }
 
     /// With so many blocks in each of four stages; `imagenet_stem` is a 7x7 convolution of stride 2 and a max
-    /// pooling, for pictures of 224x224.
+    /// pooling, for images of 224x224.
     pub fn new(blocks: [usize; 4], imagenet_stem: bool, classes: usize) -> ResNet {
         let mut channels = 64;
         let mut stage = |count: usize, planes: usize, stride: usize| {

@@ -58,7 +58,7 @@ impl Module for SpeedBlock {
 }
 
 crate::module! {
-    /// A small residual-free network for pictures `[3, 32, 32]` that reaches ResNet's accuracy in ten epochs, after
+    /// A small residual-free network for images `[3, 32, 32]` that reaches ResNet's accuracy in ten epochs, after
     /// airbench (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"): a first layer that whitens small
     /// patches and is not trained, convolutions that begin as the identity, and a scaled-down output.
     ///
@@ -101,7 +101,7 @@ impl SpeedNet {
         }
     }
 
-    /// Sets the first layer's filters `[24, 3, 2, 2]`: the whitened directions of the training pictures' 2x2 patches,
+    /// Sets the first layer's filters `[24, 3, 2, 2]`: the whitened directions of the training images' 2x2 patches,
     /// each with both signs.
     ///
     /// # Panics
@@ -116,7 +116,7 @@ impl SpeedNet {
         self.whiten.bias.as_ref().expect("has a bias")
     }
 
-    /// The parameters that are trained: biases of normalisation, which take a much larger learning rate, and the
+    /// The parameters that are trained: biases of normalization, which take a much larger learning rate, and the
     /// others.
     pub fn parameter_groups(&self) -> (Vec<Var>, Vec<Var>) {
         let trained = self.named_parameters().into_iter().filter(|(_, p)| p.requires_grad());
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "conv2d")]
-    fn grey_pictures_do_not_fit() {
+    fn gray_images_do_not_fit() {
         SpeedNet::new(10).forward(&Var::from(Tensor::zeros(&[1, 1, 32, 32], DType::F32)));
     }
 }

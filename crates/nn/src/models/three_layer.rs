@@ -4,7 +4,7 @@ use crate::{Conv2d, Linear, Module, observe};
 use tapegrad_tape::Var;
 
 crate::module! {
-    /// 7x7 convolution, ReLU, 2x2 max pooling, a hidden layer and a linear one, for pictures `[3, 32, 32]`.
+    /// 7x7 convolution, ReLU, 2x2 max pooling, a hidden layer and a linear one, for images `[3, 32, 32]`.
     pub struct ThreeLayerConvNet {
         conv1: Conv2d,
         fc1: Linear,

@@ -4,7 +4,7 @@ use crate::{BatchNorm2d, Conv2d, Linear, MaxPool2d, Module, ReLU, Sequential, ob
 use tapegrad_tape::Var;
 
 crate::module! {
-    /// VGG for pictures `[3, 32, 32]`: 3x3 convolutions and one linear classifier (Simonyan and Zisserman 2015, "Very
+    /// VGG for images `[3, 32, 32]`: 3x3 convolutions and one linear classifier (Simonyan and Zisserman 2015, "Very
     /// deep convolutional networks for large-scale image recognition").
     ///
     /// ```

@@ -30,7 +30,7 @@ optimizer! {
     /// Momentum made orthogonal (`torch.optim.Muon`), for the weights of hidden linear layers. What is not a matrix
     /// belongs to another optimizer.
     ///
-    /// PyTorch computes the orthogonalisation in bfloat16; this is done in the type of the parameter.
+    /// PyTorch computes the orthogonalization in bfloat16; this is done in the type of the parameter.
     ///
     /// ```
     /// use tapegrad_nn::optim::{Muon, Optimizer};

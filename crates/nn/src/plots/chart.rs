@@ -1,6 +1,6 @@
-//! Curves, clouds of points and coloured regions.
+//! Curves, clouds of points and colored regions.
 
-use super::{Area, FONT, picture};
+use super::{Area, FONT, image};
 use crate::files::FileError;
 use crate::train::{EpochRecord, Score};
 use plotters::prelude::*;
@@ -103,7 +103,7 @@ impl Panel {
         self
     }
 
-    /// This panel over these ranges, colored by a function: 0 is blue, 1 is orange. The function gets the centres of
+    /// This panel over these ranges, colored by a function: 0 is blue, 1 is orange. The function gets the centers of
     /// `side` by `side` cells at once.
     pub fn regions(
         self,
@@ -113,13 +113,13 @@ impl Panel {
         f: impl FnOnce(&[(f64, f64)]) -> Vec<f64>,
     ) -> Panel {
         let at = |(low, high): (f64, f64), i: usize| low + (high - low) * (i as f64 + 0.5) / side as f64;
-        let centres: Vec<_> = (0..side * side).map(|i| (at(x, i % side), at(y, i / side))).collect();
+        let centers: Vec<_> = (0..side * side).map(|i| (at(x, i % side), at(y, i / side))).collect();
         let mut panel = self.window(x, y);
-        panel.regions = Some((side, f(&centres)));
+        panel.regions = Some((side, f(&centers)));
         panel
     }
 
-    /// Draws this panel into a part of a picture; see [`picture`].
+    /// Draws this panel into a part of an image; see [`image`].
     ///
     /// # Errors
     /// Those of `plotters`.
@@ -207,14 +207,14 @@ impl Panel {
     }
 }
 
-/// Draws panels side by side, at most three in a row, and writes the picture as PNG.
+/// Draws panels side by side, at most three in a row, and writes the image as PNG.
 ///
 /// # Errors
 /// If the file cannot be written.
 pub fn panels(path: impl AsRef<Path>, panels: &[Panel]) -> Result<(), FileError> {
     let columns = panels.len().clamp(1, 3);
     let rows = panels.len().div_ceil(columns).max(1);
-    picture(path, (560 * columns as u32, 420 * rows as u32), |area| {
+    image(path, (560 * columns as u32, 420 * rows as u32), |area| {
         for (panel, cell) in panels.iter().zip(area.split_evenly((rows, columns))) {
             panel.draw(&cell)?;
         }

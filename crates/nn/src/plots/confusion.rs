@@ -1,6 +1,6 @@
-//! The confusion matrix as a picture.
+//! The confusion matrix as an image.
 
-use super::{Area, FONT, picture};
+use super::{Area, FONT, image};
 use crate::files::FileError;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -28,17 +28,17 @@ pub fn confusion(
     counts: &[i64],
     class_names: &[&str],
 ) -> Result<(), FileError> {
-    picture(path, confusion_size(class_names), |area| draw_confusion(area, title, counts, class_names))
+    image(path, confusion_size(class_names), |area| draw_confusion(area, title, counts, class_names))
 }
 
-/// The width and the height that the matrix of these classes takes in a picture.
+/// The width and the height that the matrix of these classes takes in an image.
 pub fn confusion_size(class_names: &[&str]) -> (u32, u32) {
     let side = class_names.len() as i32 * cell(class_names);
     let label = label_room(class_names);
     ((side + label + SCALE + 8) as u32, (side + label + HEAD + 8) as u32)
 }
 
-/// Draws the matrix into the upper left corner of a part of a picture; see [`confusion`].
+/// Draws the matrix into the upper left corner of a part of an image; see [`confusion`].
 ///
 /// # Errors
 /// Those of `plotters`.

@@ -1,4 +1,4 @@
-//! Pictures of a training: curves, confusion matrices, sheets of filters and samples, as PNG. Behind the feature `plots`.
+//! Images of a training: curves, confusion matrices, sheets of filters and samples, as PNG. Behind the feature `plots`.
 
 mod chart;
 mod confusion;
@@ -16,24 +16,24 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Once;
 
-/// A part of a picture to draw on, with the crate `plotters`.
+/// A part of an image to draw on, with the crate `plotters`.
 pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
-/// The name under which `plotters` finds the font of the pictures, which comes with the program: they look the same
+/// The name under which `plotters` finds the font of the images, which comes with the program: they look the same
 /// everywhere.
 pub const FONT: &str = "sans-serif";
 
 /// The name of the font whose letters are equally wide.
 pub const FIXED_FONT: &str = "monospace";
 
-/// Draws a picture of `width` by `height` pixels on white, and writes it as a PNG: as a whole or not at all.
+/// Draws an image of `width` by `height` pixels on white, and writes it as a PNG: as a whole or not at all.
 ///
 /// ```
-/// use tapegrad_nn::plots::{Panel, Series, picture};
+/// use tapegrad_nn::plots::{Panel, Series, image};
 /// let folder = tempfile::tempdir().unwrap();
 /// let file = folder.path().join("two.png");
 /// let curve = |name: &str, power| Series::new(name, (0..20).map(|x| (x.into(), f64::from(x).powi(power))));
-/// picture(&file, (900, 400), |area| {
+/// image(&file, (900, 400), |area| {
 ///     let (left, right) = area.split_horizontally(450);
 ///     Panel::new("Squares", "x", "y", vec![curve("x²", 2)]).draw(&left)?;
 ///     Panel::new("Cubes", "x", "y", vec![curve("x³", 3)]).draw(&right)
@@ -44,7 +44,7 @@ pub const FIXED_FONT: &str = "monospace";
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn picture(
+pub fn image(
     path: impl AsRef<Path>,
     (width, height): (u32, u32),
     draw: impl FnOnce(&Area) -> Result<(), Box<dyn Error>>,
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_have_their_size_and_are_not_blank() {
+    fn images_have_their_size_and_are_not_blank() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let line = Series::new("line", [(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)]);
@@ -99,7 +99,7 @@ mod tests {
         for name in ["panels.png", "sheet.png", "confusion.png"] {
             assert!(std::fs::metadata(path(name)).unwrap().len() > 500, "{name}");
         }
-        // Nothing to draw is a picture too.
+        // Nothing to draw is an image too.
         panels(path("empty.png"), &[Panel::new("None", "x", "y", vec![])]).unwrap();
         sheet(path("none.png"), "none", &[], 4, 10).unwrap();
     }

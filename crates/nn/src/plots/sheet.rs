@@ -1,12 +1,12 @@
-//! Small pictures in rows, with captions.
+//! Small images in rows, with captions.
 
-use super::{Area, FONT, picture};
+use super::{Area, FONT, image};
 use crate::files::FileError;
 use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;
 
-/// A small picture with a caption; the pixels are RGB, row by row.
+/// A small image with a caption; the pixels are RGB, row by row.
 pub struct Tile {
     width: usize,
     height: usize,
@@ -15,7 +15,7 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// From channel-first values: grey for one channel, colour for three. `low` becomes black, `high` white.
+    /// From channel-first values: gray for one channel, color for three. `low` becomes black, `high` white.
     pub fn from_values(values: &[f32], [channels, height, width]: [usize; 3], low: f32, high: f32) -> Tile {
         let scale = |v: f32| ((v - low) / (high - low).max(1e-12) * 255.0).clamp(0.0, 255.0) as u8;
         let area = height * width;
@@ -33,13 +33,13 @@ impl Tile {
         Tile::from_values(values, shape, low, high)
     }
 
-    /// This picture with a caption.
+    /// This image with a caption.
     pub fn caption(mut self, caption: impl Into<String>) -> Tile {
         self.caption = caption.into();
         self
     }
 
-    /// Draws the pixels, each `zoom` by `zoom` times, without the caption, at a place of a part of a picture.
+    /// Draws the pixels, each `zoom` by `zoom` times, without the caption, at a place of a part of an image.
     ///
     /// # Errors
     /// Those of `plotters`.
@@ -55,7 +55,7 @@ impl Tile {
     }
 }
 
-/// Draws pictures in rows of `columns`, each `zoom` times its size, with their captions and a title, as PNG.
+/// Draws images in rows of `columns`, each `zoom` times its size, with their captions and a title, as PNG.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -75,7 +75,7 @@ pub fn sheet(
     let rows = tiles.len().div_ceil(columns).max(1);
     let width = (columns * (w + pad) + pad).max(title.chars().count() * 10 + 2 * pad);
     let size = (width as u32, (head + rows * (h + text + pad) + pad) as u32);
-    picture(path, size, |area| {
+    image(path, size, |area| {
         area.draw(&Text::new(title, (pad as i32, 10), (FONT, 18)))?;
         for (i, tile) in tiles.iter().enumerate() {
             let left = pad + i % columns * (w + pad);

@@ -1,4 +1,4 @@
-//! Predictions of several models, or of several views of a picture.
+//! Predictions of several models, or of several views of an image.
 
 use crate::module::Module;
 use crate::summary::Modes;
@@ -31,7 +31,7 @@ pub fn ensemble(models: &[&dyn Module], x: &Var) -> Var {
     mean(models.iter().map(probabilities).collect())
 }
 
-/// The mean output over views of the input, such as a picture and its mirror image (test-time augmentation).
+/// The mean output over views of the input, such as an image and its mirror image (test-time augmentation).
 ///
 /// # Panics
 /// If there is no view.
@@ -47,12 +47,12 @@ fn mean(outputs: Vec<Var>) -> Var {
     sum * (1.0 / n as f64)
 }
 
-/// The output for pictures `[N, C, H, W]`, averaged with that for their mirror images.
+/// The output for images `[N, C, H, W]`, averaged with that for their mirror images.
 pub fn predict_mirrored<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
     predict_views(model, &[x.clone(), x.flip(&[-1])])
 }
 
-/// As [`predict_mirrored`], with half of the weight on the same for pictures moved by one pixel up and to the left, and
+/// As [`predict_mirrored`], with half of the weight on the same for images moved by one pixel up and to the left, and
 /// down and to the right, their border reflected.
 pub fn predict_shifted<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
     let padded = x.pad(&[1, 1, 1, 1], PadMode::Reflect);

@@ -2,7 +2,7 @@
 
 use tapegrad_tape::Float;
 
-/// Neighbours that are treated side by side.
+/// Neighbors that are treated side by side.
 pub(crate) const SIDE_BY_SIDE: usize = 16;
 /// Elements that are summed in their own type.
 const STRETCH: usize = 2048;

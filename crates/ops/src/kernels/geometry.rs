@@ -20,11 +20,11 @@ pub struct Conv2dShape {
     pub kh: usize,
     /// Columns of the kernel.
     pub kw: usize,
-    /// Distance between neighbouring windows; at least 1.
+    /// Distance between neighboring windows; at least 1.
     pub stride: [usize; 2],
     /// Zeros added on each side of the input.
     pub padding: [usize; 2],
-    /// Distance between neighbouring taps of the kernel; at least 1.
+    /// Distance between neighboring taps of the kernel; at least 1.
     pub dilation: [usize; 2],
 }
 

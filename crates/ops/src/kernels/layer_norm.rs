@@ -1,4 +1,4 @@
-//! Normalisation of rows, each by its own mean and variance.
+//! Normalization of rows, each by its own mean and variance.
 //!
 //! Far from zero the mean as rounded to the element's type is off by as much as the elements are apart. Distances
 //! from it are exact there, so their own mean is what it is off by, and corrects the variance and each element.
@@ -23,14 +23,14 @@ pub struct RowNorm<'a, T> {
     /// Added to the variance.
     pub eps: f64,
     /// Whether the mean is subtracted; without it, rows are divided by the root of their mean square.
-    pub centred: bool,
+    pub centered: bool,
 }
 
-/// What [`forward`] finds out about a row: a normalized element is `(x - centre) rstd - rest`.
+/// What [`forward`] finds out about a row: a normalized element is `(x - center) rstd - rest`.
 const STATISTICS: usize = 3;
 
-/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row. Answers each row's centre (its mean as rounded, or 0
-/// where that is not subtracted), `rstd = 1 / sqrt(var + eps)`, and `(mean - centre) rstd`, side by side.
+/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row. Answers each row's center (its mean as rounded, or 0
+/// where that is not subtracted), `rstd = 1 / sqrt(var + eps)`, and `(mean - center) rstd`, side by side.
 pub fn forward<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T]) -> Vec<T> {
     let width = norm.width;
     assert!(out.len() == x.len() && norm.weight.len() == width && bias.len() == width);
@@ -98,19 +98,19 @@ tapegrad_tape::multiversion! {
         for ((out, x), s) in
             out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(statistics.chunks_exact_mut(STATISTICS))
         {
-            let (centre, off, square) = if norm.centred {
+            let (center, off, square) = if norm.centered {
                 let first = x[0];
-                let centre = T::from_f64(first.to_f64() + sum(x, |_, x| x - first) / n);
-                let (off, square) = sum_pair(x, |_, x| (x - centre, (x - centre) * (x - centre)));
-                (centre, off / n, square / n)
+                let center = T::from_f64(first.to_f64() + sum(x, |_, x| x - first) / n);
+                let (off, square) = sum_pair(x, |_, x| (x - center, (x - center) * (x - center)));
+                (center, off / n, square / n)
             } else {
                 (T::ZERO, 0.0, sum(x, |_, x| x * x) / n)
             };
             let rstd = 1.0 / (difference(square, off * off) + norm.eps).sqrt();
-            s.copy_from_slice(&[centre, T::from_f64(rstd), T::from_f64(off * rstd)]);
+            s.copy_from_slice(&[center, T::from_f64(rstd), T::from_f64(off * rstd)]);
             let (rstd, rest) = (s[1], s[2]);
             for i in 0..width {
-                out[i] = ((x[i] - centre) * rstd - rest) * weight[i] + bias[i];
+                out[i] = ((x[i] - center) * rstd - rest) * weight[i] + bias[i];
             }
         }
     }
@@ -133,15 +133,15 @@ tapegrad_tape::multiversion! {
         let rows = x.chunks_exact(width).zip(g.chunks_exact(width)).zip(statistics.chunks_exact(STATISTICS));
         let last = statistics.len() / STATISTICS;
         for (r, (out, ((x, g), s))) in out.chunks_exact_mut(width).zip(rows).enumerate() {
-            let (centre, rstd, rest) = (s[0], s[1], s[2]);
+            let (center, rstd, rest) = (s[0], s[1], s[2]);
             let (across, along) = sum_pair(g, |i, g| {
                 let g = g * weight[i];
-                (g, g * ((x[i] - centre) * rstd - rest))
+                (g, g * ((x[i] - center) * rstd - rest))
             });
-            let across = if norm.centred { across / n } else { 0.0 };
+            let across = if norm.centered { across / n } else { 0.0 };
             let (along, across) = (T::from_f64(along / n), T::from_f64(across));
             for i in 0..width {
-                let unit = (x[i] - centre) * rstd - rest;
+                let unit = (x[i] - center) * rstd - rest;
                 out[i] = (g[i] * weight[i] - across - unit * along) * rstd;
                 dw[i] += g[i] * unit;
                 db[i] += g[i];

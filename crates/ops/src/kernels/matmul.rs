@@ -28,7 +28,7 @@ impl ProductSize {
     }
 }
 
-/// One operand of several products: the memory, the distances between neighbours down a column and along a
+/// One operand of several products: the memory, the distances between neighbors down a column and along a
 /// row, and where each product's matrix starts.
 #[derive(Clone, Copy)]
 pub struct Operand<'a, T> {

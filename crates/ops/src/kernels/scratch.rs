@@ -14,7 +14,7 @@ thread_local! {
     static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Initialised memory.
+/// Initialized memory.
 struct Buffer {
     ptr: NonNull<f32>,
     layout: Layout,
@@ -87,7 +87,7 @@ impl std::ops::Deref for Scratch {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: the buffer holds at least `len` floats, all initialised, until it is taken on drop.
+        // SAFETY: the buffer holds at least `len` floats, all initialized, until it is taken on drop.
         unsafe { std::slice::from_raw_parts(self.ptr(), self.len) }
     }
 }

@@ -146,7 +146,7 @@ tapegrad_tape::multiversion! {
                 }
             }
             if kind == Kind::Safe {
-                // With any finite centre the exponentials of minus infinity are zero, and so is their share.
+                // With any finite center the exponentials of minus infinity are zero, and so is their share.
                 for (m, s) in max.iter_mut().zip(&mut sum) {
                     if *m == -T::INFINITY {
                         (*m, *s) = (T::ZERO, T::ONE);

@@ -142,7 +142,7 @@ impl Pointwise {
 /// Makes a table of functions of one number: fused loops, derivative rule, documented method or function.
 ///
 /// The head names the module for the table, and how the F32 loops are compiled: `simd` for every instruction
-/// set, `scalar` once, for functions that do not vectorise. A row then says, in this order:
+/// set, `scalar` once, for functions that do not vectorize. A row then says, in this order:
 ///
 /// - `method`, `function` or `hidden`: what to make of it; `x.f()`, `f(&x)`, or only the entry in the table;
 /// - the name, the operand and the parameters, which are `f64` in the signature and in the rule;

@@ -1,4 +1,4 @@
-//! Functions of `f32` that vectorise: straight-line arithmetic without calls or branches.
+//! Functions of `f32` that vectorize: straight-line arithmetic without calls or branches.
 //!
 //! The standard library's versions are calls, one element at a time; these are inlined into the loops of a
 //! kernel and run in all its lanes. They are good to about two units in the last place, and right at

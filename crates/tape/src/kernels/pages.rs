@@ -21,7 +21,7 @@ pub fn alloc_zeros(layout: Layout) -> Option<NonNull<u8>> {
         unsafe { libc::madvise(ptr.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
     }
     // SAFETY: the whole range was just allocated. Zeroing comes after the advice, so that the first touch already
-    // brings huge pages, and it initialises every byte that a slice may later show.
+    // brings huge pages, and it initializes every byte that a slice may later show.
     unsafe { ptr.as_ptr().write_bytes(0, layout.size()) };
     Some(ptr)
 }

@@ -264,7 +264,7 @@ fn fold_along<A: Element>(
     }
 }
 
-/// Joins neighbouring rows of length `m`, then neighbours of these, until the first row is the result of all.
+/// Joins neighboring rows of length `m`, then neighbors of these, until the first row is the result of all.
 fn join_pairs<A: Copy>(list: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
     let mut n = list.len() / m;
     while n > 1 {

@@ -1,6 +1,6 @@
 //! Files of CIFAR-10 that Python 3 wrote again.
 
-/// Batch 1 of two pictures (0, 10, 92, 255, 0, ...) with the labels 6 and 9, as Python 3 rewrites it: `pickle.dumps(batch,
+/// Batch 1 of two images (0, 10, 92, 255, 0, ...) with the labels 6 and 9, as Python 3 rewrites it: `pickle.dumps(batch,
 /// protocol)` with bytes for keys, protocols 0 to 5, numpy 2.4.6, compressed by gzip.
 #[rustfmt::skip]
 pub(super) const REWRITTEN_BATCH: [&[u8]; 6] = [

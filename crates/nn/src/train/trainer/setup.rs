@@ -186,7 +186,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// This trainer with another way to tell of what does not end it: a checkpoint that was passed over, a setting that
-    /// has changed, a step that was left out, a picture that could not be drawn. By default it goes to standard error.
+    /// has changed, a step that was left out, an image that could not be drawn. By default it goes to standard error.
     pub fn on_warning(mut self, f: impl FnMut(&str) + 'a) -> Self {
         self.on_warning = Box::new(f);
         self

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use tapegrad_tape::{Var, no_grad};
 
-/// Refuses a source with a batch of one sample where that leaves a batch normalization one value per channel: pictures
+/// Refuses a source with a batch of one sample where that leaves a batch normalization one value per channel: images
 /// have more, rows of features do not. One sample goes through the model in evaluation mode, which shows the shapes.
 pub(super) fn check(model: &dyn Module, source: &Source<'_>, x: &Var) -> Result<(), TrainError> {
     if source.smallest() != Some(1) || x.ndim() == 0 || x.shape()[0] == 0 {

@@ -19,7 +19,7 @@ enum Order {
     /// images: taps outside the image are left out. For small images, where they are many.
     Images(usize),
     /// A block is some grid rows of some images, copied with the zeros around them, so that
-    /// neighbouring taps of few channels become one run. `Bands { images, rows }`.
+    /// neighboring taps of few channels become one run. `Bands { images, rows }`.
     Bands(usize, usize),
 }
 
@@ -183,7 +183,7 @@ fn to_target(c: &Correlation, offsets: &[usize; ROWS], m: usize) -> To {
     if contiguous { To::Strided(offsets[0], c.target.c) } else { To::Scattered(*offsets) }
 }
 
-/// Taps that read neighbouring pixels of a row, as ranges.
+/// Taps that read neighboring pixels of a row, as ranges.
 fn runs(taps: &[Tap]) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for (t, tap) in taps.iter().enumerate() {

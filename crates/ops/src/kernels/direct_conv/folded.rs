@@ -2,7 +2,7 @@
 //!
 //! The input gradient of a layer behind the first one is such a correlation. For each row of the result the product of a
 //! row of the source with all taps of a row of the kernel is computed at once, summed over the rows of the kernel in the
-//! accumulators. What is left to do is to fold it: a pixel of the result sums one tap of each of its neighbours. Nothing
+//! accumulators. What is left to do is to fold it: a pixel of the result sums one tap of each of its neighbors. Nothing
 //! is copied, and rows of the kernel that lie outside the image cost nothing.
 
 use super::{Correlation, pack, run_tasks};

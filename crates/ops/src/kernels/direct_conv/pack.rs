@@ -6,7 +6,7 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::kernels::transpose::transpose;
 
 /// A weight as a matrix for each tap, whose rows are what a product sums over. One of the two distances is
-/// the number of taps: there the taps of neighbours follow one another.
+/// the number of taps: there the taps of neighbors follow one another.
 pub(super) struct View<'a> {
     pub(super) data: &'a [f32],
     /// Taps of the whole kernel.

@@ -1,4 +1,4 @@
-//! Correlations with few output channels: the columns of a tile are neighbouring pixels.
+//! Correlations with few output channels: the columns of a tile are neighboring pixels.
 //!
 //! With up to eight output channels a tile whose columns are channels would leave most of its lanes idle. So
 //! the source is copied into one plane for each channel, with the zeros around it, and the product is

@@ -62,7 +62,7 @@ pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     });
 }
 
-/// Taps that read neighbouring channels of the source.
+/// Taps that read neighboring channels of the source.
 struct Run {
     at: [usize; 2],
     /// Channels in the run.

@@ -1,7 +1,7 @@
 //! Products of two matrices that both lie along the inner dimension, where that is long: a linear layer with many
 //! inputs and few samples.
 //!
-//! Each result is a dot product, whose lanes are neighbouring steps: nothing is transposed, and no lane is idle where
+//! Each result is a dot product, whose lanes are neighboring steps: nothing is transposed, and no lane is idle where
 //! the rows are few. The operand with fewer rows is copied once, cut into blocks of steps that stay in the cache; the
 //! other one passes by, read where it lies. Lanes are added up at the end.
 
@@ -31,7 +31,7 @@ pub(super) struct Dots<'a> {
     many: View<'a, f32>,
     many_rows: usize,
     k: usize,
-    /// Distances in C between results of neighbouring rows of either operand.
+    /// Distances in C between results of neighboring rows of either operand.
     few_step: usize,
     many_step: usize,
     finish: Finish<'a, f32>,

@@ -51,9 +51,9 @@ impl Segment {
 /// How the left operand lies in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Left {
-    /// Each row has its own address and its steps are neighbours.
+    /// Each row has its own address and its steps are neighbors.
     Rows,
-    /// The rows of one step are neighbours, from the address of the first row on; the next step is this
+    /// The rows of one step are neighbors, from the address of the first row on; the next step is this
     /// many elements further.
     Columns(usize),
 }
@@ -102,7 +102,7 @@ pub struct Tile<'a> {
     pub left: Left,
     /// Addresses of the rows of the left operand, which the segments refer to.
     pub rows: &'a [Rows],
-    /// The right operand: its columns are neighbours.
+    /// The right operand: its columns are neighbors.
     pub b: *const f32,
     /// Distance between its rows.
     pub b_step: usize,

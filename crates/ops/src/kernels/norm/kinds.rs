@@ -7,36 +7,36 @@ pub trait Terms<T>: Copy + Send + Sync {
     /// Whether there is a second operand.
     const BINARY: bool;
     /// The terms, from the element, that of the second operand, and three parameters of the channel, of which the
-    /// first is its centre.
+    /// first is its center.
     fn terms(x: T, g: T, p: [T; 3]) -> (T, T);
 }
 
-/// The sums of the centred elements and of their squares.
+/// The sums of the centered elements and of their squares.
 #[derive(Clone, Copy)]
 pub struct Powers;
 
 impl<T: Float> Terms<T> for Powers {
     const BINARY: bool = false;
     #[inline(always)]
-    fn terms(x: T, _: T, [centre, ..]: [T; 3]) -> (T, T) {
-        let d = x - centre;
+    fn terms(x: T, _: T, [center, ..]: [T; 3]) -> (T, T) {
+        let d = x - center;
         (d, d * d)
     }
 }
 
-/// The sums of a gradient and of its products with the centred elements.
+/// The sums of a gradient and of its products with the centered elements.
 #[derive(Clone, Copy)]
 pub struct Products;
 
 impl<T: Float> Terms<T> for Products {
     const BINARY: bool = true;
     #[inline(always)]
-    fn terms(x: T, g: T, [centre, ..]: [T; 3]) -> (T, T) {
-        (g, g * (x - centre))
+    fn terms(x: T, g: T, [center, ..]: [T; 3]) -> (T, T) {
+        (g, g * (x - center))
     }
 }
 
-/// [`Products`] where `(x - p0) p1 + p2` is positive: the gradient has passed a ReLU behind the normalisation.
+/// [`Products`] where `(x - p0) p1 + p2` is positive: the gradient has passed a ReLU behind the normalization.
 #[derive(Clone, Copy)]
 pub struct ReluProducts;
 
@@ -69,7 +69,7 @@ impl<T: Float> Map<T> for Affine {
     }
 }
 
-/// `g p1 - p2 - (x - p0) p3`, the gradient of a normalisation for its input.
+/// `g p1 - p2 - (x - p0) p3`, the gradient of a normalization for its input.
 #[derive(Clone, Copy)]
 pub struct Gradient;
 
@@ -111,7 +111,7 @@ impl<T: Float> Map<T> for AffineAddRelu {
     }
 }
 
-/// [`Gradient`] where `(x - p0) p1 + p4` is positive: the gradient has passed a ReLU behind the normalisation.
+/// [`Gradient`] where `(x - p0) p1 + p4` is positive: the gradient has passed a ReLU behind the normalization.
 #[derive(Clone, Copy)]
 pub struct ReluGradient;
 

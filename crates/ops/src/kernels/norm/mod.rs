@@ -1,12 +1,12 @@
 //! Sums and maps by channel, for tensors whose channels lie in rows of their own or side by side.
 //!
-//! What a normalisation needs is two passes: one that sums two terms of every element for each channel, and one
+//! What a normalization needs is two passes: one that sums two terms of every element for each channel, and one
 //! that maps every element with its channel's parameters. Both read memory in its order, a fixed number of lanes
 //! at a time. Sums run in the element's type over short stretches and in `f64` above them; stretches and tasks
 //! depend on the sizes alone, so the bits do not depend on the number of threads.
 //!
 //! Far from zero a mean as rounded to the element's type is off by as much as the elements are apart. Whoever
-//! centres by one takes what it is [off by](Centres) into the terms that do not depend on the element, in `f64`.
+//! centers by one takes what it is [off by](Centers) into the terms that do not depend on the element, in `f64`.
 
 mod kinds;
 
@@ -25,7 +25,7 @@ const SIDE_BY_SIDE: usize = 32;
 const STRETCH: usize = 64;
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 15;
-/// How much larger than a variance the squares may be that it is made from: a centre 8 standard deviations away.
+/// How much larger than a variance the squares may be that it is made from: a center 8 standard deviations away.
 const FAR: f64 = 64.0;
 
 /// Where a tensor's channels lie.
@@ -40,7 +40,7 @@ pub enum Layout {
         /// Length of a run.
         size: usize,
     },
-    /// `[rows, channels]`: the channels of a row are neighbours.
+    /// `[rows, channels]`: the channels of a row are neighbors.
     Last {
         /// Number of rows.
         rows: usize,
@@ -71,43 +71,43 @@ impl Layout {
 }
 
 /// The means of channels in the type of their elements.
-pub struct Centres<T> {
+pub struct Centers<T> {
     /// As rounded to the type.
     pub rounded: Vec<T>,
     /// What the means are off the rounded ones.
     pub off: Vec<f64>,
 }
 
-impl<T: Float> Centres<T> {
+impl<T: Float> Centers<T> {
     /// Of these means.
-    pub fn new(means: &[f64]) -> Centres<T> {
+    pub fn new(means: &[f64]) -> Centers<T> {
         let rounded: Vec<T> = means.iter().map(|&m| T::from_f64(m)).collect();
         let off = means.iter().zip(&rounded).map(|(m, r)| m - r.to_f64()).collect();
-        Centres { rounded, off }
+        Centers { rounded, off }
     }
 }
 
 /// Mean and biased variance of each channel.
 ///
-/// Distances from an element near the mean have all their digits, so channels (or their runs) are centred at their
+/// Distances from an element near the mean have all their digits, so channels (or their runs) are centered at their
 /// first elements. Where one of these turns out to be far from all others, the mean takes its place.
 pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
     let channels = layout.channels();
-    // The runs of a channel are centred each for itself, then joined.
+    // The runs of a channel are centered each for itself, then joined.
     let (runs, flat) = match layout {
         Layout::First { batch, channels, size } => {
             (batch, Layout::First { batch: 1, channels: batch * channels, size })
         }
         Layout::Last { .. } => (1, layout),
     };
-    let mut centres: Vec<T> = match layout {
+    let mut centers: Vec<T> = match layout {
         Layout::First { size, .. } => x.iter().step_by(size).copied().collect(),
         Layout::Last { .. } => x[..channels].to_vec(),
     };
-    let mut found = centred_moments(x, flat, runs, &centres);
+    let mut found = centred_moments(x, flat, runs, &centers);
     if found.far {
-        centres = Centres::new(&found.means).rounded;
-        found = centred_moments(x, flat, runs, &centres);
+        centers = Centers::new(&found.means).rounded;
+        found = centred_moments(x, flat, runs, &centers);
     }
     (found.mean, found.var)
 }
@@ -121,11 +121,11 @@ struct Moments {
     far: bool,
 }
 
-/// The moments of channels of `runs` runs each, from the distances of a run's elements from its centre.
-fn centred_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centres: &[T]) -> Moments {
-    let (s, q) = sums(Powers, x, x, flat, [centres; 3]);
+/// The moments of channels of `runs` runs each, from the distances of a run's elements from its center.
+fn centred_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centers: &[T]) -> Moments {
+    let (s, q) = sums(Powers, x, x, flat, [centers; 3]);
     let (size, channels) = (flat.count() as f64, flat.channels() / runs);
-    let means: Vec<f64> = centres.iter().zip(&s).map(|(c, s)| c.to_f64() + s / size).collect();
+    let means: Vec<f64> = centers.iter().zip(&s).map(|(c, s)| c.to_f64() + s / size).collect();
     let mut mean = vec![0.0; channels];
     for row in means.chunks_exact(channels) {
         mean.iter_mut().zip(row).for_each(|(m, r)| *m += r);
@@ -289,7 +289,7 @@ fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync)
     });
 }
 
-/// Adds the terms of `SIDE_BY_SIDE` neighbours.
+/// Adds the terms of `SIDE_BY_SIDE` neighbors.
 #[inline(always)]
 fn add_lanes<T: Float, K: Terms<T>>(
     s: &mut [T; SIDE_BY_SIDE],
@@ -353,7 +353,7 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
-    /// neighbours.
+    /// neighbors.
     fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, p: [&[T]; 3], out: &mut [f64]) {
         let channels = p[0].len();
         let mut channel = start % channels;

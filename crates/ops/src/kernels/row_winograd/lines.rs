@@ -1,7 +1,7 @@
 //! How a convolution is cut into blocks, and the transform of a block's input.
 //!
 //! A line is what one row of the input has in one channel, of one frequency: the tiles of all images of the block,
-//! side by side. So the taps of a kernel's column are lines at equal distances, and tiles neighbours.
+//! side by side. So the taps of a kernel's column are lines at equal distances, and tiles neighbors.
 
 use super::scheme::{OUT, SIDE, input};
 use crate::kernels::geometry::Conv2dShape;
@@ -154,7 +154,7 @@ impl Block<'_> {
         let (whole, rest) = (s.w / OUT, s.w % OUT * c);
         let mut out = out;
         for y in self.source.0..self.source.1 {
-            // The pixels of a row become four phases, where the same pixel of all tiles is neighbours.
+            // The pixels of a row become four phases, where the same pixel of all tiles is neighbors.
             for (image, phases) in
                 (self.images.0..self.images.1).zip(scratch.chunks_exact_mut(OUT * c * phase))
             {

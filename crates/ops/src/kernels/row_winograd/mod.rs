@@ -2,7 +2,7 @@
 //!
 //! With few input channels a two-dimensional transform would cost more than it saves. Here only the rows are
 //! transformed (Winograd 1980, *Arithmetic Complexity of Computations*; Lavin and Gray 2016, *Fast Algorithms for
-//! Convolutional Neural Networks*): a tile is four neighbouring outputs, and for each of its ten frequencies the products
+//! Convolutional Neural Networks*): a tile is four neighboring outputs, and for each of its ten frequencies the products
 //! of all input channels and rows of the kernel are one matrix product.
 //!
 //! Rounding errors are larger than those of the direct method: on random data with up to four input channels at most 4e-6

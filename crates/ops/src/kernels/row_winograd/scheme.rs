@@ -1,4 +1,4 @@
-//! The transforms of F(4, 7): four neighbouring outputs of a row of seven taps, by ten products instead of 28.
+//! The transforms of F(4, 7): four neighboring outputs of a row of seven taps, by ten products instead of 28.
 //!
 //! `y = A^T [(G w) * (B^T x)]`, and the gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`. The points
 //! are 0, four pairs of a number and its negative, and infinity. The pairs share the even and the odd half of

@@ -1,6 +1,6 @@
 //! The one-dimensional transforms. Two-dimensional ones apply them to columns, then to rows.
 //!
-//! A scheme computes `OUT` neighbouring outputs of a kernel with three taps from `IN` inputs by `SIDE` products:
+//! A scheme computes `OUT` neighboring outputs of a kernel with three taps from `IN` inputs by `SIDE` products:
 //! `y = A^T [(G w) * (B^T x)]`. The gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`.
 
 use tapegrad_tape::kernels::arch::Vector;

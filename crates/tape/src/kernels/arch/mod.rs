@@ -350,7 +350,7 @@ macro_rules! multiversion {
     (vectors of $element:ident; $($function:tt)*) => {
         $crate::multiversion! { @if (<$element as $crate::Element>::VECTORISED) $($function)* }
     };
-    (@if ($vectorised:expr) $(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),* $(,)?>)?
+    (@if ($vectorized:expr) $(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),* $(,)?>)?
         ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $(where $($closure:ident : [$($fn_bound:tt)+]),* $(,)?)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
@@ -371,7 +371,7 @@ macro_rules! multiversion {
                 }
             }
             // A branch on a constant: what it rules out is not compiled.
-            if $vectorised {
+            if $vectorized {
                 match $crate::kernels::arch::instruction_set() {
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: the instruction set in use is one that the machine has.

@@ -223,7 +223,7 @@ fn settings_that_would_be_ignored_are_refused_by_name_and_the_others_listed() {
 
 #[cfg(feature = "plots")]
 #[test]
-fn a_picture_that_cannot_be_drawn_is_a_warning() {
+fn a_image_that_cannot_be_drawn_is_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("curves.png")).unwrap();
     std::fs::write(dir.path().join("events"), "a file where a folder should be").unwrap();

@@ -328,7 +328,7 @@ fn a_batch_of_one_sample_for_batch_norm_is_announced_before_the_first_step() {
     drop(trainer);
     assert!(error.contains("BatchNorm1d gets [1, 8] of it") && error.contains("drop_last(true)"), "{error}");
     assert_eq!(state(&model), before);
-    // Larger batches, models without such layers, and pictures of several pixels are fine.
+    // Larger batches, models without such layers, and images of several pixels are fine.
     Trainer::new(&model, SGD::new(model.parameters(), 0.1))
         .fit(odd_source(3).smallest_batch(2), None)
         .unwrap();
@@ -336,10 +336,10 @@ fn a_batch_of_one_sample_for_batch_norm_is_announced_before_the_first_step() {
     Trainer::new(&plain, SGD::new(plain.parameters(), 0.1))
         .fit(odd_source(3).smallest_batch(1), None)
         .unwrap();
-    let pictures = crate::sequential![crate::BatchNorm2d::new(1), crate::Flatten::new(), Linear::new(4, 3)];
+    let images = crate::sequential![crate::BatchNorm2d::new(1), crate::Flatten::new(), Linear::new(4, 3)];
     let one =
         || std::iter::once((batch(0).0.narrow(0, 0, 1).reshape(&[1, 1, 2, 2]), batch(0).1.narrow(0, 0, 1)));
-    Trainer::new(&pictures, SGD::new(pictures.parameters(), 0.1))
+    Trainer::new(&images, SGD::new(images.parameters(), 0.1))
         .fit(Source::new(one).smallest_batch(1), None)
         .unwrap();
 }
