@@ -39,7 +39,7 @@ pub fn source(loader: &DataLoader) -> Source<'_> {
     )
 }
 
-/// What the place of one loader has that another has not: all of it, where the loader itself names the first.
+/// What one loader position has that another does not have: all of it, where the loader itself names the first.
 fn differences(saved: [u64; 5], now: [u64; 5]) -> Vec<String> {
     let names = [(2, "the loader's seed"), (3, "the number of samples"), (4, "the batch size")];
     let changed = names.into_iter().filter(|&(i, _)| saved[i] != now[i]);

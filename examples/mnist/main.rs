@@ -80,7 +80,7 @@ struct Args {
 }
 
 fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "has to be a whole number above zero".into())
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "has to be an integer above zero".into())
 }
 
 fn main() {

@@ -123,7 +123,7 @@ fn bare(field: &[u8]) -> &[u8] {
     }
 }
 
-/// A whole number from 0 to 255, perhaps written as `12.0`.
+/// An integer from 0 to 255, perhaps written as `12.0`.
 fn number(field: &[u8]) -> Option<u8> {
     let field = bare(field);
     let digits = match field.iter().position(|&b| b == b'.') {

@@ -215,7 +215,7 @@ impl ImageDataset {
 
     /// The mean and standard deviation of each channel over all images (of pixels between 0 and 1).
     ///
-    /// Exact: sums of whole numbers. A channel without any variation gets the standard deviation 1.
+    /// Exact: sums of integers. A channel without any variation gets the standard deviation 1.
     pub fn statistics(&self) -> Normalization {
         let [n, channels, height, width] = self.shape;
         let mut counts = vec![[0u64; 256]; channels];

@@ -290,11 +290,11 @@ impl DataLoader {
             order,
             batch_size: self.batch_size,
         });
-        let team = (self.workers > 0 && position < end)
-            .then(|| Team::start(&recipe, position..end, self.workers, self.workers * self.prefetch))
-            .filter(|team| !team.threads.is_empty());
+        let pool = (self.workers > 0 && position < end)
+            .then(|| WorkerPool::start(&recipe, position..end, self.workers, self.workers * self.prefetch))
+            .filter(|pool| !pool.threads.is_empty());
         let (progress, waited) = (self.progress.clone(), self.waited.clone());
-        Batches { recipe, team, position, end, progress, waited }
+        Batches { recipe, pool, position, end, progress, waited }
     }
 }
 
@@ -309,7 +309,7 @@ impl IntoIterator for &DataLoader {
 /// The batches of one epoch; made by [`DataLoader::iter`].
 pub struct Batches {
     recipe: Arc<Recipe>,
-    team: Option<Team>,
+    pool: Option<WorkerPool>,
     position: usize,
     end: usize,
     progress: Arc<Mutex<Progress>>,
@@ -328,8 +328,8 @@ impl Iterator for Batches {
             return None;
         }
         let start = Instant::now();
-        let batch = match &self.team {
-            Some(team) => team.take(self.position).unwrap_or_else(|panic| {
+        let batch = match &self.pool {
+            Some(pool) => pool.take(self.position).unwrap_or_else(|panic| {
                 self.end = self.position;
                 resume_unwind(panic)
             }),
@@ -385,13 +385,13 @@ impl Recipe {
 type Prepared = std::result::Result<Batch, Box<dyn Any + Send>>;
 
 /// Background threads, and the batches that they have ready.
-struct Team {
-    desk: Arc<Desk>,
+struct WorkerPool {
+    queue: Arc<WorkQueue>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Desk {
-    state: Mutex<DeskState>,
+struct WorkQueue {
+    state: Mutex<QueueState>,
     /// A batch is ready.
     ready: Condvar,
     /// A batch was taken, so there is room for another; or work ends.
@@ -399,7 +399,7 @@ struct Desk {
     window: usize,
 }
 
-struct DeskState {
+struct QueueState {
     ready: BTreeMap<usize, Prepared>,
     /// The next batch that nobody works on.
     next: usize,
@@ -409,40 +409,47 @@ struct DeskState {
     stop: bool,
 }
 
-impl Team {
+impl WorkerPool {
     fn start(recipe: &Arc<Recipe>, batches: std::ops::Range<usize>, workers: usize, window: usize) -> Self {
         let (next, end) = (batches.start, batches.end);
-        let state = DeskState { ready: BTreeMap::new(), next, wanted: next, end, stop: false };
-        let desk =
-            Arc::new(Desk { state: Mutex::new(state), ready: Condvar::new(), room: Condvar::new(), window });
+        let state = QueueState { ready: BTreeMap::new(), next, wanted: next, end, stop: false };
+        let queue = Arc::new(WorkQueue {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            room: Condvar::new(),
+            window,
+        });
         // Where the system refuses threads, there are fewer, or none.
         let threads = (0..workers.min(batches.len()))
             .map_while(|i| {
-                let (desk, recipe) = (desk.clone(), recipe.clone());
-                std::thread::Builder::new().name(format!("loader-{i}")).spawn(move || desk.work(&recipe)).ok()
+                let (queue, recipe) = (queue.clone(), recipe.clone());
+                std::thread::Builder::new()
+                    .name(format!("loader-{i}"))
+                    .spawn(move || queue.work(&recipe))
+                    .ok()
             })
             .collect();
-        Team { desk, threads }
+        WorkerPool { queue, threads }
     }
 
     fn take(&self, number: usize) -> Prepared {
-        let mut state = lock(&self.desk.state);
+        let mut state = lock(&self.queue.state);
         loop {
             if let Some(batch) = state.ready.remove(&number) {
                 state.wanted = number + 1;
                 drop(state);
-                self.desk.room.notify_all();
+                self.queue.room.notify_all();
                 return batch;
             }
-            state = self.desk.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.queue.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-impl Drop for Team {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
-        lock(&self.desk.state).stop = true;
-        self.desk.room.notify_all();
+        lock(&self.queue.state).stop = true;
+        self.queue.room.notify_all();
         for thread in self.threads.drain(..) {
             // A panic of a worker has been handed over with its batch.
             let _ = thread.join();
@@ -450,7 +457,7 @@ impl Drop for Team {
     }
 }
 
-impl Desk {
+impl WorkQueue {
     fn work(&self, recipe: &Recipe) {
         parallel::work_alone();
         while let Some(number) = self.claim() {

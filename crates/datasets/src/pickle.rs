@@ -26,7 +26,7 @@ pub enum Value<'a> {
     None,
     /// `True` or `False`.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
     /// A floating-point number.
     Float(f64),
@@ -127,7 +127,7 @@ impl<'a> Pickle<'a> {
         std::str::from_utf8(raw_of(&self.objects, value)?).ok().map(String::from)
     }
 
-    /// A list or tuple of whole numbers.
+    /// A list or tuple of integers.
     pub fn ints(&self, value: Value<'a>) -> Option<Vec<i64>> {
         self.items(value)?.iter().map(|v| if let Value::Int(i) = v { Some(*i) } else { None }).collect()
     }

@@ -76,7 +76,7 @@ impl Checkpoint {
         })
     }
 
-    /// Puts whole numbers in, such as the epoch.
+    /// Puts integers in, such as the epoch.
     pub fn put_numbers(&mut self, name: &str, numbers: &[i64]) {
         self.state.insert(format!("numbers.{name}"), Tensor::from_slice(numbers, &[numbers.len()]));
     }

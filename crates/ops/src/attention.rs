@@ -8,7 +8,7 @@ use tapegrad_tape::{DType, Tensor, Var};
 /// What [`scaled_dot_product_attention`] leaves out and how it weighs.
 #[derive(Clone, Copy, Default)]
 pub struct AttentionOptions<'a> {
-    /// Broadcast to `[..., L, S]`: truth values say which keys take part, numbers are added to the scores.
+    /// Broadcast to `[..., L, S]`: booleans say which keys take part, numbers are added to the scores.
     pub attn_mask: Option<&'a Var>,
     /// The share of weights that are dropped; zero outside training.
     pub dropout_p: f64,

@@ -14,7 +14,7 @@ const LINE: usize = 80;
 
 /// How the numbers of one tensor are written.
 enum Style {
-    /// Integers and truth values.
+    /// Integers and booleans.
     Plain,
     /// Floats that are all whole: `3.`
     Whole,

@@ -98,7 +98,7 @@ pub enum Scalar {
     Float(f64),
     /// An integer.
     Int(i64),
-    /// A truth value.
+    /// a boolean.
     Bool(bool),
 }
 

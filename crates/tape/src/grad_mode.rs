@@ -140,8 +140,8 @@ fn report(nan: bool, infinity: impl FnOnce() -> bool, alike: bool, what: impl Fn
     let (nan, infinity) = (nan.then(|| what("NaN")), infinity().then(|| what("infinity")));
     FOUND.with_borrow_mut(|found| {
         if let Some(found) = found {
-            let grave = if alike { nan.or_else(|| infinity.clone()) } else { nan };
-            found.nan = found.nan.take().or(grave);
+            let worst = if alike { nan.or_else(|| infinity.clone()) } else { nan };
+            found.nan = found.nan.take().or(worst);
             found.infinity = found.infinity.take().or(infinity);
         }
     });

@@ -78,7 +78,7 @@ impl Operand {
     }
 }
 
-/// 0 for truth values, 1 for integers, 2 for floating point.
+/// 0 for booleans, 1 for integers, 2 for floating point.
 fn kind(dtype: DType) -> u8 {
     match dtype {
         DType::Bool => 0,

@@ -6,7 +6,7 @@ use tapegrad_tape::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The bytes of a `.npy` file. BF16, which numpy has not, becomes F32.
+/// The bytes of a `.npy` file. BF16, which numpy does not have, becomes F32.
 pub(super) fn write(t: &Tensor) -> Vec<u8> {
     let t = if t.dtype() == DType::BF16 { t.cast(DType::F32) } else { t.clone() };
     let descr = match t.dtype() {

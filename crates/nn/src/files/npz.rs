@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 const GROWTH: usize = 64;
 
 impl StateDict {
-    /// The bytes of a `.npz` file, as `numpy.load` reads it. BF16, which numpy has not, becomes F32; the
+    /// The bytes of a `.npz` file, as `numpy.load` reads it. BF16, which numpy does not have, becomes F32; the
     /// metadata is left out.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ impl StateDict {
     /// A state dict from the bytes of a safetensors file, in the order of its tensors in the file.
     ///
     /// # Errors
-    /// If the bytes are not such a file, or hold a type of element that this library has not.
+    /// If the bytes are not such a file, or hold elements of a type that this library does not have.
     pub fn from_safetensors(bytes: &[u8]) -> Result<StateDict, FileError> {
         let wrong =
             |e: ::safetensors::SafeTensorError| FileError::new(format!("not a safetensors file: {e}"));

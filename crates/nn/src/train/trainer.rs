@@ -118,7 +118,7 @@ pub struct Trainer<'a> {
     on_epoch: Vec<OnEpoch<'a>>,
     on_warning: OnWarning<'a>,
     progress: Progress,
-    passed_over: Vec<FileError>,
+    rejected_checkpoints: Vec<FileError>,
 }
 
 /// Where the files go.
@@ -198,13 +198,13 @@ impl<'a> Trainer<'a> {
                 );
             }),
             progress: Progress::default(),
-            passed_over: Vec::new(),
+            rejected_checkpoints: Vec::new(),
         }
     }
 
     /// The checkpoints that were there but could not be gone on from, with the reason: cut short, or altered.
-    pub fn passed_over(&self) -> &[FileError] {
-        &self.passed_over
+    pub fn rejected_checkpoints(&self) -> &[FileError] {
+        &self.rejected_checkpoints
     }
 
     /// The optimizer.

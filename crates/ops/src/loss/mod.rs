@@ -54,7 +54,7 @@ fn difference(op: &str, input: &Var, target: &Var) -> Var {
     input - target
 }
 
-/// Refuses a target that has not the input's shape.
+/// Refuses a target whose shape is not the input's.
 #[track_caller]
 fn check_same(op: &str, input: &Var, target: &Var) {
     if input.shape() != target.shape() {

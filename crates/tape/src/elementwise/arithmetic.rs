@@ -112,7 +112,7 @@ impl Var {
     /// The difference, with broadcasting and type promotion (`torch.sub`). Also `&a - &b`.
     ///
     /// # Panics
-    /// If the shapes do not broadcast, or both are truth values.
+    /// If the shapes do not broadcast, or both are booleans.
     #[track_caller]
     pub fn sub(&self, other: impl Into<Operand>) -> Var {
         sub(&self.into(), &other.into())
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_and_truth_values() {
+    fn integers_and_booleans() {
         let a = Var::from_vec(vec![3i64, 4], &[2]);
         assert_eq!((&a + &a).dtype(), DType::I64);
         assert_eq!((&a / 2).to_vec::<f32>(), [1.5, 2.0]);

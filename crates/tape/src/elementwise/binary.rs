@@ -223,7 +223,8 @@ binary! {
     /// assert_eq!(Var::from(0.0).atan2(&Var::from(2.0)).item(), 0.0);
     /// ```
     method scalar atan2(a, b) = a.atan2(b);
-        rule(g) g * (b / (a * a + b * b)), -(g * (a / (a * a + b * b))); on (0.3, 2.0);
+        // At the origin the gradient is zero, as in PyTorch.
+        rule(g) g * (b / squared_radius(a, b)), -(g * (a / squared_radius(a, b))); on (0.3, 2.0);
 
     /// `sqrt(x^2 + y^2)` without overflow (`torch.hypot`).
     ///

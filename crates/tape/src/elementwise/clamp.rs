@@ -121,7 +121,7 @@ fn clamp_side(op: &'static str, x: Operand, bound: Operand, side: Side) -> Var {
     })
 }
 
-/// The type that an operation on integers, truth values and short floats is computed in.
+/// The type that an operation on integers, booleans and short floats is computed in.
 fn wide(dtype: DType) -> DType {
     match dtype {
         DType::F16 | DType::BF16 => DType::F32,

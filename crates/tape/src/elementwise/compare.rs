@@ -1,4 +1,4 @@
-//! Comparisons and logic: results are truth values, without gradient.
+//! Comparisons and logic: results are booleans, without gradient.
 
 use crate::dtype::DType;
 use crate::kernels::strided::{GRAIN, map_rows, zip_rows};
@@ -156,8 +156,8 @@ impl Var {
     /// assert_eq!(tapegrad_tape::Var::from_vec(vec![0f32, 2.0], &[2]).logical_not().to_vec::<bool>(), [true, false]);
     /// ```
     pub fn logical_not(&self) -> Var {
-        let truth = self.tensor().cast(DType::Bool);
-        Var::from(map_rows::<bool, bool>(&truth, GRAIN, &|out, a| {
+        let flags = self.tensor().cast(DType::Bool);
+        Var::from(map_rows::<bool, bool>(&flags, GRAIN, &|out, a| {
             out.iter_mut().zip(a).for_each(|(o, &a)| *o = !a);
         }))
     }

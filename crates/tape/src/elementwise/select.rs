@@ -11,7 +11,7 @@ use crate::var::Var;
 /// `a` and `b` are promoted to one type.
 ///
 /// # Panics
-/// If the shapes do not broadcast, or the condition is not made of truth values.
+/// If the shapes do not broadcast, or the condition is not made of booleans.
 ///
 /// ```
 /// let x = tapegrad_tape::Var::from_vec(vec![-1f32, 2.0], &[2]);

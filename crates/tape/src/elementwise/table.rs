@@ -264,7 +264,7 @@ macro_rules! pointwise {
     (@params $a:ident $b:ident $c:ident) => { [$a, $b, $c, 0.0] };
 }
 
-/// An operation on integers and truth values that stays in their type, if `x` holds such.
+/// An operation on integers and booleans that stays in their type, if `x` holds such.
 pub(crate) fn on_integers(x: &Var, f: fn(i64) -> i64) -> Option<Var> {
     let dtype = x.dtype();
     (!dtype.is_float()).then(|| {

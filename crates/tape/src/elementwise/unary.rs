@@ -227,7 +227,7 @@ impl Var {
     /// The negative (`torch.neg`). Also `-&a`. Integers stay integers.
     ///
     /// # Panics
-    /// For truth values.
+    /// For booleans.
     ///
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(2).neg().item(), -2.0);

@@ -23,7 +23,7 @@ pub enum Index {
     Ellipsis,
     /// A new dimension of size one: `x[None]`.
     NewAxis,
-    /// Entries that a tensor of integers names, or a mask of truth values over as many dimensions as it has.
+    /// Entries that a tensor of integers names, or a mask of booleans over as many dimensions as it has.
     Tensor(Var),
 }
 

@@ -13,7 +13,7 @@ impl Var {
     /// A copy with one value where the mask is true (`torch.masked_fill`). Tensor and mask are broadcast.
     ///
     /// # Panics
-    /// If the mask is not of truth values, the shapes do not broadcast, or the value is a tensor with dimensions.
+    /// If the mask is not of booleans, the shapes do not broadcast, or the value is a tensor with dimensions.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -58,7 +58,7 @@ impl Var {
     /// are broadcast.
     ///
     /// # Panics
-    /// If the mask is not of truth values, or the shapes do not broadcast.
+    /// If the mask is not of booleans, or the shapes do not broadcast.
     ///
     /// ```
     /// use tapegrad_tape::Var;

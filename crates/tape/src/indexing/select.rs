@@ -42,7 +42,7 @@ impl Var {
     ///
     /// # Panics
     /// If the index has more than one dimension, is not of integers, or names an entry that is not there; or if
-    /// `source` has not as many entries as the index, another size elsewhere, or another type.
+    /// `source` does not have as many entries as the index, or has another size elsewhere or another type.
     ///
     /// ```
     /// use tapegrad_tape::Var;

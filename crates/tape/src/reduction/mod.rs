@@ -1,13 +1,13 @@
 //! Operations that take many elements to one, or go along a dimension.
 
 mod extreme;
+mod logical;
 mod logsumexp;
 mod norm;
 mod prod;
 mod scan;
 mod sort;
 mod sum;
-mod truth;
 mod var;
 
 use crate::dtype::DType;

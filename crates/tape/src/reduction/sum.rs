@@ -70,7 +70,7 @@ impl Var {
     }
 }
 
-/// The sums of the elements along `dims`; truth values and integers as I64.
+/// The sums of the elements along `dims`; booleans and integers as I64.
 pub(super) fn sum_value(t: Tensor, dims: &[usize]) -> Tensor {
     fn sum<T: Number>(t: &Tensor, dims: &[usize]) -> Tensor {
         reduce::fold(t, dims, T::ZERO, |a, x: T| a + x, |a, b| a + b)

@@ -19,7 +19,7 @@ impl<'a> Machine<'_, 'a> {
             op::INT if line == b"01" => self.push(Value::Bool(true)),
             op::INT | op::LONG => {
                 let digits = text().strip_suffix('L').unwrap_or(text());
-                let value = digits.parse().map_err(|_| wrong("a whole number of at most 8 bytes"))?;
+                let value = digits.parse().map_err(|_| wrong("an integer of at most 8 bytes"))?;
                 self.push(Value::Int(value))
             }
             op::FLOAT => {

@@ -81,22 +81,26 @@ impl Trainer<'_> {
         if !self.resume {
             return self.make_room(run);
         }
-        let (newest, passed_over) = Checkpoint::newest(run.file(LAST));
+        let (newest, rejected_checkpoints) = Checkpoint::newest(run.file(LAST));
         let Some(c) = newest else {
-            return if passed_over.is_empty() { Ok(()) } else { Err(TrainError::Unreadable(passed_over)) };
+            return if rejected_checkpoints.is_empty() {
+                Ok(())
+            } else {
+                Err(TrainError::Unreadable(rejected_checkpoints))
+            };
         };
         let before = self.model.state_dict();
-        if let Err(e) = self.take_up(&c, source) {
+        if let Err(e) = self.resume_from(&c, source) {
             self.model.load_state_dict(&before, true)?;
             return Err(e);
         }
-        if passed_over.is_empty() && !run.file(LAST).exists() {
+        if rejected_checkpoints.is_empty() && !run.file(LAST).exists() {
             let step = self.progress.step;
             self.warn(&format!(
                 "there is no {LAST}: training goes on from the checkpoint before, after step {step}"
             ));
         }
-        for e in &passed_over {
+        for e in &rejected_checkpoints {
             let kept = match &e.file {
                 Some(file) => set_aside(file, "unreadable")?.display().to_string(),
                 None => String::new(),
@@ -107,7 +111,7 @@ impl Trainer<'_> {
                 self.progress.step
             ));
         }
-        self.passed_over = passed_over;
+        self.rejected_checkpoints = rejected_checkpoints;
         Ok(())
     }
 
@@ -128,7 +132,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    fn take_up(&mut self, c: &Checkpoint, source: &mut Source<'_>) -> Result<(), TrainError> {
+    fn resume_from(&mut self, c: &Checkpoint, source: &mut Source<'_>) -> Result<(), TrainError> {
         let progress = read_progress(c)?;
         let generator = c.generator("default")?;
         self.model.load_state_dict(&c.part("model"), true)?;

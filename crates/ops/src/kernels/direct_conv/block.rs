@@ -26,7 +26,7 @@ enum Order {
 /// Channels up to which images are copied with the zeros around them.
 const FEW_CHANNELS: usize = 16;
 
-/// Bytes of a panel from which its rows are called into the cache ahead of their use.
+/// Bytes of a panel from which its rows are prefetched.
 const FAR: usize = 128 << 10;
 
 /// Bytes of the source that a block may touch.

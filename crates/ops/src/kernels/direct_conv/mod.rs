@@ -27,7 +27,7 @@ pub use weight_grad::weight_grad;
 /// The convolution of `x` (n, h, w, c_in) with `w` (c_out, c_in, kh, kw) into `y` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If a slice has not the length that the shape asks for.
+/// If the length of a slice does not fit the shape.
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     check(s, x.len(), w.len(), y.len());
     assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
@@ -49,7 +49,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// The gradient of a convolution with respect to its input: `dx` (n, h, w, c_in) from `dy` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If a slice has not the length that the shape asks for.
+/// If the length of a slice does not fit the shape.
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx.len(), w.len(), dy.len());
     let kernel = s.kh * s.kw;

@@ -26,7 +26,7 @@ const LONG_LINE: usize = 12;
 /// (n, h, w, c_in) and the output's gradient `dy` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If a slice has not the length that the shape asks for.
+/// If the length of a slice does not fit the shape.
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x.len(), dw.len(), dy.len());
     if dw.is_empty() || dy.is_empty() {

@@ -192,7 +192,7 @@ impl Block<'_> {
                 // The last rows overlap those before.
                 let start = row.min(rows - ROWS);
                 let left = copy.as_ptr().wrapping_add(start * stride);
-                // The rows that come next are called into the cache one by one.
+                // The rows that come next are prefetched one by one.
                 let ahead = next[(row / ROWS).min(ROWS - 1)];
                 let mut acc = [[V::splat(0.0); ROWS]; ROWS];
                 macro_rules! step {

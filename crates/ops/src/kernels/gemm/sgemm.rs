@@ -21,7 +21,7 @@ const DEPTH: usize = 1024;
 /// Elements of the panels that are packed together, so that memory is read and written in long stretches: 256 KiB.
 const TOGETHER: usize = 1 << 16;
 
-/// Steps ahead of those that are packed, which are called into the cache: rows far apart come slowly.
+/// Steps ahead of those that are packed, which are prefetched: rows far apart come slowly.
 const AHEAD: usize = 8;
 
 /// Operations from which a second thread is worth its call: some 20 microseconds.

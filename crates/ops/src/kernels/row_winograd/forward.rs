@@ -128,7 +128,7 @@ impl Kernel for Task<'_> {
                         };
                         // SAFETY: the taps see lines of the block; panels and products have whole vectors.
                         unsafe { product.run::<V>() };
-                        // The outputs are on their way into the cache when their turn comes.
+                        // The outputs are prefetched for when their turn comes.
                         block.prefetch(prefetch_write, job.y.at(0), row, tiles, panel, f);
                     }
                     let output = Output { job, block, row, tiles, panel, m, m_size };

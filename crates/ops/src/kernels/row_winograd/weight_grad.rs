@@ -95,7 +95,7 @@ impl Kernel for Task<'_> {
                             };
                             // SAFETY: the taps see lines of the block; `z` and `u` have whole vectors.
                             unsafe { product.run::<V>() };
-                            // The next row is on its way into the cache meanwhile.
+                            // The next row is prefetched meanwhile.
                             if row + 1 < block.rows.1 {
                                 block.prefetch(prefetch, dy.as_ptr(), row + 1, tiles, panel, f);
                             }

@@ -9,7 +9,7 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::unroll;
 
 /// Transforms some channels of one tile, `from` by `from` pixels, to `out`, where there is room for whole vectors, and
-/// calls those of the next tile into the cache: they lie in as many places as there are rows, too many for the hardware
+/// prefetches those of the next tile: they lie in as many places as there are rows, too many for the hardware
 /// to foresee. A macro, since a transform that is passed as a value might not be inlined.
 macro_rules! transform_tile {
     ($S:ident, $from:expr, $transform:path, $pixels:ident, $next:ident, $channels:expr, $out:expr) => {{

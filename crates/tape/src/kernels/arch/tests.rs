@@ -51,7 +51,7 @@ impl Kernel for Methods {
     }
 }
 
-/// Exact products: `[a b + c, c - a b]` of whole numbers.
+/// Exact products: `[a b + c, c - a b]` of integers.
 struct Products;
 
 impl Kernel for Products {

@@ -102,7 +102,7 @@ fn the_checkpoint_before_is_taken_with_a_message_and_the_unreadable_one_is_kept(
             .on_step(|e| _ = first_step.get_or_insert(e.step))
             .on_warning(|text| warnings.push(text.to_string()));
         resumed.fit(source(), None).unwrap();
-        assert_eq!(resumed.passed_over().len(), 1);
+        assert_eq!(resumed.rejected_checkpoints().len(), 1);
         drop(resumed);
         assert_eq!((weights(&model), first_step), (expected.clone(), Some(13)));
         let kept = dir.path().join("last.unreadable-1.safetensors");

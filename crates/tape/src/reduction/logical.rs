@@ -19,7 +19,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn all(&self, dims: &[isize], keepdim: bool) -> Var {
-        self.truth("all", dims, keepdim, |t, dims| {
+        self.reduce_logical("all", dims, keepdim, |t, dims| {
             reduce::fold(t, dims, true, |a, x: bool| a & x, |a, b| a & b)
         })
     }
@@ -35,7 +35,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn any(&self, dims: &[isize], keepdim: bool) -> Var {
-        self.truth("any", dims, keepdim, |t, dims| {
+        self.reduce_logical("any", dims, keepdim, |t, dims| {
             reduce::fold(t, dims, false, |a, x: bool| a | x, |a, b| a | b)
         })
     }
@@ -56,7 +56,7 @@ impl Var {
     }
 
     #[track_caller]
-    fn truth(
+    fn reduce_logical(
         &self,
         op: &str,
         dims: &[isize],
