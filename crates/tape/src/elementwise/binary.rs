@@ -27,6 +27,12 @@ pub(crate) fn record_binary(
     }
 }
 
+/// `a^2 + b^2`, or 1 at the origin.
+fn squared_radius(a: &Var, b: &Var) -> Var {
+    let square = a * a + b * b;
+    square.masked_fill(&square.eq(0.0), 1.0)
+}
+
 /// A row function over two dense slices.
 pub(crate) type Row<T> = fn(&mut [T], &[T], &[T]);
 
