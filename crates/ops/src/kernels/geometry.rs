@@ -72,7 +72,7 @@ fn out_size(size: usize, kernel: usize, stride: usize, padding: usize, dilation:
 }
 
 /// Most elements of an image with its padding for which the channels-last kernels are used.
-const MOST_PADDED: usize = 1 << 32;
+const MOST_PADDED: usize = usize::MAX >> (usize::BITS - 32);
 
 /// A convolution in numbers. One and two spatial dimensions are the last of three; the others have size 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tapegrad_tape::Float;
 
 /// More multiplications than this take weeks; a memory for their operands exists only where strides are zero. Up to
 /// here no size of a packed operand overflows.
-pub(crate) const MOST_STEPS: usize = 1 << 56;
+pub(crate) const MOST_STEPS: usize = usize::MAX >> 8;
 
 /// A matrix that lies in a slice: element (i, j) is `data[i * row + j * column]`.
 #[derive(Clone, Copy, Debug)]
