@@ -6,6 +6,9 @@
 //! left operand is read where it lies, one scalar at a time; the right operand is rows of up to 32
 //! contiguous columns, a packed panel or the rows of a matrix.
 
+mod product;
+
+pub(crate) use product::Product;
 use tapegrad_tape::kernels::arch::{self, Kernel, Vector, prefetch};
 use tapegrad_tape::unroll;
 
@@ -347,68 +350,6 @@ unsafe fn finish<V: Vector, const M: usize, const W: usize>(
                     if v + 1 == W { acc[i][v].store_masked(p, mask) } else { acc[i][v].store(p) }
                 });
             });
-        }
-    }
-}
-
-/// A product of whole matrices inside a kernel: `C[i][j] (+)= sum over k of A[i][k] * B[k][j]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Product {
-    /// Rows of the result.
-    pub(crate) rows: usize,
-    /// Columns of the result, at most [`COLUMNS`]; rounded up to whole vectors.
-    pub(crate) cols: usize,
-    /// Steps of the inner dimension, at least 1.
-    pub(crate) steps: usize,
-    /// How the left matrix lies.
-    pub(crate) left: Left,
-    /// The left matrix, and the distance of its rows where it lies by rows.
-    pub(crate) a: *const f32,
-    pub(crate) a_stride: usize,
-    /// The right matrix, and the distance of its steps.
-    pub(crate) b: *const f32,
-    pub(crate) b_stride: usize,
-    /// The result, and the distance of its rows.
-    pub(crate) c: *mut f32,
-    pub(crate) c_stride: usize,
-    /// Whether the product is added to what the result holds.
-    pub(crate) add: bool,
-    /// What will be read next, as far apart as the steps of the right matrix.
-    pub(crate) next: *const f32,
-}
-
-impl Product {
-    /// Computes the product, cut into register tiles of nearly equal height.
-    ///
-    /// # Safety
-    /// The matrices are readable, the result writable, columns rounded up to whole vectors.
-    #[inline(always)]
-    pub(crate) unsafe fn run<V: Vector>(self) {
-        let segments = [Segment::whole(self.steps)];
-        let tiles = self.rows.div_ceil(V::TILE_ROWS);
-        let mut row = 0;
-        for tile in 0..tiles {
-            let end = self.rows * (tile + 1) / tiles;
-            let rows = match self.left {
-                Left::Rows => strided_rows(self.a.wrapping_add(row * self.a_stride), self.a_stride),
-                Left::Columns(_) => [self.a.wrapping_add(row); ROWS],
-            };
-            let tile = Tile {
-                m: end - row,
-                n: self.cols.next_multiple_of(V::LANES),
-                segments: if self.steps > 0 { &segments } else { &[] },
-                left: self.left,
-                rows: &[rows],
-                b: self.b,
-                b_step: self.b_stride,
-                ahead: (self.next as usize).wrapping_sub(self.b as usize) / size_of::<f32>(),
-                c: self.c.wrapping_add(row * self.c_stride),
-                output: Output::Strided(self.c_stride),
-                epilogue: if self.add { Epilogue::ADD } else { Epilogue::STORE },
-            };
-            // SAFETY: V is in use, so the machine has it; the caller promises the matrices.
-            unsafe { V::call(&tile) };
-            row = end;
         }
     }
 }

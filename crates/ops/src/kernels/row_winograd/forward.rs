@@ -13,7 +13,7 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::unroll;
 
 /// Tiles of a line, about two register tiles of rows.
-const TILES: usize = 24;
+const TILES: usize = 26;
 
 /// One convolution, ready to run.
 struct Job<'a> {

@@ -46,7 +46,7 @@ impl Cut {
         } else {
             // A few register tiles of rows, or one where more would leave the cache too little room.
             let most = 256 * 1024 / (frequencies * (c_in.next_multiple_of(LINE) + COLUMNS));
-            most.clamp(12, if S::SIDE == 3 { 96 } else { 24 })
+            most.clamp(13, if S::SIDE == 3 { 104 } else { 26 })
         };
         let parts = tiles.div_ceil(most);
         let parts = if parts > 1 && !weights_outermost { parts.next_multiple_of(2) } else { parts };
