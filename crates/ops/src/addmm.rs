@@ -1,6 +1,6 @@
 //! `addmm`, `baddbmm`, `addmv`: a product added to something.
 
-use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
+use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
 use tapegrad_tape::{Scalar, Tensor, Var, record};
 
 /// `beta * input + alpha * (a @ b)` for two matrices (`torch.addmm`). `input` is broadcast; with `beta = 0` it is not
@@ -106,7 +106,7 @@ fn add_product(op: &'static str, input: &Var, a: &Var, b: &Var, beta: Scalar, al
         _ if dtype.is_float() => input.detach().mul(beta).tensor(),
         _ => input.detach().mul(beta as i64).tensor(),
     };
-    let value = product_value(op, &a.tensor(), false, &b.tensor(), false, Plus::Scaled(start, alpha));
+    let value = product_value(op, &a.tensor(), false, &b.tensor(), false, Addend::Scaled(start, alpha));
     let x = b.requires_grad().then(|| a.saved());
     let y = a.requires_grad().then(|| b.saved());
     record(op, [input, a, b], value, move |c| {

@@ -1,7 +1,7 @@
 //! `linear`: the affine map of a fully connected layer.
 
 use crate::matmul::rows;
-use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
+use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
 use tapegrad_tape::{Var, record, record_slice};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
@@ -31,8 +31,8 @@ pub fn linear(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
     let flat = x.tensor().reshape(&[lead.iter().product(), weight.shape()[1]]);
     let (w, mut shape) = (weight.tensor(), lead.to_vec());
     shape.push(n);
-    let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(b.tensor()));
-    let value = product_value("linear", &flat, false, &w, true, plus);
+    let addend = bias.map_or(Addend::Nothing, |b| Addend::Bias(b.tensor()));
+    let value = product_value("linear", &flat, false, &w, true, addend);
     let value = value.reshape(&shape);
     let saved_x = weight.requires_grad().then(|| x.saved());
     let saved_w = x.requires_grad().then(|| weight.saved());

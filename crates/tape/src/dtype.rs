@@ -165,7 +165,7 @@ pub trait Element:
     /// Whether kernels on it are compiled for vector instructions. The wide types are there for checks and counts:
     /// one version will do.
     #[doc(hidden)]
-    const VECTORISED: bool = !matches!(Self::DTYPE, DType::F64 | DType::I64 | DType::Bool);
+    const VECTORIZED: bool = !matches!(Self::DTYPE, DType::F64 | DType::I64 | DType::Bool);
     /// The nearest value to `v`.
     fn from_f64(v: f64) -> Self;
     /// The nearest value to `v`.

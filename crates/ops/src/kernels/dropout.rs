@@ -24,7 +24,7 @@ pub fn drop_out<T: Float>(out: &mut [T], x: &[T], p: f64, scale: T, key: u64) {
     });
 }
 
-/// The finaliser of splitmix64: its outputs for consecutive inputs pass tests of randomness.
+/// The finalizer of splitmix64: its outputs for consecutive inputs pass tests of randomness.
 #[inline(always)]
 fn hash(counter: u64) -> u64 {
     let z = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -11,7 +11,7 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 14;
 /// Rows whose weight gradients are summed in their own type.
-const STRETCH: usize = 64;
+const CHUNK: usize = 64;
 
 /// What all rows have in common.
 #[derive(Clone, Copy)]
@@ -146,7 +146,7 @@ tapegrad_tape::multiversion! {
                 dw[i] += g[i] * unit;
                 db[i] += g[i];
             }
-            if (r + 1).is_multiple_of(STRETCH) || r + 1 == last {
+            if (r + 1).is_multiple_of(CHUNK) || r + 1 == last {
                 for i in 0..width {
                     sum_w[i] += dw[i].to_f64();
                     sum_b[i] += db[i].to_f64();

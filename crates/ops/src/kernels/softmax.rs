@@ -1,6 +1,6 @@
 //! Softmax along one dimension of `[outer, length, inner]`, and its gradient.
 
-use super::fold::{SIDE_BY_SIDE, fold};
+use super::fold::{LANES, fold};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::parallel::parallel_blocks;
 use tapegrad_tape::kernels::shared::SharedSlice;
@@ -137,9 +137,9 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, kind: Kind) {
-        for start in (0..inner).step_by(SIDE_BY_SIDE) {
-            let n = SIDE_BY_SIDE.min(inner - start);
-            let (mut max, mut sum) = ([-T::INFINITY; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
+        for start in (0..inner).step_by(LANES) {
+            let n = LANES.min(inner - start);
+            let (mut max, mut sum) = ([-T::INFINITY; LANES], [T::ZERO; LANES]);
             for row in x.chunks_exact(inner) {
                 for (m, &x) in max.iter_mut().zip(&row[start..start + n]) {
                     *m = larger(*m, x);
@@ -196,9 +196,9 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, kind: Kind) {
-        for start in (0..inner).step_by(SIDE_BY_SIDE) {
-            let n = SIDE_BY_SIDE.min(inner - start);
-            let mut sum = [T::ZERO; SIDE_BY_SIDE];
+        for start in (0..inner).step_by(LANES) {
+            let n = LANES.min(inner - start);
+            let mut sum = [T::ZERO; LANES];
             for (y, g) in y.chunks_exact(inner).zip(g.chunks_exact(inner)) {
                 let (y, g) = (&y[start..start + n], &g[start..start + n]);
                 for l in 0..n {

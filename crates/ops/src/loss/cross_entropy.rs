@@ -1,7 +1,7 @@
 //! `cross_entropy`.
 
 use super::Reduction;
-use super::nll_loss::Picked;
+use super::nll_loss::ClassTargets;
 use crate::kernels::softmax::softmax_and_logs;
 use crate::softmax::log_softmax;
 use tapegrad_tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record, where_};
@@ -74,7 +74,7 @@ fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
     let class_dim = if input.ndim() == 1 { 0 } else { 1 };
     let classes = input.shape()[class_dim];
     let smoothing = options.label_smoothing;
-    let picked = Picked::new("cross_entropy", input, target, options.weight.as_ref(), options.ignore_index);
+    let picked = ClassTargets::new("cross_entropy", input, target, options.weight.as_ref(), options.ignore_index);
     let log_p = log_softmax(input, class_dim as isize, None);
     let hard = picked.losses(&log_p);
     if smoothing == 0.0 {
@@ -170,7 +170,7 @@ fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction
 
 /// The gradient for the logits as a differentiable function of them: `softmax - one_hot`, scaled.
 fn composed_gradient(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
-    let picked = Picked::new("cross_entropy", input, target, None, options.ignore_index);
+    let picked = ClassTargets::new("cross_entropy", input, target, None, options.ignore_index);
     let scale = match options.reduction {
         // Where nothing counts there is nothing to divide, and the gradient is zero.
         Reduction::Mean => where_(&picked.counts, &picked.weights / picked.weights.sum_all(), 0.0),

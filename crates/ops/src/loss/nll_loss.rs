@@ -35,12 +35,12 @@ impl Default for NllLossOptions {
 /// ```
 #[track_caller]
 pub fn nll_loss(input: &Var, target: &Var, options: NllLossOptions) -> Var {
-    let picked = Picked::new("nll_loss", input, target, options.weight.as_ref(), options.ignore_index);
+    let picked = ClassTargets::new("nll_loss", input, target, options.weight.as_ref(), options.ignore_index);
     picked.reduce(picked.losses(input), options.reduction)
 }
 
 /// The targets of a loss over classes: which count, and how much.
-pub(super) struct Picked {
+pub(super) struct ClassTargets {
     class_dim: isize,
     /// Class numbers with the class dimension of size one; 0 where ignored.
     index: Var,
@@ -50,7 +50,7 @@ pub(super) struct Picked {
     pub(super) weights: Var,
 }
 
-impl Picked {
+impl ClassTargets {
     #[track_caller]
     pub(super) fn new(
         op: &str,
@@ -58,7 +58,7 @@ impl Picked {
         target: &Var,
         weight: Option<&Var>,
         ignore_index: i64,
-    ) -> Picked {
+    ) -> ClassTargets {
         let (shape, n) = (input.shape(), input.ndim());
         assert!(n > 0, "{op}: expected an input with a class dimension, got one without dimensions");
         let class_dim = if n == 1 { 0 } else { 1 };
@@ -97,7 +97,7 @@ impl Picked {
             }
             None => counts.cast(input.dtype()),
         };
-        Picked { class_dim: class_dim as isize, index: index.unsqueeze(class_dim as isize), counts, weights }
+        ClassTargets { class_dim: class_dim as isize, index: index.unsqueeze(class_dim as isize), counts, weights }
     }
 
     /// The weighted losses of single targets.

@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 const SPIN: Duration = Duration::from_micros(150);
 
 /// How long a helper stays at most: then rayon may give it other work, and the next region asks again.
-const STAY: Duration = Duration::from_millis(5);
+const MAX_STAY: Duration = Duration::from_millis(5);
 
 /// The most threads that have a stretch of their own.
-const STRETCHES: usize = 64;
+const MAX_RANGES: usize = 64;
 
 /// The most helpers of a region.
 const MOST_HELPERS: usize = 255;
@@ -222,7 +222,7 @@ pub fn parallel_chunks<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usiz
 
 /// The regions of one thread, one after the other.
 struct Regions {
-    region: Region<STRETCHES>,
+    region: Region<MAX_RANGES>,
     /// The helpers that have been asked for and have not left again.
     called: [AtomicBool; MOST_HELPERS],
 }
@@ -254,7 +254,7 @@ impl Regions {
         let start = Instant::now();
         let mut idle = start;
         let mut seen = self.region.help(index);
-        while idle - start < STAY {
+        while idle - start < MAX_STAY {
             if !self.is_next_job(seen) {
                 if idle.elapsed() > SPIN {
                     return;

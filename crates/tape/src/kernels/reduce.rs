@@ -205,7 +205,7 @@ fn fold_planned<T: Element, A: Element, C: Copy + Sync>(
     }
     let data = t.data::<T>();
     if plan.levels[plan.levels.len() - 1].kept {
-        fold_across(data, plan, context, results, init, &join, &|acc, starts, stride, context| {
+        fold_across(plan, context, results, init, &join, &|acc, starts, stride, context| {
             across(acc, data, starts, stride, context, &step);
         });
     } else {
@@ -284,8 +284,7 @@ fn join_pairs<A: Copy>(list: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
 type Across<'a, A, C> = &'a (dyn Fn(&mut [A], &[usize], usize, &[C]) + Sync);
 
 /// The densest dimension is kept.
-fn fold_across<T, A: Element, C: Copy + Sync>(
-    _data: &[T],
+fn fold_across<A: Element, C: Copy + Sync>(
     plan: &Plan,
     context: &[C],
     results: &mut [A],
@@ -299,15 +298,7 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
     let mut kept: SmallVec<[Level; 6]> = plan.levels(true).collect();
     kept.pop();
     let groups: usize = kept.iter().map(|l| l.size).product();
-    // Short rows that lie densely behind one another are taken several at a time.
-    let mut wide = 1;
-    if let Some(last) = reduced.last_mut()
-        && m < 64
-        && last.stride == m * inner.stride
-    {
-        wide = (1..=64 / m).rev().find(|k| last.size.is_multiple_of(*k)).unwrap_or(1);
-        *last = Level { size: last.size / wide, stride: last.stride * wide, ..*last };
-    }
+    let wide = widen(&mut reduced, inner);
     let width = m * wide;
     let repeated: Vec<C>;
     let context = if wide > 1 && std::mem::size_of::<C>() > 0 {
@@ -361,10 +352,25 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
     }
     let mut partial = vec![init; groups * chunks * width];
     fill(&mut partial);
-    // The parts of a result stand `m` apart.
-    let per_group = chunks * wide;
-    for (group, results) in results.chunks_exact_mut(m).enumerate() {
-        let parts = &mut partial[group * per_group * m..][..per_group * m];
+    join_groups(&mut partial, results, m, join);
+}
+
+/// Merges short rows that are contiguous into one. Returns how many it merges.
+fn widen(reduced: &mut [Level], inner: Level) -> usize {
+    match reduced.last_mut() {
+        Some(last) if inner.size < 64 && last.stride == inner.size * inner.stride => {
+            let wide = (1..=64 / inner.size).rev().find(|k| last.size.is_multiple_of(*k)).unwrap_or(1);
+            *last = Level { size: last.size / wide, stride: last.stride * wide, ..*last };
+            wide
+        }
+        _ => 1,
+    }
+}
+
+/// Joins the partial results of each row of `m` results, which are `m` apart.
+fn join_groups<A: Copy>(partial: &mut [A], results: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
+    let per_group = partial.len() / results.len() * m;
+    for (parts, results) in partial.chunks_exact_mut(per_group).zip(results.chunks_exact_mut(m)) {
         join_pairs(parts, m, join);
         results.copy_from_slice(&parts[..m]);
     }
@@ -383,7 +389,7 @@ crate::multiversion! {
             let row = &data[start..start + length];
             let mut acc = init;
             // Types without vectors of their own gain nothing by so many lanes.
-            let rest = if T::VECTORISED && row.len() >= 64 {
+            let rest = if T::VECTORIZED && row.len() >= 64 {
                 let mut lanes = [init; 64];
                 let chunks = row.chunks_exact(64);
                 let rest = chunks.remainder();

@@ -14,24 +14,24 @@ struct Job {
     task: *const (dyn Fn(usize) + Sync),
     tasks: usize,
     /// The threads that have a stretch of their own.
-    stretches: usize,
+    ranges: usize,
 }
 
 impl Job {
     /// The tasks that the thread with this number begins with.
-    fn stretch(&self, thread: usize) -> Range<usize> {
-        thread * self.tasks / self.stretches..(thread + 1) * self.tasks / self.stretches
+    fn range(&self, thread: usize) -> Range<usize> {
+        thread * self.tasks / self.ranges..(thread + 1) * self.tasks / self.ranges
     }
 }
 
 /// The tasks of a stretch that nobody has taken yet: the first in the lower half, the one behind the last in the upper.
 /// On a cache line of its own.
 #[repr(align(128))]
-pub(crate) struct Left(AtomicU64);
+pub(crate) struct Remaining(AtomicU64);
 
-impl Left {
-    pub(crate) fn new() -> Left {
-        Left(AtomicU64::new(0))
+impl Remaining {
+    pub(crate) fn new() -> Remaining {
+        Remaining(AtomicU64::new(0))
     }
 
     pub(crate) fn fill(&self, tasks: Range<usize>) {
@@ -60,7 +60,7 @@ pub(crate) struct State(AtomicU64);
 
 impl State {
     /// The most helpers of a job.
-    const MOST: u64 = 0xffff;
+    const MAX_HELPERS: u64 = 0xffff;
 
     pub(crate) fn new() -> State {
         State(AtomicU64::new(0))
@@ -71,19 +71,19 @@ impl State {
     }
 
     fn joined(state: u64) -> u64 {
-        state & Self::MOST
+        state & Self::MAX_HELPERS
     }
 
     /// Begins the next job.
     pub(crate) fn open(&self, helpers: usize) {
         let epoch = self.current().wrapping_add(1);
-        let helpers = (helpers as u64).min(Self::MOST);
+        let helpers = (helpers as u64).min(Self::MAX_HELPERS);
         self.0.store(u64::from(epoch) << 32 | helpers << 16, Ordering::Release);
     }
 
     /// Admits nobody any more, and waits for those who have joined.
     pub(crate) fn close(&self) {
-        let mut state = self.0.fetch_and(!(Self::MOST << 16), Ordering::AcqRel);
+        let mut state = self.0.fetch_and(!(Self::MAX_HELPERS << 16), Ordering::AcqRel);
         let mut spins = 0u32;
         while Self::joined(state) > 0 {
             spins += 1;
@@ -99,7 +99,7 @@ impl State {
 
     /// Joins the current job if it admits the helper with this index; returns the job's number, too.
     pub(crate) fn join(&self, index: usize) -> (u32, bool) {
-        let admitted = |state: u64| (index as u64) < (state >> 16 & Self::MOST);
+        let admitted = |state: u64| (index as u64) < (state >> 16 & Self::MAX_HELPERS);
         let one_more = |state| admitted(state).then_some(state + 1);
         match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more) {
             Ok(state) => (Self::epoch(state), true),
@@ -119,29 +119,29 @@ impl State {
 /// What a task panicked with.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The jobs of one caller, one after the other. Threads beyond `STRETCHES` have no stretch and only help.
-pub(crate) struct Region<const STRETCHES: usize> {
+/// The jobs of one caller, one after the other. Threads beyond `RANGES` have no stretch and only help.
+pub(crate) struct Region<const RANGES: usize> {
     state: State,
     /// The current job, for those who have joined it.
     job: UnsafeCell<Option<Job>>,
     /// What is left of each thread's stretch.
-    left: [Left; STRETCHES],
+    remaining: [Remaining; RANGES],
     /// The first panic of the current job.
     panic: Mutex<Option<Payload>>,
 }
 
 // SAFETY: the task behind the pointer is Sync, and it is used only while its caller waits in `run`.
-unsafe impl<const STRETCHES: usize> Send for Region<STRETCHES> {}
+unsafe impl<const RANGES: usize> Send for Region<RANGES> {}
 // SAFETY: as above; `job` is written while no helper has joined, and read by helpers that have. All other fields
 // are Sync.
-unsafe impl<const STRETCHES: usize> Sync for Region<STRETCHES> {}
+unsafe impl<const RANGES: usize> Sync for Region<RANGES> {}
 
-impl<const STRETCHES: usize> Region<STRETCHES> {
+impl<const RANGES: usize> Region<RANGES> {
     pub(crate) fn new() -> Self {
         Region {
             state: State::new(),
             job: UnsafeCell::new(None),
-            left: std::array::from_fn(|_| Left::new()),
+            remaining: std::array::from_fn(|_| Remaining::new()),
             panic: Mutex::new(None),
         }
     }
@@ -172,11 +172,11 @@ impl<const STRETCHES: usize> Region<STRETCHES> {
         }
         // SAFETY: only the lifetime changes; `Close` waits until no helper uses the task.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
-        let job = Job { task, tasks: tasks as usize, stretches: (helpers + 1).min(STRETCHES) };
+        let job = Job { task, tasks: tasks as usize, ranges: (helpers + 1).min(RANGES) };
         // SAFETY: the last job is closed and everybody has left it.
         self.job.with_mut(|place| unsafe { *place = Some(job) });
-        for (thread, left) in self.left[..job.stretches].iter().enumerate() {
-            left.fill(job.stretch(thread));
+        for (thread, remaining) in self.remaining[..job.ranges].iter().enumerate() {
+            remaining.fill(job.range(thread));
         }
         self.state.open(helpers);
         let close = Close(&self.state);
@@ -213,9 +213,9 @@ impl<const STRETCHES: usize> Region<STRETCHES> {
         // SAFETY: the caller's promise.
         let task = unsafe { &*job.task };
         let result = catch_unwind(AssertUnwindSafe(|| {
-            for k in 0..job.stretches {
-                let whose = (thread + k) % job.stretches;
-                while let Some(i) = self.left[whose].take(whose == thread) {
+            for k in 0..job.ranges {
+                let owner = (thread + k) % job.ranges;
+                while let Some(i) = self.remaining[owner].take(owner == thread) {
                     task(i);
                 }
             }

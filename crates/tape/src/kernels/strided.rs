@@ -105,7 +105,7 @@ fn buffer<T>() -> Buffer<T> {
 
 /// `n` elements of an operand: as they lie where they are dense, else collected in the buffer.
 #[inline(always)]
-fn stretch<T: Element>(
+fn dense_chunk<T: Element>(
     data: &[T],
     start: usize,
     stride: usize,
@@ -155,9 +155,9 @@ macro_rules! drive {
                     // SAFETY: the stretch lies inside the dense result, and no other one overlaps it.
                     let out = unsafe { pointer.part(o + k, m) };
                     $(
-                        let $i = stretch($a, $i + k * steps[$k + 1], steps[$k + 1], m, &mut buffers.$k);
+                        let $i = dense_chunk($a, $i + k * steps[$k + 1], steps[$k + 1], m, &mut buffers.$k);
                     )*
-                    // SAFETY: `stretch` gives m elements, in bounds of the operand or written to the buffer.
+                    // SAFETY: `dense_chunk` returns m elements, in bounds of the operand or written to the buffer.
                     row(out, $(unsafe { std::slice::from_raw_parts($i, m) }),*);
                     k += m;
                 }

@@ -69,7 +69,7 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
     let parts: Vec<Option<Part>> = all
         .iter()
         .zip(&starts)
-        .map(|(t, start)| start.map(|start| Part::stretch(&to, d, start, t.shape()[d], 1)))
+        .map(|(t, start)| start.map(|start| Part::range(&to, d, start, t.shape()[d], 1)))
         .collect();
     for (t, part) in all.iter().zip(&parts) {
         if let Some(part) = part {

@@ -27,8 +27,8 @@ impl Part {
         }
     }
 
-    /// A stretch of one dimension of a shape.
-    pub(crate) fn stretch(shape: &[usize], dim: usize, from: usize, count: usize, by: usize) -> Part {
+    /// A range of one dimension of a shape.
+    pub(crate) fn range(shape: &[usize], dim: usize, from: usize, count: usize, by: usize) -> Part {
         let mut part = Part::whole(shape);
         if let Part::Block { start, length, step } = &mut part {
             (start[dim], length[dim], step[dim]) = (from, count, by);

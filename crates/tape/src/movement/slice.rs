@@ -133,7 +133,7 @@ impl Var {
         if length == n {
             return self.clone();
         }
-        take("narrow", self, Part::stretch(self.shape(), d, from, length, 1))
+        take("narrow", self, Part::range(self.shape(), d, from, length, 1))
     }
 
     /// One entry of a dimension, which goes away (`torch.select`). A view; a negative index counts from the back.
@@ -182,7 +182,7 @@ impl Var {
         if (start, count, range.step) == (0, self.shape()[d], 1) {
             return self.clone();
         }
-        take("slice", self, Part::stretch(self.shape(), d, start, count, range.step))
+        take("slice", self, Part::range(self.shape(), d, start, count, range.step))
     }
 
     /// The elements along two dimensions at `(i, i + offset)`, as a new last dimension (`torch.diagonal`). A view.
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "narrow: start (3) + length (2) exceeds dimension size (4)")]
-    fn a_stretch_that_is_not_there() {
+    fn a_range_out_of_bounds() {
         Var::from(crate::Tensor::zeros(&[4], crate::DType::F32)).narrow(0, 3, 2);
     }
 }

@@ -5,7 +5,7 @@ use crate::shape;
 use crate::var::Var;
 
 /// How many empty pieces an empty dimension can be cut into.
-const MOST_EMPTY: usize = 1 << 16;
+const MAX_EMPTY_CHUNKS: usize = 1 << 16;
 
 impl Var {
     /// Pieces of `size` entries of a dimension, the last one smaller if need be (`torch.split` with a number). Views.
@@ -72,8 +72,8 @@ impl Var {
         let sizes: Vec<usize> = match size {
             0 => {
                 assert!(
-                    chunks <= MOST_EMPTY,
-                    "chunk: a dimension of size 0 (shape {:?}) can be cut into at most {MOST_EMPTY} pieces, not {chunks}",
+                    chunks <= MAX_EMPTY_CHUNKS,
+                    "chunk: a dimension of size 0 (shape {:?}) can be cut into at most {MAX_EMPTY_CHUNKS} pieces, not {chunks}",
                     self.shape()
                 );
                 vec![0; chunks]
@@ -105,7 +105,7 @@ impl Var {
         let mut start = 0;
         let mut list = Vec::with_capacity(sizes.len());
         for &n in sizes {
-            list.push(take(op, self, Part::stretch(self.shape(), d, start, n, 1)));
+            list.push(take(op, self, Part::range(self.shape(), d, start, n, 1)));
             start += n;
         }
         list

@@ -163,7 +163,7 @@ fn compare<K: Number>(a: K, b: K) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
-fn towards<K: Number>(descending: bool) -> impl Fn(&(K, i64), &(K, i64)) -> Ordering {
+fn order<K: Number>(descending: bool) -> impl Fn(&(K, i64), &(K, i64)) -> Ordering {
     move |a, b| {
         let order = compare(a.0, b.0);
         (if descending { order.reverse() } else { order }).then(a.1.cmp(&b.1))
@@ -171,15 +171,15 @@ fn towards<K: Number>(descending: bool) -> impl Fn(&(K, i64), &(K, i64)) -> Orde
 }
 
 fn sort_all<K: Number>(list: &mut [(K, i64)], descending: bool) {
-    list.sort_unstable_by(towards(descending));
+    list.sort_unstable_by(order(descending));
 }
 
 fn best_of<K: Number>(list: &mut Vec<(K, i64)>, k: usize, largest: bool) {
     if k > 0 && k < list.len() {
-        list.select_nth_unstable_by(k - 1, towards(largest));
+        list.select_nth_unstable_by(k - 1, order(largest));
     }
     list.truncate(k);
-    list.sort_unstable_by(towards(largest));
+    list.sort_unstable_by(order(largest));
 }
 
 fn middle<K: Number>(list: &mut [(K, i64)]) {
@@ -187,7 +187,7 @@ fn middle<K: Number>(list: &mut [(K, i64)]) {
         Some(nan) => nan,
         None => {
             let middle = (list.len() - 1) / 2;
-            list.select_nth_unstable_by(middle, towards(false));
+            list.select_nth_unstable_by(middle, order(false));
             middle
         }
     };

@@ -155,7 +155,7 @@ fn as_float(t: &Tensor) -> Tensor {
 
 /// How many times larger than the root mean square of the elements the distance of the first from the mean may be,
 /// squared. It is never larger than the count.
-const FAR: f64 = 64.0;
+const MAX_RATIO: f64 = 64.0;
 
 /// Means in F64, and the sums of squared distances from them divided by `freedom`.
 fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tensor; 2] {
@@ -166,7 +166,7 @@ fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tenso
     let mut squares = squares::<T>(t, dims, &mean);
     // An element far from all others would give the mean its own rounding errors, or distances that overflow.
     let near = |((c, m), s): ((&T, &f64), &T)| {
-        m.is_finite() && (n <= FAR || (c.to_f64() - m).powi(2) <= FAR * (s.to_f64() / n + m * m))
+        m.is_finite() && (n <= MAX_RATIO || (c.to_f64() - m).powi(2) <= MAX_RATIO * (s.to_f64() / n + m * m))
     };
     let found = first.data::<T>().iter().zip(mean.data::<f64>()).zip(squares.data::<T>());
     if !found.take(mean.numel()).all(near) {

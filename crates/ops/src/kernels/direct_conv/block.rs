@@ -24,10 +24,10 @@ enum Order {
 }
 
 /// Channels up to which images are copied with the zeros around them.
-const FEW_CHANNELS: usize = 16;
+const MAX_CHANNELS: usize = 16;
 
 /// Bytes of a panel from which its rows are prefetched.
-const FAR: usize = 128 << 10;
+const PREFETCH_BYTES: usize = 128 << 10;
 
 /// Bytes of the source that a block may touch.
 const SOURCE_BYTES: usize = 512 << 10;
@@ -37,7 +37,7 @@ impl Plan {
         let image = c.source.len() * 4;
         let [gh, gw] = c.grid;
         let pixel_bytes = (c.source.c * 4 * c.source_step[0] * c.source_step[1]).max(1);
-        if c.source.c <= FEW_CHANNELS {
+        if c.source.c <= MAX_CHANNELS {
             let rows = if gh * gw <= 4096 { gh } else { (2048 / gw).clamp(1, gh) };
             let images = if rows == gh { (1024 / (gh * gw)).clamp(1, c.n) } else { 1 };
             // An even number of blocks shares evenly between two threads.
@@ -141,7 +141,7 @@ impl Block<'_> {
                 rows: &self.tables[place.table..],
                 b: weights.as_ptr(),
                 b_step: COLUMNS,
-                ahead: if weights.len() * 4 >= FAR { 28 * COLUMNS } else { 0 },
+                ahead: if weights.len() * 4 >= PREFETCH_BYTES { 28 * COLUMNS } else { 0 },
                 c: target.wrapping_add(first),
                 output,
                 epilogue,

@@ -7,7 +7,7 @@
 
 use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
-use crate::kernels::pixels::{FEW, lanes, put_lanes};
+use crate::kernels::pixels::{MAX_CHANNELS, lanes, put_lanes};
 use crate::kernels::scratch::with_scratch;
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::multiversion;
@@ -29,7 +29,7 @@ impl Folded {
     pub(super) fn new(c: &Correlation) -> Option<Folded> {
         let (columns, spacing) = c.tap_columns()?;
         // Narrower kernels leave too much of the columns idle, narrower images of the rows.
-        let fits = c.target.c <= FEW && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
+        let fits = c.target.c <= MAX_CHANNELS && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
         let steps = c.source_step == [1, 1] && c.target_step == [1, 1];
         (steps && fits && c.source.c >= MANY_CHANNELS && c.source.w >= ROWS / 2).then(|| Folded {
             rows: c.taps.iter().step_by(columns).map(|t| t.at[0]).collect(),
@@ -54,7 +54,7 @@ impl Folded {
         let lines: Vec<Vec<Segment>> = (0..c.grid[0]).map(|y| self.segments(c, y)).collect();
         let reach = self.reach(c);
         let step = self.spacing * COLUMNS + m;
-        let mut first = [0.0; FEW];
+        let mut first = [0.0; MAX_CHANNELS];
         if let Some(bias) = bias {
             first[..m].copy_from_slice(bias);
         }
@@ -72,7 +72,7 @@ impl Folded {
             let packed = &*packed;
             run_tasks(c.n.div_ceil(images), c.flops(), |task| {
                 // The vector of the last tap of the last pixel ends behind it.
-                with_scratch(c.source.w * COLUMNS + FEW, |product| {
+                with_scratch(c.source.w * COLUMNS + MAX_CHANNELS, |product| {
                     for image in task * images..c.n.min((task + 1) * images) {
                         let from = &source[image * c.source.len()..][..c.source.len()];
                         for (y, segments) in lines.iter().enumerate() {
@@ -145,13 +145,13 @@ multiversion! {
         reach: &[(usize, usize)],
         step: usize,
         product: &[f32],
-        bias: [f32; FEW],
+        bias: [f32; MAX_CHANNELS],
     ) {
         for (x, &(start, taps)) in reach.iter().enumerate() {
             let mut sum = bias;
             for tap in 0..taps {
                 let terms = lanes(&product[start + tap * step..]);
-                for i in 0..FEW {
+                for i in 0..MAX_CHANNELS {
                     sum[i] += terms[i];
                 }
             }

@@ -228,8 +228,8 @@ impl Correlation {
 
 /// Calls the tasks, on one thread where handing them over would cost more than it saves.
 pub(super) fn run_tasks(tasks: usize, flops: usize, task: impl Fn(usize) + Sync) {
-    const WORTH_A_THREAD: usize = 5_000_000;
-    if flops < WORTH_A_THREAD { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
+    const MIN_PARALLEL_FLOPS: usize = 5_000_000;
+    if flops < MIN_PARALLEL_FLOPS { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
 }
 
 #[cfg(test)]

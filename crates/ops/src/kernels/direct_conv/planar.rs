@@ -12,7 +12,7 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::kernels::transpose::transpose_to;
 
 /// Output channels up to which this pays.
-const FEW_CHANNELS: usize = 8;
+const MAX_CHANNELS: usize = 8;
 
 /// Bytes of the planes of an image up to which this pays.
 const PLANE_BYTES: usize = 1 << 20;
@@ -30,7 +30,7 @@ pub(super) struct Planar {
 impl Planar {
     /// How to run a correlation this way, if it pays.
     pub(super) fn new(c: &Correlation) -> Option<Planar> {
-        let narrow = c.target.c <= FEW_CHANNELS && c.source_step == [1, 1] && c.target_step == [1, 1];
+        let narrow = c.target.c <= MAX_CHANNELS && c.source_step == [1, 1] && c.target_step == [1, 1];
         if !narrow || c.source.c == 0 || c.grid[1] < 8 {
             return None;
         }
@@ -59,26 +59,7 @@ impl Planar {
         let length = (c.grid[0] - 1) * width + c.grid[1];
         // The inner dimension runs over the channels of a tap, or over a row of taps of a channel, whichever is longer.
         let along_row = channels < self.taps[1];
-        let mut segments = Vec::new();
-        if along_row {
-            for channel in 0..channels {
-                for row in 0..self.taps[0] {
-                    let tap = row * self.taps[1];
-                    let down = (c.taps[tap].at[0] - self.origin[0]) as usize;
-                    segments.push(Segment {
-                        table: 0,
-                        a: channel * taps + tap,
-                        b: channel * plane + down * width,
-                        len: self.taps[1],
-                    });
-                }
-            }
-        } else {
-            for (t, tap) in c.taps.iter().enumerate() {
-                let [down, right] = [0, 1].map(|axis| (tap.at[axis] - self.origin[axis]) as usize);
-                segments.push(Segment { table: 0, a: t * channels, b: down * width + right, len: channels });
-            }
-        }
+        let segments = self.segments(c, along_row);
         let b_step = if along_row { self.spacing } else { plane };
         let images = c.images_per_task();
         let out = SharedSlice::new(target);
@@ -131,6 +112,33 @@ impl Planar {
                 });
             });
         });
+    }
+
+    /// The runs of the inner dimension: a row of taps of a channel each if `along_row`, else the channels of a tap.
+    fn segments(&self, c: &Correlation, along_row: bool) -> Vec<Segment> {
+        let (channels, taps) = (c.source.c, c.taps.len());
+        let plane = self.size[0] * self.size[1];
+        let mut segments = Vec::new();
+        if along_row {
+            for channel in 0..channels {
+                for row in 0..self.taps[0] {
+                    let tap = row * self.taps[1];
+                    let down = (c.taps[tap].at[0] - self.origin[0]) as usize;
+                    segments.push(Segment {
+                        table: 0,
+                        a: channel * taps + tap,
+                        b: channel * plane + down * self.size[1],
+                        len: self.taps[1],
+                    });
+                }
+            }
+        } else {
+            for (t, tap) in c.taps.iter().enumerate() {
+                let [down, right] = [0, 1].map(|axis| (tap.at[axis] - self.origin[axis]) as usize);
+                segments.push(Segment { table: 0, a: t * channels, b: down * self.size[1] + right, len: channels });
+            }
+        }
+        segments
     }
 
     /// Copies what the windows see of an image into the planes; the zeros around it are there already.

@@ -14,7 +14,7 @@ use tapegrad_tape::kernels::transpose::transpose_to;
 
 /// Channels up to which images are copied with the zeros around them, so that the taps of a kernel
 /// row become one run of channels.
-const FEW_CHANNELS: usize = 12;
+const MAX_CHANNELS: usize = 12;
 
 /// Output channels whose sums are added at once.
 const CHANNELS: usize = 16;
@@ -93,7 +93,7 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn new(s: &'a Conv2dShape) -> Self {
         let out = Image { h: s.out_h(), w: s.out_w(), c: s.c_out };
-        let padded = s.c_in <= FEW_CHANNELS && s.dilation[1] == 1;
+        let padded = s.c_in <= MAX_CHANNELS && s.dilation[1] == 1;
         let per_row = if padded { 1 } else { s.kw };
         let run_len = if padded { s.kw * s.c_in } else { s.c_in };
         let mut runs = Vec::with_capacity(s.kh * per_row);
@@ -310,7 +310,7 @@ impl<'a> Plan<'a> {
         let (c_in, c_out, taps) = (self.s.c_in, self.s.c_out, self.runs.len());
         let size = INPUTS * taps * CHANNELS;
         with_scratch(2 * size, |scratch| {
-            let (sums, turned) = scratch.split_at_mut(size);
+            let (sums, transposed) = scratch.split_at_mut(size);
             for first in (0..c_in).step_by(INPUTS) {
                 let inputs = INPUTS.min(c_in - first);
                 // (tap, input channel) by output channel ...
@@ -324,14 +324,14 @@ impl<'a> Plan<'a> {
                     }
                 }
                 // ... output channel by (tap, input channel) ...
-                let (rows, to) = (taps * inputs, turned.as_mut_ptr());
+                let (rows, to) = (taps * inputs, transposed.as_mut_ptr());
                 // SAFETY: both scratch halves hold `rows` times 16 elements; the channels of dw are the caller's promise.
                 unsafe {
                     transpose_to([rows, CHANNELS], sums.as_ptr(), CHANNELS, to, rows);
                     // ... and (input channel, tap) in each output channel.
                     for o in 0..CHANNELS {
                         let to = dw.at(((channel + o) * c_in + first) * taps);
-                        let from = turned[o * rows..].as_ptr();
+                        let from = transposed[o * rows..].as_ptr();
                         transpose_to([taps, inputs], from, inputs, to, taps);
                     }
                 }

@@ -14,13 +14,13 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::unroll;
 
 /// Rows of either operand in a tile with 32 registers: 25 sums, and a vector for each of five rows.
-const MOST_ROWS: usize = 5;
+const MAX_ROWS: usize = 5;
 
 /// The copied rows of a block have at most this many elements: 400 KB.
 const BLOCK: usize = 100_000;
 
 /// Inner dimension from which this pays.
-const LONG: usize = 1024;
+const MIN_DEPTH: usize = 1024;
 
 /// A product `C = finish(A B)`, where the rows of A and the columns of B are contiguous.
 pub(super) struct Dots<'a> {
@@ -46,7 +46,7 @@ impl<'a> Dots<'a> {
         row: usize,
         finish: Finish<'a, f32>,
     ) -> Option<Self> {
-        if a.column != 1 || b.row != 1 || k < LONG || m.min(n) < MOST_ROWS {
+        if a.column != 1 || b.row != 1 || k < MIN_DEPTH || m.min(n) < MAX_ROWS {
             return None;
         }
         let b = b.transposed();
@@ -60,19 +60,19 @@ impl<'a> Dots<'a> {
 
     /// Estimated cycles, in the measure of the other products.
     pub(super) fn cost(&self) -> f64 {
-        let whole = |rows: usize| rows.next_multiple_of(MOST_ROWS) as f64;
+        let whole = |rows: usize| rows.next_multiple_of(MAX_ROWS) as f64;
         let results = whole(self.few_rows) * whole(self.many_rows);
         results * (0.55 * self.k.div_ceil(MAX_LANES) as f64 + 8.0) + 0.15 * (self.few_rows * self.k) as f64
     }
 
     /// Computes the product into `c`.
     pub(super) fn run(&self, c: &mut [f32]) {
-        let rows = self.few_rows.next_multiple_of(MOST_ROWS);
+        let rows = self.few_rows.next_multiple_of(MAX_ROWS);
         let steps = (BLOCK / rows).clamp(MAX_LANES, 2048).next_multiple_of(MAX_LANES);
         let blocks = self.k.div_ceil(steps);
         // Without the line between them all rows would share one set of the cache.
         let stride = steps + MAX_LANES;
-        let tiles = self.many_rows.div_ceil(MOST_ROWS);
+        let tiles = self.many_rows.div_ceil(MAX_ROWS);
         let tasks = (tiles / 8).max(1).next_multiple_of(2);
         let out = SharedSlice::new(c);
         with_scratch(blocks * rows * stride, |copy| {
@@ -94,7 +94,7 @@ impl<'a> Dots<'a> {
             });
             let copy = &*copy;
             parallel_for(tasks, |task| {
-                let range = tiles * task / tasks * MOST_ROWS..tiles * (task + 1) / tasks * MOST_ROWS;
+                let range = tiles * task / tasks * MAX_ROWS..tiles * (task + 1) / tasks * MAX_ROWS;
                 let many = range.start.min(self.many_rows)..range.end.min(self.many_rows);
                 with_scratch(many.len() * rows * MAX_LANES, |sums| {
                     sums.fill(0.0);
@@ -161,7 +161,7 @@ impl Kernel for Block<'_> {
     fn run<V: Vector>(self) {
         // Where there are 16 registers, a tile has nine sums.
         if const { V::LANES == 16 } {
-            self.tiles::<V, MOST_ROWS>();
+            self.tiles::<V, MAX_ROWS>();
         } else {
             self.tiles::<V, 3>();
         }

@@ -13,7 +13,7 @@ use tapegrad_tape::Float;
 
 /// More multiplications than this take weeks; a memory for their operands exists only where strides are zero. Up to
 /// here no size of a packed operand overflows.
-pub(crate) const MOST_STEPS: usize = 1 << 56;
+pub(crate) const MAX_STEPS: usize = 1 << 56;
 
 /// A matrix that lies in a slice: element (i, j) is `data[i * row + j * column]`.
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +143,8 @@ pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], ro
     let [m, n, k] = size;
     let steps = m.checked_mul(n).and_then(|steps| steps.checked_mul(k));
     assert!(
-        steps.is_some_and(|steps| steps <= MOST_STEPS),
-        "matrix product: [{m}, {k}] times [{k}, {n}] takes more than {MOST_STEPS} steps"
+        steps.is_some_and(|steps| steps <= MAX_STEPS),
+        "matrix product: [{m}, {k}] times [{k}, {n}] takes more than {MAX_STEPS} steps"
     );
     a.check("A", m, k);
     b.check("B", k, n);

@@ -19,13 +19,13 @@ use tapegrad_tape::kernels::transpose::transpose;
 const DEPTH: usize = 1024;
 
 /// Elements of the panels that are packed together, so that memory is read and written in long stretches: 256 KiB.
-const TOGETHER: usize = 1 << 16;
+const PACK_ELEMENTS: usize = 1 << 16;
 
 /// Steps ahead of those that are packed, which are prefetched: rows far apart come slowly.
-const AHEAD: usize = 8;
+const PREFETCH_DISTANCE: usize = 8;
 
 /// Operations from which a second thread is worth its call: some 20 microseconds.
-const WORTH_A_THREAD: usize = 2_500_000;
+const MIN_PARALLEL_FLOPS: usize = 2_500_000;
 
 pub(super) fn product(
     size: [usize; 3],
@@ -137,7 +137,7 @@ impl Operands<'_> {
     /// The cut follows from the sizes alone.
     fn cut(&self) -> Cut {
         let flops = 2 * self.m * self.n * self.k;
-        if flops < WORTH_A_THREAD {
+        if flops < MIN_PARALLEL_FLOPS {
             return Cut { row_blocks: 1, panel_groups: 1, shared: false };
         }
         let panels = self.panels();
@@ -219,7 +219,7 @@ impl Operands<'_> {
                 whole = (self.n / COLUMNS).min(panels.end) - panels.start;
                 for k in 0..steps.len() {
                     for panel in 0..whole {
-                        let ahead = from.wrapping_add((k + AHEAD) * right.row + panel * COLUMNS);
+                        let ahead = from.wrapping_add((k + PREFETCH_DISTANCE) * right.row + panel * COLUMNS);
                         prefetch(ahead);
                         prefetch(ahead.wrapping_add(16));
                         let line = from.add(k * right.row + panel * COLUMNS).cast::<[f32; COLUMNS]>();
@@ -280,6 +280,35 @@ impl Operands<'_> {
         });
     }
 
+    /// Copies some steps of rows from `first` on, row after row.
+    #[inline(always)]
+    fn gather(&self, first: usize, steps: &Range<usize>, to: &mut [f32]) {
+        let View { data, row, column } = self.left;
+        for (i, line) in to.chunks_exact_mut(steps.len().max(1)).enumerate() {
+            // The step of an expanded matrix is zero.
+            let from = &data[(first + i) * row + steps.start * column..];
+            line.iter_mut().enumerate().for_each(|(i, to)| *to = from[i * column]);
+        }
+    }
+
+    /// The left operand of a tile from a row and the first of `steps` on: its address, the distance between rows, and
+    /// its layout. `gathered` is the address of the steps if they were gathered.
+    #[inline(always)]
+    fn left_tile(
+        &self,
+        row: usize,
+        steps: &Range<usize>,
+        gathered: Option<*const f32>,
+    ) -> (*const f32, usize, Left) {
+        let left = &self.left;
+        let at = |offset: usize| left.data.as_ptr().wrapping_add(offset);
+        match (gathered, left.column) {
+            (Some(gathered), _) => (gathered, steps.len(), Left::Rows),
+            (_, 1) => (at(row * left.row + steps.start), left.row, Left::Rows),
+            (_, step) => (at(row + steps.start * step), 1, Left::Columns(step)),
+        }
+    }
+
     /// The product of some rows and panels into `c`, whose rows are `stride` apart.
     ///
     /// # Safety
@@ -298,7 +327,7 @@ impl Operands<'_> {
         // A left operand of which neither rows nor columns are contiguous is packed, too.
         let gather = left.column != 1 && left.row != 1;
         let depth = DEPTH.min(self.k);
-        let together = (TOGETHER / (depth * COLUMNS).max(1)).clamp(1, panels.len().max(1));
+        let together = (PACK_ELEMENTS / (depth * COLUMNS).max(1)).clamp(1, panels.len().max(1));
         let packs = packed.is_none() && !self.reads_right();
         let own = if packs { together * depth * COLUMNS } else { 0 };
         let gathered = if gather { rows.len() * DEPTH.min(self.k) } else { 0 };
@@ -311,29 +340,11 @@ impl Operands<'_> {
                 let last = steps.end == self.k;
                 let first = start == 0;
                 start += DEPTH;
-                if gather {
-                    for (i, line) in
-                        gathered.chunks_exact_mut(steps.len().max(1)).take(rows.len()).enumerate()
-                    {
-                        // The step of an expanded matrix is zero.
-                        let from = &left.data[(rows.start + i) * left.row + steps.start * left.column..];
-                        let column = left.column;
-                        line.iter_mut().enumerate().for_each(|(i, to)| *to = from[i * column]);
-                    }
-                }
-                let (a, a_row, mode) = match (gather, left.column) {
-                    (true, _) => (gathered.as_ptr(), steps.len(), Left::Rows),
-                    (_, 1) => (
-                        left.data.as_ptr().wrapping_add(rows.start * left.row + steps.start),
-                        left.row,
-                        Left::Rows,
-                    ),
-                    (_, step) => (
-                        left.data.as_ptr().wrapping_add(rows.start + steps.start * step),
-                        1,
-                        Left::Columns(step),
-                    ),
-                };
+                let gathered = gather.then(|| {
+                    self.gather(rows.start, &steps, &mut gathered[..rows.len() * steps.len()]);
+                    gathered.as_ptr()
+                });
+                let (a, a_row, mode) = self.left_tile(rows.start, &steps, gathered);
                 let segments = &[Segment::whole(steps.len())][..usize::from(!steps.is_empty())];
                 for group in panels.clone().step_by(together) {
                     let group = group..panels.end.min(group + together);
@@ -357,18 +368,7 @@ impl Operands<'_> {
                         };
                         let column = panel * COLUMNS;
                         let (from, to) = (rows.len() * tile / tiles, rows.len() * (tile + 1) / tiles);
-                        let mut epilogue = Epilogue {
-                            alpha: finish.alpha,
-                            beta: if first { finish.beta } else { 1.0 },
-                            ..Epilogue::STORE
-                        };
-                        if last {
-                            match finish.bias {
-                                Bias::None => {}
-                                Bias::Columns(bias) => epilogue.column_bias = bias[column..].as_ptr(),
-                                Bias::Rows(bias) => epilogue.row_bias = bias[rows.start + from..].as_ptr(),
-                            }
-                        }
+                        let epilogue = finish.epilogue(first, last, rows.start + from, column);
                         let tile = Tile {
                             m: to - from,
                             n: COLUMNS.min(self.n - column),
@@ -395,5 +395,23 @@ impl Operands<'_> {
                 }
             }
         });
+    }
+}
+
+impl Finish<'_, f32> {
+    /// What one of several chunks of the inner dimension, the first or the last perhaps, does to a tile that starts at
+    /// this row and column.
+    #[inline(always)]
+    fn epilogue(&self, first: bool, last: bool, row: usize, column: usize) -> Epilogue {
+        let beta = if first { self.beta } else { 1.0 };
+        let mut epilogue = Epilogue { alpha: self.alpha, beta, ..Epilogue::STORE };
+        if last {
+            match self.bias {
+                Bias::None => {}
+                Bias::Columns(bias) => epilogue.column_bias = bias[column..].as_ptr(),
+                Bias::Rows(bias) => epilogue.row_bias = bias[row..].as_ptr(),
+            }
+        }
+        epilogue
     }
 }

@@ -20,13 +20,13 @@ pub use kinds::{
 };
 
 /// Elements that are summed side by side.
-const SIDE_BY_SIDE: usize = 32;
+const LANES: usize = 32;
 /// Rows that are summed in the element's own type.
-const STRETCH: usize = 64;
+const CHUNK: usize = 64;
 /// Elements that make a task worth a thread.
 const GRAIN: usize = 1 << 15;
 /// How much larger than a variance the squares may be that it is made from: a center 8 standard deviations away.
-const FAR: f64 = 64.0;
+const MAX_RATIO: f64 = 64.0;
 
 /// Where a tensor's channels lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +104,10 @@ pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
         Layout::First { size, .. } => x.iter().step_by(size).copied().collect(),
         Layout::Last { .. } => x[..channels].to_vec(),
     };
-    let mut found = centred_moments(x, flat, runs, &centers);
+    let mut found = centered_moments(x, flat, runs, &centers);
     if found.far {
         centers = Centers::new(&found.means).rounded;
-        found = centred_moments(x, flat, runs, &centers);
+        found = centered_moments(x, flat, runs, &centers);
     }
     (found.mean, found.var)
 }
@@ -122,7 +122,7 @@ struct Moments {
 }
 
 /// The moments of channels of `runs` runs each, from the distances of a run's elements from its center.
-fn centred_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centers: &[T]) -> Moments {
+fn centered_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centers: &[T]) -> Moments {
     let (s, q) = sums(Powers, x, x, flat, [centers; 3]);
     let (size, channels) = (flat.count() as f64, flat.channels() / runs);
     let means: Vec<f64> = centers.iter().zip(&s).map(|(c, s)| c.to_f64() + s / size).collect();
@@ -140,7 +140,7 @@ fn centred_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centers: &[T]) 
             about[c] += q[c];
         }
     }
-    let far = about.iter().zip(&squares).any(|(q, s)| *q > FAR * s);
+    let far = about.iter().zip(&squares).any(|(q, s)| *q > MAX_RATIO * s);
     let var = squares.iter().map(|s| s / (runs as f64 * size)).collect();
     Moments { means, mean, var, far }
 }
@@ -258,8 +258,8 @@ struct Wide {
 impl Wide {
     fn new(rows: usize, channels: usize) -> Wide {
         // Long rows lose little in their last, partial group.
-        let shared = 1 << channels.trailing_zeros().min(SIDE_BY_SIDE.ilog2());
-        let repeats = if channels >= 16 * SIDE_BY_SIDE { 1 } else { SIDE_BY_SIDE / shared };
+        let shared = 1 << channels.trailing_zeros().min(LANES.ilog2());
+        let repeats = if channels >= 16 * LANES { 1 } else { LANES / shared };
         Wide { rows: rows / repeats, width: repeats * channels, repeats }
     }
 
@@ -289,18 +289,18 @@ fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync)
     });
 }
 
-/// Adds the terms of `SIDE_BY_SIDE` neighbors.
+/// Adds the terms of `LANES` neighbors.
 #[inline(always)]
 fn add_lanes<T: Float, K: Terms<T>>(
-    s: &mut [T; SIDE_BY_SIDE],
-    q: &mut [T; SIDE_BY_SIDE],
+    s: &mut [T; LANES],
+    q: &mut [T; LANES],
     x: &[T],
     g: &[T],
-    p: [&[T; SIDE_BY_SIDE]; 3],
+    p: [&[T; LANES]; 3],
 ) {
-    let x: &[T; SIDE_BY_SIDE] = x.try_into().expect("as many elements as lanes");
-    let g: &[T; SIDE_BY_SIDE] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
-    for l in 0..SIDE_BY_SIDE {
+    let x: &[T; LANES] = x.try_into().expect("as many elements as lanes");
+    let g: &[T; LANES] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
+    for l in 0..LANES {
         let (a, b) = K::terms(x[l], g[l], [p[0][l], p[1][l], p[2][l]]);
         s[l] += a;
         q[l] += b;
@@ -309,8 +309,8 @@ fn add_lanes<T: Float, K: Terms<T>>(
 
 /// So many elements from `at` on.
 #[inline(always)]
-fn lanes<T>(p: &[T], at: usize) -> &[T; SIDE_BY_SIDE] {
-    p[at..at + SIDE_BY_SIDE].try_into().expect("as many as lanes")
+fn lanes<T>(p: &[T], at: usize) -> &[T; LANES] {
+    p[at..at + LANES].try_into().expect("as many as lanes")
 }
 
 tapegrad_tape::multiversion! {
@@ -318,22 +318,22 @@ tapegrad_tape::multiversion! {
     /// Sums down the columns of rows of `width` elements; first terms, then `width` second ones.
     fn sum_rows<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], width: usize, p: [&[T]; 3], out: &mut [f64]) {
         let (first, second) = out.split_at_mut(width);
-        for (x, g) in x.chunks(STRETCH * width).zip(g.chunks(STRETCH * width)) {
+        for (x, g) in x.chunks(CHUNK * width).zip(g.chunks(CHUNK * width)) {
             let rows = x.len() / width;
             let mut at = 0;
-            while at + SIDE_BY_SIDE <= width {
+            while at + LANES <= width {
                 let [p0, p1, p2] = p;
                 let lanes = [lanes(p0, at), lanes(p1, at), lanes(p2, at)];
-                let (mut s, mut q) = ([T::ZERO; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
+                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
                 for r in 0..rows {
                     let i = r * width + at;
-                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + SIDE_BY_SIDE], &g[i..i + SIDE_BY_SIDE], lanes);
+                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + LANES], &g[i..i + LANES], lanes);
                 }
-                for l in 0..SIDE_BY_SIDE {
+                for l in 0..LANES {
                     first[at + l] += s[l].to_f64();
                     second[at + l] += q[l].to_f64();
                 }
-                at += SIDE_BY_SIDE;
+                at += LANES;
             }
             for column in at..width {
                 let (mut s, mut q) = (T::ZERO, T::ZERO);
@@ -360,16 +360,16 @@ tapegrad_tape::multiversion! {
         for (r, out) in out.chunks_exact_mut(2).enumerate() {
             let p = [p[0][channel], p[1][channel], p[2][channel]];
             channel = if channel + 1 == channels { 0 } else { channel + 1 };
-            let lanes = [[p[0]; SIDE_BY_SIDE], [p[1]; SIDE_BY_SIDE], [p[2]; SIDE_BY_SIDE]];
+            let lanes = [[p[0]; LANES], [p[1]; LANES], [p[2]; LANES]];
             let lanes = [&lanes[0], &lanes[1], &lanes[2]];
             let (x, g) = (&x[r * size..(r + 1) * size], &g[r * size..(r + 1) * size]);
-            for (x, g) in x.chunks(STRETCH * SIDE_BY_SIDE).zip(g.chunks(STRETCH * SIDE_BY_SIDE)) {
-                let (mut s, mut q) = ([T::ZERO; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
-                let whole = x.len() / SIDE_BY_SIDE * SIDE_BY_SIDE;
+            for (x, g) in x.chunks(CHUNK * LANES).zip(g.chunks(CHUNK * LANES)) {
+                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+                let whole = x.len() / LANES * LANES;
                 let mut at = 0;
                 while at < whole {
-                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + SIDE_BY_SIDE], &g[at..at + SIDE_BY_SIDE], lanes);
-                    at += SIDE_BY_SIDE;
+                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + LANES], &g[at..at + LANES], lanes);
+                    at += LANES;
                 }
                 for i in whole..x.len() {
                     let (a, b) = K::terms(x[i], g[i], p);
@@ -385,8 +385,8 @@ tapegrad_tape::multiversion! {
 
 /// The sum of all lanes, halved until one is left.
 #[inline(always)]
-fn halve<T: Float>(mut lanes: [T; SIDE_BY_SIDE]) -> T {
-    let mut n = SIDE_BY_SIDE / 2;
+fn halve<T: Float>(mut lanes: [T; LANES]) -> T {
+    let mut n = LANES / 2;
     while n > 0 {
         for l in 0..n {
             lanes[l] += lanes[l + n];
@@ -432,15 +432,15 @@ tapegrad_tape::multiversion! {
         let g = if K::BINARY { g } else { x };
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
             // Whole arrays, or the compiler would test each index, and take vectors only of long rows.
-            let mut groups = out.chunks_exact_mut(SIDE_BY_SIDE);
+            let mut groups = out.chunks_exact_mut(LANES);
             let mut at = 0;
             for out in &mut groups {
                 let (x, g) = (lanes(x, at), lanes(g, at));
                 let [p0, p1, p2, p3, p4] = p.map(|p| lanes(p, at));
-                for i in 0..SIDE_BY_SIDE {
+                for i in 0..LANES {
                     out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
                 }
-                at += SIDE_BY_SIDE;
+                at += LANES;
             }
             for (i, out) in (at..width).zip(groups.into_remainder()) {
                 *out = K::map(x[i], g[i], p.map(|p| p[i]));

@@ -348,7 +348,7 @@ macro_rules! unroll {
 #[macro_export]
 macro_rules! multiversion {
     (vectors of $element:ident; $($function:tt)*) => {
-        $crate::multiversion! { @if (<$element as $crate::Element>::VECTORISED) $($function)* }
+        $crate::multiversion! { @if (<$element as $crate::Element>::VECTORIZED) $($function)* }
     };
     (@if ($vectorized:expr) $(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),* $(,)?>)?
         ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $(where $($closure:ident : [$($fn_bound:tt)+]),* $(,)?)? $body:block) => {
