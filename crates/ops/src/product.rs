@@ -8,7 +8,7 @@ use tapegrad_tape::{DType, Tensor, Var, record};
 /// The product of two variables whose last two dimensions are matrices, each taken as it is or transposed; the
 /// dimensions before them are broadcast.
 ///
-/// The derivatives of a product are products of the same kind, so the rule transposes by flag and never copies.
+/// The derivatives of a product are products of the same kind, so the rule transposes by flags, without copies.
 #[track_caller]
 pub(crate) fn product(op: &'static str, a: &Var, ta: bool, b: &Var, tb: bool) -> Var {
     let value = product_value(op, &a.tensor(), ta, &b.tensor(), tb, Addend::Nothing);
@@ -24,7 +24,7 @@ pub(crate) fn product(op: &'static str, a: &Var, ta: bool, b: &Var, tb: bool) ->
 }
 
 fn other(saved: &Option<Var>) -> &Var {
-    saved.as_ref().expect("kept, since the other operand wants a gradient")
+    saved.as_ref().expect("saved, since the other operand requires a gradient")
 }
 
 /// The gradient for `a` of `op(a) x op(b)`.
@@ -120,7 +120,14 @@ impl Matrices {
 }
 
 #[track_caller]
-fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: bool, addend: Addend) -> Tensor {
+fn multiply<T: Product>(
+    op: &'static str,
+    a: &Tensor,
+    ta: bool,
+    b: &Tensor,
+    tb: bool,
+    addend: Addend,
+) -> Tensor {
     let (x, y) = (Matrices::new(a, ta), Matrices::new(b, tb));
     let ([m, k], [k2, n]) = (x.sizes, y.sizes);
     assert!(
@@ -153,7 +160,7 @@ fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: 
         b.shape()
     );
     tapegrad_tape::note_flops(flops);
-    // Many matrices against the same one are one tall matrix, if memory lets them be seen so.
+    // Many matrices times the same one are one tall matrix, if their strides allow that view.
     let tall =
         (!ta && count > 1 && shape::numel(&y.batch) == 1).then(|| a.try_view(&[count * m, k])).flatten();
     let (size, left, ones) = match &tall {

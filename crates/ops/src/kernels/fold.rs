@@ -1,10 +1,10 @@
-//! Many numbers to one, several lanes at a time.
+//! Reductions of slices, several lanes at a time.
 
 use tapegrad_tape::Float;
 
-/// Neighbors that are treated side by side.
+/// The number of lanes.
 pub(crate) const LANES: usize = 16;
-/// Elements that are summed in their own type.
+/// The number of elements that are summed in their own type.
 const CHUNK: usize = 2048;
 
 /// `f` of all elements joined by `join`, `LANES` at a time.
@@ -27,7 +27,7 @@ pub(crate) fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join:
     result
 }
 
-/// The sum of `f` of all elements: in the element's type over short stretches, in `f64` above them.
+/// The sum of `f` of all elements: in the element's type over chunks, in `f64` over their sums.
 #[inline(always)]
 pub(crate) fn sum<T: Float>(x: &[T], f: impl Fn(usize, T) -> T) -> f64 {
     let mut total = 0.0;
@@ -67,7 +67,7 @@ pub(crate) fn sum_pair<T: Float>(x: &[T], f: impl Fn(usize, T) -> (T, T)) -> (f6
     (first, second)
 }
 
-/// `a - b` where it cannot be negative but for rounding; a NaN stays.
+/// `a - b` where only rounding can make it negative, then zero; a NaN stays.
 #[inline(always)]
 pub(crate) fn difference(a: f64, b: f64) -> f64 {
     if a < b { 0.0 } else { a - b }

@@ -1,10 +1,10 @@
-//! Pixels of few channels as whole vectors: what is read of the next pixel is not used, and what is written over it is
-//! overwritten when its turn comes.
+//! Pixels of few channels as whole vectors: lanes read from the next pixel are unused, and lanes written over it are
+//! overwritten later.
 
-/// The most channels that are few, and what a pixel of them is padded to.
+/// The most channels that count as few, and what a pixel of them is padded to.
 pub(crate) const MAX_CHANNELS: usize = 8;
 
-/// The vector at the start of a slice, which must have as many elements.
+/// The vector at the start of a slice, which must be at least as long.
 #[inline(always)]
 pub(crate) fn lanes<T: Copy>(x: &[T]) -> [T; MAX_CHANNELS] {
     *x.first_chunk().expect("a vector more than there are pixels")

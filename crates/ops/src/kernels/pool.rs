@@ -2,7 +2,7 @@
 //!
 //! With few channels each pixel is still a [whole vector](super::pixels).
 //!
-//! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
+//! Max pooling saves, for each output, the element of its window that was the maximum; the gradient goes there.
 
 use super::pixels::{MAX_CHANNELS, lanes, put_lanes};
 use super::windows::{Axis, Windows};
@@ -10,7 +10,7 @@ use tapegrad_tape::Float;
 use tapegrad_tape::kernels::parallel::parallel_chunks;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Elements that one task writes at the least.
+/// The fewest elements that one task writes.
 const GRAIN: usize = 16 * 1024;
 
 /// Output pixels of a task: whole images while they are small.
@@ -78,7 +78,7 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
                 starts.extend(rows_under(w, task * rows + k));
                 let mut x = x;
                 if starts.last().is_some_and(|last| last + line + MAX_CHANNELS > x.len()) {
-                    // The last vector of the last row would end behind the input.
+                    // The last vector of the last row would extend beyond the input.
                     let first = starts[0];
                     padded.clear();
                     padded.extend_from_slice(&x[first..]);
@@ -201,9 +201,9 @@ tapegrad_tape::multiversion! {
 pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
     let (pixels, c) = (w.output_size(), w.c);
     let apart = are_apart(w);
-    // Where each pixel has its one window, it is written without having been cleared.
+    // Where each pixel has its one window, it is written without being cleared first.
     let whole = apart && w.axes.iter().all(|a| a.windows.iter().map(|w| w.1).sum::<usize>() == a.input);
-    // Where every pixel of a line is in a window, the lanes behind a pixel are written when its turn comes.
+    // Where every pixel of a line is in a window, the lanes after a pixel are written later.
     let narrow = whole && c <= MAX_CHANNELS && w.axes[2].step == 1;
     parallel_chunks(dx, w.input_size() * c, |n, dx| {
         if !whole {
@@ -241,7 +241,7 @@ pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut 
     });
 }
 
-/// Whether each pixel is in one window at the most.
+/// Whether each pixel is in one window at most.
 fn are_apart(w: &Windows) -> bool {
     w.axes.iter().all(|axis| {
         let mut taps: Vec<usize> = (0..axis.output()).flat_map(|o| axis.taps(o)).collect();

@@ -5,7 +5,7 @@ use tapegrad_tape::Float;
 use tapegrad_tape::kernels::parallel::parallel_blocks;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Elements that make a task worth a thread.
+/// The fewest elements in a task.
 const GRAIN: usize = 1 << 13;
 
 /// Sizes before, along and after the dimension.
@@ -146,7 +146,7 @@ tapegrad_tape::multiversion! {
                 }
             }
             if kind == Kind::Safe {
-                // With any finite center the exponentials of minus infinity are zero, and so is their share.
+                // With any finite center the exponentials of minus infinity are zero, and so is their softmax.
                 for (m, s) in max.iter_mut().zip(&mut sum) {
                     if *m == -T::INFINITY {
                         (*m, *s) = (T::ZERO, T::ONE);

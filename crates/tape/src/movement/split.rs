@@ -4,7 +4,7 @@ use super::part::{Part, take};
 use crate::shape;
 use crate::var::Var;
 
-/// How many empty pieces an empty dimension can be cut into.
+/// How many empty pieces an empty dimension can be split into.
 const MAX_EMPTY_CHUNKS: usize = 1 << 16;
 
 impl Var {
@@ -55,7 +55,7 @@ impl Var {
     /// At most `chunks` pieces of equal size, but for the last (`torch.chunk`). Views.
     ///
     /// # Panics
-    /// If there is no such dimension, `chunks` is zero, or an empty dimension is to be cut into more than 65536 pieces.
+    /// If there is no such dimension, `chunks` is zero, or an empty dimension is split into more than 65536 pieces.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -83,7 +83,7 @@ impl Var {
         self.pieces("chunk", d, &sizes)
     }
 
-    /// All entries of a dimension, which goes away (`torch.unbind`). Views.
+    /// All entries of a dimension, which is removed (`torch.unbind`). Views.
     ///
     /// # Panics
     /// If there is no such dimension.

@@ -11,8 +11,8 @@ use crate::var::Var;
 
 impl Var {
     /// The product along a dimension (`torch.prod` with a dimension). Integers are multiplied as I64; for PyTorch's
-    /// `dtype`, [cast](Var::cast) first. The gradient is right with zeros too.
-    /// Each of the `n - 1` multiplications rounds: in F32 the result is within `n * 2^-24`, relatively.
+    /// `dtype`, [cast](Var::cast) first. The gradient is correct with zeros, too. Each of the `n - 1` multiplications
+    /// rounds: in F32 the result is within `n * 2^-24`, relatively.
     ///
     /// # Panics
     /// If the dimension is out of range.

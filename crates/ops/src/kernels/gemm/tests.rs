@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use tapegrad_tape::kernels::parallel::set_num_threads;
 
-/// Numbers from -1 to 1 without a pattern.
+/// Pseudorandom numbers from -1 to 1.
 fn numbers(len: usize, seed: usize) -> Vec<f32> {
     let hash = |i: usize| {
         let x = ((i * 8 + seed) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -165,7 +165,11 @@ fn a_short_operand_is_refused() {
 }
 
 fn layout() -> impl Strategy<Value = Layout> {
-    prop_oneof![(0..3usize).prop_map(Layout::Rows), (0..3usize).prop_map(Layout::Columns), Just(Layout::Apart)]
+    prop_oneof![
+        (0..3usize).prop_map(Layout::Rows),
+        (0..3usize).prop_map(Layout::Columns),
+        Just(Layout::Apart)
+    ]
 }
 
 proptest! {

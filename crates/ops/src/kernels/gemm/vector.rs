@@ -1,4 +1,4 @@
-//! Products of a vector and a matrix, which are bound by the reading of the matrix.
+//! Products of a vector and a matrix, which are bound by memory bandwidth.
 
 use super::View;
 use crate::kernels::scratch::with_scratch;
@@ -7,7 +7,7 @@ use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::multiversion;
 
-/// Elements of a matrix from which a second thread is worth its call.
+/// The fewest elements of a matrix for which a second thread pays off.
 const MIN_PARALLEL_ELEMENTS: usize = 1 << 17;
 
 /// `y[j] = sum over i of x[i * step] * w[i][j]`, where `w` has `rows` rows and `y.len()` columns.

@@ -1,12 +1,12 @@
-//! Sums and maps by channel, for tensors whose channels lie in rows of their own or side by side.
+//! Sums and maps by channel, for tensors whose channels are contiguous or interleaved.
 //!
-//! What a normalization needs is two passes: one that sums two terms of every element for each channel, and one
-//! that maps every element with its channel's parameters. Both read memory in its order, a fixed number of lanes
-//! at a time. Sums run in the element's type over short stretches and in `f64` above them; stretches and tasks
-//! depend on the sizes alone, so the bits do not depend on the number of threads.
+//! A normalization needs two passes: one that sums two terms of every element for each channel, and one that maps every
+//! element with its channel's parameters. Both read memory in its order, a fixed number of lanes at a time. Sums are in
+//! the element's type over chunks and in `f64` over their sums; chunks and tasks depend on the sizes alone, so results
+//! are bit-identical for any number of threads.
 //!
-//! Far from zero a mean as rounded to the element's type is off by as much as the elements are apart. Whoever
-//! centers by one takes what it is [off by](Centers) into the terms that do not depend on the element, in `f64`.
+//! Far from zero, rounding a mean to the element's type is an error as large as the differences of the elements. Code
+//! that centers by a rounded mean adds its [error](Centers), in `f64`, to the terms that do not depend on the element.
 
 mod kinds;
 
@@ -19,21 +19,22 @@ pub use kinds::{
     Affine, AffineAddRelu, AffineRelu, Gradient, Map, Powers, Products, ReluGradient, ReluProducts, Terms,
 };
 
-/// Elements that are summed side by side.
+/// The number of lanes.
 const LANES: usize = 32;
-/// Rows that are summed in the element's own type.
+/// The number of rows that are summed in the element's type.
 const CHUNK: usize = 64;
-/// Elements that make a task worth a thread.
+/// The fewest elements in a task.
 const GRAIN: usize = 1 << 15;
-/// How much larger than a variance the squares may be that it is made from: a center 8 standard deviations away.
+/// How many times the variance the mean square from which it is computed may be: that of a center 8 standard deviations
+/// away.
 const MAX_RATIO: f64 = 64.0;
 
-/// Where a tensor's channels lie.
+/// The layout of a tensor's channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `[batch, channels, size]`: each channel is a run of `size` elements.
     First {
-        /// Number of times that the channels follow one another.
+        /// Number of samples, each with all channels.
         batch: usize,
         /// Number of channels.
         channels: usize,
@@ -74,7 +75,7 @@ impl Layout {
 pub struct Centers<T> {
     /// As rounded to the type.
     pub rounded: Vec<T>,
-    /// What the means are off the rounded ones.
+    /// The means minus the rounded ones.
     pub off: Vec<f64>,
 }
 
@@ -89,11 +90,11 @@ impl<T: Float> Centers<T> {
 
 /// Mean and biased variance of each channel.
 ///
-/// Distances from an element near the mean have all their digits, so channels (or their runs) are centered at their
-/// first elements. Where one of these turns out to be far from all others, the mean takes its place.
+/// Differences from an element near the mean are accurate, so channels (or their runs) are centered at their first
+/// elements. If one of these is an outlier, the mean replaces it.
 pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
     let channels = layout.channels();
-    // The runs of a channel are centered each for itself, then joined.
+    // Each run of a channel is centered separately, then the runs are joined.
     let (runs, flat) = match layout {
         Layout::First { batch, channels, size } => {
             (batch, Layout::First { batch: 1, channels: batch * channels, size })
@@ -117,7 +118,7 @@ struct Moments {
     means: Vec<f64>,
     mean: Vec<f64>,
     var: Vec<f64>,
-    /// A variance is so small beside the squares it was made from that rounding would show.
+    /// The variance is so small compared to the squares that the rounding errors matter.
     far: bool,
 }
 
@@ -239,7 +240,7 @@ pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout
             let rest = wide.rows * wide.width;
             if rest < x.len() {
                 let width = x.len() - rest;
-                // SAFETY: all tasks have ended, and they wrote what lies before.
+                // SAFETY: all tasks have ended, and they wrote the elements before.
                 let out = unsafe { out.part(rest, width) };
                 map_rows(kind, out, &x[rest..], &g[rest..], width, tiles.map(|p| &p[..width]));
             }
@@ -247,7 +248,7 @@ pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout
     }
 }
 
-/// Rows put side by side until they fill whole groups of lanes.
+/// Rows merged until they fill whole groups of lanes.
 struct Wide {
     /// Whole wide rows; fewer elements than one may be left over.
     rows: usize,
@@ -279,7 +280,7 @@ fn tasks(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync) {
     parallel_for(count, |i| task((i * length).min(rows), ((i + 1) * length).min(rows)));
 }
 
-/// As [`tasks`], from the last to the first: what the pass before has read last is still near.
+/// Like [`tasks`], from the last to the first: what the previous pass read last is still cached.
 fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync) {
     let count = task_count(rows, width);
     let length = rows.div_ceil(count.max(1));
@@ -289,7 +290,7 @@ fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync)
     });
 }
 
-/// Adds the terms of `LANES` neighbors.
+/// Adds the terms of `LANES` consecutive elements.
 #[inline(always)]
 fn add_lanes<T: Float, K: Terms<T>>(
     s: &mut [T; LANES],
@@ -307,7 +308,7 @@ fn add_lanes<T: Float, K: Terms<T>>(
     }
 }
 
-/// So many elements from `at` on.
+/// `LANES` elements starting at `at`.
 #[inline(always)]
 fn lanes<T>(p: &[T], at: usize) -> &[T; LANES] {
     p[at..at + LANES].try_into().expect("as many as lanes")
@@ -431,7 +432,7 @@ tapegrad_tape::multiversion! {
     fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 5]) {
         let g = if K::BINARY { g } else { x };
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
-            // Whole arrays, or the compiler would test each index, and take vectors only of long rows.
+            // Whole arrays, so that the compiler omits bounds checks and vectorizes short rows, too.
             let mut groups = out.chunks_exact_mut(LANES);
             let mut at = 0;
             for out in &mut groups {
@@ -494,7 +495,7 @@ mod tests {
         #[test]
         fn both_layouts_by_definition(layout in layouts(), seed: u64) {
             let (x, g) = (numbers(layout.len(), seed), numbers(layout.len(), seed ^ 1));
-            // Far from zero: variances by bare squares would lose their digits.
+            // Far from zero, variances by plain squares would be inaccurate.
             let x: Vec<f64> = x.iter().map(|x| x + 100.0).collect();
             let (mean, var) = naive_moments(&x, layout);
             let (m, v) = moments(&x, layout);

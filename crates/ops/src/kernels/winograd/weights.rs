@@ -7,7 +7,7 @@ use crate::kernels::microkernel::COLUMNS;
 use tapegrad_tape::kernels::arch::{MAX_LANES, Vector};
 use tapegrad_tape::kernels::transpose::transpose_to;
 
-/// Steps whose taps are transposed together where they lie behind one another: nine whole squares of lanes.
+/// The number of steps whose taps are transposed together if they are contiguous: nine whole squares of lanes.
 const GROUP: usize = 16;
 
 /// Weights as the right matrix of a product: `steps` by `columns`, nine taps each.

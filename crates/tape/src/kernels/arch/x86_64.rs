@@ -117,18 +117,18 @@ unsafe impl Vector for Avx2 {
 /// `a * b + c` in two roundings.
 #[inline(always)]
 unsafe fn mul_add(a: __m128, b: __m128, c: __m128) -> __m128 {
-    // SAFETY: SSE is there on every x86-64 machine.
+    // SAFETY: every x86-64 CPU has SSE.
     unsafe { _mm_add_ps(_mm_mul_ps(a, b), c) }
 }
 
 /// `c - a * b` in two roundings.
 #[inline(always)]
 unsafe fn neg_mul_add(a: __m128, b: __m128, c: __m128) -> __m128 {
-    // SAFETY: SSE is there on every x86-64 machine.
+    // SAFETY: every x86-64 CPU has SSE.
     unsafe { _mm_sub_ps(c, _mm_mul_ps(a, b)) }
 }
 
-// SAFETY: needs nothing that an x86-64 machine could lack.
+// SAFETY: needs nothing beyond SSE, which every x86-64 CPU has.
 unsafe impl Vector for Sse {
     const LANES: usize = 4;
     const TILE_ROWS: usize = 6;
