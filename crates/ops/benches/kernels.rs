@@ -190,7 +190,7 @@ const PRODUCTS: &[Product] = &[
     ("one token down", [1, 384, 1536], false, true),
 ];
 
-/// Microseconds and GFLOP/s of products; those of F32 beside computed by the crate `gemm`.
+/// Microseconds and GFLOP/s of products; those in F32 next to those of the crate `gemm`.
 fn products() {
     println!("matrix products: microseconds (GFLOP/s), {} threads", num_threads());
     println!(

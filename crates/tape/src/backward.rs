@@ -163,7 +163,7 @@ fn root(op: &str, y: &Var, grad: Option<&Var>) -> (Arc<Node>, Var) {
 }
 
 /// The variables with a sequence number below `start` on which a result directly depends: parameters, and results of
-/// operations that were recorded earlier. Their values are not part of the graph.
+/// operations that were recorded earlier. The values of the returned variables are placeholders.
 pub(crate) fn external_nodes(result: &Var, start: u64) -> Vec<Var> {
     let mut seen = HashSet::new();
     let mut found: BTreeMap<u64, Var> = BTreeMap::new();

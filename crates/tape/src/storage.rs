@@ -21,8 +21,8 @@ const ALIGN: usize = 64;
 /// By default buffers in use and cached ones together may take at least this much.
 const FLOOR: usize = 64 << 20;
 
-/// By default this many times the most bytes that were in use at once may be in use and kept together. Of each size of
-/// a layer, a step needs the activation, its gradient and one or two temporaries, though not all layers' at once.
+/// By default buffers in use and cached ones together may take this many times the peak use. Of each size of a layer, a
+/// step needs the activation, its gradient and one or two temporaries, though not for all layers at once.
 const FACTOR: usize = 4;
 
 static CACHE: Mutex<Cache> =

@@ -114,7 +114,7 @@ impl Geometry {
                         o.dilation
                     );
                     output[d] = (padded - extent) / o.stride[d] + 1;
-                    // A larger stride would have no effect, nor a dilation with one tap.
+                    // A larger stride would not change the result, nor would a dilation with one tap.
                     stride[d] = stride[d].min(padded);
                 }
                 Padding::Same => {

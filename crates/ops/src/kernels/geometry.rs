@@ -87,7 +87,7 @@ pub(crate) struct Geometry {
     pub(crate) output: [usize; 3],
     pub(crate) kernel: [usize; 3],
     pub(crate) stride: [usize; 3],
-    /// Zeros before the first element; those behind the last follow from the output's size.
+    /// Zeros before the first element; those after the last follow from the output's size.
     pub(crate) padding: [usize; 3],
     pub(crate) dilation: [usize; 3],
 }

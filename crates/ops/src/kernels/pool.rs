@@ -18,7 +18,7 @@ fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
     GRAIN.div_ceil(w.c.max(1)).min((w.n * pixels).max(1))
 }
 
-/// The number of an element within its window, in row-major order: one byte where the windows are small.
+/// The index of an element within its window, in row-major order: one byte where the windows are small.
 pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
     fn new(tap: usize) -> Self;
     fn number(self) -> usize;

@@ -96,7 +96,7 @@ struct Level {
 
 /// The loop nest over a tensor.
 struct Plan {
-    /// In the order of memory, the densest last; at least one.
+    /// In memory order, the innermost last; at least one.
     levels: SmallVec<[Level; 6]>,
     shape: Dims,
     strides: Dims,

@@ -153,8 +153,8 @@ fn as_float(t: &Tensor) -> Tensor {
     half_as_f32(t.clone(), |t| t)
 }
 
-/// How many times larger than the root mean square of the elements the distance of the first from the mean may be,
-/// squared. It is never larger than the count.
+/// The largest ratio, squared, of the distance of the first element from the mean to the root mean square of the
+/// elements. The ratio is never larger than the count.
 const MAX_RATIO: f64 = 64.0;
 
 /// Means in F64, and the sums of squared distances from them divided by `freedom`.

@@ -210,7 +210,7 @@ impl Block<'_> {
                         });
                     };
                 }
-                // SAFETY: the rows have these steps; the copies are zero behind the last, up to a whole vector.
+                // SAFETY: the rows have these steps; the copies are zero after the last, up to a whole vector.
                 unsafe {
                     for k in 0..whole {
                         prefetch(ahead.wrapping_add(k * V::LANES));

@@ -383,11 +383,7 @@ impl Operands<'_> {
                             epilogue,
                         };
                         // Rows of C are prefetched while the tile is multiplied.
-                        for i in 0..tile.m {
-                            let line = tile.c.wrapping_add(i * stride);
-                            prefetch_write(line);
-                            prefetch_write(line.wrapping_add(16));
-                        }
+                        prefetch_rows(&tile, stride);
                         // SAFETY: rows, steps and columns are inside the operands, whose sizes were checked;
                         // `c` has room for the block.
                         unsafe { tile.run() };
@@ -413,5 +409,15 @@ impl Finish<'_, f32> {
             }
         }
         epilogue
+    }
+}
+
+/// Prefetches the rows of a tile's result, `stride` elements apart.
+#[inline(always)]
+fn prefetch_rows(tile: &Tile, stride: usize) {
+    for i in 0..tile.m {
+        let line = tile.c.wrapping_add(i * stride);
+        prefetch_write(line);
+        prefetch_write(line.wrapping_add(16));
     }
 }

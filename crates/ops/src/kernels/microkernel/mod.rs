@@ -47,17 +47,17 @@ impl Segment {
     }
 }
 
-/// How the left operand lies in memory.
+/// The layout of the left operand in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Left {
-    /// Each row has its own address and its steps are neighbors.
+    /// Each row has its own address and contiguous steps.
     Rows,
-    /// The rows of one step are neighbors, from the address of the first row on; the next step is this
-    /// many elements further.
+    /// The rows of one step are contiguous, from the address of the first row on; the next step is this many elements
+    /// further.
     Columns(usize),
 }
 
-/// Where the rows of the result lie.
+/// The layout of the rows of the result.
 #[derive(Clone, Copy)]
 pub enum Output<'a> {
     /// This many elements apart.
@@ -97,11 +97,11 @@ pub struct Tile<'a> {
     pub n: usize,
     /// The inner dimension. Without a segment the product is zero.
     pub segments: &'a [Segment],
-    /// How the left operand lies.
+    /// The layout of the left operand.
     pub left: Left,
     /// Addresses of the rows of the left operand, which the segments refer to.
     pub rows: &'a [Rows],
-    /// The right operand: its columns are neighbors.
+    /// The right operand, with contiguous columns.
     pub b: *const f32,
     /// Distance between its rows.
     pub b_step: usize,
@@ -110,9 +110,9 @@ pub struct Tile<'a> {
     pub ahead: usize,
     /// The result.
     pub c: *mut f32,
-    /// Where the rows of the result lie.
+    /// The layout of the rows of the result.
     pub output: Output<'a>,
-    /// The last pass over the result.
+    /// What is applied to the result before it is stored.
     pub epilogue: Epilogue,
 }
 
@@ -359,7 +359,7 @@ pub(crate) struct Product {
     pub(crate) cols: usize,
     /// Steps of the inner dimension, at least 1.
     pub(crate) steps: usize,
-    /// How the left matrix lies.
+    /// The layout of the left matrix.
     pub(crate) left: Left,
     /// The left matrix, and the distance of its rows if it is stored by rows.
     pub(crate) a: *const f32,

@@ -25,8 +25,7 @@ const LANES: usize = 32;
 const CHUNK: usize = 64;
 /// The fewest elements in a task.
 const GRAIN: usize = 1 << 15;
-/// How many times the variance the mean square from which it is computed may be: that of a center 8 standard deviations
-/// away.
+/// The largest ratio of a mean square to the variance computed from it: that of a center 8 standard deviations away.
 const MAX_RATIO: f64 = 64.0;
 
 /// The layout of a tensor's channels.
@@ -41,7 +40,7 @@ pub enum Layout {
         /// Length of a run.
         size: usize,
     },
-    /// `[rows, channels]`: the channels of a row are neighbors.
+    /// `[rows, channels]`: the channels of a row are contiguous.
     Last {
         /// Number of rows.
         rows: usize,
@@ -353,8 +352,7 @@ tapegrad_tape::multiversion! {
 
 tapegrad_tape::multiversion! {
     vectors of T;
-    /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
-    /// neighbors.
+    /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are adjacent.
     fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, p: [&[T]; 3], out: &mut [f64]) {
         let channels = p[0].len();
         let mut channel = start % channels;

@@ -175,7 +175,7 @@ impl Block<'_> {
                     for tile in (0..across).step_by(V::LANES) {
                         let mut x = [V::splat(0.0); SIDE];
                         unroll!(j of 13 < SIDE, {
-                            // SAFETY: a phase ends more than a vector behind the last tile.
+                            // SAFETY: a phase ends more than a vector after the last tile.
                             x[j] = unsafe { V::load(phases.wrapping_add(inputs[j] + tile)) };
                         });
                         let v = input(x);

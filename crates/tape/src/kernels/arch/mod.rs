@@ -56,11 +56,11 @@ impl InstructionSet {
     }
 }
 
-/// The instruction set in use: the widest that the machine has, or the one that the environment variable
+/// The instruction set in use: the widest that the CPU supports, or the one that the environment variable
 /// `TAPEGRAD_SIMD=avx512|avx2|portable` names.
 ///
 /// # Panics
-/// If `TAPEGRAD_SIMD` has an unknown value, or to an instruction set that this machine lacks.
+/// If `TAPEGRAD_SIMD` has an unknown value, or names an instruction set that this CPU lacks.
 pub fn instruction_set() -> InstructionSet {
     static IN_USE: OnceLock<InstructionSet> = OnceLock::new();
     *IN_USE.get_or_init(|| {
@@ -89,7 +89,7 @@ pub trait Kernel {
 /// Runs a kernel with the vectors of [`instruction_set`].
 #[inline]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: the instruction set in use is one that the machine has.
+    // SAFETY: the CPU supports the instruction set in use.
     unsafe { call(instruction_set(), kernel) }
 }
 
@@ -100,7 +100,7 @@ pub fn run<K: Kernel>(kernel: K) -> K::Output {
 #[inline]
 pub fn run_with<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
     assert!(set.is_available(), "this machine lacks {set:?}");
-    // SAFETY: the machine has the instruction set.
+    // SAFETY: the CPU supports the instruction set.
     unsafe { call(set, kernel) }
 }
 
@@ -375,7 +375,7 @@ macro_rules! multiversion {
             if $vectorized {
                 match $crate::kernels::arch::instruction_set() {
                     #[cfg(target_arch = "x86_64")]
-                    // SAFETY: the instruction set in use is one that the machine has.
+                    // SAFETY: the CPU supports the instruction set in use.
                     $crate::kernels::arch::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.

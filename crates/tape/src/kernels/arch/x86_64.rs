@@ -15,7 +15,7 @@ pub(crate) struct Avx2(__m256);
 #[derive(Clone, Copy)]
 pub(crate) struct Sse(__m128);
 
-/// Whether the machine has all that [`with_avx512!`](crate::with_avx512) enables.
+/// Whether the CPU supports everything that [`with_avx512!`](crate::with_avx512) enables.
 #[inline(always)]
 pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -27,7 +27,7 @@ pub(crate) fn has_avx512() -> bool {
         && has_avx2()
 }
 
-/// Whether the machine has all that [`with_avx2!`](crate::with_avx2) enables.
+/// Whether the CPU supports everything that [`with_avx2!`](crate::with_avx2) enables.
 #[inline(always)]
 pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
