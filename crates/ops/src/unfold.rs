@@ -118,8 +118,8 @@ pub fn unfold(x: &Var, options: impl Into<UnfoldOptions>) -> Var {
     windows.permute(&[0, 1, 4, 5, 2, 3]).reshape(&[n, rows as isize, (oh * ow) as isize])
 }
 
-/// Sums columns of overlapping patches to images (col2im; `torch.nn.functional.fold`): the adjoint of [`unfold`]. `[N,
-/// C * kh * kw, patches]` or `[C * kh * kw, patches]` becomes `[N, C, H, W]` or `[C, H, W]`.
+/// Sums columns of overlapping patches to images (col2im; `torch.nn.functional.fold`): the adjoint of [`unfold`].
+/// `[N, C * kh * kw, patches]` or `[C * kh * kw, patches]` becomes `[N, C, H, W]` or `[C, H, W]`.
 ///
 /// # Panics
 /// If the columns are not those of such an image.

@@ -1,8 +1,8 @@
 //! Convolutions, and the three linear maps that they and their derivatives are made of.
 //!
-//! A convolution is linear in its input and in its weight. With `conv(x, w)`, its adjoint for the input `conv_input(dy,
-//! w)` and its adjoint for the weight `conv_weight(x, dy)`, every derivative of each of the three is one of the others,
-//! so these suffice for gradients of any order.
+//! A convolution is linear in its input and in its weight. With `conv(x, w)`, its adjoint for the input
+//! `conv_input(dy, w)` and its adjoint for the weight `conv_weight(x, dy)`, every derivative of each of the three is
+//! one of the others, so these suffice for gradients of any order.
 
 mod conv1d;
 mod conv2d;

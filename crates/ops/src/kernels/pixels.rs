@@ -1,7 +1,7 @@
 //! Pixels of few channels as whole vectors: lanes read from the next pixel are unused, and lanes written over it are
 //! overwritten later.
 
-/// The most channels that count as few, and what a pixel of them is padded to.
+/// The most channels of such pixels, and the size to which a pixel is padded.
 pub(crate) const MAX_CHANNELS: usize = 8;
 
 /// The vector at the start of a slice, which must be at least as long.

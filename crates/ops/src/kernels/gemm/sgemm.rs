@@ -395,8 +395,8 @@ impl Operands<'_> {
 }
 
 impl Finish<'_, f32> {
-    /// What one of several chunks of the inner dimension, the first or the last perhaps, does to a tile that starts at
-    /// this row and column.
+    /// The epilogue of one chunk of the inner dimension, for a tile that starts at this row and column: the first chunk
+    /// scales the old C, the last one adds the bias.
     #[inline(always)]
     fn epilogue(&self, first: bool, last: bool, row: usize, column: usize) -> Epilogue {
         let beta = if first { self.beta } else { 1.0 };
