@@ -15,18 +15,18 @@ use std::sync::Arc;
 pub struct BackwardOptions {
     /// Keeps what the operations saved, so that the graph can be traversed again.
     pub retain_graph: bool,
-    /// Record the derivative too, for derivatives of higher order. Retains the graph.
+    /// Records the derivative too, for derivatives of higher order. Retains the graph.
     pub create_graph: bool,
 }
 
 /// How [`grad`] traverses the graph.
 #[derive(Clone, Debug, Default)]
 pub struct GradOptions {
-    /// The gradients of the outputs; `None` means one, and is allowed only for outputs of one element.
+    /// The gradients of the outputs; without them each is one, which requires outputs of one element.
     pub grad_outputs: Option<Vec<Var>>,
     /// Keeps what the operations saved, so that the graph can be traversed again.
     pub retain_graph: bool,
-    /// Record the derivative too, for derivatives of higher order. Retains the graph.
+    /// Records the derivative too, for derivatives of higher order. Retains the graph.
     pub create_graph: bool,
 }
 
