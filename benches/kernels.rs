@@ -1,14 +1,15 @@
-//! Times each kernel that matters at the shapes of the models, and says what share of the machine's peak it reaches:
+//! Times each kernel that matters at the shapes of the models, and prints the fraction of the machine's peak that it
+//! reaches:
 //!
 //! ```text
 //! cargo bench --bench kernels                    # all, some minutes
 //! cargo bench --bench kernels -- conv2d/resnet18
 //! ```
 //!
-//! Rates count what the definition asks for: a convolution's products, each as two operations, and each byte that has to
-//! pass between memory and processor at least. So Winograd's convolutions exceed the peak, and so do kernels whose
-//! operands stay in the caches. The peaks are measured first: fused multiplications and additions in registers, and a sum
-//! of two arrays that no cache holds.
+//! Rates count the work by definition: a convolution's products, each as two operations, and each byte that must be
+//! transferred between memory and processor. So Winograd's convolutions exceed the peak, and so do kernels whose
+//! operands stay in the caches. The peaks are measured first: fused multiplications and additions in registers, and a
+//! sum of two arrays larger than any cache.
 
 use criterion::Criterion;
 use std::hint::black_box;
@@ -43,7 +44,7 @@ fn main() {
     bench.criterion.final_summary();
 }
 
-/// What a kernel does at least.
+/// The minimal work of a kernel.
 enum Work {
     /// Additions and multiplications.
     Flops(usize),
@@ -92,7 +93,7 @@ impl Bench {
         self.time(&format!("{name}/forward"), work, || no_grad(|| timed(|| drop(black_box(f())))));
     }
 
-    /// Times the backward pass of an operation, which gives the gradients of those operands that want one.
+    /// Times the backward pass of an operation, which gives the gradients of those operands that require one.
     fn backward(&mut self, name: &str, work: Work, operands: &[&Var], f: impl Fn() -> Var) {
         self.time(name, work, || {
             let y = f();
@@ -122,7 +123,7 @@ fn images(shape: [usize; 4]) -> Tensor {
     numbers(&shape).to_format(MemoryFormat::ChannelsLast)
 }
 
-/// Multiplies and adds in registers: twelve vectors, so many rounds. Gives the operations.
+/// Multiplies and adds in registers: twelve vectors, `rounds` times. Returns the number of operations.
 struct MultiplyAndAdd(usize);
 
 impl Kernel for MultiplyAndAdd {
@@ -213,7 +214,7 @@ fn products(bench: &mut Bench) {
     }
 }
 
-/// (model, batch, image, channels of the input and the output, kernel, stride, padding): every layer shape once.
+/// (model, batch, image, channels of the input and the output, kernel, stride, padding): each layer shape once.
 const CONVOLUTIONS: [(&str, usize, usize, [usize; 2], [usize; 3]); 18] = [
     ("lenet", 64, 28, [1, 6], [5, 1, 2]),
     ("lenet", 64, 14, [6, 16], [5, 1, 0]),
@@ -246,7 +247,7 @@ fn convolutions(bench: &mut Bench) {
         let constants = (Var::from(x.clone()), Var::from(w.clone()));
         bench.forward(&name, flops(), || conv(&constants.0, &constants.1));
         let x = Var::parameter(x);
-        // The first layer of a model has no use for the gradient of its input.
+        // The first layer of a model does not need the gradient of its input.
         if from > 3 {
             bench.backward(&format!("{name}/input grad"), flops(), &[&x], || conv(&x, &constants.1));
         }
@@ -275,7 +276,7 @@ fn pooling(bench: &mut Bench) {
         let n = shape.iter().product::<usize>();
         let x = Var::parameter(images(shape));
         let name = format!("max_pool2d/{shape:?}");
-        // For each window a value and the place of it, of a byte.
+        // For each window a value and its index, of one byte.
         bench.forward(&name, Bytes(4 * n + 5 * n / 4), || ops::max_pool2d(&x, 2));
         bench.backward(&format!("{name}/backward"), Bytes(4 * n + 5 * n / 4), &[&x], || {
             ops::max_pool2d(&x, 2)

@@ -1,11 +1,10 @@
 //! Times the convolution kernels at the layers of VGG-11 and ResNet-18 on 32x32 images.
 //!
 //! `cargo bench -p tapegrad-ops --bench conv_kernels -- [batch] [filter]` prints the least time of several runs for
-//! forward, input gradient and weight gradient, and the rate in GFLOP/s as the direct method counts them.
-//! `-- choice` compares both kernels at small shapes instead: what `winograd::wins` goes by.
-//! `-- rows` compares those for kernels seven taps wide: what `row_winograd::wins` goes by.
-//! With `TAPEGRAD_NUM_THREADS=1` it counts the time of the thread on its core (on Linux), so that a busy machine
-//! disturbs it little.
+//! forward, input gradient and weight gradient, and the rate in GFLOP/s as the direct method counts them. `-- choice`
+//! compares both kernels at small shapes instead, on which `winograd::wins` is based. `-- rows` compares those for
+//! kernels seven taps wide, on which `row_winograd::wins` is based. With `TAPEGRAD_NUM_THREADS=1` it counts the time of
+//! the thread on its core (on Linux), so that a busy machine disturbs it little.
 
 use std::time::{Duration, Instant};
 use tapegrad_ops::kernels::{direct_conv, geometry::Conv2dShape, row_winograd, winograd};
@@ -53,7 +52,7 @@ fn on_core() -> Option<Duration> {
     stat.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// Numbers between -1 and 1 that look random, in memory as tensors have it.
+/// Pseudorandom numbers between -1 and 1, in memory as tensors have it.
 fn noise(len: usize) -> Tensor {
     let next = |s: &mut u64| {
         *s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

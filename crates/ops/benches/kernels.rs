@@ -1,9 +1,8 @@
 //! Times the kernels at the shapes that training steps use: `cargo bench -p tapegrad-ops -- [section]...`
 //!
-//! Sections: `tile` (the register tile at each height), `conv` (direct convolution at the layers of VGG,
-//! ResNet, LeNet and a small three-layer network), `gemm` (matrix products, those of F32 beside those of the `gemm` crate).
-//! A number sets the batch of the large layers. Each figure is the best of many runs, so a busy machine
-//! disturbs it little.
+//! Sections: `tile` (the register tile at each height), `conv` (direct convolution at the layers of VGG, ResNet, LeNet
+//! and a small three-layer network), `gemm` (matrix products, F32 next to the `gemm` crate). A number sets the batch of
+//! the large layers. Each figure is the best of many runs, so a busy machine disturbs it little.
 
 use std::time::Instant;
 use tapegrad_ops::kernels::direct_conv;
@@ -191,7 +190,7 @@ const PRODUCTS: &[Product] = &[
     ("one token down", [1, 384, 1536], false, true),
 ];
 
-/// Microseconds and GFLOP/s of products; those of F32 beside those of the crate `gemm`.
+/// Microseconds and GFLOP/s of products; those in F32 next to those of the crate `gemm`.
 fn products() {
     println!("matrix products: microseconds (GFLOP/s), {} threads", num_threads());
     println!(

@@ -1,10 +1,10 @@
 //! `addmm`, `baddbmm`, `addmv`: a product added to something.
 
-use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
+use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
 use tapegrad_tape::{Scalar, Tensor, Var, record};
 
 /// `beta * input + alpha * (a @ b)` for two matrices (`torch.addmm`). `input` is broadcast; with `beta = 0` it is not
-/// looked at, so its NaN and infinities do not matter.
+/// read, so its NaN and infinities are ignored.
 ///
 /// # Panics
 /// If shapes or types do not fit.
@@ -21,8 +21,8 @@ pub fn addmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl
     add_product("addmm", input, a, b, beta.into(), alpha.into())
 }
 
-/// `beta * input + alpha * (a @ b)` for two batches of as many matrices (`torch.baddbmm`). `input` is broadcast; with
-/// `beta = 0` it is not looked at.
+/// `beta * input + alpha * (a @ b)` for two batches of equally many matrices (`torch.baddbmm`). `input` is broadcast;
+/// with `beta = 0` it is not read.
 ///
 /// # Panics
 /// If shapes or types do not fit.
@@ -45,7 +45,7 @@ pub fn baddbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: im
 }
 
 /// `beta * input + alpha * (a @ x)` for a matrix and a vector (`torch.addmv`). `input` is broadcast; with `beta = 0` it
-/// is not looked at.
+/// is not read.
 ///
 /// # Panics
 /// If shapes or types do not fit.
@@ -106,13 +106,13 @@ fn add_product(op: &'static str, input: &Var, a: &Var, b: &Var, beta: Scalar, al
         _ if dtype.is_float() => input.detach().mul(beta).tensor(),
         _ => input.detach().mul(beta as i64).tensor(),
     };
-    let value = product_value(op, &a.tensor(), false, &b.tensor(), false, Plus::Scaled(start, alpha));
+    let value = product_value(op, &a.tensor(), false, &b.tensor(), false, Addend::Scaled(start, alpha));
     let x = b.requires_grad().then(|| a.saved());
     let y = a.requires_grad().then(|| b.saved());
     record(op, [input, a, b], value, move |c| {
         let g = c.grad();
         let scaled = |v: Var| if alpha == 1.0 { v } else { v * alpha };
-        let kept = "kept, since the other operand wants a gradient";
+        let kept = "saved, since the other operand requires a gradient";
         [
             c.wants(0).then(|| g * beta),
             c.wants(1).then(|| scaled(left_gradient(op, g, false, y.as_ref().expect(kept), false))),

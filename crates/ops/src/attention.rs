@@ -5,25 +5,25 @@ use crate::product::{check_types, product};
 use crate::softmax::along;
 use tapegrad_tape::{DType, Tensor, Var};
 
-/// What [`scaled_dot_product_attention`] leaves out and how it weighs.
+/// Masking, dropout and scaling of [`scaled_dot_product_attention`].
 #[derive(Clone, Copy, Default)]
 pub struct AttentionOptions<'a> {
     /// Broadcast to `[..., L, S]`: booleans say which keys take part, numbers are added to the scores.
     pub attn_mask: Option<&'a Var>,
     /// The share of weights that are dropped; zero outside training.
     pub dropout_p: f64,
-    /// Query `i` sees keys `0..=i` alone.
+    /// Query `i` attends to keys `0..=i` only.
     pub is_causal: bool,
-    /// Factor of the scores; `1 / sqrt(E)` where there is none.
+    /// Factor of the scores; `1 / sqrt(E)` by default.
     pub scale: Option<f64>,
-    /// Keys and values have fewer heads (third dimension from the back), each for several of the queries'.
+    /// Keys and values have fewer heads (third dimension from the back), each shared by several query heads.
     pub enable_gqa: bool,
 }
 
 /// `softmax(query key^T scale + mask) value` (`torch.nn.functional.scaled_dot_product_attention`).
 ///
 /// `query` is `[..., L, E]`, `key` `[..., S, E]`, `value` `[..., S, V]`; the dimensions before are broadcast and the
-/// result is `[..., L, V]`. A query that may see no key gets zeros.
+/// result is `[..., L, V]`. A query that may attend to no key gets zeros.
 ///
 /// # Panics
 /// If shapes or types do not fit, or a mask is given together with `is_causal`.
@@ -42,11 +42,11 @@ pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var, options
     scaled_dot_product_attention_with_weights(query, key, value, options).0
 }
 
-/// As [`scaled_dot_product_attention`], with the weights `[..., L, S]` that the values are summed by, after dropout.
-/// Those of a query that may see no key are zeros.
+/// Like [`scaled_dot_product_attention`], with the weights `[..., L, S]` that the values are summed by, after dropout.
+/// Those of a query that may attend to no key are zero.
 ///
 /// # Panics
-/// As [`scaled_dot_product_attention`].
+/// Same as [`scaled_dot_product_attention`].
 ///
 /// ```
 /// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
@@ -113,7 +113,7 @@ pub fn scaled_dot_product_attention_with_weights(
     (product(OP, &weights, false, &value, false), weights)
 }
 
-/// Each head several times in a row, until there are `heads`.
+/// Repeats each head, up to `heads` in all.
 #[track_caller]
 fn repeat_heads(x: &Var, heads: usize) -> Var {
     let own = x.size(-3);

@@ -16,7 +16,7 @@ use tapegrad_tape::{
 /// How [`batch_norm`] normalizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNormOptions {
-    /// By the batch's own statistics, which also move the running ones; else by the running ones.
+    /// Whether to use the batch's statistics, which also update the running ones, or the running ones.
     pub training: bool,
     /// The part of the batch's statistics in the new running ones.
     pub momentum: f64,
@@ -33,9 +33,9 @@ impl Default for BatchNormOptions {
 
 /// Normalizes each channel over the batch and all positions (`torch.nn.functional.batch_norm`).
 ///
-/// `x` is `[N, C, ...]`; `running` are mean and variance, `[C]` each, as [`Var::buffer`]s; weight and bias are
-/// `[C]`. In training the running statistics take in `momentum` of the batch's, the variance unbiased as in
-/// PyTorch. The result has the memory format of `x`, row-major or channels-last.
+/// `x` is `[N, C, ...]`; `running` are mean and variance, `[C]` each, as [`Var::buffer`]s; weight and bias are `[C]`.
+/// In training the running statistics are updated with weight `momentum`, the variance unbiased as in PyTorch. The
+/// result has the memory format of `x`, row-major or channels-last.
 ///
 /// # Panics
 /// If shapes or types do not fit, if a batch in training has one value per channel, or if running statistics are
@@ -72,11 +72,11 @@ pub fn batch_norm(
     tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options, Tail::Nothing))
 }
 
-/// `relu(batch_norm(x) + residual)` in the passes over memory that [`batch_norm`] alone takes: what follows a
-/// convolution in most networks. The residual may be left out; it has the shape of `x`.
+/// `relu(batch_norm(x) + residual)` in as few passes over memory as [`batch_norm`] alone; most networks have this after
+/// a convolution. The residual is optional; it has the shape of `x`.
 ///
 /// # Panics
-/// As [`batch_norm`], and if the residual has another shape or type.
+/// Same as [`batch_norm`], and if the residual has another shape or type.
 ///
 /// ```
 /// use tapegrad_ops::{BatchNormOptions, batch_norm_relu};
@@ -114,7 +114,7 @@ pub fn batch_norm_relu(
     tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu", T => normalize::<T>(x, running, weight, bias, options, tail))
 }
 
-/// What is done to normalized values on their way to memory.
+/// What is applied to normalized values before they are stored.
 #[derive(Clone, Copy)]
 enum Tail<'a> {
     Nothing,
@@ -167,12 +167,12 @@ fn check(
     }
 }
 
-/// A tensor in row-major or channels-last memory, whichever it has already, and where its channels lie.
+/// A tensor in row-major or channels-last memory, whichever it already is in, and the layout of its channels.
 pub(crate) fn arrange(t: &Tensor) -> (Tensor, Layout, MemoryFormat) {
     let (n, channels) = (t.shape()[0], t.shape()[1]);
     let size: usize = t.shape()[2..].iter().product();
     if size == 1 && t.is_contiguous() {
-        // Row-major and channels-last are the same memory.
+        // Row-major and channels-last are the same here.
         return (t.clone(), Layout::Last { rows: n, channels }, MemoryFormat::Contiguous);
     }
     if !t.is_contiguous() && t.is_contiguous_in(MemoryFormat::ChannelsLast) {
@@ -253,7 +253,7 @@ fn normalize<T: Float>(
         if is_grad_enabled() {
             g = where_(&y.gt(0.0), &g, 0.0);
         } else if present[3] {
-            // Without a shortcut the passes of the rule see for themselves where the ReLU was open.
+            // Without a residual the passes of the rule recompute where the ReLU was active.
             let masked = |g, y| if y <= T::ZERO { T::ZERO } else { g };
             g = Var::from(strided::zip_owned::<T, T>(g.into_tensor(), &y.tensor(), masked));
         }

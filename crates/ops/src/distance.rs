@@ -2,8 +2,8 @@
 
 use tapegrad_tape::Var;
 
-/// `x` divided by its `p`-norm along a dimension, which counts as `eps` at least
-/// (`torch.nn.functional.normalize`; PyTorch's defaults are `p` 2, `dim` 1, `eps` 1e-12).
+/// `x` divided by its `p`-norm along a dimension, which is at least `eps` (`torch.nn.functional.normalize`; PyTorch's
+/// defaults are `p` 2, `dim` 1, `eps` 1e-12).
 ///
 /// # Panics
 /// If there is no such dimension.
@@ -19,7 +19,7 @@ pub fn normalize(x: &Var, p: f64, dim: isize, eps: f64) -> Var {
 }
 
 /// The cosine of the angle between two vectors along a dimension (`torch.nn.functional.cosine_similarity`; PyTorch's
-/// defaults are `dim` 1, `eps` 1e-8). The shapes broadcast; a norm counts as `eps` at least.
+/// defaults are `dim` 1, `eps` 1e-8). The shapes broadcast; a norm is at least `eps`.
 ///
 /// # Panics
 /// If the shapes do not broadcast, or there is no such dimension.
@@ -36,7 +36,7 @@ pub fn cosine_similarity(x1: &Var, x2: &Var, dim: isize, eps: f64) -> Var {
     let unit = |x: &Var| {
         let x = x.expand_to(&shape);
         let norm = x.norm(2.0, &[dim], true);
-        // The bound changes the value, and lets the gradient through.
+        // The bound changes the value, but the gradient passes.
         let bounded = &norm + (norm.clamp_min(eps) - &norm).detach();
         x / bounded
     };

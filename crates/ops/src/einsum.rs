@@ -4,7 +4,7 @@ use crate::product::{check_types, product};
 use std::borrow::Borrow;
 use tapegrad_tape::Var;
 
-/// A dimension's name: a letter, or a place in what the ellipsis stands for, counted from the back.
+/// A dimension's name: a letter, or a position within the ellipsis, counted from the back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Label {
     Rest(std::cmp::Reverse<usize>),
@@ -18,7 +18,7 @@ enum Label {
 /// `->` the result has the letters that appear once, in alphabetical order. Operands are joined from left to right.
 ///
 /// # Panics
-/// If the equation is not well formed, or sizes do not fit it.
+/// If the equation is malformed, or sizes do not fit it.
 ///
 /// ```
 /// use tapegrad_tape::Var;
@@ -71,7 +71,7 @@ pub fn einsum<V: Borrow<Var>>(equation: &str, operands: &[V]) -> Var {
     joined.arrange(&output)
 }
 
-/// A variable whose dimensions have names.
+/// A variable with named dimensions.
 struct Part {
     v: Var,
     labels: Vec<Label>,
@@ -99,7 +99,7 @@ fn labels(equation: &str, term: &str, rest: usize) -> Vec<Label> {
     out
 }
 
-/// The result's dimensions where the equation does not tell them.
+/// The result's dimensions if the equation does not list them.
 fn implicit(parts: &[Part]) -> Vec<Label> {
     let mut all: Vec<Label> = parts.iter().flat_map(|p| p.labels.clone()).collect();
     all.sort_unstable();
@@ -157,7 +157,7 @@ impl Part {
         self.place(label).map_or(1, |d| self.v.shape()[d])
     }
 
-    /// Where a name stands twice, both dimensions become their diagonal.
+    /// A name that appears twice selects the diagonal of both dimensions.
     fn take_diagonals(&mut self) {
         while let Some((i, j)) = (0..self.labels.len())
             .find_map(|j| (0..j).find(|&i| self.labels[i] == self.labels[j]).map(|i| (i, j)))
@@ -203,11 +203,11 @@ impl Part {
     }
 }
 
-/// The product of two parts, summed over the dimensions that are not needed any more.
+/// The product of two parts, summed over the dimensions that are no longer needed.
 #[track_caller]
 fn join(mut a: Part, mut b: Part, needed: impl Fn(&Label) -> bool) -> Part {
     check_types("einsum", a.v.dtype(), b.v.dtype());
-    // A size of one against another is broadcast: the name then belongs to the other alone.
+    // A dimension of size one is broadcast: the name then belongs to the other operand alone.
     for label in a.labels.clone() {
         if b.place(&label).is_some() && a.size(&label) != b.size(&label) {
             if a.size(&label) == 1 { a.squeeze(&label) } else { b.squeeze(&label) }

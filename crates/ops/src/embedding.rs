@@ -3,10 +3,10 @@
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{DType, Tensor, Var, no_grad, record};
 
-/// How [`embedding`] looks rows up and what gradient they get.
+/// The options of [`embedding`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmbeddingOptions {
-    /// A row that gets no gradient; negative ones count from the back.
+    /// The index of a row that gets no gradient; negative ones count from the back.
     pub padding_idx: Option<isize>,
     /// Rows that are looked up and have a larger norm are first scaled down to it, in place.
     pub max_norm: Option<f64>,
@@ -17,20 +17,20 @@ pub struct EmbeddingOptions {
 }
 
 impl Default for EmbeddingOptions {
-    /// PyTorch's: none of it, and the norm is the second.
+    /// PyTorch's: all off, and the 2-norm.
     fn default() -> EmbeddingOptions {
         EmbeddingOptions { padding_idx: None, max_norm: None, norm_type: 2.0, scale_grad_by_freq: false }
     }
 }
 
-/// The rows of a table that the indices name (`torch.nn.functional.embedding`).
+/// The rows of a table at the indices (`torch.nn.functional.embedding`).
 ///
 /// `indices` are integers of any shape, `weight` is `[rows, width]`; the result has the shape of the indices and then
 /// `width`.
 ///
 /// # Panics
-/// If `weight` is not a matrix, the indices are not integers or name rows that are not there, or `max_norm` is given
-/// for a weight that cannot be changed.
+/// If `weight` is not a matrix, the indices are not integers or are out of bounds, or `max_norm` is given for a weight
+/// that cannot be changed.
 ///
 /// ```
 /// use tapegrad_ops::{EmbeddingOptions, embedding};
@@ -110,7 +110,7 @@ fn renormalize(weight: &Var, list: &[i64], max_norm: f64, norm_type: f64) {
         f64::INFINITY => row.iter().fold(0.0, |max: f64, x| max.max(x.abs())),
         p => row.iter().map(|x| x.abs().powf(p)).sum::<f64>().powf(1.0 / p),
     };
-    // In one step: another thread's change of the weight is not lost.
+    // Atomically, so that another thread's change of the weight is not lost.
     weight.update(|value| {
         let scale: Vec<f64> = value
             .to_vec::<f64>()

@@ -1,4 +1,4 @@
-//! `group_norm` and `instance_norm`: each sample's channels by statistics of their own.
+//! `group_norm` and `instance_norm`: each sample's channels by their own statistics.
 
 use crate::batch_norm::{BatchNormOptions, batch_norm, convert, move_toward};
 use crate::kernels::norm::{Affine, Centers, Gradient, Layout, Products, map, moments, sums};
@@ -48,7 +48,7 @@ pub fn group_norm(x: &Var, groups: usize, weight: Option<&Var>, bias: Option<&Va
 /// How [`instance_norm`] normalizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InstanceNormOptions {
-    /// By each sample's own statistics, which also move the running ones; else by the running ones.
+    /// Whether to use each sample's statistics, which also update the running ones, or the running ones.
     pub use_input_stats: bool,
     /// The part of the samples' statistics in the new running ones.
     pub momentum: f64,
@@ -65,8 +65,8 @@ impl Default for InstanceNormOptions {
 
 /// Normalizes each channel of each sample over its positions (`torch.nn.functional.instance_norm`).
 ///
-/// `x` is `[N, C, ...]`; `running` are mean and variance, `[C]` each, as [`Var::buffer`]s; weight and bias are
-/// `[C]`. Running statistics take in `momentum` of the mean of the samples' statistics.
+/// `x` is `[N, C, ...]`; `running` are mean and variance, `[C]` each, as [`Var::buffer`]s; weight and bias are `[C]`.
+/// Running statistics are updated with weight `momentum` by the mean of the samples' statistics.
 ///
 /// # Panics
 /// If shapes or types do not fit, if there is one position, or if running statistics are missing where they are
@@ -171,7 +171,7 @@ fn normalize<T: Float>(
     let data = input.as_slice::<T>().expect("contiguous");
     let (mean, var) = moments(data, Layout::First { batch: 1, channels: n * groups, size: each * size });
     let rstd: Vec<f64> = var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
-    // Every sample has channels of its own.
+    // Every channel of every sample is normalized separately.
     let layout = Layout::First { batch: 1, channels: n * channels, size };
     let factor = factors(&rstd, weight, n, channels, each);
     let Centers { rounded, off } = Centers::<T>::new(&mean);

@@ -1,16 +1,16 @@
-//! `interpolate`: other heights and widths.
+//! `interpolate`: resizing of the spatial dimensions.
 
 use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{DType, Tensor, Var};
 
-/// What stands between the pixels.
+/// How values between pixels are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InterpolateMode {
     /// The nearest pixel, in one to three spatial dimensions.
     #[default]
     Nearest,
-    /// A straight line between two pixels, in one spatial dimension.
+    /// Linear interpolation, in one spatial dimension.
     Linear,
     /// The same in two dimensions.
     Bilinear,
@@ -18,7 +18,7 @@ pub enum InterpolateMode {
     Trilinear,
 }
 
-/// To what size [`interpolate`] goes, and how.
+/// The size and the mode of [`interpolate`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InterpolateOptions {
     size: Vec<usize>,
@@ -29,7 +29,7 @@ pub struct InterpolateOptions {
 }
 
 impl InterpolateOptions {
-    /// To a size: one number for each spatial dimension, or one for all.
+    /// By size: one for each spatial dimension, or one for all.
     pub fn size(size: impl AsRef<[usize]>) -> InterpolateOptions {
         InterpolateOptions { size: size.as_ref().to_vec(), ..Default::default() }
     }
@@ -39,19 +39,19 @@ impl InterpolateOptions {
         InterpolateOptions { scale_factor: factor.as_ref().to_vec(), ..Default::default() }
     }
 
-    /// In another mode.
+    /// Sets the mode.
     pub fn mode(mut self, mode: InterpolateMode) -> InterpolateOptions {
         self.mode = mode;
         self
     }
 
-    /// Whether the centers of the corner pixels stay where they are (not for nearest).
+    /// Whether the centers of the corner pixels are aligned (not for nearest).
     pub fn align_corners(mut self, align_corners: bool) -> InterpolateOptions {
         self.align_corners = align_corners;
         self
     }
 
-    /// Whether places are computed from the rounded sizes rather than from the factor.
+    /// Whether coordinates are computed from the rounded sizes rather than from the factor.
     pub fn recompute_scale_factor(mut self, recompute: bool) -> InterpolateOptions {
         self.recompute_scale_factor = recompute;
         self
@@ -61,7 +61,7 @@ impl InterpolateOptions {
 /// `[N, C, ...]` with another size of the spatial dimensions (`torch.nn.functional.interpolate`).
 ///
 /// # Panics
-/// If the mode is not one for as many dimensions, sizes or factors are missing or too many, a size is zero, or
+/// If the mode does not fit the number of dimensions, sizes or factors are missing or too many, a size is zero, or
 /// `align_corners` is set for the nearest pixel.
 ///
 /// ```
@@ -137,7 +137,7 @@ pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
     y
 }
 
-/// One dimension: its sizes, and the distance of two new places in old pixels.
+/// One dimension: its sizes, and the distance of output pixels in input pixels.
 struct Line {
     from: usize,
     to: usize,
@@ -150,7 +150,7 @@ impl Line {
         Var::from_vec(list_for("interpolate", self.to, |i| place(i) as i64), &[self.to])
     }
 
-    /// Places are computed in the precision of the elements, as PyTorch does, so that both fall on the same pixel.
+    /// Coordinates are computed in the precision of the elements, as in PyTorch, so that both select the same pixel.
     #[track_caller]
     fn nearest(&self, x: &Var, dim: isize, single: bool) -> Var {
         if self.from == self.to {

@@ -7,8 +7,8 @@ use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 
 /// Normalizes over the last dimensions, whose sizes are `shape` (`torch.nn.functional.layer_norm`).
 ///
-/// Each stretch of these dimensions gets mean 0 and variance 1, then the weight and the bias, both of shape
-/// `shape`.
+/// Each slice over these dimensions is normalized to mean 0 and variance 1, then the weight and the bias are applied,
+/// both of shape `shape`.
 ///
 /// # Panics
 /// If `shape` is empty or not the end of the input's shape, or weight or bias do not fit.
@@ -109,7 +109,7 @@ fn rows<T: Float>(
         if is_grad_enabled() {
             let lead = saved.ndim() - shape.len();
             let dims: Vec<isize> = (lead..saved.ndim()).map(|d| d as isize).collect();
-            // The walk sums the gradients of weight and bias to their shape.
+            // The backward pass sums the gradients of weight and bias to their shape.
             let (dx, dw) = gradients(&saved, g, weight, &dims, eps, centered);
             return [Some(dx), Some(dw), Some(g.clone())];
         }

@@ -1,13 +1,13 @@
 //! `linear`: the affine map of a fully connected layer.
 
 use crate::matmul::rows;
-use crate::product::{Plus, check_types, left_gradient, product_value, right_gradient};
+use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
 use tapegrad_tape::{Var, record, record_slice};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
 ///
 /// `x` is `[..., in]`, `weight` `[out, in]`, `bias` `[out]`; the result is `[..., out]`. A weight of shape `[in]`
-/// makes the last dimension go away. The bias is added in the product's last pass.
+/// removes the last dimension. The bias is added in the product's last pass.
 ///
 /// # Panics
 /// If the sizes do not fit or the element types differ.
@@ -31,27 +31,27 @@ pub fn linear(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
     let flat = x.tensor().reshape(&[lead.iter().product(), weight.shape()[1]]);
     let (w, mut shape) = (weight.tensor(), lead.to_vec());
     shape.push(n);
-    let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(b.tensor()));
-    let value = product_value("linear", &flat, false, &w, true, plus);
+    let addend = bias.map_or(Addend::Nothing, |b| Addend::Bias(b.tensor()));
+    let value = product_value("linear", &flat, false, &w, true, addend);
     let value = value.reshape(&shape);
     let saved_x = weight.requires_grad().then(|| x.saved());
     let saved_w = x.requires_grad().then(|| weight.saved());
     let gradients = move |g: &Var, wants: [bool; 2]| {
         let flat = |v: &Var| v.reshape(&[rows(v.shape()), *v.shape().last().expect("checked") as isize]);
         let dx = wants[0].then(|| {
-            let w = saved_w.as_ref().expect("kept, since x wants a gradient");
+            let w = saved_w.as_ref().expect("saved, since x requires a gradient");
             let mut shape: Vec<isize> = g.shape().iter().map(|&n| n as isize).collect();
             *shape.last_mut().expect("checked") = w.shape()[1] as isize;
             left_gradient("linear", &flat(g), false, w, true).reshape(&shape)
         });
         let dw = wants[1].then(|| {
-            let x = saved_x.as_ref().expect("kept, since the weight wants a gradient");
+            let x = saved_x.as_ref().expect("saved, since the weight requires a gradient");
             right_gradient("linear", &flat(g), &flat(x), false, true)
         });
         [dx, dw]
     };
     match bias {
-        // The walk sums the gradient to the bias's shape.
+        // The backward pass sums the gradient to the bias's shape.
         Some(b) => record_slice("linear", &[x, weight, b], value, move |c| {
             let [dx, dw] = gradients(c.grad(), [c.wants(0), c.wants(1)]);
             vec![dx, dw, c.wants(2).then(|| c.grad().clone())]

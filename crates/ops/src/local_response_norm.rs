@@ -35,7 +35,7 @@ pub fn local_response_norm(x: &Var, size: usize, alpha: f64, beta: f64, k: f64) 
     // `pad` counts from the last dimension.
     let mut pad = vec![0; 2 * (x.ndim() - 1)];
     let last = pad.len() - 2;
-    // Beyond the channels there are only zeros to add.
+    // Beyond the channels there are only zeros.
     let (before, after) = ((size / 2).min(channels), ((size - 1) / 2).min(channels));
     (pad[last], pad[last + 1]) = (before as isize, after as isize);
     let squares = (x * x).pad(&pad, PadMode::Constant(0.0));

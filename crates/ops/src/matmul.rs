@@ -5,8 +5,8 @@ use tapegrad_tape::Var;
 
 /// The matrix product, by the dimensions of its operands (`torch.matmul`).
 ///
-/// Two vectors give their dot product, a matrix and a vector a vector. With more dimensions the last two are
-/// matrices, and the ones before are broadcast. Any strides are multiplied where they lie.
+/// Two vectors give their dot product, a matrix and a vector a vector. With more dimensions the last two are matrices,
+/// and the ones before are broadcast. Operands of any strides are read in place.
 ///
 /// # Panics
 /// If an operand has no dimension, the sizes do not fit, or the element types differ.
@@ -23,7 +23,7 @@ pub fn matmul(a: &Var, b: &Var) -> Var {
     multiply("matmul", a, b)
 }
 
-/// [`matmul`] for an operation of another name.
+/// [`matmul`] under another operation's name.
 #[track_caller]
 fn multiply(op: &'static str, a: &Var, b: &Var) -> Var {
     let (sa, sb) = (a.shape(), b.shape());
@@ -40,7 +40,7 @@ fn multiply(op: &'static str, a: &Var, b: &Var) -> Var {
         if sb.len() == 1 { "the size" } else { "the second last size" }
     );
     let signed = |s: &[usize]| s.iter().map(|&n| n as isize).collect::<Vec<_>>();
-    // A vector is a matrix of one row on the left, of one column on the right; that dimension goes away again.
+    // A vector is a matrix of one row on the left, of one column on the right; that dimension is removed again.
     if sa.len() == 1 {
         let row = a.reshape(&[1, k as isize]);
         if sb.len() == 1 {
@@ -52,7 +52,7 @@ fn multiply(op: &'static str, a: &Var, b: &Var) -> Var {
         return y.reshape(&shape);
     }
     if sb.len() == 1 {
-        // The right operand is one matrix for all: the left is taken as a tall one, whatever its dimensions.
+        // The right operand is a single matrix: the left is viewed as one tall matrix, whatever its dimensions.
         let y = product(op, &a.reshape(&[rows(sa), k as isize]), false, &row_of(b), true);
         return y.reshape(&signed(&sa[..sa.len() - 1]));
     }
@@ -104,7 +104,7 @@ pub fn mm(a: &Var, b: &Var) -> Var {
     product("mm", a, false, b, false)
 }
 
-/// The products of two batches of as many matrices, without broadcasting (`torch.bmm`).
+/// The products of two batches of equally many matrices, without broadcasting (`torch.bmm`).
 ///
 /// # Panics
 /// If an operand is not `[batch, rows, columns]`, the sizes do not fit, or the element types differ.

@@ -1,4 +1,4 @@
-//! The elements of a tensor that was brought into a memory format.
+//! The elements of a tensor in a memory format.
 
 use tapegrad_tape::{Element, MemoryFormat, Tensor};
 

@@ -1,4 +1,4 @@
-//! What the normalizations have in common: checks, and their derivative in differentiable operations.
+//! Shared by the normalizations: checks, and the derivative in differentiable operations.
 
 use tapegrad_tape::{DType, Tensor, Var, record_slice};
 
@@ -7,7 +7,7 @@ use tapegrad_tape::{DType, Tensor, Var, record_slice};
 #[track_caller]
 pub(crate) fn normalized(x: &Var, dims: &[isize], eps: f64, centered: bool) -> (Var, Var) {
     let x = if centered {
-        // Near zero first, where the mean has all its digits. That mean takes the constant's place in the gradient.
+        // First shifted near zero, where the mean is accurate. That mean replaces the constant in the gradient.
         let near = x - mean(&x.detach(), dims);
         &near - &mean(&near, dims)
     } else {
@@ -41,7 +41,7 @@ pub(crate) fn gradients(
     ((flat - along) * rstd, g * &unit)
 }
 
-/// Checks that weight and bias, where they are, have the wanted shape and the input's type.
+/// Checks that weight and bias, if given, have the expected shape and the input's type.
 #[track_caller]
 pub(crate) fn check_affine(op: &str, x: &Var, weight: Option<&Var>, bias: Option<&Var>, want: &[usize]) {
     for (name, v) in [("weight", weight), ("bias", bias)] {
@@ -98,7 +98,7 @@ pub(crate) fn record_affine(
     })
 }
 
-/// The result of a normalization of nothing: the input's own value, and gradients of zero.
+/// The normalization of an empty input: its own value, and zero gradients.
 #[track_caller]
 pub(crate) fn record_empty(op: &'static str, x: &Var, weight: Option<&Var>, bias: Option<&Var>) -> Var {
     let shapes = [Some(x), weight, bias].map(|v| v.map(|v| v.shape().to_vec()));

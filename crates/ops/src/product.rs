@@ -1,6 +1,6 @@
 //! The product of matrices that `matmul`, `linear` and their relatives record.
 
-use crate::kernels::gemm::{Bias, Finish, MOST_STEPS};
+use crate::kernels::gemm::{Bias, Finish, MAX_STEPS};
 use crate::kernels::matmul::{Operand, Product, ProductSize, matmul_into, replace};
 use tapegrad_tape::shape::{self, Dims};
 use tapegrad_tape::{DType, Tensor, Var, record};
@@ -8,10 +8,10 @@ use tapegrad_tape::{DType, Tensor, Var, record};
 /// The product of two variables whose last two dimensions are matrices, each taken as it is or transposed; the
 /// dimensions before them are broadcast.
 ///
-/// The derivatives of a product are products of the same kind, so the rule transposes by flag and never copies.
+/// The derivatives of a product are products of the same kind, so the rule transposes by flags, without copies.
 #[track_caller]
 pub(crate) fn product(op: &'static str, a: &Var, ta: bool, b: &Var, tb: bool) -> Var {
-    let value = product_value(op, &a.tensor(), ta, &b.tensor(), tb, Plus::Nothing);
+    let value = product_value(op, &a.tensor(), ta, &b.tensor(), tb, Addend::Nothing);
     let x = b.requires_grad().then(|| a.saved());
     let y = a.requires_grad().then(|| b.saved());
     record(op, [a, b], value, move |c| {
@@ -24,7 +24,7 @@ pub(crate) fn product(op: &'static str, a: &Var, ta: bool, b: &Var, tb: bool) ->
 }
 
 fn other(saved: &Option<Var>) -> &Var {
-    saved.as_ref().expect("kept, since the other operand wants a gradient")
+    saved.as_ref().expect("saved, since the other operand requires a gradient")
 }
 
 /// The gradient for `a` of `op(a) x op(b)`.
@@ -47,7 +47,7 @@ pub(crate) fn check_types(op: &str, a: DType, b: DType) {
 }
 
 /// What is added to a product.
-pub(crate) enum Plus {
+pub(crate) enum Addend {
     /// Nothing.
     Nothing,
     /// The same row to all rows.
@@ -56,12 +56,12 @@ pub(crate) enum Plus {
     Scaled(Tensor, f64),
 }
 
-impl Plus {
-    fn cast(self, dtype: DType) -> Plus {
+impl Addend {
+    fn cast(self, dtype: DType) -> Addend {
         match self {
-            Plus::Nothing => Plus::Nothing,
-            Plus::Bias(t) => Plus::Bias(t.cast(dtype)),
-            Plus::Scaled(t, factor) => Plus::Scaled(t.cast(dtype), factor),
+            Addend::Nothing => Addend::Nothing,
+            Addend::Bias(t) => Addend::Bias(t.cast(dtype)),
+            Addend::Scaled(t, factor) => Addend::Scaled(t.cast(dtype), factor),
         }
     }
 }
@@ -74,7 +74,7 @@ pub(crate) fn product_value(
     ta: bool,
     b: &Tensor,
     tb: bool,
-    plus: Plus,
+    addend: Addend,
 ) -> Tensor {
     let dtype = a.dtype();
     let wide = match dtype {
@@ -83,9 +83,9 @@ pub(crate) fn product_value(
         other => other,
     };
     if wide != dtype {
-        return product_value(op, &a.cast(wide), ta, &b.cast(wide), tb, plus.cast(wide)).cast(dtype);
+        return product_value(op, &a.cast(wide), ta, &b.cast(wide), tb, addend.cast(wide)).cast(dtype);
     }
-    tapegrad_tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, plus))
+    tapegrad_tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, addend))
 }
 
 /// A tensor's matrices: sizes and strides of the dimensions before the last two, then of those.
@@ -120,7 +120,14 @@ impl Matrices {
 }
 
 #[track_caller]
-fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: bool, plus: Plus) -> Tensor {
+fn multiply<T: Product>(
+    op: &'static str,
+    a: &Tensor,
+    ta: bool,
+    b: &Tensor,
+    tb: bool,
+    addend: Addend,
+) -> Tensor {
     let (x, y) = (Matrices::new(a, ta), Matrices::new(b, tb));
     let ([m, k], [k2, n]) = (x.sizes, y.sizes);
     assert!(
@@ -135,10 +142,10 @@ fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: 
     let mut result = batch.clone();
     result.extend([m, n]);
     shape::numel_for(op, &result);
-    let (mut out, bias, finish) = match plus {
-        Plus::Nothing => (Tensor::uninit(&result, T::DTYPE), None, replace()),
-        Plus::Bias(t) => (Tensor::uninit(&result, T::DTYPE), Some(t.expand(&[n]).contiguous()), replace()),
-        Plus::Scaled(t, factor) => {
+    let (mut out, bias, finish) = match addend {
+        Addend::Nothing => (Tensor::uninit(&result, T::DTYPE), None, replace()),
+        Addend::Bias(t) => (Tensor::uninit(&result, T::DTYPE), Some(t.expand(&[n]).contiguous()), replace()),
+        Addend::Scaled(t, factor) => {
             let finish = Finish { alpha: T::from_f64(factor), beta: T::ONE, ..replace() };
             (t.expand(&result).contiguous(), None, finish)
         }
@@ -147,13 +154,13 @@ fn multiply<T: Product>(op: &'static str, a: &Tensor, ta: bool, b: &Tensor, tb: 
     let count = shape::numel(&batch);
     let flops = [count, m, n, k].iter().fold(2, |flops: u64, &n| flops.saturating_mul(n as u64));
     assert!(
-        flops <= MOST_STEPS as u64,
-        "{op}: the product of shapes {:?} and {:?} takes more than {MOST_STEPS} steps",
+        flops <= MAX_STEPS as u64,
+        "{op}: the product of shapes {:?} and {:?} takes more than {MAX_STEPS} steps",
         a.shape(),
         b.shape()
     );
     tapegrad_tape::note_flops(flops);
-    // Many matrices against the same one are one tall matrix, if memory lets them be seen so.
+    // Many matrices times the same one are one tall matrix, if their strides allow that view.
     let tall =
         (!ta && count > 1 && shape::numel(&y.batch) == 1).then(|| a.try_view(&[count * m, k])).flatten();
     let (size, left, ones) = match &tall {

@@ -2,7 +2,7 @@
 
 use tapegrad_tape::shape::MAX_NUMEL;
 
-/// Refuses numbers beyond the size of any tensor, so that sums of several of them can be computed.
+/// Rejects numbers beyond the size of any tensor, so that sums of several do not overflow.
 #[track_caller]
 pub(crate) fn check_sizes(op: &str, name: &str, sizes: &[usize]) {
     assert!(
@@ -39,7 +39,7 @@ impl From<(usize, usize)> for Size<2> {
 }
 
 impl<const D: usize> Size<D> {
-    /// The numbers as three, with `fill` for the spatial dimensions that are not there.
+    /// The numbers as three, with `fill` for missing spatial dimensions.
     pub(crate) fn to3(self, fill: usize) -> [usize; 3] {
         let mut out = [fill; 3];
         out[3 - D..].copy_from_slice(&self.0);

@@ -21,7 +21,7 @@ pub fn softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
     along("softmax", x, dim, dtype, Kind::Plain)
 }
 
-/// The logarithm of [`softmax`], computed without its rounding (`torch.log_softmax`).
+/// The logarithm of [`softmax`], computed directly, which is more accurate (`torch.log_softmax`).
 ///
 /// # Panics
 /// If the dimension is out of range, or the elements are not floating point.
@@ -95,7 +95,7 @@ fn in_memory_order(t: &Tensor, dim: usize) -> (Tensor, Vec<isize>, Along) {
     (moved.clone(), signed(&order), along)
 }
 
-/// Back from the order of memory.
+/// Back from memory order.
 fn in_order(t: &Tensor, order: &[isize]) -> Tensor {
     let mut inverse = vec![0; order.len()];
     for (i, &d) in order.iter().enumerate() {

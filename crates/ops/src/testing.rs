@@ -1,8 +1,8 @@
-//! What the tests of this crate share.
+//! Helpers for the tests of this crate.
 
 use tapegrad_tape::{GradCheck, Tensor, Var, gradcheck, gradgradcheck};
 
-/// Numbers between -1 and 1 that look random; the same for the same seed.
+/// Pseudorandom numbers between -1 and 1; the same for the same seed.
 pub(crate) fn numbers(len: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
     (0..len)

@@ -1,4 +1,4 @@
-//! `unfold` and `fold`: images as columns of patches, and patches added up to images. They are each other's adjoints.
+//! `unfold` and `fold`: images as columns of patches, and the sum of patches as images. They are each other's adjoints.
 
 use crate::Size;
 use crate::size::check_sizes;
@@ -24,7 +24,7 @@ pub struct UnfoldOptions {
 }
 
 impl UnfoldOptions {
-    /// Patches of a size, one at every place.
+    /// Patches of a size, one at every position.
     pub fn new(kernel_size: impl Into<Size<2>>) -> Self {
         UnfoldOptions { kernel_size: kernel_size.into().0, dilation: [1; 2], padding: [0; 2], stride: [1; 2] }
     }
@@ -47,7 +47,7 @@ impl UnfoldOptions {
         self
     }
 
-    /// How far a patch reaches along a dimension.
+    /// The extent of a patch along a dimension.
     fn span(&self, d: usize) -> usize {
         (self.kernel_size[d] - 1).saturating_mul(self.dilation[d]).saturating_add(1)
     }
@@ -64,7 +64,7 @@ impl UnfoldOptions {
         check_sizes(op, "padding", &self.padding);
         check_sizes(op, "the size", &size);
         let padded: [usize; 2] = std::array::from_fn(|d| size[d] + 2 * self.padding[d]);
-        // Kernels and numbers of patches are no larger than this.
+        // This bounds the kernel and the number of patches.
         numel_for(op, &[&images[..], &padded].concat());
         std::array::from_fn(|d| {
             assert!(
@@ -118,8 +118,8 @@ pub fn unfold(x: &Var, options: impl Into<UnfoldOptions>) -> Var {
     windows.permute(&[0, 1, 4, 5, 2, 3]).reshape(&[n, rows as isize, (oh * ow) as isize])
 }
 
-/// Columns of patches added up to images where they overlap (col2im; `torch.nn.functional.fold`): the adjoint of
-/// [`unfold`]. `[N, C * kh * kw, patches]` or `[C * kh * kw, patches]` becomes `[N, C, H, W]` or `[C, H, W]`.
+/// Sums columns of overlapping patches to images (col2im; `torch.nn.functional.fold`): the adjoint of [`unfold`].
+/// `[N, C * kh * kw, patches]` or `[C * kh * kw, patches]` becomes `[N, C, H, W]` or `[C, H, W]`.
 ///
 /// # Panics
 /// If the columns are not those of such an image.
@@ -164,7 +164,7 @@ pub fn fold(columns: &Var, output_size: impl Into<Size<2>>, options: impl Into<U
         .narrow(3, pw, size[1])
 }
 
-/// The entries of a dimension put `step` apart, with zeros between.
+/// The entries of a dimension, `step` apart, with zeros in between.
 fn spread(x: &Var, dim: isize, step: usize) -> Var {
     if step == 1 {
         return x.clone();

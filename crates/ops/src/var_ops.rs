@@ -2,7 +2,7 @@
 
 use tapegrad_tape::{Scalar, Var};
 
-/// Makes the trait and its implementation; a row is a method and the arguments of the function behind it.
+/// Defines the trait and its implementation; a row is a method and the arguments of the function that it calls.
 macro_rules! methods {
     ($($name:ident($($arg:ident: $ty:ty),*) => ($($pass:expr),*);)*) => {
         /// Operations of this crate as methods of [`Var`], with the names that they have on `torch.Tensor`.

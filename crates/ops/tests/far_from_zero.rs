@@ -1,4 +1,4 @@
-//! All that subtracts a mean, in F32, held against F64 on data far from zero.
+//! Operations that subtract a mean, in F32, checked against F64 on data far from zero.
 //!
 //! # The bound
 //!

@@ -1,4 +1,4 @@
-//! Playing the tape in reverse.
+//! The backward pass over the tape.
 
 use crate::dtype::Number;
 use crate::grad_mode;
@@ -10,23 +10,23 @@ use crate::var::Var;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// How [`Var::backward_with`] goes through the graph.
+/// How [`Var::backward_with`] traverses the graph.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BackwardOptions {
-    /// Keep what the operations saved, so that the graph can be gone through again.
+    /// Keeps what the operations saved, so that the graph can be traversed again.
     pub retain_graph: bool,
-    /// Record the derivative too, for derivatives of higher order. Retains the graph.
+    /// Records the derivative too, for derivatives of higher order. Retains the graph.
     pub create_graph: bool,
 }
 
-/// How [`grad`] goes through the graph.
+/// How [`grad`] traverses the graph.
 #[derive(Clone, Debug, Default)]
 pub struct GradOptions {
-    /// The gradients of the outputs; ones where absent, which takes outputs of one element.
+    /// The gradients of the outputs; without them each is one, which requires outputs of one element.
     pub grad_outputs: Option<Vec<Var>>,
-    /// Keep what the operations saved, so that the graph can be gone through again.
+    /// Keeps what the operations saved, so that the graph can be traversed again.
     pub retain_graph: bool,
-    /// Record the derivative too, for derivatives of higher order. Retains the graph.
+    /// Records the derivative too, for derivatives of higher order. Retains the graph.
     pub create_graph: bool,
 }
 
@@ -34,24 +34,24 @@ impl Var {
     /// Computes the gradients of this scalar for all leaves that it depends on, and adds them to theirs
     /// (`torch.Tensor.backward`). Frees what the operations saved.
     ///
-    /// Several threads may do this at once for graphs that share parameters: each adds its gradient to a
-    /// parameter's in one step, so none is lost. They are added in the order in which the threads arrive, and
-    /// a floating-point sum depends on it in its last bits; where these matter, let each thread compute its
-    /// gradients by [`grad`] and add them in an order of your own. What reads the gradients and writes them back
-    /// (clipping, an optimizer's step) comes when all of the threads are done.
+    /// Several threads may do this at once for graphs that share parameters: each adds to a parameter's gradient
+    /// atomically, so no gradient is lost. The order of the additions is that in which the threads arrive, and the last
+    /// bits of a floating-point sum depend on it; where they matter, let each thread compute its gradients with
+    /// [`grad`] and add them in a fixed order. Anything that reads the gradients and writes them back (clipping, an
+    /// optimizer's step) must wait until all threads are done.
     ///
     /// # Panics
-    /// If there is more than one element, nothing here wants a gradient, or the graph was freed.
+    /// If there is more than one element, nothing here requires a gradient, or the graph was freed.
     #[track_caller]
     pub fn backward(&self) {
         self.backward_with(None, BackwardOptions::default());
     }
 
-    /// As [`Var::backward`], from the gradient of this variable, and with options.
+    /// Like [`Var::backward`], from the gradient of this variable, and with options.
     ///
     /// # Panics
-    /// If the gradient is absent for more than one element or of another shape, nothing here wants a
-    /// gradient, or the graph was freed.
+    /// If the gradient is absent for more than one element or of another shape, nothing here requires a gradient, or
+    /// the graph was freed.
     #[track_caller]
     pub fn backward_with(&self, grad: Option<&Var>, options: BackwardOptions) {
         let root = root("backward", self, grad);
@@ -77,15 +77,15 @@ impl Var {
 /// ```
 ///
 /// # Panics
-/// If an output has more than one element and no gradient is given for it, an input wants no gradient,
-/// or the graph was freed.
+/// If an output has more than one element and no gradient is given for it, an input does not require a gradient, or the
+/// graph was freed.
 #[track_caller]
 pub fn grad(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec<Option<Var>> {
     grad_through(outputs, inputs, options, true)
 }
 
-/// As [`grad`]; unless `through`, the walk ends at the inputs, and one input behind another gets no gradient
-/// through it.
+/// Like [`grad`]; unless `through`, the walk ends at the inputs, and an input that depends on another gives it no
+/// gradient.
 #[track_caller]
 pub(crate) fn grad_through(
     outputs: &[&Var],
@@ -162,8 +162,8 @@ fn root(op: &str, y: &Var, grad: Option<&Var>) -> (Arc<Node>, Var) {
     (y.node().expect("requires a gradient").clone(), grad)
 }
 
-/// The variables from before number `start` on which a result directly depends: parameters, and results of
-/// operations that were recorded earlier. Their values are not those of the graph.
+/// The variables with a sequence number below `start` on which a result directly depends: parameters, and results of
+/// operations that were recorded earlier. The values of the returned variables are placeholders.
 pub(crate) fn external_nodes(result: &Var, start: u64) -> Vec<Var> {
     let mut seen = HashSet::new();
     let mut found: BTreeMap<u64, Var> = BTreeMap::new();
@@ -189,11 +189,11 @@ struct Mode {
 }
 
 struct Targets {
-    /// The nodes whose gradients are asked for.
+    /// The nodes whose gradients are requested.
     ids: HashSet<u64>,
     /// The nodes on the way to them.
     needed: HashSet<u64>,
-    /// Go on behind a target.
+    /// Whether to continue past a target.
     through: bool,
 }
 
@@ -221,7 +221,7 @@ fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>, through: bool) -
     needed
 }
 
-/// Walks from the largest sequence number down, so that a node is reached after all that use it.
+/// Walks from the largest sequence number down, so that a node is reached after all nodes that use it.
 fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
     let mut found = HashMap::new();
@@ -322,12 +322,12 @@ fn receive(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Arc<Node>, grad
 }
 
 /// Adds the gradient of a node's only input to what that has received, in its memory, if the operation can and no graph
-/// is made. Without it the gradients of `n` parts of a tensor would take `n` passes over all of it.
+/// is recorded. Without this, the gradients of `n` parts of a tensor would take `n` passes over the whole tensor.
 fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved: &Saved, grad: &Var) -> bool {
     let (Some(accumulate), [Some(input)]) = (&saved.accumulate, node.inputs.as_slice()) else {
         return false;
     };
-    // Anomaly mode looks at each gradient by itself.
+    // Anomaly mode checks each gradient separately.
     if grad_mode::is_grad_enabled() || grad_mode::is_anomaly_detected() {
         return false;
     }
@@ -341,7 +341,7 @@ fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved:
     }
 }
 
-/// `a + b`, in the memory of one of them where nothing else holds it and no graph is made.
+/// `a + b`, in the memory of one of them where it is not shared and no graph is recorded.
 fn add(a: Var, b: Var) -> Var {
     if grad_mode::is_grad_enabled() && (a.requires_grad() || b.requires_grad()) {
         return &a + &b;

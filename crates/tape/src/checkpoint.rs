@@ -1,4 +1,4 @@
-//! Activation checkpointing: memory for time.
+//! Activation checkpointing: less memory for more time.
 
 use crate::backward::{GradOptions, external_nodes, grad_through};
 use crate::grad_mode::{enable_grad, is_grad_enabled};
@@ -6,7 +6,7 @@ use crate::node::{next_number, record_slice};
 use crate::random::{default_generator_state, set_default_generator_state};
 use crate::var::Var;
 
-/// Runs a part of a network and keeps only its inputs: backward runs it again to have the rest
+/// Runs a part of a network and keeps only its inputs; backward runs it again to recompute the rest
 /// (`torch.utils.checkpoint.checkpoint`; Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
 ///
 /// The second run draws the same random numbers as the first. Parameters that the function captures get

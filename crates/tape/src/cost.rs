@@ -17,12 +17,12 @@ pub fn note_saved(bytes: usize) {
     SAVED.set(SAVED.get().saturating_add(bytes));
 }
 
-/// Tells how many floating-point operations the next recorded operation takes, for [`trace`](crate::trace()).
+/// Sets the number of floating-point operations of the next recorded operation, for [`trace`](crate::trace()).
 pub fn note_flops(flops: u64) {
     FLOPS.set(FLOPS.get().saturating_add(flops));
 }
 
-/// Measures the time of every operation from now on, or no longer: read it from the graph's trace.
+/// Turns the timing of operations on or off; the times are in the graph's trace.
 pub fn set_profiling(on: bool) {
     TIMING.store(on, Ordering::Relaxed);
     LAST.set(on.then(Instant::now));

@@ -7,16 +7,16 @@ use std::fmt;
 
 /// Elements above which the middle of each dimension is left out.
 const THRESHOLD: usize = 1000;
-/// Entries shown at either end of a dimension that is cut.
+/// Entries shown at either end of a shortened dimension.
 const EDGE: usize = 3;
 /// Characters in a line.
 const LINE: usize = 80;
 
-/// How the numbers of one tensor are written.
+/// The number format of a tensor.
 enum Style {
     /// Integers and booleans.
     Plain,
-    /// Floats that are all whole: `3.`
+    /// Floats that are all integers: `3.`
     Whole,
     /// `0.1234`
     Fixed,
@@ -61,7 +61,7 @@ impl Style {
     }
 }
 
-/// The indices of a dimension that are shown; `None` stands for those left out.
+/// The indices of a dimension that are shown; `None` is the ellipsis.
 fn shown(n: usize, cut: bool) -> Vec<Option<usize>> {
     if cut && n > 2 * EDGE {
         (0..EDGE).map(Some).chain([None]).chain((n - EDGE..n).map(Some)).collect()
@@ -78,7 +78,7 @@ fn edges(t: &Tensor, cut: bool) -> Tensor {
         if cut && n > 2 * EDGE {
             let keep: Vec<usize> = shown(n, true).into_iter().flatten().collect();
             let d = d as isize;
-            // Only the values matter for the width, so both ends may stand side by side.
+            // Only the values matter for the width, so both ends can be joined.
             let (a, b) =
                 (t.narrow(d, keep[0], EDGE).contiguous(), t.narrow(d, keep[EDGE], EDGE).contiguous());
             let mut shape = t.shape().to_vec();
@@ -168,7 +168,7 @@ mod tests {
         Tensor::from_slice(v, &[v.len()])
     }
 
-    /// The expected texts are what torch 2.15 prints.
+    /// The expected output is that of torch 2.15.
     #[test]
     fn numbers_as_pytorch_writes_them() {
         for (tensor, text) in [

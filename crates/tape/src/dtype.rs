@@ -6,8 +6,8 @@ use std::fmt;
 
 /// The type of a tensor's elements.
 ///
-/// `F32` and `F64` are computed with; the others are stored, cast, compared, indexed with, and, for the
-/// integers, added and multiplied.
+/// Arithmetic is in `F32` and `F64`; the other types can be stored, cast, compared and used as indices, and integers
+/// can be added and multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
     /// `torch.bool`
@@ -55,7 +55,7 @@ impl DType {
         }
     }
 
-    /// The type that holds both, by PyTorch's table (`torch.promote_types`).
+    /// The type that can hold both, by PyTorch's table (`torch.promote_types`).
     ///
     /// ```
     /// use tapegrad_tape::DType;
@@ -91,14 +91,14 @@ impl fmt::Display for DType {
     }
 }
 
-/// A number without a tensor, as in `x + 1` or `x.pow(0.5)`; its kind takes part in type promotion.
+/// A scalar, as in `x + 1` or `x.pow(0.5)`; its kind takes part in type promotion.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scalar {
     /// A floating-point number.
     Float(f64),
     /// An integer.
     Int(i64),
-    /// a boolean.
+    /// A boolean.
     Bool(bool),
 }
 
@@ -155,17 +155,16 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A Rust type that a tensor can hold. It cannot be implemented elsewhere: memory is read as what [`DTYPE`](Self::DTYPE)
-/// says.
+/// A Rust type that a tensor can hold. The trait is sealed: memory is read as what [`DTYPE`](Self::DTYPE) says.
 pub trait Element:
     Copy + Send + Sync + PartialEq + PartialOrd + Default + fmt::Debug + sealed::Sealed + 'static
 {
     /// Its run-time name.
     const DTYPE: DType;
-    /// Whether kernels on it are compiled for vector instructions. The wide types are there for checks and counts:
-    /// one version will do.
+    /// Whether kernels on it are compiled for vector instructions. The 64-bit types serve for checks and counts, where
+    /// one version is enough.
     #[doc(hidden)]
-    const VECTORISED: bool = !matches!(Self::DTYPE, DType::F64 | DType::I64 | DType::Bool);
+    const VECTORIZED: bool = !matches!(Self::DTYPE, DType::F64 | DType::I64 | DType::Bool);
     /// The nearest value to `v`.
     fn from_f64(v: f64) -> Self;
     /// The nearest value to `v`.
@@ -203,7 +202,7 @@ element! {
     bool, Bool, |v| v != 0.0, |v| v != 0, |x| u8::from(x) as f64, |x| i64::from(x);
 }
 
-/// A type that can be added, multiplied and compared: the integers and the floats computed with.
+/// A type that can be added, multiplied and compared: the integers and the floats with arithmetic.
 pub trait Number:
     Element
     + std::ops::Add<Output = Self>
@@ -235,7 +234,7 @@ number! {
     i64, 0, 1, |_x| false;
 }
 
-/// The floating-point types that are computed with, and the functions that kernels need of them.
+/// The floating-point types with arithmetic, and the functions that kernels need.
 pub trait Float:
     Number + std::ops::Neg<Output = Self> + std::ops::Div<Output = Self> + std::iter::Sum
 {
@@ -247,7 +246,7 @@ pub trait Float:
     const NAN: Self;
     /// The smallest normal number.
     const MIN_POSITIVE: Self;
-    /// `self * a + b` in one rounding where the machine can.
+    /// `self * a + b` in one rounding where the hardware can.
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// The larger of two values; a NaN in either is the result.
     #[inline(always)]
@@ -259,7 +258,7 @@ pub trait Float:
     fn minimum(self, other: Self) -> Self {
         if self < other || self.is_nan() { self } else { other }
     }
-    /// Zero in place of a number that is too small to be normal.
+    /// Flushes subnormal numbers to zero.
     #[inline(always)]
     fn flushed(self) -> Self {
         if self.abs() < Self::MIN_POSITIVE { Self::ZERO } else { self }
@@ -295,9 +294,9 @@ pub trait Float:
     fn powf(self, e: Self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
-    /// Largest integer not above.
+    /// The largest integer not above the value.
     fn floor(self) -> Self;
-    /// Smallest integer not below.
+    /// The smallest integer not below the value.
     fn ceil(self) -> Self;
     /// Integer part.
     fn trunc(self) -> Self;

@@ -1,4 +1,4 @@
-//! Whole derivatives of functions (`torch.autograd.functional`).
+//! Full derivatives of functions (`torch.autograd.functional`).
 
 use crate::backward::{GradOptions, grad};
 use crate::dtype::DType;
@@ -7,7 +7,7 @@ use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
 
-/// A parameter with the value of `x`, apart from its graph.
+/// A parameter with the value of `x`, without its graph.
 fn leaf(x: &Var) -> Var {
     Var::parameter(x.tensor())
 }
@@ -20,7 +20,7 @@ fn zeros_like(x: &Var) -> Var {
 /// the products those of the inputs (`torch.autograd.functional.vjp`).
 ///
 /// # Panics
-/// If `v` has another shape than the value, or an input is not floating point.
+/// If the shape of `v` is not that of the value, or an input is not floating point.
 ///
 /// ```
 /// use tapegrad_tape::{Var, vjp};
@@ -41,8 +41,8 @@ pub fn vjp(f: impl Fn(&[Var]) -> Var, inputs: &[Var], v: &Var) -> (Var, Vec<Var>
     (y.detach(), gradients.into_iter().zip(&xs).map(|(g, x)| g.unwrap_or_else(|| zeros_like(x))).collect())
 }
 
-/// A function's value at `inputs`, and the product of its Jacobian with the tangents `v`, which have the shapes
-/// of the inputs (`torch.autograd.functional.jvp`). Computed by going backward twice.
+/// A function's value at `inputs`, and the product of its Jacobian with the tangents `v`, which have the shapes of the
+/// inputs (`torch.autograd.functional.jvp`). Computed by two backward passes.
 ///
 /// # Panics
 /// If a tangent has another shape than its input, or an input is not floating point.
@@ -95,7 +95,7 @@ pub fn jacobian(f: impl Fn(&Var) -> Var, x: &Var) -> Var {
     rows(&y, &x)
 }
 
-/// The gradients of every element of `y` for `x`, one behind the other.
+/// The gradients of each element of `y` with respect to `x`, concatenated.
 #[track_caller]
 fn rows(y: &Var, x: &Var) -> Var {
     let shape = [y.shape(), x.shape()].concat();

@@ -1,4 +1,4 @@
-//! Switches for the recording of operations, kept by each thread.
+//! Thread-local switches for the recording of operations.
 
 use crate::{Tensor, Var};
 use std::cell::{Cell, RefCell};
@@ -21,7 +21,7 @@ pub fn is_grad_enabled() -> bool {
     ENABLED.get()
 }
 
-/// Puts the switch back when dropped.
+/// Restores the switch when dropped.
 #[must_use = "the mode lasts as long as the guard"]
 pub struct GradModeGuard {
     before: bool,
@@ -64,18 +64,19 @@ pub(crate) fn is_anomaly_detected() -> bool {
     ANOMALY.get()
 }
 
-/// Runs a function in which the first operation that makes a NaN, forward or backward, panics with its
-/// name and the line that called it (`torch.autograd.detect_anomaly`). Slow: every result is read.
+/// Runs a function in which the first operation that produces a NaN, forward or backward, panics with its name and the
+/// line of the call (`torch.autograd.detect_anomaly`). Slow: every result is read.
 ///
 /// # Panics
-/// At the first NaN that an operation makes from inputs without one.
+/// At the first NaN that an operation produces from inputs without one.
 pub fn detect_anomaly<R>(f: impl FnOnce() -> R) -> R {
     let _mode = AnomalyMode::enter(None);
     f()
 }
 
-/// Runs a function and names the operation, forward or backward, that made the first NaN in it, or the first infinity
-/// where there was no NaN: [`detect_anomaly`] without the panic, to say why a loss is not finite. As slow.
+/// Runs a function and names the operation, forward or backward, that produced the first NaN in it, or the first
+/// infinity where there was no NaN: [`detect_anomaly`] without the panic, to find out why a loss is not finite. Just as
+/// slow.
 ///
 /// ```
 /// use tapegrad_tape::{Tensor, Var, find_nonfinite};
@@ -100,7 +101,7 @@ pub(crate) fn pause_search<R>(rule: impl FnOnce() -> R) -> R {
     rule()
 }
 
-/// Puts the mode of before back when dropped.
+/// Restores the previous mode when dropped.
 struct AnomalyMode(bool, Option<Found>);
 
 impl AnomalyMode {
@@ -116,15 +117,15 @@ impl Drop for AnomalyMode {
     }
 }
 
-/// Takes note of a NaN or an infinity that an operation has made where none was before: a NaN panics in
-/// [`detect_anomaly`], and an infinity, which may well be meant, is left alone there.
+/// Records a NaN or an infinity that an operation has produced from inputs without one: a NaN panics in
+/// [`detect_anomaly`], and an infinity, which may be intended, is ignored there.
 #[track_caller]
 pub(crate) fn report_nonfinite(values: &Tensor, inputs: &[&Var], what: impl Fn(&str) -> String) {
     let made = |has: fn(&Tensor) -> bool| has(values) && !inputs.iter().any(|v| has(&v.tensor()));
     report(made(Tensor::has_nan), || made(Tensor::has_infinity), false, what);
 }
 
-/// As [`report_nonfinite`], for the gradients of a derivative rule, in which an infinity is as wrong as a NaN.
+/// Like [`report_nonfinite`], for the gradients of a derivative rule, in which an infinity is as wrong as a NaN.
 #[track_caller]
 pub(crate) fn report_nonfinite_gradient(values: &Tensor, what: impl Fn(&str) -> String) {
     report(values.has_nan(), || values.has_infinity(), true, what);
@@ -154,16 +155,16 @@ mod tests {
     #[test]
     fn the_first_nonfinite_is_found_forward_and_backward() {
         let x = Var::parameter(Tensor::from_vec(vec![0.0f64, 4.0], &[2]));
-        // The gradient of the root at zero is infinite, and times zero it is not a number.
+        // The gradient of the square root at zero is infinite, and times zero it is NaN.
         let ((), origin) = find_nonfinite(|| (x.sqrt() * 0.0).sum_all().backward());
         assert!(origin.unwrap().starts_with("backward: `sqrt`, recorded at "));
-        // An infinity alone is named, one that a NaN follows is not.
+        // An infinity is reported only if no NaN follows.
         let (y, origin) = find_nonfinite(|| x.log());
         assert!(y.to_vec::<f64>()[0].is_infinite());
         assert!(origin.unwrap().starts_with("log: made the first infinity"));
         let (_, origin) = find_nonfinite(|| x.log() * &x);
         assert!(origin.unwrap().starts_with("mul: made the first NaN"));
-        // The mode ends with the function, also where that panics.
+        // The mode ends with the function, also if it panics.
         let panics = || find_nonfinite(|| panic!("other"));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
         assert!(!is_anomaly_detected());

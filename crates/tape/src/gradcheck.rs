@@ -1,4 +1,4 @@
-//! Gradients held against finite differences.
+//! Gradients checked against finite differences.
 
 use crate::backward::{GradOptions, grad};
 use crate::dtype::DType;
@@ -28,17 +28,17 @@ impl Default for GradCheck {
 /// The element whose gradient is farthest from the finite difference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GradCheckError {
-    /// Which input, from 0.
+    /// The index of the input.
     pub input: usize,
-    /// Which element of it, in row-major order.
+    /// The index of the element in it, in row-major order.
     pub element: usize,
-    /// Which output, and which element of it.
+    /// The index of the output, and of the element in it.
     pub output: (usize, usize),
-    /// What the tape gives.
+    /// The gradient by the tape.
     pub analytical: f64,
-    /// What the finite difference gives.
+    /// The gradient by finite differences.
     pub numerical: f64,
-    /// How many elements are out of tolerance, and of how many.
+    /// The number of elements out of tolerance, and of all elements.
     pub wrong: (usize, usize),
 }
 
@@ -186,7 +186,7 @@ fn differences<O: Outputs>(f: &impl Fn(&[Var]) -> O, inputs: &[Var], x: &Var, ep
     result
 }
 
-/// The values of `t` in memory laid out like `like`, where that gives each element a place of its own.
+/// The values of `t` in memory laid out like `like`, where that gives each element its own address.
 fn restride(t: &Tensor, like: &Tensor) -> Tensor {
     let size = like.offset()
         + like.shape().iter().zip(like.strides()).map(|(n, s)| n.saturating_sub(1) * s).sum::<usize>()
@@ -212,14 +212,14 @@ fn restride(t: &Tensor, like: &Tensor) -> Tensor {
     Tensor::from_strided(&data, like.shape(), like.strides(), like.offset())
 }
 
-/// Compares second derivatives with finite differences of first ones (`torch.autograd.gradgradcheck`), from
-/// fixed pseudo-random gradients of the outputs, which are inputs of the check themselves.
+/// Compares second derivatives with finite differences of first ones (`torch.autograd.gradgradcheck`), with fixed
+/// pseudorandom gradients of the outputs, which are inputs of the check, too.
 ///
 /// # Errors
 /// The worst element, if one is out of tolerance; the inputs are followed by the outputs' gradients.
 ///
 /// # Panics
-/// As [`gradcheck`].
+/// Same as [`gradcheck`].
 #[track_caller]
 pub fn gradgradcheck<O: Outputs>(
     f: impl Fn(&[Var]) -> O,

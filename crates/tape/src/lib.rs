@@ -1,4 +1,4 @@
-//! Tensors, the tape that records what is done to them, and its replay in reverse.
+//! Tensors, the tape that records operations on them, and the backward pass.
 
 mod backward;
 mod checkpoint;
@@ -41,7 +41,7 @@ pub use kernels::parallel::{num_threads, set_num_threads};
 pub use movement::{PadMode, Position, Slice, cat, stack};
 pub use node::{Cotangent, record, record_slice, record_slice_with_output, record_with_output};
 pub use promote::{Operand, result_type};
-/// What draws from a [`Generator`]: its traits and distributions.
+/// The traits and distributions behind [`Generator`].
 pub use rand;
 pub use random::{
     Generator, GeneratorState, default_generator_state, manual_seed, set_default_generator_state,

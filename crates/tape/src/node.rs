@@ -1,4 +1,4 @@
-//! The tape: nodes, and the door through which operations enter it.
+//! The tape: nodes, and the functions that record operations.
 
 use crate::cost::Cost;
 use crate::dtype::DType;
@@ -22,20 +22,20 @@ pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
 
 /// One recorded operation, or a leaf.
 pub(crate) struct Node {
-    /// Counts up as the program runs: an operation's number is above those of its inputs.
+    /// Increases as the program runs: an operation's number is larger than those of its inputs.
     pub(crate) seq: u64,
     pub(crate) op: &'static str,
     pub(crate) location: &'static Location<'static>,
     pub(crate) shape: Dims,
     dtype: DType,
-    /// The nodes of the inputs that want a gradient.
+    /// The nodes of the inputs that require a gradient.
     pub(crate) inputs: SmallVec<[Option<Arc<Node>>; 2]>,
     pub(crate) leaf: Option<Leaf>,
     pub(crate) cost: Cost,
     state: Mutex<State>,
 }
 
-/// What makes a node a leaf: a value that can be replaced.
+/// Present in a leaf: a value that can be replaced.
 pub(crate) struct Leaf {
     pub(crate) value: RwLock<Tensor>,
     pub(crate) requires_grad: AtomicBool,
@@ -44,7 +44,7 @@ pub(crate) struct Leaf {
 #[derive(Default)]
 struct State {
     rule: Option<Rule>,
-    /// What may take the rule's place where the only input has received a gradient before.
+    /// May replace the rule if the only input has already received a gradient.
     accumulate: Option<Accumulate>,
     /// The operation's result, kept where its rule needs it.
     output: Option<Tensor>,
@@ -96,7 +96,7 @@ impl Node {
         std::mem::replace(&mut self.state().grad, grad)
     }
 
-    /// Adds to the gradient in one step: of several threads that do it at once, none is lost.
+    /// Adds to the gradient atomically: several threads may do so at once.
     pub(crate) fn accumulate_grad(&self, grad: Var, add: impl FnOnce(Var, Var) -> Var) {
         let mut state = self.state();
         state.grad = Some(match state.grad.take() {
@@ -165,17 +165,17 @@ pub(crate) struct Saved {
     output: Option<Tensor>,
 }
 
-/// What a dropped node held, to be dropped by the outermost drop on its thread.
+/// What a dropped node held, deferred to the outermost drop on its thread.
 struct Deferred {
     _inputs: SmallVec<[Option<Arc<Node>>; 2]>,
     _state: State,
 }
 
 thread_local! {
-    /// True while a drop is going on.
+    /// True during a drop.
     static DROPPING: Cell<bool> = const { Cell::new(false) };
-    /// What waits for the outermost drop, empty and without memory while there is none. Never destroyed: the graph that
-    /// another thread-local variable holds may be dropped last of all.
+    /// What is deferred to the outermost drop; empty and without an allocation outside of one. Never destroyed: the
+    /// graph that another thread-local variable holds may be dropped last of all.
     static DEFERRED: ManuallyDrop<RefCell<Vec<Deferred>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
@@ -188,7 +188,7 @@ impl Drop for Node {
             DEFERRED.with(|deferred| deferred.borrow_mut().push(held));
             return;
         }
-        /// Also if what a rule captured panics as it is dropped.
+        /// Also if dropping what a rule captured panics.
         struct Done;
         impl Drop for Done {
             fn drop(&mut self) {
@@ -204,7 +204,7 @@ impl Drop for Node {
     }
 }
 
-/// What a derivative rule is given: the gradient of the result, and which inputs want theirs.
+/// The argument of a derivative rule: the gradient of the result, and which inputs require theirs.
 pub struct Cotangent {
     grad: Var,
     wants: SmallVec<[bool; 4]>,
@@ -218,12 +218,12 @@ impl Cotangent {
         &self.grad
     }
 
-    /// [`Cotangent::grad`], given away: an operation that takes it by value may work in its memory.
+    /// [`Cotangent::grad`] by value, so that an operation may reuse its memory.
     pub fn into_grad(self) -> Var {
         self.grad
     }
 
-    /// True if the gradient for input `i` is wanted; otherwise the rule returns `None` for it.
+    /// True if the gradient for input `i` is required; otherwise the rule returns `None` for it.
     pub fn wants(&self, i: usize) -> bool {
         self.wants[i]
     }
@@ -239,12 +239,12 @@ impl Cotangent {
     }
 }
 
-/// Enters an operation into the graph: the one door for the library's operations and for a user's own.
+/// Records an operation in the graph, one of the library's or a custom one.
 ///
-/// `value` is the result, `rule` gives the gradients for `inputs` from that of the result. A gradient may
-/// have the broadcast shape or the promoted type of the result: it is summed and cast to the input's.
-/// Values that the rule needs are captured as [`Var::saved`]; the result itself by [`record_with_output`].
-/// With recording off, or no input that wants a gradient, the result is a constant and the rule is dropped.
+/// `value` is the result, `rule` gives the gradients for `inputs` from that of the result. A gradient may have the
+/// broadcast shape or the promoted type of the result: it is summed and cast to the input's. Values that the rule needs
+/// are captured as [`Var::saved`]; the result itself by [`record_with_output`]. With recording off, or no input that
+/// requires a gradient, the result is a constant and the rule is dropped.
 ///
 /// ```
 /// use tapegrad_tape::{Tensor, Var, record};
@@ -266,8 +266,8 @@ pub fn record<const N: usize>(
     enter_rule(op, &inputs, value, false, move |c| gradients(rule(&c)))
 }
 
-/// As [`record`], for a rule that asks for the result by [`Cotangent::output`]: capturing it would make a
-/// reference cycle.
+/// Like [`record`], for a rule that uses the result through [`Cotangent::output`]: capturing it would make a reference
+/// cycle.
 #[track_caller]
 pub fn record_with_output<const N: usize>(
     op: &'static str,
@@ -278,7 +278,7 @@ pub fn record_with_output<const N: usize>(
     enter_rule(op, &inputs, value, true, move |c| gradients(rule(&c)))
 }
 
-/// As [`record`], for any number of inputs.
+/// Like [`record`], for any number of inputs.
 #[track_caller]
 pub fn record_slice(
     op: &'static str,
@@ -289,7 +289,7 @@ pub fn record_slice(
     enter_rule(op, inputs, value, false, move |c| rule(&c).into())
 }
 
-/// As [`record_with_output`], for any number of inputs, and for a rule that may reuse the gradient's memory: the
+/// Like [`record_with_output`], for any number of inputs, and for a rule that may reuse the gradient's memory: the
 /// cotangent is its own.
 #[track_caller]
 pub fn record_slice_with_output(
@@ -301,9 +301,9 @@ pub fn record_slice_with_output(
     enter_rule(op, inputs, value, true, move |c| rule(c).into())
 }
 
-/// As [`record`], for an operation that reads few elements of `x`. Where other operations read `x` too,
-/// `accumulate(gradient, sum)` adds what the rule would give to the sum of their gradients, in its memory: it takes the
-/// time of the elements that were read, while the rule makes a gradient of all of `x`.
+/// Like [`record`], for an operation that reads few elements of `x`. Where other operations read `x` too,
+/// `accumulate(gradient, sum)` adds what the rule would give to the sum of their gradients, in its memory: its cost is
+/// that of the elements that were read, while the rule makes a gradient of all of `x`.
 #[track_caller]
 pub(crate) fn record_part(
     op: &'static str,
@@ -324,7 +324,7 @@ fn gradients<const N: usize>(list: [Option<Var>; N]) -> Gradients {
     list.into_iter().collect()
 }
 
-/// The little that is compiled for each rule.
+/// The part that is compiled for each rule.
 #[track_caller]
 #[inline]
 fn enter_rule(

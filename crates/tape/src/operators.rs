@@ -1,6 +1,6 @@
-//! `+ - * /` and unary minus between variables, references to them, and numbers.
+//! `+ - * /` and unary minus between variables, references to them, and scalars.
 //!
-//! Numbers are `f64` or `i64`, one type of each kind, so that the type of a literal needs no word.
+//! Scalars are `f64` or `i64`, one type of each kind, so that the type of a literal is inferred.
 
 use crate::var::Var;
 use std::ops::{Add, Div, Mul, Neg, Sub};

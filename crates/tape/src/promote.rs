@@ -5,12 +5,12 @@ use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
-/// An operand of a binary operation: a variable or a number. Made by `into()` from `&Var` and from numbers.
+/// An operand of a binary operation: a variable or a scalar. Made by `into()` from `&Var` and from numbers.
 #[derive(Clone)]
 pub enum Operand {
     /// A variable.
     Var(Var),
-    /// A number, which takes part in type promotion only by its kind.
+    /// A scalar, which takes part in type promotion only by its kind.
     Scalar(Scalar),
 }
 
@@ -45,7 +45,7 @@ impl<T: Into<Scalar>> From<T> for Operand {
 }
 
 impl Operand {
-    /// The operand as a variable; a number becomes a constant without dimensions.
+    /// The operand as a variable; a scalar becomes a constant without dimensions.
     pub fn var(&self) -> Var {
         match self {
             Operand::Var(v) => v.clone(),
@@ -53,7 +53,7 @@ impl Operand {
         }
     }
 
-    /// The sizes; none for a number.
+    /// The sizes; none for a scalar.
     pub fn shape(&self) -> &[usize] {
         match self {
             Operand::Var(v) => v.shape(),
@@ -87,8 +87,8 @@ fn kind(dtype: DType) -> u8 {
     }
 }
 
-/// The type that PyTorch gives a result of these operands: tensors with dimensions decide; those without,
-/// and plain numbers, count only where they are of a higher kind (bool < integer < float).
+/// The type that PyTorch gives a result of these operands: tensors with dimensions decide; those without, and scalars,
+/// count only if they are of a higher kind (bool < integer < float).
 pub fn result_type(operands: &[&Operand]) -> DType {
     let mut groups: [Option<DType>; 3] = [None; 3];
     for operand in operands {

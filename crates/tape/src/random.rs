@@ -1,4 +1,4 @@
-//! Random numbers: a generator with a state that can be saved, and the default one of each thread.
+//! Random numbers: a generator whose state can be saved, and the default generator of each thread.
 
 use crate::dtype::DType;
 use crate::shape;
@@ -11,8 +11,8 @@ use std::convert::Infallible;
 
 /// A source of random numbers (ChaCha with 8 rounds): the same seed gives the same numbers on every machine.
 ///
-/// It is one of `rand`'s generators, so what `rand` draws, this draws too: `random_range`, `random_bool` and the other
-/// methods of [`rand::RngExt`].
+/// It implements `rand`'s traits, which provide `random_range`, `random_bool` and the other methods of
+/// [`rand::RngExt`].
 ///
 /// ```
 /// use tapegrad_tape::Generator;
@@ -44,7 +44,7 @@ impl Clone for Generator {
     }
 }
 
-/// Where a [`Generator`] stands: put back by [`Generator::from_state`], it goes on with the same numbers.
+/// The state of a [`Generator`]; [`Generator::from_state`] continues with the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GeneratorState {
     /// The key.
@@ -59,8 +59,8 @@ impl Generator {
         Generator(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// The stream of `seed` for a purpose (at most eight bytes are told apart) and two counters, such as epoch and
-    /// index. Streams of their own make a sample the same whichever thread draws it, in whatever order.
+    /// The stream of `seed` for a purpose (of which eight bytes count) and two counters, such as epoch and index. With
+    /// separate streams a sample does not depend on the thread that draws it, nor on the order.
     ///
     /// ```
     /// use tapegrad_tape::Generator;
@@ -78,12 +78,12 @@ impl Generator {
         Generator(ChaCha8Rng::from_seed(key))
     }
 
-    /// Where the generator stands.
+    /// The state of the generator.
     pub fn state(&self) -> GeneratorState {
         GeneratorState { seed: self.0.get_seed(), word_pos: self.0.get_word_pos() }
     }
 
-    /// A generator that stands where another stood.
+    /// A generator with a saved state.
     pub fn from_state(state: GeneratorState) -> Generator {
         let mut rng = ChaCha8Rng::from_seed(state.seed);
         rng.set_word_pos(state.word_pos);
@@ -100,7 +100,7 @@ impl Generator {
         self.0.random()
     }
 
-    /// A number of the normal distribution with mean 0 and variance 1.
+    /// A sample of the standard normal distribution.
     pub fn next_normal(&mut self) -> f64 {
         self.normal_pair()[0]
     }
@@ -133,10 +133,10 @@ impl Generator {
         t
     }
 
-    /// F32 numbers, evenly spread over `[low, high)`.
+    /// F32 numbers, uniformly distributed over `[low, high)`.
     ///
     /// # Panics
-    /// If `low` is above `high`, or they are no finite numbers of F32 (as in PyTorch).
+    /// If `low` is above `high`, or one is not finite in F32 (as in PyTorch).
     #[track_caller]
     pub fn uniform(&mut self, shape: &[usize], low: f64, high: f64) -> Tensor {
         let finite = |x: f64| (x as f32).is_finite();
@@ -188,7 +188,7 @@ impl Generator {
         t
     }
 
-    /// Puts a list into random order.
+    /// Shuffles a list.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         list.shuffle(&mut self.0);
     }
@@ -226,13 +226,13 @@ pub fn manual_seed(seed: u64) {
 /// Every thread has its own, seeded with 0 until [`manual_seed`] is called on that thread.
 ///
 /// # Panics
-/// Inside another call: `f` draws from the generator that it is given.
+/// Inside another call; `f` should draw from the generator that it is given.
 #[track_caller]
 pub fn with_default_generator<R>(f: impl FnOnce(&mut Generator) -> R) -> R {
     borrow_default("with_default_generator", f)
 }
 
-/// Where this thread's default generator stands.
+/// The state of this thread's default generator.
 ///
 /// # Panics
 /// Inside [`with_default_generator`].
@@ -241,7 +241,7 @@ pub fn default_generator_state() -> GeneratorState {
     borrow_default("default_generator_state", |g| g.state())
 }
 
-/// Puts this thread's default generator where it, or another, once stood.
+/// Restores the state of this thread's default generator.
 ///
 /// # Panics
 /// Inside [`with_default_generator`].
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!([g.next_u64(), g.next_u64()], [h.next_u64(), h.next_u64()]);
     }
 
-    /// The bits that every machine has to give.
+    /// The bits must be the same on every machine.
     #[test]
     fn the_numbers_of_a_seed() {
         let bits = |t: Tensor| t.to_vec::<f32>().into_iter().map(f32::to_bits).collect::<Vec<_>>();

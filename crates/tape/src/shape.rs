@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-/// A short list of sizes or strides; up to six stay on the stack.
+/// A short list of sizes or strides; up to six are stored inline.
 pub type Dims = SmallVec<[usize; 6]>;
 
 /// The order of a tensor's elements in memory.
@@ -38,7 +38,7 @@ pub fn channels_last_strides(shape: &[usize]) -> Dims {
     strides
 }
 
-/// Puts dimensions into the order of a key, the largest first; equal ones stay in their order.
+/// Sorts dimensions by a key, the largest first; the sort is stable.
 ///
 /// The lists are short and there are many of them: the sort of the standard library, compiled anew for each, took
 /// a tenth of this crate's build.
@@ -66,7 +66,7 @@ pub fn strides_in_order(shape: &[usize], order: &[usize]) -> Dims {
     strides
 }
 
-/// True if walking `shape` with `strides` in row-major order visits neighboring elements.
+/// True if row-major order of `shape` with `strides` visits consecutive elements.
 pub fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     let mut step = 1;
     for (&n, &s) in shape.iter().zip(strides).rev() {
@@ -83,13 +83,13 @@ pub fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     true
 }
 
-/// The most elements that a tensor can have: in the widest type they take `isize::MAX` bytes.
+/// The maximum number of elements that a tensor can have: in the widest type they take `isize::MAX` bytes.
 pub const MAX_NUMEL: usize = isize::MAX as usize / 8;
 
 /// The number of elements of a shape, unless it goes beyond [`MAX_NUMEL`].
 ///
-/// Every number of elements or bytes in this workspace rests on this check: whoever computes a size from a caller's
-/// numbers lets it saturate and has it refused here. Sizes of zero count as one toward the limit, so that strides
+/// Every number of elements or bytes in this workspace relies on this check: code that computes a size from a caller's
+/// numbers lets it saturate, and this check refuses it. Sizes of zero count as one toward the limit, so that strides
 /// and the product of any of the sizes stay below it, too.
 ///
 /// ```
@@ -103,7 +103,7 @@ pub fn checked_numel(shape: &[usize]) -> Option<usize> {
     (most <= MAX_NUMEL).then_some(if shape.contains(&0) { 0 } else { most })
 }
 
-/// The number of elements of a shape that an operation is about to make.
+/// The number of elements of an operation's result.
 ///
 /// # Panics
 /// If it is more than [`MAX_NUMEL`].
@@ -143,7 +143,7 @@ pub fn dim(op: &str, dim: isize, ndim: usize) -> usize {
     if dim < 0 { (dim + n) as usize } else { dim as usize }
 }
 
-/// Several dimensions, each checked by [`dim`], no two the same. None given means all of them.
+/// Several dimensions, each checked by [`dim`], with no duplicates. An empty list means all of them.
 ///
 /// # Panics
 /// If one is out of range or appears twice, or there are more than 64 dimensions.
@@ -206,10 +206,10 @@ pub fn broadcast_for(op: &str, a: &[usize], b: &[usize]) -> Dims {
     shape
 }
 
-/// Strides that show a tensor of `shape` as the larger shape `to`, with stride 0 along what is repeated.
+/// Strides that broadcast a tensor of `shape` to the larger shape `to`, with stride 0 along repeated dimensions.
 ///
 /// # Panics
-/// If `shape` does not broadcast to `to`: strides for it would lead out of the tensor's memory.
+/// If `shape` does not broadcast to `to`: its strides would be out of bounds.
 #[track_caller]
 pub fn broadcast_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Dims {
     let fits =
@@ -221,7 +221,7 @@ pub fn broadcast_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Di
         .collect()
 }
 
-/// Strides with which the same memory can be seen as `to`, without a copy, if there are any.
+/// Strides that view the same memory as `to`, without a copy, if there are any.
 pub fn view_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Option<Dims> {
     let count = checked_numel(shape)?;
     if checked_numel(to)? != count {
@@ -230,7 +230,7 @@ pub fn view_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Option<
     if count == 0 {
         return Some(contiguous_strides(to));
     }
-    // Runs of dimensions that lie densely behind one another can be cut anew.
+    // Runs of contiguous dimensions can be split differently.
     let mut runs: SmallVec<[(usize, usize); 6]> = SmallVec::new();
     for (&n, &s) in shape.iter().zip(strides).filter(|(n, _)| **n != 1) {
         match runs.last_mut() {
@@ -254,7 +254,7 @@ pub fn view_strides(shape: &[usize], strides: &[usize], to: &[usize]) -> Option<
     Some(out)
 }
 
-/// Fills in the one size that may be -1 and checks that the count of elements stays.
+/// Infers the one size that may be -1 and checks the number of elements.
 ///
 /// # Panics
 /// If the shape cannot hold `numel` elements.
@@ -298,10 +298,10 @@ mod tests {
 
     #[test]
     fn views_of_strided_memory() {
-        // [2, 3, 4] row-major seen as [6, 4], [24], [2, 1, 12]
+        // [2, 3, 4] row-major viewed as [6, 4], [24], [2, 1, 12]
         assert_eq!(view_strides(&[2, 3, 4], &[12, 4, 1], &[6, 4]).unwrap().as_slice(), [4, 1]);
         assert_eq!(view_strides(&[2, 3, 4], &[12, 4, 1], &[24]).unwrap().as_slice(), [1]);
-        // Transposed: the last two cannot be merged, but each can be cut.
+        // Transposed: the last two cannot be merged, but each can be split.
         assert!(view_strides(&[2, 4, 3], &[12, 1, 4], &[24]).is_none());
         assert_eq!(view_strides(&[2, 4, 3], &[12, 1, 4], &[2, 2, 2, 3]).unwrap().as_slice(), [12, 2, 1, 4]);
         // Expanded dimensions merge where all their strides are zero.

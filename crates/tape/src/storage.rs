@@ -1,11 +1,11 @@
 //! Memory for tensors: aligned buffers from a caching pool.
 //!
-//! A training loop makes the same buffers step after step. The pool keeps what is dropped, by size class,
-//! and hands it out again while it is warm, so after the first steps the operating system is asked for
-//! nothing more: fresh pages cost more than most kernels.
+//! A training loop needs the same buffers in every step. The pool keeps dropped buffers by size class and hands them
+//! out again while they are in the cache, so after the first steps it requests no more memory from the operating
+//! system: fresh pages cost more than most kernels.
 //!
-//! What is kept has a limit (see [`set_cache_limit`]); beyond it, the buffer that has lain longest goes back to the
-//! system. Where the system has no memory left, the whole cache goes back and the request is tried again.
+//! The cache has a limit (see [`set_cache_limit`]); beyond it, the least recently used buffer is returned to the
+//! system. If the system is out of memory, the whole cache is returned and the request is retried.
 
 use crate::dtype::{DType, Element};
 use crate::kernels::pages::{HUGE_PAGE, alloc_zeros};
@@ -18,11 +18,11 @@ use std::sync::{Mutex, MutexGuard};
 
 /// A cache line, and the widest vector.
 const ALIGN: usize = 64;
-/// By default this much may be in use and kept together, however little has been in use so far.
+/// By default buffers in use and cached ones together may take at least this much.
 const FLOOR: usize = 64 << 20;
 
-/// By default this many times the most bytes that were in use at once may be in use and kept together. Of each size of
-/// a layer, a step needs the activation, its gradient and one or two temporaries, though not all layers' at once.
+/// By default buffers in use and cached ones together may take this many times the peak use. Of each size of a layer, a
+/// step needs the activation, its gradient and one or two temporaries, though not for all layers at once.
 const FACTOR: usize = 4;
 
 static CACHE: Mutex<Cache> =
@@ -32,18 +32,18 @@ static SYSTEM_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
-/// What the pool holds and has done.
+/// The pool's statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolStats {
     /// Bytes in buffers that are in use.
     pub live_bytes: usize,
-    /// Bytes kept for the next buffers.
+    /// Bytes in cached buffers.
     pub cached_bytes: usize,
-    /// How many times the pool has asked the system for memory, from the start of the program.
+    /// How many times the pool has requested memory from the system, from the start of the program.
     pub system_allocations: usize,
-    /// The most bytes that were in use at once.
+    /// The maximum number of bytes that were in use at once.
     pub peak_live_bytes: usize,
-    /// The bytes of all buffers that were handed out, from the start of the program (it wraps around).
+    /// The total bytes of all buffers handed out since the start of the program (wraps around).
     pub allocated_bytes: usize,
 }
 
@@ -65,18 +65,17 @@ pub fn pool_stats() -> PoolStats {
     }
 }
 
-/// Gives all cached buffers back to the system.
+/// Returns all cached buffers to the system.
 pub fn empty_cache() {
     cache().shrink(0);
 }
 
-/// Sets how many bytes of dropped buffers are kept for the next ones; the buffers that have lain longest are given
-/// back first. `Some(0)` keeps none.
+/// Sets how many bytes of dropped buffers are cached; the least recently used ones are returned first. `Some(0)`
+/// disables the cache.
 ///
-/// `None`, the default, lets buffers in use and kept ones together take four times the most that was ever in use at
-/// once (and at least 64 MiB). A training loop, whose steps are alike, stays below that even where every layer has sizes
-/// of its own, and asks the system for nothing after its first steps; a program whose sizes keep changing does not keep
-/// a buffer of each.
+/// `None`, the default, lets buffers in use and cached ones together take four times the peak use (and at least 64
+/// MiB). A training loop, whose steps are alike, stays below that even where every layer has sizes of its own, and asks
+/// the system for nothing after its first steps; a program whose sizes keep changing does not cache a buffer of each.
 ///
 /// ```
 /// tapegrad_tape::set_cache_limit(Some(1 << 20));
@@ -90,10 +89,11 @@ pub fn set_cache_limit(bytes: Option<usize>) {
     cache.trim();
 }
 
-/// There is no memory for a tensor: the error of [`Tensor::try_zeros`](crate::Tensor::try_zeros) and its kin.
+/// Out of memory for a tensor: the error of [`Tensor::try_zeros`](crate::Tensor::try_zeros) and
+/// [`Tensor::try_full`](crate::Tensor::try_full).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemoryError {
-    /// The bytes that were asked for; `usize::MAX` if they are more than an address can count.
+    /// The requested bytes; `usize::MAX` if they exceed the address space.
     pub bytes: usize,
 }
 
@@ -110,12 +110,12 @@ impl std::error::Error for OutOfMemoryError {}
 
 /// Free blocks.
 struct Cache {
-    /// By size class, the one that has lain longest in front, each with the time when it came.
+    /// By size class, the least recently used first, each with the time of its return.
     classes: [VecDeque<(u64, Block)>; CLASSES],
     bytes: usize,
-    /// Counts the blocks that have come.
+    /// Counts the blocks that have been returned.
     clock: u64,
-    /// The most bytes that are kept, where a number was set.
+    /// The limit of cached bytes, if one was set.
     limit: Option<usize>,
 }
 
@@ -138,7 +138,7 @@ impl Cache {
         self.trim();
     }
 
-    /// Gives back what is beyond the limit.
+    /// Frees what is beyond the limit.
     fn trim(&mut self) {
         let allowed = self.limit.unwrap_or_else(|| {
             let total = PEAK.load(Ordering::Relaxed).saturating_mul(FACTOR).max(FLOOR);
@@ -147,7 +147,7 @@ impl Cache {
         self.shrink(allowed);
     }
 
-    /// Gives back what has lain longest, until no more than `bytes` are kept.
+    /// Frees the least recently used blocks until at most `bytes` are cached.
     fn shrink(&mut self, bytes: usize) {
         while self.bytes > bytes {
             let oldest = self.classes.iter_mut().filter(|c| !c.is_empty()).min_by_key(|c| c[0].0);
@@ -158,7 +158,7 @@ impl Cache {
     }
 }
 
-/// A piece of memory of a whole size class; its bytes are initialized (to zero at first, later to old data).
+/// A block of memory of a size class; its bytes are initialized (to zero at first, later to old data).
 struct Block {
     ptr: NonNull<u8>,
     bytes: usize,
@@ -170,7 +170,7 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// None if the address space cannot hold so many bytes.
+    /// `None` if the bytes exceed the address space.
     fn layout(bytes: usize) -> Option<Layout> {
         let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
         Layout::from_size_align(bytes, align).ok()
@@ -191,8 +191,8 @@ impl Block {
     }
 }
 
-/// Sizes are rounded up to one of eight steps within a power of two, so that near sizes share buffers.
-/// Gives the rounded size and its number.
+/// Sizes are rounded up to one of eight steps per power of two, so that similar sizes share buffers. Returns the
+/// rounded size and its index.
 fn size_class(bytes: usize) -> (usize, usize) {
     let units = bytes.div_ceil(ALIGN).max(1);
     let octave = units.next_power_of_two().trailing_zeros().saturating_sub(4);
@@ -200,15 +200,15 @@ fn size_class(bytes: usize) -> (usize, usize) {
     ((steps << octave) * ALIGN, octave as usize * 16 + steps - 1)
 }
 
-/// Sixteen for the smallest sizes, then eight more an octave, counted with gaps.
+/// Sixteen for the smallest sizes, then eight for each power of two, with gaps.
 const CLASSES: usize = 60 * 16;
 
 /// An owned buffer from the pool.
 pub(crate) struct Storage {
     block: std::mem::ManuallyDrop<Block>,
-    /// Bytes asked for; the block may be larger.
+    /// The requested bytes; the block may be larger.
     len: usize,
-    /// What every reader and writer takes the bytes for.
+    /// The element type with which the bytes are read and written.
     dtype: DType,
 }
 
@@ -239,7 +239,7 @@ impl Storage {
         Ok(storage)
     }
 
-    /// The number of bytes asked for.
+    /// The number of requested bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }

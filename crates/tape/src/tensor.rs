@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 /// Data: a shape, strides, an offset, an element type and shared memory.
 ///
-/// Values are immutable and cloning is cheap. Views (`permute`, `narrow`, `expand`, ...) share memory.
-/// What changes in place, such as an optimizer's step, goes through [`Tensor::make_mut`], which copies
-/// first where the memory is shared.
+/// Values are immutable and cloning is cheap. Views (`permute`, `narrow`, `expand`, ...) share memory. Updates in
+/// place, such as an optimizer's step, use [`Tensor::make_mut`], which copies first if the memory is shared.
 ///
 /// ```
 /// use tapegrad_tape::Tensor;
@@ -32,7 +31,7 @@ impl Tensor {
     /// A row-major tensor with the values of `data`.
     ///
     /// # Panics
-    /// If the number of values is not that of the shape.
+    /// If the number of values does not match the shape.
     #[track_caller]
     pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Tensor {
         Tensor::from_slice(&data, shape)
@@ -41,7 +40,7 @@ impl Tensor {
     /// A row-major tensor with a copy of the values of `data`.
     ///
     /// # Panics
-    /// If the number of values is not that of the shape.
+    /// If the number of values does not match the shape.
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: &[usize]) -> Tensor {
         assert!(
@@ -54,10 +53,10 @@ impl Tensor {
         t
     }
 
-    /// A tensor over the values of a whole memory, seen through strides and an offset (in elements).
+    /// A view of `data` with the given strides and offset (in elements).
     ///
     /// # Panics
-    /// If an element would lie outside `data`, or shape and strides differ in length.
+    /// If an element would be outside `data`, or shape and strides differ in length.
     #[track_caller]
     pub fn from_strided<T: Element>(data: &[T], shape: &[usize], strides: &[usize], offset: usize) -> Tensor {
         assert_eq!(
@@ -69,7 +68,7 @@ impl Tensor {
         if shape::numel_for("Tensor", shape) == 0 {
             return base.view_as(shape.into(), shape::contiguous_strides(shape), 0);
         }
-        // Too far for a usize is outside as well.
+        // An overflow of usize is outside, too.
         let last =
             shape.iter().zip(strides).fold(offset, |at, (&n, &s)| at.saturating_add(s.saturating_mul(n - 1)));
         assert!(
@@ -104,7 +103,7 @@ impl Tensor {
         crate::dispatch!(all: self.dtype, "full", T => self.data_mut::<T>().fill(value.to::<T>()));
     }
 
-    /// As [`Tensor::full`], for a request that may be too large for the memory there is.
+    /// Like [`Tensor::full`], for a request that may exceed the available memory.
     ///
     /// # Errors
     /// If there is not enough memory, with the number of bytes.
@@ -118,7 +117,7 @@ impl Tensor {
         Ok(t)
     }
 
-    /// As [`Tensor::zeros`], for a request that may be too large for the memory there is.
+    /// Like [`Tensor::zeros`], for a request that may exceed the available memory.
     ///
     /// # Errors
     /// If there is not enough memory, with the number of bytes.
@@ -145,7 +144,7 @@ impl Tensor {
         Tensor::filled("ones", shape, 1.into(), dtype)
     }
 
-    /// `start`, `start + 1`, ... up to but without `end`, as I64. Empty if `end <= start`.
+    /// `start`, `start + 1`, ... up to but excluding `end`, as I64. Empty if `end <= start`.
     #[track_caller]
     pub fn arange(start: i64, end: i64) -> Tensor {
         let n = if start < end { end.abs_diff(start) as usize } else { 0 };
@@ -195,7 +194,7 @@ impl Tensor {
         &self.strides
     }
 
-    /// Where the first element lies in memory, in elements.
+    /// The offset of the first element in memory, in elements.
     pub fn offset(&self) -> usize {
         self.offset
     }
@@ -227,12 +226,12 @@ impl Tensor {
         self.numel() * self.dtype.size()
     }
 
-    /// True if the elements lie in memory in row-major order, without gaps.
+    /// True if the elements are contiguous in row-major order.
     pub fn is_contiguous(&self) -> bool {
         shape::is_contiguous(&self.shape, &self.strides)
     }
 
-    /// True if the elements lie in memory in this order, without gaps.
+    /// True if the elements are contiguous in this order.
     pub fn is_contiguous_in(&self, format: MemoryFormat) -> bool {
         match format {
             MemoryFormat::Contiguous => self.is_contiguous(),
@@ -246,7 +245,7 @@ impl Tensor {
         }
     }
 
-    /// True if its elements fill a stretch of memory, each byte once, in whatever order.
+    /// True if its elements fill a range of memory without gaps or overlap, in any order.
     pub(crate) fn is_dense(&self) -> bool {
         let mut dims: Dims = (0..self.ndim()).filter(|&d| self.shape[d] != 1).collect();
         shape::sort_descending(&mut dims, &|d| self.strides[d]);
@@ -259,7 +258,7 @@ impl Tensor {
             })
     }
 
-    /// The elements, if they lie in row-major order.
+    /// The elements, if they are contiguous in row-major order.
     ///
     /// # Panics
     /// If `T` is not the element type.
@@ -268,7 +267,7 @@ impl Tensor {
         self.is_contiguous().then(|| self.memory::<T>(self.numel()))
     }
 
-    /// The elements in channels-last order, if they lie so.
+    /// The elements, if they are contiguous in channels-last order.
     ///
     /// # Panics
     /// If `T` is not the element type.
@@ -292,13 +291,13 @@ impl Tensor {
         self.storage.slice(self.offset, len)
     }
 
-    /// All memory from the offset on: every element lies in it at its strides.
+    /// All memory from the offset on; it contains every element at its strides.
     #[track_caller]
     pub fn data<T: Element>(&self) -> &[T] {
         self.memory::<T>((self.storage.len() / self.dtype.size()).saturating_sub(self.offset))
     }
 
-    /// All memory of a tensor that was made by a kernel and is not shared yet, in memory order.
+    /// All memory of a tensor that a kernel has just made and that is not shared, in memory order.
     ///
     /// # Panics
     /// If `T` is not the element type, the memory is shared, or the elements do not fill it.
@@ -314,7 +313,7 @@ impl Tensor {
         storage.slice_mut(self.offset, n)
     }
 
-    /// The elements to be changed in place, in memory order (row-major for a contiguous tensor).
+    /// The elements for in-place changes, in memory order (row-major for a contiguous tensor).
     ///
     /// Copies first if the memory is shared or the strides have gaps: no other tensor sees the change.
     ///
@@ -336,7 +335,7 @@ impl Tensor {
         Arc::get_mut(&mut self.storage).is_some()
     }
 
-    /// True if both see the same memory.
+    /// True if both share the same memory.
     pub fn shares_memory_with(&self, other: &Tensor) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
@@ -372,12 +371,12 @@ impl Tensor {
         t.memory::<T>(1)[0]
     }
 
-    /// The same values in row-major order; no copy if they lie so already.
+    /// The same values in row-major order; no copy if they already are.
     pub fn contiguous(&self) -> Tensor {
         self.to_format(MemoryFormat::Contiguous)
     }
 
-    /// The same values in a memory format; no copy if they lie so already.
+    /// The same values in a memory format; no copy if they already are.
     pub fn to_format(&self, format: MemoryFormat) -> Tensor {
         if self.is_contiguous_in(format) {
             return self.clone();
@@ -413,7 +412,7 @@ impl Tensor {
         self.dtype.is_float() && self.to_vec::<f64>().iter().any(|v| v.is_infinite())
     }
 
-    /// Strides for a result of the same shape: the own ones where they are dense, else row-major.
+    /// Strides for a result of the same shape: its own strides if they are dense, else row-major.
     pub(crate) fn dense_strides(&self) -> Dims {
         if self.is_dense() { self.strides.clone() } else { shape::contiguous_strides(&self.shape) }
     }

@@ -1,8 +1,8 @@
-//! Gradient checks over tensors that lie in memory in many ways.
+//! Gradient checks over tensors of many memory layouts.
 
 use crate::{GradCheck, Outputs, Slice, Tensor, Var, gradcheck, gradgradcheck};
 
-/// Distinct values between -1.5 and 1.5, none near zero, in an order that the seed decides.
+/// Distinct values between -1.5 and 1.5, none near zero, in an order that depends on the seed.
 pub(crate) fn values(n: usize, seed: u64) -> Vec<f64> {
     let mut list: Vec<f64> = (0..n)
         .map(|i| (0.1 + 1.4 * (i as f64 + 0.5) / n as f64) * if i % 2 == 0 { 1.0 } else { -1.0 })
@@ -15,8 +15,8 @@ pub(crate) fn values(n: usize, seed: u64) -> Vec<f64> {
     list
 }
 
-/// A parameter, and how to see it as a tensor of `shape` with strides that the seed decides: row-major, permuted,
-/// with gaps, expanded, channels last.
+/// A parameter, and a view of it as a tensor of `shape` with strides that depend on the seed: row-major, permuted, with
+/// gaps, expanded, channels last.
 pub(crate) fn strided(shape: &[usize], seed: u64) -> (Var, impl Fn(&Var) -> Var + Clone + use<>) {
     let kind = if shape.is_empty() { 0 } else { seed % 5 };
     let n = shape.len();
@@ -30,7 +30,7 @@ pub(crate) fn strided(shape: &[usize], seed: u64) -> (Var, impl Fn(&Var) -> Var 
         _ => {}
     }
     if kind == 1 || kind == 4 {
-        // The base has its dimensions where `order` puts them back.
+        // The dimensions of the base are in the order that `order` undoes.
         base = vec![0; n];
         for (d, &o) in order.iter().enumerate() {
             base[o as usize] = shape[d];

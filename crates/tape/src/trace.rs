@@ -19,11 +19,11 @@ pub struct TraceRow {
     pub shape: Vec<usize>,
     /// The result's element type.
     pub dtype: DType,
-    /// The inputs that want gradients.
+    /// The inputs that require gradients.
     pub inputs: Vec<u64>,
     /// Bytes that the derivative rule has saved.
     pub saved_bytes: u64,
-    /// Floating-point operations of the forward pass, where the operation tells them.
+    /// Floating-point operations of the forward pass, if the operation reports them.
     pub flops: u64,
     /// Time of the forward pass, if profiling was on.
     pub forward: Duration,
@@ -40,7 +40,7 @@ pub struct Trace {
     pub rows: Vec<TraceRow>,
 }
 
-/// The tape that leads to a variable. After a backward pass it still tells the operations and their times.
+/// The tape that leads to a variable. After a backward pass it still has the operations and their times.
 ///
 /// ```
 /// use tapegrad_tape::{Tensor, Var, trace};
@@ -87,7 +87,7 @@ impl Trace {
         out + "}\n"
     }
 
-    /// Bytes that all rules together have saved.
+    /// The bytes that all rules have saved.
     pub fn saved_bytes(&self) -> u64 {
         self.rows.iter().map(|r| r.saved_bytes).sum()
     }

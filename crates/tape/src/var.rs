@@ -1,4 +1,4 @@
-//! `Var`: a value and its place in the graph.
+//! `Var`: a value and its node in the graph.
 
 use crate::cost::note_saved;
 use crate::dtype::{DType, Element, Scalar};
@@ -8,10 +8,10 @@ use crate::tensor::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A tensor in the graph: a cheap handle to a value and, where gradients are wanted, to what made it.
+/// A tensor in the graph: a cheap handle to a value and, if it requires a gradient, to the operation that made it.
 ///
-/// A clone is the same variable. Most operations are methods with PyTorch's names; `+ - * /` work
-/// between variables and numbers.
+/// A clone is the same variable. Most operations are methods with PyTorch's names; `+ - * /` work between variables and
+/// scalars.
 ///
 /// ```
 /// use tapegrad_tape::{Tensor, Var};
@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 /// ```
 #[derive(Clone)]
 pub struct Var {
-    /// None for a leaf, whose value stands in its node and can be replaced.
+    /// `None` for a leaf, whose value is in its node and can be replaced.
     value: Option<Tensor>,
     node: Option<Arc<Node>>,
 }
@@ -49,7 +49,7 @@ impl<T: Into<Scalar>> From<T> for Var {
 }
 
 impl Var {
-    /// A leaf that wants a gradient: `backward` accumulates it in [`Var::grad`].
+    /// A leaf that requires a gradient: `backward` accumulates it in [`Var::grad`].
     ///
     /// # Panics
     /// If the values are not floating point.
@@ -71,7 +71,7 @@ impl Var {
     /// A constant with the values of `data`, in row-major order.
     ///
     /// # Panics
-    /// If their number is not that of the shape.
+    /// If their number does not match the shape.
     #[track_caller]
     pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Var {
         Tensor::from_vec(data, shape).into()
@@ -86,7 +86,7 @@ impl Var {
         self.node.as_ref()
     }
 
-    /// The value now: a cheap handle; later changes of a leaf do not touch it.
+    /// The current value: a cheap handle that later changes of a leaf do not affect.
     pub fn tensor(&self) -> Tensor {
         match (&self.value, self.leaf()) {
             (Some(value), _) => value.clone(),
@@ -103,8 +103,8 @@ impl Var {
         }
     }
 
-    /// Takes the value out, for an operation that may change it in place; the place in the graph stays. `None`
-    /// for a leaf, and where something else may want to see the value.
+    /// Takes the value out, for an operation that may change it in place; the node in the graph is kept. `None` for a
+    /// leaf, and where the value may be needed elsewhere.
     pub(crate) fn take_value(&mut self) -> Option<Tensor> {
         let is_leaf = self.node.as_ref().is_some_and(|n| n.leaf.is_some());
         if is_leaf || crate::grad_mode::is_anomaly_detected() { None } else { self.value.take() }
@@ -170,12 +170,12 @@ impl Var {
         self.node.as_ref().is_some_and(|n| n.requires_grad())
     }
 
-    /// True for what no recorded operation made: parameters, buffers and constants.
+    /// True for variables that no recorded operation made: parameters, buffers and constants.
     pub fn is_leaf(&self) -> bool {
         self.node.as_ref().is_none_or(|n| n.leaf.is_some())
     }
 
-    /// Freezes (`false`) or thaws (`true`) a parameter (`torch.Tensor.requires_grad_`).
+    /// Freezes (`false`) or unfreezes (`true`) a parameter (`torch.Tensor.requires_grad_`).
     ///
     /// # Panics
     /// If this is not a parameter or buffer.
@@ -196,14 +196,14 @@ impl Var {
         self.node.as_ref().filter(|n| n.leaf.is_none()).map(|n| n.op)
     }
 
-    /// The same value as a constant, without a place in the graph.
+    /// The same value as a constant, without a node in the graph.
     pub fn detach(&self) -> Var {
         Var::from(self.tensor())
     }
 
-    /// This variable for capture by a derivative rule: with its place in the graph, and the value of now.
+    /// This variable for capture by a derivative rule: with its node in the graph and its current value.
     ///
-    /// A parameter that is changed between the forward and the backward pass cannot disturb the gradient.
+    /// A parameter that is changed between the forward and the backward pass does not affect the gradient.
     pub fn saved(&self) -> Var {
         let value = self.tensor();
         note_saved(value.bytes());
@@ -273,7 +273,7 @@ impl Var {
         self.node.as_ref().and_then(|n| n.set_grad(None))
     }
 
-    /// Forgets the gradient (`zero_grad(set_to_none=True)`).
+    /// Clears the gradient (`zero_grad(set_to_none=True)`).
     pub fn zero_grad(&self) {
         self.take_grad();
     }
@@ -281,18 +281,18 @@ impl Var {
     /// Makes `backward` keep the gradient of a variable that is not a leaf (`torch.Tensor.retain_grad`).
     ///
     /// # Panics
-    /// If the variable wants no gradient.
+    /// If the variable does not require a gradient.
     #[track_caller]
     pub fn retain_grad(&self) {
         assert!(self.requires_grad(), "retain_grad: the variable does not require a gradient");
         self.node.as_ref().expect("requires a gradient").retain_grad();
     }
 
-    /// Calls a function with the gradient of this variable each time that `backward` has computed it; what it
-    /// returns, if anything, takes the gradient's place.
+    /// Calls a function with the gradient of this variable each time that `backward` has computed it; what it returns,
+    /// if anything, replaces the gradient.
     ///
     /// # Panics
-    /// If the variable wants no gradient.
+    /// If the variable does not require a gradient.
     #[track_caller]
     pub fn register_hook(&self, hook: impl Fn(&Var) -> Option<Var> + Send + Sync + 'static) -> HookHandle {
         assert!(self.requires_grad(), "register_hook: the variable does not require a gradient");
@@ -301,7 +301,7 @@ impl Var {
         HookHandle { node: Arc::downgrade(&node), id }
     }
 
-    /// A number that tells variables apart: equal for clones, none for constants.
+    /// A number that identifies a variable: equal for clones, `None` for constants.
     pub fn id(&self) -> Option<u64> {
         self.node.as_ref().map(|n| n.seq)
     }

@@ -1,4 +1,4 @@
-//! What the tape promises: order, snapshots, modes, errors.
+//! The guarantees of the tape: order, snapshots, modes, errors.
 
 use tapegrad_tape::{
     BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad, record,
@@ -165,8 +165,8 @@ fn variables_cross_threads() {
     assert_eq!(w.grad().unwrap().item(), 5.0);
 }
 
-/// The gradient of `w` after `threads` threads have each run `backward` of `w * factor` so many times, the factor being
-/// the thread's number.
+/// The gradient of `w` after `threads` threads have each run `backward` of `w * factor` repeatedly, with the thread's
+/// index as factor.
 fn from_threads(w: &Var, threads: usize, times: usize) -> f64 {
     let start = std::sync::Barrier::new(threads);
     std::thread::scope(|s| {
@@ -211,7 +211,7 @@ fn no_thread_loses_a_retained_gradient() {
 
 #[test]
 fn a_gradient_is_cleared_or_added_to_but_never_half() {
-    // What is taken out while others add, and what is left, is all there was.
+    // What is taken out while others add, and what remains, sum to everything that was added.
     let w = parameter(&[1.0, 2.0]);
     let taken = std::thread::scope(|s| {
         let adders: Vec<_> =

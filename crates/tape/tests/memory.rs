@@ -1,4 +1,4 @@
-//! What the tape promises of memory. It is counted for the whole process, so these tests take turns and have a
+//! The tape's guarantees about memory. It is counted for the whole process, so these tests take turns and have a
 //! process of their own.
 
 use std::cell::RefCell;

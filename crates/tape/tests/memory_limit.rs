@@ -24,7 +24,7 @@ fn in_own_process(test: &str) -> bool {
     false
 }
 
-/// From now on this process may take so many more bytes of address space.
+/// Limits this process to this many more bytes of address space.
 fn limit(more: usize) {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
     let pages: usize = statm.split(' ').next().and_then(|n| n.parse().ok()).expect("the size in pages");

@@ -75,7 +75,7 @@ fn one_helper_and_two_jobs() {
 }
 
 #[test]
-fn one_helper_takes_from_the_callers_stretch() {
+fn one_helper_takes_from_the_callers_range() {
     model::<3>(1, 1, 1, 1);
 }
 

@@ -11,7 +11,7 @@ use tapegrad_tape::{DType, Generator, Tensor, Var, num_threads, set_num_threads}
 
 static PROCESS: Mutex<()> = Mutex::new(());
 
-/// This test's turn, with so many threads.
+/// This test's turn, with this many threads.
 fn turn(threads: usize) -> MutexGuard<'static, ()> {
     let guard = PROCESS.lock().unwrap_or_else(|e| e.into_inner());
     set_num_threads(threads);

@@ -1,15 +1,15 @@
 //! Dropout.
 //!
-//! The choice for an element is a hash of a key, drawn once for each call, and the element's place in memory. So it
-//! can be made in any order, on any number of threads, and again in the backward pass: no mask is kept.
+//! Whether an element is dropped is a hash of a key, drawn once per call, and the element's index in memory. So it can
+//! be computed in any order, on any number of threads, and again in the backward pass: no mask is saved.
 
 use crate::kernels::dropout::drop_out;
 use tapegrad_tape::{MemoryFormat, Tensor, Var, record, with_default_generator};
 
-/// In training, puts zeros in the place of a share `p` of the elements, drawn at random, and divides the others
-/// by `1 - p` (`torch.nn.functional.dropout`). Else, and for `p = 0`, the input itself.
+/// In training, zeroes each element with probability `p` and divides the others by `1 - p`
+/// (`torch.nn.functional.dropout`). Otherwise, and for `p = 0`, returns the input itself.
 ///
-/// Draws one key from the thread's default generator: the same seed gives the same choice, on any number of threads.
+/// Draws one key from the thread's default generator: the same seed drops the same elements, on any number of threads.
 ///
 /// # Panics
 /// If `p` is not in `[0, 1]`.
@@ -33,12 +33,12 @@ pub fn dropout(x: &Var, p: f64, training: bool) -> Var {
     dropped(x, p, key, if last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous })
 }
 
-/// The choice is a linear map, and its own adjoint.
+/// Dropout is linear, and its own adjoint.
 #[track_caller]
 fn dropped(x: &Var, p: f64, key: u64, format: MemoryFormat) -> Var {
     let t = x.tensor().to_format(format);
     let mut out = Tensor::uninit_format(x.shape(), x.dtype(), format);
-    // A probability of one leaves nothing, and no division by zero.
+    // With a probability of one everything is zero, and nothing is divided by zero.
     let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
     tapegrad_tape::dispatch!(float: x.dtype(), "dropout", T => {
         let data = &t.data::<T>()[..t.numel()];
@@ -53,7 +53,7 @@ fn active(op: &str, p: f64, training: bool) -> bool {
     training && p > 0.0
 }
 
-/// In training, puts zeros in the place of whole channels: dimension 1 of `[N, C, L]`, dimension 0 of `[C, L]`
+/// In training, zeroes whole channels: dimension 1 of `[N, C, L]`, dimension 0 of `[C, L]`
 /// (`torch.nn.functional.dropout1d`).
 ///
 /// # Panics
@@ -75,7 +75,7 @@ pub fn dropout1d(x: &Var, p: f64, training: bool) -> Var {
     of_channels("dropout1d", x, x.ndim() - 1, p, training)
 }
 
-/// In training, puts zeros in the place of whole channels: the first two dimensions of `[N, C, H, W]` tell them apart
+/// In training, zeroes whole channels: the first two dimensions of `[N, C, H, W]` tell them apart
 /// (`torch.nn.functional.dropout2d`). As in PyTorch, three dimensions are taken as `[N, C, L]`.
 ///
 /// # Panics
@@ -97,7 +97,7 @@ pub fn dropout2d(x: &Var, p: f64, training: bool) -> Var {
     of_channels("dropout2d", x, 2, p, training)
 }
 
-/// One choice for each index of the leading dimensions.
+/// Drops or keeps whole slices of the leading dimensions.
 #[track_caller]
 fn of_channels(op: &str, x: &Var, leading: usize, p: f64, training: bool) -> Var {
     if !active(op, p, training) {

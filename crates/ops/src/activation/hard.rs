@@ -5,7 +5,7 @@ use tapegrad_tape::{Var, where_};
 tapegrad_tape::pointwise! {
     mod table: simd;
 
-    // Both are clamps; at a bound the gradient is zero, unlike that of `clamp`.
+    // Both are clamps; unlike that of `clamp`, their gradient at a bound is zero.
     hidden hardtanh(x, low, high) = if x < low { low } else if x > high { high } else { x };
         output(y, g) fused if y <= low || y >= high { T::ZERO } else { g };
         rule where_(&y.le(low).logical_or(&y.ge(high)), 0.0, g); on -2.0, 2.0, -1.0, 1.5;
@@ -19,7 +19,7 @@ tapegrad_tape::pointwise! {
         output(y, g) fused if y <= T::ZERO || y >= T::c(6.0) { T::ZERO } else { g };
         rule where_(&y.le(0.0).logical_or(&y.ge(6.0)), 0.0, g); on -2.0, 8.0;
 
-    /// A straight line for the sigmoid: `relu6(x + 3) / 6` (`torch.nn.functional.hardsigmoid`).
+    /// A piecewise linear sigmoid: `relu6(x + 3) / 6` (`torch.nn.functional.hardsigmoid`).
     ///
     /// ```
     /// assert_eq!(tapegrad_ops::hardsigmoid(&tapegrad_tape::Var::from(0.0)).item(), 0.5);
@@ -93,8 +93,8 @@ pub fn hardtanh(x: &Var, min_val: f64, max_val: f64) -> Var {
     table::hardtanh.apply(x, [min_val, max_val, 0.0, 0.0])
 }
 
-/// `x` moved toward zero by `lambd`, and zero where it is nearer than that
-/// (`torch.nn.functional.softshrink`; PyTorch's default is 0.5).
+/// `x` moved toward zero by `lambd`, and zero where its magnitude is smaller (`torch.nn.functional.softshrink`;
+/// PyTorch's default is 0.5).
 ///
 /// # Panics
 /// If `lambd` is negative.

@@ -1,4 +1,4 @@
-//! Leaky rectifiers whose slope is learned, or drawn.
+//! Leaky rectifiers whose slope is learned or random.
 
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{DType, Tensor, Var, record, where_, with_default_generator};
@@ -51,7 +51,7 @@ pub fn prelu(x: &Var, weight: &Var) -> Var {
     })
 }
 
-/// A leaky ReLU whose slope is drawn for each element from `[lower, upper)` in training, and is their mean else
+/// A leaky ReLU whose slope is drawn for each element from `[lower, upper)` in training, and is their mean otherwise
 /// (`torch.nn.functional.rrelu`; PyTorch's defaults are 1/8 and 1/3). Draws from the thread's default generator.
 ///
 /// # Panics

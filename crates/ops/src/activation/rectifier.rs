@@ -2,7 +2,7 @@
 
 use tapegrad_tape::{Var, where_};
 
-/// Where SELU keeps mean and variance: the constants of Klambauer et al., 2017.
+/// SELU's constants, which preserve mean and variance (Klambauer et al., 2017).
 const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
@@ -62,8 +62,7 @@ pub fn celu(x: &Var, alpha: f64) -> Var {
 
 /// The larger of `x` and zero (`torch.nn.functional.relu`). NaN stays; the gradient at zero is zero.
 ///
-/// Only the result is kept for the backward pass, where mostly the next layer keeps it anyway. See also
-/// [`relu_`].
+/// Only the result is saved for the backward pass, and the next layer usually saves it anyway. See also [`relu_`].
 ///
 /// ```
 /// use tapegrad_tape::Var;
@@ -78,8 +77,7 @@ pub fn relu(x: &Var) -> Var {
     table::relu.apply(x, [0.0; 4])
 }
 
-/// [`relu`] of an operand that is no longer needed, in its memory where nothing else holds it
-/// (`torch.nn.functional.relu_`).
+/// [`relu`] of an operand that is no longer needed, in its memory if it is not shared (`torch.nn.functional.relu_`).
 ///
 /// ```
 /// use tapegrad_tape::Var;

@@ -8,7 +8,7 @@ const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
 const TANH_CUBIC: f64 = 0.044715;
 /// 1 / sqrt(2 pi)
 const DENSITY: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0;
-/// With this factor `x sigmoid(factor x)` is near GELU.
+/// With this factor `x sigmoid(factor x)` approximates GELU.
 const QUICK: f64 = 1.702;
 
 tapegrad_tape::pointwise! {

@@ -10,7 +10,7 @@ proptest! {
     #[test]
     fn derivatives(shape in proptest::collection::vec(1usize..4, 0..5), seed in 1u64..1000, last: bool) {
         let n = shape.iter().product();
-        // On a grid none of whose points is where a function bends or jumps: differences would step across.
+        // On a grid without kinks or jumps of a function, where finite differences would be wrong.
         let unit = numbers(n, seed).iter().map(|v| (50.0 * (v + 1.0)).floor() / 101.0 + 0.004).collect();
         let format = if last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous };
         let unit = Tensor::from_vec(unit, &shape).to_format(format);

@@ -5,9 +5,9 @@ use tapegrad_tape::Var;
 
 /// Cross-correlation in two dimensions (`torch.nn.functional.conv2d`).
 ///
-/// Input `[N, C, H, W]` or `[C, H, W]`, weight `[O, C / groups, KH, KW]`, bias `[O]`; the result is
-/// `[N, O, H', W']` with `H' = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`, and likewise `W'`.
-/// In F32 without groups the result is stored channels-last, the fastest layout for what follows.
+/// Input `[N, C, H, W]` or `[C, H, W]`, weight `[O, C / groups, KH, KW]`, bias `[O]`; the result is `[N, O, H', W']`
+/// with `H' = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`, and likewise `W'`. In F32 without groups the
+/// result is stored channels-last, the fastest layout for most operations that follow.
 ///
 /// # Panics
 /// If shapes, types and options do not fit.

@@ -19,7 +19,7 @@ pub struct ConvTransposeOptions<const D: usize> {
     pub output_padding: [usize; D],
     /// The distance between the taps of the kernel.
     pub dilation: [usize; D],
-    /// The channels are split into so many groups that do not see each other.
+    /// The channels are split into this many independent groups.
     pub groups: usize,
 }
 
@@ -108,7 +108,7 @@ fn conv_transpose<const D: usize>(
                 o.stride,
                 o.dilation
             );
-            // Three such numbers can be added up.
+            // The sum of three such numbers does not overflow.
             let footprints = input[d + 2].saturating_sub(1).saturating_mul(o.stride[d]).min(MAX_NUMEL);
             let full = footprints + extent(op, weight[d + 2], o.dilation[d], weight) + o.output_padding[d];
             assert!(

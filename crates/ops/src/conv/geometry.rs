@@ -1,4 +1,4 @@
-//! What a convolution's arguments mean in numbers, and the checks that they fit.
+//! The geometry of a convolution from its arguments, checked.
 
 use crate::Size;
 use crate::kernels::geometry::Geometry;
@@ -8,9 +8,9 @@ use tapegrad_tape::shape::{MAX_NUMEL, numel_for};
 /// How much zero padding a convolution adds around its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding<const D: usize> {
-    /// So many zeros on both sides of each dimension.
+    /// This many zeros on both sides of each dimension.
     Explicit([usize; D]),
-    /// As many as keep the size, for stride 1; an odd one is added at the end (`padding='same'`).
+    /// Keeps the size, for stride 1; an odd zero is added at the end (`padding='same'`).
     Same,
 }
 
@@ -35,7 +35,7 @@ pub struct ConvOptions<const D: usize> {
     pub padding: Padding<D>,
     /// The distance between the taps of the kernel.
     pub dilation: [usize; D],
-    /// The channels are split into so many groups that do not see each other.
+    /// The channels are split into this many independent groups.
     pub groups: usize,
 }
 
@@ -114,7 +114,7 @@ impl Geometry {
                         o.dilation
                     );
                     output[d] = (padded - extent) / o.stride[d] + 1;
-                    // A window is moved no farther than this, and the only tap not at all.
+                    // A larger stride would not change the result, nor would a dilation with one tap.
                     stride[d] = stride[d].min(padded);
                 }
                 Padding::Same => {
@@ -155,7 +155,7 @@ pub(super) fn spatial<const D: usize>(shape: &[usize]) -> [usize; 3] {
     Size(sizes).to3(1)
 }
 
-/// How far a kernel reaches.
+/// The extent of a kernel.
 #[track_caller]
 pub(crate) fn extent(op: &str, kernel: usize, dilation: usize, weight: &[usize]) -> usize {
     assert!(kernel > 0, "{op}: kernel size should be greater than zero, got weight {weight:?}");

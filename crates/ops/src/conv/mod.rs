@@ -1,8 +1,8 @@
 //! Convolutions, and the three linear maps that they and their derivatives are made of.
 //!
 //! A convolution is linear in its input and in its weight. With `conv(x, w)`, its adjoint for the input
-//! `conv_input(dy, w)` and its adjoint for the weight `conv_weight(x, dy)`, every derivative of each of the
-//! three is one of the others, so gradients of any order need nothing more.
+//! `conv_input(dy, w)` and its adjoint for the weight `conv_weight(x, dy)`, every derivative of each of the three is
+//! one of the others, so these suffice for gradients of any order.
 
 mod conv1d;
 mod conv2d;
@@ -57,9 +57,10 @@ fn conv_input(g: Geometry, dy: &Var, w: &Var) -> Var {
     record("conv_input_grad", [dy, w], value, move |c| {
         let d_dy = c
             .wants(0)
-            .then(|| conv("conv", g, c.grad(), ws.as_ref().expect("kept for the wanted gradient"), None));
-        let d_w =
-            c.wants(1).then(|| conv_weight(g, c.grad(), ds.as_ref().expect("kept for the wanted gradient")));
+            .then(|| conv("conv", g, c.grad(), ws.as_ref().expect("saved for the required gradient"), None));
+        let d_w = c
+            .wants(1)
+            .then(|| conv_weight(g, c.grad(), ds.as_ref().expect("saved for the required gradient")));
         [d_dy, d_w]
     })
 }
@@ -71,11 +72,12 @@ fn conv_weight(g: Geometry, x: &Var, dy: &Var) -> Var {
     let (xs, ds) = (dy.requires_grad().then(|| x.saved()), x.requires_grad().then(|| dy.saved()));
     note_flops(g.flops());
     record("conv_weight_grad", [x, dy], value, move |c| {
-        let d_x =
-            c.wants(0).then(|| conv_input(g, ds.as_ref().expect("kept for the wanted gradient"), c.grad()));
+        let d_x = c
+            .wants(0)
+            .then(|| conv_input(g, ds.as_ref().expect("saved for the required gradient"), c.grad()));
         let d_dy = c
             .wants(1)
-            .then(|| conv("conv", g, xs.as_ref().expect("kept for the wanted gradient"), c.grad(), None));
+            .then(|| conv("conv", g, xs.as_ref().expect("saved for the required gradient"), c.grad(), None));
         [d_x, d_dy]
     })
 }

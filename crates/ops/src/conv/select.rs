@@ -1,5 +1,5 @@
-//! Which kernel computes a convolution: Winograd where it wins, direct where memory is channels-last, im2col
-//! for the rest. The environment variable `TAPEGRAD_CONV=auto|direct|winograd` overrides the first choice.
+//! Which kernel computes a convolution: Winograd where it is faster, direct for channels-last memory, im2col otherwise.
+//! The environment variable `TAPEGRAD_CONV=auto|direct|winograd` overrides the choice between the first two.
 
 use crate::kernels::geometry::{Conv2dShape, Geometry};
 use crate::kernels::{direct_conv, im2col, row_winograd, winograd};
@@ -41,7 +41,7 @@ fn winograd_if(both: bool, rows: bool) -> Kernel {
     }
 }
 
-// Nothing is planned for empty tensors, whose other sizes may be as large as they like.
+// Empty tensors take no kernel: their other sizes are not bounded.
 
 pub(super) fn forward(g: &Geometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
     if g.n == 0 {

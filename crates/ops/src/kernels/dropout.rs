@@ -1,12 +1,12 @@
-//! The choice of dropout: a hash of a key and the element's number.
+//! The mask of dropout: a hash of a key and the element's index.
 
 use tapegrad_tape::kernels::parallel::parallel_chunks;
 use tapegrad_tape::{Float, multiversion};
 
-/// Elements that make a block worth a thread; even, since a hash decides about two.
+/// The fewest elements in a block for a thread; even, since a hash decides about two.
 const BLOCK: usize = 32 * 1024;
 
-/// `out = x * scale`, or zero with probability `p`, by `key` and place.
+/// `out = x * scale`, or zero with probability `p`, by `key` and index.
 pub fn drop_out<T: Float>(out: &mut [T], x: &[T], p: f64, scale: T, key: u64) {
     // The share of 32-bit numbers below this is p.
     let limit = (p * 4_294_967_296.0).round().min(4_294_967_295.0) as u32;
@@ -24,7 +24,7 @@ pub fn drop_out<T: Float>(out: &mut [T], x: &[T], p: f64, scale: T, key: u64) {
     });
 }
 
-/// The finaliser of splitmix64: its outputs for consecutive inputs pass tests of randomness.
+/// The finalizer of splitmix64: its outputs for consecutive inputs pass tests of randomness.
 #[inline(always)]
 fn hash(counter: u64) -> u64 {
     let z = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -1,20 +1,20 @@
-//! Many numbers to one, several lanes at a time.
+//! Reductions of slices, several lanes at a time.
 
 use tapegrad_tape::Float;
 
-/// Neighbors that are treated side by side.
-pub(crate) const SIDE_BY_SIDE: usize = 16;
-/// Elements that are summed in their own type.
-const STRETCH: usize = 2048;
+/// The number of lanes.
+pub(crate) const LANES: usize = 16;
+/// The number of elements that are summed in their own type.
+const CHUNK: usize = 2048;
 
-/// `f` of all elements joined by `join`, `SIDE_BY_SIDE` at a time.
+/// `f` of all elements joined by `join`, `LANES` at a time.
 #[inline(always)]
 pub(crate) fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [start; SIDE_BY_SIDE];
-    let whole = x.len() / SIDE_BY_SIDE * SIDE_BY_SIDE;
-    for (chunk, x) in x[..whole].chunks_exact(SIDE_BY_SIDE).enumerate() {
-        for l in 0..SIDE_BY_SIDE {
-            lanes[l] = join(lanes[l], f(chunk * SIDE_BY_SIDE + l, x[l]));
+    let mut lanes = [start; LANES];
+    let whole = x.len() / LANES * LANES;
+    for (chunk, x) in x[..whole].chunks_exact(LANES).enumerate() {
+        for l in 0..LANES {
+            lanes[l] = join(lanes[l], f(chunk * LANES + l, x[l]));
         }
     }
     for i in whole..x.len() {
@@ -27,12 +27,12 @@ pub(crate) fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join:
     result
 }
 
-/// The sum of `f` of all elements: in the element's type over short stretches, in `f64` above them.
+/// The sum of `f` of all elements: in the element's type over chunks, in `f64` over their sums.
 #[inline(always)]
 pub(crate) fn sum<T: Float>(x: &[T], f: impl Fn(usize, T) -> T) -> f64 {
     let mut total = 0.0;
-    for (i, x) in x.chunks(STRETCH).enumerate() {
-        total += fold(x, T::ZERO, |l, x| f(i * STRETCH + l, x), |a, b| a + b).to_f64();
+    for (i, x) in x.chunks(CHUNK).enumerate() {
+        total += fold(x, T::ZERO, |l, x| f(i * CHUNK + l, x), |a, b| a + b).to_f64();
     }
     total
 }
@@ -41,23 +41,23 @@ pub(crate) fn sum<T: Float>(x: &[T], f: impl Fn(usize, T) -> T) -> f64 {
 #[inline(always)]
 pub(crate) fn sum_pair<T: Float>(x: &[T], f: impl Fn(usize, T) -> (T, T)) -> (f64, f64) {
     let (mut first, mut second) = (0.0, 0.0);
-    for (i, x) in x.chunks(STRETCH).enumerate() {
-        let (mut a, mut b) = ([T::ZERO; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
-        let whole = x.len() / SIDE_BY_SIDE * SIDE_BY_SIDE;
-        for (chunk, x) in x[..whole].chunks_exact(SIDE_BY_SIDE).enumerate() {
-            for l in 0..SIDE_BY_SIDE {
-                let (s, t) = f(i * STRETCH + chunk * SIDE_BY_SIDE + l, x[l]);
+    for (i, x) in x.chunks(CHUNK).enumerate() {
+        let (mut a, mut b) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        let whole = x.len() / LANES * LANES;
+        for (chunk, x) in x[..whole].chunks_exact(LANES).enumerate() {
+            for l in 0..LANES {
+                let (s, t) = f(i * CHUNK + chunk * LANES + l, x[l]);
                 a[l] += s;
                 b[l] += t;
             }
         }
         for l in whole..x.len() {
-            let (s, t) = f(i * STRETCH + l, x[l]);
+            let (s, t) = f(i * CHUNK + l, x[l]);
             a[l - whole] += s;
             b[l - whole] += t;
         }
         let (mut s, mut t) = ([T::ZERO; 4], [T::ZERO; 4]);
-        for l in 0..SIDE_BY_SIDE {
+        for l in 0..LANES {
             s[l % 4] += a[l];
             t[l % 4] += b[l];
         }
@@ -67,7 +67,7 @@ pub(crate) fn sum_pair<T: Float>(x: &[T], f: impl Fn(usize, T) -> (T, T)) -> (f6
     (first, second)
 }
 
-/// `a - b` where it cannot be negative but for rounding; a NaN stays.
+/// `a - b` where only rounding can make it negative, then zero; a NaN stays.
 #[inline(always)]
 pub(crate) fn difference(a: f64, b: f64) -> f64 {
     if a < b { 0.0 } else { a - b }

@@ -60,7 +60,7 @@ impl Conv2dShape {
     }
 }
 
-/// A product that stays at the largest number once it is there, which is the length of no slice.
+/// A product that saturates at the largest number, which is not the length of any slice.
 fn product<const N: usize>(sizes: [usize; N]) -> usize {
     sizes.iter().fold(1, |product: usize, &n| product.saturating_mul(n))
 }
@@ -74,7 +74,7 @@ fn out_size(size: usize, kernel: usize, stride: usize, padding: usize, dilation:
 /// Most elements of an image with its padding for which the channels-last kernels are used.
 const MOST_PADDED: usize = usize::MAX >> (usize::BITS - 32);
 
-/// A convolution in numbers. One and two spatial dimensions are the last of three; the others have size 1.
+/// The sizes of a convolution. One and two spatial dimensions are the last of three; the others have size 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) n: usize,
@@ -87,7 +87,7 @@ pub(crate) struct Geometry {
     pub(crate) output: [usize; 3],
     pub(crate) kernel: [usize; 3],
     pub(crate) stride: [usize; 3],
-    /// Zeros before the first element; those behind the last follow from the output's size.
+    /// Zeros before the first element; those after the last follow from the output's size.
     pub(crate) padding: [usize; 3],
     pub(crate) dilation: [usize; 3],
 }

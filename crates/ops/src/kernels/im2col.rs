@@ -1,6 +1,5 @@
-//! Convolution in any number of dimensions, with groups, for every float type: blocked im2col and a
-//! matrix product. A block of columns that fits the L2 cache is gathered and multiplied at once; the whole
-//! column matrix never exists.
+//! Convolution in any number of dimensions, with groups, for every float type: blocked im2col and a matrix product. A
+//! block of columns that fits the L2 cache is gathered and multiplied at once; the whole column matrix is never stored.
 //!
 //! Tensors are row-major: `[n, c, d, h, w]`.
 
@@ -11,10 +10,10 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Bytes of columns gathered at once.
 const BLOCK: usize = 256 * 1024;
-/// Partial sums of a weight gradient: a fixed number, so that the bits do not depend on the threads.
+/// Partial sums of a weight gradient: a fixed number, so that results do not depend on the number of threads.
 const PARTS: usize = 8;
 
-/// One group of one image, as the three products see it.
+/// One group of one image, as the three products use it.
 struct Plan {
     /// Rows of the column matrix: channels of a group times kernel taps.
     k: usize,
@@ -101,7 +100,7 @@ fn gather<T: Real>(g: &Geometry, plan: &Plan, image: &[T], from: usize, to: usiz
     }
 }
 
-/// Adds the columns of pixels `from..to` back to where they were gathered.
+/// Adds the columns of pixels `from..to` at the positions from which they were gathered.
 fn scatter<T: Real>(g: &Geometry, plan: &Plan, image: &mut [T], from: usize, to: usize, columns: &[T]) {
     let width = to - from;
     for (row, columns) in columns.chunks_exact(width).take(plan.k).enumerate() {

@@ -1,19 +1,20 @@
 //! Normalization of rows, each by its own mean and variance.
 //!
-//! Far from zero the mean as rounded to the element's type is off by as much as the elements are apart. Distances
-//! from it are exact there, so their own mean is what it is off by, and corrects the variance and each element.
+//! Far from zero, rounding the mean to the element's type is an error as large as the differences of the elements.
+//! Differences from the rounded mean are exact there, so their mean is that error, and corrects the variance and each
+//! element.
 
 use super::fold::{difference, sum, sum_pair};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::parallel::{parallel_blocks, parallel_for};
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Elements that make a task worth a thread.
+/// The fewest elements in a task.
 const GRAIN: usize = 1 << 14;
-/// Rows whose weight gradients are summed in their own type.
-const STRETCH: usize = 64;
+/// The number of rows whose weight gradients are summed in their own type.
+const CHUNK: usize = 64;
 
-/// What all rows have in common.
+/// The parameters of all rows.
 #[derive(Clone, Copy)]
 pub struct RowNorm<'a, T> {
     /// Length of a row.
@@ -26,10 +27,10 @@ pub struct RowNorm<'a, T> {
     pub centered: bool,
 }
 
-/// What [`forward`] finds out about a row: a normalized element is `(x - center) rstd - rest`.
+/// The statistics of a row: a normalized element is `(x - center) rstd - rest`.
 const STATISTICS: usize = 3;
 
-/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row. Answers each row's center (its mean as rounded, or 0
+/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row. Returns each row's center (its mean as rounded, or 0
 /// where that is not subtracted), `rstd = 1 / sqrt(var + eps)`, and `(mean - center) rstd`, side by side.
 pub fn forward<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T]) -> Vec<T> {
     let width = norm.width;
@@ -38,7 +39,7 @@ pub fn forward<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T]) -
     let mut statistics = vec![T::ZERO; STATISTICS * rows];
     let (out, shared) = (SharedSlice::new(out), SharedSlice::new(&mut statistics));
     parallel_blocks(rows, GRAIN.div_ceil(width), |start, end| {
-        // SAFETY: each row, and what is known of it, belongs to one task.
+        // SAFETY: each row, and its statistics, belongs to one task.
         let (out, statistics) = unsafe {
             (
                 out.part(start * width, (end - start) * width),
@@ -50,7 +51,7 @@ pub fn forward<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T]) -
     statistics
 }
 
-/// The gradients for the input (into `out`), the weight and the bias, from what [`forward`] answered.
+/// The gradients for the input (into `out`), the weight and the bias, from the statistics that [`forward`] returned.
 pub fn backward<T: Float>(
     out: &mut [T],
     x: &[T],
@@ -146,7 +147,7 @@ tapegrad_tape::multiversion! {
                 dw[i] += g[i] * unit;
                 db[i] += g[i];
             }
-            if (r + 1).is_multiple_of(STRETCH) || r + 1 == last {
+            if (r + 1).is_multiple_of(CHUNK) || r + 1 == last {
                 for i in 0..width {
                     sum_w[i] += dw[i].to_f64();
                     sum_b[i] += db[i].to_f64();

@@ -1,13 +1,13 @@
-//! Many matrix products of one shape at once, over strided operands of any numeric type.
+//! A batch of matrix products of one shape, over strided operands of any numeric type.
 
 use super::gemm::{self, Bias, Finish, View};
 use tapegrad_tape::Number;
 use tapegrad_tape::kernels::parallel::parallel_for;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Arithmetic above which a product by itself keeps all threads busy.
+/// The fewest operations with which a single product keeps all threads busy.
 const LARGE: usize = 1 << 23;
-/// Arithmetic below which a task is not worth handing to another thread.
+/// The fewest operations of a task for another thread.
 const TASK: usize = 1 << 20;
 
 /// The sizes of a product of `m` x `k` and `k` x `n`.
@@ -32,7 +32,7 @@ impl ProductSize {
 /// row, and where each product's matrix starts.
 #[derive(Clone, Copy)]
 pub struct Operand<'a, T> {
-    /// All memory that the matrices lie in.
+    /// The memory that contains all matrices.
     pub data: &'a [T],
     /// From one row to the next, from one column to the next.
     pub strides: [usize; 2],
@@ -91,10 +91,10 @@ pub fn replace<T: Number>() -> Finish<'static, T> {
     Finish { alpha: T::ONE, beta: T::ZERO, bias: Bias::None }
 }
 
-/// Computes `c[i] = alpha (a[i] x b[i]) + beta c[i] + bias` for all products `i`; `c` holds them row-major
-/// behind one another.
+/// Computes `c[i] = alpha (a[i] x b[i]) + beta c[i] + bias` for all products `i`; `c` holds them row-major, one after
+/// the other.
 ///
-/// The work is cut by its size alone: the bits do not depend on the number of threads.
+/// The work is partitioned by its size alone: results are bit-identical for any number of threads.
 ///
 /// # Panics
 /// If an operand reaches outside its memory or `c` has another length than all results.

@@ -1,4 +1,4 @@
-//! The loops behind the operations: plain slices in, plain slices out, no tape.
+//! The loops of the operations, on plain slices and without a tape.
 
 #[cfg(test)]
 mod conv_testing;

@@ -2,15 +2,15 @@
 //!
 //! With few channels each pixel is still a [whole vector](super::pixels).
 //!
-//! A max pooling keeps, for each output, which element of its window it took; the gradient goes there.
+//! Max pooling saves, for each output, the element of its window that was the maximum; the gradient goes there.
 
-use super::pixels::{FEW, lanes, put_lanes};
+use super::pixels::{MAX_CHANNELS, lanes, put_lanes};
 use super::windows::{Axis, Windows};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::parallel::parallel_chunks;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Elements that one task writes at the least.
+/// The fewest elements that one task writes.
 const GRAIN: usize = 16 * 1024;
 
 /// Output pixels of a task: whole images while they are small.
@@ -18,7 +18,7 @@ fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
     GRAIN.div_ceil(w.c.max(1)).min((w.n * pixels).max(1))
 }
 
-/// The number of an element within its window, in row-major order: one byte where the windows are small.
+/// The index of an element within its window, in row-major order: one byte where the windows are small.
 pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
     fn new(tap: usize) -> Self;
     fn number(self) -> usize;
@@ -71,18 +71,18 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
     parallel_chunks(y, rows * row, |task, y| {
         // SAFETY: each task takes the part that belongs to its own chunk of `y`.
         let taps = unsafe { all_taps.part(task * rows * row, y.len()) };
-        if c <= FEW {
+        if c <= MAX_CHANNELS {
             let (mut starts, mut taken, mut padded) = (Vec::new(), vec![0u32; row], Vec::new());
             for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
                 starts.clear();
                 starts.extend(rows_under(w, task * rows + k));
                 let mut x = x;
-                if starts.last().is_some_and(|last| last + line + FEW > x.len()) {
-                    // The last vector of the last row would end behind the input.
+                if starts.last().is_some_and(|last| last + line + MAX_CHANNELS > x.len()) {
+                    // The last vector of the last row would extend beyond the input.
                     let first = starts[0];
                     padded.clear();
                     padded.extend_from_slice(&x[first..]);
-                    padded.extend([T::ZERO; FEW]);
+                    padded.extend([T::ZERO; MAX_CHANNELS]);
                     starts.iter_mut().for_each(|start| *start -= first);
                     x = &padded;
                 }
@@ -154,12 +154,12 @@ tapegrad_tape::multiversion! {
     /// A row of windows over pixels of few channels; its input rows begin at `starts`.
     fn max_line<T: Float>(y: &mut [T], taken: &mut [u32], x: &[T], c: usize, starts: &[usize], axis: &Axis) {
         for (o, &(first, count)) in axis.windows.iter().enumerate() {
-            let (mut best, mut tap) = ([-T::INFINITY; FEW], [0u32; FEW]);
+            let (mut best, mut tap) = ([-T::INFINITY; MAX_CHANNELS], [0u32; MAX_CHANNELS]);
             let mut number = 0;
             for start in starts {
                 for j in 0..count {
                     let x = lanes(&x[start + (first + j * axis.step) * c..]);
-                    for i in 0..FEW {
+                    for i in 0..MAX_CHANNELS {
                         let better = x[i] > best[i] || x[i].is_nan();
                         best[i] = if better { x[i] } else { best[i] };
                         tap[i] = if better { number } else { tap[i] };
@@ -201,10 +201,10 @@ tapegrad_tape::multiversion! {
 pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut [T]) {
     let (pixels, c) = (w.output_size(), w.c);
     let apart = are_apart(w);
-    // Where each pixel has its one window, it is written without having been cleared.
+    // Where each pixel has its one window, it is written without being cleared first.
     let whole = apart && w.axes.iter().all(|a| a.windows.iter().map(|w| w.1).sum::<usize>() == a.input);
-    // Where every pixel of a line is in a window, the lanes behind a pixel are written when its turn comes.
-    let narrow = whole && c <= FEW && w.axes[2].step == 1;
+    // Where every pixel of a line is in a window, the lanes after a pixel are written later.
+    let narrow = whole && c <= MAX_CHANNELS && w.axes[2].step == 1;
     parallel_chunks(dx, w.input_size() * c, |n, dx| {
         if !whole {
             dx.fill(T::ZERO);
@@ -213,7 +213,7 @@ pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut 
         if narrow {
             let row = w.axes[2].output() * c;
             // A vector longer, so that the last pixel is a whole one.
-            let (mut g, mut taken) = (vec![T::ZERO; row + FEW], vec![0u32; row + FEW]);
+            let (mut g, mut taken) = (vec![T::ZERO; row + MAX_CHANNELS], vec![0u32; row + MAX_CHANNELS]);
             let lines = dy[range.clone()].chunks_exact(row).zip(taps[range].chunks_exact(row));
             for (r, (dy, taps)) in lines.enumerate() {
                 g[..row].copy_from_slice(dy);
@@ -241,7 +241,7 @@ pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut 
     });
 }
 
-/// Whether each pixel is in one window at the most.
+/// Whether each pixel is in one window at most.
 fn are_apart(w: &Windows) -> bool {
     w.axes.iter().all(|axis| {
         let mut taps: Vec<usize> = (0..axis.output()).flat_map(|o| axis.taps(o)).collect();
@@ -258,8 +258,8 @@ tapegrad_tape::multiversion! {
             let (g, taken) = (lanes(&dy[o * c..]), lanes(&taken[o * c..]));
             for j in 0..count {
                 let tap = number * count as u32 + j as u32;
-                let mut x = [T::ZERO; FEW];
-                for i in 0..FEW {
+                let mut x = [T::ZERO; MAX_CHANNELS];
+                for i in 0..MAX_CHANNELS {
                     x[i] = if taken[i] == tap { g[i] } else { T::ZERO };
                 }
                 put_lanes(&mut dx[(first + j) * c..], c, x);

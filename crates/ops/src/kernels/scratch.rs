@@ -1,4 +1,4 @@
-//! Memory that a kernel needs while it runs.
+//! Temporary memory of kernels.
 
 use std::alloc::{Layout, dealloc};
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use tapegrad_tape::kernels::pages::{HUGE_PAGE, alloc_zeros};
 const LARGE: usize = 256 << 10;
 
 thread_local! {
-    /// Buffers of this thread that no kernel uses just now.
+    /// The unused buffers of this thread.
     static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -24,7 +24,7 @@ impl Buffer {
     /// At least `bytes`, aligned to a cache line.
     ///
     /// # Panics
-    /// If there is no memory, even after the tensors' cache was given back.
+    /// If there is no memory, even after the tensors' cache was freed.
     fn new(bytes: usize) -> Self {
         let align = if bytes >= LARGE { HUGE_PAGE } else { 64 };
         let size = bytes.max(1).checked_next_multiple_of(align);
@@ -48,20 +48,20 @@ impl Drop for Buffer {
     }
 }
 
-/// Floats of memory for a kernel, aligned to a cache line, that go back to their thread when dropped.
+/// Floats of memory for a kernel, aligned to a cache line, that are returned to their thread when dropped.
 ///
-/// Each thread keeps its buffers, so that a kernel which runs again finds its pages warm.
+/// Each thread keeps its buffers, so that a kernel that runs again reuses their pages.
 pub(crate) struct Scratch {
     buffer: Option<Buffer>,
     len: usize,
 }
 
 impl Scratch {
-    /// Takes `len` floats. What they hold is left from earlier uses.
+    /// Takes `len` floats with arbitrary contents.
     pub(crate) fn new(len: usize) -> Self {
         let bytes = len.saturating_mul(size_of::<f32>());
         let free = FREE.with_borrow_mut(|free| {
-            // The smallest that is large enough, or else the largest, which gives way to a larger one.
+            // The smallest that is large enough, or else the largest, which is replaced by a larger one.
             let fit = |b: &Buffer| (b.layout.size() < bytes, b.layout.size().abs_diff(bytes));
             let best = (0..free.len()).min_by_key(|&i| fit(&free[i]));
             best.map(|i| free.swap_remove(i))
@@ -78,7 +78,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let buffer = self.buffer.take();
-        // At the end of a thread there may be no list any more.
+        // At the end of a thread the list may have been dropped.
         let _ = FREE.try_with(|free| free.borrow_mut().extend(buffer));
     }
 }
@@ -99,7 +99,7 @@ impl std::ops::DerefMut for Scratch {
     }
 }
 
-/// Calls `f` with `len` floats of memory, aligned to a cache line. What they hold is left from earlier uses.
+/// Calls `f` with `len` floats of memory, aligned to a cache line, with arbitrary contents.
 pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     f(&mut Scratch::new(len))
 }

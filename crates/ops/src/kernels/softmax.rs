@@ -1,11 +1,11 @@
 //! Softmax along one dimension of `[outer, length, inner]`, and its gradient.
 
-use super::fold::{SIDE_BY_SIDE, fold};
+use super::fold::{LANES, fold};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::parallel::parallel_blocks;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Elements that make a task worth a thread.
+/// The fewest elements in a task.
 const GRAIN: usize = 1 << 13;
 
 /// Sizes before, along and after the dimension.
@@ -137,16 +137,16 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     fn softmax_columns<T: Float>(out: &mut [T], x: &[T], inner: usize, kind: Kind) {
-        for start in (0..inner).step_by(SIDE_BY_SIDE) {
-            let n = SIDE_BY_SIDE.min(inner - start);
-            let (mut max, mut sum) = ([-T::INFINITY; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
+        for start in (0..inner).step_by(LANES) {
+            let n = LANES.min(inner - start);
+            let (mut max, mut sum) = ([-T::INFINITY; LANES], [T::ZERO; LANES]);
             for row in x.chunks_exact(inner) {
                 for (m, &x) in max.iter_mut().zip(&row[start..start + n]) {
                     *m = larger(*m, x);
                 }
             }
             if kind == Kind::Safe {
-                // With any finite center the exponentials of minus infinity are zero, and so is their share.
+                // With any finite center the exponentials of minus infinity are zero, and so is their softmax.
                 for (m, s) in max.iter_mut().zip(&mut sum) {
                     if *m == -T::INFINITY {
                         (*m, *s) = (T::ZERO, T::ONE);
@@ -196,9 +196,9 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     fn gradient_columns<T: Float>(out: &mut [T], y: &[T], g: &[T], inner: usize, kind: Kind) {
-        for start in (0..inner).step_by(SIDE_BY_SIDE) {
-            let n = SIDE_BY_SIDE.min(inner - start);
-            let mut sum = [T::ZERO; SIDE_BY_SIDE];
+        for start in (0..inner).step_by(LANES) {
+            let n = LANES.min(inner - start);
+            let mut sum = [T::ZERO; LANES];
             for (y, g) in y.chunks_exact(inner).zip(g.chunks_exact(inner)) {
                 let (y, g) = (&y[start..start + n], &g[start..start + n]);
                 for l in 0..n {

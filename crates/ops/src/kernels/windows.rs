@@ -1,4 +1,4 @@
-//! Where the windows of a pooling lie.
+//! The positions of pooling windows.
 
 use tapegrad_tape::kernels::list::list_for;
 
@@ -57,10 +57,10 @@ impl Axis {
         Axis { input, windows, step: dilation, padded }
     }
 
-    /// As many windows as the output has elements, as equal as can be.
+    /// One window for each output element, of nearly equal size.
     #[track_caller]
     pub(crate) fn adaptive(op: &str, input: usize, output: usize) -> Axis {
-        // (Products of two sizes need more bits than a size.)
+        // (A product of two sizes may overflow a size.)
         let (wide, of) = (input as u128, output as u128);
         let windows = list_for(op, output, |o| {
             let (start, end) = (o as u128 * wide / of, ((o as u128 + 1) * wide).div_ceil(of));
@@ -69,7 +69,7 @@ impl Axis {
         Axis { input, padded: list_for(op, output, |o| windows[o].1), windows, step: 1 }
     }
 
-    /// The single window of a dimension that is not there.
+    /// The single window of a missing dimension.
     pub(crate) fn unit() -> Axis {
         Axis::adaptive("pool", 1, 1)
     }

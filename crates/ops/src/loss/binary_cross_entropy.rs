@@ -7,7 +7,7 @@ use tapegrad_tape::{Float, Var, dispatch, kernels::strided, record};
 /// logarithms are cut off at -100. A weight broadcasts to the losses.
 ///
 /// # Panics
-/// If the shapes differ, or an input is not within 0 and 1.
+/// If the shapes differ, or an input is not between 0 and 1.
 ///
 /// ```
 /// use tapegrad_tape::Var;
@@ -59,7 +59,7 @@ pub struct BceWithLogitsOptions {
     pub weight: Option<Var>,
     /// A factor for the loss of positive targets; broadcasts.
     pub pos_weight: Option<Var>,
-    /// What becomes of the losses.
+    /// How the losses are reduced.
     pub reduction: Reduction,
 }
 

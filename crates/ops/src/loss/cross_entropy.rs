@@ -1,7 +1,7 @@
 //! `cross_entropy`.
 
 use super::Reduction;
-use super::nll_loss::Picked;
+use super::nll_loss::ClassTargets;
 use crate::kernels::softmax::softmax_and_logs;
 use crate::softmax::log_softmax;
 use tapegrad_tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record, where_};
@@ -11,11 +11,11 @@ use tapegrad_tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_s
 pub struct CrossEntropyOptions {
     /// A factor for each class, `[C]`.
     pub weight: Option<Var>,
-    /// Class targets of this number do not count.
+    /// Targets of this class are ignored.
     pub ignore_index: i64,
-    /// What becomes of the losses.
+    /// How the losses are reduced.
     pub reduction: Reduction,
-    /// The share of the target that is spread evenly over all classes (Szegedy et al. 2016).
+    /// The fraction of the target that is spread evenly over all classes (Szegedy et al. 2016).
     pub label_smoothing: f64,
 }
 
@@ -32,11 +32,11 @@ impl Default for CrossEntropyOptions {
 
 /// The cross-entropy of `softmax(input)` (`torch.nn.functional.cross_entropy`).
 ///
-/// Input `[N, C]`, `[N, C, d1, ...]` or `[C]`; the target holds class numbers (`[N]`, `[N, d1, ...]` or a single number), or
-/// a probability for each class in the input's shape.
+/// Input `[N, C]`, `[N, C, d1, ...]` or `[C]`; the target holds class indices (`[N]`, `[N, d1, ...]` or a single
+/// number), or a probability for each class in the input's shape.
 ///
 /// # Panics
-/// If the shapes do not fit, a target is no class, or the smoothing is not within 0 and 1.
+/// If the shapes do not fit, a target is not a class, or the smoothing is not between 0 and 1.
 ///
 /// ```
 /// use tapegrad_tape::{DType, Tensor, Var};
@@ -74,7 +74,8 @@ fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
     let class_dim = if input.ndim() == 1 { 0 } else { 1 };
     let classes = input.shape()[class_dim];
     let smoothing = options.label_smoothing;
-    let picked = Picked::new("cross_entropy", input, target, options.weight.as_ref(), options.ignore_index);
+    let picked =
+        ClassTargets::new("cross_entropy", input, target, options.weight.as_ref(), options.ignore_index);
     let log_p = log_softmax(input, class_dim as isize, None);
     let hard = picked.losses(&log_p);
     if smoothing == 0.0 {
@@ -148,7 +149,7 @@ fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction
     let loss = dispatch!(float: input.dtype(), "cross_entropy", T => {
         probabilities::<T>(logits.as_slice().expect("contiguous"), &targets, ignore_index, input.shape()[1], p.data_mut())
     });
-    // No counted target and a mean: 0 / 0, as PyTorch has it.
+    // A mean without targets is 0 / 0, as in PyTorch.
     let value = Tensor::full(&[], loss * scale, input.dtype());
     note_saved(p.bytes());
     let saved = input.saved();
@@ -170,16 +171,16 @@ fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction
 
 /// The gradient for the logits as a differentiable function of them: `softmax - one_hot`, scaled.
 fn composed_gradient(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
-    let picked = Picked::new("cross_entropy", input, target, None, options.ignore_index);
+    let picked = ClassTargets::new("cross_entropy", input, target, None, options.ignore_index);
     let scale = match options.reduction {
-        // Where nothing counts there is nothing to divide, and the gradient is zero.
+        // If all targets are ignored, the gradient is zero.
         Reduction::Mean => where_(&picked.counts, &picked.weights / picked.weights.sum_all(), 0.0),
         _ => picked.weights.clone(),
     };
     let classes = Var::from(Tensor::arange(0, input.shape()[1] as i64));
     let hot = target.unsqueeze(1).eq(&classes).cast(input.dtype());
     let gradient = (crate::softmax::softmax(input, 1, None) - hot) * scale.unsqueeze(1);
-    // What does not count may be infinite.
+    // Ignored elements may be infinite.
     where_(&picked.counts.unsqueeze(1), gradient, 0.0)
 }
 
@@ -201,7 +202,7 @@ fn probabilities<T: Float>(
     counted.map(|((x, &target), log)| log.to_f64() - x[target as usize].to_f64()).sum()
 }
 
-/// `(p - one_hot) * g` for each row that counts.
+/// `(p - one_hot) * g` for each row that is not ignored.
 fn gradient<T: Float>(p: &[T], targets: &[i64], ignore_index: i64, classes: usize, g: T, dx: &mut [T]) {
     if classes == 0 {
         return;
@@ -257,7 +258,7 @@ mod tests {
         }
     }
 
-    /// Rows that do not count may hold anything, and nothing may be left: fused and composed alike.
+    /// Ignored rows may hold anything, and all rows may be ignored, in the fused and in the composed rule.
     #[test]
     fn what_is_ignored_has_no_gradient() {
         let x = Var::parameter(Tensor::from_vec(vec![f64::INFINITY, f64::NAN, 1.0, 2.0], &[2, 2]));

@@ -3,7 +3,7 @@
 use super::{Reduction, check_same};
 use tapegrad_tape::Var;
 
-/// What becomes of the pointwise divergences.
+/// How the pointwise divergences are reduced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KlDivReduction {
     /// They are returned as they are.

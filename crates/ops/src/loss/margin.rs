@@ -39,7 +39,7 @@ pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: R
     reduction.apply(near + far)
 }
 
-/// `max(0, margin - target * (input1 - input2))`: which of two should be larger is told by a target of 1 or -1
+/// `max(0, margin - target * (input1 - input2))`: a target of 1 or -1 says which of two should be larger
 /// (`torch.nn.functional.margin_ranking_loss`). PyTorch's default margin is 0.
 ///
 /// # Panics
@@ -84,7 +84,7 @@ pub fn margin_ranking_loss(
 /// ```
 #[track_caller]
 pub fn soft_margin_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
-    // Checked here for its name; the product would report itself.
+    // Checked here to report this loss and not the product.
     check_same("soft_margin_loss", input, target);
     reduction.apply(-log_sigmoid(&(input * target)))
 }

@@ -23,7 +23,7 @@ pub use pointwise::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{Float, Var, dispatch, record};
 
-/// What becomes of the losses of single elements.
+/// How the losses of single elements are reduced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
     /// They are returned as they are.
@@ -47,7 +47,7 @@ impl Reduction {
 }
 
 /// `input - target`, refused under the loss's name where the shapes differ. PyTorch broadcasts them with a warning that
-/// the result is likely wrong: `[4, 1]` and `[4]` would give 16 differences, of which 12 are of strangers.
+/// the result is likely wrong: `[4, 1]` and `[4]` would give 16 differences, 12 of them between unrelated elements.
 #[track_caller]
 fn difference(op: &str, input: &Var, target: &Var) -> Var {
     check_same(op, input, target);

@@ -8,11 +8,11 @@ use tapegrad_tape::{DType, Tensor, Var, where_};
 pub struct MultiMarginOptions {
     /// The exponent, 1 or 2.
     pub p: u32,
-    /// By how much the score of the right class should be above the others.
+    /// By how much the score of the correct class should exceed the others.
     pub margin: f64,
     /// A factor for each class, `[C]`.
     pub weight: Option<Var>,
-    /// What becomes of the losses.
+    /// How the losses are reduced.
     pub reduction: Reduction,
 }
 
@@ -27,7 +27,7 @@ impl Default for MultiMarginOptions {
 /// Input `[N, C]` with a target `[N]` of class numbers, or `[C]` with a number.
 ///
 /// # Panics
-/// If the shapes do not fit, `p` is neither 1 nor 2, or a target is no class.
+/// If the shapes do not fit, `p` is neither 1 nor 2, or a target is not a class.
 ///
 /// ```
 /// use tapegrad_tape::Var;

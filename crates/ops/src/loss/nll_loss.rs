@@ -8,9 +8,9 @@ use tapegrad_tape::{DType, Var, where_};
 pub struct NllLossOptions {
     /// A factor for each class, `[C]`.
     pub weight: Option<Var>,
-    /// Targets of this number do not count.
+    /// Targets of this class are ignored.
     pub ignore_index: i64,
-    /// What becomes of the losses.
+    /// How the losses are reduced.
     pub reduction: Reduction,
 }
 
@@ -25,7 +25,7 @@ impl Default for NllLossOptions {
 /// The mean is weighted by the classes' weights.
 ///
 /// # Panics
-/// If the shapes do not fit, or a target is no class and not ignored.
+/// If the shapes do not fit, or a target is not a class and not ignored.
 ///
 /// ```
 /// use tapegrad_tape::Var;
@@ -35,22 +35,22 @@ impl Default for NllLossOptions {
 /// ```
 #[track_caller]
 pub fn nll_loss(input: &Var, target: &Var, options: NllLossOptions) -> Var {
-    let picked = Picked::new("nll_loss", input, target, options.weight.as_ref(), options.ignore_index);
+    let picked = ClassTargets::new("nll_loss", input, target, options.weight.as_ref(), options.ignore_index);
     picked.reduce(picked.losses(input), options.reduction)
 }
 
-/// The targets of a loss over classes: which count, and how much.
-pub(super) struct Picked {
+/// The targets of a loss over classes, with their weights.
+pub(super) struct ClassTargets {
     class_dim: isize,
     /// Class numbers with the class dimension of size one; 0 where ignored.
     index: Var,
-    /// True where the target counts.
+    /// True where the target is not ignored.
     pub(super) counts: Var,
-    /// The weight of each target, zero where it does not count.
+    /// The weight of each target, zero where it is ignored.
     pub(super) weights: Var,
 }
 
-impl Picked {
+impl ClassTargets {
     #[track_caller]
     pub(super) fn new(
         op: &str,
@@ -58,7 +58,7 @@ impl Picked {
         target: &Var,
         weight: Option<&Var>,
         ignore_index: i64,
-    ) -> Picked {
+    ) -> ClassTargets {
         let (shape, n) = (input.shape(), input.ndim());
         assert!(n > 0, "{op}: expected an input with a class dimension, got one without dimensions");
         let class_dim = if n == 1 { 0 } else { 1 };
@@ -97,13 +97,18 @@ impl Picked {
             }
             None => counts.cast(input.dtype()),
         };
-        Picked { class_dim: class_dim as isize, index: index.unsqueeze(class_dim as isize), counts, weights }
+        ClassTargets {
+            class_dim: class_dim as isize,
+            index: index.unsqueeze(class_dim as isize),
+            counts,
+            weights,
+        }
     }
 
     /// The weighted losses of single targets.
     pub(super) fn losses(&self, log_probabilities: &Var) -> Var {
         let at = log_probabilities.gather(self.class_dim, &self.index).squeeze(self.class_dim);
-        // What does not count may be infinite.
+        // Ignored elements may be infinite.
         where_(&self.counts, -at, 0.0) * &self.weights
     }
 

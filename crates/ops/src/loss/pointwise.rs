@@ -3,8 +3,8 @@
 use super::{Reduction, difference};
 use tapegrad_tape::{Var, where_};
 
-/// The square of the difference (`torch.nn.functional.mse_loss`), for a target of the
-/// input's shape. PyTorch broadcasts another one with a warning; here [`Var::expand`] does so on purpose.
+/// The square of the difference (`torch.nn.functional.mse_loss`), for a target of the input's shape. PyTorch broadcasts
+/// another one with a warning; here, use [`Var::expand`] explicitly.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -55,7 +55,7 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
     let d = difference("smooth_l1_loss", input, target);
     let size = d.abs();
     let small = size.lt(beta);
-    // The square of an infinity would make NaN of its gradient, which is zero here.
+    // The square of an infinity would have a NaN gradient; here it is zero.
     let square = where_(&small, d, 0.0).square();
     reduction.apply(where_(&small, square * (0.5 / beta), size - 0.5 * beta))
 }

@@ -6,7 +6,7 @@ use crate::kernels::windows::Axis;
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::numel_for;
 
-/// One axis a dimension; `None` keeps the size.
+/// One axis for each dimension; `None` keeps the size.
 #[track_caller]
 fn axes<const D: usize>(op: &str, shape: &[usize], output: [Option<usize>; D]) -> Vec<Axis> {
     let output: [usize; D] = std::array::from_fn(|d| output[d].unwrap_or(shape[d + 2]));

@@ -27,7 +27,7 @@ pub struct AvgPoolOptions<const D: usize> {
 }
 
 impl<const D: usize> AvgPoolOptions<D> {
-    /// Windows of a size, side by side.
+    /// Adjacent windows of a size.
     pub fn new(kernel_size: impl Into<Size<D>>) -> Self {
         let kernel_size = kernel_size.into().0;
         AvgPoolOptions {
@@ -128,7 +128,7 @@ macro_rules! avg_pool {
         /// If shape and options do not fit.
         #[track_caller]
         pub fn $name(input: &Var, options: impl Into<AvgPoolOptions<$d>>) -> Var {
-            // Compiled here and not in the caller's crate.
+            // Compiled in this crate and not in the caller's.
             #[track_caller]
             fn pool(input: &Var, options: AvgPoolOptions<$d>) -> Var {
                 avg_pool::<$d>(stringify!($name), input, options)

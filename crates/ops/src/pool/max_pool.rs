@@ -29,7 +29,7 @@ pub struct MaxPoolOptions<const D: usize> {
 }
 
 impl<const D: usize> MaxPoolOptions<D> {
-    /// Windows of a size, side by side.
+    /// Adjacent windows of a size.
     pub fn new(kernel_size: impl Into<Size<D>>) -> Self {
         let kernel_size = kernel_size.into().0;
         MaxPoolOptions {
@@ -92,7 +92,7 @@ fn max_pool<const D: usize>(op: &'static str, x: &Var, o: MaxPoolOptions<D>) -> 
     })
 }
 
-/// Which element each output of a max pooling was taken from.
+/// The index of the maximum of each window.
 #[derive(Clone)]
 pub(super) struct Taken {
     windows: Arc<Windows>,
@@ -125,7 +125,7 @@ impl Taken {
         Var::from(index.reshape(y.shape()))
     }
 
-    /// Adds gradients to the elements that were taken.
+    /// Adds gradients to the elements that were the maxima.
     fn put(&self, dy: &Var) -> Var {
         let mut dx =
             Tensor::uninit_format(&self.windows.input_shape(), dy.dtype(), MemoryFormat::ChannelsLast);
@@ -150,7 +150,7 @@ impl Taken {
     }
 }
 
-/// The largest element of each window, and where it was taken from.
+/// The largest element of each window, and its index.
 #[track_caller]
 pub(super) fn max_over_windows<const D: usize>(
     op: &'static str,
@@ -191,7 +191,7 @@ macro_rules! max_pool {
         /// If shape and options do not fit.
         #[track_caller]
         pub fn $name(input: &Var, options: impl Into<MaxPoolOptions<$d>>) -> Var {
-            // Compiled here and not in the caller's crate.
+            // Compiled in this crate and not in the caller's.
             #[track_caller]
             fn pool(input: &Var, options: MaxPoolOptions<$d>) -> Var {
                 max_pool::<$d>(stringify!($name), input, options).0

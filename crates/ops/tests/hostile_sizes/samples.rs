@@ -1,4 +1,4 @@
-//! Sizes that once wrapped, each with what is said of it now.
+//! Sizes that once wrapped, each with its error message.
 
 use crate::{panic_of, x};
 use tapegrad_ops::{ConvTransposeOptions, Size, UnfoldOptions};
@@ -6,7 +6,7 @@ use tapegrad_tape::{DType, PadMode, Position, Slice, Tensor, Var};
 
 const MAX: usize = usize::MAX;
 
-/// Calls a function and checks what it says when it panics.
+/// Calls a function and checks its panic message.
 #[track_caller]
 fn refused<R>(message: &str, f: impl FnOnce() -> R) {
     let said = panic_of(f).expect("it has to panic");

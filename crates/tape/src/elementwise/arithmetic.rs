@@ -37,11 +37,11 @@ fn mul(a: &Operand, b: &Operand) -> Var {
     } else {
         arithmetic_value(dtype, "mul", a, b, 2)
     };
-    // Each operand is the other's derivative; it is kept only where that one is wanted.
+    // Each operand is the other's derivative; it is saved only if that derivative is required.
     let wants = |o: &Operand| matches!(o, Operand::Var(v) if v.requires_grad());
     let saved = [wants(b).then(|| a.saved()), wants(a).then(|| b.saved())];
     record_binary("mul", a, b, value, move |c, i| {
-        c.grad().mul(saved[1 - i].as_ref().expect("kept for the wanted gradient"))
+        c.grad().mul(saved[1 - i].as_ref().expect("saved for the required gradient"))
     })
 }
 
@@ -54,7 +54,7 @@ fn div(a: &Operand, b: &Operand) -> Var {
         if i == 0 {
             c.grad().div(&y)
         } else {
-            // The incoming gradient goes first: a number keeps its precision beside it.
+            // The incoming gradient is the left operand, so that a scalar keeps its precision.
             -c.grad().div(&y).div(&y).mul(&x)
         }
     })
@@ -77,7 +77,7 @@ fn arithmetic_value(dtype: DType, op: &'static str, a: &Operand, b: &Operand, wh
     value.cast(dtype)
 }
 
-/// Arithmetic with the number on the left: `2.0 - &x`.
+/// Arithmetic with the scalar on the left: `2.0 - &x`.
 pub(crate) mod scalar_first {
     use super::*;
 
@@ -172,7 +172,7 @@ impl Var {
     /// `self + alpha * other` (`torch.add` with `alpha`).
     ///
     /// # Panics
-    /// If the shapes do not broadcast, or `alpha` is a fraction and the operands are integers.
+    /// If the shapes do not broadcast, or `alpha` is not an integer but the operands are.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -187,7 +187,7 @@ impl Var {
     /// `self - alpha * other` (`torch.sub` with `alpha`).
     ///
     /// # Panics
-    /// As [`Var::add_scaled`].
+    /// Same as [`Var::add_scaled`].
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -202,7 +202,7 @@ impl Var {
     /// `other - alpha * self` (`torch.rsub`).
     ///
     /// # Panics
-    /// As [`Var::add_scaled`].
+    /// Same as [`Var::add_scaled`].
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -224,7 +224,7 @@ pub enum RoundingMode {
     Floor,
 }
 
-/// `alpha * b`, in the type that `b` and the other operand have together.
+/// `alpha * b`, in the promoted type of `b` and the other operand.
 #[track_caller]
 fn scaled(op: &str, a: &Operand, b: Operand, alpha: Scalar) -> Operand {
     let dtype = result_type(&[a, &b]);

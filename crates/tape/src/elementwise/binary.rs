@@ -1,4 +1,4 @@
-//! Functions of two numbers.
+//! Functions of two operands.
 
 use super::select::where_;
 use crate::dtype::{DType, Float};
@@ -8,7 +8,7 @@ use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
-/// Records a binary operation; a number as operand is not an input of the node.
+/// Records a binary operation; a scalar operand is not an input of the node.
 #[track_caller]
 pub(crate) fn record_binary(
     op: &'static str,
@@ -36,12 +36,12 @@ fn squared_radius(a: &Var, b: &Var) -> Var {
 /// A row function over two dense slices.
 pub(crate) type Row<T> = fn(&mut [T], &[T], &[T]);
 
-/// A function of two numbers as loops over dense slices, and its derivative.
+/// A function of two operands as loops over dense slices, and its derivative.
 pub(crate) struct Binary {
     pub(crate) name: &'static str,
     pub(crate) f32: Row<f32>,
     pub(crate) f64: Row<f64>,
-    /// Where integers stay integers; without it they are converted to F32.
+    /// The loop for integers; without one they are converted to F32.
     pub(crate) i64: Option<Row<i64>>,
     /// The gradient for operand `i`, of both operands and the incoming gradient.
     pub(crate) rule: fn(&Var, &Var, &Var, usize) -> Var,
@@ -76,7 +76,7 @@ impl Binary {
     }
 }
 
-/// An operand for capture by a rule; a number becomes a constant of the result's type.
+/// An operand for capture by a rule; a scalar becomes a constant of the result's type.
 pub(crate) fn constant(operand: &Operand, dtype: DType) -> Var {
     match operand {
         Operand::Var(v) => v.saved(),
@@ -105,7 +105,7 @@ macro_rules! binary {
                     rule,
                 }
             };)*
-            /// All rows, and where tests draw operands from.
+            /// All rows, and the ranges from which tests draw operands.
             #[cfg(test)]
             pub(crate) static ALL: &[(&Binary, (f64, f64))] = &[$((&$name, $domain)),*];
         }
@@ -150,7 +150,7 @@ macro_rules! binary {
     };
 }
 
-/// As [`shared`] where the first operand wins against NaN: `won` tells where, for the operand in question.
+/// Like [`shared`] where a NaN loses: `won` says where this operand was taken.
 fn shared_unless_nan(won: Var, tied: Var, g: &Var) -> Var {
     where_(&tied, g * 0.5, where_(&won, g, 0.0))
 }
@@ -189,8 +189,8 @@ binary! {
     method simd minimum(a, b) = a.minimum(b); integers a.min(b);
         rule(g) shared(a.gt(b), a.eq(b), g), shared(b.gt(a), a.eq(b), g); on (-2.0, 2.0);
 
-    /// The larger of two elements; a NaN loses against a number (`torch.fmax`). Where they are equal, each gets
-    /// half of the gradient. Integers stay integers.
+    /// The larger of two elements; a NaN is ignored if the other is a number (`torch.fmax`). Where they are equal, each
+    /// gets half of the gradient. Integers stay integers.
     ///
     /// # Panics
     /// If the shapes do not broadcast.
@@ -204,8 +204,8 @@ binary! {
             shared_unless_nan(a.gt(b).logical_or(&b.isnan()).logical_not(), a.eq(b), g);
         on (-2.0, 2.0);
 
-    /// The smaller of two elements; a NaN loses against a number (`torch.fmin`). Where they are equal, each gets
-    /// half of the gradient. Integers stay integers.
+    /// The smaller of two elements; a NaN is ignored if the other is a number (`torch.fmin`). Where they are equal,
+    /// each gets half of the gradient. Integers stay integers.
     ///
     /// # Panics
     /// If the shapes do not broadcast.
@@ -309,7 +309,7 @@ fn floor_quotient<T: Float>(a: T, b: T) -> T {
     if quotient - floor > T::c(0.5) { floor + T::ONE } else { floor }
 }
 
-/// `x ln(y)`, and zero where `x` is zero, unless `y` is NaN (`torch.xlogy`). Either may be a number.
+/// `x ln(y)`, and zero where `x` is zero, unless `y` is NaN (`torch.xlogy`). Either may be a scalar.
 ///
 /// # Panics
 /// If the shapes do not broadcast.

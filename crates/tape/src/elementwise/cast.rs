@@ -16,7 +16,7 @@ impl Var {
         if dtype == self.dtype() {
             return self.clone();
         }
-        // The walk casts every gradient to its input's type.
+        // The backward pass casts every gradient to its input's type.
         record("cast", [self], self.tensor().cast(dtype), |c| [Some(c.grad().clone())])
     }
 

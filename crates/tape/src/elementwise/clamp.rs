@@ -17,9 +17,10 @@ enum Side {
 }
 
 impl Var {
-    /// Keeps elements between two bounds, numbers or variables that broadcast (`torch.clamp`); where `min` is
-    /// above `max`, the result is `max`. NaN stays. The gradient goes to what was taken; at a tie of an element and a
-    /// bound each has half of it if the bounds are variables, and the element none if they are numbers. For one bound see [`Var::clamp_min`] and [`Var::clamp_max`].
+    /// Clamps elements between two bounds, scalars or variables that broadcast (`torch.clamp`); where `min` is above
+    /// `max`, the result is `max`. NaN stays. The gradient goes to what was taken; at a tie of an element and a bound
+    /// each gets half of it if the bounds are variables; if they are scalars, the element gets none. For one bound see
+    /// [`Var::clamp_min`] and [`Var::clamp_max`].
     ///
     /// # Panics
     /// If the shapes do not broadcast.
@@ -65,7 +66,7 @@ impl Var {
         })
     }
 
-    /// Raises elements below a bound, a number or a variable, to it (`torch.clamp_min`).
+    /// Clamps elements from below by a scalar or a variable (`torch.clamp_min`).
     ///
     /// # Panics
     /// If the shapes do not broadcast.
@@ -78,7 +79,7 @@ impl Var {
         clamp_side("clamp_min", self.into(), min.into(), Side::Below)
     }
 
-    /// Lowers elements above a bound, a number or a variable, to it (`torch.clamp_max`).
+    /// Clamps elements from above by a scalar or a variable (`torch.clamp_max`).
     ///
     /// # Panics
     /// If the shapes do not broadcast.
@@ -142,7 +143,7 @@ fn lower<T: crate::Number>(a: T, b: T) -> T {
     if a < b || a.is_nan() { a } else { b }
 }
 
-/// Records an operation some of whose operands may be numbers; the rule counts all operands.
+/// Records an operation whose operands may be scalars; the rule numbers all operands.
 #[track_caller]
 pub(crate) fn record_operands(
     op: &'static str,

@@ -104,7 +104,7 @@ macro_rules! logic {
         impl Var {$(
             $(#[$meta])*
             ///
-            /// What is not zero is true. The operands broadcast; the result has no gradient.
+            /// Nonzero elements are true. The operands broadcast; the result has no gradient.
             ///
             /// # Panics
             /// If the shapes do not broadcast.
@@ -124,7 +124,7 @@ macro_rules! logic {
 }
 
 logic! {
-    /// True where both are (`torch.logical_and`).
+    /// True where both elements are nonzero (`torch.logical_and`).
     ///
     /// ```
     /// let (a, b) = (tapegrad_tape::Var::from(2.0), tapegrad_tape::Var::from(0));
@@ -132,7 +132,7 @@ logic! {
     /// ```
     logical_and(|a, b| a & b);
 
-    /// True where either is (`torch.logical_or`).
+    /// True where either element is nonzero (`torch.logical_or`).
     ///
     /// ```
     /// let (a, b) = (tapegrad_tape::Var::from(2.0), tapegrad_tape::Var::from(0));
@@ -140,7 +140,7 @@ logic! {
     /// ```
     logical_or(|a, b| a | b);
 
-    /// True where one is and the other is not (`torch.logical_xor`).
+    /// True where exactly one of the elements is nonzero (`torch.logical_xor`).
     ///
     /// ```
     /// let (a, b) = (tapegrad_tape::Var::from(2.0), tapegrad_tape::Var::from(3));

@@ -1,7 +1,7 @@
 //! Operations that treat each element by itself.
 //!
-//! Most are rows of a table: [`pointwise!`](crate::pointwise) turns a function of one number, its derivative and
-//! its rule into a documented method of [`Var`](crate::Var); `binary!` does so for two, and comparisons have theirs.
+//! Most are rows of a table: [`pointwise!`](crate::pointwise) turns a function of one operand, its derivative and its
+//! rule into a documented method of [`Var`](crate::Var); `binary!` does so for two, and comparisons have theirs.
 
 #[macro_use]
 mod table;

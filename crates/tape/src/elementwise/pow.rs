@@ -7,7 +7,7 @@ use crate::var::Var;
 
 crate::pointwise! {
     mod constant: scalar;
-    // The exponent is a number; the derivative of x^0 is zero, at zero too.
+    // The exponent is a scalar; the derivative of x^0 is zero everywhere, also at zero.
     hidden pow(x, e) = raise(x, e);
         input(x, g) fused if e == T::ZERO { T::ZERO } else { g * (e * raise(x, e - T::ONE)) };
         rule if e == 0.0 { g.zeros_like() } else { g * (x.pow(e - 1.0) * e) }; on 0.3, 2.0, 2.7;
@@ -21,7 +21,7 @@ fn raise<T: crate::Float>(x: T, e: T) -> T {
     if e == T::ONE { x } else { x.powf(e) }
 }
 
-/// `base^exponent` of elements (`torch.pow`), where either may be a number.
+/// `base^exponent` of elements (`torch.pow`), where either may be a scalar.
 ///
 /// # Panics
 /// If the shapes do not broadcast, or integers are raised to a negative number.
@@ -49,7 +49,7 @@ pub fn pow(base: impl Into<Operand>, exponent: impl Into<Operand>) -> Var {
     table::pow.apply(&base, &exponent)
 }
 
-/// Powers that are cheaper by other means go by these.
+/// Powers for which there is a cheaper operation.
 #[track_caller]
 fn to_constant(x: &Var, e: f64) -> Var {
     match e {
@@ -63,8 +63,8 @@ fn to_constant(x: &Var, e: f64) -> Var {
 }
 
 impl Var {
-    /// Elements raised to a power, a number or a variable (`torch.pow`). Integers raised to integers stay
-    /// integers. At zero, gradients follow PyTorch: that of `x^0` is zero, that of `0^y` for `y >= 0` too.
+    /// Elements raised to a power, a scalar or a variable (`torch.pow`). Integers raised to integers stay integers. At
+    /// zero, gradients follow PyTorch: that of `x^0` is zero, that of `0^y` for `y >= 0` too.
     ///
     /// # Panics
     /// If the shapes do not broadcast, or integers are raised to a negative number.
@@ -79,7 +79,7 @@ impl Var {
         pow(self, exponent)
     }
 
-    /// As [`Var::pow`] with a number, which reads better where its type has to be inferred.
+    /// Like [`Var::pow`] with a scalar exponent, for places where its type could not be inferred.
     #[track_caller]
     pub fn powf(&self, exponent: f64) -> Var {
         pow(self, Scalar::Float(exponent))

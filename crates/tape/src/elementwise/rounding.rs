@@ -1,4 +1,4 @@
-//! Rounding, signs, and other functions that are constant between jumps: their gradient is zero.
+//! Rounding, signs, and other piecewise constant functions: their gradient is zero.
 
 use super::table::on_integers;
 use crate::dtype::{DType, Scalar};
@@ -11,7 +11,7 @@ crate::pointwise! {
     hidden ceil(x) = x.ceil(); output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
     hidden trunc(x) = x.trunc(); output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
     hidden round(x) = x.round_even(); output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.6, 1.4;
-    // A power of ten below one is not exact: it divides as its inverse.
+    // A power of ten below one is not exact, so its inverse divides.
     hidden round_decimals(x, ten, inverse) = if ten > T::ONE { (x * ten).round_even() / ten }
             else { (x / inverse).round_even() * inverse };
         output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.61, 0.69, 10.0, 0.1;
@@ -32,14 +32,16 @@ macro_rules! step_methods {
 }
 
 step_methods! {
-    /// The largest integer not above (`torch.floor`). Its gradient is zero; integers are returned as they are.
+    /// The largest integer not above the element (`torch.floor`). Its gradient is zero; integers are returned as they
+    /// are.
     ///
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(-1.5).floor().item(), -2.0);
     /// ```
     floor on integers |x| x;
 
-    /// The smallest integer not below (`torch.ceil`). Its gradient is zero; integers are returned as they are.
+    /// The smallest integer not below the element (`torch.ceil`). Its gradient is zero; integers are returned as they
+    /// are.
     ///
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(-1.5).ceil().item(), -1.0);
@@ -92,8 +94,8 @@ impl Var {
             .apply(self, [10f64.powi(decimals), 10f64.powi(decimals.saturating_neg()), 0.0, 0.0])
     }
 
-    /// Puts numbers in the place of NaN and of the infinities (`torch.nan_to_num`): 0 unless given, and the
-    /// largest and smallest finite numbers of the type. No gradient flows where a number was put.
+    /// Replaces NaN and the infinities by numbers (`torch.nan_to_num`): 0 unless given, and the largest and smallest
+    /// finite numbers of the type. Replaced elements get no gradient.
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![f32::NAN, f32::INFINITY, 1.0], &[3]);
@@ -119,7 +121,7 @@ impl Var {
         Var::from(crate::Tensor::ones(self.shape(), self.dtype()))
     }
 
-    /// The same value everywhere, as a constant of the same shape and type (`torch.full_like`).
+    /// A constant filled with a value, of the same shape and type (`torch.full_like`).
     pub fn full_like(&self, value: impl Into<Scalar>) -> Var {
         Var::from(crate::Tensor::full(self.shape(), value, self.dtype()))
     }

@@ -1,4 +1,4 @@
-//! `where`: the choice between two operands.
+//! `where`: elementwise selection between two operands.
 
 use crate::dtype::DType;
 use crate::kernels::strided;
@@ -47,7 +47,7 @@ fn choose(condition: &Var, a: &Operand, b: &Operand) -> Var {
     }
 }
 
-/// A choice moves elements and computes nothing: one loop for each size of element would do, one for each type is simpler.
+/// Only the size of an element matters here, but one loop for each type is simpler.
 fn select(shape: &[usize], mask: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
     crate::dispatch!(all: a.dtype(), "where", T => strided::zip3_rows::<bool, T, T, T>(
         shape, mask, a, b, strided::GRAIN, &|out, mask, a, b| {
@@ -62,7 +62,7 @@ impl Var {
     /// The elements of this where the condition is true, else those of `other` (`torch.Tensor.where`).
     ///
     /// # Panics
-    /// As [`where_`].
+    /// Same as [`where_`].
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![-1f32, 2.0], &[2]);

@@ -1,4 +1,4 @@
-//! The shape that functions of one number share: [`Pointwise`], and the macro that fills it.
+//! What functions of one operand have in common: [`Pointwise`], and the macro that makes it.
 
 use crate::dtype::DType;
 use crate::grad_mode::is_grad_enabled;
@@ -10,7 +10,7 @@ use crate::var::Var;
 /// The parameters of a pointwise function by position, such as the slope of a leaky ReLU.
 pub type Params = [f64; 4];
 
-/// A function of one number and its derivative, as loops over dense slices: one row of a
+/// A function of one operand and its derivative, as loops over dense slices: one row of a
 /// [`pointwise!`](crate::pointwise) table.
 pub struct Pointwise {
     /// The operation's name on the tape.
@@ -23,9 +23,9 @@ pub struct Pointwise {
     pub f64: Rows<f64>,
     /// The gradient in differentiable operations: of the operand or result, the incoming gradient and the parameters.
     pub rule: fn(&Var, &Var, &Params) -> Var,
-    /// Elements that make a block worth a thread.
+    /// The fewest elements in a block for a thread.
     pub grain: usize,
-    /// Where tests draw operands from, and with which parameters.
+    /// The range from which tests draw operands, and the parameters.
     pub domain: (f64, f64, Params),
 }
 
@@ -48,9 +48,9 @@ impl Pointwise {
         }
     }
 
-    /// As [`Pointwise::apply`], in the operand's memory if nothing else holds it.
+    /// Like [`Pointwise::apply`], in the operand's memory if it is not shared.
     ///
-    /// Only a function whose derivative is one of its result saves by this.
+    /// This saves memory only if the derivative is a function of the result.
     #[track_caller]
     pub fn apply_owned(&'static self, mut x: Var, p: Params) -> Var {
         if !self.of_output || !matches!(x.dtype(), DType::F32 | DType::F64) {
@@ -110,8 +110,8 @@ impl Pointwise {
         }
     }
 
-    /// Holds the function against its derivatives on a tensor from its domain: numerical first and second
-    /// derivatives, and the fused gradient against the composed rule. For tests.
+    /// Checks the derivatives of the function on a tensor from its domain: first and second derivatives against finite
+    /// differences, and the fused gradient against the composed rule. For tests.
     ///
     /// # Panics
     /// If they differ.
@@ -139,7 +139,7 @@ impl Pointwise {
     }
 }
 
-/// Makes a table of functions of one number: fused loops, derivative rule, documented method or function.
+/// Makes a table of functions of one operand: fused loops, derivative rule, documented method or function.
 ///
 /// The head names the module for the table, and how the F32 loops are compiled: `simd` for every instruction
 /// set, `scalar` once, for functions that do not vectorize. A row then says, in this order:
@@ -150,7 +150,7 @@ impl Pointwise {
 /// - what the derivative is a function of, `input(x, g)` or `output(y, g)`, and the gradient as one fused
 ///   expression of it and the incoming gradient;
 /// - `rule`: the same in differentiable operations on variables, used when the gradient is itself recorded;
-/// - `on`: the range, and the parameters, with which tests hold all of these against each other.
+/// - `on`: the range, and the parameters, with which tests check these against each other.
 ///
 /// ```
 /// tapegrad_tape::pointwise! {
@@ -199,7 +199,7 @@ macro_rules! pointwise {
                     domain: $crate::pointwise!(@domain $low, $high $(, $v)*),
                 }
             };)*
-            /// All rows, for tests that go through them.
+            /// All rows, for tests.
             pub(crate) static ALL: &[&Pointwise] = &[$(&$name),*];
         }
         $($crate::pointwise!(@$kind $table $(#[$meta])* $name $($p)*);)*
@@ -264,7 +264,7 @@ macro_rules! pointwise {
     (@params $a:ident $b:ident $c:ident) => { [$a, $b, $c, 0.0] };
 }
 
-/// An operation on integers and booleans that stays in their type, if `x` holds such.
+/// An operation on integers and booleans that keeps their type, if `x` has one.
 pub(crate) fn on_integers(x: &Var, f: fn(i64) -> i64) -> Option<Var> {
     let dtype = x.dtype();
     (!dtype.is_float()).then(|| {
@@ -274,8 +274,8 @@ pub(crate) fn on_integers(x: &Var, f: fn(i64) -> i64) -> Option<Var> {
     })
 }
 
-/// The value of a binary operation: operands promoted, cast and broadcast. The group (`number`, `float` or
-/// `all`) tells for which types the expression is compiled.
+/// The value of a binary operation: operands promoted, cast and broadcast. The group (`number`, `float` or `all`) says
+/// for which types the expression is compiled.
 macro_rules! binary_value {
     ($group:ident, $dtype:expr, $op:expr, $a:expr, $b:expr, |$x:ident: $T:ident, $y:ident| -> $O:ty { $f:expr }) => {{
         let (a, b): (&$crate::promote::Operand, &$crate::promote::Operand) = ($a, $b);

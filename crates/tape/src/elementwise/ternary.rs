@@ -1,4 +1,4 @@
-//! Functions of three numbers: `lerp`, `addcmul`, `addcdiv`.
+//! Functions of three operands: `lerp`, `addcmul`, `addcdiv`.
 
 use super::binary::constant;
 use super::clamp::record_operands;
@@ -8,7 +8,7 @@ use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::var::Var;
 
 impl Var {
-    /// Linear interpolation: `self + weight * (end - self)` (`torch.lerp`); the weight is a number or a variable.
+    /// Linear interpolation: `self + weight * (end - self)` (`torch.lerp`); the weight is a scalar or a variable.
     ///
     /// # Panics
     /// If the shapes do not broadcast, or the types are not one floating-point type.
@@ -35,7 +35,7 @@ impl Var {
         let [a, b, w] = operands.each_ref().map(|o| o.tensor(wide));
         let value = crate::dispatch!(float: wide, "lerp", T => {
             strided::zip3(&shape, &a, &b, &w, |a: T, b: T, w: T| {
-                // Either end is met exactly.
+                // The result is exact at both ends.
                 if w < 0.5 as T { a + w * (b - a) } else { b - (b - a) * (1.0 as T - w) }
             })
         });

@@ -1,4 +1,4 @@
-//! Functions of one number.
+//! Functions of one operand.
 
 use super::select::where_;
 use super::table::on_integers;

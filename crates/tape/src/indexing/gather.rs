@@ -14,7 +14,7 @@ impl Var {
     /// dimensions as the tensor, and is no larger in the other ones; the result has its shape.
     ///
     /// # Panics
-    /// If the index does not fit, is not of integers, or names an entry that is not there.
+    /// If the index does not fit, is not of an integer type, or is out of bounds.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -28,13 +28,12 @@ impl Var {
         gather_values("gather", self, d, index)
     }
 
-    /// A copy into which elements of `src`, or one number, are put: `out[index[i][j]][j] = src[i][j]` for dimension 0
-    /// of two, and so on (`torch.scatter`). `src` is at least as large as the index. Of several elements for one
-    /// place the last remains, and it alone gets the gradient.
+    /// A copy into which elements of `src`, or one scalar, are written: `out[index[i][j]][j] = src[i][j]` for dimension
+    /// 0 of two, and so on (`torch.scatter`). `src` is at least as large as the index. Of several elements with one
+    /// index the last is kept, and only it gets the gradient.
     ///
     /// # Panics
-    /// If the index or `src` do not fit, the index is not of integers or names an entry that is not there, or the
-    /// types differ.
+    /// If the index or `src` do not fit, the index is not of an integer type or is out of bounds, or the types differ.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -75,8 +74,7 @@ impl Var {
     /// on (`torch.scatter_add`). `src` is at least as large as the index.
     ///
     /// # Panics
-    /// If the index or `src` do not fit, the index is not of integers or names an entry that is not there, or the
-    /// types differ.
+    /// If the index or `src` do not fit, the index is not of an integer type or is out of bounds, or the types differ.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -98,12 +96,12 @@ impl Var {
         })
     }
 
-    /// As [`Var::gather`], with the other dimensions broadcast against each other (`torch.take_along_dim` with a
+    /// Like [`Var::gather`], with the other dimensions broadcast against each other (`torch.take_along_dim` with a
     /// dimension). Negative indices count from the back. Fits what [`Var::argmax`] and [`Var::argsort`] give.
     ///
     /// # Panics
-    /// If the index has another number of dimensions or does not broadcast, is not of integers, or names an entry
-    /// that is not there.
+    /// If the index has another number of dimensions or does not broadcast, is not of an integer type, or is out of
+    /// bounds.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -152,7 +150,7 @@ impl Var {
     fn check_index(&self, op: &str, dim: isize, index: &Var) -> (usize, Tensor) {
         let d = shape::dim(op, dim, self.ndim());
         let values = integers(op, index);
-        // A tensor without dimensions counts as one of one element.
+        // A tensor without dimensions is treated as a vector of one element.
         let (own, theirs) = (self.ndim().max(1), index.ndim().max(1));
         assert!(
             own == theirs || index.numel() == 0,
@@ -199,7 +197,7 @@ impl Var {
     }
 }
 
-/// At least one dimension, for kernels that walk along rows.
+/// At least one dimension, for kernels that iterate over rows.
 fn with_dims(t: &Tensor) -> Tensor {
     if t.ndim() == 0 { t.reshape(&[1]) } else { t.clone() }
 }
@@ -223,14 +221,14 @@ fn gather_values(op: &'static str, x: &Var, d: usize, index: Tensor) -> Var {
     )
 }
 
-/// The adjoint of a gather: elements added up where a checked index says, in zeros of a shape.
+/// The adjoint of a gather: elements are added into zeros of a shape at a checked index.
 #[track_caller]
 pub(crate) fn collect(op: &'static str, g: &Var, d: usize, index: Tensor, shape: &[usize]) -> Var {
     let value = scatter_values(Tensor::zeros(shape, g.dtype()), d, &index, &g.tensor());
     record(op, [g], value, move |c| [Some(gather_values(op, c.grad(), d, index.clone()))])
 }
 
-/// The gradient of a scatter's source: what its elements were put to, and zero beyond the index.
+/// The gradient of a scatter's source: the gradients at the index, and zero beyond it.
 #[track_caller]
 fn source_gradient(op: &'static str, g: &Var, d: usize, index: &Tensor, shape: &[usize]) -> Var {
     if index.numel() == 0 {
@@ -245,7 +243,7 @@ fn source_gradient(op: &'static str, g: &Var, d: usize, index: &Tensor, shape: &
     taken.pad(&pad, crate::PadMode::Constant(0.0))
 }
 
-/// Which elements of a scatter's source, of `shape`, a later one has replaced.
+/// Which elements of a scatter's source, of `shape`, a later one has overwritten.
 fn overwritten(index: &Tensor, d: usize, own: &[usize], shape: &[usize]) -> Tensor {
     let numbers = Tensor::arange(0, shape::numel(shape) as i64).reshape(shape);
     let last = put(Tensor::zeros(own, crate::DType::I64), d, index, &numbers);
@@ -267,14 +265,14 @@ fn overwritten(index: &Tensor, d: usize, own: &[usize], shape: &[usize]) -> Tens
     lost
 }
 
-/// A row-major tensor that nothing else holds, with at least one dimension; a copy only where it is needed.
+/// A row-major tensor that is not shared, with at least one dimension; copies only if needed.
 fn prepared<T: crate::Element>(base: Tensor) -> Tensor {
     let mut out = if base.is_contiguous() { base } else { base.contiguous() };
     out.make_mut::<T>();
     if out.ndim() == 0 { out.reshape(&[1]) } else { out }
 }
 
-/// `base` with `src` put where a checked index says.
+/// `base` with `src` written at a checked index.
 fn put(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
     fn put<T: crate::Element>(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
         let mut out = prepared::<T>(base);
@@ -288,7 +286,7 @@ fn put(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
     crate::dispatch!(all: base.dtype(), "scatter", T => put::<T>(base, d, index, src)).reshape(&shape)
 }
 
-/// `base` with `src` added where a checked index says.
+/// `base` with `src` added at a checked index.
 fn scatter_values(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
     fn add<T: Number>(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tensor {
         let mut out = prepared::<T>(base);

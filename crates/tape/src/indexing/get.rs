@@ -9,21 +9,21 @@ use crate::shape::{self, Dims};
 use crate::var::Var;
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
-/// One entry of an index: what Python writes between the brackets. Made by `into()` from integers, ranges, [`Slice`]s
-/// and variables.
+/// One entry of an index, as between the brackets in Python. Made by `into()` from integers, ranges, [`Slice`]s and
+/// variables.
 #[derive(Clone, Debug)]
 pub enum Index {
-    /// One entry of a dimension, which goes away: `x[2]`, `x[-1]`.
+    /// One entry of a dimension, which is removed: `x[2]`, `x[-1]`.
     At(isize),
     /// A range of a dimension: `x[1:5:2]`.
     Slice(Slice),
     /// All of a dimension: `x[:]`.
     Full,
-    /// As many whole dimensions as are left: `x[...]`.
+    /// All remaining dimensions: `x[...]`.
     Ellipsis,
     /// A new dimension of size one: `x[None]`.
     NewAxis,
-    /// Entries that a tensor of integers names, or a mask of booleans over as many dimensions as it has.
+    /// A tensor of integers, or a mask of booleans over as many dimensions as the mask has.
     Tensor(Var),
 }
 
@@ -140,14 +140,14 @@ macro_rules! tuples {
 tuples!((A)(A B)(A B C)(A B C D)(A B C D E)(A B C D E F));
 
 impl Var {
-    /// What Python writes as `x[...]` (`torch.Tensor.__getitem__`); see [`Indices`] for its forms. Integers, ranges and
-    /// new dimensions give views; tensors of integers (which broadcast with each other, negative ones counting from the
-    /// back) and masks copy. The dimensions of index tensors stand in the place of the first, or in front where other
-    /// dimensions lie between them.
+    /// Python's `x[...]` (`torch.Tensor.__getitem__`); see [`Indices`] for its forms. Integers, ranges and new
+    /// dimensions give views; tensors of integers (which broadcast with each other, negative ones counting from the
+    /// back) and masks copy. The dimensions of index tensors replace the first of them, or come first if they are not
+    /// adjacent.
     ///
     /// # Panics
-    /// If there are more entries than dimensions, an index is out of range, a mask has another shape than what it masks,
-    /// or index tensors do not broadcast.
+    /// If there are more entries than dimensions, an index is out of range, a mask does not match the dimensions that
+    /// it masks, or index tensors do not broadcast.
     #[track_caller]
     pub fn get(&self, index: impl Indices) -> Var {
         let index = index.into_indices();
@@ -167,7 +167,7 @@ impl Var {
         let ellipses = index.iter().filter(|i| matches!(i, Index::Ellipsis)).count();
         assert!(ellipses <= 1, "index: an index can only have a single ellipsis, but has {ellipses}");
         let mut x = self.clone();
-        // The dimension of `x` that the next entry is about.
+        // The dimension of `x` of the next entry.
         let mut d = 0;
         let mut advanced: Vec<(usize, Var)> = Vec::new();
         for entry in &index {
@@ -220,7 +220,7 @@ impl Var {
         if advanced.is_empty() { x } else { x.get_advanced(&advanced) }
     }
 
-    /// Entries along several dimensions at once, named by tensors of integers.
+    /// Entries along several dimensions at once, given by tensors of integers.
     #[track_caller]
     fn get_advanced(&self, indices: &[(usize, Var)]) -> Var {
         let common =
@@ -235,7 +235,7 @@ impl Var {
             let to: Vec<isize> = (0..indices.len() as isize).collect();
             (self.movedim(&from, &to), 0)
         };
-        // One flat dimension in place of the indexed ones, and one flat index into it.
+        // The indexed dimensions flattened to one, and a flat index into it.
         let mut flat = list_for("index", count, |_| 0usize);
         for (i, (d, v)) in indices.iter().enumerate() {
             let n = x.shape()[at + i];
@@ -283,14 +283,14 @@ mod tests {
         assert_eq!(x.get((-2.., ..=1usize)).shape(), [2, 2, 6]);
     }
 
-    /// The shapes and values that NumPy and PyTorch give.
+    /// The shapes and values are those of NumPy and PyTorch.
     #[test]
     fn index_tensors() {
         let x = counting(&[3, 4, 5]);
         let (a, b) = (list(&[0, -1]), list(&[1, 2]));
         assert_eq!(x.get((&a, &b)).to_vec::<i64>()[..6], [5, 6, 7, 8, 9, 50]);
         assert_eq!(x.get((.., &a, &b)).to_vec::<i64>(), [1, 17, 21, 37, 41, 57]);
-        // Apart from each other: their dimension comes first.
+        // Not adjacent: their dimension comes first.
         assert_eq!(x.get((&a, .., &b)).to_vec::<i64>(), [1, 6, 11, 16, 42, 47, 52, 57]);
         assert_eq!(x.get((0, .., &b)).shape(), [4, 2]);
         let column = a.unsqueeze(1);

@@ -1,4 +1,4 @@
-//! Operations that read or write where an index says.
+//! Operations that read or write at an index.
 
 mod gather;
 mod get;
@@ -30,7 +30,7 @@ fn integers(op: &str, index: &Var) -> Tensor {
     index.tensor().cast(DType::I64)
 }
 
-/// Checks that every value of an index lies in a dimension.
+/// Checks that every value of an index is within a dimension.
 ///
 /// # Panics
 /// At the first that does not, with its value, the dimension and its size.

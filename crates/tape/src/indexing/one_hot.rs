@@ -7,13 +7,12 @@ use crate::tensor::Tensor;
 use crate::var::Var;
 
 impl Var {
-    /// Class numbers as vectors that are one at their class and zero elsewhere, as I64 with a new last dimension
-    /// (`torch.nn.functional.one_hot`). Without a number of classes, it is the largest class plus one. Has no
-    /// derivative.
+    /// Class indices as one-hot vectors, as I64 with a new last dimension (`torch.nn.functional.one_hot`). Without a
+    /// number of classes, it is the largest class plus one. Has no derivative.
     ///
     /// # Panics
-    /// If the classes are not integers, one is negative or not below the number of classes, there is none to infer
-    /// the number from, or the result has too many elements.
+    /// If the classes are not integers, one is negative or not below the number of classes, there is none from which to
+    /// infer the number, or the result has too many elements.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -52,8 +51,8 @@ impl Var {
         Var::from(out)
     }
 
-    /// How often each number from 0 on occurs in a vector, at least `minlength` entries (`torch.bincount`). Has no
-    /// derivative.
+    /// The number of occurrences of each integer in a vector, for at least `minlength` integers (`torch.bincount`). Has
+    /// no derivative.
     ///
     /// # Panics
     /// If there is more than one dimension, or a value is negative or not an integer.

@@ -10,11 +10,11 @@ use crate::var::Var;
 use std::sync::Arc;
 
 impl Var {
-    /// The entries of a dimension that a one-dimensional index names, in its order (`torch.index_select`). With
-    /// dimension 0 of a table of rows, this is an embedding.
+    /// The entries of a dimension at a one-dimensional index, in its order (`torch.index_select`). Along dimension 0 of
+    /// a matrix, this is an embedding.
     ///
     /// # Panics
-    /// If the index has more than one dimension, is not of integers, or names an entry that is not there.
+    /// If the index has more than one dimension, is not of an integer type, or is out of bounds.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -37,12 +37,12 @@ impl Var {
         pick("index_select", self, d, list)
     }
 
-    /// A copy to whose entries of a dimension those of `source` are added, `alpha` times, in the order of the index
-    /// (`torch.index_add`). An entry that is named twice is added to twice.
+    /// A copy to which `alpha * source` is added at the entries of a dimension that the index lists, in its order
+    /// (`torch.index_add`). An entry that is listed twice is added to twice.
     ///
     /// # Panics
-    /// If the index has more than one dimension, is not of integers, or names an entry that is not there; or if
-    /// `source` does not have as many entries as the index, or has another size elsewhere or another type.
+    /// If the index has more than one dimension, is not of an integer type, or is out of bounds; or if `source` does
+    /// not have as many entries as the index, or differs in another size or in type.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -94,7 +94,7 @@ fn list(op: &str, index: &Var, dim: usize, size: usize) -> Arc<[usize]> {
     places(&index).into()
 }
 
-/// The entries of a dimension that a checked index names.
+/// The entries of a dimension at a checked index.
 #[track_caller]
 pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -> Var {
     let n = x.shape()[dim];
@@ -112,7 +112,7 @@ pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -
     )
 }
 
-/// The adjoint: entries added up where the index says, in a dimension of size `n`.
+/// The adjoint: entries are added at the index, into a dimension of size `n`.
 #[track_caller]
 fn spread(op: &'static str, g: &Var, dim: usize, index: Arc<[usize]>, n: usize) -> Var {
     let mut to: Dims = g.shape().into();
@@ -121,7 +121,7 @@ fn spread(op: &'static str, g: &Var, dim: usize, index: Arc<[usize]>, n: usize) 
     record(op, [g], value, move |c| [Some(pick(op, c.grad(), dim, index.clone()))])
 }
 
-/// Works in the memory of `base` if that is row-major and nothing else holds it.
+/// Works in the memory of `base` if that is row-major and not shared.
 fn add_rows(base: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
     fn add<T: Number>(mut out: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
         out.make_mut::<T>();

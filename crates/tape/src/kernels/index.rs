@@ -1,4 +1,4 @@
-//! Loops that read or write where an index says.
+//! Loops that read or write at an index.
 
 use crate::dtype::{Element, Number};
 use crate::kernels::parallel::parallel_blocks;
@@ -7,7 +7,7 @@ use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use std::sync::Mutex;
 
-/// Elements below which a loop stays on one thread.
+/// Loops over fewer elements stay on one thread.
 const GRAIN: usize = 32 * 1024;
 
 /// The entries `index` of a dimension, in that order; a dense tensor keeps its order of dimensions in memory. Every
@@ -20,7 +20,7 @@ pub(crate) fn select(t: &Tensor, dim: usize, index: &[usize]) -> Tensor {
         order.iter().enumerate().for_each(|(i, &d)| back[d] = i as isize);
         let order: Vec<isize> = order.iter().map(|&d| d as isize).collect();
         let moved = t.permute(&order);
-        // With sizes of one in between, the order may not be row-major yet.
+        // With dimensions of size one in between, the order may not be row-major yet.
         if moved.is_contiguous() {
             return select(&moved, back[dim] as usize, index).permute(&back);
         }
@@ -44,7 +44,7 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
     let rows = out.numel() / inner;
     let pointer = SharedSlice::new(out.data_mut::<T>());
     parallel_blocks(rows, GRAIN.div_ceil(inner), |start, end| {
-        // SAFETY: blocks of rows of a result that nothing else holds; they do not overlap.
+        // SAFETY: blocks of rows of a result that is not shared; they do not overlap.
         let block = unsafe { pointer.part(start * inner, (end - start) * inner) };
         for (row, r) in block.chunks_exact_mut(inner).zip(start..) {
             let from = (r / count * n + index[r % count]) * inner;
@@ -55,7 +55,7 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
 
 /// Adds the rows of `src` to the rows `index` of a dimension of `out`, in that order. Both are row-major.
 ///
-/// Every sum is made in the order of the index, whatever the threads.
+/// Every sum is in the order of the index, whatever the number of threads.
 pub(crate) fn add_rows<T: Number>(out: &mut Tensor, src: &Tensor, dim: usize, index: &[usize]) {
     let src = src.contiguous();
     let source = src.as_slice::<T>().expect("contiguous");
@@ -65,7 +65,7 @@ pub(crate) fn add_rows<T: Number>(out: &mut Tensor, src: &Tensor, dim: usize, in
     if source.is_empty() || n == 0 {
         return;
     }
-    // A task owns some rows of the result and looks through the whole index for them.
+    // A task owns some rows of the result and searches the whole index for them.
     let parts = (count * inner / GRAIN).clamp(1, inner.div_ceil(16).min(16));
     let span = n.div_ceil(parts);
     let data = out.data_mut::<T>();
@@ -99,7 +99,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// At least one dimension. In the tensor that is indexed, `dim` itself does not count.
+    /// At least one dimension. For the indexed tensor, without `dim`.
     fn new(shape: &[usize], strides: &[usize], indexed: Option<usize>) -> Rows {
         let mut strides: Dims = strides.into();
         if let Some(d) = indexed {
@@ -116,7 +116,7 @@ impl Rows {
         shape::numel(&self.shape[..self.shape.len() - 1])
     }
 
-    /// The offset from one position of a row to the next.
+    /// The stride of the positions of a row.
     fn step(&self) -> usize {
         self.strides[self.strides.len() - 1]
     }
@@ -151,7 +151,7 @@ fn gather_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &Ten
     let pointer = SharedSlice::new(out.data_mut::<T>());
     parallel_blocks(rows.count(), GRAIN.div_ceil(length), |start, end| {
         for r in start..end {
-            // SAFETY: row r of a result that nothing else holds; each row is taken once.
+            // SAFETY: row r of a result that is not shared; each row is taken once.
             let row = unsafe { pointer.part(r * length, length) };
             let mut base = rows.base(r);
             for (o, &i) in row.iter_mut().zip(&index[r * length..]) {

@@ -1,14 +1,14 @@
-//! Lists whose length a caller's numbers decide.
+//! Lists whose length depends on a caller's arguments.
 
 use crate::storage::{OutOfMemoryError, empty_cache};
 
 /// The values of `f` at `0..len`.
 ///
-/// Where there is no memory for a list, the standard library ends the process. Here the buffers that are kept for
-/// later are given back first, and then it is a panic.
+/// The standard library aborts the process if there is no memory for a list. Here the cached buffers are freed first,
+/// and if that is not enough, it is a panic.
 ///
 /// # Panics
-/// If there is no memory for so many entries, with the operation's name.
+/// If there is not enough memory, with the operation's name.
 #[track_caller]
 pub fn list_for<T>(op: &str, len: usize, f: impl FnMut(usize) -> T) -> Vec<T> {
     let mut list = reserved(op, len);
@@ -19,7 +19,7 @@ pub fn list_for<T>(op: &str, len: usize, f: impl FnMut(usize) -> T) -> Vec<T> {
 /// A copy of a slice, which may be as large as a tensor.
 ///
 /// # Panics
-/// If there is no memory for it.
+/// If there is not enough memory.
 #[track_caller]
 pub(crate) fn copy_of<T: Copy>(op: &str, values: &[T]) -> Vec<T> {
     let mut list = reserved(op, values.len());

@@ -1,14 +1,14 @@
 //! Functions of `f32` that vectorize: straight-line arithmetic without calls or branches.
 //!
-//! The standard library's versions are calls, one element at a time; these are inlined into the loops of a
-//! kernel and run in all its lanes. They are good to about two units in the last place, and right at
-//! infinities, NaN, zeros and denormal numbers. `f64`, the type of checks, keeps the exact functions.
+//! The standard library's versions are calls, one element at a time; these are inlined into the loops of a kernel and
+//! run in all its lanes. They are accurate to about two units in the last place, and correct at infinities, NaN, zeros
+//! and subnormal numbers. `f64`, the type for checks, uses the standard functions.
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts; the high one has few bits, so that its product with a small integer is exact.
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
-/// Adding and subtracting 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
+/// Adding and subtracting 1.5 * 2^23 rounds to an integer, which is then in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
 /// The nearest integer to a number below 2^22, as a float and as an integer.
@@ -79,7 +79,7 @@ pub fn exp_m1(x: f32) -> f32 {
     if x == 0.0 { x } else { y }
 }
 
-/// `x = m 2^e` with `m` in `[sqrt(1/2), sqrt(2))`; gives `e` and the natural logarithm of `m`.
+/// `x = m 2^e` with `m` in `[sqrt(1/2), sqrt(2))`; returns `e` and the natural logarithm of `m`.
 #[inline(always)]
 fn split_logarithm(x: f32) -> (f32, f32) {
     let tiny = x < f32::MIN_POSITIVE;

@@ -1,4 +1,4 @@
-//! What every kernel stands on: instruction sets, threads, and loops over strided tensors.
+//! What kernels are built on: instruction sets, threads, and loops over strided tensors.
 
 pub mod arch;
 pub(crate) mod callers;

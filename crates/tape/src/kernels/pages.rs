@@ -3,11 +3,11 @@
 use std::alloc::{Layout, alloc};
 use std::ptr::NonNull;
 
-/// The size of a huge page. Kernels walk large buffers with long strides: on pages of 4 KiB they would wait for the
-/// addresses of pages longer than for the memory.
+/// The size of a huge page. Kernels read large buffers with large strides: with pages of 4 KiB they would spend more
+/// time on TLB misses than on the memory itself.
 pub const HUGE_PAGE: usize = 2 << 20;
 
-/// Memory of this layout, all zeros, in huge pages where the layout is aligned to them; none if the system has none.
+/// Zeroed memory of this layout, in huge pages if the layout is aligned to them; `None` if the system is out of memory.
 ///
 /// # Panics
 /// If the layout has no bytes.
@@ -20,8 +20,8 @@ pub fn alloc_zeros(layout: Layout) -> Option<NonNull<u8>> {
         // SAFETY: the range was just allocated; the advice changes no contents.
         unsafe { libc::madvise(ptr.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
     }
-    // SAFETY: the whole range was just allocated. Zeroing comes after the advice, so that the first touch already
-    // brings huge pages, and it initializes every byte that a slice may later show.
+    // SAFETY: the whole range was just allocated. Zeroing comes after the advice, so that the first access already
+    // allocates huge pages, and it initializes every byte that a slice may later show.
     unsafe { ptr.as_ptr().write_bytes(0, layout.size()) };
     Some(ptr)
 }

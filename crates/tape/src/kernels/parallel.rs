@@ -1,16 +1,15 @@
 //! Work shared between threads: [`parallel_for`] over a fixed number of tasks.
 //!
-//! A kernel cuts its work by the size of the problem, never by the number of threads, so the same
-//! input gives the same bits on one thread or many.
+//! A kernel partitions its work by the size of the problem, never by the number of threads, so results are
+//! bit-identical for any number of threads.
 //!
-//! The calling thread works, and rayon's workers help it: those of the pool that it belongs to, or of the global one.
-//! A region asks for the helpers that it lacks by `rayon::spawn`, and waits for none of them. A helper
-//! spins for a moment after a task before it goes back to rayon: inside a training step the next kernel is
-//! microseconds away, and waking a sleeping thread costs more than most small kernels.
+//! The calling thread works, helped by rayon's workers: those of the pool that it belongs to, or of the global one. A
+//! region requests missing helpers by `rayon::spawn`, without waiting for them. After a job a helper spins for a moment
+//! before it returns to rayon: inside a training step the next kernel is microseconds away, and waking a sleeping
+//! thread costs more than most small kernels.
 //!
-//! Each thread begins with a stretch of tasks of its own, the same one in every kernel, and helps the
-//! others when it is done, with their last tasks first: what one kernel wrote is then still in the cache
-//! of the core that the next one reads it on.
+//! Each thread begins with its own range of tasks, the same one in every kernel, and then takes tasks of the others,
+//! the last ones first: so what one kernel wrote is still in the cache of the core on which the next kernel reads it.
 
 use super::callers::Callers;
 use super::region::Region;
@@ -21,19 +20,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long a helper looks for the next job before it goes back to rayon.
+/// How long a helper waits for the next job before it returns to rayon.
 const SPIN: Duration = Duration::from_micros(150);
 
-/// How long a helper stays at most: then rayon may give it other work, and the next region asks again.
-const STAY: Duration = Duration::from_millis(5);
+/// How long a helper stays at most: then rayon may give it other work, and the next region requests it again.
+const MAX_STAY: Duration = Duration::from_millis(5);
 
-/// The most threads that have a stretch of their own.
-const STRETCHES: usize = 64;
+/// The maximum number of threads with their own range of tasks.
+const MAX_RANGES: usize = 64;
 
-/// The most helpers of a region.
-const MOST_HELPERS: usize = 255;
+/// The maximum number of helpers of a region.
+const MAX_HELPERS: usize = 255;
 
-/// Stands for a limit that nobody has set, as zero does for one that has not been looked for yet.
+/// No limit is set. Zero means that the environment has not been read yet.
 const NO_LIMIT: usize = usize::MAX;
 
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
@@ -44,7 +43,7 @@ thread_local! {
     /// The regions that this thread opens.
     static REGIONS: Arc<Regions> = Arc::new(Regions {
         region: Region::new(),
-        called: [const { AtomicBool::new(false) }; MOST_HELPERS],
+        requested: [const { AtomicBool::new(false) }; MAX_HELPERS],
     });
 }
 
@@ -54,7 +53,7 @@ fn limit() -> usize {
         0 => {
             let limit = std::env::var_os("TAPEGRAD_NUM_THREADS")
                 .map_or(NO_LIMIT, |n| limit_from(&n.to_string_lossy()));
-            // Whoever has set one in the meantime knows better.
+            // A limit that was set in the meantime takes precedence.
             let _ = LIMIT.compare_exchange(0, limit, Ordering::Relaxed, Ordering::Relaxed);
             LIMIT.load(Ordering::Relaxed)
         }
@@ -72,14 +71,14 @@ fn limit_from(text: &str) -> usize {
     }
 }
 
-/// The most threads that a kernel called from this thread works on, this thread among them.
+/// The maximum number of threads that a kernel called from this thread works on, this thread among them.
 ///
-/// That is what [`set_num_threads`] or else the environment's `TAPEGRAD_NUM_THREADS` says. If neither does, it is the
-/// number of threads of rayon's current pool: the one that the program has built or installed, or the global one, for
-/// which the environment's `RAYON_NUM_THREADS` counts, or else the number of cores.
+/// The limit is that of [`set_num_threads`], or else of the environment variable `TAPEGRAD_NUM_THREADS`. Without
+/// either, it is the number of threads of rayon's current pool: one that the program has built or installed, or the
+/// global one, whose size is `RAYON_NUM_THREADS` or else the number of cores.
 ///
 /// # Panics
-/// If `TAPEGRAD_NUM_THREADS` is no number, or zero.
+/// If `TAPEGRAD_NUM_THREADS` is not a number, or zero.
 pub fn num_threads() -> usize {
     match limit() {
         NO_LIMIT => pool_threads().max(1),
@@ -87,11 +86,12 @@ pub fn num_threads() -> usize {
     }
 }
 
-/// Sets the most threads that kernels work on from now on, everywhere in the program. Results do not depend on it.
+/// Sets the maximum number of threads that kernels use from now on, everywhere in the program. Results do not depend on
+/// it.
 ///
-/// The calling thread is one of them; the others are workers of rayon's pool, so there are never more than that has.
-/// Where nobody has built the global pool and `RAYON_NUM_THREADS` is not set, the first kernel that is large enough to be
-/// shared builds it: with a thread for each core, or `n - 1` if that is more.
+/// The calling thread is one of them; the others are workers of rayon's pool, so their number is limited by the size of
+/// the pool. If the global pool has not been built and `RAYON_NUM_THREADS` is not set, the first kernel that is large
+/// enough to run in parallel builds it with a thread for each core, or `n - 1` if that is more.
 ///
 /// # Panics
 /// If `n` is zero.
@@ -101,7 +101,7 @@ pub fn set_num_threads(n: usize) {
     LIMIT.store(n, Ordering::Relaxed);
 }
 
-/// The threads of this thread's pool, or else of the global one, which is built if nobody has; zero if it cannot be.
+/// The threads of this thread's pool, or else of the global one, which is built if necessary; zero if that fails.
 fn pool_threads() -> usize {
     if is_worker() || global_pool() { rayon::current_num_threads() } else { 0 }
 }
@@ -110,8 +110,8 @@ fn is_worker() -> bool {
     rayon::current_thread_index().is_some()
 }
 
-/// True if the global pool is there. Where the system refuses its threads we work without, and must not call rayon, which
-/// panics then.
+/// True if the global pool exists. If the system refuses to create its threads, kernels run without it and must not
+/// call rayon, which would panic.
 fn global_pool() -> bool {
     static BUILT: OnceLock<bool> = OnceLock::new();
     *BUILT.get_or_init(|| {
@@ -123,55 +123,54 @@ fn global_pool() -> bool {
             limit => limit - 1,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // Zero is rayon's own choice.
+        // Zero means rayon's default.
         let own_choice = helpers <= cores || std::env::var_os("RAYON_NUM_THREADS").is_some();
-        let threads = if own_choice { 0 } else { helpers.min(MOST_HELPERS) };
+        let threads = if own_choice { 0 } else { helpers.min(MAX_HELPERS) };
         match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
             Ok(()) => true,
             Err(e) if std::error::Error::source(&e).is_some() => false,
-            // Somebody has tried before: with success?
+            // It has been attempted before; this tells whether it succeeded.
             Err(_) => catch_unwind(rayon::current_num_threads).is_ok(),
         }
     })
 }
 
-/// The most workers of rayon's current pool that help a kernel called from this thread.
+/// The maximum number of workers of rayon's current pool that help a kernel called from this thread.
 ///
-/// Work that goes to rayon itself stays on this thread where there are none: the limit is one thread, or the
-/// system refuses more.
+/// If it is zero, other work for rayon stays on this thread, too: the limit is one thread, or the system refuses more.
 pub fn num_workers() -> usize {
     helpers(usize::MAX, 1)
 }
 
 /// Calls `task(0)`, `task(1)`, ..., `task(tasks - 1)`, each once, on any of the threads and in any order.
 ///
-/// Returns when all are done. A call from inside a task runs its own tasks one after the other.
-/// For work of less than some ten microseconds pass one task: handing it over costs more.
+/// Returns when all are done. A call from inside a task runs its own tasks one after the other. For work of less than
+/// about ten microseconds pass one task: dispatching it to other threads costs more.
 ///
 /// # Panics
-/// If a task panics: with what it panicked with, and after the tasks of other threads have ended. Tasks that have not
-/// begun by then may be left out.
+/// If a task panics: with its payload, after the tasks of other threads have ended. Tasks that have not begun by then
+/// may be skipped.
 #[inline]
 pub fn parallel_for(tasks: usize, task: impl Fn(usize) + Sync) {
     run(tasks, &task);
 }
 
-/// Compiled once for all tasks: inlined here on every path, each would be compiled several times.
+/// Compiled once for all tasks; inlined on every path, each task would be compiled several times.
 fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     let alone = || (0..tasks).for_each(task);
-    // (Halves of a number of 64 bits count the tasks.)
+    // (Tasks are counted in halves of 64 bits.)
     let Ok(count) = u32::try_from(tasks) else { return alone() };
     if tasks <= 1 || INSIDE.get() || limit() == 1 {
         return alone();
     }
     let callers = Callers::enter();
     let helpers = helpers(tasks, callers.sharing());
-    // At the end of a thread its regions are gone.
+    // At the end of a thread its regions have been dropped.
     let regions = if helpers > 0 { REGIONS.try_with(Arc::clone).ok() } else { None };
     let Some(regions) = regions else { return alone() };
     INSIDE.set(true);
-    // SAFETY: only this thread uses these regions, and no task of theirs comes here: it is inside.
-    let result = unsafe { regions.region.run(count, helpers, task, || regions.call(helpers)) };
+    // SAFETY: only this thread runs these regions, and their tasks do not get here since `INSIDE` is set.
+    let result = unsafe { regions.region.run(count, helpers, task, || regions.request(helpers)) };
     INSIDE.set(false);
     drop(callers);
     if let Err(payload) = result {
@@ -179,7 +178,7 @@ fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// The helpers that a region of so many tasks admits, if so many callers share the threads.
+/// The number of helpers that a region of `tasks` tasks accepts, if `callers` callers share the threads.
 fn helpers(tasks: usize, callers: usize) -> usize {
     let (threads, wanted) = match limit() {
         1 => return 0,
@@ -187,12 +186,12 @@ fn helpers(tasks: usize, callers: usize) -> usize {
         limit => (pool_threads(), limit),
     };
     let workers = threads.saturating_sub(usize::from(is_worker()));
-    ((wanted / callers).clamp(1, tasks) - 1).min(workers).min(MOST_HELPERS)
+    ((wanted / callers).clamp(1, tasks) - 1).min(workers).min(MAX_HELPERS)
 }
 
-/// Cuts `len` items into blocks of at least `grain` items and calls `task(start, end)` for each.
+/// Splits `len` items into blocks of at least `grain` items and calls `task(start, end)` for each.
 ///
-/// The blocks depend on `len` and `grain` alone: at most 64 of them, of equal size but for the last.
+/// The blocks depend only on `len` and `grain`: at most 64 of them, of equal size but for the last.
 #[inline]
 pub fn parallel_blocks(len: usize, grain: usize, task: impl Fn(usize, usize) + Sync) {
     run_blocks(len, grain, &task);
@@ -206,7 +205,7 @@ fn run_blocks(len: usize, grain: usize, task: &(dyn Fn(usize, usize) + Sync)) {
     run(len.div_ceil(block), &|i| task(i * block, len.min((i + 1) * block)));
 }
 
-/// Cuts a slice into chunks of `chunk` elements, the last may be shorter, and calls `task(index, chunk)` for each.
+/// Splits a slice into chunks of `chunk` elements, the last may be shorter, and calls `task(index, chunk)` for each.
 pub fn parallel_chunks<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usize, &mut [T]) + Sync) {
     if data.is_empty() {
         return;
@@ -220,19 +219,19 @@ pub fn parallel_chunks<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usiz
     });
 }
 
-/// The regions of one thread, one after the other.
+/// The regions of one thread, which run one at a time.
 struct Regions {
-    region: Region<STRETCHES>,
-    /// The helpers that have been asked for and have not left again.
-    called: [AtomicBool; MOST_HELPERS],
+    region: Region<MAX_RANGES>,
+    /// The helpers that have been requested and have not left yet.
+    requested: [AtomicBool; MAX_HELPERS],
 }
 
 impl Regions {
-    /// Asks rayon for those of the first `helpers` that are not here or on their way.
-    fn call(self: &Arc<Self>, helpers: usize) {
-        for (index, called) in self.called[..helpers].iter().enumerate() {
-            if !called.load(Ordering::Acquire) {
-                called.store(true, Ordering::Relaxed);
+    /// Requests those of the first `helpers` helpers that are not active or requested yet.
+    fn request(self: &Arc<Self>, helpers: usize) {
+        for (index, requested) in self.requested[..helpers].iter().enumerate() {
+            if !requested.load(Ordering::Acquire) {
+                requested.store(true, Ordering::Relaxed);
                 let regions = self.clone();
                 rayon::spawn(move || regions.help(index));
             }
@@ -241,20 +240,20 @@ impl Regions {
 
     /// Works as the helper with this index for as long as there are jobs.
     fn help(self: Arc<Self>, index: usize) {
-        // Rayon may give this to the calling thread itself, or to a thread that waits inside a task.
+        // Rayon may run this on the calling thread itself, or on a thread that waits inside a task.
         let own = REGIONS.try_with(|own| Arc::ptr_eq(own, &self)).unwrap_or(true);
         if !own && !INSIDE.replace(true) {
             self.work(index);
             INSIDE.set(false);
         }
-        self.called[index].store(false, Ordering::Release);
+        self.requested[index].store(false, Ordering::Release);
     }
 
     fn work(&self, index: usize) {
         let start = Instant::now();
         let mut idle = start;
         let mut seen = self.region.help(index);
-        while idle - start < STAY {
+        while idle - start < MAX_STAY {
             if !self.is_next_job(seen) {
                 if idle.elapsed() > SPIN {
                     return;
@@ -266,7 +265,7 @@ impl Regions {
         }
     }
 
-    /// Looks for a moment for a job that is not the one `seen`.
+    /// Spins for a moment, until there is a job other than `seen`.
     fn is_next_job(&self, seen: u32) -> bool {
         (0..64).any(|_| {
             std::hint::spin_loop();
@@ -277,7 +276,7 @@ impl Regions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::region::{Left, State};
+    use super::super::region::{Remaining, State};
     use super::*;
     use std::sync::atomic::AtomicU64;
 
@@ -345,7 +344,7 @@ mod tests {
 
     #[test]
     fn owners_take_the_first_task_and_others_the_last() {
-        let left = Left::new();
+        let left = Remaining::new();
         left.fill(3..7);
         let taken = [true, false, false, true, true, false].map(|own| left.take(own));
         assert_eq!(taken, [Some(3), Some(6), Some(5), Some(4), None, None]);

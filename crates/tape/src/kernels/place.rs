@@ -6,7 +6,7 @@ use crate::kernels::strided::{GRAIN, Nest};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 
-/// Copies `src` to where `view` of `out` lies; both have the same shape and type.
+/// Copies `src` to the elements of `out` that `view` selects; both have the same shape and type.
 pub(crate) fn write(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
     let place = Place::new(out, &view(out));
     write_at(out, &place, src);
@@ -16,7 +16,7 @@ fn write_at(out: &mut Tensor, place: &Place, src: &Tensor) {
     crate::dispatch!(all: src.dtype(), "copy", T => combine(out, place, src, |_: T, new: T| new));
 }
 
-/// Adds `src` to where `view` of `out` lies; both have the same shape and type.
+/// Adds `src` to the elements of `out` that `view` selects; both have the same shape and type.
 pub(crate) fn add(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
     let place = Place::new(out, &view(out));
     add_at(out, &place, src);
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// True if no two indices of the shape lie at the same place: each stride steps over all smaller ones.
+/// True if no two indices of the shape have the same address: each stride exceeds the extent of all smaller ones.
 fn is_injective(shape: &[usize], strides: &[usize]) -> bool {
     let mut dims: Dims = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
     shape::sort_descending(&mut dims, &|d| strides[d]);
@@ -80,7 +80,7 @@ fn combine<T: Element>(out: &mut Tensor, place: &Place, src: &Tensor, f: impl Fn
         } else {
             for k in 0..n {
                 let at = pointer.at(offset + o + k * so);
-                // SAFETY: in bounds and no other index lies here, as checked above.
+                // SAFETY: in bounds, and no other index has this address, as checked above.
                 unsafe { *at = f(*at, source[i + k * ss]) };
             }
         }

@@ -1,12 +1,12 @@
-//! Loops that take many elements to one, over tensors of any strides, without a copy.
+//! Reductions of tensors of any strides, without a copy.
 //!
-//! Dimensions are put into the order of memory. Where the densest one is reduced, each result is folded along it,
-//! in as many partial results as fill the vector registers. Where it is kept, a whole row of results is
-//! folded at once, row upon row. Results lie in memory in the order of the operand's kept dimensions.
+//! Dimensions are sorted into memory order. If the innermost one is reduced, each result is folded along it, in enough
+//! partial results to fill the vector registers. If it is kept, a whole row of results is folded at once, row by row.
+//! Results are stored in the order of the operand's kept dimensions.
 //!
-//! The work is cut by the shape of the tensor alone, and partial results are joined in a fixed order: the bits
-//! do not depend on the number of threads. Long sums are made of sums of some thousand elements, which
-//! are added in pairs, so that errors stay small.
+//! The work is partitioned by the shape of the tensor alone, and partial results are joined in a fixed order: results
+//! are bit-identical for any number of threads. Long sums consist of sums of some thousand elements, which are added in
+//! pairs, so that errors stay small.
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
@@ -15,16 +15,16 @@ use crate::shape::{Dims, sort_descending};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
 
-/// Elements that one task reduces at the least.
+/// The fewest elements that one task reduces.
 const GRAIN: usize = 32 * 1024;
-/// Elements along memory that are folded to one partial result at the most.
+/// The most contiguous elements that are folded into one partial result.
 const SEGMENT: usize = 4096;
-/// Results that are folded at once across rows: they stay in the first cache.
+/// Results that are folded at once across rows: they stay in the L1 cache.
 const COLUMNS: usize = 1024;
 /// Rows that are folded before their result is joined with those of earlier rows.
 const BATCH: usize = 64;
 
-/// The sizes of a result: reduced dimensions are gone, or of size one with `keepdim`.
+/// The sizes of a result: reduced dimensions are removed, or of size one with `keepdim`.
 pub(crate) fn reduced_shape(shape: &[usize], dims: &[usize], keepdim: bool) -> Dims {
     let mut out = Dims::new();
     for (d, &n) in shape.iter().enumerate() {
@@ -37,8 +37,8 @@ pub(crate) fn reduced_shape(shape: &[usize], dims: &[usize], keepdim: bool) -> D
     out
 }
 
-/// Folds the elements along `dims`: `init` is a value that changes nothing, `step` takes in one element, `join` two
-/// partial results. The result has the kept dimensions.
+/// Folds the elements along `dims`: `init` is the neutral element, `step` takes in one element, `join` two partial
+/// results. The result has the kept dimensions.
 pub(crate) fn fold<T: Element, A: Element>(
     t: &Tensor,
     dims: &[usize],
@@ -50,7 +50,8 @@ pub(crate) fn fold<T: Element, A: Element>(
     fold_planned(t, &plan, &vec![(); plan.results().max(COLUMNS)], init, |a, x, ()| step(a, x), join)
 }
 
-/// As [`fold`], with a value of `with` for each result: a tensor that [`fold`] has made for the same tensor and `dims`.
+/// Like [`fold`], with a value of `with` for each result: a tensor that [`fold`] has made for the same tensor and
+/// `dims`.
 pub(crate) fn fold_with<T: Element, A: Element, C: Element>(
     t: &Tensor,
     dims: &[usize],
@@ -85,7 +86,7 @@ pub(crate) fn first<T: Element>(t: &Tensor, dims: &[usize]) -> Tensor {
     out
 }
 
-/// A dimension, or several that lie densely in one another.
+/// A dimension, or several that are contiguous.
 #[derive(Clone, Copy)]
 struct Level {
     size: usize,
@@ -93,9 +94,9 @@ struct Level {
     kept: bool,
 }
 
-/// How a tensor is gone through.
+/// The loop nest over a tensor.
 struct Plan {
-    /// In the order of memory, the densest last; at least one.
+    /// In memory order, the innermost last; at least one.
     levels: SmallVec<[Level; 6]>,
     shape: Dims,
     strides: Dims,
@@ -105,7 +106,7 @@ struct Plan {
 impl Plan {
     fn new(t: &Tensor, dims: &[usize]) -> Plan {
         let mut order: Dims = (0..t.ndim()).filter(|&d| t.shape()[d] != 1).collect();
-        // Repeated dimensions go outermost: along them nothing lies side by side.
+        // Expanded dimensions are outermost: nothing is contiguous along them.
         let reach = |d: usize| match t.strides()[d] {
             0 => usize::MAX,
             s => s,
@@ -124,7 +125,7 @@ impl Plan {
         if levels.is_empty() {
             levels.push(Level { size: 1, stride: 1, kept: false });
         }
-        // The results lie in the order of the kept dimensions.
+        // The results are stored in the order of the kept dimensions.
         let kept: Dims = (0..t.ndim()).filter(|d| !dims.contains(d)).collect();
         let shape: Dims = kept.iter().map(|&d| t.shape()[d]).collect();
         let mut strides = Dims::from_elem(1, kept.len());
@@ -155,7 +156,7 @@ impl Plan {
     }
 }
 
-/// Offsets of consecutive positions of a loop nest, from any position on.
+/// Offsets of consecutive positions of a loop nest, starting at any position.
 struct Walk {
     levels: SmallVec<[Level; 6]>,
     index: Dims,
@@ -205,7 +206,7 @@ fn fold_planned<T: Element, A: Element, C: Copy + Sync>(
     }
     let data = t.data::<T>();
     if plan.levels[plan.levels.len() - 1].kept {
-        fold_across(data, plan, context, results, init, &join, &|acc, starts, stride, context| {
+        fold_across(plan, context, results, init, &join, &|acc, starts, stride, context| {
             across(acc, data, starts, stride, context, &step);
         });
     } else {
@@ -216,10 +217,10 @@ fn fold_planned<T: Element, A: Element, C: Copy + Sync>(
     out
 }
 
-/// Folds `rows`, each a start and a length, each to its result. Row `i` belongs to result `(first + i) / of`.
+/// Folds `rows`, each a start and a length, each into its result. Row `i` belongs to result `(first + i) / of`.
 type Along<'a, A> = &'a (dyn Fn(&mut [A], &[(usize, usize)], usize, usize, usize) + Sync);
 
-/// The densest dimension is reduced.
+/// The innermost dimension is reduced.
 fn fold_along<A: Element>(
     plan: &Plan,
     results: &mut [A],
@@ -280,12 +281,11 @@ fn join_pairs<A: Copy>(list: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
     }
 }
 
-/// Folds rows that begin at the given places into a row of results.
+/// Folds rows that begin at the given offsets into a row of results.
 type Across<'a, A, C> = &'a (dyn Fn(&mut [A], &[usize], usize, &[C]) + Sync);
 
-/// The densest dimension is kept.
-fn fold_across<T, A: Element, C: Copy + Sync>(
-    _data: &[T],
+/// The innermost dimension is kept.
+fn fold_across<A: Element, C: Copy + Sync>(
     plan: &Plan,
     context: &[C],
     results: &mut [A],
@@ -299,15 +299,7 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
     let mut kept: SmallVec<[Level; 6]> = plan.levels(true).collect();
     kept.pop();
     let groups: usize = kept.iter().map(|l| l.size).product();
-    // Short rows that lie densely behind one another are taken several at a time.
-    let mut wide = 1;
-    if let Some(last) = reduced.last_mut()
-        && m < 64
-        && last.stride == m * inner.stride
-    {
-        wide = (1..=64 / m).rev().find(|k| last.size.is_multiple_of(*k)).unwrap_or(1);
-        *last = Level { size: last.size / wide, stride: last.stride * wide, ..*last };
-    }
+    let wide = widen(&mut reduced, inner);
     let width = m * wide;
     let repeated: Vec<C>;
     let context = if wide > 1 && std::mem::size_of::<C>() > 0 {
@@ -335,7 +327,7 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
                 let (row, block) = (task / blocks, task % blocks);
                 let (group, chunk) = (row / chunks, row % chunks);
                 let (from, to) = (block * COLUMNS, width.min((block + 1) * COLUMNS));
-                // SAFETY: each task has its own stretch of the partial results.
+                // SAFETY: each task has its own range of the partial results.
                 let acc = unsafe { pointer.part(row * width + from, to - from) };
                 acc.fill(init);
                 let base = Walk::new(kept.clone(), group).next() + from * inner.stride;
@@ -361,10 +353,25 @@ fn fold_across<T, A: Element, C: Copy + Sync>(
     }
     let mut partial = vec![init; groups * chunks * width];
     fill(&mut partial);
-    // The parts of a result stand `m` apart.
-    let per_group = chunks * wide;
-    for (group, results) in results.chunks_exact_mut(m).enumerate() {
-        let parts = &mut partial[group * per_group * m..][..per_group * m];
+    join_groups(&mut partial, results, m, join);
+}
+
+/// Merges short rows that are contiguous into one. Returns how many it merges.
+fn widen(reduced: &mut [Level], inner: Level) -> usize {
+    match reduced.last_mut() {
+        Some(last) if inner.size < 64 && last.stride == inner.size * inner.stride => {
+            let wide = (1..=64 / inner.size).rev().find(|k| last.size.is_multiple_of(*k)).unwrap_or(1);
+            *last = Level { size: last.size / wide, stride: last.stride * wide, ..*last };
+            wide
+        }
+        _ => 1,
+    }
+}
+
+/// Joins the partial results of each row of `m` results, which are `m` apart.
+fn join_groups<A: Copy>(partial: &mut [A], results: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
+    let per_group = partial.len() / results.len() * m;
+    for (parts, results) in partial.chunks_exact_mut(per_group).zip(results.chunks_exact_mut(m)) {
         join_pairs(parts, m, join);
         results.copy_from_slice(&parts[..m]);
     }
@@ -382,8 +389,8 @@ crate::multiversion! {
             }
             let row = &data[start..start + length];
             let mut acc = init;
-            // Types without vectors of their own gain nothing by so many lanes.
-            let rest = if T::VECTORISED && row.len() >= 64 {
+            // Types that are not vectorized gain nothing from so many lanes.
+            let rest = if T::VECTORIZED && row.len() >= 64 {
                 let mut lanes = [init; 64];
                 let chunks = row.chunks_exact(64);
                 let rest = chunks.remainder();

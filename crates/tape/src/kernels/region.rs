@@ -1,7 +1,7 @@
-//! One caller's parallel region: a job that its threads join and leave, and the tasks that are left of it.
+//! One caller's parallel region: a job that threads join and leave, and its remaining tasks.
 //!
-//! `tests/region_model.rs` runs this file under loom, in every order of its atomic operations; `sync` holds what differs
-//! there.
+//! `tests/region_model.rs` runs this file under loom, which tries every order of its atomic operations; `sync` holds
+//! the difference.
 
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, UnsafeCell, spin_loop, yield_now};
 use std::any::Any;
@@ -13,33 +13,32 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 struct Job {
     task: *const (dyn Fn(usize) + Sync),
     tasks: usize,
-    /// The threads that have a stretch of their own.
-    stretches: usize,
+    /// The number of threads with their own range of tasks.
+    ranges: usize,
 }
 
 impl Job {
-    /// The tasks that the thread with this number begins with.
-    fn stretch(&self, thread: usize) -> Range<usize> {
-        thread * self.tasks / self.stretches..(thread + 1) * self.tasks / self.stretches
+    /// The range of tasks with which this thread begins.
+    fn range(&self, thread: usize) -> Range<usize> {
+        thread * self.tasks / self.ranges..(thread + 1) * self.tasks / self.ranges
     }
 }
 
-/// The tasks of a stretch that nobody has taken yet: the first in the lower half, the one behind the last in the upper.
-/// On a cache line of its own.
+/// The remaining tasks of a range: its start in the lower half, its end in the upper half. On its own cache line.
 #[repr(align(128))]
-pub(crate) struct Left(AtomicU64);
+pub(crate) struct Remaining(AtomicU64);
 
-impl Left {
-    pub(crate) fn new() -> Left {
-        Left(AtomicU64::new(0))
+impl Remaining {
+    pub(crate) fn new() -> Remaining {
+        Remaining(AtomicU64::new(0))
     }
 
     pub(crate) fn fill(&self, tasks: Range<usize>) {
         self.0.store(tasks.start as u64 | (tasks.end as u64) << 32, Ordering::Relaxed);
     }
 
-    /// Takes the first one for the thread whose stretch it is, the last one for another: so it is always the same tasks
-    /// that others take, and a core finds their memory in its own cache again.
+    /// Takes the first task if the range is the thread's own, else the last one: so other threads mostly take the same
+    /// tasks, and a core finds the memory of its own tasks in its cache.
     pub(crate) fn take(&self, own: bool) -> Option<usize> {
         let ends = |left: u64| (left & u64::from(u32::MAX), left >> 32);
         let rest = |left: u64| {
@@ -52,15 +51,15 @@ impl Left {
     }
 }
 
-/// Counts the jobs (upper half), the helpers that the current one admits, none when it is closed, and those that
-/// have joined it (16 bits each). A helper joins when it runs, not when the job begins: one that the system has not
-/// woken yet, since another program has the core, keeps nobody waiting. On a cache line of its own.
+/// Counts the jobs (upper half), the helpers that the current one accepts, none if it is closed, and those that have
+/// joined it (16 bits each). A helper joins when it runs, not when the job begins, so no job waits for one that the
+/// system has not scheduled yet. On its own cache line.
 #[repr(align(128))]
 pub(crate) struct State(AtomicU64);
 
 impl State {
-    /// The most helpers of a job.
-    const MOST: u64 = 0xffff;
+    /// The maximum number of helpers of a job.
+    const MAX_HELPERS: u64 = 0xffff;
 
     pub(crate) fn new() -> State {
         State(AtomicU64::new(0))
@@ -71,19 +70,19 @@ impl State {
     }
 
     fn joined(state: u64) -> u64 {
-        state & Self::MOST
+        state & Self::MAX_HELPERS
     }
 
     /// Begins the next job.
     pub(crate) fn open(&self, helpers: usize) {
         let epoch = self.current().wrapping_add(1);
-        let helpers = (helpers as u64).min(Self::MOST);
+        let helpers = (helpers as u64).min(Self::MAX_HELPERS);
         self.0.store(u64::from(epoch) << 32 | helpers << 16, Ordering::Release);
     }
 
-    /// Admits nobody any more, and waits for those who have joined.
+    /// Accepts no more helpers, and waits for those that have joined.
     pub(crate) fn close(&self) {
-        let mut state = self.0.fetch_and(!(Self::MOST << 16), Ordering::AcqRel);
+        let mut state = self.0.fetch_and(!(Self::MAX_HELPERS << 16), Ordering::AcqRel);
         let mut spins = 0u32;
         while Self::joined(state) > 0 {
             spins += 1;
@@ -97,9 +96,9 @@ impl State {
         }
     }
 
-    /// Joins the current job if it admits the helper with this index; returns the job's number, too.
+    /// Joins the current job if it accepts the helper with this index; also returns the job's number.
     pub(crate) fn join(&self, index: usize) -> (u32, bool) {
-        let admitted = |state: u64| (index as u64) < (state >> 16 & Self::MOST);
+        let admitted = |state: u64| (index as u64) < (state >> 16 & Self::MAX_HELPERS);
         let one_more = |state| admitted(state).then_some(state + 1);
         match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more) {
             Ok(state) => (Self::epoch(state), true),
@@ -116,32 +115,33 @@ impl State {
     }
 }
 
-/// What a task panicked with.
+/// The payload of a task's panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// The jobs of one caller, one after the other. Threads beyond `STRETCHES` have no stretch and only help.
-pub(crate) struct Region<const STRETCHES: usize> {
+/// The jobs of one caller, which run one at a time. Threads beyond `RANGES` have no range of their own and only take
+/// tasks of others.
+pub(crate) struct Region<const RANGES: usize> {
     state: State,
-    /// The current job, for those who have joined it.
+    /// The current job, for helpers that have joined it.
     job: UnsafeCell<Option<Job>>,
-    /// What is left of each thread's stretch.
-    left: [Left; STRETCHES],
+    /// The remaining tasks of each thread's range.
+    remaining: [Remaining; RANGES],
     /// The first panic of the current job.
     panic: Mutex<Option<Payload>>,
 }
 
 // SAFETY: the task behind the pointer is Sync, and it is used only while its caller waits in `run`.
-unsafe impl<const STRETCHES: usize> Send for Region<STRETCHES> {}
+unsafe impl<const RANGES: usize> Send for Region<RANGES> {}
 // SAFETY: as above; `job` is written while no helper has joined, and read by helpers that have. All other fields
 // are Sync.
-unsafe impl<const STRETCHES: usize> Sync for Region<STRETCHES> {}
+unsafe impl<const RANGES: usize> Sync for Region<RANGES> {}
 
-impl<const STRETCHES: usize> Region<STRETCHES> {
+impl<const RANGES: usize> Region<RANGES> {
     pub(crate) fn new() -> Self {
         Region {
             state: State::new(),
             job: UnsafeCell::new(None),
-            left: std::array::from_fn(|_| Left::new()),
+            remaining: std::array::from_fn(|_| Remaining::new()),
             panic: Mutex::new(None),
         }
     }
@@ -151,7 +151,7 @@ impl<const STRETCHES: usize> Region<STRETCHES> {
         self.state.current()
     }
 
-    /// Runs all tasks, on this thread and on as many helpers as come; calls `opened` when they can. Returns when no
+    /// Runs all tasks, on this thread and on the helpers that join; calls `opened` once they can. Returns when no
     /// thread uses `task` any more, with the payload of a task that panicked.
     ///
     /// # Safety
@@ -172,11 +172,11 @@ impl<const STRETCHES: usize> Region<STRETCHES> {
         }
         // SAFETY: only the lifetime changes; `Close` waits until no helper uses the task.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
-        let job = Job { task, tasks: tasks as usize, stretches: (helpers + 1).min(STRETCHES) };
-        // SAFETY: the last job is closed and everybody has left it.
+        let job = Job { task, tasks: tasks as usize, ranges: (helpers + 1).min(RANGES) };
+        // SAFETY: the last job is closed and all helpers have left it.
         self.job.with_mut(|place| unsafe { *place = Some(job) });
-        for (thread, left) in self.left[..job.stretches].iter().enumerate() {
-            left.fill(job.stretch(thread));
+        for (thread, remaining) in self.remaining[..job.ranges].iter().enumerate() {
+            remaining.fill(job.range(thread));
         }
         self.state.open(helpers);
         let close = Close(&self.state);
@@ -190,7 +190,7 @@ impl<const STRETCHES: usize> Region<STRETCHES> {
         }
     }
 
-    /// Works on the current job if it admits the helper with this index. Returns the job's number.
+    /// Works on the current job if it accepts the helper with this index. Returns the job's number.
     pub(crate) fn help(&self, index: usize) -> u32 {
         let (epoch, joined) = self.state.join(index);
         if joined {
@@ -205,17 +205,17 @@ impl<const STRETCHES: usize> Region<STRETCHES> {
         epoch
     }
 
-    /// The thread's own stretch, then what is left of the others'.
+    /// Runs the tasks of the thread's own range, then the remaining ones of the others.
     ///
     /// # Safety
     /// The job's caller must still be in `run`.
     unsafe fn work(&self, thread: usize, job: &Job) {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let task = unsafe { &*job.task };
         let result = catch_unwind(AssertUnwindSafe(|| {
-            for k in 0..job.stretches {
-                let whose = (thread + k) % job.stretches;
-                while let Some(i) = self.left[whose].take(whose == thread) {
+            for k in 0..job.ranges {
+                let owner = (thread + k) % job.ranges;
+                while let Some(i) = self.remaining[owner].take(owner == thread) {
                     task(i);
                 }
             }

@@ -1,4 +1,4 @@
-//! Loops along one dimension that give as many elements as they take.
+//! Scans: loops along one dimension that keep its size.
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
@@ -6,7 +6,7 @@ use crate::kernels::shared::SharedSlice;
 use crate::shape;
 use crate::tensor::Tensor;
 
-/// Elements below which a loop stays on one thread.
+/// Loops over fewer elements stay on one thread.
 const GRAIN: usize = 32 * 1024;
 
 /// Replaces each element by the result of folding all up to it, from the front or from the back. At least one
@@ -31,7 +31,7 @@ pub(crate) fn scan<T: Element, A: Element>(
     parallel_blocks(source.len() / size, GRAIN.div_ceil(size), |start, end| {
         let mut acc = vec![init; inner];
         for o in start..end {
-            // SAFETY: each outer position has its own stretch of a result that nothing else holds.
+            // SAFETY: each outer position has its own range of a result that is not shared.
             let out = unsafe { pointer.part(o * size, size) };
             let source = &source[o * size..][..size];
             acc.fill(init);
@@ -50,9 +50,9 @@ pub(crate) fn scan<T: Element, A: Element>(
 /// Fills a row of the result from the number of a row and its elements.
 type Row<'a, T, O> = &'a (dyn Fn(usize, &[T], &mut [O]) + Sync);
 
-/// Gives every row along a dimension to a function, with the row of the result to be filled, of `length` elements, and
-/// its number. At least one dimension; rows are numbered in row-major order of the other dimensions, and lie densely
-/// in the result.
+/// Calls a function for every row along a dimension, with the row of the result to fill, of `length` elements, and its
+/// index. At least one dimension; rows are numbered in row-major order of the other dimensions, and are contiguous in
+/// the result.
 pub(crate) fn rows<T: Element, O: Element>(t: &Tensor, dim: usize, length: usize, row: Row<T, O>) -> Tensor {
     let last = t.ndim() as isize - 1;
     let moved = to_last(t, dim).contiguous();
@@ -65,7 +65,7 @@ pub(crate) fn rows<T: Element, O: Element>(t: &Tensor, dim: usize, length: usize
         let pointer = SharedSlice::new(out.data_mut::<O>());
         parallel_blocks(count, GRAIN.div_ceil(n.max(length).max(1)), |start, end| {
             for r in start..end {
-                // SAFETY: each row of a result that nothing else holds is taken once.
+                // SAFETY: each row of a result that is not shared is taken once.
                 let out = unsafe { pointer.part(r * length, length) };
                 row(r, &source[r * n..][..n], out);
             }

@@ -1,4 +1,4 @@
-//! A slice that tasks share, each to write its own part of it.
+//! A slice that tasks share, each writing its own part.
 
 use std::marker::PhantomData;
 
@@ -16,13 +16,13 @@ impl<T> Clone for SharedSlice<'_, T> {
 }
 impl<T> Copy for SharedSlice<'_, T> {}
 
-// SAFETY: access goes through `part` and `at`, whose callers answer for disjointness.
+// SAFETY: access is through `part` and `at`, whose callers guarantee disjointness.
 unsafe impl<T: Send> Send for SharedSlice<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedSlice<'_, T> {}
 
 impl<'a, T> SharedSlice<'a, T> {
-    /// Shares a slice, which stays borrowed meanwhile.
+    /// Shares a slice, which stays borrowed.
     pub fn new(slice: &'a mut [T]) -> Self {
         SharedSlice { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
     }
@@ -38,7 +38,7 @@ impl<'a, T> SharedSlice<'a, T> {
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start <= self.len && len <= self.len - start, "a part has to lie inside the slice");
-        // SAFETY: in bounds as checked; the caller keeps the parts apart.
+        // SAFETY: in bounds as checked; the caller guarantees that parts do not overlap.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 

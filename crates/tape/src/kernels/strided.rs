@@ -1,9 +1,9 @@
 //! Elementwise loops over tensors of any strides.
 //!
-//! The operands' dimensions are put into the order of the result's memory and merged where all of them
-//! allow it, so that the inner loop is as long as it can be. The loop nests are compiled once for each set of
-//! element types; what differs between operations is a row function over dense slices, called through a
-//! pointer. Elements that lie apart, or one repeated value, are collected in a small buffer for it.
+//! The operands' dimensions are sorted into the memory order of the result and merged where all operands allow it, so
+//! that the inner loop is as long as possible. The loop nests are compiled once for each set of element types; what
+//! differs between operations is a row function over dense slices, called through a pointer. Elements that are not
+//! contiguous, or one repeated value, are first copied into a small buffer.
 
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
-/// Elements below which a loop stays on one thread.
+/// Loops over fewer elements stay on one thread.
 pub const GRAIN: usize = 32 * 1024;
 
 /// The common loop nest of a result (operand 0) and its inputs, outermost dimension first.
@@ -47,7 +47,7 @@ impl<const N: usize> Nest<N> {
         nest
     }
 
-    /// Calls `row(offsets, length)` for every stretch of the innermost dimension, on all threads.
+    /// Calls `row(offsets, length)` for every row of the innermost dimension, on all threads.
     pub(crate) fn for_each_row(&self, grain: usize, row: &(dyn Fn([usize; N], usize) + Sync)) {
         let inner = self.sizes.len() - 1;
         let (length, step) = (self.sizes[inner], self.strides[inner]);
@@ -94,7 +94,7 @@ impl<const N: usize> Nest<N> {
     }
 }
 
-/// Elements of an operand that are collected at once where they do not lie side by side.
+/// The number of elements that are buffered at once if an operand is not contiguous.
 const BUFFER: usize = 1024;
 
 type Buffer<T> = [MaybeUninit<T>; BUFFER];
@@ -103,9 +103,9 @@ fn buffer<T>() -> Buffer<T> {
     [const { MaybeUninit::uninit() }; BUFFER]
 }
 
-/// `n` elements of an operand: as they lie where they are dense, else collected in the buffer.
+/// `n` elements of an operand: in place if they are contiguous, else copied into the buffer.
 #[inline(always)]
-fn stretch<T: Element>(
+fn dense_chunk<T: Element>(
     data: &[T],
     start: usize,
     stride: usize,
@@ -152,12 +152,12 @@ macro_rules! drive {
                 let mut k = 0;
                 while k < n {
                     let m = step.min(n - k);
-                    // SAFETY: the stretch lies inside the dense result, and no other one overlaps it.
+                    // SAFETY: the chunk is inside the dense result, and no other one overlaps it.
                     let out = unsafe { pointer.part(o + k, m) };
                     $(
-                        let $i = stretch($a, $i + k * steps[$k + 1], steps[$k + 1], m, &mut buffers.$k);
+                        let $i = dense_chunk($a, $i + k * steps[$k + 1], steps[$k + 1], m, &mut buffers.$k);
                     )*
-                    // SAFETY: `stretch` gives m elements, in bounds of the operand or written to the buffer.
+                    // SAFETY: `dense_chunk` returns m elements, in bounds of the operand or written to the buffer.
                     row(out, $(unsafe { std::slice::from_raw_parts($i, m) }),*);
                     k += m;
                 }
@@ -170,15 +170,15 @@ drive!(
     drive1, Row1, 2, A a i 0
 );
 drive!(
-    /// As [`drive1`], for two operands.
+    /// Like [`drive1`], for two operands.
     drive2, Row2, 3, A a i 0, B b j 1
 );
 drive!(
-    /// As [`drive1`], for three operands.
+    /// Like [`drive1`], for three operands.
     drive3, Row3, 4, A a i 0, B b j 1, C c l 2
 );
 drive!(
-    /// As [`drive1`], for four operands.
+    /// Like [`drive1`], for four operands.
     drive4, Row4, 5, A a i 0, B b j 1, C c l 2, D d p 3
 );
 
@@ -191,10 +191,10 @@ pub(crate) fn unary_into<A: Element, O: Element>(out: &mut Tensor, a: &Tensor, f
     });
 }
 
-/// Copies `a` into the strides of `out`.
+/// Copies `a` into `out`, with its strides.
 ///
-/// Elements of four bytes that lie side by side here and apart there, while others lie the other way round, as between
-/// memory formats, are transposed in registers.
+/// Elements of four bytes that are contiguous in one tensor along one dimension and in the other along another, as
+/// between memory formats, are transposed in registers.
 pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     let mut nest = Nest::<2>::new(a.shape(), [out.strides(), a.strides()]);
     let inner = nest.sizes.len() - 1;
@@ -204,7 +204,7 @@ pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     let Some(across) = across.filter(|_| fits) else {
         return unary_into(out, a, |x: T| x);
     };
-    // The dimension that is walked here is the last one of the nest, the one that is walked there is inside `row`.
+    // The contiguous dimension of one tensor is the last one of the nest, that of the other is inside `row`.
     nest.sizes.remove(inner);
     nest.strides.remove(inner);
     let (size, step) = (nest.sizes.remove(across), nest.strides.remove(across));
@@ -214,23 +214,23 @@ pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     let to = SharedSlice::new(out.data_mut::<T>());
     nest.for_each_row(GRAIN.div_ceil(width), &|[o, i], height| {
         let from = from[i..].as_ptr().cast::<f32>();
-        // SAFETY: the elements are inside the operand and the result, where each has one place, and four bytes are
-        // moved as they are, whatever they mean.
+        // SAFETY: the elements are inside the operand and the result, where each has its own address, and four bytes
+        // are copied unchanged.
         unsafe { transpose_to([width, height], from, from_step, to.at(o).cast(), step[0]) };
     });
 }
 
-/// A row function over every stretch of a tensor; the result keeps the operand's memory format.
+/// Applies a row function to every chunk of a tensor; the result keeps the operand's memory format.
 ///
-/// Row functions see dense stretches only: elements that lie apart are collected first. Blocks of at least
-/// `grain` elements are shared between threads.
+/// Row functions get contiguous chunks only: other elements are copied first. Blocks of at least `grain` elements are
+/// shared between threads.
 pub fn map_rows<A: Element, O: Element>(a: &Tensor, grain: usize, row: Row1<A, O>) -> Tensor {
     let mut out = Tensor::uninit_strided(a.shape(), a.dense_strides(), O::DTYPE);
     drive1(&mut out, (a, a.strides()), grain, row);
     out
 }
 
-/// As [`map_rows`], over two tensors that broadcast to `shape`.
+/// Like [`map_rows`], over two tensors that broadcast to `shape`.
 pub fn zip_rows<A: Element, B: Element, O: Element>(
     shape: &[usize],
     a: &Tensor,
@@ -244,7 +244,7 @@ pub fn zip_rows<A: Element, B: Element, O: Element>(
     out
 }
 
-/// As [`map_rows`], over three tensors that broadcast to `shape`.
+/// Like [`map_rows`], over three tensors that broadcast to `shape`.
 pub fn zip3_rows<A: Element, B: Element, C: Element, O: Element>(
     shape: &[usize],
     a: &Tensor,
@@ -259,7 +259,7 @@ pub fn zip3_rows<A: Element, B: Element, C: Element, O: Element>(
     out
 }
 
-/// As [`map_rows`], in the operand's own memory where nothing else shares it.
+/// Like [`map_rows`], in the operand's own memory if it is not shared.
 pub fn map_rows_owned<T: Element>(mut a: Tensor, grain: usize, row: Row1<T, T>) -> Tensor {
     if !(a.is_dense() && a.is_unique()) {
         return map_rows(&a, grain, row);
@@ -268,7 +268,7 @@ pub fn map_rows_owned<T: Element>(mut a: Tensor, grain: usize, row: Row1<T, T>) 
     a
 }
 
-/// As [`zip_rows`] for equal shapes, in the memory of `a` where nothing else shares it.
+/// Like [`zip_rows`] for equal shapes, in the memory of `a` if it is not shared.
 pub fn zip_rows_owned<T: Element, B: Element>(
     mut a: Tensor,
     b: &Tensor,
@@ -284,7 +284,7 @@ pub fn zip_rows_owned<T: Element, B: Element>(
     a
 }
 
-/// Calls `row(elements, their old values, position)` for pieces of a tensor's own memory.
+/// Calls `row(elements, their old values, position)` for chunks of a tensor's own memory.
 fn in_place<T: Element>(a: &mut Tensor, grain: usize, row: &(dyn Fn(&mut [T], &[T], usize) + Sync)) {
     let data = a.data_mut::<T>();
     let (n, pointer) = (data.len(), SharedSlice::new(data));
@@ -292,7 +292,7 @@ fn in_place<T: Element>(a: &mut Tensor, grain: usize, row: &(dyn Fn(&mut [T], &[
         let mut copy = buffer::<T>();
         for at in (start..end).step_by(BUFFER) {
             let m = BUFFER.min(end - at);
-            // SAFETY: pieces of the operand's own memory do not overlap.
+            // SAFETY: chunks of the operand's own memory do not overlap.
             let piece = unsafe { pointer.part(at, m) };
             copy[..m].iter_mut().zip(piece.iter()).for_each(|(c, x)| *c = MaybeUninit::new(*x));
             // SAFETY: the first m elements were just written.
@@ -344,12 +344,12 @@ pub fn map<A: Element, O: Element>(a: &Tensor, f: impl Fn(A) -> O + Sync) -> Ten
     map_rows(a, GRAIN, &|out, a| unary_row(out, a, &f))
 }
 
-/// As [`map`], in the operand's own memory where nothing else shares it.
+/// Like [`map`], in the operand's own memory if it is not shared.
 pub fn map_owned<T: Element>(a: Tensor, f: impl Fn(T) -> T + Sync) -> Tensor {
     map_rows_owned(a, GRAIN, &|out, a| unary_row(out, a, &f))
 }
 
-/// As [`zip`] for equal shapes, in the memory of `a` where nothing else shares it.
+/// Like [`zip`] for equal shapes, in the memory of `a` if it is not shared.
 pub fn zip_owned<T: Element, B: Element>(a: Tensor, b: &Tensor, f: impl Fn(T, B) -> T + Sync) -> Tensor {
     zip_rows_owned(a, b, GRAIN, &|out, a, b| binary_row(out, a, b, &f))
 }
@@ -372,7 +372,7 @@ pub fn zip<A: Element, B: Element, O: Element>(
     zip_rows(shape, a, b, GRAIN, &|out, a, b| binary_row(out, a, b, &f))
 }
 
-/// `a[i] = f(a[i], b[i])` for equal shapes; `a` keeps its memory where nothing else shares it.
+/// `a[i] = f(a[i], b[i])` for equal shapes; in the memory of `a` if it is not shared.
 pub fn zip_assign<T: Element, B: Element>(a: Tensor, b: &Tensor, f: impl Fn(T, B) -> T + Sync) -> Tensor {
     zip_rows_owned(a, b, GRAIN, &|out, a, b| binary_row(out, a, b, &f))
 }

@@ -1,11 +1,11 @@
-//! What [`super::region`] takes from the standard library; `tests/region_model.rs` puts loom's in its place.
+//! What [`super::region`] uses of the standard library; `tests/region_model.rs` replaces it by loom's.
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::yield_now;
 
-/// [`std::cell::UnsafeCell`], through the functions by which loom watches it.
+/// [`std::cell::UnsafeCell`], with the interface of loom.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {

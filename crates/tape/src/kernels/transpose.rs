@@ -1,4 +1,4 @@
-//! The transposition behind packing: 16 by 16 elements at a time in registers.
+//! The transposition for packing: 16 by 16 elements at a time in registers.
 
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::arch::{InstructionSet, instruction_set};
@@ -23,13 +23,13 @@ pub unsafe fn transpose(
     unsafe { plain(rows, columns, from, stride, to) }
 }
 
-/// As [`transpose`], to columns that begin `apart` elements from one another: compiled once for all who ask for that.
+/// Like [`transpose`], to columns that are `apart` elements apart: compiled once for all callers.
 ///
-/// Where up to eight values lie densely on either side, as the channels of small images do, whole vectors are read and
-/// written: what is too much of one is overwritten by the next.
+/// If up to eight values are contiguous on either side, like the channels of small images, whole vectors are read and
+/// written: excess lanes of one are overwritten by the next.
 ///
 /// # Safety
-/// As for [`transpose`], with `to + j * apart` for `to(j)`.
+/// Same as for [`transpose`], with `to + j * apart` for `to(j)`.
 pub unsafe fn transpose_to(
     [rows, columns]: [usize; 2],
     from: *const f32,
@@ -59,7 +59,7 @@ unsafe fn plain(
     stride: usize,
     to: impl Fn(usize) -> *mut f32,
 ) {
-    // Eight columns of all rows at a time: each cache line of the source is used while it is near.
+    // Eight columns of all rows at a time: each cache line of the source is used while it is cached.
     for first in (0..columns).step_by(8) {
         for j in first..columns.min(first + 8) {
             let to = to(j);
@@ -92,7 +92,7 @@ mod x86 {
                 let width = (columns - j).min(16);
                 let column_mask = (0xFFFFu32 >> (16 - width)) as __mmask16;
                 let mut x = [_mm512_setzero_ps(); 16];
-                // Constant bounds keep the block in registers; what lies outside is masked away.
+                // Constant bounds keep the block in registers; what is out of bounds is masked.
                 for r in 0..16 {
                     let mask = if r < height { column_mask } else { 0 };
                     let at = from.wrapping_add((i + r) * stride + j);
@@ -288,7 +288,7 @@ mod tests {
         for (rows, columns) in (0..20).flat_map(|rows| (0..20).map(move |columns| (rows, columns))) {
             for (gap, apart) in [(0, rows), (0, rows + 3), (2, rows)] {
                 let stride = columns + gap;
-                // Exactly as long as its last element asks for: a read past it would be found.
+                // The slice ends at its last element, so that a read past it would be detected.
                 let len = if rows * columns == 0 { 0 } else { (rows - 1) * stride + columns };
                 let from: Vec<f32> = (0..len).map(|i| i as f32).collect();
                 let mut to = vec![-1.0f32; columns * apart + 9];

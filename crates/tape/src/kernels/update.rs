@@ -1,15 +1,14 @@
-//! One pass over a parameter, its gradient and the optimizer's buffers for it.
+//! One pass over a parameter, its gradient and the optimizer's buffers.
 //!
-//! Each element is computed by itself, in vector lanes and in blocks shared between threads, so the
-//! result does not depend on their number. What a buffer keeps is zero where it is too small for a normal
-//! number: a mean that fades, as under a unit that no longer takes part, would get there, and arithmetic on such
-//! numbers takes many times as long.
+//! Each element is computed independently, in vector lanes and in blocks on several threads, so the result does not
+//! depend on their number. Subnormal values in a buffer are flushed to zero: a decaying mean, as of an inactive unit,
+//! would become subnormal, and arithmetic on such numbers is many times slower.
 
 use crate::dtype::Float;
 use crate::kernels::parallel::parallel_blocks;
 use crate::kernels::shared::SharedSlice;
 
-/// Elements below which an update stays on one thread.
+/// Updates of fewer elements stay on one thread.
 const GRAIN: usize = 32 * 1024;
 
 macro_rules! updates {

@@ -9,8 +9,8 @@ use crate::tensor::Tensor;
 use crate::var::Var;
 use std::borrow::Borrow;
 
-/// Tensors one behind the other along a dimension (`torch.cat`). The types are promoted; empty tensors of one
-/// dimension are left out, as PyTorch does.
+/// Concatenates tensors along a dimension (`torch.cat`). The types are promoted; empty tensors of one dimension are
+/// left out, as PyTorch does.
 ///
 /// # Panics
 /// If there is no tensor, one has no dimensions, or sizes differ in another dimension.
@@ -32,7 +32,7 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
     let d = shape::dim("cat", dim, model.ndim());
     let mut to: Dims = model.shape().into();
     to[d] = 0;
-    // Where each begins along the dimension; none for those left out.
+    // The start of each along the dimension; `None` for those left out.
     let mut starts = Vec::with_capacity(all.len());
     for (i, t) in all.iter().enumerate() {
         if !counts(t) {
@@ -62,14 +62,14 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
     }
     shape::numel_for("cat", &to);
     let dtype = all.iter().map(|t| t.dtype()).reduce(DType::promote).expect("at least one");
-    // In the memory order of the first tensor, so that channels-last stays.
+    // In the memory order of the first tensor, so that channels-last is kept.
     let order = model.tensor();
     let mut value = Tensor::uninit_strided(&to, shape::strides_in_order(&to, order.strides()), dtype);
     drop(order);
     let parts: Vec<Option<Part>> = all
         .iter()
         .zip(&starts)
-        .map(|(t, start)| start.map(|start| Part::stretch(&to, d, start, t.shape()[d], 1)))
+        .map(|(t, start)| start.map(|start| Part::range(&to, d, start, t.shape()[d], 1)))
         .collect();
     for (t, part) in all.iter().zip(&parts) {
         if let Some(part) = part {

@@ -5,8 +5,8 @@ use crate::shape;
 use crate::var::Var;
 
 impl Var {
-    /// Repeats dimensions of size one, and adds leading ones, without a copy (`torch.Tensor.expand`).
-    /// A size of -1 keeps the one that is there.
+    /// Repeats dimensions of size one, and adds leading ones, without a copy (`torch.Tensor.expand`). A size of -1
+    /// keeps the size of the dimension.
     ///
     /// # Panics
     /// If a dimension other than of size one would change.
@@ -34,7 +34,7 @@ impl Var {
         self.expand_to(&to)
     }
 
-    /// As [`Var::expand`], to a whole shape (`torch.broadcast_to`).
+    /// Like [`Var::expand`], to a whole shape (`torch.broadcast_to`).
     ///
     /// # Panics
     /// If this shape does not broadcast to the other.
@@ -43,7 +43,7 @@ impl Var {
         if self.shape() == to {
             return self.clone();
         }
-        // The walk sums every gradient to its input's shape.
+        // The backward pass sums every gradient to its input's shape.
         record("expand", [self], self.tensor().expand(to), |c| [Some(c.grad().clone())])
     }
 

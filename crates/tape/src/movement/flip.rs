@@ -28,8 +28,8 @@ impl Var {
         record("flip", [self], value, move |c| [Some(c.grad().flip(&dims))])
     }
 
-    /// Moves the entries of dimensions round by as many places as `shifts` says (`torch.roll`). Without
-    /// dimensions, one shift moves all elements in row-major order.
+    /// Shifts the entries of dimensions by `shifts`, wrapping around (`torch.roll`). Without dimensions, one shift
+    /// moves all elements in row-major order.
     ///
     /// # Panics
     /// If a dimension is out of range, or there are not as many shifts as dimensions.
@@ -55,7 +55,7 @@ impl Var {
         );
         assert!(self.ndim() > 0, "roll: dimensions {dims:?}, but the input has none");
         let list: Dims = dims.iter().map(|&d| shape::dim("roll", d, self.ndim())).collect();
-        // As a part of the dimension, a shift can be turned round.
+        // Modulo the size of the dimension, a shift can be negated.
         let part = |(&shift, &d): (&isize, &usize)| shift.rem_euclid(self.shape()[d].max(1) as isize);
         let shifts: Vec<isize> = shifts.iter().zip(&list).map(part).collect();
         let value = reordered("roll", self.tensor(), list.iter().copied(), |k, i, n| {

@@ -1,4 +1,4 @@
-//! Operations that change where elements stand: shapes, views, joins.
+//! Operations that move elements: shapes, views, concatenation.
 
 mod cat;
 mod expand;

@@ -1,4 +1,4 @@
-//! `pad`, whose adjoint cuts off again.
+//! `pad`, whose adjoint crops.
 
 use super::part::{Part, filled, take};
 use crate::indexing::pick;
@@ -7,7 +7,7 @@ use crate::node::record;
 use crate::shape::{self, Dims};
 use crate::var::Var;
 
-/// What [`Var::pad`] puts around a tensor.
+/// The values with which [`Var::pad`] pads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PadMode {
     /// One value.
@@ -21,14 +21,13 @@ pub enum PadMode {
 }
 
 impl Var {
-    /// Adds entries before and after the last dimensions (`torch.nn.functional.pad`): `[left, right]` for the last
-    /// one, then `top, bottom` for the one before, and so on. Negative numbers cut off.
+    /// Adds entries before and after the last dimensions (`torch.nn.functional.pad`): `[left, right]` for the last one,
+    /// then `top, bottom` for the one before, and so on. Negative numbers crop.
     ///
     /// # Panics
-    /// If there is an odd number of entries or more pairs than dimensions; if more is cut off than is there, or the
-    /// result has too many elements; and, in
-    /// modes other than constant, if a batch and channel dimension is padded, `Reflect` pads by the size or more, or
-    /// `Circular` by more than the size.
+    /// If there is an odd number of entries or more pairs than dimensions; if more is cropped than there is, or the
+    /// result has too many elements; and, in modes other than constant, if a batch and channel dimension is padded,
+    /// `Reflect` pads by the size or more, or `Circular` by more than the size.
     ///
     /// ```
     /// use tapegrad_tape::{PadMode, Var};
@@ -92,7 +91,7 @@ impl Var {
         );
         for &(d, left, right) in sides {
             let n = self.shape()[d] as isize;
-            // (The size of the result was checked: no sum of these overflows.)
+            // The size of the result was checked, so no sum of these overflows.
             let widest = left.max(right);
             let fits = match mode {
                 PadMode::Reflect => widest < n,
@@ -110,7 +109,7 @@ impl Var {
     }
 }
 
-/// How many entries a number of the padding cuts off, and how many it adds.
+/// How many entries a number of the padding crops, and how many it adds.
 fn cut(n: isize) -> usize {
     n.min(0).unsigned_abs()
 }
@@ -119,7 +118,7 @@ fn added(n: isize) -> usize {
     n.max(0).unsigned_abs()
 }
 
-/// Cuts off what is negative, as a view, and puts the rest into a larger tensor, of shape `to`.
+/// Crops by negative padding, as a view, and copies the rest into a larger tensor of shape `to`.
 #[track_caller]
 fn constant(x: &Var, sides: &[(usize, isize, isize)], to: &[usize], value: f64) -> Var {
     let (mut kept, mut inner) = (Part::whole(x.shape()), Part::whole(x.shape()));
@@ -142,7 +141,7 @@ fn constant(x: &Var, sides: &[(usize, isize, isize)], to: &[usize], value: f64) 
     record("pad", [&x], padded, move |c| [Some(take("pad", c.grad(), inner.clone()))])
 }
 
-/// One dimension continued beyond its border.
+/// Extends one dimension beyond its border.
 #[track_caller]
 fn extend(x: &Var, d: usize, left: isize, right: isize, mode: PadMode) -> Var {
     if (left, right) == (0, 0) {
@@ -155,7 +154,7 @@ fn extend(x: &Var, d: usize, left: isize, right: isize, mode: PadMode) -> Var {
             if i < n { i } else { 2 * (n - 1) - i }
         }
         PadMode::Circular => {
-            // What is cut off is gone before the tensor is continued.
+            // Cropping comes before the tensor is extended.
             let (before, after) = ((-left).max(0), (-right).max(0));
             before + (j - left.max(0)).rem_euclid(n - before - after)
         }

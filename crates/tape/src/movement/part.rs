@@ -6,12 +6,12 @@ use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
-/// What a view shows of a tensor, so that a rule can find the same part in a gradient.
+/// The part of a tensor that a view selects, so that a rule can find the same part of a gradient.
 #[derive(Clone)]
 pub(crate) enum Part {
     /// From `start`, `length` entries, each `step` after the one before, for every dimension.
     Block { start: Dims, length: Dims, step: Dims },
-    /// One entry of a dimension, which goes away.
+    /// One entry of a dimension, which is removed.
     Select { dim: usize, index: usize },
     /// A diagonal of two dimensions, as a new last one.
     Diagonal { offset: isize, dim1: usize, dim2: usize },
@@ -27,8 +27,8 @@ impl Part {
         }
     }
 
-    /// A stretch of one dimension of a shape.
-    pub(crate) fn stretch(shape: &[usize], dim: usize, from: usize, count: usize, by: usize) -> Part {
+    /// A range of one dimension of a shape.
+    pub(crate) fn range(shape: &[usize], dim: usize, from: usize, count: usize, by: usize) -> Part {
         let mut part = Part::whole(shape);
         if let Part::Block { start, length, step } = &mut part {
             (start[dim], length[dim], step[dim]) = (from, count, by);
@@ -160,7 +160,7 @@ mod tests {
         y.retain_grad();
         let z = &y + 0.0;
         z.retain_grad();
-        // The sum's gradient is one tensor for `z` and `y` when that of the part comes.
+        // The gradient of the sum is shared by `z` and `y` when that of the part is added.
         (z.sum_all() + y.select(0, 1)).backward();
         assert_eq!(z.grad().unwrap().to_vec::<f32>(), [1.0, 1.0, 1.0]);
         assert_eq!(x.grad().unwrap().to_vec::<f32>(), [1.0, 2.0, 1.0]);

@@ -29,7 +29,7 @@ impl Var {
         self.permuted("permute", &order)
     }
 
-    /// Two dimensions change places (`torch.transpose`). A view.
+    /// Swaps two dimensions (`torch.transpose`). A view.
     ///
     /// # Panics
     /// If one is out of range.

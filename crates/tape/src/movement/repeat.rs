@@ -4,8 +4,8 @@ use crate::shape::{self, Dims};
 use crate::var::Var;
 
 impl Var {
-    /// Copies of the tensor side by side: as many along each dimension as its entry says, the last entry standing
-    /// for the last dimension and further ones for new dimensions in front (`torch.Tensor.repeat`).
+    /// Repeats the tensor along each dimension; the last entry is for the last dimension, and extra entries add leading
+    /// dimensions (`torch.Tensor.repeat`).
     ///
     /// # Panics
     /// If there are fewer entries than dimensions, or the result has too many elements.
@@ -25,7 +25,7 @@ impl Var {
         self.repeated(repeats)
     }
 
-    /// As [`Var::repeat`]; missing entries in front are one (`torch.tile`).
+    /// Like [`Var::repeat`]; missing leading entries are one (`torch.tile`).
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
@@ -39,7 +39,7 @@ impl Var {
         self.repeated(&all)
     }
 
-    /// A dimension of its own for each repetition, expanded and merged: the rules are those of the parts.
+    /// Each repetition is a new dimension, expanded and merged, so the rules are those of these operations.
     #[track_caller]
     fn repeated(&self, repeats: &[usize]) -> Var {
         let lead = repeats.len() - self.ndim();

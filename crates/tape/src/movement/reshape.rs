@@ -23,7 +23,7 @@ impl Var {
         self.reshaped("reshape", &to, self.tensor().reshape(&to))
     }
 
-    /// As [`Var::reshape`], but never a copy (`torch.Tensor.view`).
+    /// Like [`Var::reshape`], but never a copy (`torch.Tensor.view`).
     ///
     /// # Panics
     /// If the number of elements differs, or the strides allow no view; [`Var::reshape`] copies then.
@@ -47,7 +47,7 @@ impl Var {
         self.reshaped("view", &to, view)
     }
 
-    /// As [`Var::reshape`] to a whole shape with the right number of elements.
+    /// Like [`Var::reshape`] to a whole shape with the right number of elements.
     #[track_caller]
     pub(crate) fn reshape_to(&self, to: &[usize]) -> Var {
         self.reshaped("reshape", to, self.tensor().reshape(to))
@@ -60,8 +60,8 @@ impl Var {
         }
         let from: Dims = self.shape().into();
         let x = self.tensor();
-        // What had to be copied out of another memory format gets its gradient in that format: the operations before
-        // would otherwise walk two formats at once.
+        // The gradient of a copy from another memory format is in that format; the operations before would otherwise
+        // read two formats at once.
         let copied = !value.shares_memory_with(&x);
         let strides: Option<Dims> = (copied && x.is_dense()).then(|| x.strides().into());
         record(op, [self], value, move |c| {
@@ -78,7 +78,7 @@ impl Var {
         record("reshape", [self], self.tensor().copy(strides.clone()), |c| [Some(c.grad().clone())])
     }
 
-    /// Merges the dimensions from `start` to `end`, both included (`torch.flatten`). No dimension becomes one.
+    /// Merges the dimensions `start..=end` (`torch.flatten`). No dimension becomes one.
     ///
     /// # Panics
     /// If they are out of range, or `start` comes after `end`.
@@ -107,7 +107,7 @@ impl Var {
         self.reshaped("flatten", &to, self.tensor().reshape(&to))
     }
 
-    /// Cuts a dimension into several, one size of which may be -1 (`torch.unflatten`).
+    /// Splits a dimension into several, one size of which may be -1 (`torch.unflatten`).
     ///
     /// # Panics
     /// If the sizes do not multiply to that of the dimension.

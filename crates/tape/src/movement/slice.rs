@@ -5,11 +5,11 @@ use crate::shape;
 use crate::var::Var;
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
-/// A place in a dimension; negative ones count from the back. Made by `into()` from any integer.
+/// A position in a dimension; negative ones count from the back. Made by `into()` from any integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub isize);
 
-/// A number of any type as a place. One that is too large stands behind every end, and does not become negative.
+/// An integer of any type as a position. A value that is too large saturates and does not become negative.
 pub(crate) fn place(n: i128) -> isize {
     n.clamp(isize::MIN as i128, isize::MAX as i128) as isize
 }
@@ -50,7 +50,7 @@ macro_rules! positions {
 }
 positions!(i32 i64 isize usize);
 
-/// The end of a slice whose last entry is `last`: after -1 there is none.
+/// The end of a slice with the last entry `last`; for -1 there is none.
 fn after(last: isize) -> Option<isize> {
     (last != -1).then(|| last.saturating_add(1))
 }
@@ -61,8 +61,8 @@ impl From<RangeFull> for Slice {
     }
 }
 
-/// Python's `start:end:step`. Made by `into()` from a range; negative places count from the back, and places
-/// outside are moved to the nearest end.
+/// Python's `start:end:step`. Made by `into()` from a range; negative positions count from the back, and positions out
+/// of range are clamped.
 ///
 /// ```
 /// use tapegrad_tape::Slice;
@@ -71,16 +71,16 @@ impl From<RangeFull> for Slice {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The first place; the front if absent.
+    /// The first position; by default the start of the dimension.
     pub start: Option<isize>,
-    /// The place before which to stop; the end if absent.
+    /// The position before which to stop; by default the end of the dimension.
     pub end: Option<isize>,
-    /// The distance from one place to the next, at least 1.
+    /// The distance between positions, at least 1.
     pub step: usize,
 }
 
 impl Slice {
-    /// The same slice, of which only every `step`-th entry is taken.
+    /// The same slice with every `step`-th entry only.
     ///
     /// # Panics
     /// If `step` is zero.
@@ -103,11 +103,11 @@ impl Slice {
 }
 
 impl Var {
-    /// `length` entries of a dimension from `start` on (`torch.narrow`). A view; a negative start counts from the
+    /// `length` entries of a dimension starting at `start` (`torch.narrow`). A view; a negative start counts from the
     /// back.
     ///
     /// # Panics
-    /// If they are not all there, or there is no dimension.
+    /// If they are out of range, or there is no dimension.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -133,10 +133,10 @@ impl Var {
         if length == n {
             return self.clone();
         }
-        take("narrow", self, Part::stretch(self.shape(), d, from, length, 1))
+        take("narrow", self, Part::range(self.shape(), d, from, length, 1))
     }
 
-    /// One entry of a dimension, which goes away (`torch.select`). A view; a negative index counts from the back.
+    /// One entry of a dimension, which is removed (`torch.select`). A view; a negative index counts from the back.
     ///
     /// # Panics
     /// If the index is out of range, or there is no dimension.
@@ -161,7 +161,7 @@ impl Var {
         take("select", self, Part::Select { dim: d, index })
     }
 
-    /// A range of a dimension, as Python's `x[start:end:step]`: places outside are cut off. A view.
+    /// A range of a dimension, as Python's `x[start:end:step]`: positions out of range are clamped. A view.
     ///
     /// # Panics
     /// If there is no such dimension.
@@ -182,7 +182,7 @@ impl Var {
         if (start, count, range.step) == (0, self.shape()[d], 1) {
             return self.clone();
         }
-        take("slice", self, Part::stretch(self.shape(), d, start, count, range.step))
+        take("slice", self, Part::range(self.shape(), d, start, count, range.step))
     }
 
     /// The elements along two dimensions at `(i, i + offset)`, as a new last dimension (`torch.diagonal`). A view.
@@ -210,7 +210,7 @@ mod tests {
     use crate::test_views::check;
     use proptest::prelude::*;
 
-    // The ends count from the back: they are no ranges to walk.
+    // Negative ends count from the back; the ranges are not iterated.
     #[allow(clippy::reversed_empty_ranges)]
     #[test]
     #[expect(clippy::reversed_empty_ranges, reason = "an end below zero counts from the back")]
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "narrow: start (3) + length (2) exceeds dimension size (4)")]
-    fn a_stretch_that_is_not_there() {
+    fn a_range_out_of_bounds() {
         Var::from(crate::Tensor::zeros(&[4], crate::DType::F32)).narrow(0, 3, 2);
     }
 }

@@ -4,8 +4,8 @@ use super::part::{Part, take};
 use crate::shape;
 use crate::var::Var;
 
-/// How many empty pieces an empty dimension can be cut into.
-const MOST_EMPTY: usize = 1 << 16;
+/// How many empty pieces an empty dimension can be split into.
+const MAX_EMPTY_CHUNKS: usize = 1 << 16;
 
 impl Var {
     /// Pieces of `size` entries of a dimension, the last one smaller if need be (`torch.split` with a number). Views.
@@ -55,7 +55,7 @@ impl Var {
     /// At most `chunks` pieces of equal size, but for the last (`torch.chunk`). Views.
     ///
     /// # Panics
-    /// If there is no such dimension, `chunks` is zero, or an empty dimension is to be cut into more than 65536 pieces.
+    /// If there is no such dimension, `chunks` is zero, or an empty dimension is split into more than 65536 pieces.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -72,8 +72,8 @@ impl Var {
         let sizes: Vec<usize> = match size {
             0 => {
                 assert!(
-                    chunks <= MOST_EMPTY,
-                    "chunk: a dimension of size 0 (shape {:?}) can be cut into at most {MOST_EMPTY} pieces, not {chunks}",
+                    chunks <= MAX_EMPTY_CHUNKS,
+                    "chunk: a dimension of size 0 (shape {:?}) can be cut into at most {MAX_EMPTY_CHUNKS} pieces, not {chunks}",
                     self.shape()
                 );
                 vec![0; chunks]
@@ -83,7 +83,7 @@ impl Var {
         self.pieces("chunk", d, &sizes)
     }
 
-    /// All entries of a dimension, which goes away (`torch.unbind`). Views.
+    /// All entries of a dimension, which is removed (`torch.unbind`). Views.
     ///
     /// # Panics
     /// If there is no such dimension.
@@ -105,7 +105,7 @@ impl Var {
         let mut start = 0;
         let mut list = Vec::with_capacity(sizes.len());
         for &n in sizes {
-            list.push(take(op, self, Part::stretch(self.shape(), d, start, n, 1)));
+            list.push(take(op, self, Part::range(self.shape(), d, start, n, 1)));
             start += n;
         }
         list

@@ -21,7 +21,7 @@ impl Var {
         self.squeeze_dims(&[dim])
     }
 
-    /// Drops those of several dimensions that are of size one (`torch.squeeze(dims)`); none given, none dropped.
+    /// Drops those of several dimensions that are of size one (`torch.squeeze(dims)`); an empty list drops none.
     ///
     /// # Panics
     /// If one is out of range or appears twice.

@@ -1,4 +1,4 @@
-//! Sliding windows, and their adjoint: windows added up where they overlap.
+//! Sliding windows, and their adjoint: the sum of overlapping windows.
 
 use crate::kernels::place;
 use crate::node::record;
@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 use crate::var::Var;
 
 impl Var {
-    /// Windows of `size` entries of a dimension, each `step` after the one before: the dimension counts the windows,
+    /// Sliding windows of `size` entries along a dimension, `step` apart: the dimension becomes the number of windows,
     /// and a new last one holds their entries (`torch.Tensor.unfold`). A view.
     ///
     /// # Panics
@@ -29,8 +29,8 @@ impl Var {
         })
     }
 
-    /// The adjoint of [`Var::unfold`]: windows along the last dimension, which `dim` counts, are added up to a
-    /// dimension of size `length`, where they stand `step` apart (`aten::unfold_backward`).
+    /// The adjoint of [`Var::unfold`]: windows, numbered along `dim` with their entries in the last dimension, are
+    /// added into a dimension of size `length`, `step` apart (`aten::unfold_backward`).
     ///
     /// # Panics
     /// If the windows do not fit into `length`, or `step` is zero.
@@ -66,7 +66,7 @@ impl Var {
             place::add(&mut out, entries, &g.select(-1, k as isize));
         }
         record("overlap_add", [self], out, move |c| {
-            // Behind the last window nothing was added.
+            // After the last window there is nothing to add.
             let g = c.grad().narrow(d as isize, 0, if count == 0 { 0 } else { (count - 1) * step + size });
             [Some(if count == 0 { empty_windows(&g, size) } else { g.unfold(d as isize, size, step) })]
         })

@@ -1,4 +1,4 @@
-//! Largest and smallest elements, and where they stand.
+//! Largest and smallest elements, and their indices.
 
 use super::{Reduced, as_number, record_chosen};
 use crate::dtype::{DType, Number};
@@ -85,7 +85,7 @@ macro_rules! extremes {
 extremes!("largest", Best::Largest, max_all, max, amax, argmax, argmax_all, "max", "amax", "argmax");
 extremes!("smallest", Best::Smallest, min_all, min, amin, argmin, argmin_all, "min", "amin", "argmin");
 
-/// Which elements win.
+/// Which elements are selected.
 #[derive(Clone, Copy, PartialEq)]
 enum Best {
     Largest,
@@ -187,7 +187,7 @@ crate::multiversion! {
     fn position<T: Number>(out: &mut [i64], rows: &[T], values: &[T]) {
         let same = |x: T, v: T| x == v || (x.is_nan() && v.is_nan());
         if let ([out], &[v]) = (&mut *out, values) {
-            // Whole blocks are looked through in vector lanes before the place in one is.
+            // Whole blocks are searched in vector lanes, then the one that holds the element.
             let blocks = rows.chunks(64);
             let at = blocks.clone().take_while(|b| !b.iter().fold(false, |any, &x| any | same(x, v))).count();
             *out = rows.iter().skip(64 * at).position(|&x| same(x, v)).map_or(0, |p| (64 * at + p) as i64);
@@ -223,14 +223,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
         fn gradients(seed in 0u64..1000, dim in -3isize..3, keepdim: bool) {
-            // Without equal elements, which would make a corner: layout 3 repeats some.
+            // Without ties, at which there is no derivative: layout 3 repeats elements.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
             check(&[2, 3, 2], seed, |x| [x.amax(&[dim], keepdim), x.max(dim, keepdim).0, x.min_all()]);
             check(&[2, 3, 2], seed, |x| [x.amin(&[0, -1], keepdim), x.min(dim, keepdim).0, x.max_all()]);
         }
     }
 
-    /// The values that PyTorch gives.
+    /// The values are PyTorch's.
     #[test]
     fn ties_and_nan() {
         let tie = of(&[2.0, 1.0, 2.0]);

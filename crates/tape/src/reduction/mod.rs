@@ -1,4 +1,4 @@
-//! Operations that take many elements to one, or go along a dimension.
+//! Reductions, and scans along a dimension.
 
 mod extreme;
 mod logical;
@@ -31,7 +31,7 @@ impl Reduced {
         Reduced { dims, shape: shape.into(), keepdim }
     }
 
-    /// The number of elements that each result is made from.
+    /// The number of elements that are reduced to each result.
     fn count(&self) -> usize {
         self.dims.iter().map(|&d| self.shape[d]).product()
     }
@@ -60,12 +60,12 @@ impl Reduced {
         }
     }
 
-    /// A result repeated for each element that it is made from.
+    /// A result, repeated for each element that it was reduced from.
     fn spread(&self, y: &Var) -> Var {
         self.restore(y).expand_to(&self.shape)
     }
 
-    /// Checks that there is something to choose from for every result.
+    /// Checks that no result is reduced from zero elements.
     ///
     /// # Panics
     /// If a reduced dimension is of size zero.
@@ -83,7 +83,7 @@ impl Reduced {
     }
 }
 
-/// Computes in F32 what comes in F16 or BF16; the result is F32 then.
+/// Converts F16 and BF16 to F32.
 fn half_as_f32(t: Tensor, f: impl FnOnce(Tensor) -> Tensor) -> Tensor {
     match t.dtype() {
         DType::F16 | DType::BF16 => f(t.cast(DType::F32)),
@@ -91,7 +91,7 @@ fn half_as_f32(t: Tensor, f: impl FnOnce(Tensor) -> Tensor) -> Tensor {
     }
 }
 
-/// A tensor in a type that numbers are computed and compared in.
+/// A tensor in a type with arithmetic and comparisons.
 fn as_number(t: &Tensor) -> Tensor {
     t.cast(match t.dtype() {
         DType::F16 | DType::BF16 => DType::F32,

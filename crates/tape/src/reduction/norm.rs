@@ -43,7 +43,7 @@ impl Var {
         );
         let value = r.finish(value.cast(dtype));
         if p == 0.0 {
-            // A count: constant between jumps.
+            // A count: piecewise constant.
             return record(op, [self], value, |_| [None]);
         }
         let saved = self.saved();
@@ -56,7 +56,7 @@ impl Var {
     /// [`Var::norm`] under the name of `torch.linalg.vector_norm`.
     ///
     /// # Panics
-    /// As [`Var::norm`].
+    /// Same as [`Var::norm`].
     #[track_caller]
     pub fn vector_norm(&self, ord: f64, dims: &[isize], keepdim: bool) -> Var {
         self.norm_named("vector_norm", ord, dims, keepdim)
@@ -84,7 +84,7 @@ fn values<T: Float>(t: &Tensor, dims: &[usize], p: f64) -> Tensor {
     }
 }
 
-/// PyTorch's rules, whose edges they fix: zero at zero, and a share for each of several extreme elements.
+/// PyTorch's rules for the edge cases: zero at zero, and an equal share for each of several extreme elements.
 fn gradient(x: &Var, norm: &Var, g: &Var, p: f64, r: &Reduced) -> Var {
     if p == 1.0 {
         return x.sign().mul(g);
@@ -122,13 +122,13 @@ mod tests {
             dims in proptest::sample::subsequence(vec![0isize, 1], 0..3),
             p in proptest::sample::select(vec![1.0, 1.5, 2.0, 3.0, 4.5, 0.5, -1.0, f64::INFINITY, f64::NEG_INFINITY]),
         ) {
-            // Layout 3 repeats elements: a corner of the infinite norms.
+            // Layout 3 repeats elements: where the infinite norms have no derivative.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
             check(&[2, 3], seed, |x| x.norm(p, &dims, true));
         }
     }
 
-    /// The values that PyTorch gives.
+    /// The values are PyTorch's.
     #[test]
     fn at_zero() {
         for p in [0.5, 1.0, 1.5, 2.0, 3.0, f64::INFINITY, f64::NEG_INFINITY, -1.0] {

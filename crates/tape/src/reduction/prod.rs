@@ -11,8 +11,8 @@ use crate::var::Var;
 
 impl Var {
     /// The product along a dimension (`torch.prod` with a dimension). Integers are multiplied as I64; for PyTorch's
-    /// `dtype`, [cast](Var::cast) first. The gradient is right with zeros too.
-    /// Each of the `n - 1` multiplications rounds: in F32 the result is within `n * 2^-24`, relatively.
+    /// `dtype`, [cast](Var::cast) first. The gradient is correct with zeros, too. Each of the `n - 1` multiplications
+    /// rounds: in F32 the result is within `n * 2^-24`, relatively.
     ///
     /// # Panics
     /// If the dimension is out of range.
@@ -61,7 +61,7 @@ fn product(t: Tensor, dims: &[usize]) -> Tensor {
 
 /// `g` times the product of all other elements along `d`.
 fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
-    // The product of one element is linear: a division's rounding would show in the second derivative.
+    // The product of one element is linear: the rounding of a division would affect the second derivative.
     let divide = x.shape()[d] != 1 && x.detach().eq(0.0).any(&[], false).item() == 0.0;
     if divide {
         return g.mul(out).div(x);

@@ -29,8 +29,8 @@ impl Var {
     }
 
     /// The products of all elements up to each one, along a dimension (`torch.cumprod`). Integers are multiplied as
-    /// I64; for PyTorch's `dtype`, [cast](Var::cast) first. The gradient is right with zeros too.
-    /// Products are kept in F64, and each is rounded once.
+    /// I64; for PyTorch's `dtype`, [cast](Var::cast) first. The gradient is correct with zeros, too. Products are kept
+    /// in F64, and each is rounded once.
     ///
     /// # Panics
     /// If the dimension is out of range.
@@ -72,7 +72,7 @@ fn integers_as_i64(x: &Var) -> Var {
     if x.dtype().is_float() { x.clone() } else { x.cast(DType::I64) }
 }
 
-/// The sums from the front or from the back: each is the other's rule.
+/// The sums from the front or from the back: each is the other's derivative rule.
 #[track_caller]
 fn sums(x: &Var, d: usize, reverse: bool) -> Var {
     let t = x.tensor();
@@ -102,7 +102,7 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
         });
         return Var::from(value.cast(dtype));
     }
-    // For each element the products without it, from its own place on.
+    // For each element the products without it, from its own position on.
     let products = without_each(x, d).cumprod(-1).triu(0);
     products
         .mul(g.movedim(&[d as isize], &[-1]).unsqueeze(-2))
@@ -110,7 +110,8 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
         .movedim(&[-1], &[d as isize])
 }
 
-/// Behind the first zero of a line nothing counts; at it, the products that leave it out; before it, all as usual.
+/// After the first zero of a line the gradient is zero; at it, the products without it count; before it, the usual rule
+/// holds.
 fn with_zeros<T: Float>(x: &Tensor, d: usize, g: &Tensor) -> Tensor {
     let gradients = scan::to_last(g, d).contiguous();
     let gradients = gradients.as_slice::<T>().expect("contiguous");
@@ -170,7 +171,7 @@ mod tests {
         let s = Var::parameter(Tensor::scalar(3.0));
         (s.cumsum(0) + s.cumprod(-1)).backward();
         assert_eq!(s.grad().unwrap().item(), 2.0);
-        // Sums are kept in f64: a million tenths in f32 stay near.
+        // Sums are kept in f64: a sum of a million tenths in f32 is accurate.
         let long = Var::from(Tensor::full(&[1_000_000], 0.1, DType::F32)).cumsum(0);
         assert!((long.select(0, -1).item() - 1e5).abs() < 1.0);
     }

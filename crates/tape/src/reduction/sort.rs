@@ -10,8 +10,8 @@ use crate::var::Var;
 use std::cmp::Ordering;
 
 impl Var {
-    /// The elements along a dimension in order, and where they stood, as I64 (`torch.sort` with `stable=True`). NaN
-    /// counts as largest. The gradient goes where the elements came from.
+    /// The elements along a dimension in order, and their indices, as I64 (`torch.sort` with `stable=True`). NaN counts
+    /// as largest. The gradient goes where the elements came from.
     ///
     /// # Panics
     /// If the dimension is out of range.
@@ -33,8 +33,8 @@ impl Var {
         )
     }
 
-    /// Where the elements along a dimension stand in order, as I64; equal ones in the order they have
-    /// (`torch.argsort`). Has no derivative.
+    /// The indices that sort the elements along a dimension, as I64; equal ones stay in their order (`torch.argsort`).
+    /// Has no derivative.
     ///
     /// # Panics
     /// If the dimension is out of range.
@@ -49,8 +49,8 @@ impl Var {
         self.detach().sort(dim, descending).1
     }
 
-    /// The `k` largest (or smallest) elements along a dimension, and where they stand, as I64 (`torch.topk`). They come
-    /// in order whether `sorted` asks for it or not; of equal ones the first are taken. NaN counts as largest.
+    /// The `k` largest (or smallest) elements along a dimension, and their indices, as I64 (`torch.topk`). They come in
+    /// order whether `sorted` asks for it or not; of equal ones the first are taken. NaN counts as largest.
     ///
     /// # Panics
     /// If the dimension is out of range, or smaller than `k`.
@@ -69,8 +69,8 @@ impl Var {
         self.ordered("topk", d, k, |list, k| best_of(list, k, largest), |list, k| best_of(list, k, largest))
     }
 
-    /// The middle elements along a dimension, of two the smaller, and where they stand, as I64 (`torch.median` with a
-    /// dimension). NaN where there is one. The gradient goes to that one element.
+    /// The medians along a dimension, the lower of two middle elements, and their indices, as I64 (`torch.median` with
+    /// a dimension). NaN where there is one. The gradient goes to that one element.
     ///
     /// # Panics
     /// If the dimension is out of range or of size zero.
@@ -96,8 +96,8 @@ impl Var {
         }
     }
 
-    /// The middle element of all, of two the smaller, without dimensions (`torch.median`). NaN where there is one. Elements
-    /// that are equal to it share the gradient evenly.
+    /// The median of all elements, the lower of two middle ones, without dimensions (`torch.median`). NaN where there
+    /// is one. Elements that are equal to it share the gradient evenly.
     ///
     /// # Panics
     /// If the tensor is empty.
@@ -113,7 +113,8 @@ impl Var {
         record_shared("median", self, r, value, true)
     }
 
-    /// The first `k` pairs of a value and its place that `order` (for floats, `order_integers` for integers) puts in front.
+    /// The first `k` pairs of a value and its index that `order` (for floats, `order_integers` for integers) sorts
+    /// first.
     #[track_caller]
     fn ordered(
         &self,
@@ -141,7 +142,7 @@ impl Var {
     }
 }
 
-/// For every line along a dimension, the places of the `k` elements that come first.
+/// For every line along a dimension, the indices of the `k` elements that come first.
 fn places<T: Number, K: Number>(
     t: &Tensor,
     d: usize,
@@ -163,7 +164,7 @@ fn compare<K: Number>(a: K, b: K) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
-fn towards<K: Number>(descending: bool) -> impl Fn(&(K, i64), &(K, i64)) -> Ordering {
+fn order<K: Number>(descending: bool) -> impl Fn(&(K, i64), &(K, i64)) -> Ordering {
     move |a, b| {
         let order = compare(a.0, b.0);
         (if descending { order.reverse() } else { order }).then(a.1.cmp(&b.1))
@@ -171,15 +172,15 @@ fn towards<K: Number>(descending: bool) -> impl Fn(&(K, i64), &(K, i64)) -> Orde
 }
 
 fn sort_all<K: Number>(list: &mut [(K, i64)], descending: bool) {
-    list.sort_unstable_by(towards(descending));
+    list.sort_unstable_by(order(descending));
 }
 
 fn best_of<K: Number>(list: &mut Vec<(K, i64)>, k: usize, largest: bool) {
     if k > 0 && k < list.len() {
-        list.select_nth_unstable_by(k - 1, towards(largest));
+        list.select_nth_unstable_by(k - 1, order(largest));
     }
     list.truncate(k);
-    list.sort_unstable_by(towards(largest));
+    list.sort_unstable_by(order(largest));
 }
 
 fn middle<K: Number>(list: &mut [(K, i64)]) {
@@ -187,7 +188,7 @@ fn middle<K: Number>(list: &mut [(K, i64)]) {
         Some(nan) => nan,
         None => {
             let middle = (list.len() - 1) / 2;
-            list.select_nth_unstable_by(middle, towards(false));
+            list.select_nth_unstable_by(middle, order(false));
             middle
         }
     };
@@ -204,7 +205,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
         fn gradients(seed in 0u64..1000, dim in -2isize..2, flag: bool, k in 0usize..3) {
-            // Layout 3 repeats elements: equal ones change places.
+            // Layout 3 repeats elements: ties may be reordered.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
             check(&[2, 3], seed, |x| x.sort(dim, flag).0);
             check(&[2, 3], seed, |x| [x.topk(k, dim, flag, true).0, x.median(dim, flag).0]);
@@ -234,7 +235,7 @@ mod tests {
         assert!(x.median(0, false).0.item().is_nan());
     }
 
-    /// The values that PyTorch gives.
+    /// The values are PyTorch's.
     #[test]
     fn equal_elements_share_the_gradient_of_the_median() {
         let x = Var::parameter(Tensor::from_vec(vec![2f64, 1.0, 2.0, 5.0], &[2, 2]));

@@ -12,10 +12,10 @@ impl Var {
     /// The sum over dimensions, all if none is given (`torch.sum`). Integers are summed as I64; for PyTorch's `dtype`,
     /// [cast](Var::cast) first.
     ///
-    /// Sums are made of short ones, which are added in pairs: in F32 the result is within `128 * 2^-24` (8e-6) of the sum of
-    /// the magnitudes, for up to 2^40 elements; 2e7 times 0.1 is right to that. Over a dimension that is not the densest in
-    /// memory it is within `(128 + n / 4096) * 2^-24` for `n` elements, and within `4224 * 2^-24` where the elements of a view
-    /// lie apart. F16 and BF16 are summed in F32; for F64 the bounds are the same with 2^-53.
+    /// Short sums are added in pairs: in F32 the result is within `128 * 2^-24` (8e-6) of the sum of the magnitudes,
+    /// for up to 2^40 elements; 2e7 times 0.1 is right to that. Over a dimension that is not the densest in memory it
+    /// is within `(128 + n / 4096) * 2^-24` for `n` elements, and within `4224 * 2^-24` where the elements of a view
+    /// are not contiguous. F16 and BF16 are summed in F32; for F64 the bounds are the same with 2^-53.
     ///
     /// # Panics
     /// If a dimension is out of range or appears twice.
@@ -39,7 +39,7 @@ impl Var {
         self.sum(&[], false)
     }
 
-    /// The mean over dimensions, all if none is given (`torch.mean`); NaN where there is nothing. For PyTorch's
+    /// The mean over dimensions, all if none is given (`torch.mean`); NaN where there are no elements. For PyTorch's
     /// `dtype`, [cast](Var::cast) first. As accurate as [`Var::sum`].
     ///
     /// # Panics

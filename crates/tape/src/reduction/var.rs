@@ -31,7 +31,7 @@ impl Var {
     /// zero.
     ///
     /// # Panics
-    /// As [`Var::var`].
+    /// Same as [`Var::var`].
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -46,7 +46,7 @@ impl Var {
     /// [`Var::var`] and [`Var::mean`] (`torch.var_mean`).
     ///
     /// # Panics
-    /// As [`Var::var`].
+    /// Same as [`Var::var`].
     #[track_caller]
     pub fn var_mean(&self, dims: &[isize], correction: f64, keepdim: bool) -> (Var, Var) {
         let m = Moments::new("var_mean", self, dims, correction, keepdim);
@@ -56,7 +56,7 @@ impl Var {
     /// [`Var::std`] and [`Var::mean`] (`torch.std_mean`).
     ///
     /// # Panics
-    /// As [`Var::var`].
+    /// Same as [`Var::var`].
     #[track_caller]
     pub fn std_mean(&self, dims: &[isize], correction: f64, keepdim: bool) -> (Var, Var) {
         let m = Moments::new("std_mean", self, dims, correction, keepdim);
@@ -69,7 +69,7 @@ struct Moments<'a> {
     op: &'static str,
     x: &'a Var,
     r: Reduced,
-    /// In F64: far from zero the mean rounded to the type of `x` is as wrong as the elements are apart.
+    /// In F64: far from zero, rounding the mean to the type of `x` would be off by as much as the elements differ.
     mean: Tensor,
     variance: Tensor,
     /// The count less the correction.
@@ -100,14 +100,14 @@ impl Moments<'_> {
         move |g| {
             let g = r.restore(g);
             if all && freedom <= 0.0 {
-                // PyTorch: nothing to divide by, and all elements are at the mean or infinitely far.
+                // As in PyTorch: the divisor is zero, so the gradient is NaN at the mean and infinite elsewhere.
                 let at_mean = x.detach().eq(Var::from(mean.cast(x.dtype())));
                 return g
                     .mul(Var::from(f64::INFINITY).where_(&at_mean.logical_not(), f64::NAN).cast(x.dtype()));
             }
             let g = g.mul(2.0 / freedom);
             if is_grad_enabled() {
-                // Near zero first, where the mean has all its digits.
+                // First shifted near zero, where the mean is accurate.
                 let near = x.sub(Var::from(mean.cast(x.dtype())));
                 return near.sub(near.mean(&r.list(), true)).mul(&g);
             }
@@ -153,20 +153,20 @@ fn as_float(t: &Tensor) -> Tensor {
     half_as_f32(t.clone(), |t| t)
 }
 
-/// How many times larger than the root mean square of the elements the distance of the first from the mean may be,
-/// squared. It is never larger than the count.
-const FAR: f64 = 64.0;
+/// The largest ratio, squared, of the distance of the first element from the mean to the root mean square of the
+/// elements. The ratio is never larger than the count.
+const MAX_RATIO: f64 = 64.0;
 
 /// Means in F64, and the sums of squared distances from them divided by `freedom`.
 fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tensor; 2] {
-    // Distances from one of the elements have all their digits, and so has their mean.
+    // Differences from one of the elements are accurate, and so is their mean.
     let first = reduce::first::<T>(t, dims);
     let sums = reduce::fold_with(t, dims, &first, T::ZERO, |a, x: T, c: T| a + (x - c), |a, b| a + b);
     let mut mean = strided::zip::<T, T, f64>(sums.shape(), &sums, &first, |s, c| c.to_f64() + s.to_f64() / n);
     let mut squares = squares::<T>(t, dims, &mean);
-    // An element far from all others would give the mean its own rounding errors, or distances that overflow.
+    // An outlier as the reference would make the mean inaccurate, or the differences overflow.
     let near = |((c, m), s): ((&T, &f64), &T)| {
-        m.is_finite() && (n <= FAR || (c.to_f64() - m).powi(2) <= FAR * (s.to_f64() / n + m * m))
+        m.is_finite() && (n <= MAX_RATIO || (c.to_f64() - m).powi(2) <= MAX_RATIO * (s.to_f64() / n + m * m))
     };
     let found = first.data::<T>().iter().zip(mean.data::<f64>()).zip(squares.data::<T>());
     if !found.take(mean.numel()).all(near) {
@@ -177,7 +177,7 @@ fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tenso
     let variance = strided::zip::<T, f64, T>(mean.shape(), &squares, &mean, |s, mean| {
         let off = mean - T::from_f64(mean).to_f64();
         let s = s.to_f64() - n * off * off;
-        // Rounding may leave less than nothing; a NaN stays.
+        // Rounding may make it negative; a NaN stays.
         T::from_f64(if s < 0.0 { 0.0 } else { s } / freedom)
     });
     [mean, variance]
@@ -218,7 +218,7 @@ mod tests {
         let [(var, mean), (exact_var, exact_mean)] =
             [&x, &x.cast(DType::F64)].map(|x| x.var_mean(&[], 1.0, false)).map(|(v, m)| (v.item(), m.item()));
         assert!((var / exact_var - 1.0).abs() < 1e-5 && (mean / exact_mean - 1.0).abs() < 1e-6);
-        // Differences that overflow are no reason to lose the mean.
+        // The mean is right even where differences overflow.
         let x = Var::from_vec([vec![3e38f32], vec![0.0; 98], vec![-3e38]].concat(), &[100]);
         let (var, mean) = x.var_mean(&[], 1.0, false);
         assert_eq!((var.item(), mean.item()), (f64::INFINITY, 0.0));
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!((var.item(), mean.item()), (f64::INFINITY, 0.0));
     }
 
-    /// The values that PyTorch gives.
+    /// The values are PyTorch's.
     #[test]
     fn edges() {
         let gradient = |values: &[f64], f: &dyn Fn(&Var) -> Var| {

@@ -4,7 +4,7 @@ use super::Tensor;
 use crate::shape::{self, Dims};
 
 impl Tensor {
-    /// A view through other strides: of a checked shape whose elements all lie in the memory.
+    /// A view with other strides, of a checked shape whose elements are all in bounds.
     pub(super) fn view_as(&self, shape: Dims, strides: Dims, offset: usize) -> Tensor {
         Tensor { storage: self.storage.clone(), offset, shape, strides, dtype: self.dtype }
     }
@@ -35,7 +35,7 @@ impl Tensor {
         self.permute_dims(&shape::dims("permute", order, self.ndim()))
     }
 
-    /// Two dimensions change places. A view.
+    /// Swaps two dimensions. A view.
     #[track_caller]
     pub fn transpose(&self, a: isize, b: isize) -> Tensor {
         let (a, b) = (shape::dim("transpose", a, self.ndim()), shape::dim("transpose", b, self.ndim()));
@@ -46,10 +46,10 @@ impl Tensor {
         self.permute_dims(&order)
     }
 
-    /// `length` entries of a dimension from `start` on. A view.
+    /// `length` entries of a dimension starting at `start`. A view.
     ///
     /// # Panics
-    /// If they are not all there.
+    /// If they are out of range.
     #[track_caller]
     pub fn narrow(&self, dim: isize, start: usize, length: usize) -> Tensor {
         assert!(self.ndim() > 0, "narrow: cannot be applied to a tensor without dimensions");
@@ -78,7 +78,7 @@ impl Tensor {
         t
     }
 
-    /// One entry of a dimension, which goes away; a negative index counts from the back. A view.
+    /// One entry of a dimension, which is removed; a negative index counts from the back. A view.
     #[track_caller]
     pub fn select(&self, dim: isize, index: isize) -> Tensor {
         assert!(self.ndim() > 0, "select: cannot be applied to a tensor without dimensions");

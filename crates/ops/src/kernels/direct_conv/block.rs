@@ -1,11 +1,11 @@
-//! The cut of a correlation into blocks of pixels whose data stay in the second-level cache.
+//! How a correlation is split into blocks of pixels whose data stay in the L2 cache.
 
 use super::{Correlation, Tap};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Rows, Segment, Tile, strided_rows};
 use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
 
-/// How a correlation is cut.
+/// How a correlation is split.
 pub(super) struct Plan {
     pub(super) blocks: usize,
     order: Order,
@@ -18,16 +18,16 @@ enum Order {
     /// A block is all positions of this many images, and the rows of a tile are one position in several
     /// images: taps outside the image are left out. For small images, where they are many.
     Images(usize),
-    /// A block is some grid rows of some images, copied with the zeros around them, so that
-    /// neighboring taps of few channels become one run. `Bands { images, rows }`.
+    /// A block is some grid rows of some images, copied with zero padding, so that neighboring taps of few channels
+    /// become one run. `Bands { images, rows }`.
     Bands(usize, usize),
 }
 
-/// Channels up to which images are copied with the zeros around them.
-const FEW_CHANNELS: usize = 16;
+/// The most channels with which images are copied with zero padding.
+const MAX_CHANNELS: usize = 16;
 
-/// Bytes of a panel from which its rows are prefetched.
-const FAR: usize = 128 << 10;
+/// Panels of at least this many bytes are prefetched.
+const PREFETCH_BYTES: usize = 128 << 10;
 
 /// Bytes of the source that a block may touch.
 const SOURCE_BYTES: usize = 512 << 10;
@@ -37,10 +37,10 @@ impl Plan {
         let image = c.source.len() * 4;
         let [gh, gw] = c.grid;
         let pixel_bytes = (c.source.c * 4 * c.source_step[0] * c.source_step[1]).max(1);
-        if c.source.c <= FEW_CHANNELS {
+        if c.source.c <= MAX_CHANNELS {
             let rows = if gh * gw <= 4096 { gh } else { (2048 / gw).clamp(1, gh) };
             let images = if rows == gh { (1024 / (gh * gw)).clamp(1, c.n) } else { 1 };
-            // An even number of blocks shares evenly between two threads.
+            // An even number of blocks divides evenly between two threads.
             let images = c.n.div_ceil(c.n.div_ceil(images).next_multiple_of(2));
             return Plan {
                 blocks: c.n.div_ceil(images) * gh.div_ceil(rows),
@@ -78,7 +78,7 @@ impl Plan {
     }
 }
 
-/// The share of (position, tap) pairs that lie inside the image.
+/// The fraction of (position, tap) pairs inside the image.
 fn covered(c: &Correlation) -> f64 {
     let inside = |axis: usize, size: usize| {
         let mut count = 0;
@@ -141,19 +141,19 @@ impl Block<'_> {
                 rows: &self.tables[place.table..],
                 b: weights.as_ptr(),
                 b_step: COLUMNS,
-                ahead: if weights.len() * 4 >= FAR { 28 * COLUMNS } else { 0 },
+                ahead: if weights.len() * 4 >= PREFETCH_BYTES { 28 * COLUMNS } else { 0 },
                 c: target.wrapping_add(first),
                 output,
                 epilogue,
             };
-            // SAFETY: tables and segments were made for pixels inside the source (or a row of zeros) and
-            // taps inside the panel; the caller vouches for the target.
+            // SAFETY: tables and segments were made for pixels inside the source (or a row of zeros) and taps inside
+            // the panel; the caller guarantees the target.
             unsafe { tile.run() };
         }
     }
 }
 
-/// Where grid positions lie: walks through them in the order (image, row, column).
+/// Iterates over grid positions in the order (image, row, column).
 struct Walk {
     grid: [usize; 2],
     image: usize,
@@ -301,8 +301,8 @@ fn image_block<'a>(c: &Correlation, source: &'a [f32], images: Range<usize>) -> 
     block
 }
 
-/// Calls `f` with the block of some grid rows of some images. Where taps leave the image, the part of it
-/// that the rows see is copied together with the zeros around it.
+/// Calls `f` with the block of some grid rows of some images. Where taps leave the image, the part of it that the rows
+/// see is copied with zero padding.
 fn with_band(
     c: &Correlation,
     source: &[f32],
@@ -314,7 +314,7 @@ fn with_band(
     if c.taps.is_empty() || channels == 0 {
         return f(&band_block(c, &[], Window::default(), images, rows));
     }
-    // What the rows see of an image, in its coordinates.
+    // The part of an image that the rows read, in its coordinates.
     let least = |axis: usize| c.taps.iter().map(|t| t.at[axis]).min().unwrap_or(0);
     let most = |axis: usize| c.taps.iter().map(|t| t.at[axis]).max().unwrap_or(0);
     let top = (rows.start * c.source_step[0]) as isize + least(0);
@@ -359,7 +359,7 @@ struct Window {
     image: usize,
 }
 
-/// `window` holds all that the rows see; `source` starts with the window of the first image.
+/// `window` holds all that the rows read; `source` starts with the window of the first image.
 fn band_block<'a>(
     c: &Correlation,
     source: &'a [f32],

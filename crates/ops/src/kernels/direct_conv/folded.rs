@@ -1,18 +1,18 @@
-//! Correlations with few output channels of many: the columns of a tile are the taps of a row.
+//! Correlations of many channels with few output channels: the columns of a tile are the taps of a row.
 //!
-//! The input gradient of a layer behind the first one is such a correlation. For each row of the result the product of a
-//! row of the source with all taps of a row of the kernel is computed at once, summed over the rows of the kernel in the
-//! accumulators. What is left to do is to fold it: a pixel of the result sums one tap of each of its neighbors. Nothing
-//! is copied, and rows of the kernel that lie outside the image cost nothing.
+//! The input gradient of a layer after the first one is such a correlation. For each row of the result the product of a
+//! row of the source with all taps of a row of the kernel is computed at once, summed over the rows of the kernel in
+//! the accumulators. What remains is the fold: a pixel of the result is the sum of one tap of each of its neighbors.
+//! Nothing is copied, and rows of the kernel outside the image cost nothing.
 
 use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
-use crate::kernels::pixels::{FEW, lanes, put_lanes};
+use crate::kernels::pixels::{MAX_CHANNELS, lanes, put_lanes};
 use crate::kernels::scratch::with_scratch;
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::multiversion;
 
-/// Terms from which a step of the product is long enough to pay for the fold.
+/// The fewest terms of a step of the product that outweigh the fold.
 const MANY_CHANNELS: usize = 8;
 
 pub(super) struct Folded {
@@ -25,11 +25,12 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    /// How to run a correlation this way, if it pays.
+    /// How to run a correlation this way, if it pays off.
     pub(super) fn new(c: &Correlation) -> Option<Folded> {
         let (columns, spacing) = c.tap_columns()?;
-        // Narrower kernels leave too much of the columns idle, narrower images of the rows.
-        let fits = c.target.c <= FEW && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
+        // Narrower kernels leave too many columns idle, narrower images too many rows.
+        let fits =
+            c.target.c <= MAX_CHANNELS && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
         let steps = c.source_step == [1, 1] && c.target_step == [1, 1];
         (steps && fits && c.source.c >= MANY_CHANNELS && c.source.w >= ROWS / 2).then(|| Folded {
             rows: c.taps.iter().step_by(columns).map(|t| t.at[0]).collect(),
@@ -48,13 +49,13 @@ impl Folded {
         target: &mut [f32],
     ) {
         let (channels, m) = (c.source.c, c.target.c);
-        // One panel for each row of taps: for each channel of the source, the taps and behind each its outputs.
+        // One panel for each row of taps: for each channel of the source, the taps, and for each tap its outputs.
         let panel = channels * COLUMNS;
         let images = c.images_per_task();
         let lines: Vec<Vec<Segment>> = (0..c.grid[0]).map(|y| self.segments(c, y)).collect();
         let reach = self.reach(c);
         let step = self.spacing * COLUMNS + m;
-        let mut first = [0.0; FEW];
+        let mut first = [0.0; MAX_CHANNELS];
         if let Some(bias) = bias {
             first[..m].copy_from_slice(bias);
         }
@@ -71,8 +72,8 @@ impl Folded {
             }
             let packed = &*packed;
             run_tasks(c.n.div_ceil(images), c.flops(), |task| {
-                // The vector of the last tap of the last pixel ends behind it.
-                with_scratch(c.source.w * COLUMNS + FEW, |product| {
+                // The vector of the last tap of the last pixel extends beyond it.
+                with_scratch(c.source.w * COLUMNS + MAX_CHANNELS, |product| {
                     for image in task * images..c.n.min((task + 1) * images) {
                         let from = &source[image * c.source.len()..][..c.source.len()];
                         for (y, segments) in lines.iter().enumerate() {
@@ -138,20 +139,20 @@ fn multiply(c: &Correlation, image: &[f32], packed: &[f32], segments: &[Segment]
 }
 
 multiversion! {
-    /// Sums for each pixel of a row its taps, which lie `step` apart.
+    /// Sums the taps of each pixel of a row, which are `step` apart.
     fn fold(
         line: &mut [f32],
         m: usize,
         reach: &[(usize, usize)],
         step: usize,
         product: &[f32],
-        bias: [f32; FEW],
+        bias: [f32; MAX_CHANNELS],
     ) {
         for (x, &(start, taps)) in reach.iter().enumerate() {
             let mut sum = bias;
             for tap in 0..taps {
                 let terms = lanes(&product[start + tap * step..]);
-                for i in 0..FEW {
+                for i in 0..MAX_CHANNELS {
                     sum[i] += terms[i];
                 }
             }

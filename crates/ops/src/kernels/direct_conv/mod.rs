@@ -1,9 +1,9 @@
-//! Convolution as an implicit matrix product: the register tile reads the image where it lies.
+//! Convolution as an implicit matrix product: the register tile reads the image in place.
 //!
-//! No column matrix is built. A row of the left operand is a pixel, and the inner dimension runs over the
-//! taps of the kernel and the channels behind each. The weights are packed into panels of 32 columns. Forward
-//! and input gradient are the same `Correlation`; with a stride the input gradient is one correlation for
-//! each residue of the pixel's position, so that no product with an inserted zero is computed.
+//! No column matrix is built. A row of the left operand is a pixel, and the inner dimension runs over the taps of the
+//! kernel and the channels of each. The weights are packed into panels of 32 columns. Forward and input gradient are
+//! the same `Correlation`; with a stride the input gradient is one correlation for each residue of the pixel's
+//! position, so that no product with an inserted zero is computed.
 
 mod block;
 mod folded;
@@ -27,7 +27,7 @@ pub use weight_grad::weight_grad;
 /// The convolution of `x` (n, h, w, c_in) with `w` (c_out, c_in, kh, kw) into `y` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If the length of a slice does not fit the shape.
+/// If the length of a slice does not match the shape.
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     check(s, x.len(), w.len(), y.len());
     assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
@@ -49,7 +49,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// The gradient of a convolution with respect to its input: `dx` (n, h, w, c_in) from `dy` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If the length of a slice does not fit the shape.
+/// If the length of a slice does not match the shape.
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx.len(), w.len(), dy.len());
     let kernel = s.kh * s.kw;
@@ -119,11 +119,11 @@ impl Image {
 struct Tap {
     /// Where it reads, relative to the window's origin.
     at: [isize; 2],
-    /// Its place in the weight.
+    /// Its index in the weight.
     index: usize,
 }
 
-/// The taps that `at` places, in the order of the memory that they read.
+/// The taps at the offsets of `at`, in the memory order of their reads.
 fn taps(s: &Conv2dShape, at: impl Fn(usize, usize) -> Option<isize>) -> Vec<Tap> {
     let mut taps = Vec::with_capacity(s.kh * s.kw);
     for i in 0..s.kh {
@@ -169,13 +169,13 @@ impl Correlation {
         Some((columns, spacing))
     }
 
-    /// How many images a task takes where it takes whole ones: an even number of tasks, each worth its call.
+    /// How many images a task takes if it takes whole ones: an even number of tasks, each large enough to dispatch.
     fn images_per_task(&self) -> usize {
         let worth = (2_000_000 * self.n / self.flops()).clamp(1, self.n);
         self.n.div_ceil(self.n.div_ceil(worth).next_multiple_of(2))
     }
 
-    /// Where in an image of the target a grid position lies, in elements.
+    /// The offset of a grid position in an image of the target, in elements.
     fn target_offset(&self, a: usize, b: usize) -> usize {
         let y = self.target_start[0] + self.target_step[0] * a;
         let x = self.target_start[1] + self.target_step[1] * b;
@@ -200,7 +200,7 @@ impl Correlation {
         with_scratch(panels * panel_len, |packed| {
             pack::panels(weight, &self.taps, self.source.c, self.target.c, packed);
             let packed = &*packed;
-            // Few blocks: let tasks share the panels too.
+            // With few blocks, tasks also divide the panels.
             let groups = 16usize.div_ceil(plan.blocks).min(panels);
             let per_group = panels.div_ceil(groups);
             let out = SharedSlice::new(target);
@@ -226,10 +226,10 @@ impl Correlation {
     }
 }
 
-/// Calls the tasks, on one thread where handing them over would cost more than it saves.
+/// Runs the tasks, on one thread if dispatching them would cost more than it saves.
 pub(super) fn run_tasks(tasks: usize, flops: usize, task: impl Fn(usize) + Sync) {
-    const WORTH_A_THREAD: usize = 5_000_000;
-    if flops < WORTH_A_THREAD { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
+    const MIN_PARALLEL_FLOPS: usize = 5_000_000;
+    if flops < MIN_PARALLEL_FLOPS { (0..tasks).for_each(task) } else { parallel_for(tasks, task) }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use crate::kernels::microkernel::COLUMNS;
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::kernels::transpose::transpose;
 
-/// A weight as a matrix for each tap, whose rows are what a product sums over. One of the two distances is
-/// the number of taps: there the taps of neighbors follow one another.
+/// A weight as a matrix for each tap, whose rows are what a product sums over. One of the two distances is the number
+/// of taps: there the taps of adjacent rows or columns are contiguous.
 pub(super) struct View<'a> {
     pub(super) data: &'a [f32],
     /// Taps of the whole kernel.
@@ -26,7 +26,7 @@ pub(super) fn panels(weight: &View, taps: &[Tap], rows: usize, columns: usize, p
     let chunks = rows.div_ceil(ROWS);
     let panel_len = taps.len() * rows * COLUMNS;
     assert_eq!(packed.len(), columns.div_ceil(COLUMNS) * panel_len);
-    // Where the rows of each tap of the kernel start in a panel; taps that are not used have no place.
+    // Where the rows of each tap of the kernel start in a panel; taps that are not used have none.
     let mut places = vec![None; weight.kernel];
     for (t, tap) in taps.iter().enumerate() {
         places[tap.index] = Some(t * rows * COLUMNS);

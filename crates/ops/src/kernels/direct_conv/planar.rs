@@ -1,9 +1,9 @@
 //! Correlations with few output channels: the columns of a tile are neighboring pixels.
 //!
-//! With up to eight output channels a tile whose columns are channels would leave most of its lanes idle. So
-//! the source is copied into one plane for each channel, with the zeros around it, and the product is
-//! computed with the weight as its left operand. Rows of the plane follow one another without a gap: a
-//! tile runs over their ends, and the columns between the rows are computed in vain.
+//! With up to eight output channels a tile with channels as columns would leave most of its lanes idle. So the source
+//! is copied into one plane for each channel, with the zeros around it, and the product is computed with the weight as
+//! its left operand. Rows of the plane are contiguous: a tile extends over their ends, and the results between the rows
+//! are discarded.
 
 use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, Segment, Tile, strided_rows};
@@ -11,10 +11,10 @@ use crate::kernels::scratch::with_scratch;
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::kernels::transpose::transpose_to;
 
-/// Output channels up to which this pays.
-const FEW_CHANNELS: usize = 8;
+/// Output channels up to which this pays off.
+const MAX_CHANNELS: usize = 8;
 
-/// Bytes of the planes of an image up to which this pays.
+/// Bytes of the planes of an image up to which this pays off.
 const PLANE_BYTES: usize = 1 << 20;
 
 pub(super) struct Planar {
@@ -22,15 +22,15 @@ pub(super) struct Planar {
     taps: [usize; 2],
     /// Distance between the columns of the grid of taps, in pixels.
     spacing: usize,
-    /// What the windows of an image see: its origin in the image, its rows and columns.
+    /// The part of an image that the windows read: its origin in the image, its rows and columns.
     origin: [isize; 2],
     size: [usize; 2],
 }
 
 impl Planar {
-    /// How to run a correlation this way, if it pays.
+    /// How to run a correlation this way, if it pays off.
     pub(super) fn new(c: &Correlation) -> Option<Planar> {
-        let narrow = c.target.c <= FEW_CHANNELS && c.source_step == [1, 1] && c.target_step == [1, 1];
+        let narrow = c.target.c <= MAX_CHANNELS && c.source_step == [1, 1] && c.target_step == [1, 1];
         if !narrow || c.source.c == 0 || c.grid[1] < 8 {
             return None;
         }
@@ -55,30 +55,11 @@ impl Planar {
         let (channels, taps, m) = (c.source.c, c.taps.len(), c.target.c);
         let [height, width] = self.size;
         let plane = height * width;
-        // The result has the rows of the grid, but the source's distance between them.
+        // The result has the rows of the grid, at the source's distance.
         let length = (c.grid[0] - 1) * width + c.grid[1];
         // The inner dimension runs over the channels of a tap, or over a row of taps of a channel, whichever is longer.
         let along_row = channels < self.taps[1];
-        let mut segments = Vec::new();
-        if along_row {
-            for channel in 0..channels {
-                for row in 0..self.taps[0] {
-                    let tap = row * self.taps[1];
-                    let down = (c.taps[tap].at[0] - self.origin[0]) as usize;
-                    segments.push(Segment {
-                        table: 0,
-                        a: channel * taps + tap,
-                        b: channel * plane + down * width,
-                        len: self.taps[1],
-                    });
-                }
-            }
-        } else {
-            for (t, tap) in c.taps.iter().enumerate() {
-                let [down, right] = [0, 1].map(|axis| (tap.at[axis] - self.origin[axis]) as usize);
-                segments.push(Segment { table: 0, a: t * channels, b: down * width + right, len: channels });
-            }
-        }
+        let segments = self.segments(c, along_row);
         let b_step = if along_row { self.spacing } else { plane };
         let images = c.images_per_task();
         let out = SharedSlice::new(target);
@@ -133,11 +114,43 @@ impl Planar {
         });
     }
 
-    /// Copies what the windows see of an image into the planes; the zeros around it are there already.
+    /// The runs of the inner dimension: a row of taps of a channel each if `along_row`, else the channels of a tap.
+    fn segments(&self, c: &Correlation, along_row: bool) -> Vec<Segment> {
+        let (channels, taps) = (c.source.c, c.taps.len());
+        let plane = self.size[0] * self.size[1];
+        let mut segments = Vec::new();
+        if along_row {
+            for channel in 0..channels {
+                for row in 0..self.taps[0] {
+                    let tap = row * self.taps[1];
+                    let down = (c.taps[tap].at[0] - self.origin[0]) as usize;
+                    segments.push(Segment {
+                        table: 0,
+                        a: channel * taps + tap,
+                        b: channel * plane + down * self.size[1],
+                        len: self.taps[1],
+                    });
+                }
+            }
+        } else {
+            for (t, tap) in c.taps.iter().enumerate() {
+                let [down, right] = [0, 1].map(|axis| (tap.at[axis] - self.origin[axis]) as usize);
+                segments.push(Segment {
+                    table: 0,
+                    a: t * channels,
+                    b: down * self.size[1] + right,
+                    len: channels,
+                });
+            }
+        }
+        segments
+    }
+
+    /// Copies the part of an image that the windows read into the planes, which are already zero around it.
     fn fill(&self, c: &Correlation, image: &[f32], planes: &mut [f32]) {
         let [height, width] = self.size;
         let channels = c.source.c;
-        // The part of each axis that lies in the image: where it starts there and here, and its length.
+        // The part of each axis that lies in the image: its start in the image and in the plane, and its length.
         let part = |axis: usize, size: usize| {
             let (first, end) = (self.origin[axis], self.origin[axis] + self.size[axis] as isize);
             let (from, to) = (first.clamp(0, size as isize), end.clamp(0, size as isize));

@@ -4,7 +4,7 @@
 //! of its own, rows of both equally far apart. Then a weight's gradient is the dot product of one plane of each
 //! side, shifted by the tap; the gaps between the rows hold zeros on the gradient's side.
 
-// Index loops over constant bounds are what the compiler turns into registers.
+// The compiler keeps arrays in registers if loops over indices have constant bounds.
 #![allow(clippy::needless_range_loop)]
 
 use super::{Conv2dShape, run_tasks};
@@ -63,7 +63,7 @@ pub(super) fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]
     true
 }
 
-/// Copies the part of an image that the windows see; the zeros around it are there already.
+/// Copies the part of an image that the windows read into planes that are already zero around it.
 fn fill_input(s: &Conv2dShape, image: &[f32], planes: &mut [f32], [height, width]: [usize; 2], plane: usize) {
     let columns = width.saturating_sub(s.padding[1]).min(s.w);
     for y in 0..s.h.min(height.saturating_sub(s.padding[0])) {
@@ -96,7 +96,7 @@ impl Kernel for Dots<'_> {
         assert!(reach <= self.x_planes.len() && self.sums.len() == channels * count * MAX_LANES);
         for row in (0..channels).step_by(ROWS) {
             for shift in (0..count).step_by(SHIFTS) {
-                // Past the last row or shift the last one is computed again, and dropped.
+                // Past the last row or shift the last one is computed again and discarded.
                 let at = |i: usize, j: usize| {
                     ((row + i).min(channels - 1) * count + (shift + j).min(count - 1)) * MAX_LANES
                 };

@@ -3,7 +3,7 @@ use crate::kernels::conv_testing::products;
 use proptest::prelude::*;
 use tapegrad_tape::kernels::parallel::set_num_threads;
 
-/// Numbers from -1 to 1 without a pattern.
+/// Pseudorandom numbers from -1 to 1.
 fn numbers(len: usize, seed: usize) -> Vec<f32> {
     let hash = |i: usize| {
         let x = ((i * 8 + seed) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -1,8 +1,8 @@
 //! The weight gradient: for each tap, a matrix product over the pixels.
 //!
-//! The rows of a tile are channels of one side and its columns channels of the other; both are read where
-//! they lie, pixel by pixel. The pixels are cut into groups, each of which has partial sums of its own; the
-//! number of groups follows from the shape alone, and they are added in order.
+//! The rows of a tile are channels of one side and its columns channels of the other; both are read in place, pixel by
+//! pixel. The pixels are split into groups, each with its own partial sums; the number of groups depends on the shape
+//! alone, and they are added in order.
 
 use super::{Conv2dShape, Image, check, planar_weight_grad, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
@@ -12,21 +12,21 @@ use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::kernels::transpose::transpose_to;
 
-/// Channels up to which images are copied with the zeros around them, so that the taps of a kernel
-/// row become one run of channels.
-const FEW_CHANNELS: usize = 12;
+/// The most channels with which images are copied with zero padding, so that the taps of a kernel row become one run of
+/// channels.
+const MAX_CHANNELS: usize = 12;
 
 /// Output channels whose sums are added at once.
 const CHANNELS: usize = 16;
 
-/// Output columns from which the pixels of a tap are read where they lie; shorter lines are packed.
+/// The fewest output columns with which the pixels of a tap are read in place; shorter lines are packed.
 const LONG_LINE: usize = 12;
 
 /// The gradient of a convolution with respect to its weight: `dw` (c_out, c_in, kh, kw) from the input `x`
 /// (n, h, w, c_in) and the output's gradient `dy` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If the length of a slice does not fit the shape.
+/// If the length of a slice does not match the shape.
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x.len(), dw.len(), dy.len());
     if dw.is_empty() || dy.is_empty() {
@@ -83,7 +83,7 @@ struct Plan<'a> {
     groups: usize,
     /// Tasks that share a group's panels.
     splits: usize,
-    /// Whether the pixels of a tap are packed first, and each tap is tasks of its own.
+    /// Whether the pixels of a tap are packed first, and each tap has its own tasks.
     packed: bool,
     /// A block is this many images and output rows.
     images: usize,
@@ -93,7 +93,7 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn new(s: &'a Conv2dShape) -> Self {
         let out = Image { h: s.out_h(), w: s.out_w(), c: s.c_out };
-        let padded = s.c_in <= FEW_CHANNELS && s.dilation[1] == 1;
+        let padded = s.c_in <= MAX_CHANNELS && s.dilation[1] == 1;
         let per_row = if padded { 1 } else { s.kw };
         let run_len = if padded { s.kw * s.c_in } else { s.c_in };
         let mut runs = Vec::with_capacity(s.kh * per_row);
@@ -103,7 +103,7 @@ impl<'a> Plan<'a> {
                 runs.push(Run { at: [i * s.dilation[0], j * s.dilation[1]], len: run_len, start });
             }
         }
-        // A tile costs its rows times its vectors; one vector alone keeps the units half busy.
+        // A tile costs its rows times its vectors; a single vector leaves the FMA units half idle.
         let cost = |rows: usize, columns: usize| {
             let vectors = columns.div_ceil(16);
             rows.max(4) * (2 * vectors + vectors % 2)
@@ -136,7 +136,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Calls `f` with the part of `x` that the output rows see, with zeros around it if the plan says so.
+    /// Calls `f` with the part of `x` that the output rows read, zero-padded if the plan says so.
     fn with_source(&self, x: &[f32], images: Range<usize>, lines: Range<usize>, f: impl FnOnce(Source)) {
         let s = self.s;
         let no_padding = s.padding == [0, 0];
@@ -211,8 +211,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// [`Self::block`] for one run, which first packs the pixels of the left side for each tile and those of
-    /// the right side for each panel: where lines are short and pixels far apart, that is soon made up for.
+    /// [`Self::block`] for one run, which first packs the pixels of the left side for each tile and those of the right
+    /// side for each panel: with short lines and pixels far apart, this is faster.
     ///
     /// # Safety
     /// As for `block`, for this run.
@@ -301,7 +301,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Sixteen output channels of the weight, from sums whose columns they are.
+    /// Sixteen output channels of the weight, from the columns of the sums.
     ///
     /// # Safety
     /// No other thread may write these channels of `dw`.
@@ -310,7 +310,7 @@ impl<'a> Plan<'a> {
         let (c_in, c_out, taps) = (self.s.c_in, self.s.c_out, self.runs.len());
         let size = INPUTS * taps * CHANNELS;
         with_scratch(2 * size, |scratch| {
-            let (sums, turned) = scratch.split_at_mut(size);
+            let (sums, transposed) = scratch.split_at_mut(size);
             for first in (0..c_in).step_by(INPUTS) {
                 let inputs = INPUTS.min(c_in - first);
                 // (tap, input channel) by output channel ...
@@ -324,14 +324,14 @@ impl<'a> Plan<'a> {
                     }
                 }
                 // ... output channel by (tap, input channel) ...
-                let (rows, to) = (taps * inputs, turned.as_mut_ptr());
+                let (rows, to) = (taps * inputs, transposed.as_mut_ptr());
                 // SAFETY: both scratch halves hold `rows` times 16 elements; the channels of dw are the caller's promise.
                 unsafe {
                     transpose_to([rows, CHANNELS], sums.as_ptr(), CHANNELS, to, rows);
                     // ... and (input channel, tap) in each output channel.
                     for o in 0..CHANNELS {
                         let to = dw.at(((channel + o) * c_in + first) * taps);
-                        let from = turned[o * rows..].as_ptr();
+                        let from = transposed[o * rows..].as_ptr();
                         transpose_to([taps, inputs], from, inputs, to, taps);
                     }
                 }

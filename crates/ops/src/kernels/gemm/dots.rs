@@ -1,9 +1,9 @@
-//! Products of two matrices that both lie along the inner dimension, where that is long: a linear layer with many
-//! inputs and few samples.
+//! Products of two matrices that are both contiguous along the inner dimension, if that is long: a linear layer with
+//! many inputs and few samples.
 //!
-//! Each result is a dot product, whose lanes are neighboring steps: nothing is transposed, and no lane is idle where
-//! the rows are few. The operand with fewer rows is copied once, cut into blocks of steps that stay in the cache; the
-//! other one passes by, read where it lies. Lanes are added up at the end.
+//! Each result is a dot product whose lanes are consecutive steps: nothing is transposed, and no lane is idle if there
+//! are few rows. The operand with fewer rows is copied once, in blocks of steps that stay in the cache; the other one
+//! is streamed, read in place. Lanes are added at the end.
 
 use super::{Bias, Finish, View};
 use crate::kernels::scratch::with_scratch;
@@ -14,13 +14,13 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::unroll;
 
 /// Rows of either operand in a tile with 32 registers: 25 sums, and a vector for each of five rows.
-const MOST_ROWS: usize = 5;
+const MAX_ROWS: usize = 5;
 
-/// The copied rows of a block have at most this many elements: 400 KB.
+/// The most elements of the copied rows of a block: 400 KB.
 const BLOCK: usize = 100_000;
 
-/// Inner dimension from which this pays.
-const LONG: usize = 1024;
+/// Inner dimension from which this pays off.
+const MIN_DEPTH: usize = 1024;
 
 /// A product `C = finish(A B)`, where the rows of A and the columns of B are contiguous.
 pub(super) struct Dots<'a> {
@@ -46,7 +46,7 @@ impl<'a> Dots<'a> {
         row: usize,
         finish: Finish<'a, f32>,
     ) -> Option<Self> {
-        if a.column != 1 || b.row != 1 || k < LONG || m.min(n) < MOST_ROWS {
+        if a.column != 1 || b.row != 1 || k < MIN_DEPTH || m.min(n) < MAX_ROWS {
             return None;
         }
         let b = b.transposed();
@@ -58,21 +58,21 @@ impl<'a> Dots<'a> {
         })
     }
 
-    /// Estimated cycles, in the measure of the other products.
+    /// Estimated cycles, on the scale of the other products' `cost`.
     pub(super) fn cost(&self) -> f64 {
-        let whole = |rows: usize| rows.next_multiple_of(MOST_ROWS) as f64;
+        let whole = |rows: usize| rows.next_multiple_of(MAX_ROWS) as f64;
         let results = whole(self.few_rows) * whole(self.many_rows);
         results * (0.55 * self.k.div_ceil(MAX_LANES) as f64 + 8.0) + 0.15 * (self.few_rows * self.k) as f64
     }
 
     /// Computes the product into `c`.
     pub(super) fn run(&self, c: &mut [f32]) {
-        let rows = self.few_rows.next_multiple_of(MOST_ROWS);
+        let rows = self.few_rows.next_multiple_of(MAX_ROWS);
         let steps = (BLOCK / rows).clamp(MAX_LANES, 2048).next_multiple_of(MAX_LANES);
         let blocks = self.k.div_ceil(steps);
-        // Without the line between them all rows would share one set of the cache.
+        // Without a cache line in between, all rows would share one set of the cache.
         let stride = steps + MAX_LANES;
-        let tiles = self.many_rows.div_ceil(MOST_ROWS);
+        let tiles = self.many_rows.div_ceil(MAX_ROWS);
         let tasks = (tiles / 8).max(1).next_multiple_of(2);
         let out = SharedSlice::new(c);
         with_scratch(blocks * rows * stride, |copy| {
@@ -94,7 +94,7 @@ impl<'a> Dots<'a> {
             });
             let copy = &*copy;
             parallel_for(tasks, |task| {
-                let range = tiles * task / tasks * MOST_ROWS..tiles * (task + 1) / tasks * MOST_ROWS;
+                let range = tiles * task / tasks * MAX_ROWS..tiles * (task + 1) / tasks * MAX_ROWS;
                 let many = range.start.min(self.many_rows)..range.end.min(self.many_rows);
                 with_scratch(many.len() * rows * MAX_LANES, |sums| {
                     sums.fill(0.0);
@@ -113,7 +113,7 @@ impl<'a> Dots<'a> {
     /// Adds up the lanes and stores the results of some rows.
     ///
     /// # Safety
-    /// `c` must be the start of C, and no one else may use these results.
+    /// `c` must be the start of C, and no other task may access these results.
     unsafe fn store(&self, many: Range<usize>, sums: &[f32], rows: usize, c: *mut f32) {
         let Finish { alpha, beta, bias } = self.finish;
         for (j, sums) in many.zip(sums.as_chunks::<MAX_LANES>().0.chunks_exact(rows)) {
@@ -161,7 +161,7 @@ impl Kernel for Block<'_> {
     fn run<V: Vector>(self) {
         // Where there are 16 registers, a tile has nine sums.
         if const { V::LANES == 16 } {
-            self.tiles::<V, MOST_ROWS>();
+            self.tiles::<V, MAX_ROWS>();
         } else {
             self.tiles::<V, 3>();
         }
@@ -180,7 +180,7 @@ impl Block<'_> {
         let (whole, rest) = (steps.len() / V::LANES, steps.len() % V::LANES);
         let from = many.data.as_ptr().wrapping_add(steps.start);
         for first in self.many.clone().step_by(ROWS) {
-            // Past the last row it is computed again.
+            // Past the last row, the last one is computed again.
             let mut right = [from; ROWS];
             let mut next = [from; ROWS];
             unroll!(j of 9 < ROWS, {
@@ -210,7 +210,7 @@ impl Block<'_> {
                         });
                     };
                 }
-                // SAFETY: the rows have these steps; the copies are zero behind the last, up to a whole vector.
+                // SAFETY: the rows have these steps; the copies are zero after the last, up to a whole vector.
                 unsafe {
                     for k in 0..whole {
                         prefetch(ahead.wrapping_add(k * V::LANES));

@@ -1,12 +1,12 @@
-//! The `f64` product: that of the crate `gemm`, in tasks of our own.
+//! The `f64` product: the crate `gemm`, split into our own tasks.
 
 use super::{Bias, Finish, View};
 use gemm_common::Parallelism;
 use tapegrad_tape::kernels::parallel::parallel_for;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Operations from which a second thread is worth its call.
-const WORTH_A_THREAD: usize = 2_000_000;
+/// The fewest operations for which a second thread pays off.
+const MIN_PARALLEL_FLOPS: usize = 2_000_000;
 
 /// Rows or columns of a task are a multiple of this: whole register tiles of the crate on every machine.
 const UNIT: usize = 24;
@@ -22,8 +22,8 @@ pub(super) fn product(
 ) {
     let [m, n, k] = size;
     let flops = 2 * m * n * k;
-    // The cut follows from the sizes alone: bits do not depend on the number of threads.
-    let tasks = if flops < WORTH_A_THREAD { 1 } else { (flops / 3_000_000).clamp(2, 8) };
+    // The partition depends on the sizes alone: results are bit-identical for any number of threads.
+    let tasks = if flops < MIN_PARALLEL_FLOPS { 1 } else { (flops / 3_000_000).clamp(2, 8) };
     let side = m.max(n);
     let part = side.div_ceil(tasks).next_multiple_of(UNIT);
     let out = SharedSlice::new(c);

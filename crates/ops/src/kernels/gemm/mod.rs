@@ -1,8 +1,8 @@
 //! Matrix products: `C = alpha * A B + beta * C + bias` for `f32` and `f64`.
 //!
-//! Products in `f32` are our own, built on the register tile and tuned for the layers of small models;
-//! products in `f64` are those of the crate `gemm`. Work is cut by the sizes alone, so the bits do not depend
-//! on the number of threads.
+//! Products in `f32` are our own, built on the register tile and tuned for the layers of small models; products in
+//! `f64` are computed by the crate `gemm`. Work is partitioned by the sizes alone, so results are bit-identical for any
+//! number of threads.
 
 mod dots;
 mod double;
@@ -11,11 +11,11 @@ mod vector;
 
 use tapegrad_tape::Float;
 
-/// More multiplications than this take weeks; a memory for their operands exists only where strides are zero. Up to
-/// here no size of a packed operand overflows.
-pub(crate) const MOST_STEPS: usize = usize::MAX >> 8;
+/// More multiplications would take weeks, and their operands fit in memory only if strides are zero. Up to this limit
+/// no size of a packed operand overflows.
+pub(crate) const MAX_STEPS: usize = usize::MAX >> 8;
 
-/// A matrix that lies in a slice: element (i, j) is `data[i * row + j * column]`.
+/// A matrix in a slice: element (i, j) is `data[i * row + j * column]`.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
     /// The elements.
@@ -67,7 +67,7 @@ pub enum Bias<'a, T> {
     Rows(&'a [T]),
 }
 
-/// What becomes of a product: `C = alpha * product + beta * C + bias`.
+/// What a product is stored as: `C = alpha * product + beta * C + bias`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finish<'a, T> {
     /// Factor of the product.
@@ -99,7 +99,7 @@ impl<T> Finish<'_, T> {
 
 /// The types that have matrix products: `f32` and `f64`.
 pub trait Real: Float {
-    /// The product of checked operands, all sizes above zero but perhaps `k`. Use [`matmul`].
+    /// The product of checked operands, all sizes nonzero except possibly `k`. Use [`matmul`].
     #[doc(hidden)]
     fn product(
         size: [usize; 3],
@@ -143,8 +143,8 @@ pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], ro
     let [m, n, k] = size;
     let steps = m.checked_mul(n).and_then(|steps| steps.checked_mul(k));
     assert!(
-        steps.is_some_and(|steps| steps <= MOST_STEPS),
-        "matrix product: [{m}, {k}] times [{k}, {n}] takes more than {MOST_STEPS} steps"
+        steps.is_some_and(|steps| steps <= MAX_STEPS),
+        "matrix product: [{m}, {k}] times [{k}, {n}] takes more than {MAX_STEPS} steps"
     );
     a.check("A", m, k);
     b.check("B", k, n);

@@ -1,9 +1,9 @@
 //! The `f32` product on the register tile.
 //!
-//! The left operand is read where it lies, the right one is packed into panels of 32 columns, unless its rows
-//! can be read directly. When packing the other operand is so much cheaper that it pays to transpose the
-//! result, the transposed product is computed: a linear layer packs the samples, not its weight. Where its inputs are
-//! many and its samples few, neither is transposed: see [`dots`](super::dots).
+//! The left operand is read in place, the right one is packed into panels of 32 columns, unless its rows can be read
+//! directly. If packing the other operand is so much cheaper that transposing the result pays off, the transposed
+//! product is computed: a linear layer packs the samples, not its weight. With many inputs and few samples, neither is
+//! transposed: see [`dots`](super::dots).
 
 use super::dots::Dots;
 use super::{Bias, Finish, View, vector};
@@ -18,14 +18,14 @@ use tapegrad_tape::kernels::transpose::transpose;
 /// Steps of the inner dimension that are packed and multiplied at once.
 const DEPTH: usize = 1024;
 
-/// Elements of the panels that are packed together, so that memory is read and written in long stretches: 256 KiB.
-const TOGETHER: usize = 1 << 16;
+/// Elements of the panels that are packed together, so that memory is read and written in long runs: 256 KiB.
+const PACK_ELEMENTS: usize = 1 << 16;
 
-/// Steps ahead of those that are packed, which are prefetched: rows far apart come slowly.
-const AHEAD: usize = 8;
+/// How many steps ahead packing prefetches: rows far apart are slow to load.
+const PREFETCH_DISTANCE: usize = 8;
 
-/// Operations from which a second thread is worth its call: some 20 microseconds.
-const WORTH_A_THREAD: usize = 2_500_000;
+/// The fewest operations for which a second thread pays off: about 20 microseconds.
+const MIN_PARALLEL_FLOPS: usize = 2_500_000;
 
 pub(super) fn product(
     size: [usize; 3],
@@ -61,7 +61,7 @@ pub(super) fn product(
     }
 }
 
-/// The product for one row, where a kernel for vectors fits; the finish then takes a pass of its own.
+/// The product for one row, if a kernel for vectors applies; the finish is then a separate pass.
 fn row_times_matrix(
     size: [usize; 3],
     a: View<f32>,
@@ -88,7 +88,7 @@ fn row_times_matrix(
     true
 }
 
-/// The product that is computed: that of the caller, or its transpose.
+/// The product that is computed: the caller's, or its transpose.
 struct Operands<'a> {
     m: usize,
     n: usize,
@@ -111,7 +111,7 @@ impl Operands<'_> {
     fn cost(&self) -> f64 {
         let [m, n, k] = [self.m, self.n, self.k].map(|x| x as f64);
         let vectors = self.n.div_ceil(16);
-        // A lone vector leaves the units half idle; so does a tile of few rows.
+        // A single vector leaves the FMA units half idle; so does a tile of few rows.
         let multiply = m.max(4.0) * k * (vectors + vectors % 2).max(vectors) as f64 / 2.0;
         let pack = if self.reads_right() {
             0.0
@@ -125,7 +125,7 @@ impl Operands<'_> {
         multiply + pack + unpack + gather
     }
 
-    /// Whether the right operand is read where it lies.
+    /// Whether the right operand is read in place.
     fn reads_right(&self) -> bool {
         self.right.column == 1 && self.m <= 2 * ROWS
     }
@@ -134,10 +134,10 @@ impl Operands<'_> {
         self.n.div_ceil(COLUMNS)
     }
 
-    /// The cut follows from the sizes alone.
+    /// The partition depends on the sizes alone.
     fn cut(&self) -> Cut {
         let flops = 2 * self.m * self.n * self.k;
-        if flops < WORTH_A_THREAD {
+        if flops < MIN_PARALLEL_FLOPS {
             return Cut { row_blocks: 1, panel_groups: 1, shared: false };
         }
         let panels = self.panels();
@@ -148,16 +148,16 @@ impl Operands<'_> {
         Cut { row_blocks, panel_groups, shared: row_blocks > 1 && !self.reads_right() }
     }
 
-    /// Whether the steps of the left operand lie so far apart, each on another page, that a large product had better
-    /// have it transposed.
+    /// Whether the steps of the left operand are so far apart, each on another page, that a large product is faster
+    /// with it transposed.
     fn far_columns(&self) -> bool {
         self.left.row == 1 && self.left.column >= 256 && self.m.min(self.n).min(self.k) >= 128
     }
 
-    /// The same with the left operand by rows.
+    /// The same product with a row-major copy of the left operand.
     fn with_rows(&self, f: impl FnOnce(Operands)) {
         const ROWS: usize = 64;
-        // Rows a power of two apart would share the sets of the cache.
+        // Rows a power of two apart would share sets of the cache.
         let row = self.k + 16;
         with_scratch(self.m * row, |rows| {
             parallel_chunks(rows, ROWS * row, |block, to| {
@@ -202,7 +202,7 @@ impl Operands<'_> {
         });
     }
 
-    /// Packs some steps of some panels, one panel behind the other: 32 columns for each step, zeros past the last.
+    /// Packs some steps of some panels, one panel after the other: 32 columns for each step, zeros past the last.
     ///
     /// # Safety
     /// `to` must have room for them.
@@ -215,11 +215,11 @@ impl Operands<'_> {
         unsafe {
             let mut whole = 0;
             if right.column == 1 {
-                // All panels of a step together: they lie behind one another.
+                // All panels of a step together, since they are contiguous.
                 whole = (self.n / COLUMNS).min(panels.end) - panels.start;
                 for k in 0..steps.len() {
                     for panel in 0..whole {
-                        let ahead = from.wrapping_add((k + AHEAD) * right.row + panel * COLUMNS);
+                        let ahead = from.wrapping_add((k + PREFETCH_DISTANCE) * right.row + panel * COLUMNS);
                         prefetch(ahead);
                         prefetch(ahead.wrapping_add(16));
                         let line = from.add(k * right.row + panel * COLUMNS).cast::<[f32; COLUMNS]>();
@@ -266,8 +266,8 @@ impl Operands<'_> {
         }
         let (height, width) = (rows.len(), columns.len());
         with_scratch(height * width, |block| {
-            // SAFETY: the scratch has the size of the block; C was checked, and each task has its own block of
-            // it, here with rows and columns exchanged.
+            // SAFETY: the scratch has the size of the block; C was checked, and each task has its own block of it, here
+            // with rows and columns swapped.
             unsafe {
                 let c = out.at(columns.start * row + rows.start);
                 let scratch = block.as_mut_ptr();
@@ -278,6 +278,35 @@ impl Operands<'_> {
                 transpose(height, width, scratch, width, |j| c.add(j * row));
             }
         });
+    }
+
+    /// Copies some steps of rows starting at `first`, row after row.
+    #[inline(always)]
+    fn gather(&self, first: usize, steps: &Range<usize>, to: &mut [f32]) {
+        let View { data, row, column } = self.left;
+        for (i, line) in to.chunks_exact_mut(steps.len().max(1)).enumerate() {
+            // The step of an expanded matrix is zero.
+            let from = &data[(first + i) * row + steps.start * column..];
+            line.iter_mut().enumerate().for_each(|(i, to)| *to = from[i * column]);
+        }
+    }
+
+    /// The left operand of a tile from a row and the first of `steps` on: its address, the distance between rows, and
+    /// its layout. `gathered` is the address of the steps if they were gathered.
+    #[inline(always)]
+    fn left_tile(
+        &self,
+        row: usize,
+        steps: &Range<usize>,
+        gathered: Option<*const f32>,
+    ) -> (*const f32, usize, Left) {
+        let left = &self.left;
+        let at = |offset: usize| left.data.as_ptr().wrapping_add(offset);
+        match (gathered, left.column) {
+            (Some(gathered), _) => (gathered, steps.len(), Left::Rows),
+            (_, 1) => (at(row * left.row + steps.start), left.row, Left::Rows),
+            (_, step) => (at(row + steps.start * step), 1, Left::Columns(step)),
+        }
     }
 
     /// The product of some rows and panels into `c`, whose rows are `stride` apart.
@@ -298,48 +327,30 @@ impl Operands<'_> {
         // A left operand of which neither rows nor columns are contiguous is packed, too.
         let gather = left.column != 1 && left.row != 1;
         let depth = DEPTH.min(self.k);
-        let together = (TOGETHER / (depth * COLUMNS).max(1)).clamp(1, panels.len().max(1));
+        let together = (PACK_ELEMENTS / (depth * COLUMNS).max(1)).clamp(1, panels.len().max(1));
         let packs = packed.is_none() && !self.reads_right();
         let own = if packs { together * depth * COLUMNS } else { 0 };
         let gathered = if gather { rows.len() * DEPTH.min(self.k) } else { 0 };
         with_scratch(own + gathered, |scratch| {
             let (own, gathered) = scratch.split_at_mut(own);
             let mut start = 0;
-            // Without a step there is still a result: the epilogue of nothing.
+            // Without steps the epilogue is still applied, to zero.
             while start < self.k.max(1) {
                 let steps = start..self.k.min(start + DEPTH);
                 let last = steps.end == self.k;
                 let first = start == 0;
                 start += DEPTH;
-                if gather {
-                    for (i, line) in
-                        gathered.chunks_exact_mut(steps.len().max(1)).take(rows.len()).enumerate()
-                    {
-                        // The step of an expanded matrix is zero.
-                        let from = &left.data[(rows.start + i) * left.row + steps.start * left.column..];
-                        let column = left.column;
-                        line.iter_mut().enumerate().for_each(|(i, to)| *to = from[i * column]);
-                    }
-                }
-                let (a, a_row, mode) = match (gather, left.column) {
-                    (true, _) => (gathered.as_ptr(), steps.len(), Left::Rows),
-                    (_, 1) => (
-                        left.data.as_ptr().wrapping_add(rows.start * left.row + steps.start),
-                        left.row,
-                        Left::Rows,
-                    ),
-                    (_, step) => (
-                        left.data.as_ptr().wrapping_add(rows.start + steps.start * step),
-                        1,
-                        Left::Columns(step),
-                    ),
-                };
+                let gathered = gather.then(|| {
+                    self.gather(rows.start, &steps, &mut gathered[..rows.len() * steps.len()]);
+                    gathered.as_ptr()
+                });
+                let (a, a_row, mode) = self.left_tile(rows.start, &steps, gathered);
                 let segments = &[Segment::whole(steps.len())][..usize::from(!steps.is_empty())];
                 for group in panels.clone().step_by(together) {
                     let group = group..panels.end.min(group + together);
                     let place = |panel: usize| (panel - group.start) * steps.len() * COLUMNS;
                     if packs {
-                        // SAFETY: the scratch has room for the steps of so many panels.
+                        // SAFETY: the scratch has room for the steps of these panels.
                         unsafe { self.pack(group.clone(), steps.clone(), own.as_mut_ptr()) };
                     }
                     for (tile, panel) in
@@ -357,18 +368,7 @@ impl Operands<'_> {
                         };
                         let column = panel * COLUMNS;
                         let (from, to) = (rows.len() * tile / tiles, rows.len() * (tile + 1) / tiles);
-                        let mut epilogue = Epilogue {
-                            alpha: finish.alpha,
-                            beta: if first { finish.beta } else { 1.0 },
-                            ..Epilogue::STORE
-                        };
-                        if last {
-                            match finish.bias {
-                                Bias::None => {}
-                                Bias::Columns(bias) => epilogue.column_bias = bias[column..].as_ptr(),
-                                Bias::Rows(bias) => epilogue.row_bias = bias[rows.start + from..].as_ptr(),
-                            }
-                        }
+                        let epilogue = finish.epilogue(first, last, rows.start + from, column);
                         let tile = Tile {
                             m: to - from,
                             n: COLUMNS.min(self.n - column),
@@ -382,12 +382,8 @@ impl Operands<'_> {
                             output: Output::Strided(stride),
                             epilogue,
                         };
-                        // Rows of C that lie far apart are on their way while the tile is multiplied.
-                        for i in 0..tile.m {
-                            let line = tile.c.wrapping_add(i * stride);
-                            prefetch_write(line);
-                            prefetch_write(line.wrapping_add(16));
-                        }
+                        // Rows of C are prefetched while the tile is multiplied.
+                        prefetch_rows(&tile, stride);
                         // SAFETY: rows, steps and columns are inside the operands, whose sizes were checked;
                         // `c` has room for the block.
                         unsafe { tile.run() };
@@ -395,5 +391,33 @@ impl Operands<'_> {
                 }
             }
         });
+    }
+}
+
+impl Finish<'_, f32> {
+    /// The epilogue of one chunk of the inner dimension, for a tile that starts at this row and column: the first chunk
+    /// scales the old C, the last one adds the bias.
+    #[inline(always)]
+    fn epilogue(&self, first: bool, last: bool, row: usize, column: usize) -> Epilogue {
+        let beta = if first { self.beta } else { 1.0 };
+        let mut epilogue = Epilogue { alpha: self.alpha, beta, ..Epilogue::STORE };
+        if last {
+            match self.bias {
+                Bias::None => {}
+                Bias::Columns(bias) => epilogue.column_bias = bias[column..].as_ptr(),
+                Bias::Rows(bias) => epilogue.row_bias = bias[row..].as_ptr(),
+            }
+        }
+        epilogue
+    }
+}
+
+/// Prefetches the rows of a tile's result, `stride` elements apart.
+#[inline(always)]
+fn prefetch_rows(tile: &Tile, stride: usize) {
+    for i in 0..tile.m {
+        let line = tile.c.wrapping_add(i * stride);
+        prefetch_write(line);
+        prefetch_write(line.wrapping_add(16));
     }
 }

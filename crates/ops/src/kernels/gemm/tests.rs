@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use tapegrad_tape::kernels::parallel::set_num_threads;
 
-/// Numbers from -1 to 1 without a pattern.
+/// Pseudorandom numbers from -1 to 1.
 fn numbers(len: usize, seed: usize) -> Vec<f32> {
     let hash = |i: usize| {
         let x = ((i * 8 + seed) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -12,27 +12,27 @@ fn numbers(len: usize, seed: usize) -> Vec<f32> {
     (0..len).map(|i| hash(i) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-/// How an operand lies: by rows, by columns, or with gaps both ways; with a longer row or not.
+/// How an operand is stored: by rows, by columns, or with gaps both ways; with a longer row or not.
 #[derive(Clone, Copy, Debug)]
-enum Lies {
+enum Layout {
     Rows(usize),
     Columns(usize),
     Apart,
 }
 
-fn strides(lies: Lies, rows: usize, columns: usize) -> (usize, usize) {
-    match lies {
-        Lies::Rows(gap) => (columns + gap, 1),
-        Lies::Columns(gap) => (1, rows + gap),
-        Lies::Apart => (2 * columns + 1, 2),
+fn strides(layout: Layout, rows: usize, columns: usize) -> (usize, usize) {
+    match layout {
+        Layout::Rows(gap) => (columns + gap, 1),
+        Layout::Columns(gap) => (1, rows + gap),
+        Layout::Apart => (2 * columns + 1, 2),
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
     size: [usize; 3],
-    a: Lies,
-    b: Lies,
+    a: Layout,
+    b: Layout,
     gap: usize,
     alpha: f32,
     beta: f32,
@@ -41,7 +41,7 @@ struct Case {
 
 impl Case {
     fn new(m: usize, n: usize, k: usize) -> Case {
-        let rows = Lies::Rows(0);
+        let rows = Layout::Rows(0);
         Case { size: [m, n, k], a: rows, b: rows, gap: 0, alpha: 1.0, beta: 0.0, bias: 0 }
     }
 
@@ -100,7 +100,7 @@ impl Case {
 
 #[test]
 fn layers_of_known_models() {
-    use Lies::{Columns, Rows};
+    use Layout::{Columns, Rows};
     for (m, n, k, a, b) in [
         (64, 256, 784, Rows(0), Columns(0)),
         (64, 10, 128, Rows(0), Columns(0)),
@@ -132,10 +132,10 @@ fn an_empty_sum_is_zero_or_the_bias() {
 #[test]
 fn one_and_two_threads_give_the_same_bits() {
     for (m, n, k, b) in [
-        (300, 500, 200, Lies::Rows(0)),
-        (64, 512, 700, Lies::Columns(0)),
-        (50, 300, 5000, Lies::Columns(0)),
-        (1, 2000, 900, Lies::Columns(0)),
+        (300, 500, 200, Layout::Rows(0)),
+        (64, 512, 700, Layout::Columns(0)),
+        (50, 300, 5000, Layout::Columns(0)),
+        (1, 2000, 900, Layout::Columns(0)),
     ] {
         let case = Case { b, ..Case::new(m, n, k) };
         let results = [1, 2].map(|threads| {
@@ -164,8 +164,12 @@ fn a_short_operand_is_refused() {
     matmul([3, 2, 4], View::rows(&a, 4), View::rows(&b, 2), &mut [0.0; 6], 2, Finish::default());
 }
 
-fn lies() -> impl Strategy<Value = Lies> {
-    prop_oneof![(0..3usize).prop_map(Lies::Rows), (0..3usize).prop_map(Lies::Columns), Just(Lies::Apart)]
+fn layout() -> impl Strategy<Value = Layout> {
+    prop_oneof![
+        (0..3usize).prop_map(Layout::Rows),
+        (0..3usize).prop_map(Layout::Columns),
+        Just(Layout::Apart)
+    ]
 }
 
 proptest! {
@@ -173,8 +177,8 @@ proptest! {
     #[test]
     fn any_product(
         size in (0..90usize, 0..90usize, 0..90usize),
-        a in lies(),
-        b in lies(),
+        a in layout(),
+        b in layout(),
         gap in 0..3usize,
         alpha in prop::sample::select(vec![1.0f32, 0.5, -2.0]),
         beta in prop::sample::select(vec![0.0f32, 1.0, 0.5]),
@@ -189,8 +193,8 @@ proptest! {
         other in 1..300usize,
         k in 0..1500usize,
         turned: bool,
-        a in lies(),
-        b in lies(),
+        a in layout(),
+        b in layout(),
         bias in 0..3u8,
     ) {
         let (m, n) = if turned { (other, thin) } else { (thin, other) };
@@ -205,7 +209,7 @@ proptest! {
         beta in prop::sample::select(vec![0.0f32, 0.5]),
         bias in 0..3u8,
     ) {
-        let (a, b) = (Lies::Rows(gaps.0), Lies::Columns(gaps.1));
+        let (a, b) = (Layout::Rows(gaps.0), Layout::Columns(gaps.1));
         Case { size: size.into(), a, b, gap, alpha: -2.0, beta, bias }.check();
     }
 }

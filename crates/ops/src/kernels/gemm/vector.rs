@@ -1,4 +1,4 @@
-//! Products of a vector and a matrix, which are bound by the reading of the matrix.
+//! Products of a vector and a matrix, which are bound by memory bandwidth.
 
 use super::View;
 use crate::kernels::scratch::with_scratch;
@@ -7,8 +7,8 @@ use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::multiversion;
 
-/// Elements of a matrix from which a second thread is worth its call.
-const WORTH_A_THREAD: usize = 1 << 17;
+/// The fewest elements of a matrix for which a second thread pays off.
+const MIN_PARALLEL_ELEMENTS: usize = 1 << 17;
 
 /// `y[j] = sum over i of x[i * step] * w[i][j]`, where `w` has `rows` rows and `y.len()` columns.
 pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y: &mut [f32]) {
@@ -22,7 +22,7 @@ pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y:
             packed
         };
         // Blocks that depend on the sizes alone; each y is summed by one task.
-        let blocks = if rows * columns < WORTH_A_THREAD { 1 } else { (columns / 256).clamp(1, 16) };
+        let blocks = if rows * columns < MIN_PARALLEL_ELEMENTS { 1 } else { (columns / 256).clamp(1, 16) };
         let out = SharedSlice::new(y);
         parallel_for(blocks, |task| {
             let (start, end) = (columns * task / blocks, columns * (task + 1) / blocks);
@@ -37,7 +37,7 @@ pub(super) fn times_matrix(x: &[f32], step: usize, w: View<f32>, rows: usize, y:
 /// `c[i][j] = x[i * step] * y[j]`: the weight gradient of a single sample. The rows of `c` are `row` apart.
 pub(super) fn outer(x: &[f32], step: usize, y: &[f32], c: &mut [f32], row: usize) {
     // Blocks of rows that depend on the sizes alone.
-    let block = (WORTH_A_THREAD / 4 / y.len().max(1)).max(1);
+    let block = (MIN_PARALLEL_ELEMENTS / 4 / y.len().max(1)).max(1);
     parallel_chunks(c, block * row, |task, c| {
         for (i, c) in c.chunks_mut(row).enumerate() {
             scaled(&mut c[..y.len()], y, x[(task * block + i) * step]);

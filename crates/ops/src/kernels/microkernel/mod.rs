@@ -1,10 +1,9 @@
-//! The register tile on which matrix products and convolutions stand: up to 12 rows by 32 columns, in as many
-//! parts as the vectors of the machine ask for.
+//! The register tile behind matrix products and convolutions: up to 12 rows by 32 columns, split into parts by the
+//! vector width.
 //!
-//! A tile keeps its accumulators in registers over a list of [`Segment`]s, each a run of the inner
-//! dimension: a matrix product has one segment, a convolution one for each tap of its kernel. The
-//! left operand is read where it lies, one scalar at a time; the right operand is rows of up to 32
-//! contiguous columns, a packed panel or the rows of a matrix.
+//! A tile keeps its accumulators in registers over a list of [`Segment`]s, each a run of the inner dimension: a matrix
+//! product has one segment, a convolution one for each tap of its kernel. The left operand is read in place, one scalar
+//! at a time; the right operand is rows of up to 32 contiguous columns, a packed panel or the rows of a matrix.
 
 mod product;
 
@@ -51,17 +50,17 @@ impl Segment {
     }
 }
 
-/// How the left operand lies in memory.
+/// The layout of the left operand in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Left {
-    /// Each row has its own address and its steps are neighbors.
+    /// Each row has its own address and contiguous steps.
     Rows,
-    /// The rows of one step are neighbors, from the address of the first row on; the next step is this
-    /// many elements further.
+    /// The rows of one step are contiguous, from the address of the first row on; the next step is this many elements
+    /// further.
     Columns(usize),
 }
 
-/// Where the rows of the result lie.
+/// The layout of the rows of the result.
 #[derive(Clone, Copy)]
 pub enum Output<'a> {
     /// This many elements apart.
@@ -70,7 +69,7 @@ pub enum Output<'a> {
     Scattered(&'a [usize; ROWS]),
 }
 
-/// What becomes of a product before it is stored: `alpha * product + beta * old + biases`.
+/// What is applied to a product before it is stored: `alpha * product + beta * old + biases`.
 #[derive(Clone, Copy)]
 pub struct Epilogue {
     /// Factor of the product.
@@ -101,22 +100,22 @@ pub struct Tile<'a> {
     pub n: usize,
     /// The inner dimension. Without a segment the product is zero.
     pub segments: &'a [Segment],
-    /// How the left operand lies.
+    /// The layout of the left operand.
     pub left: Left,
     /// Addresses of the rows of the left operand, which the segments refer to.
     pub rows: &'a [Rows],
-    /// The right operand: its columns are neighbors.
+    /// The right operand, with contiguous columns.
     pub b: *const f32,
     /// Distance between its rows.
     pub b_step: usize,
-    /// How many elements ahead of the right operand each step prefetches, where what comes next comes from afar; 0 if
-    /// not. Any distance will do.
+    /// How many elements ahead of the right operand each step prefetches, if it is not in a near cache; 0 if not. Any
+    /// distance is allowed.
     pub ahead: usize,
     /// The result.
     pub c: *mut f32,
-    /// Where the rows of the result lie.
+    /// The layout of the rows of the result.
     pub output: Output<'a>,
-    /// The last pass over the result.
+    /// What is applied to the result before it is stored.
     pub epilogue: Epilogue,
 }
 
@@ -131,10 +130,10 @@ impl Tile<'_> {
         arch::run(self);
     }
 
-    /// Cuts the tile into parts that fit the registers, of nearly equal height.
+    /// Splits the tile into parts that fit the registers, of nearly equal height.
     ///
     /// # Safety
-    /// As for [`Tile::run`].
+    /// Same as for [`Tile::run`].
     #[inline(always)]
     unsafe fn run_parts<V: Vector>(&self) {
         debug_assert!((1..=ROWS).contains(&self.m) && (1..=COLUMNS).contains(&self.n));
@@ -152,20 +151,20 @@ impl Tile<'_> {
         }
     }
 
-    /// Calls the part with its size as constants: each size is a function of its own, since the register allocator
-    /// gives up on one that holds them all.
+    /// Calls the part with its size as constants: each size is a separate function, since the register allocator fails
+    /// on one that contains them all.
     #[inline(always)]
     unsafe fn run_part<V: Vector>(&self, m: usize, row: usize, column: usize, n: usize) {
         macro_rules! call {
             ($rows:literal, $vectors:literal, $columns:literal) => {
-                // SAFETY: V is in use, so the machine has it; the rest is the caller's promise.
+                // SAFETY: V is in use, so the CPU supports it; the rest is the caller's promise.
                 unsafe { V::call(Part::<$rows, $vectors, $columns> { tile: self, row, column, n }) }
             };
         }
         macro_rules! by_rows {
             ($($rows:literal)*) => {
                 match (m, n > V::LANES, self.left) {
-                    // Constant guards: parts that do not fit are not even compiled.
+                    // Constant conditions: parts that do not fit are not compiled.
                     $(($rows, true, Left::Rows) if const { $rows <= V::TILE_ROWS } => call!($rows, 2, false),
                     ($rows, true, Left::Columns(_)) if const { $rows <= V::TILE_ROWS } => call!($rows, 2, true),
                     ($rows, false, Left::Rows) if const { $rows <= V::TILE_ROWS } => call!($rows, 1, false),
@@ -216,8 +215,8 @@ impl<const M: usize, const W: usize, const COLUMNS_LEFT: bool> Kernel for Part<'
             let mask = V::mask(n - (W - 1) * V::LANES);
             let mut acc = [[V::splat(0.0); W]; M];
             let b = t.b.wrapping_add(column);
-            // No segment is empty, so both loops test at their end: with a test at the start the
-            // compiler keeps a second copy of the accumulators, on the stack.
+            // No segment is empty, so both loops test at their end; with a test at the start the compiler keeps a
+            // second copy of the accumulators on the stack.
             let mut s = t.segments.as_ptr();
             let end = s.add(t.segments.len());
             loop {
@@ -336,7 +335,7 @@ unsafe fn finish<V: Vector, const M: usize, const W: usize>(
                 });
             });
         }
-        // Where all lanes are stored no mask is used: on some machines masked stores take tens of cycles.
+        // If all lanes are stored no mask is used: on some CPUs masked stores take tens of cycles.
         if n == W * V::LANES {
             unroll!(i of 13 < M, {
                 unroll!(v of 2 < W, {

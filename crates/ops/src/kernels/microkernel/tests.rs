@@ -32,7 +32,7 @@ fn check(case: &Case) {
     let mut rows = vec![strided_rows(a.as_ptr(), a_row)];
     let mut done = 0;
     for &len in lens {
-        // Odd segments have a table of their own, even ones share the first.
+        // Odd segments have separate tables, even ones share the first.
         let (table, from) = if segments.len() % 2 == 1 { (rows.len(), done) } else { (0, 0) };
         if table > 0 {
             rows.push(strided_rows(a[from * a_step..].as_ptr(), a_row));

@@ -1,4 +1,4 @@
-//! What is summed for each channel, and what becomes of each element.
+//! The terms that are summed for each channel, and the maps of each element.
 
 use tapegrad_tape::Float;
 
@@ -36,7 +36,7 @@ impl<T: Float> Terms<T> for Products {
     }
 }
 
-/// [`Products`] where `(x - p0) p1 + p2` is positive: the gradient has passed a ReLU behind the normalization.
+/// [`Products`] where `(x - p0) p1 + p2` is positive: the gradient passed a ReLU after the normalization.
 #[derive(Clone, Copy)]
 pub struct ReluProducts;
 
@@ -111,7 +111,7 @@ impl<T: Float> Map<T> for AffineAddRelu {
     }
 }
 
-/// [`Gradient`] where `(x - p0) p1 + p4` is positive: the gradient has passed a ReLU behind the normalization.
+/// [`Gradient`] where `(x - p0) p1 + p4` is positive: the gradient passed a ReLU after the normalization.
 #[derive(Clone, Copy)]
 pub struct ReluGradient;
 

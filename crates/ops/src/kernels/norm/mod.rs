@@ -1,12 +1,12 @@
-//! Sums and maps by channel, for tensors whose channels lie in rows of their own or side by side.
+//! Sums and maps by channel, for tensors whose channels are contiguous or interleaved.
 //!
-//! What a normalization needs is two passes: one that sums two terms of every element for each channel, and one
-//! that maps every element with its channel's parameters. Both read memory in its order, a fixed number of lanes
-//! at a time. Sums run in the element's type over short stretches and in `f64` above them; stretches and tasks
-//! depend on the sizes alone, so the bits do not depend on the number of threads.
+//! A normalization needs two passes: one that sums two terms of every element for each channel, and one that maps every
+//! element with its channel's parameters. Both read memory in its order, a fixed number of lanes at a time. Sums are in
+//! the element's type over chunks and in `f64` over their sums; chunks and tasks depend on the sizes alone, so results
+//! are bit-identical for any number of threads.
 //!
-//! Far from zero a mean as rounded to the element's type is off by as much as the elements are apart. Whoever
-//! centers by one takes what it is [off by](Centers) into the terms that do not depend on the element, in `f64`.
+//! Far from zero, rounding a mean to the element's type is an error as large as the differences of the elements. Code
+//! that centers by a rounded mean adds its [error](Centers), in `f64`, to the terms that do not depend on the element.
 
 mod kinds;
 
@@ -19,28 +19,28 @@ pub use kinds::{
     Affine, AffineAddRelu, AffineRelu, Gradient, Map, Powers, Products, ReluGradient, ReluProducts, Terms,
 };
 
-/// Elements that are summed side by side.
-const SIDE_BY_SIDE: usize = 32;
-/// Rows that are summed in the element's own type.
-const STRETCH: usize = 64;
-/// Elements that make a task worth a thread.
+/// The number of lanes.
+const LANES: usize = 32;
+/// The number of rows that are summed in the element's type.
+const CHUNK: usize = 64;
+/// The fewest elements in a task.
 const GRAIN: usize = 1 << 15;
-/// How much larger than a variance the squares may be that it is made from: a center 8 standard deviations away.
-const FAR: f64 = 64.0;
+/// The largest ratio of a mean square to the variance computed from it: that of a center 8 standard deviations away.
+const MAX_RATIO: f64 = 64.0;
 
-/// Where a tensor's channels lie.
+/// The layout of a tensor's channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `[batch, channels, size]`: each channel is a run of `size` elements.
     First {
-        /// Number of times that the channels follow one another.
+        /// Number of samples, each with all channels.
         batch: usize,
         /// Number of channels.
         channels: usize,
         /// Length of a run.
         size: usize,
     },
-    /// `[rows, channels]`: the channels of a row are neighbors.
+    /// `[rows, channels]`: the channels of a row are contiguous.
     Last {
         /// Number of rows.
         rows: usize,
@@ -74,7 +74,7 @@ impl Layout {
 pub struct Centers<T> {
     /// As rounded to the type.
     pub rounded: Vec<T>,
-    /// What the means are off the rounded ones.
+    /// The means minus the rounded ones.
     pub off: Vec<f64>,
 }
 
@@ -89,11 +89,11 @@ impl<T: Float> Centers<T> {
 
 /// Mean and biased variance of each channel.
 ///
-/// Distances from an element near the mean have all their digits, so channels (or their runs) are centered at their
-/// first elements. Where one of these turns out to be far from all others, the mean takes its place.
+/// Differences from an element near the mean are accurate, so channels (or their runs) are centered at their first
+/// elements. If one of these is an outlier, the mean replaces it.
 pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
     let channels = layout.channels();
-    // The runs of a channel are centered each for itself, then joined.
+    // Each run of a channel is centered separately, then the runs are joined.
     let (runs, flat) = match layout {
         Layout::First { batch, channels, size } => {
             (batch, Layout::First { batch: 1, channels: batch * channels, size })
@@ -104,10 +104,10 @@ pub fn moments<T: Float>(x: &[T], layout: Layout) -> (Vec<f64>, Vec<f64>) {
         Layout::First { size, .. } => x.iter().step_by(size).copied().collect(),
         Layout::Last { .. } => x[..channels].to_vec(),
     };
-    let mut found = centred_moments(x, flat, runs, &centers);
+    let mut found = centered_moments(x, flat, runs, &centers);
     if found.far {
         centers = Centers::new(&found.means).rounded;
-        found = centred_moments(x, flat, runs, &centers);
+        found = centered_moments(x, flat, runs, &centers);
     }
     (found.mean, found.var)
 }
@@ -117,12 +117,12 @@ struct Moments {
     means: Vec<f64>,
     mean: Vec<f64>,
     var: Vec<f64>,
-    /// A variance is so small beside the squares it was made from that rounding would show.
+    /// The variance is so small compared to the squares that the rounding errors matter.
     far: bool,
 }
 
 /// The moments of channels of `runs` runs each, from the distances of a run's elements from its center.
-fn centred_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centers: &[T]) -> Moments {
+fn centered_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centers: &[T]) -> Moments {
     let (s, q) = sums(Powers, x, x, flat, [centers; 3]);
     let (size, channels) = (flat.count() as f64, flat.channels() / runs);
     let means: Vec<f64> = centers.iter().zip(&s).map(|(c, s)| c.to_f64() + s / size).collect();
@@ -140,7 +140,7 @@ fn centred_moments<T: Float>(x: &[T], flat: Layout, runs: usize, centers: &[T]) 
             about[c] += q[c];
         }
     }
-    let far = about.iter().zip(&squares).any(|(q, s)| *q > FAR * s);
+    let far = about.iter().zip(&squares).any(|(q, s)| *q > MAX_RATIO * s);
     let var = squares.iter().map(|s| s / (runs as f64 * size)).collect();
     Moments { means, mean, var, far }
 }
@@ -239,7 +239,7 @@ pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout
             let rest = wide.rows * wide.width;
             if rest < x.len() {
                 let width = x.len() - rest;
-                // SAFETY: all tasks have ended, and they wrote what lies before.
+                // SAFETY: all tasks have ended, and they wrote the elements before.
                 let out = unsafe { out.part(rest, width) };
                 map_rows(kind, out, &x[rest..], &g[rest..], width, tiles.map(|p| &p[..width]));
             }
@@ -247,7 +247,7 @@ pub fn map<T: Float, K: Map<T>>(kind: K, out: &mut [T], x: &[T], g: &[T], layout
     }
 }
 
-/// Rows put side by side until they fill whole groups of lanes.
+/// Rows merged until they fill whole groups of lanes.
 struct Wide {
     /// Whole wide rows; fewer elements than one may be left over.
     rows: usize,
@@ -258,8 +258,8 @@ struct Wide {
 impl Wide {
     fn new(rows: usize, channels: usize) -> Wide {
         // Long rows lose little in their last, partial group.
-        let shared = 1 << channels.trailing_zeros().min(SIDE_BY_SIDE.ilog2());
-        let repeats = if channels >= 16 * SIDE_BY_SIDE { 1 } else { SIDE_BY_SIDE / shared };
+        let shared = 1 << channels.trailing_zeros().min(LANES.ilog2());
+        let repeats = if channels >= 16 * LANES { 1 } else { LANES / shared };
         Wide { rows: rows / repeats, width: repeats * channels, repeats }
     }
 
@@ -279,7 +279,7 @@ fn tasks(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync) {
     parallel_for(count, |i| task((i * length).min(rows), ((i + 1) * length).min(rows)));
 }
 
-/// As [`tasks`], from the last to the first: what the pass before has read last is still near.
+/// Like [`tasks`], from the last to the first: what the previous pass read last is still cached.
 fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync) {
     let count = task_count(rows, width);
     let length = rows.div_ceil(count.max(1));
@@ -289,28 +289,28 @@ fn tasks_backward(rows: usize, width: usize, task: impl Fn(usize, usize) + Sync)
     });
 }
 
-/// Adds the terms of `SIDE_BY_SIDE` neighbors.
+/// Adds the terms of `LANES` consecutive elements.
 #[inline(always)]
 fn add_lanes<T: Float, K: Terms<T>>(
-    s: &mut [T; SIDE_BY_SIDE],
-    q: &mut [T; SIDE_BY_SIDE],
+    s: &mut [T; LANES],
+    q: &mut [T; LANES],
     x: &[T],
     g: &[T],
-    p: [&[T; SIDE_BY_SIDE]; 3],
+    p: [&[T; LANES]; 3],
 ) {
-    let x: &[T; SIDE_BY_SIDE] = x.try_into().expect("as many elements as lanes");
-    let g: &[T; SIDE_BY_SIDE] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
-    for l in 0..SIDE_BY_SIDE {
+    let x: &[T; LANES] = x.try_into().expect("as many elements as lanes");
+    let g: &[T; LANES] = if K::BINARY { g.try_into().expect("as many elements as lanes") } else { x };
+    for l in 0..LANES {
         let (a, b) = K::terms(x[l], g[l], [p[0][l], p[1][l], p[2][l]]);
         s[l] += a;
         q[l] += b;
     }
 }
 
-/// So many elements from `at` on.
+/// `LANES` elements starting at `at`.
 #[inline(always)]
-fn lanes<T>(p: &[T], at: usize) -> &[T; SIDE_BY_SIDE] {
-    p[at..at + SIDE_BY_SIDE].try_into().expect("as many as lanes")
+fn lanes<T>(p: &[T], at: usize) -> &[T; LANES] {
+    p[at..at + LANES].try_into().expect("as many as lanes")
 }
 
 tapegrad_tape::multiversion! {
@@ -318,22 +318,22 @@ tapegrad_tape::multiversion! {
     /// Sums down the columns of rows of `width` elements; first terms, then `width` second ones.
     fn sum_rows<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], width: usize, p: [&[T]; 3], out: &mut [f64]) {
         let (first, second) = out.split_at_mut(width);
-        for (x, g) in x.chunks(STRETCH * width).zip(g.chunks(STRETCH * width)) {
+        for (x, g) in x.chunks(CHUNK * width).zip(g.chunks(CHUNK * width)) {
             let rows = x.len() / width;
             let mut at = 0;
-            while at + SIDE_BY_SIDE <= width {
+            while at + LANES <= width {
                 let [p0, p1, p2] = p;
                 let lanes = [lanes(p0, at), lanes(p1, at), lanes(p2, at)];
-                let (mut s, mut q) = ([T::ZERO; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
+                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
                 for r in 0..rows {
                     let i = r * width + at;
-                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + SIDE_BY_SIDE], &g[i..i + SIDE_BY_SIDE], lanes);
+                    add_lanes::<T, K>(&mut s, &mut q, &x[i..i + LANES], &g[i..i + LANES], lanes);
                 }
-                for l in 0..SIDE_BY_SIDE {
+                for l in 0..LANES {
                     first[at + l] += s[l].to_f64();
                     second[at + l] += q[l].to_f64();
                 }
-                at += SIDE_BY_SIDE;
+                at += LANES;
             }
             for column in at..width {
                 let (mut s, mut q) = (T::ZERO, T::ZERO);
@@ -352,24 +352,23 @@ tapegrad_tape::multiversion! {
 
 tapegrad_tape::multiversion! {
     vectors of T;
-    /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are
-    /// neighbors.
+    /// Sums along runs of `size` elements, of which the first is run number `start`; both terms of a run are adjacent.
     fn sum_runs<T: Float, K: Terms<T>>(_kind: K, x: &[T], g: &[T], size: usize, start: usize, p: [&[T]; 3], out: &mut [f64]) {
         let channels = p[0].len();
         let mut channel = start % channels;
         for (r, out) in out.chunks_exact_mut(2).enumerate() {
             let p = [p[0][channel], p[1][channel], p[2][channel]];
             channel = if channel + 1 == channels { 0 } else { channel + 1 };
-            let lanes = [[p[0]; SIDE_BY_SIDE], [p[1]; SIDE_BY_SIDE], [p[2]; SIDE_BY_SIDE]];
+            let lanes = [[p[0]; LANES], [p[1]; LANES], [p[2]; LANES]];
             let lanes = [&lanes[0], &lanes[1], &lanes[2]];
             let (x, g) = (&x[r * size..(r + 1) * size], &g[r * size..(r + 1) * size]);
-            for (x, g) in x.chunks(STRETCH * SIDE_BY_SIDE).zip(g.chunks(STRETCH * SIDE_BY_SIDE)) {
-                let (mut s, mut q) = ([T::ZERO; SIDE_BY_SIDE], [T::ZERO; SIDE_BY_SIDE]);
-                let whole = x.len() / SIDE_BY_SIDE * SIDE_BY_SIDE;
+            for (x, g) in x.chunks(CHUNK * LANES).zip(g.chunks(CHUNK * LANES)) {
+                let (mut s, mut q) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+                let whole = x.len() / LANES * LANES;
                 let mut at = 0;
                 while at < whole {
-                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + SIDE_BY_SIDE], &g[at..at + SIDE_BY_SIDE], lanes);
-                    at += SIDE_BY_SIDE;
+                    add_lanes::<T, K>(&mut s, &mut q, &x[at..at + LANES], &g[at..at + LANES], lanes);
+                    at += LANES;
                 }
                 for i in whole..x.len() {
                     let (a, b) = K::terms(x[i], g[i], p);
@@ -385,8 +384,8 @@ tapegrad_tape::multiversion! {
 
 /// The sum of all lanes, halved until one is left.
 #[inline(always)]
-fn halve<T: Float>(mut lanes: [T; SIDE_BY_SIDE]) -> T {
-    let mut n = SIDE_BY_SIDE / 2;
+fn halve<T: Float>(mut lanes: [T; LANES]) -> T {
+    let mut n = LANES / 2;
     while n > 0 {
         for l in 0..n {
             lanes[l] += lanes[l + n];
@@ -431,16 +430,16 @@ tapegrad_tape::multiversion! {
     fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 5]) {
         let g = if K::BINARY { g } else { x };
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
-            // Whole arrays, or the compiler would test each index, and take vectors only of long rows.
-            let mut groups = out.chunks_exact_mut(SIDE_BY_SIDE);
+            // Whole arrays, so that the compiler omits bounds checks and vectorizes short rows, too.
+            let mut groups = out.chunks_exact_mut(LANES);
             let mut at = 0;
             for out in &mut groups {
                 let (x, g) = (lanes(x, at), lanes(g, at));
                 let [p0, p1, p2, p3, p4] = p.map(|p| lanes(p, at));
-                for i in 0..SIDE_BY_SIDE {
+                for i in 0..LANES {
                     out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
                 }
-                at += SIDE_BY_SIDE;
+                at += LANES;
             }
             for (i, out) in (at..width).zip(groups.into_remainder()) {
                 *out = K::map(x[i], g[i], p.map(|p| p[i]));
@@ -494,7 +493,7 @@ mod tests {
         #[test]
         fn both_layouts_by_definition(layout in layouts(), seed: u64) {
             let (x, g) = (numbers(layout.len(), seed), numbers(layout.len(), seed ^ 1));
-            // Far from zero: variances by bare squares would lose their digits.
+            // Far from zero, variances by plain squares would be inaccurate.
             let x: Vec<f64> = x.iter().map(|x| x + 100.0).collect();
             let (mean, var) = naive_moments(&x, layout);
             let (m, v) = moments(&x, layout);

@@ -1,5 +1,5 @@
-//! The forward pass: a block's input is transformed; then, for a few tiles of one row at a time, products and the inverse
-//! transform follow one another in the first-level cache.
+//! The forward pass: a block's input is transformed; then, for a few tiles of one row at a time, products and the
+//! inverse transform alternate in the L1 cache.
 
 use super::Conv2dShape;
 use super::lines::{Block, Cut};
@@ -128,11 +128,11 @@ impl Kernel for Task<'_> {
                         };
                         // SAFETY: the taps see lines of the block; panels and products have whole vectors.
                         unsafe { product.run::<V>() };
-                        // The outputs are prefetched for when their turn comes.
+                        // The outputs are prefetched for the inverse transform.
                         block.prefetch(prefetch_write, job.y.at(0), row, tiles, panel, f);
                     }
                     let output = Output { job, block, row, tiles, panel, m, m_size };
-                    // SAFETY: V is in use, so the machine has it.
+                    // SAFETY: V is in use, so the CPU supports it.
                     unsafe { V::call(output) };
                 }
             }
@@ -140,8 +140,8 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// The inverse transform of some tiles of a row, for one panel of channels. A call of its own: the register allocator then
-/// sees it alone.
+/// The inverse transform of some tiles of a row, for one panel of channels. A separate function, for the sake of the
+/// register allocator.
 struct Output<'a> {
     job: &'a Job<'a>,
     block: Block<'a>,

@@ -10,10 +10,10 @@ use tapegrad_tape::kernels::arch::{MAX_LANES, Vector};
 use tapegrad_tape::kernels::transpose::transpose_to;
 use tapegrad_tape::unroll;
 
-/// Floats of the lines of a block: they stay in the second-level cache.
+/// Floats of the lines of a block, which stay in the L2 cache.
 const LINES: usize = 64 << 10;
 
-/// A convolution, cut into blocks of some rows of some images each.
+/// A convolution, split into blocks of some rows of some images.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
     pub(super) shape: Conv2dShape,
@@ -32,11 +32,11 @@ impl Cut {
         let out = [s.out_h(), s.out_w()];
         let across = out[1].div_ceil(OUT);
         let images = (tiles / across.max(1)).clamp(1, s.n.max(1));
-        // An even number shares evenly between two threads.
+        // An even number divides evenly between two threads.
         let groups = s.n.div_ceil(images).next_multiple_of(2).min(s.n);
         let length = s.n.div_ceil(groups.max(1)) * across;
         let fit = (LINES / (SIDE * s.c_in * length).max(1)).saturating_sub(s.kh);
-        // Few images are cut so that there is something to share.
+        // With few images, rows are split so that there are tasks for several threads.
         let shared = out[0].div_ceil(8usize.div_ceil(groups.max(1)));
         let bands = out[0].div_ceil(fit.min(shared).max(4));
         Cut { shape: s, out, across, groups, bands }
@@ -63,14 +63,14 @@ pub(super) struct Block<'a> {
     cut: &'a Cut,
     pub(super) images: (usize, usize),
     pub(super) rows: (usize, usize),
-    /// The rows of the input that these see.
+    /// The rows of the input that these read.
     source: (usize, usize),
     /// Tiles of a line.
     pub(super) length: usize,
 }
 
 impl Block<'_> {
-    /// Distance between the lines of two frequencies: there is room behind them for the rest of a vector.
+    /// Distance between the lines of two frequencies: with room after them for the rest of a vector.
     pub(super) fn frequency(&self) -> usize {
         let lines = (self.source.1 - self.source.0) * self.cut.shape.c_in;
         (lines * self.length).next_multiple_of(MAX_LANES) + MAX_LANES
@@ -101,8 +101,8 @@ impl Block<'_> {
         ((image * height + row) * width + column, (width - column).min(OUT))
     }
 
-    /// Calls `ask`, which asks for a cache line, for the `part`th of [`SIDE`] parts of some tiles of a row: what `y`, the
-    /// outputs of all images or their gradient, holds for one panel of channels.
+    /// Calls `ask`, which prefetches a cache line, for the `part`th of [`SIDE`] parts of some tiles of a row: what `y`,
+    /// the outputs of all images or their gradient, holds for one panel of channels.
     #[inline(always)]
     pub(super) fn prefetch(
         &self,
@@ -144,7 +144,7 @@ impl Block<'_> {
     pub(super) unsafe fn transform<V: Vector>(&self, x: &[f32], scratch: &mut [f32], out: *mut f32) {
         let (s, across) = (&self.cut.shape, self.cut.across);
         let (c, phase, frequency) = (s.c_in, self.phase(), self.frequency());
-        // Input `j` of a tile is in this phase, and so many groups of pixels from the start of the phase.
+        // Input `j` of a tile is in this phase, and this many groups of pixels from the start of the phase.
         let mut inputs = [0; SIDE];
         for (j, input) in inputs.iter_mut().enumerate() {
             let column = self.before() * OUT + j - s.padding[1];
@@ -154,7 +154,7 @@ impl Block<'_> {
         let (whole, rest) = (s.w / OUT, s.w % OUT * c);
         let mut out = out;
         for y in self.source.0..self.source.1 {
-            // The pixels of a row become four phases, where the same pixel of all tiles is neighbors.
+            // The pixels of a row become four phases, where the same pixel of all tiles is contiguous.
             for (image, phases) in
                 (self.images.0..self.images.1).zip(scratch.chunks_exact_mut(OUT * c * phase))
             {
@@ -175,13 +175,12 @@ impl Block<'_> {
                     for tile in (0..across).step_by(V::LANES) {
                         let mut x = [V::splat(0.0); SIDE];
                         unroll!(j of 13 < SIDE, {
-                            // SAFETY: a phase ends more than a vector behind the last tile.
+                            // SAFETY: a phase ends more than a vector after the last tile.
                             x[j] = unsafe { V::load(phases.wrapping_add(inputs[j] + tile)) };
                         });
                         let v = input(x);
                         unroll!(f of 13 < SIDE, {
-                            // SAFETY: what a vector has too much is overwritten next, or lies in the room behind the
-                            // last line.
+                            // SAFETY: excess lanes are overwritten next, or are in the room after the last line.
                             unsafe { v[f].store(out.wrapping_add(f * frequency + tile)) };
                         });
                     }

@@ -1,4 +1,4 @@
-//! One-dimensional Winograd convolution: kernels seven taps wide with stride 1, by ten products in place of 28.
+//! One-dimensional Winograd convolution: kernels seven taps wide with stride 1, by ten products instead of 28.
 //!
 //! With few input channels a two-dimensional transform would cost more than it saves. Here only the rows are
 //! transformed (Winograd 1980, *Arithmetic Complexity of Computations*; Lavin and Gray 2016, *Fast Algorithms for
@@ -47,7 +47,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// The gradient of a convolution's weight, from its input and the gradient of its output.
 ///
 /// # Panics
-/// As [`forward`].
+/// Same as [`forward`].
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x, dw, dy);

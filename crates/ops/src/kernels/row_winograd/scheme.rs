@@ -1,9 +1,9 @@
 //! The transforms of F(4, 7): four neighboring outputs of a row of seven taps, by ten products instead of 28.
 //!
-//! `y = A^T [(G w) * (B^T x)]`, and the gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`. The points
-//! are 0, four pairs of a number and its negative, and infinity. The pairs share the even and the odd half of
-//! every transform, and their powers up to the third are exact in `f32`. Among such points these lose the fewest
-//! bits: the mean growth of errors, which the points 0, 1/2, 1, 2 and 3 have five times as large.
+//! `y = A^T [(G w) * (B^T x)]`, and the gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`. The
+//! points are 0, four pairs of a number and its negative, and infinity. The pairs share the even and the odd half of
+//! every transform, and their powers up to the third are exact in `f32`. Among such points these have the smallest mean
+//! error; that of the points 0, 1/2, 1, 2 and 3 is five times as large.
 
 use tapegrad_tape::kernels::arch::Vector;
 use tapegrad_tape::unroll;
@@ -19,7 +19,7 @@ const PAIRS: usize = 4;
 /// The positive point of each pair.
 const POINTS: [f64; PAIRS] = [15.0 / 32.0, 13.0 / 16.0, 39.0 / 32.0, 35.0 / 16.0];
 
-/// Powers of the points from the first to the third.
+/// The first to third powers of the points.
 const POWERS: [[f32; 3]; PAIRS] = {
     let mut powers = [[0.0; 3]; PAIRS];
     let mut i = 0;
@@ -99,7 +99,7 @@ const ROWS: [[f64; TAPS]; PAIRS] = {
 #[inline(always)]
 pub(super) fn input<V: Vector>(x: [V; SIDE]) -> [V; SIDE] {
     let mut out = [V::splat(0.0); SIDE];
-    /// The polynomial number `$i`, monic of degree `$degree`, of every other input from `$first` on.
+    /// The polynomial number `$i`, monic of degree `$degree`, of every other input starting at `$first`.
     macro_rules! polynomial {
         ($i:expr, $degree:expr, $first:expr) => {{
             let mut sum = x[$first + 2 * $degree];

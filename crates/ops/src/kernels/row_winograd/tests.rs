@@ -26,7 +26,7 @@ fn shape(
     Conv2dShape { n, h, w, c_in, c_out, kh, kw: 7, stride: [1, 1], padding, dilation: [1, 1] }
 }
 
-/// Both passes at one set, into memory that holds NaN before.
+/// Both passes at one set, into memory initialized to NaN.
 fn passes(
     set: InstructionSet,
     s: &Conv2dShape,
@@ -121,7 +121,7 @@ fn empty_batches_and_images_are_fine() {
     weight_grad(&s, &[], &[], &mut dw);
     assert!(dw.iter().all(|&dw| dw == 0.0));
     forward(&s, &[], &dw, None, &mut []);
-    // Nothing but padding: the bias is all.
+    // Only padding, so the result is the bias.
     let s = shape(1, (0, 8), (2, 3), 2, [1, 3]);
     let mut y = vec![f32::NAN; s.output_len()];
     forward(&s, &[], &noise(s.weight_len(), 1), Some(&[1.0, 2.0, 3.0]), &mut y);
@@ -142,7 +142,7 @@ fn the_choice_follows_the_measurements() {
     assert!(!wins(&Conv2dShape { c_out: 8, ..first }));
     assert!(!wins(&Conv2dShape { w: 7, ..first }));
     assert!(!wins(&Conv2dShape { kh: 1, padding: [0, 3], ..first }));
-    // An image of 14 by 14 is not worth the transforms, one of 32 by 32 is.
+    // The transforms pay off for an image of 32 by 32, but not of 14 by 14.
     assert!(wins(&Conv2dShape { n: 1, ..first }));
     assert!(!wins(&Conv2dShape { n: 1, h: 14, w: 14, ..first }));
     assert!(!supports(&Conv2dShape { kw: 5, ..first }));

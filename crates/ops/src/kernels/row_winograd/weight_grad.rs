@@ -11,7 +11,7 @@ use tapegrad_tape::kernels::arch::{self, Kernel, MAX_LANES, Vector, prefetch};
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::unroll;
 
-/// Tiles of a line: enough to pay for the accumulators' way to the cache and back.
+/// Tiles of a line: enough to outweigh loading and storing the accumulators.
 const TILES: usize = 48;
 
 /// Partial sums, at most.
@@ -76,7 +76,7 @@ impl Kernel for Task<'_> {
                         let tiles = (block.length * chunk / chunks, block.length * (chunk + 1) / chunks);
                         let transform =
                             TransformGrad { channels: s.c_out, dy, block, row, tiles, panel, z, z_size };
-                        // SAFETY: V is in use, so the machine has it.
+                        // SAFETY: V is in use, so the CPU supports it.
                         unsafe { V::call(transform) };
                         for f in 0..SIDE {
                             let product = Product {

@@ -1,8 +1,8 @@
-//! The forward pass and, on turned weights, the input gradient.
+//! The forward pass and, with rotated weights, the input gradient.
 //!
-//! Two orders of work. With many tiles, a block of them stays in the cache and the transformed weights pass by:
-//! transform, products and inverse transform of a block are one task. With more channels than tiles the weights
-//! dominate: a task transforms one panel of them at a time, uses it for all tiles, and forgets it.
+//! There are two loop orders. With many tiles, a block of them stays in the cache and the transformed weights are
+//! streamed: transform, products and inverse transform of a block are one task. With more channels than tiles the
+//! weights dominate: a task transforms one panel of them at a time, uses it for all tiles, and discards it.
 
 use super::scheme::Scheme;
 use super::tiles::{Finish, Frequencies, Grid};
@@ -15,7 +15,7 @@ use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
 use tapegrad_tape::kernels::parallel::parallel_for;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
-/// Floats in a cache line: distances of powers of two get one more.
+/// Floats in a cache line, by which power-of-two strides are padded.
 const LINE: usize = 16;
 
 /// One convolution, ready to run.
@@ -27,7 +27,7 @@ pub(super) struct Job<'a, S> {
     pub(super) scheme: PhantomData<S>,
 }
 
-/// How the tiles are cut: into `parts` of `tiles` each.
+/// How the tiles are split: into `parts` of `tiles` each.
 #[derive(Clone, Copy)]
 struct Cut {
     tiles: usize,
@@ -36,7 +36,8 @@ struct Cut {
 }
 
 impl Cut {
-    /// The cut for a number of tiles and channels. It decides the order of sums, so it depends on nothing else.
+    /// The partition for a number of tiles and channels. It determines the order of sums, so it must depend on nothing
+    /// else.
     fn new<S: Scheme>(tiles: usize, c_in: usize, c_out: usize) -> Self {
         let frequencies = S::SIDE * S::SIDE;
         let weights_outermost = tiles < c_out;
@@ -126,7 +127,7 @@ impl<S: Scheme> Kernel for TransformWeights<'_, S> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        // SAFETY: whoever makes this task gives it an `out` with room for its steps, and no one else writes them.
+        // SAFETY: the creator of this task provides an `out` with room for its steps, and no other task writes them.
         unsafe { self.job.weights.transform::<V, S>(self.panel, self.steps, self.out) }
     }
 }
@@ -185,7 +186,7 @@ impl<S: Scheme> Kernel for Block<'_, S> {
     }
 }
 
-/// How the inner dimension is cut where weights are outermost: `[chunk][frequency][tile][step]`.
+/// How the inner dimension is split if weights are outermost: `[chunk][frequency][tile][step]`.
 #[derive(Clone, Copy)]
 struct Chunks {
     steps: usize,
@@ -199,7 +200,7 @@ struct Chunks {
 impl Chunks {
     fn new<S: Scheme>(steps: usize, tiles: usize) -> Self {
         let frequencies = S::SIDE * S::SIDE;
-        // The transformed weights of a chunk stay in the cache beside the products of all tiles.
+        // The transformed weights of a chunk stay in the cache together with the products of all tiles.
         let most = 144 * 1024 / (S::WEIGHTS * S::WEIGHTS * COLUMNS);
         let count = steps.div_ceil(most);
         let steps = steps.div_ceil(count).next_multiple_of(LINE);
@@ -272,7 +273,7 @@ impl<S: Scheme> Kernel for Panel<'_, S> {
                 continue;
             }
             let transform = TransformWeights { job: self.job, panel: self.panel, steps: (from, to), out: u };
-            // SAFETY: V is in use, so the machine has it; the scratch has room for a chunk.
+            // SAFETY: V is in use, so the CPU supports it; the scratch has room for a chunk.
             unsafe { V::call(transform) };
             for f in 0..frequencies {
                 let a = self.v.wrapping_add(chunk * size + f * frequency);

@@ -1,13 +1,13 @@
-//! Winograd convolution: 3x3 kernels with stride 1 by a quarter of the products, with stride 2 by 9 of 16.
+//! Winograd convolution: 3x3 kernels with a quarter of the products for stride 1, and 9 of 16 for stride 2.
 //!
-//! Images are cut into tiles of 4x4 outputs. A tile and the kernel are transformed into 36 frequencies, where the
-//! convolution is one product for each: 36 in place of 144. Over all tiles and channels the products are 36 matrix
+//! Images are split into tiles of 4x4 outputs. A tile and the kernel are transformed into 36 frequencies, where the
+//! convolution is one product for each: 36 instead of 144. Over all tiles and channels the products are 36 matrix
 //! products, and the transforms cost little where there are enough channels. A stride of two splits the kernel into
 //! outer and middle taps, and needs 81 products.
 //!
-//! Rounding errors are larger than those of the direct method: on random data at most some 5e-6 of the largest
-//! value of the result, forward and backward. With few channels, where the direct method is faster anyway, stride 1 takes
-//! tiles of 2x2 outputs, 16 products in place of 36, with a third of the error. Results do not depend on the number of
+//! Rounding errors are larger than those of the direct method: on random data at most some 5e-6 of the largest value of
+//! the result, forward and backward. With few channels, where the direct method is faster anyway, stride 1 takes tiles
+//! of 2x2 outputs, 16 products instead of 36, with a third of the error. Results do not depend on the number of
 //! threads.
 
 mod forward;
@@ -27,7 +27,7 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tiles::{Finish, Grid};
 use weights::Weights;
 
-/// Fewest channels on either side for which these kernels are the fastest.
+/// The fewest channels on either side for which these kernels are the fastest.
 const CHANNELS: usize = 16;
 
 /// Whether these kernels can compute a convolution: 3x3, dilation 1, stride 1 with padding at most 2, or stride 2 with
@@ -47,8 +47,8 @@ pub fn wins(s: &Conv2dShape) -> bool {
     if !supports(s) || few_channels(s) {
         return false;
     }
-    // The direct kernels skip the taps that fall into the padding; tiles at the border compute outputs that
-    // nobody wants.
+    // The direct kernels skip the taps that fall into the padding; tiles at the border compute outputs that are
+    // discarded.
     let direct = taps(s, s.h, s.out_h(), 0) * taps(s, s.w, s.out_w(), 1);
     let tile = if s.stride == [1, 1] { 36 } else { 81 };
     let products = if whole2(s) { 9 } else { tile * s.out_h().div_ceil(4) * s.out_w().div_ceil(4) };
@@ -56,7 +56,7 @@ pub fn wins(s: &Conv2dShape) -> bool {
     gain >= if s.c_in.min(s.c_out) < 32 { 1.6 } else { 1.3 }
 }
 
-/// Whether there are too few channels to win. Then tiles are cut for accuracy, to [`F2`].
+/// Whether there are too few channels to be faster. Then tiles are chosen for accuracy: [`F2`].
 fn few_channels(s: &Conv2dShape) -> bool {
     s.c_in.min(s.c_out) < CHANNELS
 }
@@ -90,7 +90,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// The gradient of a convolution's input, from that of its output.
 ///
 /// # Panics
-/// As [`forward`].
+/// Same as [`forward`].
 #[track_caller]
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx, w, dy);
@@ -100,7 +100,7 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
 /// The gradient of a convolution's weight, from its input and the gradient of its output.
 ///
 /// # Panics
-/// As [`forward`].
+/// Same as [`forward`].
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x, dw, dy);

@@ -17,11 +17,11 @@ pub(super) trait Scheme: Copy + Send + Sync + 'static {
     const SIDE: usize;
     /// Outputs of a tile.
     const OUT: usize;
-    /// Transformed weights; the last one serves all products from there on.
+    /// Transformed weights; the last one serves all products from its index on.
     const WEIGHTS: usize;
-    /// From the inputs of a tile to those of the next.
+    /// The distance between the inputs of adjacent tiles.
     const STEP: usize;
-    /// Zeros at each border of the window that are known beforehand, so that they are no inputs.
+    /// Zeros at each border of the window, which are known and thus not inputs.
     const MARGIN: usize;
 
     /// `B^T x`: from `IN` to `SIDE`.
@@ -308,8 +308,8 @@ mod halves {
     }
 }
 
-/// Stride 2: four outputs by nine products instead of twelve, so 81 in place of 144 in two dimensions. The last
-/// four products share the middle tap.
+/// Stride 2: four outputs by nine products instead of twelve, so 81 instead of 144 in two dimensions. The last four
+/// products share the middle tap.
 #[derive(Clone, Copy)]
 pub(super) struct Stride2;
 

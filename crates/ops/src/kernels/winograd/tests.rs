@@ -46,7 +46,7 @@ fn strided(n: usize, size: (usize, usize), channels: (usize, usize)) -> Conv2dSh
     Conv2dShape { stride: [2, 2], ..shape(n, size, channels, [1, 1]) }
 }
 
-/// The three passes at one set, into memory that holds NaN before.
+/// The three passes at one set, into memory initialized to NaN.
 fn passes(
     set: InstructionSet,
     s: &Conv2dShape,
@@ -101,7 +101,7 @@ proptest! {
     }
 }
 
-/// Shapes that take each order of work, several parts, and more than one panel and chunk of channels.
+/// Shapes for each loop order, several parts, and more than one panel and chunk of channels.
 fn larger_shapes() -> [Conv2dShape; 12] {
     [
         shape(9, (30, 31), (5, 40), [1, 1]),

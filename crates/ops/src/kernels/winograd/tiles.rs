@@ -1,4 +1,4 @@
-//! How an image is cut into tiles, and the transforms of activations into the frequency domain and back.
+//! How an image is split into tiles, and the transforms of activations into the frequency domain and back.
 
 use super::scheme::{MAX, Scheme, WeightScheme, square};
 use crate::kernels::geometry::Conv2dShape;
@@ -9,8 +9,8 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::unroll;
 
 /// Transforms some channels of one tile, `from` by `from` pixels, to `out`, where there is room for whole vectors, and
-/// prefetches those of the next tile: they lie in as many places as there are rows, too many for the hardware
-/// to foresee. A macro, since a transform that is passed as a value might not be inlined.
+/// prefetches those of the next tile: they are in as many streams as there are rows, too many for the hardware
+/// prefetcher. A macro, since a transform that is passed as a value might not be inlined.
 macro_rules! transform_tile {
     ($S:ident, $from:expr, $transform:path, $pixels:ident, $next:ident, $channels:expr, $out:expr) => {{
         let ((first, last), out) = ($channels, $out);
@@ -48,7 +48,7 @@ pub(super) struct Images {
     pub(super) c: usize,
 }
 
-/// A convolution with a 3x3 kernel, cut into tiles of outputs.
+/// A convolution with a 3x3 kernel, split into tiles of outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
     pub(super) input: Images,
@@ -68,7 +68,7 @@ impl Grid {
         Grid::of::<S>(s.n, Images { h: s.h, w: s.w, c: s.c_in }, output, s.padding)
     }
 
-    /// The input gradient of `s`: a convolution of the output's gradient with the kernel turned around.
+    /// The input gradient of `s`: a convolution of the output's gradient with the kernel rotated by 180 degrees.
     pub(super) fn transposed<S: Scheme>(s: &Conv2dShape) -> Self {
         let input = Images { h: s.out_h(), w: s.out_w(), c: s.c_out };
         // With stride 2 the first tile of the input begins with the first pixel of the gradient.
@@ -102,14 +102,14 @@ impl Grid {
         out: Frequencies,
     ) {
         let task = TransformInput { grid: self, source, tiles, channels, out, scheme: PhantomData::<S> };
-        // SAFETY: V is in use, so the machine has it; the rest is the caller's promise.
+        // SAFETY: V is in use, so the CPU supports it; the rest is the caller's promise.
         unsafe { V::call(task) }
     }
 
     /// `A dy A^T` of the tiles `from..to` and `channels`, to `out[frequency][tile][channel]`.
     ///
     /// # Safety
-    /// As for [`Grid::transform_input`], `dy` holding the output's gradient.
+    /// Same as for [`Grid::transform_input`], `dy` holding the output's gradient.
     #[inline(always)]
     pub(super) unsafe fn transform_output_grad<V: Vector, S: WeightScheme>(
         &self,
@@ -142,7 +142,7 @@ impl Grid {
     }
 }
 
-/// The work of [`Grid::transform_input`], a call of its own: compiled once for all that ask for it.
+/// The work of [`Grid::transform_input`], a separate function, compiled once for all callers.
 struct TransformInput<'a, S> {
     grid: &'a Grid,
     source: (*const f32, *const f32),
@@ -208,7 +208,7 @@ impl Images {
     }
 }
 
-/// Where transformed tiles lie: `[frequency][tile][channel]`.
+/// The layout of transformed tiles: `[frequency][tile][channel]`.
 #[derive(Clone, Copy)]
 pub(super) struct Frequencies {
     pub(super) data: *mut f32,
@@ -230,7 +230,7 @@ impl Frequencies {
     }
 }
 
-/// What happens to outputs on their way to memory.
+/// What is applied to outputs before they are stored.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a> {
     pub(super) y: SharedSlice<'a, f32>,
@@ -241,8 +241,8 @@ impl Finish<'_> {
     /// `A^T m A` of the tiles `from..to` and one panel of channels, finished and written to the output.
     ///
     /// # Safety
-    /// `m` holds `[frequency][tile - from][channel of the panel]`; the output has room, and nobody else writes
-    /// these tiles and channels.
+    /// `m` holds `[frequency][tile - from][channel of the panel]`; the output has room, and no other task writes these
+    /// tiles and channels.
     #[inline(always)]
     pub(super) unsafe fn transform_output<V: Vector, S: Scheme>(
         &self,
@@ -252,7 +252,7 @@ impl Finish<'_> {
         m: Frequencies,
     ) {
         let task = TransformOutput { finish: self, grid, tiles, panel, m, scheme: PhantomData::<S> };
-        // SAFETY: V is in use, so the machine has it; the rest is the caller's promise.
+        // SAFETY: V is in use, so the CPU supports it; the rest is the caller's promise.
         unsafe { V::call(task) }
     }
 
@@ -275,7 +275,7 @@ impl Finish<'_> {
             |(image, y0, x0): (usize, usize, usize)| self.y.at(((image * h + y0) * w + x0) * channels + c);
         let mut places = [from, from + 1].map(|tile| grid.place::<S>(tile));
         for tile in from..to {
-            // Lines that will be written two tiles later take long to come from beyond the cache.
+            // Prefetches the lines that will be written two tiles later, which take long to load from memory.
             let ahead = grid.place::<S>((tile + 2).min(to - 1));
             unroll!(i of 9 < S::OUT, {
                 unroll!(j of 9 < S::OUT, {
@@ -312,7 +312,7 @@ impl Finish<'_> {
     }
 }
 
-/// The work of [`Finish::transform_output`], a call of its own: compiled once for all that ask for it.
+/// The work of [`Finish::transform_output`], a separate function, compiled once for all callers.
 struct TransformOutput<'a, S> {
     finish: &'a Finish<'a>,
     grid: &'a Grid,

@@ -1,7 +1,7 @@
 //! The weight gradient: products over tiles, accumulated in the frequency domain.
 //!
-//! A task owns a rectangle of channels, whose accumulators for all frequencies stay in the caches, and a range of
-//! the tiles. Tiles pass in small blocks: both activations are transformed, multiplied, and forgotten.
+//! A task owns a rectangle of channels, whose accumulators for all frequencies stay in the caches, and a range of the
+//! tiles. Tiles are processed in small blocks: both activations are transformed, multiplied, and discarded.
 
 use super::scheme::WeightScheme;
 use super::tiles::{Frequencies, Grid};
@@ -16,8 +16,8 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 
 const LINE: usize = 16;
 
-/// Most channels of either side in a task. Each task transforms its channels of both sides anew, so wide rectangles save
-/// more than it costs that their accumulators, up to 2.3 MB, come from the third cache for each block of tiles.
+/// Most channels of either side in a task. Each task transforms its channels of both sides again, so wide rectangles
+/// save more than it costs to load their accumulators, up to 2.3 MB, from the L3 cache for each block of tiles.
 const CHANNELS: usize = 128;
 
 /// One weight gradient, ready to run.
@@ -28,7 +28,7 @@ pub(super) struct Job<'a, S> {
     pub(super) scheme: PhantomData<S>,
 }
 
-/// A dimension cut into parts of equal size but for the last.
+/// A dimension split into parts of equal size but for the last.
 #[derive(Clone, Copy)]
 struct Cut {
     len: usize,

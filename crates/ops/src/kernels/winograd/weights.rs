@@ -7,8 +7,8 @@ use crate::kernels::microkernel::COLUMNS;
 use tapegrad_tape::kernels::arch::{MAX_LANES, Vector};
 use tapegrad_tape::kernels::transpose::transpose_to;
 
-/// Steps whose taps are transposed together where they lie behind one another: nine whole squares of lanes.
-const TOGETHER: usize = 16;
+/// The number of steps whose taps are transposed together if they are contiguous: nine whole squares of lanes.
+const GROUP: usize = 16;
 
 /// Weights as the right matrix of a product: `steps` by `columns`, nine taps each.
 #[derive(Clone, Copy)]
@@ -19,18 +19,18 @@ pub(super) struct Weights<'a> {
     step: usize,
     column: usize,
     /// Whether the taps are read in reverse.
-    turned: bool,
+    flipped: bool,
 }
 
 impl<'a> Weights<'a> {
     /// From input channels to output channels.
     pub(super) fn new(s: &Conv2dShape, data: &'a [f32]) -> Self {
-        Weights { data, steps: s.c_in, columns: s.c_out, step: 9, column: 9 * s.c_in, turned: false }
+        Weights { data, steps: s.c_in, columns: s.c_out, step: 9, column: 9 * s.c_in, flipped: false }
     }
 
-    /// From output channels to input channels, turned by half a circle.
+    /// From output channels to input channels, flipped by half a circle.
     pub(super) fn transposed(s: &Conv2dShape, data: &'a [f32]) -> Self {
-        Weights { data, steps: s.c_out, columns: s.c_in, step: 9 * s.c_in, column: 9, turned: true }
+        Weights { data, steps: s.c_out, columns: s.c_in, step: 9 * s.c_in, column: 9, flipped: true }
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -51,8 +51,8 @@ impl<'a> Weights<'a> {
     ) {
         let first = panel * COLUMNS;
         let end = self.columns.min(first + COLUMNS);
-        let group = if self.step == 9 { TOGETHER } else { 1 };
-        let mut taps = [0.0f32; TOGETHER * 9 * MAX_LANES];
+        let group = if self.step == 9 { GROUP } else { 1 };
+        let mut taps = [0.0f32; GROUP * 9 * MAX_LANES];
         for column in (first..end).step_by(V::LANES) {
             let lanes = (end - column).min(V::LANES);
             if lanes < V::LANES {
@@ -66,7 +66,7 @@ impl<'a> Weights<'a> {
                 for step in 0..steps {
                     let taps = taps[step * 9 * V::LANES..].as_ptr();
                     let out = out.at(start + step - from, column - first);
-                    let tap = |i: usize, j: usize| if self.turned { 8 - (i * 3 + j) } else { i * 3 + j };
+                    let tap = |i: usize, j: usize| if self.flipped { 8 - (i * 3 + j) } else { i * 3 + j };
                     square!(
                         3 => S::WEIGHTS,
                         S::weight::<V>,

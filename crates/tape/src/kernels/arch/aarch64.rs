@@ -1,4 +1,4 @@
-//! NEON, which every arm64 machine has.
+//! NEON, which every arm64 CPU has.
 
 use super::{Kernel, Vector, four_lanes, instructions};
 use std::arch::aarch64::*;
@@ -7,21 +7,21 @@ use std::arch::aarch64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(float32x4_t);
 
-/// `a * b + c`: the instruction takes the sum first.
+/// `a * b + c`: the intrinsic takes the addend first.
 #[inline(always)]
 unsafe fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-    // SAFETY: NEON is there on every arm64 machine.
+    // SAFETY: every arm64 CPU has NEON.
     unsafe { vfmaq_f32(c, a, b) }
 }
 
 /// `c - a * b`.
 #[inline(always)]
 unsafe fn neg_mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
-    // SAFETY: NEON is there on every arm64 machine.
+    // SAFETY: every arm64 CPU has NEON.
     unsafe { vfmsq_f32(c, a, b) }
 }
 
-// SAFETY: needs nothing that an arm64 machine could lack.
+// SAFETY: needs nothing beyond NEON, which every arm64 CPU has.
 unsafe impl Vector for Neon {
     const LANES: usize = 4;
     const TILE_ROWS: usize = 12;

@@ -1,12 +1,12 @@
 //! Vectors, and the instruction sets that kernels are compiled for.
 //!
 //! A kernel that handles vectors is written once over [`Vector`], as a struct that implements [`Kernel`], and [`run`]
-//! calls it with the vectors of an [`InstructionSet`], inside a function that has the instructions enabled. A kernel that
-//! leaves the vectors to the compiler is an ordinary function in [`multiversion!`](crate::multiversion). In both, all
-//! that is called must be `#[inline(always)]`: what is not inlined is compiled for the build's baseline. ([`Vector::call`]
-//! is a real call that keeps the instructions.)
+//! calls it with the vectors of an [`InstructionSet`], inside a function that has the instructions enabled. A kernel
+//! that leaves the vectors to the compiler is an ordinary function in [`multiversion!`](crate::multiversion). In both,
+//! every function called must be `#[inline(always)]`: what is not inlined is compiled for the build's baseline.
+//! ([`Vector::call`] is a real call that keeps the instructions enabled.)
 //!
-//! Each machine is one file.
+//! Each architecture has its own file.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -24,7 +24,7 @@ use x86_64::Sse as Baseline;
 
 use std::sync::OnceLock;
 
-/// Instructions that kernels are compiled for. None includes another: a machine has each or lacks it.
+/// Instructions that kernels are compiled for. Each is detected separately; none implies another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
     /// The baseline of the build, which runs anywhere: four lanes, those of NEON on arm64 and of SSE on x86-64.
@@ -36,7 +36,7 @@ pub enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// All of them, the ones with the widest vectors first.
+    /// All of them, those with the widest vectors first.
     pub const ALL: [InstructionSet; 3] =
         [InstructionSet::Avx512, InstructionSet::Avx2, InstructionSet::Portable];
 
@@ -44,7 +44,7 @@ impl InstructionSet {
     pub fn is_available(self) -> bool {
         match self {
             InstructionSet::Portable => true,
-            // Miri knows few vector instructions: it checks the portable form.
+            // Miri supports few vector instructions, so it checks the portable form.
             _ if cfg!(miri) => false,
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => x86_64::has_avx2(),
@@ -56,11 +56,11 @@ impl InstructionSet {
     }
 }
 
-/// The instruction set in use: the widest that the machine has, or the one that the environment variable
+/// The instruction set in use: the widest that the CPU supports, or the one that the environment variable
 /// `TAPEGRAD_SIMD=avx512|avx2|portable` names.
 ///
 /// # Panics
-/// If `TAPEGRAD_SIMD` is set to an unknown word, or to an instruction set that this machine lacks.
+/// If `TAPEGRAD_SIMD` has an unknown value, or names an instruction set that this CPU lacks.
 pub fn instruction_set() -> InstructionSet {
     static IN_USE: OnceLock<InstructionSet> = OnceLock::new();
     *IN_USE.get_or_init(|| {
@@ -89,7 +89,7 @@ pub trait Kernel {
 /// Runs a kernel with the vectors of [`instruction_set`].
 #[inline]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: the instruction set in use is one that the machine has.
+    // SAFETY: the CPU supports the instruction set in use.
     unsafe { call(instruction_set(), kernel) }
 }
 
@@ -100,7 +100,7 @@ pub fn run<K: Kernel>(kernel: K) -> K::Output {
 #[inline]
 pub fn run_with<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
     assert!(set.is_available(), "this machine lacks {set:?}");
-    // SAFETY: the machine has the instruction set.
+    // SAFETY: the CPU supports the instruction set.
     unsafe { call(set, kernel) }
 }
 
@@ -108,7 +108,7 @@ pub fn run_with<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
 /// The machine must have the instruction set.
 #[inline]
 unsafe fn call<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
-    // SAFETY: by the caller's promise; the baseline needs nothing of the machine.
+    // SAFETY: by the caller's promise; the baseline needs no detection.
     unsafe {
         match set {
             #[cfg(target_arch = "x86_64")]
@@ -126,14 +126,14 @@ pub const MAX_LANES: usize = 16;
 /// A vector of `f32`.
 ///
 /// # Safety
-/// Values of a vector type are made and used only inside [`Vector::call`] of that type: its arithmetic is safe to call
-/// because the machine is known there to have the instructions.
+/// Values of a vector type are made and used only inside [`Vector::call`] of that type: its arithmetic is safe because
+/// the CPU is known there to have the instructions.
 pub unsafe trait Vector: Copy {
     /// Number of lanes; divides [`MAX_LANES`].
     const LANES: usize;
     /// Rows of the register tile of products, two vectors wide, that fits the registers: 6 or 12.
     const TILE_ROWS: usize;
-    /// The first lanes of a vector.
+    /// A mask of the first lanes of a vector.
     type Mask: Copy;
 
     /// Calls a kernel inside a function compiled for this instruction set.
@@ -150,11 +150,11 @@ pub unsafe trait Vector: Copy {
     fn sub(self, b: Self) -> Self;
     /// `self * b`.
     fn mul(self, b: Self) -> Self;
-    /// `self * b + c`, with one rounding where the machine can.
+    /// `self * b + c`, with one rounding where the hardware can.
     fn mul_add(self, b: Self, c: Self) -> Self;
-    /// `c - self * b`, with one rounding where the machine can.
+    /// `c - self * b`, with one rounding where the hardware can.
     fn neg_mul_add(self, b: Self, c: Self) -> Self;
-    /// The first `n` lanes, at most all.
+    /// A mask of the first `n` lanes, at most all.
     fn mask(n: usize) -> Self::Mask;
 
     /// Reads all lanes.
@@ -247,7 +247,7 @@ macro_rules! instructions {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use instructions;
 
-/// The masks of four lanes, which are counted, and their loads and stores.
+/// The masks of four lanes, which are a count, with their loads and stores.
 macro_rules! four_lanes {
     () => {
         type Mask = usize;
@@ -289,7 +289,7 @@ macro_rules! four_lanes {
 }
 use four_lanes;
 
-/// Asks for a cache line that will be read soon. Any address will do.
+/// Prefetches a cache line for reading. Any address is allowed.
 #[inline(always)]
 pub fn prefetch(p: *const f32) {
     #[cfg(target_arch = "x86_64")]
@@ -298,7 +298,7 @@ pub fn prefetch(p: *const f32) {
     let _ = p;
 }
 
-/// Asks for a cache line that will be written soon. Any address will do.
+/// Prefetches a cache line for writing. Any address is allowed.
 #[inline(always)]
 pub fn prefetch_write(p: *const f32) {
     #[cfg(target_arch = "x86_64")]
@@ -307,8 +307,8 @@ pub fn prefetch_write(p: *const f32) {
     let _ = p;
 }
 
-/// Repeats a block for each index below a constant of at most 2, 9 or 13, written out: the compiler does not always
-/// unroll such loops by itself, and then keeps in memory what belongs in registers.
+/// Repeats a block for each index below a constant of at most 2, 9 or 13, unrolled: the compiler does not always unroll
+/// such loops, and then keeps in memory what belongs in registers.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! unroll {
@@ -329,8 +329,9 @@ macro_rules! unroll {
 /// The body must be a plain function with named parameters; everything it calls should be inlined
 /// (`#[inline(always)]`), since what is not inlined is compiled for the baseline only.
 ///
-/// A kernel that is generic over the type of its elements begins with `vectors of T;`: then only the types of
-/// neural networks get the three versions, and the others the baseline's, which halves what there is to compile.
+/// A kernel that is generic over the type of its elements begins with `vectors of T;`: then only the types that neural
+/// networks compute with are compiled for every instruction set, and the others for the baseline, which halves the code
+/// to compile.
 ///
 /// ```
 /// tapegrad_tape::multiversion! {
@@ -348,7 +349,7 @@ macro_rules! unroll {
 #[macro_export]
 macro_rules! multiversion {
     (vectors of $element:ident; $($function:tt)*) => {
-        $crate::multiversion! { @if (<$element as $crate::Element>::VECTORISED) $($function)* }
+        $crate::multiversion! { @if (<$element as $crate::Element>::VECTORIZED) $($function)* }
     };
     (@if ($vectorized:expr) $(#[$meta:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),* $(,)?>)?
         ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $(where $($closure:ident : [$($fn_bound:tt)+]),* $(,)?)? $body:block) => {
@@ -370,11 +371,11 @@ macro_rules! multiversion {
                     body($($arg),*)
                 }
             }
-            // A branch on a constant: what it rules out is not compiled.
+            // A branch on a constant: the other side is not compiled.
             if $vectorized {
                 match $crate::kernels::arch::instruction_set() {
                     #[cfg(target_arch = "x86_64")]
-                    // SAFETY: the instruction set in use is one that the machine has.
+                    // SAFETY: the CPU supports the instruction set in use.
                     $crate::kernels::arch::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
@@ -391,7 +392,7 @@ macro_rules! multiversion {
     };
 }
 
-/// A function with the instructions of `InstructionSet::Avx512` enabled, where the machine may have them.
+/// A function with the instructions of `InstructionSet::Avx512` enabled, on the architecture that may have them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! with_avx512 {
@@ -402,7 +403,7 @@ macro_rules! with_avx512 {
     };
 }
 
-/// A function with the instructions of `InstructionSet::Avx2` enabled, where the machine may have them.
+/// A function with the instructions of `InstructionSet::Avx2` enabled, on the architecture that may have them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! with_avx2 {

@@ -1,4 +1,4 @@
-//! Four lanes in plain Rust, for machines without a file of their own.
+//! Four lanes in plain Rust, for architectures without a file of their own.
 
 use super::{Kernel, Vector, four_lanes};
 
@@ -6,7 +6,7 @@ use super::{Kernel, Vector, four_lanes};
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 4]);
 
-/// The four lanes, written out: `array::from_fn` is a call where the compiler has one look only.
+/// The four lanes, written out: `array::from_fn` is not always inlined.
 macro_rules! lanes {
     (|$i:ident| $lane:expr) => {{
         macro_rules! lane {
@@ -19,7 +19,7 @@ macro_rules! lanes {
     }};
 }
 
-// SAFETY: needs nothing of the machine.
+// SAFETY: needs no instruction set beyond the baseline.
 unsafe impl Vector for Portable {
     const LANES: usize = 4;
     const TILE_ROWS: usize = 6;

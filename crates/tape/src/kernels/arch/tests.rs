@@ -1,6 +1,6 @@
 use super::*;
 
-/// Every method on some numbers, as bits: NaNs are all the same.
+/// The results of every method on some numbers, as bits; all NaNs are equal.
 struct Methods;
 
 const NUMBERS: [f32; 16] = [
@@ -32,14 +32,14 @@ impl Kernel for Methods {
     #[inline(always)]
     fn run<V: Vector>(self) -> Vec<u32> {
         let mut out = Vec::new();
-        // Each pair of offsets: every lane meets every number.
+        // Each pair of offsets, so that every lane gets every number.
         for (shift, turn) in (0..16).flat_map(|shift| [(shift, 5), (shift, 11)]) {
             let at = |by: usize| -> [f32; 16] { std::array::from_fn(|i| NUMBERS[(i + by) % 16]) };
             let (a, b, c) = (at(shift), at(shift * turn % 16), at(shift + turn));
             // SAFETY: no vector has more than 16 lanes.
             unsafe {
                 let [a, b, c] = [V::load(a.as_ptr()), V::load(b.as_ptr()), V::load(c.as_ptr())];
-                // A multiplication whose sum has one rounding or two is tested on its own.
+                // Multiply-add, which rounds once or twice, is tested separately.
                 for v in [a.add(b), a.sub(c), b.mul(c), V::splat(NUMBERS[shift])] {
                     let mut lanes = [0.0f32; 16];
                     v.store(lanes.as_mut_ptr());
@@ -72,7 +72,7 @@ impl Kernel for Products {
     }
 }
 
-/// Loads and stores of every part of a vector, at the very end of its memory.
+/// Loads and stores of every part of a vector, at the end of an allocation.
 struct Parts;
 
 impl Kernel for Parts {
@@ -106,7 +106,7 @@ fn available() -> impl Iterator<Item = InstructionSet> {
 
 #[test]
 fn all_instruction_sets_compute_the_same() {
-    // SAFETY: needs nothing of the machine.
+    // SAFETY: needs no instruction set beyond the baseline.
     let (plain, products) =
         unsafe { (portable::Portable::call(Methods), portable::Portable::call(Products)) };
     for set in available() {
@@ -117,7 +117,7 @@ fn all_instruction_sets_compute_the_same() {
 
 #[test]
 fn parts_of_vectors() {
-    // SAFETY: needs nothing of the machine.
+    // SAFETY: needs no instruction set beyond the baseline.
     unsafe { portable::Portable::call(Parts) };
     available().for_each(|set| run_with(set, Parts));
 }

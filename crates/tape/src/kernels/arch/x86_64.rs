@@ -15,7 +15,7 @@ pub(crate) struct Avx2(__m256);
 #[derive(Clone, Copy)]
 pub(crate) struct Sse(__m128);
 
-/// Whether the machine has all that [`with_avx512!`](crate::with_avx512) enables.
+/// Whether the CPU supports everything that [`with_avx512!`](crate::with_avx512) enables.
 #[inline(always)]
 pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -27,7 +27,7 @@ pub(crate) fn has_avx512() -> bool {
         && has_avx2()
 }
 
-/// Whether the machine has all that [`with_avx2!`](crate::with_avx2) enables.
+/// Whether the CPU supports everything that [`with_avx2!`](crate::with_avx2) enables.
 #[inline(always)]
 pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
@@ -117,18 +117,18 @@ unsafe impl Vector for Avx2 {
 /// `a * b + c` in two roundings.
 #[inline(always)]
 unsafe fn mul_add(a: __m128, b: __m128, c: __m128) -> __m128 {
-    // SAFETY: SSE is there on every x86-64 machine.
+    // SAFETY: every x86-64 CPU has SSE.
     unsafe { _mm_add_ps(_mm_mul_ps(a, b), c) }
 }
 
 /// `c - a * b` in two roundings.
 #[inline(always)]
 unsafe fn neg_mul_add(a: __m128, b: __m128, c: __m128) -> __m128 {
-    // SAFETY: SSE is there on every x86-64 machine.
+    // SAFETY: every x86-64 CPU has SSE.
     unsafe { _mm_sub_ps(c, _mm_mul_ps(a, b)) }
 }
 
-// SAFETY: needs nothing that an x86-64 machine could lack.
+// SAFETY: needs nothing beyond SSE, which every x86-64 CPU has.
 unsafe impl Vector for Sse {
     const LANES: usize = 4;
     const TILE_ROWS: usize = 6;
