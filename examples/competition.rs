@@ -116,6 +116,28 @@ fn percent(labels: &[i64], predicted: &[i64]) -> f64 {
     100.0 * right as f64 / labels.len().max(1) as f64
 }
 
+/// Loss and accuracy by epoch.
+fn curves(history: &[EpochRecord]) -> [Panel; 2] {
+    [
+        Panel::new(
+            "Loss",
+            "epoch",
+            "cross-entropy, smoothed labels",
+            vec![
+                by_epoch("training", history, |r| r.train.loss()),
+                by_epoch("validation", history, |r| r.validation.map_or(f64::NAN, |v| v.loss())),
+            ],
+        ),
+        Panel::new(
+            "Accuracy",
+            "epoch",
+            "accuracy, %",
+            vec![by_epoch("training", history, training), by_epoch("validation", history, validation)],
+        )
+        .legend(Corner::LowerRight),
+    ]
+}
+
 fn main() {
     let Args { common, epochs, names, lr } = Args::parse();
     let common = common.prepared("competition");
@@ -161,28 +183,10 @@ fn main() {
             predicted: name(guesses[i]),
         })
         .collect();
-    let curves = [
-        Panel::new(
-            "Loss",
-            "epoch",
-            "cross-entropy, smoothed labels",
-            vec![
-                by_epoch("training", &history, |r| r.train.loss()),
-                by_epoch("validation", &history, |r| r.validation.map_or(f64::NAN, |v| v.loss())),
-            ],
-        ),
-        Panel::new(
-            "Accuracy",
-            "epoch",
-            "accuracy, %",
-            vec![by_epoch("training", &history, training), by_epoch("validation", &history, validation)],
-        )
-        .legend(Corner::LowerRight),
-    ];
     let page = Page {
         title: &format!("Three stages of convolutions: {share:.2}% right in validation"),
         architecture: summary.lines().collect(),
-        curves: &curves,
+        curves: &curves(&history),
         confusion: (
             &format!("Confusion on {} validation images", labels.len()),
             &counts,

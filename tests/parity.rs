@@ -8,7 +8,7 @@ use tapegrad::nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};
 use tapegrad::nn::optim::SGD;
 use tapegrad::prelude::*;
 
-/// Element `i` of a tensor is a hash of `i` and `salt`, spread evenly between `-bound` and `bound`.
+/// Element `i` of a tensor is a hash of `i` and `salt`, uniformly distributed between `-bound` and `bound`.
 fn fill(shape: &[usize], salt: u64, bound: f64) -> Tensor {
     let values = (0..tape::shape::numel(shape) as u64).map(|i| {
         let mut u = (i.wrapping_mul(2654435761).wrapping_add(salt * 40503 + 12345)) & 0xFFFF_FFFF;

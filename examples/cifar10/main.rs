@@ -61,10 +61,10 @@ struct Args {
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     threads: Option<u64>,
-    /// Train on no more than so many images
+    /// Train on at most this many images
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Hold back so many training images, and draw the curves by them; without, by the first 2,000 of the test set,
+    /// Hold out this many training images, and draw the curves by them; without, by the first 2,000 of the test set,
     /// on which nothing depends
     #[arg(long, default_value_t = 0)]
     validation: usize,

@@ -248,7 +248,7 @@ impl Recipe {
         }
     }
 
-    /// A trainer for so many steps in all. `train` gives the fast network's first layer its whitening filters.
+    /// A trainer for this many steps in all. `train` gives the fast network's first layer its whitening filters.
     pub(crate) fn trainer<'a>(&self, network: &'a Network, train: &ImageDataset, steps: u64) -> Trainer<'a> {
         let smoothing = CrossEntropyOptions { label_smoothing: self.label_smoothing, ..Default::default() };
         let loss = move |y: &Var, t: &Var| ops::cross_entropy(y, t, smoothing.clone());

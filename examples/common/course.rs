@@ -55,7 +55,7 @@ impl Common {
         if self.quick { quick } else { full }
     }
 
-    /// Digits: the files of `--data`, or drawn ones; no more than so many.
+    /// Digits: the files of `--data`, or drawn ones; at most this many.
     pub(crate) fn mnist(&self, train: usize, test: usize) -> Mnist {
         match self.data.as_str() {
             "synthetic" => Mnist::synthetic(train, test, self.seed),

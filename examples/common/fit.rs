@@ -8,7 +8,7 @@ use tapegrad::nn::plots::Series;
 use tapegrad::nn::train::{EpochRecord, predict, predictions};
 use tapegrad::prelude::*;
 
-/// Images in color: the files of `--data`, or drawn shapes; no more than so many.
+/// Images in color: the files of `--data`, or drawn shapes; at most this many.
 pub(crate) fn cifar(common: &Common, train: usize, test: usize) -> Cifar {
     match common.data.as_str() {
         "synthetic" => Cifar::synthetic(train, test, common.seed),

@@ -42,7 +42,7 @@ impl Resumption {
 /// A learning rate: a finite number from 0 on.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|x: &f64| x.is_finite() && *x >= 0.0);
-    rate.ok_or_else(|| "has to be a finite number from 0 on".into())
+    rate.ok_or_else(|| "must be finite and at least 0".into())
 }
 
 /// The images and labels in a number, which differs where the data do (FNV-1a).

@@ -24,7 +24,7 @@ pub(crate) fn number(x: f64) -> Var {
     Var::parameter(Tensor::from_vec(vec![x], &[]))
 }
 
-/// The values of `w` before each of so many steps, and after the last.
+/// The values of `w` before each of this many steps, and after the last.
 fn walk(w: &Var, mut optimizer: SGD, f: impl Fn(&Var) -> Var, steps: usize) -> Vec<f64> {
     let mut path = vec![w.item()];
     for _ in 0..steps {
@@ -50,13 +50,13 @@ pub(crate) fn momentum(f: impl Fn(&Var) -> Var, w_1: f64, dw_1: f64, count: usiz
     walk(&w, optimizer, f, count - 1)
 }
 
-/// `x_(t+1) = x_t - rate grad f(x_t)`: so many steps.
+/// `x_(t+1) = x_t - rate grad f(x_t)`: this many steps.
 pub(crate) fn descend(f: impl Fn(&Var) -> Var, x_0: f64, rate: f64, steps: usize) -> Vec<f64> {
     let x = number(x_0);
     walk(&x, SGD::new([x.clone()], rate), f, steps)
 }
 
-/// `v_0 = grad f(x_0)`, `v_(t+1) = 0.9 v_t + 0.1 grad f(x_t)`, `x_(t+1) = x_t - rate v_(t+1)`: so many steps.
+/// `v_0 = grad f(x_0)`, `v_(t+1) = 0.9 v_t + 0.1 grad f(x_t)`, `x_(t+1) = x_t - rate v_(t+1)`: this many steps.
 ///
 /// That is SGD with momentum 0.9 and dampening 0.9: its first buffer is the gradient, undamped, and so is `v_1` here,
 /// being `0.9 grad f(x_0) + 0.1 grad f(x_0)`.

@@ -63,7 +63,7 @@ struct Args {
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = positive)]
     threads: Option<usize>,
-    /// Train on no more than so many images
+    /// Train on at most this many images
     #[arg(long, value_parser = positive)]
     limit: Option<usize>,
     /// Where the results go
@@ -80,7 +80,7 @@ struct Args {
 }
 
 fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "has to be an integer above zero".into())
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "must be an integer above zero".into())
 }
 
 fn main() {

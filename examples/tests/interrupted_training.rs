@@ -195,7 +195,7 @@ fn a_folder_in_use_or_not_writable_is_refused() {
     let run = tapegrad::nn::RunFolder::open(folder.path()).expect("a folder");
     let text = refused(folder.path(), &[]);
     assert!(
-        text.contains(&format!("is in use by another training (process {})", std::process::id())),
+        text.contains(&format!("is in use by another training run (process {})", std::process::id())),
         "{text}"
     );
     drop(run);

@@ -313,7 +313,7 @@ impl<'f> Parts<'f> {
 
     fn add_names(&mut self, name: &str, shown: &str, bytes: &[u8]) -> Result<()> {
         let text = std::str::from_utf8(bytes).map_err(|e| {
-            DataError::format(shown, e.valid_up_to() as u64, "bytes that are no text", "UTF-8")
+            DataError::format(shown, e.valid_up_to() as u64, "bytes that are not text", "UTF-8")
         })?;
         let names: Vec<String> =
             text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
@@ -331,8 +331,10 @@ impl<'f> Parts<'f> {
         let pickle = Pickle::parse(shown, bytes)?;
         let names = |key: &str, count: usize| {
             let names = pickle.get(key).and_then(|v| pickle.texts(v)).filter(|names| names.len() == count);
-            let expected = format!("a list of {count} texts");
-            names.ok_or_else(|| DataError::format(shown, 0, format!("no {key} of this form"), expected))
+            let expected = format!("a list of {count} strings");
+            names.ok_or_else(|| {
+                DataError::format(shown, 0, format!("no {key} of the expected form"), expected)
+            })
         };
         if self.hundred() {
             self.coarse = Some(names("coarse_label_names", self.count(true))?);
@@ -410,7 +412,8 @@ fn parse_binary(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
 /// A dictionary with `data`, an array of 3072 bytes a row, and `labels` (CIFAR-100: `fine_labels` and `coarse_labels`).
 fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
     let pickle = Pickle::parse(name, bytes)?;
-    let missing = |key: &str, what: &str| DataError::format(name, 0, format!("no {key} of this form"), what);
+    let missing =
+        |key: &str, what: &str| DataError::format(name, 0, format!("no {key} of the expected form"), what);
     let rows = "an array of unsigned bytes, 3072 in a row";
     let (shape, pixels) =
         pickle.get("data").and_then(|v| pickle.array(v)).ok_or_else(|| missing("data", rows))?;
@@ -419,7 +422,7 @@ fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
     }
     let labels = |key: &str, classes: i64| -> Result<Vec<i64>> {
         let found =
-            pickle.get(key).and_then(|v| pickle.ints(v)).ok_or_else(|| missing(key, "a list of numbers"))?;
+            pickle.get(key).and_then(|v| pickle.ints(v)).ok_or_else(|| missing(key, "a list of integers"))?;
         if found.len() != shape[0] {
             let found = format!("{} numbers in {key}", found.len());
             return Err(DataError::format(name, 0, found, format!("one for each of {} images", shape[0])));

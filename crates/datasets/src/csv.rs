@@ -154,7 +154,7 @@ struct Lines<'n, R> {
     line: Vec<u8>,
     /// The number of the line, from 1.
     row: u64,
-    /// More than any row of so many fields needs.
+    /// More bytes than any row with this many fields needs.
     longest: usize,
     /// The last line ended with `\r`: a `\n` that follows belongs to it.
     after_return: bool,

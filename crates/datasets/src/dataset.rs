@@ -67,7 +67,7 @@ impl Normalization {
     pub fn new(mean: &[f32], std: &[f32]) -> Self {
         assert!(
             mean.len() == std.len() && !mean.is_empty(),
-            "Normalization: {} means and {} standard deviations; one of each for every channel is needed",
+            "Normalization: {} means and {} standard deviations; each channel needs one of each",
             mean.len(),
             std.len()
         );

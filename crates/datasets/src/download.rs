@@ -14,7 +14,7 @@ use ureq::http::{Response, StatusCode, header};
 
 use crate::error::{DataError, Result};
 
-/// A transfer that brings nothing new so many times in a row is given up.
+/// A transfer that brings no new bytes this many times in a row is given up.
 const ATTEMPTS: usize = 4;
 /// No published file is nearly as large: an endless answer ends here.
 const LARGEST: u64 = 1 << 30;
@@ -109,7 +109,7 @@ pub fn download(
         let known: Vec<_> = SOURCES.iter().map(|s| s.names[0]).collect();
         return Err(DataError::Download {
             url: name.into(),
-            reason: format!("no such data set; known are {}", known.join(", ")),
+            reason: format!("unknown data set; available are {}", known.join(", ")),
         });
     };
     fs::create_dir_all(dir).map_err(|e| DataError::io(dir, e))?;
@@ -205,7 +205,8 @@ impl Client {
                     let length = size(part);
                     fs::remove_file(part).map_err(|e| Failure::Local(DataError::io(part, e)))?;
                     if rejected {
-                        let why = format!("{length} bytes came with the MD5 sum {found}, expected {md5}");
+                        let why =
+                            format!("{length} bytes were received with the MD5 sum {found}, expected {md5}");
                         return Err(Failure::Hopeless(why));
                     }
                     rejected = true;
@@ -244,7 +245,7 @@ impl Client {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
                 // The remainder does not fit what the server has: begin anew.
                 fs::remove_file(part).map_err(local)?;
-                return Err(Failure::Broken(format!("the server refused to go on at byte {have}")));
+                return Err(Failure::Broken(format!("the server refused to resume at byte {have}")));
             }
             _ if status.is_server_error() => {
                 return Err(Failure::Broken(format!("the server answered {status}")));
@@ -280,7 +281,7 @@ impl Client {
             if received > self.largest {
                 drop(out);
                 fs::remove_file(part).map_err(local)?;
-                return Err(Failure::Hopeless(format!("more than {} bytes came", self.largest)));
+                return Err(Failure::Hopeless(format!("more than {} bytes were received", self.largest)));
             }
         }
         out.sync_all().map_err(local)?;

@@ -134,7 +134,7 @@ impl DataLoader {
     #[track_caller]
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
-        assert!(batch_size > 0, "DataLoader: batch_size 0; at least one sample is needed");
+        assert!(batch_size > 0, "DataLoader: batch_size must be at least 1");
         self.batch_size = batch_size;
         self
     }
@@ -182,7 +182,7 @@ impl DataLoader {
     #[track_caller]
     #[must_use]
     pub fn prefetch(mut self, prefetch: usize) -> Self {
-        assert!(prefetch > 0, "DataLoader: prefetch 0; a worker needs room for at least one batch");
+        assert!(prefetch > 0, "DataLoader: prefetch must be at least 1");
         self.prefetch = prefetch;
         self
     }

@@ -29,14 +29,14 @@ impl Whitening {
     pub fn of(images: &Tensor, size: usize) -> Self {
         let shape = images.shape().to_vec();
         let &[count, channels, height, width] = &shape[..] else {
-            panic!("Whitening: images {shape:?}; [N, C, H, W] is needed")
+            panic!("Whitening: images {shape:?}; expected [N, C, H, W]")
         };
         assert!(
             size > 0 && height >= size && width >= size && count > 0,
-            "Whitening: images {shape:?} hold no patch of {size} by {size}"
+            "Whitening: images {shape:?} are smaller than a {size} by {size} patch"
         );
         let images = images.contiguous();
-        let pixels = images.as_slice::<f32>().expect("Whitening: f32 images are needed");
+        let pixels = images.as_slice::<f32>().expect("Whitening: images must be f32");
         let n = channels * size * size;
         let mut moments = vec![0.0f64; n * n];
         let mut sums = vec![0.0f32; n * n];

@@ -98,7 +98,7 @@ activations! {
         let halves = x.chunk(2, s.dim);
         assert!(
             halves.len() == 2 && halves[0].shape() == halves[1].shape(),
-            "GLU: dimension {} of {:?} has to be even",
+            "GLU: dimension {} of {:?} must be even",
             s.dim,
             x.shape()
         );

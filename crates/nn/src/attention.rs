@@ -46,7 +46,7 @@ crate::module! {
 }
 
 impl MultiheadAttention {
-    /// Attention over vectors of this size in so many heads.
+    /// Attention over vectors of this size with this many heads.
     ///
     /// # Panics
     /// If the size cannot be divided by the heads.
@@ -77,7 +77,7 @@ impl MultiheadAttention {
         .dims(embed_dim, embed_dim)
     }
 
-    /// This module with keys and values of other sizes; the projections are drawn anew.
+    /// This module with keys and values of other sizes; the projections are reinitialized.
     pub fn dims(mut self, kdim: usize, vdim: usize) -> MultiheadAttention {
         let e = self.embed_dim;
         let drawn = |shape: &[usize]| {
@@ -348,7 +348,7 @@ crate::module! {
 }
 
 impl TransformerEncoderLayer {
-    /// A layer for vectors of this size with so many heads, and PyTorch's other defaults: 2048 units, dropout of 0.1.
+    /// A layer for vectors of this size with this many heads, and PyTorch's other defaults: 2048 units, dropout of 0.1.
     ///
     /// # Panics
     /// If the size cannot be divided by the heads.
@@ -369,7 +369,7 @@ impl TransformerEncoderLayer {
         }
     }
 
-    /// This layer with so many units between its linear layers, which are drawn anew.
+    /// This layer with this many units between its linear layers, which are reinitialized.
     pub fn dim_feedforward(mut self, units: usize) -> TransformerEncoderLayer {
         let bias = self.linear1.bias.is_some();
         self.linear1 = Linear::new(self.d_model, units).bias(bias);
@@ -377,7 +377,7 @@ impl TransformerEncoderLayer {
         self
     }
 
-    /// This layer with another share dropped.
+    /// This layer with another dropout probability.
     ///
     /// # Panics
     /// If it is not in `[0, 1]`.
@@ -394,7 +394,7 @@ impl TransformerEncoderLayer {
         self
     }
 
-    /// This layer with another number added to the variances.
+    /// This layer with another value added to the variances for numerical stability.
     pub fn layer_norm_eps(mut self, eps: f64) -> TransformerEncoderLayer {
         (self.norm1, self.norm2) = (self.norm1.eps(eps), self.norm2.eps(eps));
         self

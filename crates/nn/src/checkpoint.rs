@@ -143,8 +143,8 @@ impl Checkpoint {
     /// Reads a file.
     ///
     /// # Errors
-    /// If it cannot be read, is no checkpoint, is of another version, or its checksum does not fit: it was cut off
-    /// or changed.
+    /// If it cannot be read, is not a checkpoint, has another version, or its checksum does not match: it was truncated
+    /// or modified.
     pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, FileError> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(|e| FileError::of_io(path, e))?;
@@ -162,11 +162,11 @@ impl Checkpoint {
             Some(other) => {
                 return Err(FileError::new(format!("is a checkpoint of version {other}, not {VERSION}")));
             }
-            None => return Err(FileError::new("is no checkpoint: it has no version")),
+            None => return Err(FileError::new("is not a checkpoint: it has no version")),
         }
         let found = state.metadata.remove(CHECKSUM_KEY).unwrap_or_default();
         if found != checksum(&state) {
-            return Err(FileError::new("is damaged: its checksum does not fit its content"));
+            return Err(FileError::new("is damaged: its checksum does not match its content"));
         }
         state.metadata.remove(VERSION_KEY);
         Ok(Checkpoint { state })
@@ -269,7 +269,7 @@ mod tests {
         let bytes = StateDict::new().to_safetensors().unwrap();
         assert_eq!(
             Checkpoint::from_bytes(&bytes).unwrap_err().to_string(),
-            "is no checkpoint: it has no version"
+            "is not a checkpoint: it has no version"
         );
     }
 

@@ -38,7 +38,7 @@ macro_rules! layer {
         }
 
         impl $name {
-            /// A layer with stride 1, no padding, and a bias. All values are drawn evenly from within
+            /// A layer with stride 1, no padding, and a bias. All values are drawn uniformly within
             /// `1 / sqrt(fan_in)`.
             pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Size<$d>>) -> $name {
                 let mut shape = vec![channels!($first, in_channels, out_channels), channels!($second, in_channels, out_channels)];
@@ -67,7 +67,7 @@ macro_rules! layer {
                 self
             }
 
-            /// This layer with its channels in groups that do not see each other; weight and bias are drawn anew.
+            /// This layer with its channels in groups that do not see each other; weight and bias are reinitialized.
             ///
             /// # Panics
             /// If a number of channels is not divisible by `groups`.
@@ -127,9 +127,9 @@ macro_rules! conv {
                 ConvTransposeOptions, $d;
                 /// This layer with a stride.
                 stride: Size<$d>;
-                /// This layer with so much cut off around its output.
+                /// This layer with this much trimmed from its output.
                 padding: Size<$d>;
-                /// This layer with so much added at the far sides of its output.
+                /// This layer with this much added at the far end of its output.
                 output_padding: Size<$d>;
                 /// This layer with a distance between the taps of its kernel.
                 dilation: Size<$d>;

@@ -26,7 +26,7 @@ crate::module! {
 }
 
 impl Embedding {
-    /// A table of so many rows of so many numbers.
+    /// A table of this many embeddings of this size.
     pub fn new(num_embeddings: usize, embedding_dim: usize) -> Embedding {
         let weight = Var::parameter(Tensor::zeros(&[num_embeddings, embedding_dim], DType::F32));
         normal_(&weight, 0.0, 1.0);

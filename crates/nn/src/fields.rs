@@ -209,7 +209,7 @@ pub trait Fields: Send + Sync + 'static {
         Shown(&fields_of(self)).is_training()
     }
 
-    /// Forgets all gradients (`torch.nn.Module.zero_grad`).
+    /// Clears all gradients (`torch.nn.Module.zero_grad`).
     fn zero_grad(&self) {
         shown::zero_grad(self.parameters());
     }

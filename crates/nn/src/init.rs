@@ -62,7 +62,7 @@ fn fill(v: &Var, make: impl FnOnce(&mut Generator, &[usize]) -> Tensor) {
     v.set_value(t.cast(v.dtype()));
 }
 
-/// Even between `a` and `b` (`torch.nn.init.uniform_`).
+/// Uniform between `a` and `b` (`torch.nn.init.uniform_`).
 ///
 /// ```
 /// use tapegrad_tape::{DType, Tensor, Var};
@@ -88,7 +88,7 @@ pub fn uniform_(v: &Var, a: f64, b: f64) {
 /// If `std` is negative or not a number.
 #[track_caller]
 pub fn normal_(v: &Var, mean: f64, std: f64) {
-    assert!(std >= 0.0, "normal_: the standard deviation has to be at least 0, got std = {std}");
+    assert!(std >= 0.0, "normal_: the standard deviation must be at least 0, got std = {std}");
     fill(v, |g, shape| g.normal(shape, mean, std));
 }
 
@@ -98,8 +98,8 @@ pub fn normal_(v: &Var, mean: f64, std: f64) {
 /// If `a` is not below `b`, or `std` is not above zero.
 #[track_caller]
 pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
-    assert!(std > 0.0, "trunc_normal_: the standard deviation has to be above 0, got std = {std}");
-    assert!(a < b, "trunc_normal_: a ({a}) has to be below b ({b})");
+    assert!(std > 0.0, "trunc_normal_: the standard deviation must be above 0, got std = {std}");
+    assert!(a < b, "trunc_normal_: a ({a}) must be below b ({b})");
     let below = |x: f64| (1.0 + Float::erf((x - mean) / (std * 2f64.sqrt()))) / 2.0;
     let (low, high) = (below(a), below(b));
     fill(v, |g, shape| {
@@ -182,7 +182,7 @@ pub fn dirac_(v: &Var, groups: usize) {
     v.set_value(Tensor::from_vec(values, shape).cast(v.dtype()));
 }
 
-/// Even, with the variance `2 gain^2 / (fan_in + fan_out)` (`torch.nn.init.xavier_uniform_`).
+/// Uniform, with the variance `2 gain^2 / (fan_in + fan_out)` (`torch.nn.init.xavier_uniform_`).
 ///
 /// # Panics
 /// If there are fewer than two dimensions.
@@ -210,7 +210,7 @@ fn kaiming_std(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) -> f64 {
     calculate_gain(nonlinearity) / (fan.max(1) as f64).sqrt()
 }
 
-/// Even, with the variance `gain^2 / fan` (`torch.nn.init.kaiming_uniform_`).
+/// Uniform, with the variance `gain^2 / fan` (`torch.nn.init.kaiming_uniform_`).
 ///
 /// # Panics
 /// If there are fewer than two dimensions.
@@ -272,12 +272,12 @@ pub fn orthogonal_(v: &Var, gain: f64) {
     v.set_value(t.reshape(v.shape()).cast(v.dtype()));
 }
 
-/// A new parameter, even between `-bound` and `bound`.
+/// A new parameter, uniform between `-bound` and `bound`.
 pub(crate) fn uniform_parameter(shape: &[usize], bound: f64) -> Var {
     Var::parameter(with_default_generator(|g| g.uniform(shape, -bound, bound)))
 }
 
-/// PyTorch's default for weights and biases: even within `1 / sqrt(fan_in)`.
+/// PyTorch's default for weights and biases: uniform within `1 / sqrt(fan_in)`.
 pub(crate) fn default_bound(fan_in: usize) -> f64 {
     if fan_in == 0 { 0.0 } else { 1.0 / (fan_in as f64).sqrt() }
 }
@@ -304,11 +304,11 @@ mod tests {
         refused(&|w| uniform_(w, f64::NEG_INFINITY, 1.0), "got a = -inf");
         refused(
             &|w| normal_(w, 0.0, -1.0),
-            "normal_: the standard deviation has to be at least 0, got std = -1",
+            "normal_: the standard deviation must be at least 0, got std = -1",
         );
         refused(&|w| normal_(w, 0.0, f64::NAN), "got std = NaN");
-        refused(&|w| trunc_normal_(w, 0.0, 0.0, -2.0, 2.0), "has to be above 0, got std = 0");
-        refused(&|w| trunc_normal_(w, 0.0, 1.0, 2.0, -2.0), "has to be below b");
+        refused(&|w| trunc_normal_(w, 0.0, 0.0, -2.0, 2.0), "must be above 0, got std = 0");
+        refused(&|w| trunc_normal_(w, 0.0, 1.0, 2.0, -2.0), "must be below b");
         let square = var(&[2, 2]);
         let refused =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| xavier_uniform_(&square, -1.0)));

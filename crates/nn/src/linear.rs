@@ -24,7 +24,7 @@ crate::module! {
 }
 
 impl Linear {
-    /// A layer with a bias. Both are drawn evenly from within `1 / sqrt(in_features)`.
+    /// A layer with a bias. Both are drawn uniformly within `1 / sqrt(in_features)`.
     pub fn new(in_features: usize, out_features: usize) -> Linear {
         let bound = default_bound(in_features);
         Linear {
@@ -125,7 +125,7 @@ crate::module! {
 }
 
 impl Bilinear {
-    /// A layer with a bias. All values are drawn evenly from within `1 / sqrt(in1_features)`.
+    /// A layer with a bias. All values are drawn uniformly within `1 / sqrt(in1_features)`.
     ///
     /// # Panics
     /// If `in1_features` is zero.

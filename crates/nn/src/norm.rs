@@ -23,7 +23,7 @@ fn statistics(channels: usize) -> [Option<Buffer>; 3] {
     ]
 }
 
-/// The share of this batch in the running statistics.
+/// The weight of this batch in the running statistics.
 fn share(count: Option<&Buffer>, training: bool, momentum: Option<f64>) -> f64 {
     match count {
         Some(count) if training => {
@@ -61,7 +61,7 @@ macro_rules! channel_norms {
         }
 
         impl $name {
-            /// A module for so many channels, with the other options at PyTorch's defaults.
+            /// A module for this many channels, with the other options at PyTorch's defaults.
             pub fn new(num_features: usize) -> $name {
                 $name {
                     weight: None,
@@ -78,13 +78,13 @@ macro_rules! channel_norms {
                 .track_running_stats($tracks)
             }
 
-            /// This module with another number added to the variance.
+            /// This module with another value added to the variance for numerical stability.
             pub fn eps(mut self, eps: f64) -> Self {
                 self.eps = eps;
                 self
             }
 
-            /// This module with another share of a batch in the running statistics; `None` for their plain mean.
+            /// This module with another momentum of the running statistics; `None` for the cumulative average.
             pub fn momentum(mut self, momentum: impl Into<Option<f64>>) -> Self {
                 self.momentum = momentum.into();
                 self
@@ -244,7 +244,7 @@ impl LayerNorm {
         LayerNorm { weight: Some(ones(&shape)), bias: Some(zeros(&shape)), shape, eps: 1e-5 }
     }
 
-    /// This module with another number added to the variance.
+    /// This module with another value added to the variance for numerical stability.
     pub fn eps(mut self, eps: f64) -> LayerNorm {
         self.eps = eps;
         self
@@ -289,7 +289,7 @@ impl RMSNorm {
         RMSNorm { weight: Some(ones(&shape)), shape, eps: None }
     }
 
-    /// This module with this number added to the mean square; the type's epsilon by default.
+    /// This module with this value added to the mean square; the type's epsilon by default.
     pub fn eps(mut self, eps: impl Into<Option<f64>>) -> RMSNorm {
         self.eps = eps.into();
         self
@@ -323,7 +323,7 @@ crate::module! {
 }
 
 impl GroupNorm {
-    /// A module for so many channels in so many groups.
+    /// A module for this many channels in this many groups.
     ///
     /// # Panics
     /// If the channels cannot be divided into the groups.
@@ -337,7 +337,7 @@ impl GroupNorm {
         GroupNorm { weight, bias, num_groups, num_channels, eps: 1e-5 }
     }
 
-    /// This module with another number added to the variance.
+    /// This module with another value added to the variance for numerical stability.
     pub fn eps(mut self, eps: f64) -> GroupNorm {
         self.eps = eps;
         self

@@ -34,7 +34,7 @@ macro_rules! padding {
         }
 
         impl $name {
-            /// A module that adds so much: one number for all sides, or one for each, the last dimension first.
+            /// A module that adds this much: one number for all sides, or one for each, the last dimension first.
             pub fn new(padding: impl Into<Sides<$sides>> $(, $value: f64)?) -> $name {
                 $name { padding: padding.into() $(, $value)? }
             }

@@ -25,7 +25,7 @@ impl Sequential {
         Sequential::default()
     }
 
-    /// This one with a module behind the others.
+    /// This sequence with a module behind the others.
     #[allow(clippy::should_implement_trait)]
     pub fn add(mut self, module: impl Module) -> Sequential {
         self.push(module);

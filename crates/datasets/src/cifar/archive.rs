@@ -56,7 +56,7 @@ pub(super) fn for_each_file(
     }
 }
 
-/// Passes on so many bytes; more of them are an error.
+/// Passes this many bytes on; more are an error.
 struct Limited<R> {
     input: R,
     left: u64,
@@ -66,7 +66,9 @@ impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.input.read(buffer)?;
         self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
-            std::io::Error::other(format!("it unpacks to more than the {LARGEST} bytes of any known set"))
+            std::io::Error::other(format!(
+                "it expands to more than the {LARGEST} bytes of any known data set"
+            ))
         })?;
         Ok(n)
     }
@@ -110,5 +112,5 @@ fn broken(archive: &str, at: u64, error: &std::io::Error) -> DataError {
         ErrorKind::UnexpectedEof => "the end of a truncated archive".to_string(),
         _ => format!("a corrupt archive ({})", error.to_string().replace('\n', " ")),
     };
-    DataError::format(archive, at, found, "an archive in the form .tar or .tar.gz")
+    DataError::format(archive, at, found, "a .tar or .tar.gz archive")
 }

@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 enum Act {
     /// The file, or the range that was asked for.
     Serve,
-    /// Cuts the connection after so many bytes.
+    /// Closes the connection after this many bytes.
     Cut(usize),
     /// The whole file, though a range was asked for.
     IgnoreRange,
     /// Other bytes of the right length.
     Wrong,
-    /// The whole file, announced with so many bytes more or fewer.
+    /// The whole file, announced with this many bytes more or fewer.
     Lie(isize),
     /// A partial answer that begins elsewhere.
     OtherRange,
@@ -171,7 +171,7 @@ fn a_wrong_remainder_is_thrown_away() {
 fn wrong_bytes_are_refused() {
     let outcome = fetch(&[Act::Wrong, Act::Wrong], None);
     let message = outcome.failed();
-    assert!(message.contains("100000 bytes came with the MD5 sum"), "{message}");
+    assert!(message.contains("100000 bytes were received with the MD5 sum"), "{message}");
     assert!(message.contains(&format!("expected {}", md5_of(&content()))), "{message}");
     assert!(!outcome.dir.path().join("file.gz.part").exists());
     assert_eq!(fetch(&[Act::Wrong, Act::Serve], None).succeeded(), [None, None]);
@@ -184,9 +184,9 @@ fn a_server_may_lie_about_the_length() {
     // Fewer announced than sent: what was announced is not the file.
     assert_eq!(fetch(&[Act::Lie(-5000), Act::Serve], None).succeeded(), [None, None]);
     let message = fetch(&[Act::Lie(-5000), Act::Lie(-5000)], None).failed();
-    assert!(message.contains("95000 bytes came with the MD5 sum"), "{message}");
+    assert!(message.contains("95000 bytes were received with the MD5 sum"), "{message}");
     let message = fetch(&[Act::Endless], None).failed();
-    assert!(message.contains("more than 4194304 bytes came"), "{message}");
+    assert!(message.contains("more than 4194304 bytes were received"), "{message}");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn offline_is_said_at_once() {
     let message = download("cifar11", dir.path(), |_| {}).unwrap_err().to_string();
     assert_eq!(
         message,
-        "cifar11: no such data set; known are mnist, fashion-mnist, kmnist, cifar10, cifar100"
+        "cifar11: unknown data set; available are mnist, fashion-mnist, kmnist, cifar10, cifar100"
     );
 }
 

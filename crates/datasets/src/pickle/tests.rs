@@ -139,12 +139,12 @@ fn whatever_could_run_is_refused_by_name() {
         ),
         (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "found the global builtins.eval"),
         (b"cnumpy\nload\n.", "found the global numpy.load"),
-        (b"(ios\nsystem\n.", "offset 1: found the opcode INST, expected only what plain data needs"),
+        (b"(ios\nsystem\n.", "offset 1: found the opcode INST, expected an opcode that plain data needs"),
         (b"(os.", "found the opcode OBJ"),
         (b"\x80\x02)\x81.", "found the opcode NEWOBJ"),
         (b"P1\n.", "found the opcode PERSID"),
         (b"\x82\x01.", "found the opcode EXT1"),
-        (b"\xff", "found the byte 0xff, which is no opcode"),
+        (b"\xff", "found the byte 0xff, which is not an opcode"),
         (b"cnumpy\nndarray\n)R.", "found Array with other arguments"),
         (b"K\x01)R.", "found a call of a value"),
         (b"}}b.", "found a state for something else"),
@@ -158,7 +158,7 @@ fn whatever_could_run_is_refused_by_name() {
         (b"c_codecs\nencode\n(C\x01aX\x06\x00\x00\x00latin1tR.", "found Encode of something else"),
         (
             b"c_codecs\nencode\n(X\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1tR.",
-            "found a text beyond latin1",
+            "found a string beyond latin1",
         ),
         (b"c_codecs\ndecode\n.", "found the global _codecs.decode"),
         (b"c__builtin__\nbytes\n(K\x05tR.", "found Bytes with other arguments"),
@@ -186,7 +186,7 @@ fn broken_pickles_are_refused() {
         (b"h\x05.", "found memo key 5"),
         (b"\x80\x09.", "found protocol 9"),
         (b"X\x01\x00\x00\x00\xff.", "no UTF-8"),
-        (b"cnumpy", "found a line without an end"),
+        (b"cnumpy", "found an unterminated line"),
         (b"I5x\n.", "found the line \"5x\", expected an integer of at most 8 bytes"),
         (b"L9223372036854775808L\n.", "expected an integer of at most 8 bytes"),
         (b"Fx\n.", "expected a number"),
@@ -221,7 +221,7 @@ fn what_only_fills_the_memory_is_refused() {
         bytes.extend(b"h\x00h\x01h\x02\x86R");
     }
     bytes.push(b'.');
-    assert!(message(&bytes).contains("found the same text encoded again and again"));
+    assert!(message(&bytes).contains("found the same string encoded again and again"));
 }
 
 proptest! {

@@ -40,7 +40,7 @@ pub fn digits_from(start: u64, n: usize, seed: u64) -> ImageDataset {
 /// If `image` has another length.
 #[track_caller]
 pub fn digit(seed: u64, index: u64, image: &mut [u8]) -> i64 {
-    assert_eq!(image.len(), 784, "digit: an image of {} bytes; it needs 28 * 28 = 784", image.len());
+    assert_eq!(image.len(), 784, "digit: an image of {} bytes, expected 28 * 28 = 784", image.len());
     digits::draw(seed, index, image)
 }
 
@@ -69,7 +69,7 @@ pub fn shapes_from(start: u64, n: usize, seed: u64) -> ImageDataset {
 /// If `image` has another length.
 #[track_caller]
 pub fn shape(seed: u64, index: u64, image: &mut [u8]) -> i64 {
-    assert_eq!(image.len(), 3072, "shape: an image of {} bytes; it needs 3 * 32 * 32 = 3072", image.len());
+    assert_eq!(image.len(), 3072, "shape: an image of {} bytes, expected 3 * 32 * 32 = 3072", image.len());
     shapes::draw(seed, index, image)
 }
 

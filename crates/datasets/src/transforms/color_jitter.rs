@@ -29,9 +29,9 @@ impl ColorJitter {
     pub fn new(brightness: f32, contrast: f32, saturation: f32, hue: f32) -> Self {
         for (name, value) in [("brightness", brightness), ("contrast", contrast), ("saturation", saturation)]
         {
-            assert!(value >= 0.0, "ColorJitter: {name} {value}; it must not be negative");
+            assert!(value >= 0.0, "ColorJitter: {name} {value} must not be negative");
         }
-        assert!((0.0..=0.5).contains(&hue), "ColorJitter: hue {hue}; it must be between 0 and 0.5");
+        assert!((0.0..=0.5).contains(&hue), "ColorJitter: hue {hue} must be between 0 and 0.5");
         ColorJitter { brightness, contrast, saturation, hue }
     }
 }

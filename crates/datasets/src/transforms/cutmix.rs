@@ -28,7 +28,7 @@ impl CutMix {
     /// If `alpha` is not positive.
     #[track_caller]
     pub fn new(alpha: f64) -> Self {
-        assert!(alpha > 0.0, "CutMix: alpha {alpha}; it must be positive");
+        assert!(alpha > 0.0, "CutMix: alpha {alpha} must be positive");
         CutMix { alpha }
     }
 }

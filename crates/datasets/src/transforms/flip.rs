@@ -22,7 +22,7 @@ impl HorizontalFlip {
     /// If `p` is not between 0 and 1.
     #[track_caller]
     pub fn new(p: f32) -> Self {
-        assert!((0.0..=1.0).contains(&p), "HorizontalFlip: probability {p}; it must be between 0 and 1");
+        assert!((0.0..=1.0).contains(&p), "HorizontalFlip: probability {p} must be between 0 and 1");
         HorizontalFlip { p }
     }
 }

@@ -27,7 +27,7 @@ impl Mixup {
     /// If `alpha` is not positive.
     #[track_caller]
     pub fn new(alpha: f64) -> Self {
-        assert!(alpha > 0.0, "Mixup: alpha {alpha}; it must be positive");
+        assert!(alpha > 0.0, "Mixup: alpha {alpha} must be positive");
         Mixup { alpha }
     }
 }

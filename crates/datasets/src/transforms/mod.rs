@@ -173,7 +173,7 @@ fn batch_shape(what: &str, images: &Tensor, n: usize) -> [usize; 3] {
             assert_eq!(count, n, "{what}: {count} images but {n} indices");
             [channels, height, width]
         }
-        ref shape => panic!("{what}: images {:?} {shape:?}; f32 [N, C, H, W] is needed", images.dtype()),
+        ref shape => panic!("{what}: images {:?} {shape:?}; expected f32 [N, C, H, W]", images.dtype()),
     }
 }
 
@@ -189,7 +189,7 @@ fn mix_with_next(
 ) -> Tensor {
     let n = labels.len();
     if let Some(label) = labels.iter().find(|&&l| !(0..classes as i64).contains(&l)) {
-        panic!("{what}: label {label} is none of {classes} classes");
+        panic!("{what}: label {label} is not one of {classes} classes");
     }
     numel_for(what, &[n, classes]);
     let size = batch_shape(what, images, n).iter().product::<usize>();

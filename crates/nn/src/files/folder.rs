@@ -49,7 +49,7 @@ impl RunFolder {
                 let _ = lock.read_to_string(&mut owner);
                 let process = if owner.is_empty() { String::new() } else { format!(" (process {owner})") };
                 let reason = format!(
-                    "is in use by another training{process}; wait for its end, or take another folder"
+                    "is in use by another training run{process}; wait for it to finish, or use another folder"
                 );
                 return Err(FileError::new(reason).in_file(&path));
             }
@@ -131,7 +131,7 @@ mod tests {
         let first = RunFolder::open(dir.path()).unwrap();
         let text = RunFolder::open(dir.path()).unwrap_err().to_string();
         assert!(
-            text.contains(&format!("is in use by another training (process {})", std::process::id())),
+            text.contains(&format!("is in use by another training run (process {})", std::process::id())),
             "{text}"
         );
         let clone = first.clone();

@@ -21,7 +21,7 @@ use tapegrad_tape::{DType, Element, Tensor, bf16, f16};
 pub struct FileError {
     /// The file, unless the bytes came from elsewhere.
     pub file: Option<PathBuf>,
-    /// The tensor at fault, if it is one.
+    /// The tensor that is invalid, if it is one.
     pub key: Option<String>,
     /// What is wrong.
     pub reason: String,

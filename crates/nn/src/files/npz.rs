@@ -37,7 +37,7 @@ impl StateDict {
         let wrong = |e: zip::result::ZipError| FileError::new(format!("not an npz file: {e}"));
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
         if archive.has_duplicate_names() {
-            return Err(FileError::new("holds two arrays of one name"));
+            return Err(FileError::new("holds two arrays with the same name"));
         }
         let mut left = bytes.len().saturating_mul(GROWTH);
         let mut state = StateDict::new();
@@ -53,7 +53,7 @@ impl StateDict {
                 .read_to_end(&mut data)
                 .map_err(|e| FileError::of_key(key, e.to_string()))?;
             left = left.checked_sub(data.len()).ok_or_else(|| {
-                FileError::of_key(key, format!("the archive grows more than {GROWTH}-fold when unpacked"))
+                FileError::of_key(key, format!("the archive expands more than {GROWTH}-fold"))
             })?;
             let t = npy::read(&data).map_err(|e| FileError::of_key(key, e))?;
             state.insert(key, t);
@@ -90,7 +90,7 @@ mod tests {
         archive.write_all(&npy::write(&Tensor::zeros(&[1 << 20], DType::F32))).unwrap();
         let bytes = archive.finish().unwrap().into_inner();
         let message = StateDict::from_npz(&bytes).unwrap_err().to_string();
-        assert_eq!(message, "x: the archive grows more than 64-fold when unpacked");
+        assert_eq!(message, "x: the archive expands more than 64-fold");
     }
 
     #[test]
@@ -113,7 +113,10 @@ mod tests {
         while let Some(at) = bytes.windows(5).position(|w| w == b"b.npy") {
             bytes[at] = b'a';
         }
-        assert_eq!(StateDict::from_npz(&bytes).unwrap_err().to_string(), "holds two arrays of one name");
+        assert_eq!(
+            StateDict::from_npz(&bytes).unwrap_err().to_string(),
+            "holds two arrays with the same name"
+        );
     }
 
     proptest! {

@@ -72,7 +72,10 @@ impl StateDict {
                 Dtype::U8 => DType::U8,
                 Dtype::BOOL => DType::Bool,
                 other => {
-                    return Err(FileError::of_key(&key, format!("elements of type {other:?} are not known")));
+                    return Err(FileError::of_key(
+                        &key,
+                        format!("elements of type {other:?} are not supported"),
+                    ));
                 }
             };
             let t = from_bytes(view.data(), view.shape(), dtype)

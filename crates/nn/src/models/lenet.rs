@@ -21,7 +21,7 @@ crate::module! {
 }
 
 impl LeNet5 {
-    /// For so many classes.
+    /// For this number of classes.
     pub fn new(classes: usize) -> LeNet5 {
         LeNet5::with_first(Conv2d::new(1, 6, 5).padding(2), classes)
     }

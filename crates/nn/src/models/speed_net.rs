@@ -80,7 +80,7 @@ crate::module! {
 }
 
 impl SpeedNet {
-    /// With 64, 256 and 256 channels, for so many classes.
+    /// With 64, 256 and 256 channels, for this number of classes.
     pub fn new(classes: usize) -> SpeedNet {
         SpeedNet::with_widths([64, 256, 256], classes)
     }

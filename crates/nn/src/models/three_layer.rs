@@ -13,12 +13,12 @@ crate::module! {
 }
 
 impl ThreeLayerConvNet {
-    /// With 32 filters and 500 hidden units, for so many classes.
+    /// With 32 filters and 500 hidden units, for this number of classes.
     pub fn new(classes: usize) -> ThreeLayerConvNet {
         ThreeLayerConvNet::with_sizes(32, 500, classes)
     }
 
-    /// With so many filters and hidden units.
+    /// With this many filters and hidden units.
     pub fn with_sizes(filters: usize, hidden: usize, classes: usize) -> ThreeLayerConvNet {
         ThreeLayerConvNet {
             conv1: Conv2d::new(3, filters, 7).padding(3),

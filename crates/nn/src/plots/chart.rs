@@ -5,6 +5,7 @@ use crate::files::FileError;
 use crate::train::{EpochRecord, Score};
 use plotters::prelude::*;
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 
 /// Where the legend of a panel stands.
@@ -119,12 +120,13 @@ impl Panel {
         panel
     }
 
-    /// Draws this panel into a part of an image; see [`image`].
-    ///
-    /// # Errors
-    /// Those of `plotters`.
-    pub fn draw(&self, cell: &Area) -> Result<(), Box<dyn Error>> {
-        let height = |y: f64| if self.log { y.max(1e-12).log10() } else { y };
+    /// The position of a value on the vertical axis.
+    fn height(&self, y: f64) -> f64 {
+        if self.log { y.max(1e-12).log10() } else { y }
+    }
+
+    /// The ranges of both axes: those that were set, or those of the finite points with a margin.
+    fn ranges(&self) -> (Range<f64>, Range<f64>) {
         let points =
             || self.series.iter().flat_map(|s| &s.points).filter(|p| p.0.is_finite() && p.1.is_finite());
         let range = |values: &mut dyn Iterator<Item = f64>| {
@@ -136,10 +138,18 @@ impl Panel {
             let margin = if high > low { (high - low) * 0.05 } else { 0.5 };
             low - margin..high + margin
         };
-        let (x_range, y_range) = match self.window {
-            Some([x, y]) => (x.0..x.1, height(y.0)..height(y.1)),
-            None => (range(&mut points().map(|p| p.0)), range(&mut points().map(|p| height(p.1)))),
-        };
+        match self.window {
+            Some([x, y]) => (x.0..x.1, self.height(y.0)..self.height(y.1)),
+            None => (range(&mut points().map(|p| p.0)), range(&mut points().map(|p| self.height(p.1)))),
+        }
+    }
+
+    /// Draws this panel into a part of an image; see [`image`].
+    ///
+    /// # Errors
+    /// Those of `plotters`.
+    pub fn draw(&self, cell: &Area) -> Result<(), Box<dyn Error>> {
+        let (x_range, y_range) = self.ranges();
         let mut chart = ChartBuilder::on(cell)
             .margin(12)
             .margin_right(24)
@@ -171,7 +181,7 @@ impl Panel {
                 .points
                 .iter()
                 .filter(|p| p.0.is_finite() && p.1.is_finite())
-                .map(|p| (p.0, height(p.1)))
+                .map(|p| (p.0, self.height(p.1)))
                 .filter(|p| self.window.is_none() || (x_range.contains(&p.0) && y_range.contains(&p.1)))
                 .collect();
             if s.look == Look::Line {

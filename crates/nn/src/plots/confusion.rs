@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::error::Error;
 use std::path::Path;
 
-/// Up to so many classes a cell has room for its number.
+/// Up to this many classes a cell has room for its number.
 const NUMBERED: usize = 25;
 /// The height of the title, and the width of the scale beside the matrix.
 const HEAD: i32 = 44;

@@ -74,7 +74,7 @@ struct Weights {
 }
 
 impl Weights {
-    /// All values are drawn evenly from within `1 / sqrt(hidden)`.
+    /// All values are drawn uniformly within `1 / sqrt(hidden)`.
     fn new(kind: Kind, input: usize, hidden: usize, projection: Option<usize>, bias: bool) -> Weights {
         let bound = crate::init::default_bound(hidden);
         let rows = kind.blocks() * hidden;

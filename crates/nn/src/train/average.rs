@@ -45,7 +45,7 @@ impl WeightAverage {
     /// If the decay is not in `[0, 1]`.
     #[track_caller]
     pub fn update(&mut self, decay: f64) {
-        assert!((0.0..=1.0).contains(&decay), "WeightAverage: the decay has to be in [0, 1], got {decay}");
+        assert!((0.0..=1.0).contains(&decay), "WeightAverage: the decay must be in [0, 1], got {decay}");
         for (_, v, slow) in &mut self.entries {
             let fast = v.tensor().cast(slow.dtype()).contiguous();
             if !slow.is_contiguous() {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[should_panic(expected = "WeightAverage: the decay has to be in [0, 1], got 1.5")]
+    #[should_panic(expected = "WeightAverage: the decay must be in [0, 1], got 1.5")]
     fn a_decay_outside_its_range_is_refused() {
         WeightAverage::new(&crate::Linear::new(2, 1)).update(1.5);
     }

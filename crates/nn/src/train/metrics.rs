@@ -143,13 +143,16 @@ fn are_probabilities(target: &Var) -> bool {
 /// ```
 #[track_caller]
 pub fn confusion_matrix(labels: &[i64], predictions: &[i64], classes: usize) -> Tensor {
-    assert_eq!(labels.len(), predictions.len(), "confusion_matrix: labels and predictions differ in number");
+    assert_eq!(labels.len(), predictions.len(), "confusion_matrix: labels and predictions differ in length");
     numel_for("confusion_matrix", &[classes, classes]);
     let mut table = Tensor::zeros(&[classes, classes], DType::I64);
     let counts = table.data_mut::<i64>();
     for (&label, &prediction) in labels.iter().zip(predictions) {
         let inside = |c: i64| (0..classes as i64).contains(&c);
-        assert!(inside(label) && inside(prediction), "confusion_matrix: {label} or {prediction} is no class");
+        assert!(
+            inside(label) && inside(prediction),
+            "confusion_matrix: {label} or {prediction} is not a class"
+        );
         counts[label as usize * classes + prediction as usize] += 1;
     }
     table

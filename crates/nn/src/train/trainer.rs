@@ -370,7 +370,7 @@ impl<'a> Trainer<'a> {
             (Best::Accuracy, Some(accuracy)) => accuracy,
             (Best::Accuracy, None) => {
                 if self.progress.epoch == 1 {
-                    self.warn("Best::Accuracy: the targets are no classes, so the best epoch is that of the smallest loss");
+                    self.warn("Best::Accuracy: the targets are not classes, so the best epoch is the one with the smallest loss");
                 }
                 -score.loss()
             }

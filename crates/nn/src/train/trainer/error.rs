@@ -13,8 +13,8 @@ pub enum TrainError {
     File(#[from] FileError),
     /// There are checkpoints, and none of them can be read. They were left as they are.
     #[error(
-        "no checkpoint can be read, so nothing was begun: {}; begin anew with resume(false) (--restart), which keeps \
-         what is there under another name",
+        "no checkpoint can be read, so training was not started: {}; start over with resume(false) (--restart), which keeps \
+         the existing files under another name",
         .0.iter().map(FileError::to_string).collect::<Vec<_>>().join("; ")
     )]
     Unreadable(Vec<FileError>),
@@ -29,8 +29,8 @@ pub enum TrainError {
     Source(String),
     /// Settings differ from those of the checkpoint, and would be ignored: the checkpoint has its own.
     #[error(
-        "the checkpoint was made with other settings, and goes on with its own: {}; give them as they were, or begin \
-         anew with resume(false) (--restart)",
+        "the checkpoint was made with other settings, which would be used: {}; restore them, or start \
+         over with resume(false) (--restart)",
         .0.join("; ")
     )]
     Settings(Vec<String>),
@@ -39,8 +39,8 @@ pub enum TrainError {
     Nonfinite(#[from] Nonfinite),
     /// An epoch has a batch of one sample, which batch normalization cannot take.
     #[error(
-        "an epoch has a batch of one sample, and {0}, which has no variance: leave such a batch out with \
-         drop_last(true), or take another batch size"
+        "an epoch has a batch of one sample, and {0}, which has no variance: drop it with \
+         drop_last(true), or use another batch size"
     )]
     SingleSample(String),
 }

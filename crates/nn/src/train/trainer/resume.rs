@@ -97,7 +97,7 @@ impl Trainer<'_> {
         if rejected_checkpoints.is_empty() && !run.file(LAST).exists() {
             let step = self.progress.step;
             self.warn(&format!(
-                "there is no {LAST}: training goes on from the checkpoint before, after step {step}"
+                "there is no {LAST}: training resumes from the previous checkpoint, after step {step}"
             ));
         }
         for e in &rejected_checkpoints {
@@ -106,7 +106,7 @@ impl Trainer<'_> {
                 None => String::new(),
             };
             self.warn(&format!(
-                "a checkpoint was passed over: {e}; it is kept as {kept}, and training goes on from the one before, \
+                "a checkpoint was rejected: {e}; it is kept as {kept}, and training resumes from the previous one, \
                  after step {}",
                 self.progress.step
             ));
@@ -124,7 +124,7 @@ impl Trainer<'_> {
                 Err(e) if e.is_absent() => continue,
                 Err(e) => (format!("cannot be read ({})", e.reason), "unreadable"),
                 Ok(c) if path != run.file(LAST) || c.note(FINISHED).is_some() => continue,
-                Ok(_) => ("is of a training that has not ended".to_string(), "unfinished"),
+                Ok(_) => ("belongs to a training run that has not finished".to_string(), "unfinished"),
             };
             let kept = set_aside(&path, reason)?;
             self.warn(&format!("{} {why}; it is kept as {}", path.display(), kept.display()));
@@ -183,7 +183,7 @@ impl Trainer<'_> {
             if gone && !c.part(name).is_empty() {
                 let lr = self.optimizer.lr(0);
                 self.warn(&format!(
-                    "resumed without the {name} of the checkpoint: the learning rate stays at {lr}"
+                    "resumed without the checkpoint's {name}: the learning rate stays at {lr}"
                 ));
             }
         }
@@ -207,7 +207,7 @@ impl Trainer<'_> {
 }
 
 fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
-    let wrong = || FileError::new("is not a trainer's checkpoint: its progress is missing");
+    let wrong = || FileError::new("is not a checkpoint of a trainer: its progress is missing");
     let numbers = c.numbers("progress")?;
     // Earlier checkpoints did not count the batches of an epoch, nor weigh their losses.
     let (epoch, step, epochs_since_best, batch) = match numbers[..] {

@@ -10,13 +10,13 @@ use std::time::Duration;
 use tapegrad_tape::Var;
 
 impl<'a> Trainer<'a> {
-    /// This trainer for so many epochs.
+    /// This trainer for this many epochs.
     pub fn epochs(mut self, epochs: u64) -> Self {
         self.epochs = epochs;
         self
     }
 
-    /// This trainer for so many steps, in however many epochs.
+    /// This trainer for this many steps, in however many epochs.
     pub fn steps(mut self, steps: u64) -> Self {
         self.max_steps = Some(steps);
         self.epochs = u64::MAX;
@@ -48,14 +48,14 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with one step for every so many batches, on the gradient of the batch that they are together: each
+    /// This trainer with one step for every this many batches, on the gradient of the batch that they are together: each
     /// counts by its [weight](Trainer::batch_weight), and the last step of an epoch may have fewer.
     ///
     /// # Panics
     /// If it is zero.
     #[track_caller]
     pub fn accumulate(mut self, batches: usize) -> Self {
-        assert!(batches > 0, "Trainer: a step takes at least one batch");
+        assert!(batches > 0, "Trainer: a step needs at least one batch");
         self.accumulate = batches;
         self
     }
@@ -93,7 +93,7 @@ impl<'a> Trainer<'a> {
     pub fn clip_grad_norm(mut self, max_norm: f64) -> Self {
         assert!(
             max_norm >= 0.0,
-            "Trainer: the gradients' norm is bounded by a number from 0 on, got {max_norm}"
+            "Trainer: the bound of the gradients' norm must be at least 0, got {max_norm}"
         );
         self.clip_norm = Some(max_norm);
         self
@@ -119,7 +119,7 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer, ending when so many epochs in a row were not the best.
+    /// This trainer, stopping when this many epochs in a row brought no improvement.
     pub fn early_stopping(mut self, patience: u64) -> Self {
         self.patience = Some(patience);
         self
@@ -166,7 +166,7 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with a checkpoint as soon as the last one is so old, in place of five minutes.
+    /// This trainer with a checkpoint when the last one is this old, instead of five minutes.
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self

@@ -12,7 +12,7 @@ use tapegrad_tape::{Tensor, Var};
 pub enum OnNonfinite {
     /// Training ends with [`TrainError::Nonfinite`]; weights and checkpoints are those before the step.
     Stop,
-    /// The step is left out, with a warning, and does not count. More than so many in a row end the training.
+    /// The step is left out, with a warning, and does not count. More than this many in a row end the training.
     Skip(u64),
     /// Nothing is checked.
     Ignore,
@@ -87,7 +87,7 @@ impl Trainer<'_> {
         let weight = (self.batch_weight)(&y, target);
         assert!(
             weight >= 0.0 && weight.is_finite(),
-            "Trainer: a batch's weight has to be a number from 0 on, got {weight}"
+            "Trainer: the weight of a batch must be finite and at least 0, got {weight}"
         );
         if weight == 0.0 {
             // Nothing counts, as where every target is ignored: a mean over nothing is no number, and no trouble.
@@ -140,7 +140,7 @@ impl Trainer<'_> {
             }
         });
         tapegrad_tape::set_default_generator_state(generator);
-        origin.unwrap_or_else(|| "no operation of this batch alone; sums have overflowed".into())
+        origin.unwrap_or_else(|| "no single operation of this batch; sums have overflowed".into())
     }
 
     /// Ends the training, or warns that a step is left out.
@@ -150,7 +150,7 @@ impl Trainer<'_> {
         self.skipped += 1;
         match self.on_nonfinite {
             super::OnNonfinite::Skip(most) if self.skipped <= most => {
-                self.warn(&format!("{found}; the step is left out"));
+                self.warn(&format!("{found}; the step is skipped"));
                 Ok(())
             }
             _ => Err(found.into()),

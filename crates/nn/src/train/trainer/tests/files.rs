@@ -108,7 +108,7 @@ fn the_checkpoint_before_is_taken_with_a_message_and_the_unreadable_one_is_kept(
         let kept = dir.path().join("last.unreadable-1.safetensors");
         assert_eq!(std::fs::read(&kept).unwrap(), bytes);
         let text = &warnings[0];
-        assert!(text.starts_with("a checkpoint was passed over: ") && text.contains(reason), "{text}");
+        assert!(text.starts_with("a checkpoint was rejected: ") && text.contains(reason), "{text}");
         assert!(text.contains(&kept.display().to_string()) && text.contains("after step 12"), "{text}");
     }
 }
@@ -127,7 +127,7 @@ fn a_missing_checkpoint_is_told_where_the_one_before_is_taken() {
     assert_eq!(weights(&model), undisturbed());
     assert_eq!(
         warnings,
-        ["there is no last.safetensors: training goes on from the checkpoint before, after step 12"]
+        ["there is no last.safetensors: training resumes from the previous checkpoint, after step 12"]
     );
 }
 
@@ -144,7 +144,7 @@ fn a_training_from_the_start_keeps_the_checkpoint_of_one_that_has_not_ended() {
         .fit(source(), None)
         .unwrap();
     assert_eq!(std::fs::read(dir.path().join("last.unfinished-1.safetensors")).unwrap(), unfinished);
-    assert!(warnings[0].contains("is of a training that has not ended"), "{warnings:?}");
+    assert!(warnings[0].contains("belongs to a training run that has not finished"), "{warnings:?}");
     // One that has ended makes room.
     let model = net();
     trainer(&model).folder(dir.path()).fit(source(), None).unwrap();
@@ -167,7 +167,7 @@ fn a_folder_in_use_or_not_writable_is_refused_before_the_first_step() {
         }
     });
     first.fit(source(), None).unwrap();
-    assert!(refused.take().unwrap().contains("is in use by another training"));
+    assert!(refused.take().unwrap().contains("is in use by another training run"));
 
     let file = dir.path().join("metrics.csv");
     let before = weights(&model);
