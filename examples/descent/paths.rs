@@ -24,7 +24,7 @@ pub(crate) fn number(x: f64) -> Var {
     Var::parameter(Tensor::from_vec(vec![x], &[]))
 }
 
-/// The values of `w` before each of this many steps, and after the last.
+/// The values of `w` before each step, and after the last.
 fn walk(w: &Var, mut optimizer: SGD, f: impl Fn(&Var) -> Var, steps: usize) -> Vec<f64> {
     let mut path = vec![w.item()];
     for _ in 0..steps {

@@ -1,4 +1,4 @@
-//! Mutated files of every form: no panic, and no more memory than the file's size and the format account for.
+//! Mutated files of every form: no panic, and no more memory than the file's size and the format justify.
 
 mod hostile;
 
@@ -65,7 +65,7 @@ fn archive(folder: &str, names: &[&str], content: &[u8]) -> Vec<u8> {
 const PYTHON: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
 
-/// One test, since the allocator counts for all threads.
+/// A single test, since the allocator counts for all threads.
 #[test]
 fn mutated_files_neither_panic_nor_fill_the_memory() {
     let idx = |bytes: &[u8]| drop(idx::parse("f", bytes, 3));

@@ -20,7 +20,7 @@ macro_rules! options {
     )*};
 }
 
-/// A layer's weight and bias, and what both kinds of convolution do with them.
+/// A layer's weight and bias, and what both kinds of convolutions do with them.
 macro_rules! layer {
     ($name:ident, $d:literal, $options:ident, $function:ident, [$first:ident, $second:ident], $example:literal) => {
         crate::module! {
@@ -67,7 +67,7 @@ macro_rules! layer {
                 self
             }
 
-            /// This layer with its channels in groups that do not see each other; weight and bias are reinitialized.
+            /// This layer with its channels in independent groups; weight and bias are reinitialized.
             ///
             /// # Panics
             /// If a number of channels is not divisible by `groups`.
@@ -114,9 +114,9 @@ macro_rules! conv {
                 ConvOptions, $d;
                 /// This layer with a stride.
                 stride: Size<$d>;
-                /// This layer with zeros around its input: numbers, or [`Padding::Same`].
+                /// This layer with zero padding of its input: sizes, or [`Padding::Same`].
                 padding: Padding<$d>;
-                /// This layer with a distance between the taps of its kernel.
+                /// This layer with a dilation.
                 dilation: Size<$d>;
             }
         }
@@ -131,7 +131,7 @@ macro_rules! conv {
                 padding: Size<$d>;
                 /// This layer with this much added at the far end of its output.
                 output_padding: Size<$d>;
-                /// This layer with a distance between the taps of its kernel.
+                /// This layer with a dilation.
                 dilation: Size<$d>;
             }
         }

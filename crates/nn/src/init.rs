@@ -3,16 +3,16 @@
 
 use tapegrad_tape::{Float, Generator, Tensor, Var, with_default_generator};
 
-/// Which number of connections keeps its variance: those into a unit, or those out of it.
+/// Whether to preserve the variance of the forward or of the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanMode {
-    /// Keeps the variance in the forward pass.
+    /// Preserves the variance in the forward pass.
     FanIn,
-    /// Keeps the variance in the backward pass.
+    /// Preserves the variance in the backward pass.
     FanOut,
 }
 
-/// The function that follows a layer.
+/// The nonlinearity that follows a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Nonlinearity {
     /// None.
@@ -29,7 +29,7 @@ pub enum Nonlinearity {
     SELU,
 }
 
-/// The gain that makes up for a function (`torch.nn.init.calculate_gain`).
+/// The recommended gain for a nonlinearity (`torch.nn.init.calculate_gain`).
 ///
 /// ```
 /// use tapegrad_nn::init::{Nonlinearity, calculate_gain};
@@ -92,7 +92,7 @@ pub fn normal_(v: &Var, mean: f64, std: f64) {
     fill(v, |g, shape| g.normal(shape, mean, std));
 }
 
-/// A normal distribution cut off outside `[a, b]` (`torch.nn.init.trunc_normal_`).
+/// A normal distribution truncated to `[a, b]` (`torch.nn.init.trunc_normal_`).
 ///
 /// # Panics
 /// If `a` is not below `b`, or `std` is not above zero.
@@ -111,7 +111,7 @@ pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
     });
 }
 
-/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method. By `libm`, as all random
+/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method. Computed by `libm`, like all random
 /// numbers: the platforms' functions differ in the last digit.
 fn erf_inv(y: f64) -> f64 {
     if y.abs() >= 1.0 {
@@ -158,7 +158,7 @@ pub fn eye_(v: &Var) {
     v.set_value(Tensor::from_vec(values, v.shape()).cast(v.dtype()));
 }
 
-/// A convolution that passes its input on, as many channels as fit, in each group (`torch.nn.init.dirac_`).
+/// The identity for a convolution: passes on as many channels as fit, in each group (`torch.nn.init.dirac_`).
 ///
 /// # Panics
 /// If there are not three to five dimensions, or the first is not divisible by `groups`.
@@ -351,7 +351,7 @@ mod tests {
         let w = var(&[20000]);
         trunc_normal_(&w, 0.0, 1.0, -2.0, 2.0);
         let (mean, variance) = moments(&w);
-        // The variance of a standard normal cut off at two: 1 - 4 phi(2) / (Phi(2) - Phi(-2)).
+        // The variance of a standard normal truncated at two: 1 - 4 phi(2) / (Phi(2) - Phi(-2)).
         assert!(mean.abs() < 0.03 && (variance - 0.7737).abs() < 0.03, "{mean} {variance}");
         assert!(w.to_vec::<f64>().iter().all(|x| x.abs() <= 2.0));
         for y in [-0.999, -0.3, 0.0, 0.5, 0.99999] {

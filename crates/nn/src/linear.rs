@@ -49,7 +49,7 @@ impl Module for Linear {
 }
 
 crate::module! {
-    /// Passes its input on (`torch.nn.Identity`).
+    /// Returns its input (`torch.nn.Identity`).
     #[derive(Default)]
     pub struct Identity {}
 }
@@ -68,7 +68,7 @@ impl Module for Identity {
 }
 
 crate::module! {
-    /// Makes one dimension of several, by default of all but the first (`torch.nn.Flatten`).
+    /// Merges dimensions into one, by default all but the first (`torch.nn.Flatten`).
     ///
     /// ```
     /// use tapegrad_nn::{Flatten, Module};
@@ -88,7 +88,7 @@ impl Flatten {
         Flatten::dims(1, -1)
     }
 
-    /// Makes one dimension of those from `start` to `end`, both included.
+    /// Merges the dimensions from `start` to `end`, both inclusive.
     pub fn dims(start: isize, end: isize) -> Flatten {
         Flatten { start, end }
     }

@@ -14,7 +14,7 @@ fn zeros(shape: &[usize]) -> Var {
     Var::parameter(Tensor::zeros(shape, DType::F32))
 }
 
-/// The mean and variance of what passed in training.
+/// The running mean and variance of the training data.
 fn statistics(channels: usize) -> [Option<Buffer>; 3] {
     [
         Some(Buffer::new(Tensor::zeros(&[channels], DType::F32))),
@@ -51,7 +51,7 @@ macro_rules! channel_norms {
                 pub running_mean: Option<Buffer>,
                 /// The running variance.
                 pub running_var: Option<Buffer>,
-                /// How many batches the running statistics have seen.
+                /// The number of batches in the running statistics.
                 pub num_batches_tracked: Option<Buffer>,
                 num_features: usize,
                 eps: f64,
@@ -61,7 +61,7 @@ macro_rules! channel_norms {
         }
 
         impl $name {
-            /// A module for this many channels, with the other options at PyTorch's defaults.
+            /// A module for this many channels, with PyTorch's defaults for the other options.
             pub fn new(num_features: usize) -> $name {
                 $name {
                     weight: None,
@@ -102,7 +102,7 @@ macro_rules! channel_norms {
                 self
             }
 
-            /// This module with or without running statistics, by which it normalizes in evaluation.
+            /// This module with or without running statistics, which it uses in evaluation mode.
             pub fn track_running_stats(mut self, track: bool) -> Self {
                 [self.running_mean, self.running_var, self.num_batches_tracked] =
                     if track { statistics(self.num_features) } else { [None, None, None] };
@@ -367,7 +367,7 @@ impl Module for GroupNorm {
 macro_rules! batch_norm_relu {
     ($($name:ident)*) => {$(
         impl $name {
-            /// `relu(self.forward(x) + residual)`, in the passes over memory that the normalization alone takes.
+            /// `relu(self.forward(x) + residual)`, in as many passes over memory as the normalization alone.
             ///
             /// # Panics
             /// As `forward`, and if the residual has another shape.

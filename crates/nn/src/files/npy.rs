@@ -1,4 +1,4 @@
-//! numpy's `.npy`: a header written as a Python dictionary, and the elements.
+//! NumPy's `.npy`: a header written as a Python dictionary, and the elements.
 
 use super::{from_bytes, to_bytes};
 use tapegrad_tape::shape::checked_numel;
@@ -6,7 +6,7 @@ use tapegrad_tape::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The bytes of a `.npy` file. BF16, which numpy does not have, becomes F32.
+/// The bytes of a `.npy` file. BF16, which NumPy does not support, becomes F32.
 pub(super) fn write(t: &Tensor) -> Vec<u8> {
     let t = if t.dtype() == DType::BF16 { t.cast(DType::F32) } else { t.clone() };
     let descr = match t.dtype() {

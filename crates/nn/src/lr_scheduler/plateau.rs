@@ -79,7 +79,7 @@ macro_rules! options {
 }
 
 impl ReduceLROnPlateau {
-    /// A schedule with the other options at their defaults.
+    /// A schedule with defaults for the other options.
     pub fn new(mode: Mode) -> ReduceLROnPlateau {
         ReduceLROnPlateau {
             mode,

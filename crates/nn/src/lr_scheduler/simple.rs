@@ -25,7 +25,7 @@ macro_rules! schedules {
 
         #[allow(clippy::new_without_default)]
         impl $name {
-            /// A schedule with the other options at their defaults.
+            /// A schedule with defaults for the other options.
             ///
             /// # Panics
             /// If an option is outside its range.

@@ -2,12 +2,12 @@
 
 use crate::{BatchNorm1d, Dropout, Linear, ReLU, Sequential};
 
-/// What stands between the layers of [`mlp_with`].
+/// What is inserted between the layers of [`mlp_with`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MlpOptions {
     /// Batch norm before each activation.
     pub batch_norm: bool,
-    /// The probability with which a hidden unit is dropped; zero for no dropout.
+    /// The dropout probability of hidden units; zero for no dropout.
     pub dropout: f64,
 }
 

@@ -349,7 +349,7 @@ macro_rules! optimizer {
         }
 
         impl $name {
-            /// An optimizer for these parameters, in one group, with the other options at their defaults.
+            /// An optimizer for these parameters, in one group, with defaults for the other options.
             ///
             /// # Panics
             /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its

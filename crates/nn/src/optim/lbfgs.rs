@@ -94,7 +94,7 @@ fn add_scaled(a: &mut [f64], scale: f64, b: &[f64]) {
 }
 
 impl LBFGS {
-    /// An optimizer for these parameters with the other options at their defaults.
+    /// An optimizer for these parameters with defaults for the other options.
     ///
     /// # Panics
     /// If the list is empty, or contains anything but F32 and F64 parameters.

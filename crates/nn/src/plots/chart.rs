@@ -1,4 +1,4 @@
-//! Curves, clouds of points and colored regions.
+//! Line plots, scatter plots and colored regions.
 
 use super::{Area, FONT, image};
 use crate::files::FileError;
@@ -8,19 +8,19 @@ use std::error::Error;
 use std::ops::Range;
 use std::path::Path;
 
-/// Where the legend of a panel stands.
+/// The position of the legend of a panel.
 pub use plotters::chart::SeriesLabelPosition as Corner;
 
 /// How a series is drawn.
 #[derive(Clone, Copy, PartialEq)]
 enum Look {
-    /// A line; one of few points has dots on it.
+    /// A line, with markers if it has few points.
     Line,
     Dots,
     Rings,
 }
 
-/// One curve, or a cloud of points.
+/// A line or scatter plot series.
 pub struct Series {
     name: String,
     points: Vec<(f64, f64)>,
@@ -34,7 +34,7 @@ impl Series {
         Series { name: name.into(), points: points.into_iter().collect(), look: Look::Line, color: None }
     }
 
-    /// Where the curve goes through.
+    /// The points of the series.
     pub fn points(&self) -> &[(f64, f64)] {
         &self.points
     }
@@ -51,7 +51,7 @@ impl Series {
         self
     }
 
-    /// The color of this place in the list, rather than of its own.
+    /// The color of this index in the palette, instead of that of its own index.
     pub fn color(mut self, index: usize) -> Series {
         self.color = Some(index);
         self
@@ -64,7 +64,7 @@ pub struct Panel {
     x: String,
     y: String,
     series: Vec<Series>,
-    /// The vertical axis counts powers of ten.
+    /// Whether the vertical axis is logarithmic.
     log: bool,
     legend: Corner,
     window: Option<[(f64, f64); 2]>,
@@ -72,7 +72,7 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// A panel with the names of its axes; ranges fit the series.
+    /// A panel with named axes, whose ranges fit the series.
     pub fn new(title: impl Into<String>, x: &str, y: &str, series: Vec<Series>) -> Panel {
         Panel {
             title: title.into(),
@@ -98,7 +98,7 @@ impl Panel {
         self
     }
 
-    /// This panel over these ranges; what lies outside is cut off.
+    /// This panel over these ranges; points outside are clipped.
     pub fn window(mut self, x: (f64, f64), y: (f64, f64)) -> Panel {
         self.window = Some([x, y]);
         self
@@ -193,7 +193,7 @@ impl Panel {
                     .label(&s.name)
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
             } else {
-                // A ring fits around a dot, so that both can be seen in one place.
+                // A ring fits around a dot, so that both are visible at the same point.
                 let (radius, style) = match s.look {
                     Look::Dots => (5, color.filled()),
                     _ => (8, color.stroke_width(2)),
@@ -265,9 +265,9 @@ fn blend(v: f64) -> RGBColor {
     RGBColor(toward(r, t), toward(g, t), toward(b, t))
 }
 
-/// A number with as many digits as an axis needs.
+/// A number with as many digits as an axis label needs.
 fn short(v: f64) -> String {
-    // Where an axis crosses zero, its steps add up to a rounding error.
+    // Where an axis crosses zero, its tick is a rounding error.
     let v = if v.abs() < 1e-13 { 0.0 } else { v };
     let text = if v != 0.0 && v.abs() < 1e-3 { format!("{v:.1e}") } else { format!("{v:.4}") };
     match text.contains('.') && !text.contains('e') {

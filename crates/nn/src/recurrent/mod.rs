@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// One step, from the input's share `[N, blocks * hidden]`, the state's share of the same shape, and the
+    /// One step, from the input's contribution `[N, blocks * hidden]`, the state's contribution of the same shape, and the
     /// state: the new hidden state, and the new cell state where there is one.
     fn step(self, input: &Var, state: &Var, h: &Var, c: Option<&Var>) -> (Var, Option<Var>) {
         match self {

@@ -10,7 +10,7 @@ macro_rules! networks {
     ($($(#[$meta:meta])* $name:ident, $kind:expr;)*) => {$(
         $(#[$meta])*
         pub struct $name {
-            /// By layer, and in each for both directions.
+            /// By layer, then by direction.
             weights: Vec<Weights>,
             shape: Shape,
             training: Training,
@@ -196,7 +196,7 @@ impl LSTM {
     }
 }
 
-/// What the layers of a network are, and how they are gone through.
+/// The layers of a network, and the order in which they run.
 struct Shape {
     kind: Kind,
     input_size: usize,
@@ -242,7 +242,7 @@ impl Shape {
             .collect()
     }
 
-    /// The end of a parameter's name.
+    /// The suffix of a parameter's name.
     fn suffix(&self, cell: usize) -> String {
         let reverse = if cell % self.directions() == 1 { "_reverse" } else { "" };
         format!("l{}{reverse}", cell / self.directions())
@@ -332,7 +332,7 @@ impl Shape {
         reverse: bool,
     ) -> (Var, Var, Option<Var>) {
         let (b_ih, b_hh) = w.biases();
-        // The inputs' share of all steps is one product.
+        // The inputs' contribution at all steps is one product.
         let mut inputs = tapegrad_ops::linear(x, &w.ih, b_ih).unbind(0);
         if reverse {
             inputs.reverse();

@@ -1,4 +1,4 @@
-//! The trainer's checkpoints: what is in them, and going on from them.
+//! The trainer's checkpoints: their contents, and resuming from them.
 
 use super::super::metrics::{EpochRecord, Score, to_csv};
 use super::super::source::Source;
@@ -12,11 +12,11 @@ use tapegrad_tape::Tensor;
 
 const LAST: &str = "last.safetensors";
 
-/// In the notes of a checkpoint after which nothing is left to be trained.
+/// The note in the checkpoint of a finished training run.
 const FINISHED: &str = "finished";
 
 impl Trainer<'_> {
-    /// Writes the checkpoint and the numbers of the epochs.
+    /// Writes the checkpoint and the metrics of the epochs.
     pub(super) fn write(&mut self, run: Option<&RunFolder>, source: &Source<'_>) -> Result<(), TrainError> {
         let Some(run) = run else { return Ok(()) };
         self.checkpoint(source).save(run.file(LAST))?;
@@ -66,14 +66,14 @@ impl Trainer<'_> {
         c
     }
 
-    /// Goes on from the newest checkpoint that can be read, or begins anew. Whatever is wrong is said here, before the
-    /// first step, and nothing that is not read is overwritten.
+    /// Resumes from the newest checkpoint that can be read, or starts over. All problems are reported here, before the
+    /// first step, and no unreadable file is overwritten.
     pub(super) fn begin(
         &mut self,
         run: Option<&RunFolder>,
         source: &mut Source<'_>,
     ) -> Result<(), TrainError> {
-        // The schedules have begun, and no step has been made: what a later resumption is held against.
+        // The schedules are set up and no step has been made: a later resumption is compared with this.
         if self.progress.step == 0 {
             self.made_with = self.made_with();
         }
@@ -115,8 +115,8 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Sets aside the checkpoints that a training from the start must not overwrite: those that cannot be read, and the
-    /// newest of a training that has not ended.
+    /// Renames the checkpoints that training from the start must not overwrite: those that cannot be read, and the
+    /// newest of an unfinished training run.
     fn make_room(&mut self, run: &RunFolder) -> Result<(), TrainError> {
         let last = run.file(LAST);
         for path in [Checkpoint::previous_path(&last), last] {
@@ -175,7 +175,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// A schedule that gives another learning rate than the checkpoint's at this step takes effect, and is told.
+    /// A schedule whose learning rate at this step differs from the checkpoint's takes effect, with a warning.
     fn check_schedules(&mut self, c: &Checkpoint) {
         let names = ["step_scheduler", "epoch_scheduler"];
         let gone = [self.step_scheduler.is_none(), self.epoch_scheduler.is_none()];
