@@ -1,7 +1,7 @@
-//! Data sets and the loaders that feed them to a training loop.
+//! Data sets, transforms and data loaders.
 //!
 //! [`Mnist`] reads the published files of MNIST and its relatives, [`Cifar`] those of CIFAR-10 and CIFAR-100;
-//! [`synthetic`] draws images where there are no files. A [`Dataset`] gives single samples, [`transforms`] change
+//! [`synthetic`] draws images if there are no files. A [`Dataset`] returns single samples, [`transforms`] change
 //! them, and a [`DataLoader`] makes batches of them. With the feature `download`, `download` fetches the files.
 #![forbid(unsafe_code)]
 

@@ -91,7 +91,7 @@ fn mutated_files_neither_panic_nor_fill_the_memory() {
     assert!(Cifar::parse_archive("f", &gzip(&tar)).is_ok());
     attack("tar", &tar, 2_000, 16, 256 * KB, open);
     attack("tar.gz", &gzip(&tar), 1_000, 1000, MB, open);
-    // Changes below the compression: its checksum fits.
+    // Mutations before compression, so that the checksum matches.
     attack("tar in gz", &tar, 300, 16, MB, |bytes| open(&gzip(bytes)));
     attack("idx in gz", &images(), 3_000, 16, MB, |bytes| idx(&gzip(bytes)));
 }

@@ -5,7 +5,7 @@ use crate::dataset::Dataset;
 use proptest::prelude::*;
 use std::io::Write;
 
-/// A record for each label: the head, then pixels that count up from the label.
+/// A record for each label: the head, then pixels counting up from the label.
 fn binary(heads: &[&[u8]]) -> Vec<u8> {
     heads
         .iter()
@@ -104,12 +104,12 @@ fn recognizes_all_forms_in_folders_and_archives() {
     for form in ALL {
         let dir = tempfile::tempdir().unwrap();
         let files = FORMS.iter().find(|f| f.form == form).unwrap();
-        // The archive, from its own path and from the folder that it lies in.
+        // The archive, by its own path and by the folder that contains it.
         let packed = dir.path().join(files.archive);
         std::fs::write(&packed, archive(form)).unwrap();
         check(&Cifar::open(&packed).unwrap(), form);
         check(&Cifar::open(dir.path()).unwrap(), form);
-        // The unpacked folder, from its own path and from the folder around it.
+        // The unpacked folder, by its own path and by its parent.
         let inner = dir.path().join(files.folder);
         std::fs::create_dir(&inner).unwrap();
         for (name, data) in published(form) {
@@ -200,7 +200,7 @@ fn broken_archives_are_refused() {
     bad[at] ^= 0xff;
     assert!(message(&bad).contains("a corrupt archive"));
     assert!(message(b"not an archive at all").contains("archive"));
-    // A header that claims more than there is, and more than is sensible.
+    // A header that claims more than there is, and more than is plausible.
     let liar = |claim: u64| {
         let mut header = tar::Header::new_ustar();
         header.set_path("cifar-10-batches-bin/data_batch_1.bin").unwrap();
@@ -216,7 +216,7 @@ fn broken_archives_are_refused() {
     assert!(message(&liar(1 << 35)).contains("found a file of 34359738368 bytes, expected at most"));
 }
 
-/// A member's header and this many zero bytes, in pieces that are compressed once each.
+/// A member's header and this many zero bytes, in chunks that are compressed once each.
 fn bomb(name: &str, claim: u64, megabytes: usize) -> Vec<u8> {
     let gzip = |bytes: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -233,7 +233,7 @@ fn bomb(name: &str, claim: u64, megabytes: usize) -> Vec<u8> {
 #[test]
 fn archives_that_unpack_to_more_than_any_set_are_refused() {
     let message = |bytes: &[u8]| Cifar::parse_archive("f", bytes).unwrap_err().to_string();
-    // A file of the set, one that would be passed over, and what follows after the end.
+    // A file of the data set, one that would be skipped, and data after the end.
     let found = message(&bomb("cifar-10-batches-bin/data_batch_1.bin", 100 << 20, 100));
     assert!(found.contains("found a file of 104857600 bytes, expected at most 62720000"), "{found}");
     let found = message(&bomb("other/file", 1800 << 20, 1800));
@@ -243,7 +243,7 @@ fn archives_that_unpack_to_more_than_any_set_are_refused() {
     let many = bomb("other/file", 300 << 20, 300);
     let found = message(&many.repeat(6));
     assert!(found.contains(more), "{found}");
-    // An archive of the largest set in its largest form is none of these.
+    // An archive of the largest data set in its largest form is accepted.
     assert!(FORMS.iter().all(|f| f.largest() * 5 / 4 + (1 << 20) < 3 << 27));
 }
 
@@ -352,7 +352,7 @@ proptest! {
         let mut parts = Parts::new(&FORMS[form]);
         let _ = parts.add(name, "f", &noise);
         let mut changed = data.clone();
-        // Most interesting bytes stand before and after the pixels.
+        // Most interesting bytes are before and after the pixels.
         let at = at.index(changed.len());
         let at = if changed.len() > 6000 && at > 200 { changed.len() - at % 400 - 1 } else { at };
         changed[at] = to;

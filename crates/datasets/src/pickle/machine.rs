@@ -1,4 +1,4 @@
-//! The stack machine that a pickle is a program for.
+//! The stack machine that runs a pickle.
 
 mod lines;
 
@@ -7,24 +7,24 @@ use std::collections::HashMap;
 use super::{Array, Global, Handle, Object, Value, bytes_of, opcodes as op, text_of};
 use crate::error::{DataError, Result};
 
-/// More values than any data set of images has; beyond it, a file only wants to fill the memory.
+/// More values than any image data set has; a file with more is an attempt to exhaust memory.
 pub(super) const MOST_VALUES: usize = 1 << 22;
 
 const ALLOWED_GLOBALS: &str = "one of those that make an array of unsigned bytes";
 
-/// The machine that a pickle is a program for.
+/// The state of the stack machine.
 pub(super) struct Machine<'n, 'a> {
     name: &'n str,
     bytes: &'a [u8],
     at: usize,
-    /// Where the current opcode stands.
+    /// The offset of the current opcode.
     start: usize,
-    /// How many values were made.
+    /// The number of values created.
     values: usize,
-    /// How many bytes were decoded into memory of their own.
+    /// The number of bytes decoded into separate memory.
     decoded: usize,
     stack: Vec<Value<'a>>,
-    /// Where in the stack the marks stand.
+    /// The positions of the marks in the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
     objects: Vec<Object<'a>>,
@@ -46,7 +46,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         }
     }
 
-    /// Runs the program; gives its result and all containers.
+    /// Runs the program; returns its result and all containers.
     pub(super) fn run(mut self) -> Result<(Value<'a>, Vec<Object<'a>>)> {
         let root = self.steps()?;
         Ok((root, self.objects))
@@ -250,7 +250,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         Ok(bytes.iter().rev().fold(0, |value, &b| value << 8 | u64::from(b)))
     }
 
-    /// Bytes whose length stands before them in `N` bytes.
+    /// Bytes, preceded by their length in `N` bytes.
     fn sized<const N: usize>(&mut self, what: &str) -> Result<&'a [u8]> {
         let length = self.number::<N>(what)?;
         self.take(usize::try_from(length).unwrap_or(usize::MAX), what)
@@ -263,7 +263,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         self.push(Value::Text(text))
     }
 
-    /// The bytes up to the next line feed, which is near.
+    /// The bytes up to the next line feed, at most `most` away.
     fn line(&mut self, most: usize) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         match rest.iter().take(most).position(|&b| b == b'\n') {
@@ -295,7 +295,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         self.push(Value::Object(Handle(self.objects.len() as u32 - 1)))
     }
 
-    /// Values below the last mark are out of reach.
+    /// Values below the last mark are inaccessible.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -328,7 +328,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         }
     }
 
-    /// The object at the top of the stack, which stays there.
+    /// The object at the top of the stack, without popping it.
     fn top(&mut self) -> Option<&mut Object<'a>> {
         let Some(Value::Object(handle)) = self.stack[self.floor()..].last() else { return None };
         self.objects.get_mut(handle.0 as usize)
@@ -482,7 +482,7 @@ impl<'n, 'a> Machine<'n, 'a> {
             .ok_or_else(|| self.error("Encode of something else", "a string to encode"))?;
         let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
         let bytes = bytes.ok_or_else(|| self.error("a string beyond latin1", "characters up to 255"))?;
-        // The same text may be encoded many times: only as much as the file itself holds is decoded.
+        // The same string may be encoded many times: the total is limited to the size of the file.
         self.decoded += bytes.len();
         if self.decoded > self.bytes.len() {
             return Err(self.error("the same string encoded again and again", "each string once"));

@@ -15,7 +15,7 @@ const PYTHON3: [&[u8]; 4] = [
     b"\x80\x05\x95\xf0\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x04data\x94\x8c\x13numpy._core.numeric\x94\x8c\x0b_frombuffer\x94\x93\x94(\x96\x06\x00\x00\x00\x00\x00\x00\x00\x01\x02\xfa\x04\x05\x06\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02u1\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01|\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bK\x02K\x03\x86\x94\x8c\x01C\x94t\x94R\x94\x8c\x06labels\x94]\x94(K\x03Jp\x11\x01\x00J\xfe\xff\xff\xffe\x8c\x03raw\x94C\x03xy\xff\x94\x8c\x05tuple\x94K\x01\x85\x94\x8c\x05float\x94G?\xf8\x00\x00\x00\x00\x00\x00\x8c\x04none\x94N\x8c\x04long\x94\x8a\x06\x00\x00\x00\x00\x00\x01\x8c\x05below\x94\x8a\x06\x00\x00\x00\x00\x00\xffu.",
 ];
 
-/// A batch file as Python 2 wrote them: two images of three bytes.
+/// A batch file as Python 2 writes it: two images of three bytes.
 fn python2() -> Vec<u8> {
     let mut bytes = b"\x80\x02}(U\x0bbatch_labelU\x04noteU\x06labels](K\x07K\x01eU\x04data".to_vec();
     bytes.extend(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01M\x02\x00M\x03\x00\x86");
@@ -148,7 +148,7 @@ fn whatever_could_run_is_refused_by_name() {
         (b"cnumpy\nndarray\n)R.", "found Array with other arguments"),
         (b"K\x01)R.", "found a call of a value"),
         (b"}}b.", "found a state for something else"),
-        // The two calls that give bytes do nothing else.
+        // The two calls that return bytes do nothing else.
         (
             b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.",
             "found Encode with other arguments",
@@ -213,7 +213,7 @@ fn broken_pickles_are_refused() {
 fn what_only_fills_the_memory_is_refused() {
     assert!(message(&vec![b']'; MOST_VALUES]).contains("too many values"));
     assert!(message(&vec![b'('; MOST_VALUES + 1]).contains("too many values"));
-    // One text, encoded again and again.
+    // One string, encoded again and again.
     let mut bytes = b"c_codecs\nencode\nq\x00X\x64\x00\x00\x00".to_vec();
     bytes.extend([b'a'; 100]);
     bytes.extend(b"q\x01X\x06\x00\x00\x00latin1q\x02");

@@ -21,7 +21,7 @@ impl Cutout {
         Cutout { size, value: 0.0 }
     }
 
-    /// The value that stands in the square.
+    /// The fill value.
     #[must_use]
     pub fn value(mut self, value: f32) -> Self {
         self.value = value;

@@ -113,7 +113,7 @@ fn has_ended(process: u32, file: &Path) -> bool {
 
 /// Renames a file, with the reason in the name, so that nothing overwrites it: `last.safetensors` becomes
 /// `last.REASON-1.safetensors`, or the next free number.
-pub(crate) fn set_aside(path: &Path, reason: &str) -> Result<PathBuf, FileError> {
+pub(crate) fn rename_with_reason(path: &Path, reason: &str) -> Result<PathBuf, FileError> {
     let extension = path.extension().map(|e| format!(".{}", e.display())).unwrap_or_default();
     let name = |n: u32| path.with_extension(format!("{reason}-{n}{extension}"));
     let free = (1..).map(name).find(|p| p.symlink_metadata().is_err()).expect("a number is free");
@@ -176,7 +176,7 @@ mod tests {
         let path = dir.path().join("last.safetensors");
         for n in 1..4 {
             fs::write(&path, n.to_string()).unwrap();
-            let aside = set_aside(&path, "unreadable").unwrap();
+            let aside = rename_with_reason(&path, "unreadable").unwrap();
             assert_eq!(aside, dir.path().join(format!("last.unreadable-{n}.safetensors")));
             assert_eq!(fs::read_to_string(aside).unwrap(), n.to_string());
         }

@@ -6,7 +6,7 @@ mod npz;
 mod safetensors;
 
 pub use folder::RunFolder;
-pub(crate) use folder::set_aside;
+pub(crate) use folder::rename_with_reason;
 
 use crate::StateDict;
 use std::fs::{self, File};

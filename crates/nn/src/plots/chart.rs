@@ -13,7 +13,7 @@ pub use plotters::chart::SeriesLabelPosition as Corner;
 
 /// How a series is drawn.
 #[derive(Clone, Copy, PartialEq)]
-enum Look {
+enum Marker {
     /// A line, with markers if it has few points.
     Line,
     Dots,
@@ -24,14 +24,14 @@ enum Look {
 pub struct Series {
     name: String,
     points: Vec<(f64, f64)>,
-    look: Look,
+    marker: Marker,
     color: Option<usize>,
 }
 
 impl Series {
     /// A curve through these points; where it is not finite, it has a gap.
     pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Series {
-        Series { name: name.into(), points: points.into_iter().collect(), look: Look::Line, color: None }
+        Series { name: name.into(), points: points.into_iter().collect(), marker: Marker::Line, color: None }
     }
 
     /// The points of the series.
@@ -41,13 +41,13 @@ impl Series {
 
     /// Points without a line.
     pub fn dots(mut self) -> Series {
-        self.look = Look::Dots;
+        self.marker = Marker::Dots;
         self
     }
 
     /// Hollow points without a line.
     pub fn rings(mut self) -> Series {
-        self.look = Look::Rings;
+        self.marker = Marker::Rings;
         self
     }
 
@@ -184,7 +184,7 @@ impl Panel {
                 .map(|p| (p.0, self.height(p.1)))
                 .filter(|p| self.window.is_none() || (x_range.contains(&p.0) && y_range.contains(&p.1)))
                 .collect();
-            if s.look == Look::Line {
+            if s.marker == Marker::Line {
                 if points.len() <= 40 {
                     chart.draw_series(points.iter().map(|p| Circle::new(*p, 3, color.filled())))?;
                 }
@@ -194,8 +194,8 @@ impl Panel {
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
             } else {
                 // A ring fits around a dot, so that both are visible at the same point.
-                let (radius, style) = match s.look {
-                    Look::Dots => (5, color.filled()),
+                let (radius, style) = match s.marker {
+                    Marker::Dots => (5, color.filled()),
                     _ => (8, color.stroke_width(2)),
                 };
                 chart

@@ -4,7 +4,7 @@ use super::super::metrics::{EpochRecord, Score, to_csv};
 use super::super::source::Source;
 use super::{Progress, TrainError, Trainer, settings};
 use crate::checkpoint::Checkpoint;
-use crate::files::{FileError, RunFolder, set_aside, write_atomically};
+use crate::files::{FileError, RunFolder, rename_with_reason, write_atomically};
 use crate::lr_scheduler::Scheduler;
 use crate::state_dict::StateDict;
 use std::time::Instant;
@@ -79,7 +79,7 @@ impl Trainer<'_> {
         }
         let Some(run) = run else { return Ok(()) };
         if !self.resume {
-            return self.make_room(run);
+            return self.rename_unfinished(run);
         }
         let (newest, rejected_checkpoints) = Checkpoint::newest(run.file(LAST));
         let Some(c) = newest else {
@@ -102,7 +102,7 @@ impl Trainer<'_> {
         }
         for e in &rejected_checkpoints {
             let kept = match &e.file {
-                Some(file) => set_aside(file, "unreadable")?.display().to_string(),
+                Some(file) => rename_with_reason(file, "unreadable")?.display().to_string(),
                 None => String::new(),
             };
             self.warn(&format!(
@@ -117,7 +117,7 @@ impl Trainer<'_> {
 
     /// Renames the checkpoints that training from the start must not overwrite: those that cannot be read, and the
     /// newest of an unfinished training run.
-    fn make_room(&mut self, run: &RunFolder) -> Result<(), TrainError> {
+    fn rename_unfinished(&mut self, run: &RunFolder) -> Result<(), TrainError> {
         let last = run.file(LAST);
         for path in [Checkpoint::previous_path(&last), last] {
             let (why, reason) = match Checkpoint::load(&path) {
@@ -126,7 +126,7 @@ impl Trainer<'_> {
                 Ok(c) if path != run.file(LAST) || c.note(FINISHED).is_some() => continue,
                 Ok(_) => ("belongs to a training run that has not finished".to_string(), "unfinished"),
             };
-            let kept = set_aside(&path, reason)?;
+            let kept = rename_with_reason(&path, reason)?;
             self.warn(&format!("{} {why}; it is kept as {}", path.display(), kept.display()));
         }
         Ok(())
