@@ -20,7 +20,7 @@ fn fill(shape: &[usize], salt: u64, bound: f64) -> Tensor {
     Tensor::from_vec(values.collect::<Vec<f64>>(), shape)
 }
 
-/// How far a number may be from PyTorch's.
+/// The tolerance for a difference from PyTorch.
 #[derive(Clone, Copy)]
 struct Tolerance {
     rtol: f64,

@@ -1,4 +1,4 @@
-//! The MNIST program, disturbed: by signals, by output that nobody reads, by files that it cannot read or write.
+//! The MNIST program, under disturbance: signals, unread output, files that it cannot read or write.
 
 use std::path::Path;
 use std::process::Output;
@@ -51,7 +51,7 @@ mod signals {
         (u64::from_str_radix(mask.trim(), 16).unwrap_or(0) >> (number - 1)) & 1 == 1
     }
 
-    /// Starts a training that writes a checkpoint after each step, and waits for the first.
+    /// Starts a training run that writes a checkpoint after each step, and waits for the first.
     fn training(out: &Path) -> Child {
         let mut child = programs::command("mnist", &short(out, &["--checkpoint-every", "1"]))
             .stdout(Stdio::null())
@@ -107,7 +107,7 @@ mod signals {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let out = folder.path().join("run");
         let child = training(&out);
-        // Both are delivered before the program computes any further.
+        // Both are delivered before the program continues.
         send(&["STOP", "INT", "TERM", "CONT"], &child);
         let ended = child.wait_with_output().expect("it ends");
         let text = String::from_utf8_lossy(&ended.stderr).to_string();
@@ -130,7 +130,7 @@ mod signals {
                 _ => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
             };
             let mut child = command.spawn().expect("the program starts");
-            // Nobody reads a single line.
+            // No line is read.
             drop((child.stdout.take(), child.stderr.take()));
             assert!(child.wait().expect("it ends").success(), "{name}");
             assert!(weights(&out) == expected, "{name}");

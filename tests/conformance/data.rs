@@ -56,7 +56,7 @@ impl Value {
     }
 }
 
-/// A tensor argument and where it stood in the call.
+/// A tensor argument and its path in the call.
 pub struct Leaf {
     /// The path that names it in `grads` and `after`.
     pub path: String,

@@ -221,7 +221,7 @@ pub fn run(class: &str, head: &Json, sample: &Json, store: &Store) -> Result<Ver
         Ok(None) => return Ok(Verdict::Missing),
         Ok(Some(optimizer)) => optimizer,
     };
-    // How PyTorch computes a step, not what it is.
+    // These options change how PyTorch computes a step, not its result.
     for name in ["foreach", "fused", "capturable", "differentiable"] {
         call.bool_opt(name);
     }
