@@ -96,7 +96,7 @@ impl Signals {
         let checkpoint = run.file("last.safetensors");
         match checkpoint.exists() {
             true => eprintln!(
-                "stopped by {name}: the checkpoint is {}; the same command with --resume goes on from it",
+                "stopped by {name}: the checkpoint is {}; the same command with --resume continues from it",
                 checkpoint.display()
             ),
             false => eprintln!("stopped by {name} before the first step: there is no checkpoint"),

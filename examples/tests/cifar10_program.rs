@@ -115,7 +115,7 @@ fn a_damaged_checkpoint_is_passed_over() {
         let again = run(&short(&out, &["--resume"]));
         assert!(again.status.success());
         let said = String::from_utf8_lossy(&again.stderr).to_string();
-        assert!(said.contains("a checkpoint was passed over") && said.contains(reason), "{said}");
+        assert!(said.contains("a checkpoint was rejected") && said.contains(reason), "{said}");
         assert!(weights(&out) == expected);
     }
 }

@@ -117,7 +117,7 @@ mod signals {
     }
 
     #[test]
-    fn output_that_nobody_reads_does_not_end_it() {
+    fn unread_output_does_not_end_it() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let expected = undisturbed(folder.path());
         let full =
@@ -148,11 +148,11 @@ fn a_checkpoint_that_cannot_be_read_stops_it_unless_it_restarts() {
     let text = refused(&out, &["--resume"]);
     assert!(text.contains("last.safetensors: ") && text.contains("--restart"), "{text}");
     assert_eq!(std::fs::read(&last).expect("still there"), b"of another version");
-    let anew = run(&out, &["--resume", "--restart"]);
-    assert!(anew.status.success());
+    let restarted = run(&out, &["--resume", "--restart"]);
+    assert!(restarted.status.success());
     let kept = out.join("last.unreadable-1.safetensors");
     assert_eq!(std::fs::read(kept).expect("kept"), b"of another version");
-    assert!(String::from_utf8_lossy(&anew.stderr).contains("it is kept as"));
+    assert!(String::from_utf8_lossy(&restarted.stderr).contains("it is kept as"));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
         let ended = run(&out, &[&flag]);
         let text = String::from_utf8_lossy(&ended.stderr).to_string();
         assert_eq!(ended.status.code(), Some(2), "{text}");
-        assert!(text.contains("a finite number from 0 on"), "{text}");
+        assert!(text.contains("must be finite and at least 0"), "{text}");
         assert!(!out.exists());
     }
     let one = folder.path().join("one");

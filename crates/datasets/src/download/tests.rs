@@ -155,7 +155,7 @@ fn a_broken_transfer_goes_on() {
 }
 
 #[test]
-fn a_server_that_cannot_go_on_begins_anew() {
+fn a_server_that_cannot_resume_starts_over() {
     assert_eq!(fetch(&[Act::Cut(500), Act::IgnoreRange], None).succeeded(), [None, Some(500)]);
     assert_eq!(fetch(&[Act::OtherRange, Act::Serve], Some(b"abc")).succeeded(), [Some(3), None]);
     let longer = [content(), vec![1, 2, 3]].concat();

@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn names_set_aside_never_meet() {
+    fn renamed_files_never_collide() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("last.safetensors");
         for n in 1..4 {
             fs::write(&path, n.to_string()).unwrap();
-            let aside = rename_with_reason(&path, "unreadable").unwrap();
-            assert_eq!(aside, dir.path().join(format!("last.unreadable-{n}.safetensors")));
-            assert_eq!(fs::read_to_string(aside).unwrap(), n.to_string());
+            let renamed = rename_with_reason(&path, "unreadable").unwrap();
+            assert_eq!(renamed, dir.path().join(format!("last.unreadable-{n}.safetensors")));
+            assert_eq!(fs::read_to_string(renamed).unwrap(), n.to_string());
         }
     }
 }

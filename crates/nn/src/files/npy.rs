@@ -137,7 +137,7 @@ mod tests {
     const FORTRAN: &[u8] = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i2', 'fortran_order': True, 'shape': (2, 3), }                                                           \n\x01\x00\x04\x00\x02\x00\x05\x00\x03\x00\x06\x00";
 
     #[test]
-    fn numpys_own_bytes() {
+    fn reads_bytes_written_by_numpy() {
         let t = read(FORTRAN).unwrap();
         assert_eq!((t.shape(), t.to_vec::<i64>()), (&[2, 3][..], vec![1, 2, 3, 4, 5, 6]));
         let bytes = write(&Tensor::from_vec(vec![1f32, 2.0], &[2]));

@@ -64,10 +64,10 @@ fn where_no_checkpoint_can_be_read_nothing_is_begun_or_overwritten() {
 
             // From the start, on request: existing files are renamed before the first step.
             let mut warnings = Vec::new();
-            let mut anew =
+            let mut restarted =
                 trainer(&model).folder(dir.path()).on_warning(|text| warnings.push(text.to_string()));
-            anew.fit(source(), None).unwrap();
-            drop(anew);
+            restarted.fit(source(), None).unwrap();
+            drop(restarted);
             assert_eq!(std::fs::read(dir.path().join("last.unreadable-1.safetensors")).unwrap(), bytes);
             if let Some(previous) = previous {
                 let kept = dir.path().join("last.previous.unreadable-1.safetensors");

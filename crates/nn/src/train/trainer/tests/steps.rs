@@ -13,7 +13,7 @@ fn stopped_by_its_handle_it_resumes_to_the_same_bits() {
         let model = net();
         let stop = StopHandle::new();
         let mut first = trainer(&model).folder(dir.path()).stop_on(&stop).on_step(|e| {
-            assert!(e.step <= at, "it goes on after it was stopped");
+            assert!(e.step <= at, "it continues after it was stopped");
             if e.step == at {
                 stop.stop();
             }
