@@ -179,7 +179,8 @@ fn accuracy(model: &Sequential, data: &Subset) -> f64 {
     right as f64 / data.len().max(1) as f64
 }
 
-/// Trains a model. Returns it as it was after the epoch with the best validation accuracy, and the accuracies of all epochs.
+/// Trains a model. Returns it as it was after the epoch with the best validation accuracy, and the accuracies of all
+/// epochs.
 fn train(kind: &Kind, sizes: Sizes, data: &Data, epochs: usize, seed: u64) -> (Sequential, Vec<f64>) {
     manual_seed(seed);
     let model = (kind.make)(sizes, data.outputs);

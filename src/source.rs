@@ -4,8 +4,8 @@ use crate::datasets::{Batch, DataLoader, LoaderState};
 use crate::nn::train::Source;
 use crate::tape::Var;
 
-/// The batches of a loader for a [`Trainer`](crate::nn::train::Trainer): images, and labels or, after mixup and cutmix, class
-/// probabilities. A checkpoint keeps the loader's position.
+/// The batches of a loader for a [`Trainer`](crate::nn::train::Trainer): images, and labels or, after mixup and
+/// cutmix, class probabilities. A checkpoint keeps the loader's position.
 ///
 /// ```
 /// use tapegrad::prelude::*;

@@ -1,7 +1,8 @@
 //! Loss curves of PyTorch, reproduced: the same weights, the same batch, the same optimizer, nothing random.
 //!
-//! `TAPEGRAD_REFERENCE` names the directory that holds `parity.json`, which `tools/curves.py` writes, with the losses, gradient norms and final
-//! logits that PyTorch computes for each model in both types. Without it these tests say so and pass.
+//! `TAPEGRAD_REFERENCE` names the directory that holds `parity.json`, which `tools/curves.py` writes, with the
+//! losses, gradient norms and final logits that PyTorch computes for each model in both types. Without it these tests
+//! say so and pass.
 
 use serde_json::Value as Json;
 use tapegrad::nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};

@@ -169,8 +169,8 @@ pub(crate) fn one_step(x: &Var, w: &Var, label: &Var, rate: f64) -> Lesson {
     lesson
 }
 
-/// `C = X filtered with K`, `S = sigmoid(C)`, `P` the means of 2x2 squares of `S`, and `L = sum(G P)`: the layers above pass
-/// down `dL/dP = G`.
+/// `C = X filtered with K`, `S = sigmoid(C)`, `P` the means of 2x2 squares of `S`, and `L = sum(G P)`: the layers
+/// above pass down `dL/dP = G`.
 pub(crate) fn convolution_and_pooling(x: &Var, k: &Var, g: &Var) -> Lesson {
     let c = ops::conv2d(x, k, None, Default::default());
     let s = c.sigmoid();
@@ -188,8 +188,8 @@ pub(crate) fn convolution_and_pooling(x: &Var, k: &Var, g: &Var) -> Lesson {
     Lesson::new("Convolution, sigmoid, 2x2 average pooling", loss, closed)
 }
 
-/// The full convolution `Y[i, j] = sum X[i - u, j - v] W[u, v]`, with `L = sum(G Y)`, so that `dL/dY = G`: the gradients are `G`
-/// filtered with the other factor.
+/// The full convolution `Y[i, j] = sum X[i - u, j - v] W[u, v]`, with `L = sum(G Y)`, so that `dL/dY = G`: the
+/// gradients are `G` filtered with the other factor.
 pub(crate) fn full_convolution(x: &Var, w: &Var, g: &Var) -> Lesson {
     let y = ops::conv_transpose2d(x, w, None, Default::default());
     let loss = (&y * g).sum_all();

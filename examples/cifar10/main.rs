@@ -64,8 +64,8 @@ struct Args {
     /// Train on at most this many images
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Hold out this many training images, for validation and the curves; without, the curves show the first 2,000 test images,
-    /// which influence nothing
+    /// Hold out this many training images, for validation and the curves; without, the curves show the first 2,000
+    /// test images, which influence nothing
     #[arg(long, default_value_t = 0)]
     validation: usize,
     /// The folder for the results

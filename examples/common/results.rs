@@ -31,8 +31,7 @@ pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], na
         .take(60)
         .map(|&(i, p, l)| image(test, i).caption(format!("{} as {}", name(l), name(p))))
         .collect();
-    let title =
-        format!("The first {} of {} mistakes: label, as predicted", tiles.len(), wrong.len());
+    let title = format!("The first {} of {} mistakes: label, as predicted", tiles.len(), wrong.len());
     or_warn(sheet(path, &title, &tiles, 10, 3));
 }
 

@@ -85,8 +85,8 @@ impl Signals {
         StopHandle::from(self.stopped.clone())
     }
 
-    /// After training: ends the program with the signal's exit code if one was received, saying how to resume. From here on a
-    /// signal ends the program at once.
+    /// After training: ends the program with the signal's exit code if one was received, saying how to resume. From
+    /// here on a signal ends the program at once.
     pub(crate) fn end_of_training(&self, run: &RunFolder) {
         if !self.stopped.swap(true, Ordering::SeqCst) {
             return;

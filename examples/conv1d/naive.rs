@@ -124,8 +124,8 @@ fn largest(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// A weight for `conv1d` or `conv2d` with a group for each channel, all of whose filters are constant and add up to one: with
-/// a stride of the kernel's size, average pooling.
+/// A weight for `conv1d` or `conv2d` with a group for each channel, all of whose filters are constant and add up to
+/// one: with a stride of the kernel's size, average pooling.
 pub(crate) fn averaging_filters(channels: usize, kernel: &[usize]) -> Var {
     let size: usize = kernel.iter().product();
     let shape = [&[channels, 1], kernel].concat();

@@ -38,8 +38,9 @@ fn walk(w: &Var, mut optimizer: SGD, f: impl Fn(&Var) -> Var, steps: usize) -> V
 
 /// `w_1` to `w_count` of `dw_k = 0.9 dw_(k-1) - 0.1 g(w_(k-1))`, `w_k = w_(k-1) + dw_k`.
 ///
-/// SGD keeps a buffer `m`, and steps by `m = 0.9 m + g`, `w = w - 0.1 m`. So `dw` is `-0.1 m`, and the exercise's first step
-/// `dw_1`, which has already been applied to `w_1`, is a buffer of `-dw_1 / 0.1` in the optimizer's state after one step.
+/// SGD keeps a buffer `m`, and steps by `m = 0.9 m + g`, `w = w - 0.1 m`. So `dw` is `-0.1 m`, and the exercise's
+/// first step `dw_1`, which has already been applied to `w_1`, is a buffer of `-dw_1 / 0.1` in the optimizer's state
+/// after one step.
 pub(crate) fn momentum(f: impl Fn(&Var) -> Var, w_1: f64, dw_1: f64, count: usize) -> Vec<f64> {
     let w = number(w_1);
     let mut optimizer = SGD::new([w.clone()], 0.1).momentum(0.9);

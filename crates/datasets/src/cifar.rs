@@ -63,8 +63,8 @@ struct Files {
 }
 
 impl Files {
-    /// No published file in this format has more bytes, whatever the pickle protocol: twice the pixels and labels, and a name
-    /// for each image.
+    /// No published file in this format has more bytes, whatever the pickle protocol: twice the pixels and labels,
+    /// and a name for each image.
     fn largest(&self) -> u64 {
         self.most * (2 * PIXELS as u64 + 128)
     }
@@ -119,8 +119,8 @@ impl Cifar {
     /// Reads the set from a folder or an archive (`.tar.gz`, read in place) and recognizes its format by the file names.
     ///
     /// The folder may hold the files themselves, the folder that the archive unpacks to, or the archive. If it holds
-    /// several formats, the first takes precedence, in the order: CIFAR-10 binary, CIFAR-10 Python, CIFAR-100 binary, CIFAR-100 Python;
-    /// unpacked before packed.
+    /// several formats, the first takes precedence, in the order: CIFAR-10 binary, CIFAR-10 Python, CIFAR-100 binary,
+    /// CIFAR-100 Python; unpacked before packed.
     ///
     /// The file with the class names may be missing. Only these files of an archive are unpacked, up to the size of the
     /// largest data set.
@@ -206,7 +206,8 @@ impl Cifar {
         parts.assemble(home)
     }
 
-    /// Synthetic shapes instead of files: `train` and `test` images that do not overlap (see [`synthetic`](crate::synthetic)).
+    /// Synthetic shapes instead of files: `train` and `test` images that do not overlap (see
+    /// [`synthetic`](crate::synthetic)).
     ///
     /// ```
     /// let set = tapegrad_datasets::Cifar::synthetic(40, 10, 0);

@@ -15,7 +15,8 @@ pub trait Dataset: Send + Sync {
     /// `[channels, height, width]`, the same for all samples.
     fn image_shape(&self) -> [usize; 3];
 
-    /// Writes sample `index` into `image` (of the length that [`image_shape`](Self::image_shape) gives) and returns its label.
+    /// Writes sample `index` into `image` (of the length that [`image_shape`](Self::image_shape) gives) and returns
+    /// its label.
     fn read(&self, index: usize, image: &mut [f32]) -> i64;
 
     /// The names of the classes; their number is the number of classes.

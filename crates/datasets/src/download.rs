@@ -201,7 +201,8 @@ impl Client {
             }
             match outcome {
                 Ok(()) => {
-                    // All bytes are here, but the checksum differs: an old partial file may be the cause, so start over once.
+                    // All bytes are here, but the checksum differs: an old partial file may be the cause, so start
+                    // over once.
                     let length = size(part);
                     fs::remove_file(part).map_err(|e| Failure::Local(DataError::io(part, e)))?;
                     if rejected {
@@ -270,7 +271,9 @@ impl Client {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => {
-                    return Err(Failure::Transient(format!("the transfer broke after {received} bytes ({e})")));
+                    return Err(Failure::Transient(format!(
+                        "the transfer broke after {received} bytes ({e})"
+                    )));
                 }
             };
             if n == 0 {

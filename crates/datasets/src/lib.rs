@@ -31,7 +31,8 @@ pub use mnist::{FASHION_CLASSES, KMNIST_CLASSES, Mnist, read_idx_pair};
 pub use sampler::{RandomSampler, Sampler, SequentialSampler};
 pub use whitening::Whitening;
 
-/// The folder `name` of the data that `TAPEGRAD_TEST_DATA` points to, for tests on real files; says so if they are skipped.
+/// The folder `name` of the data that `TAPEGRAD_TEST_DATA` points to, for tests on real files; says so if they are
+/// skipped.
 #[cfg(test)]
 pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
     let dir = std::env::var_os("TAPEGRAD_TEST_DATA")

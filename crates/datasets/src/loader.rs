@@ -23,7 +23,8 @@ pub struct Batch {
     pub images: Tensor,
     /// The class of each image, `i64 [N]`.
     pub labels: Tensor,
-    /// After mixup or cutmix, the probability of each class, `f32 [N, classes]`: which cross-entropy takes instead of `labels`.
+    /// After mixup or cutmix, the probability of each class, `f32 [N, classes]`: which cross-entropy takes instead of
+    /// `labels`.
     pub targets: Option<Tensor>,
     /// The index of each image in the data set.
     pub indices: Vec<usize>,

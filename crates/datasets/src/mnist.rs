@@ -38,10 +38,10 @@ pub struct Mnist {
 impl Mnist {
     /// Reads the data set from a folder and recognizes its format by the published file names.
     ///
-    /// IDX files, raw or `.gz`, come first, then those of an EMNIST split, then `mnist_train.csv` and `mnist_test.csv`. The
-    /// files may also be in `raw`, `MNIST/raw`, `FashionMNIST/raw` or `KMNIST/raw` below the folder, where torchvision
-    /// puts them. EMNIST images, which are published transposed, are transposed back, and labels of its letters
-    /// start at 0.
+    /// IDX files, raw or `.gz`, come first, then those of an EMNIST split, then `mnist_train.csv` and
+    /// `mnist_test.csv`. The files may also be in `raw`, `MNIST/raw`, `FashionMNIST/raw` or `KMNIST/raw` below the
+    /// folder, where torchvision puts them. EMNIST images, which are published transposed, are transposed back, and
+    /// labels of its letters start at 0.
     ///
     /// # Errors
     /// If the folder or a file is missing, malformed or inconsistent with the others.
@@ -113,7 +113,8 @@ impl Mnist {
         both(|| read(train), || read(test))
     }
 
-    /// Synthetic digits instead of files: `train` and `test` images that do not overlap (see [`synthetic`](crate::synthetic)).
+    /// Synthetic digits instead of files: `train` and `test` images that do not overlap (see
+    /// [`synthetic`](crate::synthetic)).
     ///
     /// ```
     /// let set = tapegrad_datasets::Mnist::synthetic(200, 50, 0);

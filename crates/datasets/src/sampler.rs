@@ -4,8 +4,8 @@ use tapegrad_tape::Generator;
 
 /// The order of the samples in each epoch, as `torch.utils.data.Sampler`.
 pub trait Sampler: Send + Sync {
-    /// The indices that epoch `epoch` visits in a data set of `len` samples. Called with the same arguments it must return
-    /// the same order: resuming relies on it.
+    /// The indices that epoch `epoch` visits in a data set of `len` samples. Called with the same arguments it must
+    /// return the same order: resuming relies on it.
     fn order(&self, len: usize, epoch: u64) -> Vec<usize>;
 }
 

@@ -66,8 +66,8 @@ impl Whitening {
         Whitening { eigenvalues, eigenvectors: Tensor::from_vec(vectors, &[n, channels, size, size]) }
     }
 
-    /// The weights of the whitening convolution: each direction over the square root of its variance (plus `eps`), and then
-    /// all of them negated; `f32 [2 n, channels, size, size]`.
+    /// The weights of the whitening convolution: each direction over the square root of its variance (plus `eps`),
+    /// and then all of them negated; `f32 [2 n, channels, size, size]`.
     pub fn filters(&self, eps: f64) -> Tensor {
         let vectors = self.eigenvectors.to_vec::<f32>();
         let n = self.eigenvalues.len();

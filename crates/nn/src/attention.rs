@@ -348,7 +348,8 @@ crate::module! {
 }
 
 impl TransformerEncoderLayer {
-    /// A layer for vectors of this size with this many heads, and PyTorch's defaults for the rest: 2048 units, dropout of 0.1.
+    /// A layer for vectors of this size with this many heads, and PyTorch's defaults for the rest: 2048 units,
+    /// dropout of 0.1.
     ///
     /// # Panics
     /// If the size cannot be divided by the heads.

@@ -111,8 +111,8 @@ pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
     });
 }
 
-/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method. Computed by `libm`, like all random
-/// numbers: the platforms' functions differ in the last digit.
+/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method. Computed by `libm`,
+/// like all random numbers: the platforms' functions differ in the last digit.
 fn erf_inv(y: f64) -> f64 {
     if y.abs() >= 1.0 {
         return y * f64::INFINITY;

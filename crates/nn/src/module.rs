@@ -91,7 +91,8 @@ macro_rules! delegate {
 }
 delegate!(Box Arc);
 
-/// Defines the struct of a module and implements the visit of its fields: `module! { pub struct Net { fc: Linear, ... } }`.
+/// Defines the struct of a module and implements the visit of its fields: `module! { pub struct Net { fc: Linear, ...
+/// } }`.
 ///
 /// Fields can be modules, `Var` (parameters), [`Buffer`], [`Training`], options and lists of them, and plain
 /// values. With an `impl Module for Net` for its `forward`, the model is complete; see [`Module`].

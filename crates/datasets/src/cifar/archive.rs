@@ -6,8 +6,8 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{DataError, Result};
 
-/// No archive of the known data sets expands to more, whatever the pickle protocol: CIFAR-100 takes 187 MB, or 374 MB if each
-/// pixel is a character of two bytes.
+/// No archive of the known data sets expands to more, whatever the pickle protocol: CIFAR-100 takes 187 MB, or 374 MB
+/// if each pixel is a character of two bytes.
 const LARGEST: u64 = 3 << 27;
 
 /// One file of an archive, to be read or skipped.

@@ -185,7 +185,7 @@ fn broken_pickles_are_refused() {
         (b"}(K\x01u.", "found a key without a value"),
         (b"h\x05.", "found memo key 5"),
         (b"\x80\x09.", "found protocol 9"),
-        (b"X\x01\x00\x00\x00\xff.", "no UTF-8"),
+        (b"X\x01\x00\x00\x00\xff.", "not UTF-8"),
         (b"cnumpy", "found an unterminated line"),
         (b"I5x\n.", "found the line \"5x\", expected an integer of at most 8 bytes"),
         (b"L9223372036854775808L\n.", "expected an integer of at most 8 bytes"),

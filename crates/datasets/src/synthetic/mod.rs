@@ -63,7 +63,8 @@ pub fn shapes_from(start: u64, n: usize, seed: u64) -> ImageDataset {
     collect(n, [3, 32, 32], classes, |i, image| shape(seed, start + i as u64, image))
 }
 
-/// Draws the shape with this seed and index into `image` (3072 bytes, red before green before blue) and returns its label.
+/// Draws the shape with this seed and index into `image` (3072 bytes, red before green before blue) and returns its
+/// label.
 ///
 /// # Panics
 /// If `image` has another length.

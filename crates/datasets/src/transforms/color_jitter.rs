@@ -21,7 +21,8 @@ pub struct ColorJitter {
 }
 
 impl ColorJitter {
-    /// Factors from `1 - x` (at least 0) to `1 + x` for the first three; a rotation of the hue by up to `hue` of the circle.
+    /// Factors from `1 - x` (at least 0) to `1 + x` for the first three; a rotation of the hue by up to `hue` of the
+    /// circle.
     ///
     /// # Panics
     /// If one of the first three is negative, or `hue` is not between 0 and 0.5.

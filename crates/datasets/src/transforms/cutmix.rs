@@ -8,8 +8,8 @@ use super::{Mix, batch_shape, mix_with_next};
 /// Pastes a rectangle of the next image of the batch into each, and mixes the labels by area (Yun et al., 2019), as
 /// `v2.CutMix`.
 ///
-/// The area comes from the Beta(alpha, alpha) distribution, independently for each image; the part beyond the edge is clipped,
-/// and the labels follow the remaining area. Shuffle the data, so that the next image is a random one.
+/// The area comes from the Beta(alpha, alpha) distribution, independently for each image; the part beyond the edge is
+/// clipped, and the labels follow the remaining area. Shuffle the data, so that the next image is a random one.
 ///
 /// ```
 /// use tapegrad_datasets::{DataLoader, synthetic, transforms::CutMix};

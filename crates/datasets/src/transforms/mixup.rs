@@ -7,8 +7,8 @@ use super::{Mix, mix_with_next};
 
 /// Averages each image with the next of its batch, and their labels in the same way (Zhang et al., 2018), as `v2.MixUp`.
 ///
-/// The fraction of the image itself comes from the Beta(alpha, alpha) distribution, independently for each image. Shuffle the
-/// data, so that the next image is a random one.
+/// The fraction of the image itself comes from the Beta(alpha, alpha) distribution, independently for each image.
+/// Shuffle the data, so that the next image is a random one.
 ///
 /// ```
 /// use tapegrad_datasets::{DataLoader, synthetic, transforms::Mixup};

@@ -4,8 +4,8 @@
 //! [`Mix`] blends the images of a batch with each other. All random choices come from the seed, the epoch and the
 //! image's index, so that neither threads nor batch sizes change them.
 //!
-//! The transforms follow torchvision in name and meaning. They work on floating-point values, before or after normalization: zero
-//! is black before it and the mean after it.
+//! The transforms follow torchvision in name and meaning. They work on floating-point values, before or after
+//! normalization: zero is black before it and the mean after it.
 
 mod beta;
 mod color_jitter;
@@ -77,8 +77,8 @@ impl Image<'_> {
 
 /// A transform of one image that keeps its shape.
 pub trait Transform: Send + Sync {
-    /// Changes the image in place. All random choices come from `rng`, this image's own stream; `tapegrad_tape::rand::RngExt`
-    /// provides `random_range`, `random_bool` and the like.
+    /// Changes the image in place. All random choices come from `rng`, this image's own stream;
+    /// `tapegrad_tape::rand::RngExt` provides `random_range`, `random_bool` and the like.
     fn apply(&self, image: &mut Image<'_>, rng: &mut Generator);
 }
 

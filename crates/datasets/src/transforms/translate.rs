@@ -25,7 +25,10 @@ impl RandomTranslate {
     #[track_caller]
     pub fn new(horizontal: f32, vertical: f32) -> Self {
         for share in [horizontal, vertical] {
-            assert!((0.0..=1.0).contains(&share), "RandomTranslate: fraction {share} must be between 0 and 1");
+            assert!(
+                (0.0..=1.0).contains(&share),
+                "RandomTranslate: fraction {share} must be between 0 and 1"
+            );
         }
         RandomTranslate { horizontal, vertical, fill: 0.0 }
     }

@@ -169,8 +169,8 @@ mod tests {
     use crate::optim::SGD;
     use tapegrad_tape::Var;
 
-    /// PyTorch 2.15 raises ValueError for each (`step_size` 0: ZeroDivisionError), `max_lr` and momenta excepted, which it
-    /// does not check.
+    /// PyTorch 2.15 raises ValueError for each (`step_size` 0: ZeroDivisionError), `max_lr` and momenta excepted,
+    /// which it does not check.
     #[test]
     fn ranges_are_those_of_pytorch() {
         let refused = |f: fn(), message: &str| {

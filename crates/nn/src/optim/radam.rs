@@ -5,7 +5,8 @@ use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
-    /// Rectified Adam (`torch.optim.RAdam`): plain momentum until the variance of the adaptive learning rate is tractable.
+    /// Rectified Adam (`torch.optim.RAdam`): plain momentum until the variance of the adaptive learning rate is
+    /// tractable.
     ///
     /// ```
     /// use tapegrad_nn::optim::{Optimizer, RAdam};

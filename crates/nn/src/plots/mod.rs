@@ -1,4 +1,5 @@
-//! Plots of a training run: curves, confusion matrices, sheets of filters and samples, as PNG. Behind the feature `plots`.
+//! Plots of a training run: curves, confusion matrices, sheets of filters and samples, as PNG. Behind the feature
+//! `plots`.
 
 mod chart;
 mod confusion;

@@ -41,8 +41,8 @@ impl Kind {
         }
     }
 
-    /// One step, from the input's contribution `[N, blocks * hidden]`, the state's contribution of the same shape, and the
-    /// state: the new hidden state, and the new cell state where there is one.
+    /// One step, from the input's contribution `[N, blocks * hidden]`, the state's contribution of the same shape,
+    /// and the state: the new hidden state, and the new cell state where there is one.
     fn step(self, input: &Var, state: &Var, h: &Var, c: Option<&Var>) -> (Var, Option<Var>) {
         match self {
             Kind::Rnn(Nonlinearity::Tanh) => ((input + state).tanh(), None),

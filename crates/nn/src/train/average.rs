@@ -38,8 +38,8 @@ impl WeightAverage {
         WeightAverage { entries }
     }
 
-    /// Moves the average toward the model: `average = decay * average + (1 - decay) * weight`. Called after every step, this is
-    /// an exponential moving average.
+    /// Moves the average toward the model: `average = decay * average + (1 - decay) * weight`. Called after every
+    /// step, this is an exponential moving average.
     ///
     /// # Panics
     /// If the decay is not in `[0, 1]`.

@@ -108,8 +108,8 @@ pub fn predictions(output: &Var) -> Vec<i64> {
 }
 
 /// How many rows of `[N, classes]` have their largest value at the target: a class `[N]`, or the largest of
-/// probabilities `[N, classes]`. `None` where there are no classes: other shapes, and values that are not probabilities, as
-/// in a regression.
+/// probabilities `[N, classes]`. `None` where there are no classes: other shapes, and values that are not
+/// probabilities, as in a regression.
 fn correct(output: &Var, target: &Var) -> Option<u64> {
     if output.ndim() != 2 {
         return None;

@@ -58,8 +58,8 @@ impl<'a> Source<'a> {
         Source { epoch: Box::new(mapped), position, smallest }
     }
 
-    /// This source with the number of samples in its smallest batch: a batch of one, whose variance batch normalization cannot
-    /// compute, is then reported before training begins.
+    /// This source with the number of samples in its smallest batch: a batch of one, whose variance batch
+    /// normalization cannot compute, is then reported before training begins.
     pub fn smallest_batch(mut self, samples: usize) -> Source<'a> {
         self.smallest = Some(samples);
         self

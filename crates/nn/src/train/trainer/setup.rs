@@ -60,9 +60,10 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with another weight of a batch, computed from its output and target: the size over which the loss averages. By default
-    /// it is the number of targets, those of class -100 (the `ignore_index` of cross-entropy) left out, which holds
-    /// for every loss of this crate that is a mean without weights of classes. A batch of weight 0 is skipped.
+    /// This trainer with another weight of a batch, computed from its output and target: the size over which the loss
+    /// averages. By default it is the number of targets, those of class -100 (the `ignore_index` of cross-entropy)
+    /// left out, which holds for every loss of this crate that is a mean without weights of classes. A batch of
+    /// weight 0 is skipped.
     ///
     /// ```
     /// use tapegrad_nn::{Fields, Linear, optim::SGD, train::Trainer};
@@ -131,9 +132,9 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with files in a folder: `last.safetensors` (a checkpoint, after each epoch and, where the source has a
-    /// position, every five minutes), `best.safetensors` (the weights of the best epoch) and `metrics.csv`. The folder
-    /// is a [`RunFolder`] while the trainer runs.
+    /// This trainer with files in a folder: `last.safetensors` (a checkpoint, after each epoch and, where the source
+    /// has a position, every five minutes), `best.safetensors` (the weights of the best epoch) and `metrics.csv`. The
+    /// folder is a [`RunFolder`] while the trainer runs.
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(Folder::Path(folder.into()));
         self
@@ -151,8 +152,8 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// This trainer with loss and error drawn as `curves.png` in its [folder](Trainer::folder) after each epoch. Needs the
-    /// feature `plots`. [`plots::training_curves`](crate::plots::training_curves) draws them elsewhere, and
+    /// This trainer with loss and error drawn as `curves.png` in its [folder](Trainer::folder) after each epoch.
+    /// Needs the feature `plots`. [`plots::training_curves`](crate::plots::training_curves) draws them elsewhere, and
     /// [`plots::confusion`](crate::plots::confusion) the confusion matrix.
     #[cfg(feature = "plots")]
     pub fn curves(mut self) -> Self {
