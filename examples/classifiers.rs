@@ -316,7 +316,7 @@ fn main() {
         let (low, high) = all().fold((100.0, 0.0), |(l, h), p| (f64::min(l, p.1), f64::max(h, p.1)));
         let (last, range) = (all().fold(1.0, |m, p| f64::max(m, p.0)), f64::max(high - low, 1.0));
         let panel = Panel::new(format!("{title}: validation"), "epoch", "accuracy, %", curves);
-        // The legend lies below the lowest curve.
+        // The legend is below the lowest curve.
         let y = (low - 0.5 * range, high + 0.05 * range);
         charts.push(panel.window((0.9, last + 0.1), y).legend(Corner::LowerRight));
     };

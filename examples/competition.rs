@@ -56,7 +56,7 @@ nn::module! {
 
 impl Stage {
     fn new(channels: usize, width: usize) -> Stage {
-        // Batch norm has a bias of its own.
+        // Batch norm has its own bias.
         let conv = |from| Conv2d::new(from, width, 3).padding(1).bias(false);
         Stage {
             conv1: conv(channels),

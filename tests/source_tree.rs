@@ -29,7 +29,7 @@ fn unsafe_lines(text: &str) -> Vec<usize> {
     text.lines().enumerate().filter(|(_, line)| uses(line)).map(|(i, _)| i + 1).collect()
 }
 
-/// `unsafe` stands in the kernels and the storage of tensors, the folders and files where readers expect it.
+/// `unsafe` is only in the kernels and the storage of tensors, where readers expect it.
 fn may_be_unsafe(path: &Path) -> bool {
     let text = path.to_string_lossy().replace('\\', "/");
     ["crates/tape/src/kernels/", "crates/tape/src/storage.rs", "crates/ops/src/kernels/"]

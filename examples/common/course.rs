@@ -9,7 +9,7 @@ use tapegrad::prelude::*;
 
 /// The flags of every coursework program.
 ///
-/// A program with flags of its own takes these in with `#[command(flatten)]` and calls [`Common::prepared`].
+/// A program with its own flags includes these with `#[command(flatten)]` and calls [`Common::prepared`].
 #[derive(Parser)]
 pub(crate) struct Common {
     /// A folder with the files of MNIST or CIFAR-10, whichever the program is for; `synthetic` draws images

@@ -96,7 +96,7 @@ impl Call {
         Call::new(function, positional, sample, "kwargs", store)
     }
 
-    /// A call of a module or a constructor: `(*args, **kwargs)`; `prefix` stands before the paths.
+    /// A call of a module or a constructor: `(*args, **kwargs)`; `prefix` precedes the paths.
     pub fn of_method(function: &str, sample: &Json, prefix: &str, store: &Store) -> Result<Call, String> {
         let positional =
             list(sample, "args").iter().enumerate().map(|(i, a)| (a, format!("{prefix}args.{i}"))).collect();

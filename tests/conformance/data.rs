@@ -1,4 +1,4 @@
-//! One file of the conformance data: JSON beside safetensors, and the values that they encode.
+//! One file of the conformance data: JSON next to safetensors, and the values that they encode.
 
 use std::path::Path;
 use tapegrad::tape;

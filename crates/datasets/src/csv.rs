@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::{DataError, Result};
 
-/// Images and labels as a text file holds them.
+/// Images and labels from a text file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvImages {
     /// The label of each row.

@@ -43,9 +43,9 @@ macro_rules! channel_norms {
         crate::module! {
             $(#[$meta])*
             pub struct $name {
-                /// `[num_features]`, ones at the start.
+                /// `[num_features]`, initially ones.
                 pub weight: Option<Var>,
-                /// `[num_features]`, zeros at the start.
+                /// `[num_features]`, initially zeros.
                 pub bias: Option<Var>,
                 /// The running mean.
                 pub running_mean: Option<Buffer>,
@@ -228,9 +228,9 @@ crate::module! {
     /// assert!((y.to_vec::<f32>()[1] - 1.0).abs() < 1e-4);
     /// ```
     pub struct LayerNorm {
-        /// Of the normalized shape, ones at the start.
+        /// Of the normalized shape, initially ones.
         pub weight: Option<Var>,
-        /// Of the normalized shape, zeros at the start.
+        /// Of the normalized shape, initially zeros.
         pub bias: Option<Var>,
         shape: Vec<usize>,
         eps: f64,
@@ -275,7 +275,7 @@ impl Module for LayerNorm {
 crate::module! {
     /// Division by the root mean square over the last dimensions (`torch.nn.RMSNorm`).
     pub struct RMSNorm {
-        /// Of the normalized shape, ones at the start.
+        /// Of the normalized shape, initially ones.
         pub weight: Option<Var>,
         shape: Vec<usize>,
         eps: Option<f64>,
@@ -312,9 +312,9 @@ impl Module for RMSNorm {
 crate::module! {
     /// Normalization of groups of channels of each sample (`torch.nn.GroupNorm`).
     pub struct GroupNorm {
-        /// `[num_channels]`, ones at the start.
+        /// `[num_channels]`, initially ones.
         pub weight: Option<Var>,
-        /// `[num_channels]`, zeros at the start.
+        /// `[num_channels]`, initially zeros.
         pub bias: Option<Var>,
         num_groups: usize,
         num_channels: usize,

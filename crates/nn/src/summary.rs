@@ -14,7 +14,7 @@ thread_local! {
     static HOOKS: RefCell<Vec<Hook>> = const { RefCell::new(Vec::new()) };
 }
 
-/// True while a hook wants to see every layer by itself.
+/// True while a hook observes every layer separately.
 pub(crate) fn is_observed() -> bool {
     HOOKED.get()
 }

@@ -1,6 +1,6 @@
 //! Learning-rate schedules, with PyTorch's arguments and defaults (`torch.optim.lr_scheduler`).
 //!
-//! A schedule is made, then attached to an optimizer, whose learning rates it sets at once, and again at
+//! A schedule is made, then attached to an optimizer, whose learning rates it sets immediately, and again at
 //! every step:
 //!
 //! ```

@@ -57,7 +57,7 @@ hyper! {
 /// The arithmetic of an optimizer: its options, and what a step does to one parameter.
 pub(crate) trait Rule: Clone + Debug + Send + 'static {
     const NAME: &'static str;
-    /// Names of the numbers that are kept for each parameter beside its step count.
+    /// Names of the scalars kept for each parameter besides its step count.
     const SCALARS: &'static [&'static str] = &[];
 
     /// Each option with its name.
@@ -67,11 +67,11 @@ pub(crate) trait Rule: Clone + Debug + Send + 'static {
 
     /// Names of the buffers that these options keep for each parameter.
     fn buffers(&self) -> &'static [&'static str];
-    /// What a buffer holds at the start.
+    /// The initial value of a buffer.
     fn buffer_start(&self, _name: &str) -> f64 {
         0.0
     }
-    /// What the numbers of [`Rule::SCALARS`] are at the start.
+    /// The initial values of [`Rule::SCALARS`].
     fn scalars_start(&self) -> Vec<f64> {
         Vec::new()
     }

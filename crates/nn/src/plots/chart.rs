@@ -105,7 +105,7 @@ impl Panel {
     }
 
     /// This panel over these ranges, colored by a function: 0 is blue, 1 is orange. The function gets the centers of
-    /// `side` by `side` cells at once.
+    /// `side` by `side` cells in one call.
     pub fn regions(
         self,
         x: (f64, f64),

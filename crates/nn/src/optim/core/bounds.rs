@@ -1,6 +1,6 @@
-//! The ranges of options: PyTorch's own, and no infinity, with which no optimizer could step.
+//! The ranges of options: PyTorch's, without infinities, with which no optimizer could step.
 
-/// Says what is wrong with the numbers of an option, by its name.
+/// Checks the values of an option against its range.
 pub(crate) fn check_option(optimizer: &str, name: &str, numbers: &[f64]) -> Result<(), String> {
     let (fits, range): (fn(&[f64]) -> bool, &str) = match name {
         "lr"
@@ -20,7 +20,7 @@ pub(crate) fn check_option(optimizer: &str, name: &str, numbers: &[f64]) -> Resu
         ),
         "step_sizes" => (|v| 0.0 <= v[0] && v[0] <= v[1], "two values of at least 0, the smaller one first"),
         "ns_steps" => (|v| v[0] < 100.0, "below 100"),
-        // What is left may be any number, but it has to be one.
+        // All other options may be any number but NaN.
         _ => (|v| !v.iter().any(|x| x.is_nan()), "a number"),
     };
     if fits(numbers) {

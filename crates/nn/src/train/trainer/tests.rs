@@ -168,7 +168,7 @@ fn curves_are_drawn_after_each_epoch() {
     let file = dir.path().join("curves.png");
     let drawn = std::cell::Cell::new(0);
     let model = net();
-    // The callback runs first: it sees the image of the previous epoch.
+    // The callback runs first: it sees the plot of the previous epoch.
     let mut trainer = trainer(&model).folder(dir.path()).curves().on_epoch(|history| {
         assert_eq!(file.exists(), history.len() > 1);
         drawn.set(history.len());
