@@ -40,12 +40,12 @@ struct Args {
     /// What to do [default: both]
     #[arg(long, value_enum)]
     part: Option<Part>,
-    /// How many sizes the random search tries
+    /// The number of trials of the random search
     #[arg(long, default_value_t = 5)]
     tries: usize,
 }
 
-/// Scores `[N, 1]` whose sign tells the class 1 from 0, or `[N, classes]`.
+/// Scores `[N, 1]` whose sign separates class 1 from 0, or `[N, classes]`.
 type Loss = fn(&Var, &Var) -> Var;
 
 /// Class 0 as -1, class 1 as 1, in the shape of the scores.
@@ -73,7 +73,7 @@ struct Data {
     test: Subset,
 }
 
-/// The sizes of a model, as the search draws them.
+/// The sizes of a model, as sampled by the search.
 #[derive(Clone, Copy, Default)]
 struct Sizes {
     hidden: usize,
@@ -81,7 +81,7 @@ struct Sizes {
     kernel: usize,
 }
 
-/// A kind of model: how it is made, its loss, and the sizes that the search may draw.
+/// A kind of model: its constructor, its loss, and the sizes that the search samples.
 struct Kind {
     name: &'static str,
     make: fn(Sizes, usize) -> Sequential,
@@ -165,7 +165,7 @@ fn cnn_regularized(s: Sizes, outputs: usize) -> Sequential {
     ]
 }
 
-/// The share of images on the right side of zero, or whose class has the highest score.
+/// The fraction of images on the correct side of zero, or whose class has the highest score.
 fn accuracy(model: &Sequential, data: &Subset) -> f64 {
     let loader = DataLoader::new(data.clone()).batch_size(500);
     let mut right = 0;
@@ -179,7 +179,8 @@ fn accuracy(model: &Sequential, data: &Subset) -> f64 {
     right as f64 / data.len().max(1) as f64
 }
 
-/// Trains a model. Returns it as it was after the epoch that validated best, and the accuracies of all epochs.
+/// Trains a model. Returns it as it was after the epoch with the best validation accuracy, and the accuracies of all
+/// epochs.
 fn train(kind: &Kind, sizes: Sizes, data: &Data, epochs: usize, seed: u64) -> (Sequential, Vec<f64>) {
     manual_seed(seed);
     let model = (kind.make)(sizes, data.outputs);
@@ -209,7 +210,7 @@ fn highest(accuracies: &[f64]) -> f64 {
     accuracies.iter().copied().fold(0.0, f64::max)
 }
 
-/// Trains briefly with sizes drawn at random, prints what came of each, and returns the best.
+/// Trains briefly with random sizes, prints the result of each, and returns the best.
 fn search(kind: &Kind, data: &Data, tries: usize, epochs: usize, seed: u64) -> Sizes {
     let mut random = Generator::manual_seed(seed);
     let mut draw = |from: &[usize]| match from.len() {
@@ -231,11 +232,11 @@ fn search(kind: &Kind, data: &Data, tries: usize, epochs: usize, seed: u64) -> S
         println!("{:>8} {:>8} {:>7} {:>10.2}%", s.hidden, conv(s.filters), conv(s.kernel), 100.0 * best);
         tried.push((s, best));
     }
-    // Of equal ones the first, as printed.
-    tried.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a }).expect("at least one try").0
+    // The first of equal ones, as printed.
+    tried.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a }).expect("at least one trial").0
 }
 
-/// Two digits as the classes 0 and 1: 500 images to train with, 250 to validate, 250 to test.
+/// Two digits as the classes 0 and 1: 500 images for training, 250 for validation, 250 for testing.
 fn pair(all: &Mnist, digits: [i64; 2]) -> Data {
     let only = |data: &ImageDataset, from: usize, count: usize| {
         let wanted = |i: &usize| digits.contains(&data.labels()[*i]);
@@ -265,7 +266,7 @@ fn all_digits(all: Mnist, seed: u64) -> Data {
     Data { outputs, train, validation, test: Subset::new(Arc::new(test), (0..n).collect()) }
 }
 
-/// Searches, trains and tests each kind; a row of the final table for each, and the curves.
+/// Searches, trains and tests each kind; returns a row of the final table for each, and the curves.
 fn compare(
     kinds: &[Kind],
     data: &Data,
@@ -315,7 +316,7 @@ fn main() {
         let (low, high) = all().fold((100.0, 0.0), |(l, h), p| (f64::min(l, p.1), f64::max(h, p.1)));
         let (last, range) = (all().fold(1.0, |m, p| f64::max(m, p.0)), f64::max(high - low, 1.0));
         let panel = Panel::new(format!("{title}: validation"), "epoch", "accuracy, %", curves);
-        // The legend lies below the lowest curve.
+        // The legend is below the lowest curve.
         let y = (low - 0.5 * range, high + 0.05 * range);
         charts.push(panel.window((0.9, last + 0.1), y).legend(Corner::LowerRight));
     };

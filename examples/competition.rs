@@ -27,7 +27,7 @@ use tapegrad::nn::train::{EpochRecord, Trainer, confusion_matrix};
 use tapegrad::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Sequential};
 use tapegrad::prelude::*;
 
-/// Trains a convolutional network on images and writes what a competition asks for.
+/// Trains a convolutional network on images and writes a competition entry.
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
@@ -35,7 +35,7 @@ struct Args {
     /// [default: 7, or 4 in a quick run]
     #[arg(long)]
     epochs: Option<u64>,
-    /// Write the names of the classes in place of their numbers
+    /// Write class names instead of class numbers
     #[arg(long)]
     names: bool,
     /// The highest learning rate [default: 0.1, or 0.01 in a quick run]
@@ -44,7 +44,7 @@ struct Args {
 }
 
 nn::module! {
-    /// Two convolutions with batch norm and ReLU; the images then become half as wide and as high.
+    /// Two convolutions with batch norm and ReLU; then pooling halves the width and height.
     struct Stage {
         conv1: Conv2d,
         norm1: BatchNorm2d,
@@ -56,7 +56,7 @@ nn::module! {
 
 impl Stage {
     fn new(channels: usize, width: usize) -> Stage {
-        // Batch norm has a bias of its own.
+        // Batch norm has its own bias.
         let conv = |from| Conv2d::new(from, width, 3).padding(1).bias(false);
         Stage {
             conv1: conv(channels),
@@ -110,10 +110,32 @@ fn fit(model: &Sequential, train: &DataLoader, tenth: &DataLoader, epochs: u64, 
     history
 }
 
-/// The share of images whose label was predicted, in percent.
+/// The fraction of images whose label was predicted, in percent.
 fn percent(labels: &[i64], predicted: &[i64]) -> f64 {
     let right = labels.iter().zip(predicted).filter(|(l, p)| l == p).count();
     100.0 * right as f64 / labels.len().max(1) as f64
+}
+
+/// Loss and accuracy by epoch.
+fn curves(history: &[EpochRecord]) -> [Panel; 2] {
+    [
+        Panel::new(
+            "Loss",
+            "epoch",
+            "cross-entropy, smoothed labels",
+            vec![
+                by_epoch("training", history, |r| r.train.loss()),
+                by_epoch("validation", history, |r| r.validation.map_or(f64::NAN, |v| v.loss())),
+            ],
+        ),
+        Panel::new(
+            "Accuracy",
+            "epoch",
+            "accuracy, %",
+            vec![by_epoch("training", history, training), by_epoch("validation", history, validation)],
+        )
+        .legend(Corner::LowerRight),
+    ]
 }
 
 fn main() {
@@ -149,7 +171,7 @@ fn main() {
     let predicted = classes_of(&model, test.clone());
     predictions_file(&common.file("predictions.txt"), predicted.iter().map(|&class| label(class)));
 
-    // The labels of a competition's test set are not there: the page shows the validation tenth.
+    // The labels of a competition's test set are not available: the page shows the validation tenth.
     let labels: Vec<i64> = tenth.indices().iter().map(|&i| all.labels()[i]).collect();
     let guesses = classes_of(&model, tenth.clone());
     let counts = confusion_matrix(&labels, &guesses, classes.len()).to_vec::<i64>();
@@ -161,34 +183,16 @@ fn main() {
             predicted: name(guesses[i]),
         })
         .collect();
-    let curves = [
-        Panel::new(
-            "Loss",
-            "epoch",
-            "cross-entropy, smoothed labels",
-            vec![
-                by_epoch("training", &history, |r| r.train.loss()),
-                by_epoch("validation", &history, |r| r.validation.map_or(f64::NAN, |v| v.loss())),
-            ],
-        ),
-        Panel::new(
-            "Accuracy",
-            "epoch",
-            "accuracy, %",
-            vec![by_epoch("training", &history, training), by_epoch("validation", &history, validation)],
-        )
-        .legend(Corner::LowerRight),
-    ];
     let page = Page {
-        title: &format!("Three stages of convolutions: {share:.2}% right in validation"),
+        title: &format!("Three stages of convolutions: {share:.2}% correct in validation"),
         architecture: summary.lines().collect(),
-        curves: &curves,
+        curves: &curves(&history),
         confusion: (
             &format!("Confusion on {} validation images", labels.len()),
             &counts,
             &classes.iter().map(String::as_str).collect::<Vec<&str>>(),
         ),
-        samples: ("Validation images: taken for (green: right, red: wrong)", &samples),
+        samples: ("Validation images: predicted class (green: correct, red: wrong)", &samples),
     };
     or_warn(page.draw(&common.file("page.png")));
     println!("validation accuracy {share:.2}%");

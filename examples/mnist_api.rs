@@ -1,4 +1,4 @@
-//! A multilayer perceptron for MNIST behind PyTorch's verbs: forward, loss, wrong predictions, zero_grad, backward,
+//! A multilayer perceptron for MNIST with PyTorch's methods: forward, loss, wrong predictions, zero_grad, backward,
 //! step.
 //!
 //! ```text
@@ -50,7 +50,7 @@ struct Args {
     lr: f64,
 }
 
-/// The network with its optimizer, and what the last forward pass left for the backward pass.
+/// The network with its optimizer, and the state of the last forward pass.
 struct Mlp {
     net: Sequential,
     optimizer: Adam,
@@ -110,7 +110,7 @@ impl Mlp {
         self.optimizer.zero_grad();
     }
 
-    /// The gradients of the loss; its graph is then gone.
+    /// Computes the gradients of the loss and frees its graph.
     fn backward(&mut self) {
         self.loss.take().expect("loss comes first").backward();
         self.output = None;
@@ -120,7 +120,7 @@ impl Mlp {
         self.optimizer.step();
     }
 
-    /// The share of wrong predictions over all batches.
+    /// The fraction of wrong predictions over all batches.
     fn error(&mut self, data: &DataLoader) -> f64 {
         let (mut wrong, mut count) = (0, 0);
         for batch in data {
@@ -132,7 +132,7 @@ impl Mlp {
     }
 }
 
-/// What training leaves for the image, epoch by epoch.
+/// The values for the plot, by epoch.
 #[derive(Default)]
 struct Curves {
     loss: Vec<(f64, f64)>,

@@ -37,7 +37,7 @@ struct Args {
     threads: usize,
     #[arg(long, default_value_t = 20)]
     steps: usize,
-    /// Print where the time goes
+    /// Print a profile
     #[arg(long)]
     profile: bool,
     /// Only the forward pass, in evaluation mode
@@ -118,9 +118,9 @@ fn main() {
     }
 }
 
-/// One more step with a clock at every operation.
+/// One more step with each operation timed.
 fn profile(step: &mut dyn FnMut() -> Option<Var>) {
-    // Another one first: while something was printed, the helpers have gone back to rayon.
+    // A warm-up step first: during printing, the workers have returned to rayon.
     step();
     set_profiling(true);
     let start = Instant::now();
@@ -158,7 +158,7 @@ fn profile(step: &mut dyn FnMut() -> Option<Var>) {
     );
 }
 
-/// Page faults of this process so far that needed no disk, from the operating system's accounts.
+/// Page faults of this process so far without disk access, from the operating system's counters.
 fn page_faults() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The second field is the program's name in brackets; minor faults are the eighth after it.

@@ -32,7 +32,7 @@ pub use tapegrad_nn as nn;
 pub use tapegrad_ops as ops;
 pub use tapegrad_tape as tape;
 
-/// What most programs need: `use tapegrad::prelude::*`.
+/// The common imports: `use tapegrad::prelude::*`.
 pub mod prelude {
     pub use crate::{datasets, nn, ops, tape};
     pub use tapegrad_nn::optim::Optimizer;

@@ -1,11 +1,11 @@
-//! What joins data to training: a loader as a trainer's source.
+//! Connects data and training: a loader as a trainer's source.
 
 use crate::datasets::{Batch, DataLoader, LoaderState};
 use crate::nn::train::Source;
 use crate::tape::Var;
 
-/// The batches of a loader for a [`Trainer`](crate::nn::train::Trainer): images, and labels or, after mixup and cutmix, class
-/// probabilities. A checkpoint keeps the loader's place.
+/// The batches of a loader for a [`Trainer`](crate::nn::train::Trainer): images, and labels or, after mixup and
+/// cutmix, class probabilities. A checkpoint keeps the loader's position.
 ///
 /// ```
 /// use tapegrad::prelude::*;
@@ -39,7 +39,7 @@ pub fn source(loader: &DataLoader) -> Source<'_> {
     )
 }
 
-/// What one loader position has that another does not have: all of it, where the loader itself names the first.
+/// The fields in which one loader position differs from another.
 fn differences(saved: [u64; 5], now: [u64; 5]) -> Vec<String> {
     let names = [(2, "the loader's seed"), (3, "the number of samples"), (4, "the batch size")];
     let changed = names.into_iter().filter(|&(i, _)| saved[i] != now[i]);

@@ -1,4 +1,4 @@
-//! Tapegrad held against PyTorch's own test samples.
+//! Tapegrad compared with PyTorch's own test samples.
 //!
 //! ```text
 //! python tools/conformance DATA
@@ -13,7 +13,7 @@
 //! - `TAPEGRAD_CONFORMANCE_VERBOSE=1`: every failure, not the first five of each file.
 //! - `TAPEGRAD_CONFORMANCE_POISON=1`: overwrite the leaves between forward and backward; gradients must not change.
 //! - `TAPEGRAD_CONFORMANCE_DOC=1`: write `docs/conformance.md`.
-// The runner is one program: `pub` in its modules means "for the other modules".
+// The runner is one program: `pub` in its modules means visible to the other modules.
 #![allow(unreachable_pub)]
 
 #[path = "conformance/mod.rs"]

@@ -94,7 +94,7 @@ fn training_finds_the_gates_but_not_xor_in_one_unit() {
         let found = (0..20).any(|_| gate.train(400).0.decide(&gate.inputs()) == gate.truth);
         assert!(found, "{}", gate.name);
     }
-    // The loss is convex, and the best of one unit is to say 1/2 to everything.
+    // The loss is convex, and the best that one unit can do is to output 1/2 for everything.
     let (_, losses) = logic_gates::ONE_UNIT.train(1000);
     close(losses[999], 2f64.ln(), 1e-4);
 }

@@ -1,14 +1,15 @@
 //! Loss curves of PyTorch, reproduced: the same weights, the same batch, the same optimizer, nothing random.
 //!
-//! `TAPEGRAD_REFERENCE` names the directory that holds `parity.json`, which `tools/curves.py` writes, with the losses, gradient norms and final
-//! logits that PyTorch computes for each model in both types. Without it these tests say so and pass.
+//! `TAPEGRAD_REFERENCE` names the directory that holds `parity.json`, which `tools/curves.py` writes, with the
+//! losses, gradient norms and final logits that PyTorch computes for each model in both types. Without it these tests
+//! say so and pass.
 
 use serde_json::Value as Json;
 use tapegrad::nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};
 use tapegrad::nn::optim::SGD;
 use tapegrad::prelude::*;
 
-/// Element `i` of a tensor is a hash of `i` and `salt`, spread evenly between `-bound` and `bound`.
+/// Element `i` of a tensor is a hash of `i` and `salt`, uniformly distributed between `-bound` and `bound`.
 fn fill(shape: &[usize], salt: u64, bound: f64) -> Tensor {
     let values = (0..tape::shape::numel(shape) as u64).map(|i| {
         let mut u = (i.wrapping_mul(2654435761).wrapping_add(salt * 40503 + 12345)) & 0xFFFF_FFFF;
@@ -20,7 +21,7 @@ fn fill(shape: &[usize], salt: u64, bound: f64) -> Tensor {
     Tensor::from_vec(values.collect::<Vec<f64>>(), shape)
 }
 
-/// How far a number may be from PyTorch's.
+/// The tolerance for a difference from PyTorch.
 #[derive(Clone, Copy)]
 struct Tolerance {
     rtol: f64,

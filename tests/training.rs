@@ -1,11 +1,11 @@
-//! What holds over whole training steps: the same bits on any number of threads, and memory that stays.
+//! Properties of whole training steps: the same bits on any number of threads, and constant memory.
 
 use std::sync::Mutex;
 use tapegrad::nn::models::LeNet5;
 use tapegrad::nn::optim::SGD;
 use tapegrad::prelude::*;
 
-/// The number of threads and the pool's statistics belong to the process: one test at a time.
+/// The number of threads and the pool's statistics are global to the process: one test at a time.
 static PROCESS: Mutex<()> = Mutex::new(());
 
 fn step(model: &LeNet5, optimizer: &mut SGD, batch: usize, k: usize) -> f64 {

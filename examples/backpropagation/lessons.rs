@@ -1,10 +1,10 @@
-//! Gradients in closed form, by plain loops, beside those of the tape.
+//! Gradients in closed form, computed by plain loops, next to those of the tape.
 
 use tapegrad::nn::optim::SGD;
 use tapegrad::ops::{BatchNormOptions, CrossEntropyOptions, Reduction};
 use tapegrad::prelude::*;
 
-/// A loss, and for each gradient (and what else is compared) its name, its closed form and the tape's.
+/// A loss, and for each gradient (and other compared value) its name, its closed form and the tape's.
 pub(crate) struct Lesson {
     pub(crate) title: &'static str,
     pub(crate) loss: Var,
@@ -22,7 +22,7 @@ impl Lesson {
     }
 }
 
-/// The last two dimensions of a variable, in plain numbers.
+/// The last two dimensions of a variable, as plain numbers.
 struct Matrix {
     rows: usize,
     cols: usize,
@@ -47,7 +47,7 @@ impl Matrix {
         self.values[i * self.cols + j]
     }
 
-    /// Each element by a function of its value and its place.
+    /// Each element mapped by a function of its value and its position.
     fn map(&self, f: impl Fn(f64, usize, usize) -> f64) -> Matrix {
         Matrix::new(self.rows, self.cols, |i, j| f(self.at(i, j), i, j))
     }
@@ -97,7 +97,7 @@ fn cross_entropy(logits: &Var, target: &Var) -> Var {
     ops::cross_entropy(logits, target, options)
 }
 
-/// One row for each class number, with a one in its place.
+/// One-hot rows of class indices.
 fn one_hot(labels: &Var, classes: usize) -> Matrix {
     let labels = labels.to_vec::<i64>();
     Matrix::new(labels.len(), classes, |i, j| f64::from(labels[i] == j as i64))
@@ -110,7 +110,7 @@ pub(crate) fn softmax_cross_entropy(z: &Var, y: &Var) -> Lesson {
     Lesson::new("Softmax and cross-entropy", loss, vec![("dL/dz", z, o.map(|o, i, j| o - y.at(i, j)))])
 }
 
-/// `h = sigmoid(x W1' + b1)`, `z = h W2' + b2`: the gradient for the input, and for the weights on the way.
+/// `h = sigmoid(x W1' + b1)`, `z = h W2' + b2`: the gradient for the input, and those for the weights.
 pub(crate) fn two_layers(x: &Var, layers: [(&Var, &Var); 2], labels: &Var) -> Lesson {
     let [(w1, b1), (w2, b2)] = layers;
     let h = ops::linear(x, w1, Some(b1)).sigmoid();
@@ -132,7 +132,7 @@ pub(crate) fn two_layers(x: &Var, layers: [(&Var, &Var); 2], labels: &Var) -> Le
     Lesson::new("A network of two layers", loss, closed)
 }
 
-/// One step of gradient descent on the weights of `softmax(W x)`, with every number on the way. The weights given are not
+/// One step of gradient descent on the weights of `softmax(W x)`, with all intermediate values. The given weights are not
 /// changed.
 pub(crate) fn one_step(x: &Var, w: &Var, label: &Var, rate: f64) -> Lesson {
     let w = Var::parameter(w.tensor());
@@ -169,8 +169,8 @@ pub(crate) fn one_step(x: &Var, w: &Var, label: &Var, rate: f64) -> Lesson {
     lesson
 }
 
-/// `C = X filtered with K`, `S = sigmoid(C)`, `P` the means of 2x2 squares of `S`, and `L = sum(G P)`: what lies above hands
-/// down `dL/dP = G`.
+/// `C = X filtered with K`, `S = sigmoid(C)`, `P` the means of 2x2 squares of `S`, and `L = sum(G P)`: the layers
+/// above pass down `dL/dP = G`.
 pub(crate) fn convolution_and_pooling(x: &Var, k: &Var, g: &Var) -> Lesson {
     let c = ops::conv2d(x, k, None, Default::default());
     let s = c.sigmoid();
@@ -179,7 +179,7 @@ pub(crate) fn convolution_and_pooling(x: &Var, k: &Var, g: &Var) -> Lesson {
 
     let (g, x) = (Matrix::of(g), Matrix::of(x));
     let s_ = x.filtered(&Matrix::of(k)).map(|c, _, _| sigmoid(c));
-    // An odd last row or column is in no square.
+    // An odd last row or column is not part of a square.
     let inside = |i: usize, j: usize| i / 2 < g.rows && j / 2 < g.cols;
     let ds = s_.map(|_, i, j| if inside(i, j) { g.at(i / 2, j / 2) / 4.0 } else { 0.0 });
     let dc = s_.map(|s, i, j| ds.at(i, j) * s * (1.0 - s));
@@ -188,8 +188,8 @@ pub(crate) fn convolution_and_pooling(x: &Var, k: &Var, g: &Var) -> Lesson {
     Lesson::new("Convolution, sigmoid, 2x2 average pooling", loss, closed)
 }
 
-/// The full convolution `Y[i, j] = sum X[i - u, j - v] W[u, v]`, with `L = sum(G Y)`, so that `dL/dY = G`: the gradients are `G`
-/// filtered with the other factor.
+/// The full convolution `Y[i, j] = sum X[i - u, j - v] W[u, v]`, with `L = sum(G Y)`, so that `dL/dY = G`: the
+/// gradients are `G` filtered with the other factor.
 pub(crate) fn full_convolution(x: &Var, w: &Var, g: &Var) -> Lesson {
     let y = ops::conv_transpose2d(x, w, None, Default::default());
     let loss = (&y * g).sum_all();

@@ -39,7 +39,7 @@ fn report(lesson: &Lesson) {
     }
 }
 
-/// The numbers that one would write on paper.
+/// The values of a computation by hand.
 fn by_hand(lesson: &Lesson) {
     println!(
         "By hand, for x = (1, 2), W = (0.5 -0.5; -1 1), y = (1, 0), rate 0.5, where L = {:.6}:",
@@ -63,7 +63,7 @@ fn digit(common: &Common) {
     let c = no_grad(|| ops::conv2d(&x, &k, None, Default::default()));
     let s = c.sigmoid();
     let p = ops::avg_pool2d(&s, 2);
-    // The loss pulls the pooled image toward the digit itself.
+    // The loss pulls the pooled image toward the digit.
     let target = ops::avg_pool2d(&x.get((.., .., 1..27, 1..27)), 2);
     let g = &p - &target;
     let lesson = convolution_and_pooling(&x, &k, &g);

@@ -1,11 +1,11 @@
-//! Trains a network on CIFAR-10 (or CIFAR-100), or on drawn shapes where there are no files.
+//! Trains a network on CIFAR-10 (or CIFAR-100), or on synthetic shapes if there are no files.
 //!
 //! ```text
 //! cargo run --release --example cifar10
 //! cargo run --release --example cifar10 -- --data path/to/cifar-10-batches-bin --model resnet9
 //! ```
 //!
-//! Stopped at any moment, `--resume` goes on from the last checkpoint and ends with the same weights.
+//! It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
 
 #[path = "../common/mod.rs"]
 #[macro_use]
@@ -17,7 +17,7 @@ use common::memory::peak_rss_mb;
 use common::training::{Resumption, Signals, digest, rate};
 use common::{fail, open_folder, or_fail, or_warn, progress, results};
 use indicatif::ProgressBar;
-use recipe::{Augment, Method, Model, Network, Plan, Recipe, Views};
+use recipe::{Augment, Method, Model, Network, Plan, Recipe, Tta};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use tapegrad::nn::train::{Score, confusion_matrix, predictions};
 use tapegrad::nn::{Module, RunFolder, StateDict};
 use tapegrad::prelude::*;
 
-/// The images of the test set by which the curves of a run without a validation set are drawn.
+/// The number of test images for the curves of a run without a validation set.
 const WATCHED: usize = 2000;
 
 /// Trains a network on small color images and reports its test accuracy. Defaults are chosen for each model.
@@ -50,25 +50,25 @@ struct Args {
     lr: Option<f64>,
     #[arg(long, value_enum)]
     schedule: Option<Plan>,
-    /// How images are changed in training: a list, separated by commas
+    /// Augmentation in training: a list, separated by commas
     #[arg(long, value_enum, value_delimiter = ',')]
     augment: Option<Vec<Augment>>,
-    /// How images are looked at in the test (test-time augmentation)
+    /// Test-time augmentation
     #[arg(long, value_enum)]
-    views: Option<Views>,
+    tta: Option<Tta>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     threads: Option<u64>,
-    /// Train on no more than so many images
+    /// Train on at most this many images
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Hold back so many training images, and draw the curves by them; without, by the first 2,000 of the test set,
-    /// on which nothing depends
+    /// Hold out this many training images, for validation and the curves; without, the curves show the first 2,000
+    /// test images, which influence nothing
     #[arg(long, default_value_t = 0)]
     validation: usize,
-    /// Where the results go
+    /// The folder for the results
     #[arg(long, default_value = "runs/cifar10")]
     out: PathBuf,
     #[command(flatten)]
@@ -98,7 +98,7 @@ impl Args {
         recipe.batch_size = self.batch_size.map_or(recipe.batch_size, |n| n as usize);
         recipe.lr = self.lr.unwrap_or(recipe.lr);
         recipe.schedule = self.schedule.unwrap_or(recipe.schedule);
-        recipe.views = self.views.unwrap_or(recipe.views);
+        recipe.tta = self.tta.unwrap_or(recipe.tta);
         recipe.augment = self.augment.clone().unwrap_or(recipe.augment);
         recipe
     }
@@ -140,13 +140,13 @@ fn main() {
         println!("{}", network.module().summary(&[1, 3, 32, 32]));
         fit(&args, &recipe, &network, train, &test, &run);
         save(&args, &network, &normalization, test.classes().len());
-        (scores_of(network.module(), recipe.views, &test), network)
+        (scores_of(network.module(), recipe.tta, &test), network)
     };
 
     let predictions = predictions(&scores);
     let classes: Vec<&str> = test.classes().iter().map(String::as_str).collect();
     let wrong = predictions.iter().zip(test.labels()).filter(|(p, l)| p != l).count();
-    // Of no images there is no accuracy.
+    // Without images there is no accuracy.
     let accuracy = 1.0 - wrong as f64 / test.len() as f64;
     results::predictions_file(&args.out.join("predictions.txt"), &predictions);
     results::mistakes(&args.out.join("mistakes.png"), &test, &predictions, |c| classes[c as usize].into());
@@ -183,7 +183,7 @@ fn fit(
     }
     .batch_size(500);
     let loader = DataLoader::new(part).batch_size(recipe.batch_size.min(kept)).shuffle(true).seed(args.seed);
-    // Batches of one size: the fast recipe counts on its number of steps.
+    // Batches of equal size: the fast recipe relies on its number of steps.
     let loader = recipe.augmented(loader.drop_last(args.model == Model::Resnet9).workers(1));
 
     let steps = recipe.epochs * loader.len() as u64;
@@ -239,7 +239,7 @@ fn describe(score: &Score) -> String {
     format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
 }
 
-/// The model's file says which model it is, and how its images are normalized.
+/// The file records the model's name and the normalization of its images.
 fn save(args: &Args, network: &Network, normalization: &Normalization, classes: usize) {
     let mut state = network.module().state_dict();
     let list = |v: &[f32]| v.iter().map(f32::to_string).collect::<Vec<_>>().join(" ");
@@ -254,11 +254,11 @@ fn save(args: &Args, network: &Network, normalization: &Normalization, classes: 
     or_fail(state.save(args.out.join("model.npz")));
 }
 
-/// The network in a file, and how its images are normalized.
+/// The network in a file, and the normalization of its images.
 fn load(file: &Path) -> Result<(Model, Network, Normalization), String> {
     let state = StateDict::load(file).map_err(|e| e.to_string())?;
     let strange = |what: &str| {
-        format!("{}: says nothing of its {what}; was it written by this program?", file.display())
+        format!("{}: does not record its {what}; was it written by this program?", file.display())
     };
     let note = |what: &str| state.metadata.get(what).ok_or_else(|| strange(what));
     let list = |what: &str| -> Result<Vec<f32>, String> {
@@ -277,20 +277,20 @@ fn load(file: &Path) -> Result<(Model, Network, Normalization), String> {
     Ok((model, network, Normalization::new(&mean, &std)))
 }
 
-/// The mean of the class probabilities that the models in these files give, and the first of them.
+/// The mean class probabilities of the models in these files, and the first of the models.
 fn predict_with(args: &Args, files: &[PathBuf], test: &ImageDataset) -> (Var, Network) {
     let mut sum: Option<Var> = None;
     let mut first = None;
     for file in files {
         let (model, network, normalization) = or_fail(load(file));
-        let views = args.recipe(model).views;
+        let tta = args.recipe(model).tta;
         let test = test.clone().with_normalization(normalization);
-        let scores = ops::softmax(&scores_of(network.module(), views, &test), -1, None);
+        let scores = ops::softmax(&scores_of(network.module(), tta, &test), -1, None);
         let wrong = predictions(&scores).iter().zip(test.labels()).filter(|(p, l)| p != l).count();
         println!("{} ({}): {wrong} wrong of {}", file.display(), model.name(), test.len());
         sum = Some(match sum {
             Some(sum) if sum.shape() != scores.shape() => {
-                fail(format!("{}: has another number of classes than the models before", file.display()))
+                fail(format!("{}: has another number of classes than the previous models", file.display()))
             }
             Some(sum) => sum + scores,
             None => scores,
@@ -301,8 +301,8 @@ fn predict_with(args: &Args, files: &[PathBuf], test: &ImageDataset) -> (Var, Ne
 }
 
 /// The scores of all images, `[N, classes]`.
-fn scores_of(model: &dyn Module, views: Views, data: &ImageDataset) -> Var {
+fn scores_of(model: &dyn Module, tta: Tta, data: &ImageDataset) -> Var {
     let loader = DataLoader::new(data.clone()).batch_size(500);
-    let parts: Vec<Var> = loader.iter().map(|batch| views.scores(model, &Var::from(&batch.images))).collect();
+    let parts: Vec<Var> = loader.iter().map(|batch| tta.scores(model, &Var::from(&batch.images))).collect();
     tape::cat(&parts, 0)
 }

@@ -1,4 +1,4 @@
-//! How each model is trained: what `--model NAME` alone stands for.
+//! How each model is trained: the defaults of `--model NAME`.
 
 use clap::ValueEnum;
 use tapegrad::datasets::transforms::{AlternatingFlip, CutMix, Cutout, HorizontalFlip, Mixup, RandomCrop};
@@ -30,7 +30,7 @@ impl Model {
         self.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default()
     }
 
-    /// The network with its first weights, for images `[3, 32, 32]`.
+    /// The initialized network, for images `[3, 32, 32]`.
     pub(crate) fn build(self, classes: usize) -> Network {
         let module: Box<dyn Module> = match self {
             Model::Fc => {
@@ -62,7 +62,7 @@ impl Model {
             last: 0.0,
             augment: vec![Augment::Crop, Augment::Flip],
             label_smoothing: 0.1,
-            views: Views::One,
+            tta: Tta::None,
         };
         match self {
             Model::Fc => Recipe { method: Method::Adamw, lr: 2e-3, weight_decay: 0.01, ..standard },
@@ -78,7 +78,7 @@ impl Model {
             Model::Resnet18 => Recipe {
                 lr: 0.15,
                 augment: vec![Augment::AlternatingFlip, Augment::Crop],
-                views: Views::Mirrored,
+                tta: Tta::Mirror,
                 ..standard
             },
             Model::Resnet9 => Recipe {
@@ -91,14 +91,14 @@ impl Model {
                 last: 0.07,
                 augment: vec![Augment::AlternatingFlip, Augment::Translate],
                 label_smoothing: 0.2,
-                views: Views::Shifted,
+                tta: Tta::MirrorTranslate,
                 ..standard
             },
         }
     }
 }
 
-/// A model; the fast one has a training of its own.
+/// A model; the fast one has its own training procedure.
 pub(crate) enum Network {
     Speed(Box<SpeedNet>),
     Other(Box<dyn Module>),
@@ -122,9 +122,9 @@ pub(crate) enum Method {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Plan {
-    /// Up for the first quarter, then down to nearly nothing, in straight lines
+    /// Linear warmup for the first quarter, then linear decay to almost zero
     OneCycle,
-    /// Down along a cosine
+    /// Cosine decay
     Cosine,
     /// A tenth after half of the steps, a hundredth after three quarters
     Step,
@@ -138,41 +138,41 @@ pub(crate) enum Augment {
     Flip,
     /// Mirror every other epoch, from a random first one
     AlternatingFlip,
-    /// Four pixels of zeros around, then cut out at random
+    /// Pad with four pixels of zeros, then crop at random
     Crop,
-    /// Move by up to two pixels, the border reflected
+    /// Translate by up to two pixels, with reflected borders
     Translate,
-    /// Blot out a square of eight pixels
+    /// Zero a square of eight pixels
     Cutout,
     /// Mix pairs of images and their labels
     Mixup,
-    /// Put a part of another image in, and mix the labels
+    /// Paste a part of another image, and mix the labels
     Cutmix,
 }
 
-/// What an image is looked at as, when it is classified.
+/// Test-time augmentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Views {
-    /// As it is
-    One,
+pub(crate) enum Tta {
+    /// The image only
+    None,
     /// Also mirrored
-    Mirrored,
-    /// Also mirrored, and moved by a pixel
-    Shifted,
+    Mirror,
+    /// Also mirrored, and translated by a pixel
+    MirrorTranslate,
 }
 
-impl Views {
-    /// The scores of the classes, averaged over the views.
+impl Tta {
+    /// The class scores, averaged over the augmented copies.
     pub(crate) fn scores(self, model: &dyn Module, x: &Var) -> Var {
         match self {
-            Views::One => predict(model, x),
-            Views::Mirrored => predict_mirrored(model, x),
-            Views::Shifted => predict_shifted(model, x),
+            Tta::None => predict(model, x),
+            Tta::Mirror => predict_mirrored(model, x),
+            Tta::MirrorTranslate => predict_shifted(model, x),
         }
     }
 }
 
-/// Everything that is chosen in training.
+/// All training settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     pub epochs: u64,
@@ -182,15 +182,15 @@ pub(crate) struct Recipe {
     pub momentum: f64,
     pub weight_decay: f64,
     pub schedule: Plan,
-    /// The last learning rate of the cycle, as a share of the highest.
+    /// The last learning rate of the cycle, as a fraction of the highest.
     pub last: f64,
     pub augment: Vec<Augment>,
     pub label_smoothing: f64,
-    pub views: Views,
+    pub tta: Tta,
 }
 
 impl Recipe {
-    /// The loader with the images changed at random.
+    /// The loader with augmentation.
     pub(crate) fn augmented(&self, mut loader: DataLoader) -> DataLoader {
         for augment in &self.augment {
             loader = match augment {
@@ -207,7 +207,7 @@ impl Recipe {
         loader
     }
 
-    /// The learning rate at each step, as a share of the highest.
+    /// The learning rate at each step, as a fraction of the highest.
     fn plan(&self, steps: u64) -> Box<dyn Schedule> {
         let triangle = |first: f64, peak: f64, last: f64| {
             let top = (peak * steps as f64).floor().max(1.0);
@@ -227,7 +227,7 @@ impl Recipe {
         }
     }
 
-    /// The optimizer: weights decay, biases and the scales of normalization do not.
+    /// The optimizer: weight decay applies to weights, not to biases and normalization scales.
     fn optimizer(&self, model: &dyn Module) -> Box<dyn Optimizer> {
         let (weights, vectors): (Vec<Var>, Vec<Var>) =
             model.parameters().into_iter().partition(|p| p.ndim() > 1);
@@ -248,7 +248,7 @@ impl Recipe {
         }
     }
 
-    /// A trainer for so many steps in all. `train` gives the fast network's first layer its whitening filters.
+    /// A trainer for this many steps in all. `train` provides the whitening filters of the fast network's first layer.
     pub(crate) fn trainer<'a>(&self, network: &'a Network, train: &ImageDataset, steps: u64) -> Trainer<'a> {
         let smoothing = CrossEntropyOptions { label_smoothing: self.label_smoothing, ..Default::default() };
         let loss = move |y: &Var, t: &Var| ops::cross_entropy(y, t, smoothing.clone());
@@ -263,7 +263,7 @@ impl Recipe {
         let (lr, weight_decay) = (self.lr, self.weight_decay);
         let options =
             SGDOptions { lr, momentum: self.momentum, weight_decay, nesterov: true, ..Default::default() };
-        // The biases of normalization learn 64 times as fast, and decay as slowly as the others.
+        // The biases of normalization have 64 times the learning rate, and the same weight decay per step as the others.
         let fast = SGDOptions { lr: 64.0 * lr, weight_decay: weight_decay / 64.0, ..options };
         let bias = net.whitening_bias().clone();
         let trained_until = steps * 3 / 10;

@@ -1,4 +1,4 @@
-//! What the coursework programs share: their flags, their data and the comparison of two results.
+//! Shared by the coursework programs: their flags, their data and the comparison of two results.
 
 use super::{open_folder, or_fail};
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -9,22 +9,22 @@ use tapegrad::prelude::*;
 
 /// The flags of every coursework program.
 ///
-/// A program with flags of its own takes these in with `#[command(flatten)]` and calls [`Common::prepared`].
+/// A program with its own flags includes these with `#[command(flatten)]` and calls [`Common::prepared`].
 #[derive(Parser)]
 pub(crate) struct Common {
-    /// A folder with the files of MNIST or CIFAR-10, whichever the program is for; `synthetic` draws images in their
-    /// place. Programs that need no data ignore it
+    /// A folder with the files of MNIST or CIFAR-10, whichever the program is for; `synthetic` draws images
+    /// instead. Programs that need no data ignore it
     #[arg(long, default_value = "synthetic")]
     pub data: String,
-    /// Where the images go [default: runs/ and the program's name]
+    /// The folder for the images [default: runs/ and the program's name]
     #[arg(long)]
     pub out: Option<PathBuf>,
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// A small version that takes seconds
+    /// A quick run that takes seconds
     #[arg(long)]
     pub quick: bool,
-    /// The folder, held open as long as the program runs.
+    /// The folder, locked while the program runs.
     #[arg(skip)]
     run: Option<RunFolder>,
 }
@@ -36,7 +36,7 @@ impl Common {
         Common::from_arg_matches(&matches).unwrap_or_else(|e| e.exit()).prepared(name)
     }
 
-    /// These flags, with the seed set and the folder for images made.
+    /// These flags, after setting the seed and creating the folder.
     pub(crate) fn prepared(mut self, name: &str) -> Common {
         let out = self.out.take().unwrap_or_else(|| PathBuf::from("runs").join(name));
         self.run = Some(open_folder(&out));
@@ -55,7 +55,7 @@ impl Common {
         if self.quick { quick } else { full }
     }
 
-    /// Digits: the files of `--data`, or drawn ones; no more than so many.
+    /// Digits from `--data`, or synthetic ones; at most this many.
     pub(crate) fn mnist(&self, train: usize, test: usize) -> Mnist {
         match self.data.as_str() {
             "synthetic" => Mnist::synthetic(train, test, self.seed),

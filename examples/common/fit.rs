@@ -1,4 +1,4 @@
-//! What the programs that train networks on images share.
+//! Shared by the programs that train networks on images.
 
 use super::course::Common;
 use super::or_fail;
@@ -8,7 +8,7 @@ use tapegrad::nn::plots::Series;
 use tapegrad::nn::train::{EpochRecord, predict, predictions};
 use tapegrad::prelude::*;
 
-/// Images in color: the files of `--data`, or drawn shapes; no more than so many.
+/// Color images from `--data`, or synthetic shapes; at most this many.
 pub(crate) fn cifar(common: &Common, train: usize, test: usize) -> Cifar {
     match common.data.as_str() {
         "synthetic" => Cifar::synthetic(train, test, common.seed),
@@ -19,13 +19,13 @@ pub(crate) fn cifar(common: &Common, train: usize, test: usize) -> Cifar {
     }
 }
 
-/// Both sets with the mean and the deviation of the first taken out.
+/// Both sets, normalized by the mean and standard deviation of the first.
 pub(crate) fn normalized(train: ImageDataset, test: ImageDataset) -> (ImageDataset, ImageDataset) {
     let statistics = train.statistics();
     (train.with_normalization(statistics.clone()), test.with_normalization(statistics))
 }
 
-/// A random tenth is held out: the rest, and the tenth.
+/// Holds out a random tenth; returns the rest and the tenth.
 pub(crate) fn hold_out_tenth(data: &ImageDataset, seed: u64) -> [Subset; 2] {
     let tenth = data.len() / 10;
     random_split(Arc::new(data.clone()), [data.len() - tenth, tenth], seed)
@@ -37,7 +37,7 @@ pub(crate) fn classes_of(model: &dyn Module, data: impl Dataset + 'static) -> Ve
     loader.iter().flat_map(|b| predictions(&predict(model, &Var::from(b.images)))).collect()
 }
 
-/// The share of images whose class is predicted.
+/// The fraction of images whose class is predicted.
 pub(crate) fn accuracy(model: &dyn Module, data: impl Dataset + 'static) -> f64 {
     let loader = DataLoader::new(data).batch_size(500);
     let batches = loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels)));
@@ -45,7 +45,7 @@ pub(crate) fn accuracy(model: &dyn Module, data: impl Dataset + 'static) -> f64 
     score.accuracy().unwrap_or(0.0)
 }
 
-/// A number of each epoch as a curve.
+/// A value of each epoch as a curve.
 pub(crate) fn by_epoch(
     name: impl Into<String>,
     history: &[EpochRecord],

@@ -1,6 +1,6 @@
-//! How much memory the program has taken.
+//! The program's memory use.
 
-/// The most memory that the process has held, in MiB, where the system tells; else zero.
+/// The peak memory of the process in MiB, or zero where the system does not report it.
 pub(crate) fn peak_rss_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();

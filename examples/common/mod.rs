@@ -1,7 +1,7 @@
-//! What the example programs share: images, progress bars, error messages.
+//! Shared by the example programs: images, progress bars, error messages.
 #![allow(dead_code, unused_macros)]
 
-// First: the macros in it are for all that follows.
+// First, since its macros are used by the modules below.
 #[macro_use]
 pub(crate) mod output;
 
@@ -28,24 +28,24 @@ pub(crate) fn or_fail<T, E: Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|e| fail(e))
 }
 
-/// Says what went wrong where the program can go on.
+/// Prints a warning where the program can continue.
 pub(crate) fn warn(text: impl Display) {
     eprintln!("warning: {text}");
 }
 
-/// For images, which are worth less than what comes after them: an error is a warning.
+/// For images, which must not stop the program: an error is a warning.
 pub(crate) fn or_warn<T, E: Display>(result: Result<T, E>) {
     if let Err(e) = result {
         warn(e);
     }
 }
 
-/// Opens the folder for the results, or ends the program: before any work, and alone in it.
+/// Opens and locks the folder for the results, or ends the program, before any work.
 pub(crate) fn open_folder(path: &Path) -> RunFolder {
     or_fail(RunFolder::open(path))
 }
 
-/// Writes a text file as a whole or not at all.
+/// Writes a text file atomically.
 pub(crate) fn write_text(path: &Path, text: &str) {
     or_fail(tapegrad::nn::write_atomically(path, text.as_bytes()));
 }

@@ -1,12 +1,12 @@
-//! Output that nobody has to read: where standard output or standard error is closed, full or a pipe without a reader
-//! (`| head -1`, `> /dev/full`), it is dropped, and the program goes on. The macros take the place of the standard ones,
-//! which panic there.
+//! Optional output: if standard output or standard error is closed, full or a pipe without a reader
+//! (`| head -1`, `> /dev/full`), output is dropped and the program continues. The macros replace the standard ones,
+//! which panic in that case.
 
 use std::fmt::Arguments;
 use std::io::Write;
 
 pub(crate) fn write(text: Arguments) {
-    // Nobody is left to be told.
+    // There is nowhere left to report it.
     let _ = std::io::stdout().write_fmt(text);
 }
 

@@ -1,4 +1,4 @@
-//! One page on a trained network: what it is made of, how it learned, what it confuses, and some images.
+//! One page about a trained network: architecture, learning curves, confusion matrix and sample images.
 
 use plotters::prelude::*;
 use std::error::Error;
@@ -19,10 +19,10 @@ pub(crate) struct Sample<'a> {
     pub predicted: &'a str,
 }
 
-/// What stands on the page.
+/// The contents of the page.
 pub(crate) struct Page<'a> {
     pub title: &'a str,
-    /// The architecture, line by line, as a table in a font of equal widths.
+    /// The architecture, line by line, as a table in a monospace font.
     pub architecture: Vec<&'a str>,
     /// At most two of them.
     pub curves: &'a [Panel],
@@ -67,7 +67,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Under each image what it was taken for, and in red its label where that is another.
+    /// Under each image its predicted class, and its label in red if it differs.
     fn draw_samples(&self, area: &Area, columns: usize) -> Result<(), Box<dyn Error>> {
         let (title, samples) = self.samples;
         area.draw(&Text::new(title, (8, 12), (FONT, 20)))?;

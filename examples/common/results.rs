@@ -1,4 +1,4 @@
-//! What a training program writes when it is done: predictions as text, curves and images.
+//! The output files of a training program: predictions as text, curves and images.
 
 use super::{or_warn, write_text};
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use tapegrad::datasets::ImageDataset;
 use tapegrad::nn::Module;
 use tapegrad::nn::plots::{Tile, sheet};
 
-/// One line for each image: its number and the class it was given, by number or name.
+/// One line per image: its index and its predicted class, by number or name.
 pub(crate) fn predictions_file(path: &Path, predictions: impl IntoIterator<Item = impl Display>) {
     let lines: String = predictions.into_iter().enumerate().map(|(i, p)| format!("{i}, {p}\n")).collect();
     write_text(path, &lines);
@@ -20,7 +20,7 @@ pub(crate) fn image(data: &ImageDataset, index: usize) -> Tile {
     Tile::from_values(&pixels, [channels, height, width], 0.0, 255.0)
 }
 
-/// The first sixty images that were read wrongly, each with what it is and what it was taken for.
+/// The first sixty misclassified images, each with its label and its predicted class.
 pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], name: impl Fn(i64) -> String) {
     let wrong: Vec<(usize, i64, i64)> = (predictions.iter().zip(test.labels()).enumerate())
         .filter(|(_, (p, l))| p != l)
@@ -31,8 +31,7 @@ pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], na
         .take(60)
         .map(|&(i, p, l)| image(test, i).caption(format!("{} as {}", name(l), name(p))))
         .collect();
-    let title =
-        format!("The first {} of {} mistakes: what it is, as what it was read", tiles.len(), wrong.len());
+    let title = format!("The first {} of {} mistakes: label, as predicted", tiles.len(), wrong.len());
     or_warn(sheet(path, &title, &tiles, 10, 3));
 }
 

@@ -1,4 +1,4 @@
-//! What the programs that train for long share: signals, checkpoints, and what was set.
+//! Shared by the programs with long training runs: signals, checkpoints and settings.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -8,23 +8,23 @@ use tapegrad::datasets::ImageDataset;
 use tapegrad::nn::RunFolder;
 use tapegrad::nn::train::{StopHandle, Trainer};
 
-/// The flags of a training that can be stopped and gone on with.
+/// The flags of a training run that can be stopped and resumed.
 #[derive(clap::Args)]
 pub(crate) struct Resumption {
-    /// Go on from the newest checkpoint in --out; begin anew where there is none, and stop where none can be read
+    /// Resume from the newest checkpoint in --out; start over if there is none, and fail if none can be read
     #[arg(long)]
     pub resume: bool,
-    /// Begin anew in any case: a checkpoint that cannot be read, or of a training that has not ended, is kept under
+    /// Start over in any case: a checkpoint that cannot be read, or of an unfinished training run, is kept under
     /// another name
     #[arg(long)]
     pub restart: bool,
-    /// Write a checkpoint after every so many steps, besides those after each epoch and every five minutes
+    /// Write a checkpoint after every so many steps, in addition to those after each epoch and every five minutes
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_every: Option<u64>,
 }
 
 impl Resumption {
-    /// The trainer with its files in this folder, stopping at signals.
+    /// The trainer with its files in this folder, which stops on signals.
     pub(crate) fn trainer<'a>(
         &self,
         trainer: Trainer<'a>,
@@ -39,13 +39,13 @@ impl Resumption {
     }
 }
 
-/// A learning rate: a finite number from 0 on.
+/// A learning rate: finite and at least 0.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|x: &f64| x.is_finite() && *x >= 0.0);
-    rate.ok_or_else(|| "has to be a finite number from 0 on".into())
+    rate.ok_or_else(|| "must be finite and at least 0".into())
 }
 
-/// The images and labels in a number, which differs where the data do (FNV-1a).
+/// A digest of the images and labels, to detect other data (FNV-1a).
 pub(crate) fn digest(data: &ImageDataset) -> String {
     let labels = data.labels().iter().flat_map(|label| label.to_le_bytes());
     let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -80,13 +80,13 @@ impl Signals {
         signals
     }
 
-    /// What a trainer listens to.
+    /// The handle for a trainer.
     pub(crate) fn handle(&self) -> StopHandle {
         StopHandle::from(self.stopped.clone())
     }
 
-    /// After training: ends the program with the signal's exit code if one has come, saying how to go on. From here on a
-    /// signal ends the program at once.
+    /// After training: ends the program with the signal's exit code if one was received, saying how to resume. From
+    /// here on a signal ends the program at once.
     pub(crate) fn end_of_training(&self, run: &RunFolder) {
         if !self.stopped.swap(true, Ordering::SeqCst) {
             return;
@@ -96,7 +96,7 @@ impl Signals {
         let checkpoint = run.file("last.safetensors");
         match checkpoint.exists() {
             true => eprintln!(
-                "stopped by {name}: the checkpoint is {}; the same command with --resume goes on from it",
+                "stopped by {name}: the checkpoint is {}; the same command with --resume continues from it",
                 checkpoint.display()
             ),
             false => eprintln!("stopped by {name} before the first step: there is no checkpoint"),
@@ -111,7 +111,7 @@ const NAMES: [(i32, &str); 3] =
 #[cfg(not(unix))]
 const NAMES: [(i32, &str); 2] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM")];
 
-/// Whether the process was started with a signal ignored, where the system tells.
+/// Whether the process was started with a signal ignored, where the system reports it.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,4 @@
-//! Conv1d as a drop-in for `torch.nn.Conv1d`: held against its definition; sizes, errors and parameter counts.
+//! Conv1d as a drop-in for `torch.nn.Conv1d`: compared with its definition; sizes, errors and parameter counts.
 //!
 //! ```text
 //! cargo run --release --example conv1d
@@ -94,7 +94,7 @@ fn against_the_definition(common: &Common) {
     or_warn(panels(&common.file("differences.png"), &all));
 }
 
-/// What becomes of a length, and what a layer says to sizes that do not fit.
+/// The output length, and the errors for sizes that do not fit.
 fn output_sizes() {
     headline("Sizes: L_out = floor((L + 2 padding - dilation (K - 1) - 1) / stride) + 1");
     println!("   L  K stride pad dil  L_out");
@@ -115,7 +115,7 @@ fn output_sizes() {
         let note = if unseen > 0 { format!("  ({unseen} at the end unseen)") } else { String::new() };
         println!("{length:>4} {kernel:>2} {stride:>6} {padding:>3} {dilation:>3} {got:>6}{note}");
     }
-    println!("What does not fit is refused:");
+    println!("Sizes that do not fit are rejected:");
     let x = Var::from(Tensor::zeros(&[8, 3, 6], DType::F32));
     refused(|| nn::Conv1d::new(3, 4, 9).padding(1).forward(&x));
     refused(|| nn::Conv1d::new(3, 4, 3).dilation(3).forward(&x));
@@ -163,7 +163,7 @@ fn average_pooling(common: &Common) {
     );
 }
 
-/// An image of what convolutions do to a noisy step: smooth it, find its edges, thin it out.
+/// A plot of convolutions of a noisy step: smoothing, edge detection, subsampling.
 fn filters_of_a_signal(common: &Common) {
     let length = 160;
     let noise = Generator::manual_seed(common.seed).normal(&[length], 0.0, 0.15).to_vec::<f32>();

@@ -1,4 +1,4 @@
-//! Convolution of one dimension as its definition says it, and `nn::Conv1d` held against it.
+//! One-dimensional convolution by its definition, compared with `nn::Conv1d`.
 
 use tapegrad::prelude::*;
 
@@ -24,7 +24,7 @@ pub(crate) struct Differences {
 }
 
 impl Case {
-    /// Random sizes for which there is an output.
+    /// Random sizes with a non-empty output.
     pub(crate) fn random(generator: &mut Generator) -> Case {
         let mut between = |low: usize, high: usize| low + generator.below(high - low + 1);
         let (kernel, dilation, padding) = (between(1, 7), between(1, 3), between(0, 4));
@@ -40,12 +40,12 @@ impl Case {
         }
     }
 
-    /// How many places there are for the kernel.
+    /// The number of positions of the kernel.
     pub(crate) fn output_length(&self) -> usize {
         (self.length + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) / self.stride + 1
     }
 
-    /// Calls `f` with the places in output, input and weight of every product that the convolution adds up.
+    /// Calls `f` with the output, input and weight indices of every product in the sum.
     fn products(&self, mut f: impl FnMut(usize, usize, usize)) {
         let ([c_in, c_out], outputs) = (self.channels, self.output_length());
         for n in 0..self.batch {
@@ -124,20 +124,20 @@ fn largest(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// A weight for `conv1d` or `conv2d` with a group for each channel, all of whose filters are constant and add up to one: with
-/// a stride of the kernel's size, average pooling.
+/// A weight for `conv1d` or `conv2d` with a group for each channel, all of whose filters are constant and add up to
+/// one: with a stride of the kernel's size, average pooling.
 pub(crate) fn averaging_filters(channels: usize, kernel: &[usize]) -> Var {
     let size: usize = kernel.iter().product();
     let shape = [&[channels, 1], kernel].concat();
     Var::from(Tensor::full(&shape, 1.0 / size as f64, DType::F64))
 }
 
-/// AlexNet's first layer: 96 filters of 11x11 with stride 4 on images of 227x227 in three colors.
+/// AlexNet's first layer: 96 filters of 11x11 with stride 4 on RGB images of 227x227.
 pub(crate) fn alexnet_layer() -> nn::Conv2d {
     nn::Conv2d::new(3, 96, 11).stride(4)
 }
 
-/// The parameters that a layer would have if each output had weights of its own.
+/// The parameters that a layer would have if each output had its own weights.
 pub(crate) fn parameters_without_sharing(layer: &nn::Conv2d, output: &[usize]) -> usize {
     let per_filter = layer.weight.numel() / layer.weight.size(0) + usize::from(layer.bias.is_some());
     output.iter().product::<usize>() * per_filter

@@ -23,7 +23,7 @@ fn main() {
     println!("\nimages: {}", common.file("").display());
 }
 
-/// A function of one number, on a grid.
+/// A function of one variable, on a grid.
 fn curve(f: impl Fn(&Var) -> Var, low: f64, high: f64, count: usize) -> Vec<(f64, f64)> {
     let xs = grid(low, high, count);
     let ys = no_grad(|| f(&Var::from_vec(xs.clone(), &[count])));

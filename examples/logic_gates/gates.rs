@@ -1,4 +1,4 @@
-//! The smallest networks that compute logic gates: with weights written down, and with weights to be found.
+//! The smallest networks that compute logic gates: with given weights, and with trained weights.
 
 use tapegrad::nn::Linear;
 use tapegrad::nn::optim::Adam;
@@ -10,19 +10,19 @@ pub(crate) struct Gate {
     pub(crate) name: &'static str,
     /// The result for each input: for 0 and 1, or for 00, 10, 01 and 11.
     pub(crate) truth: &'static [f32],
-    /// A row for each hidden unit: its weights and, last, its bias.
+    /// One row per hidden unit: its weights, then its bias.
     hidden: &'static [&'static [f32]],
-    /// The same for the output. It sees the hidden units if there are any, and else the inputs.
+    /// The same for the output. Its inputs are the hidden units if there are any, otherwise the inputs.
     output: &'static [f32],
-    /// The output sees the inputs beside the hidden units.
+    /// The output also receives the inputs.
     shortcut: bool,
 }
 
 const OR: &[f32] = &[1.0, 1.0, -0.5];
 const AND: &[f32] = &[1.0, 1.0, -1.5];
 
-/// XOR and XNOR are not separable by a line, so they need a hidden layer: OR and AND, of which XOR wants the first without
-/// the second. With a shortcut from the inputs one hidden unit is enough: AND takes back what two inputs are too many.
+/// XOR and XNOR are not separable by a line, so they need a hidden layer: OR and AND, since XOR is the first but not
+/// the second. With a shortcut from the inputs one hidden unit is enough: AND subtracts the excess of two active inputs.
 #[rustfmt::skip]
 pub(crate) const GATES: [Gate; 6] = [
     Gate { name: "NOT", truth: &[1.0, 0.0], hidden: &[], output: &[-1.0, 0.5], shortcut: false },
@@ -92,7 +92,7 @@ impl Gate {
         network
     }
 
-    /// Trains a network of this shape on the truth table; its losses come along.
+    /// Trains a network of this shape on the truth table; returns the losses, too.
     pub(crate) fn train(&self, steps: usize) -> (Network, Vec<f64>) {
         let network = self.network();
         let mut optimizer = Adam::new(network.parameters(), 0.1);

@@ -29,7 +29,7 @@ fn main() {
     let mut trained = Vec::new();
     let mut curves = Vec::new();
     for gate in GATES {
-        // A hidden layer may end in a local minimum: of many starts the best is kept.
+        // A hidden layer may end in a local minimum: keep the best of several starts.
         let mut runs: Vec<_> = (0..starts).map(|_| gate.train(steps)).collect();
         let solved = runs.iter().filter(|(n, _)| n.decide(&gate.inputs()) == gate.truth).count();
         runs.sort_by(|a, b| a.1[steps - 1].total_cmp(&b.1[steps - 1]));
@@ -46,7 +46,7 @@ fn main() {
     let (network, losses) = ONE_UNIT.train(steps);
     show(&ONE_UNIT, &network);
     println!(
-        "Its loss ends at {:.4}; a unit that says 1/2 to everything has ln 2 = {:.4}.",
+        "Its loss ends at {:.4}; a unit that outputs 1/2 for everything has ln 2 = {:.4}.",
         losses[steps - 1],
         2f64.ln()
     );
@@ -69,7 +69,7 @@ fn show(gate: &Gate, network: &Network) {
     if let Some(hidden) = &network.hidden {
         let units: Vec<String> = (1..=hidden.weight.size(0)).map(|i| format!("h{i}")).collect();
         print_units(hidden, &units, &inputs);
-        // The output sees the inputs only if it has a weight for them.
+        // The output receives the inputs only if it has weights for them.
         if network.output.weight.size(1) == units.len() {
             seen.clear();
         }
@@ -98,7 +98,7 @@ fn print_units(layer: &Linear, names: &[String], inputs: &[String]) {
     }
 }
 
-/// The regions in which each network says 0 and 1, with the truth table on them.
+/// The regions in which each network outputs 0 and 1, with the truth table.
 fn draw(common: &Common, file: &str, networks: &[Network], f: impl Fn(&Network, &Var) -> Vec<f32>) {
     let side = common.either(140, 70);
     let range = (-0.5, 1.5);

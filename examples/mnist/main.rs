@@ -1,11 +1,11 @@
-//! Trains a network on MNIST, or on drawn digits where there are no files.
+//! Trains a network on MNIST, or on synthetic digits if there are no files.
 //!
 //! ```text
 //! cargo run --release --example mnist
 //! cargo run --release --example mnist -- --data path/to/mnist --model mlp
 //! ```
 //!
-//! Stopped at any moment, `--resume` goes on from the last checkpoint and ends with the same weights.
+//! It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
 
 #[path = "../common/mod.rs"]
 #[macro_use]
@@ -63,10 +63,10 @@ struct Args {
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = positive)]
     threads: Option<usize>,
-    /// Train on no more than so many images
+    /// Train on at most this many images
     #[arg(long, value_parser = positive)]
     limit: Option<usize>,
-    /// Where the results go
+    /// The folder for the results
     #[arg(long, default_value = "runs/mnist")]
     out: PathBuf,
     #[command(flatten)]
@@ -80,7 +80,7 @@ struct Args {
 }
 
 fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "has to be an integer above zero".into())
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "must be an integer above zero".into())
 }
 
 fn main() {
@@ -123,7 +123,7 @@ fn main() {
 
     if !args.eval_only {
         let (history, batch_losses) = fit(&args, &*model, train, &run);
-        // The weights come before all that is only looked at.
+        // Save the weights before the plots.
         let state = model.state_dict();
         or_fail(state.save(run.file("model.safetensors")));
         or_fail(state.save(run.file("model.npz")));
@@ -145,7 +145,7 @@ fn main() {
     }
 }
 
-/// Trains, and gives the numbers of all epochs and the loss of each batch with its place, in epochs.
+/// Trains, and returns the metrics of all epochs and the loss of each batch with its position in epochs.
 fn fit(
     args: &Args,
     model: &dyn Module,
@@ -219,7 +219,7 @@ fn describe(score: &Score) -> String {
     format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
 }
 
-/// Images as the model takes them: in one row each for a fully connected one.
+/// The model's input: flattened images for a fully connected network.
 fn image_batches<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
     match args.model {
         Model::Mlp => source.map(|x, target| (x.flatten(1, -1), target)),
@@ -261,7 +261,7 @@ fn curves(run: &RunFolder, history: &[EpochRecord], batch_losses: &[(f64, f64)])
     or_warn(panels(run.file("curves.png"), &charts));
 }
 
-/// Means over stretches of `width` points.
+/// Means over windows of `width` points.
 fn smoothed(points: &[(f64, f64)], width: usize) -> Vec<(f64, f64)> {
     points
         .chunks(width)

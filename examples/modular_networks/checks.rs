@@ -1,4 +1,4 @@
-//! What is checked before a network is trained in earnest.
+//! Checks before a long training run.
 
 use crate::Course;
 use crate::common::fit::{accuracy, by_epoch, training};
@@ -63,7 +63,7 @@ pub(crate) fn gradients(course: &Course) {
     }
 }
 
-/// A network that cannot learn 50 images by heart has a mistake in it.
+/// A network that cannot overfit 50 images has a bug.
 pub(crate) fn overfit(course: &Course) {
     let fifty = course.images().0.clone().take(50);
     let loader = DataLoader::new(fifty.clone()).batch_size(10).shuffle(true).seed(course.common.seed);
@@ -76,7 +76,7 @@ pub(crate) fn overfit(course: &Course) {
         println!(
             "{name:<13} {:.0}% of 50 after 20 epochs{}",
             100.0 * accuracy(&net, fifty.clone()),
-            whole.map_or(String::new(), |r| format!(", first without a mistake in epoch {}", r.epoch))
+            whole.map_or(String::new(), |r| format!(", first perfect in epoch {}", r.epoch))
         );
         losses.push(by_epoch(name, &history, |r| r.train.loss()));
         accuracies.push(by_epoch(name, &history, training));

@@ -1,4 +1,4 @@
-//! The same network trained in several ways, in one image.
+//! The same network trained in several ways, in one plot.
 
 use crate::Course;
 use crate::common::fit::{by_epoch, training, validation};
@@ -15,7 +15,7 @@ use tapegrad::source;
 
 type Method = fn(Vec<Var>) -> Box<dyn Optimizer>;
 
-/// Each with a learning rate that suits it: they are far apart.
+/// Each with a suitable learning rate: these differ widely.
 const METHODS: [(&str, Method); 6] = [
     ("SGD", |p| Box::new(SGD::new(p, 0.01))),
     ("SGD + momentum", |p| Box::new(SGD::new(p, 0.01).momentum(0.9))),
@@ -25,7 +25,7 @@ const METHODS: [(&str, Method); 6] = [
     ("AdaDelta", |p| Box::new(Adadelta::new(p, 0.5))),
 ];
 
-/// Six layers from the same first weights.
+/// Six layers with the same initial weights.
 pub(crate) fn optimizers(course: &Course) {
     let (train, held_out) = (&course.images().0, course.held_out());
     let (images, epochs) = course.common.either((8_000, 10), (1_000, 4));
@@ -56,7 +56,7 @@ fn tell(name: &str, history: &[EpochRecord]) {
     println!("{name:<16} {:>9.4} {:>8.2}% {:>10.2}%", last.train.loss(), training(last), validation(last));
 }
 
-/// Few images and many weights: without dropout they are learned by heart.
+/// Few images and many weights: without dropout the network overfits.
 pub(crate) fn dropout(course: &Course) {
     let (train, held_out) = (&course.images().0, course.held_out());
     let loader = DataLoader::new(train.clone().take(500)).batch_size(100).shuffle(true);

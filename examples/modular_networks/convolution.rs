@@ -1,4 +1,4 @@
-//! The convolution as it is defined, loop by loop, against the library's.
+//! A naive convolution, loop by loop, compared with the library's.
 
 use crate::Course;
 use crate::common::course::difference;
@@ -14,7 +14,7 @@ struct Passes {
     dw: Var,
 }
 
-/// Every product of the definition, one after the other; sums in F64.
+/// Every product in the definition, one by one; sums in F64.
 fn naive(x: &Var, w: &Var, dy: &Var) -> Passes {
     let [n, c, h, width] = [0, 1, 2, 3].map(|d| x.size(d));
     let [filters, k] = [w.size(0), w.size(2)];
@@ -65,7 +65,7 @@ pub(crate) fn compare(course: &Course) {
     let start = Instant::now();
     let slow = naive(&x, &w, &dy);
     let slow_ms = start.elapsed().as_secs_f64() * 1e3;
-    // Once to warm up, then the fastest of some: others may use the machine too.
+    // Once to warm up, then the fastest of some: other programs may be running.
     fast(&x, &w, &dy);
     let mut fast_ms = f64::INFINITY;
     for _ in 0..10 {

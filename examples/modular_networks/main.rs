@@ -1,4 +1,4 @@
-//! Networks put together from layers, on CIFAR-10 or on drawn shapes: what to check before training, how optimizers and
+//! Networks composed of layers, on CIFAR-10 or on synthetic shapes: what to check before training, how optimizers and
 //! dropout compare, and how far a fully connected network and a small convolutional one get.
 //!
 //! ```text
@@ -30,7 +30,7 @@ enum Part {
     Loss,
     /// Gradients against finite differences
     Gradients,
-    /// 50 images learned by heart
+    /// Overfit 50 images
     Overfit,
     /// Six optimizers on six layers
     Optimizers,
@@ -65,7 +65,7 @@ struct Course {
 }
 
 impl Course {
-    /// The images for training and for testing, normalized; read when they are first needed.
+    /// The training and test images, normalized; loaded on first use.
     fn images(&self) -> &(ImageDataset, ImageDataset) {
         self.images.get_or_init(|| {
             let (train, test) = self.common.either((50_000, 10_000), (2_000, 500));
@@ -80,7 +80,7 @@ impl Course {
         })
     }
 
-    /// The last images for training, for those who train on the first.
+    /// The last training images, for validation.
     fn held_out(&self) -> Subset {
         let (train, _) = self.images();
         let n = train.shape()[0];
@@ -88,7 +88,7 @@ impl Course {
     }
 }
 
-/// This trainer, telling of each epoch.
+/// This trainer, printing each epoch.
 fn talking<'a>(trainer: Trainer<'a>) -> Trainer<'a> {
     trainer.on_epoch(|history| println!("  {}", common::fit::line(history)))
 }
@@ -102,7 +102,7 @@ fn main() {
         let (title, run): (&str, fn(&Course)) = match part {
             Part::Loss => ("The first loss", checks::loss),
             Part::Gradients => ("Gradients against finite differences", checks::gradients),
-            Part::Overfit => ("50 images by heart", checks::overfit),
+            Part::Overfit => ("Overfitting 50 images", checks::overfit),
             Part::Optimizers => ("Six optimizers", compare::optimizers),
             Part::Dropout => ("Dropout", compare::dropout),
             Part::FullyConnected => ("A fully connected network", cifar::fully_connected),
@@ -110,7 +110,7 @@ fn main() {
             Part::Convolution => ("Convolution, naive and fast", convolution::compare),
         };
         headline(title);
-        // Each part gives the same numbers, alone or with the others.
+        // Each part gives the same results, alone or with the others.
         tapegrad::tape::manual_seed(course.common.seed);
         run(&course);
     }

@@ -1,4 +1,4 @@
-//! The networks of this course, and what is measured on them. The tests use it too.
+//! The networks of this course and measurements on them, also used by the tests.
 
 use tapegrad::nn::models::mlp;
 use tapegrad::nn::{Flatten, Sequential};
@@ -21,10 +21,10 @@ pub(crate) fn half_squares(model: &dyn Module) -> Var {
     squares.expect("a model with weights") * 0.5
 }
 
-/// For each parameter, by how much the tape and central differences disagree on up to 40 of its elements.
+/// For each parameter, the difference between the tape's gradient and central differences on up to 40 of its elements.
 ///
-/// Where a ReLU or a maximum switches within the step, there is no derivative to compare with: the differences to both
-/// sides are not the same. Such elements are left out and counted.
+/// Where a ReLU or a maximum switches within the step, there is no derivative to compare with: the differences on the two
+/// sides disagree. These elements are skipped and counted.
 pub(crate) fn relative_errors(
     model: &dyn Module,
     loss: impl Fn() -> Var,

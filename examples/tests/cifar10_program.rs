@@ -1,4 +1,4 @@
-//! The CIFAR program's command line: killed and resumed, the same bits; what it writes; what it says of bad input.
+//! The CIFAR program's command line: killed and resumed, the same bits; what it writes; its messages for bad input.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -25,7 +25,7 @@ fn accuracy(args: &[&str]) -> String {
     last
 }
 
-/// Forty short steps with everything that has a state: shuffling, augmentation, momentum, a schedule.
+/// Forty short steps with everything that is stateful: shuffling, augmentation, momentum, a schedule.
 const SHORT: &[&str] = &[
     "--limit",
     "400",
@@ -74,7 +74,7 @@ fn killed_at_any_moment_it_resumes_to_the_same_bits() {
                 break;
             }
             std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * rng.next_f64()));
-            // SIGKILL: nothing in the process learns of it.
+            // SIGKILL: the process cannot react.
             child.kill().expect("a process can be killed");
             let status = child.wait().expect("it ends");
             if status.success() {
@@ -115,7 +115,7 @@ fn a_damaged_checkpoint_is_passed_over() {
         let again = run(&short(&out, &["--resume"]));
         assert!(again.status.success());
         let said = String::from_utf8_lossy(&again.stderr).to_string();
-        assert!(said.contains("a checkpoint was passed over") && said.contains(reason), "{said}");
+        assert!(said.contains("a checkpoint was rejected") && said.contains(reason), "{said}");
         assert!(weights(&out) == expected);
     }
 }
@@ -164,7 +164,7 @@ fn bad_input_gets_one_line() {
     std::fs::write(&cut, [0u8; 100]).expect("a file in a temporary folder");
     let data = folder.path().to_str().expect("a readable path");
     refused(&short(&out, &["--data", data]));
-    // The checkpoint of one model is none of another.
+    // A checkpoint of one model does not fit another.
     accuracy(&short(&out, &[]));
     let text = refused(&short(&out, &["--resume", "--model", "cnn3"]));
     assert!(text.contains("conv1.weight"), "{text}");

@@ -1,9 +1,9 @@
-//! The coursework programs in their quick form: they run, and leave the images that they promise.
+//! The coursework programs in their quick form: they run and write their images.
 use tapegrad::datasets;
 
 mod programs;
 
-/// Runs a program briefly; its output, after a look for the files that it has to leave.
+/// Runs a program briefly, checks the files that it must write, and returns its output.
 fn brief(program: &str, files: &[&str]) -> String {
     let out = tempfile::tempdir().expect("a temporary folder");
     let path = out.path().to_str().expect("a readable name");

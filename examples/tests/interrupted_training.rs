@@ -1,4 +1,4 @@
-//! The MNIST program, disturbed: by signals, by output that nobody reads, by files that it cannot read or write.
+//! The MNIST program, under disturbance: signals, unread output, files that it cannot read or write.
 
 use std::path::Path;
 use std::process::Output;
@@ -51,7 +51,7 @@ mod signals {
         (u64::from_str_radix(mask.trim(), 16).unwrap_or(0) >> (number - 1)) & 1 == 1
     }
 
-    /// Starts a training that writes a checkpoint after each step, and waits for the first.
+    /// Starts a training run that writes a checkpoint after each step, and waits for the first.
     fn training(out: &Path) -> Child {
         let mut child = programs::command("mnist", &short(out, &["--checkpoint-every", "1"]))
             .stdout(Stdio::null())
@@ -107,7 +107,7 @@ mod signals {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let out = folder.path().join("run");
         let child = training(&out);
-        // Both are delivered before the program computes any further.
+        // Both are delivered before the program continues.
         send(&["STOP", "INT", "TERM", "CONT"], &child);
         let ended = child.wait_with_output().expect("it ends");
         let text = String::from_utf8_lossy(&ended.stderr).to_string();
@@ -117,7 +117,7 @@ mod signals {
     }
 
     #[test]
-    fn output_that_nobody_reads_does_not_end_it() {
+    fn unread_output_does_not_end_it() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let expected = undisturbed(folder.path());
         let full =
@@ -130,7 +130,7 @@ mod signals {
                 _ => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
             };
             let mut child = command.spawn().expect("the program starts");
-            // Nobody reads a single line.
+            // No line is read.
             drop((child.stdout.take(), child.stderr.take()));
             assert!(child.wait().expect("it ends").success(), "{name}");
             assert!(weights(&out) == expected, "{name}");
@@ -148,11 +148,11 @@ fn a_checkpoint_that_cannot_be_read_stops_it_unless_it_restarts() {
     let text = refused(&out, &["--resume"]);
     assert!(text.contains("last.safetensors: ") && text.contains("--restart"), "{text}");
     assert_eq!(std::fs::read(&last).expect("still there"), b"of another version");
-    let anew = run(&out, &["--resume", "--restart"]);
-    assert!(anew.status.success());
+    let restarted = run(&out, &["--resume", "--restart"]);
+    assert!(restarted.status.success());
     let kept = out.join("last.unreadable-1.safetensors");
     assert_eq!(std::fs::read(kept).expect("kept"), b"of another version");
-    assert!(String::from_utf8_lossy(&anew.stderr).contains("it is kept as"));
+    assert!(String::from_utf8_lossy(&restarted.stderr).contains("it is kept as"));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
         let ended = run(&out, &[&flag]);
         let text = String::from_utf8_lossy(&ended.stderr).to_string();
         assert_eq!(ended.status.code(), Some(2), "{text}");
-        assert!(text.contains("a finite number from 0 on"), "{text}");
+        assert!(text.contains("must be finite and at least 0"), "{text}");
         assert!(!out.exists());
     }
     let one = folder.path().join("one");
@@ -195,7 +195,7 @@ fn a_folder_in_use_or_not_writable_is_refused() {
     let run = tapegrad::nn::RunFolder::open(folder.path()).expect("a folder");
     let text = refused(folder.path(), &[]);
     assert!(
-        text.contains(&format!("is in use by another training (process {})", std::process::id())),
+        text.contains(&format!("is in use by another training run (process {})", std::process::id())),
         "{text}"
     );
     drop(run);

@@ -1,4 +1,4 @@
-//! The MNIST program's command line: what it writes, and what it says of bad input.
+//! The MNIST program's command line: what it writes, and its messages for bad input.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Panics caught: a wrong sample must not end the run.
+//! Catches panics: a failing sample must not end the run.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
@@ -32,7 +32,7 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Silences panics from here on; their place is remembered for the message.
+/// Silences panics from here on; their location is kept for the message.
 pub fn quiet() {
     set_hook(Box::new(|info| {
         let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
@@ -40,7 +40,7 @@ pub fn quiet() {
     }));
 }
 
-/// Runs `f` and catches what it throws.
+/// Runs `f` and catches its panic.
 pub fn attempt<T>(f: impl FnOnce() -> T) -> Result<T, Caught> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| match payload.downcast::<Unwritable>() {
         Ok(unwritable) => Caught::Unwritable(unwritable.0),

@@ -96,7 +96,7 @@ impl Call {
         Call::new(function, positional, sample, "kwargs", store)
     }
 
-    /// A call of a module or a constructor: `(*args, **kwargs)`; `prefix` stands before the paths.
+    /// A call of a module or a constructor: `(*args, **kwargs)`; `prefix` precedes the paths.
     pub fn of_method(function: &str, sample: &Json, prefix: &str, store: &Store) -> Result<Call, String> {
         let positional =
             list(sample, "args").iter().enumerate().map(|(i, a)| (a, format!("{prefix}args.{i}"))).collect();
@@ -161,7 +161,7 @@ impl Call {
         self.function.rsplit('.').next().unwrap_or(&self.function)
     }
 
-    /// Names of arguments that nothing has looked at.
+    /// Names of arguments that were not read.
     pub fn unused(&self) -> Vec<String> {
         self.arguments.borrow().iter().filter(|a| !a.seen).map(|a| a.name.clone()).collect()
     }
@@ -316,7 +316,7 @@ impl Call {
         self.size_opt(name).unwrap_or(default)
     }
 
-    /// A float that may be missing; an int will do.
+    /// A float that may be missing; an int is accepted.
     pub fn float_opt(&self, name: &str) -> Option<f64> {
         self.convert(name, "a float", |v| match v {
             Value::Float(x) => Some(*x),

@@ -11,7 +11,7 @@ pub struct Tolerance {
     pub atol: f64,
 }
 
-/// Why the two tensors differ, or `None` if they agree in shape, dtype and values.
+/// How the two tensors differ, or `None` if they agree in shape, dtype and values.
 pub fn difference(what: &str, got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Option<String> {
     if got.shape() != want.shape() {
         return Some(format!("{what}: shape {:?}, should be {:?}", got.shape(), want.shape()));

@@ -1,4 +1,4 @@
-//! One file of the conformance data: JSON beside safetensors, and the values that they encode.
+//! One file of the conformance data: JSON next to safetensors, and the values that they encode.
 
 use std::path::Path;
 use tapegrad::tape;
@@ -56,7 +56,7 @@ impl Value {
     }
 }
 
-/// A tensor argument and where it stood in the call.
+/// A tensor argument and its path in the call.
 pub struct Leaf {
     /// The path that names it in `grads` and `after`.
     pub path: String,

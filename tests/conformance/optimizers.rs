@@ -47,36 +47,6 @@ pub fn optimizer(call: &Call, params: Vec<Var>) -> Option<Box<dyn Optimizer>> {
                 }
             ),
         )),
-        "Adam" => Box::new(Adam::with_options(
-            params,
-            options!(
-                call,
-                AdamOptions {
-                    lr: float,
-                    betas: pair,
-                    eps: float,
-                    weight_decay: float,
-                    amsgrad: flag,
-                    maximize: flag,
-                    decoupled_weight_decay: flag,
-                }
-            ),
-        )),
-        "AdamW" => Box::new(AdamW::with_options(
-            params,
-            options!(
-                call,
-                AdamWOptions {
-                    lr: float,
-                    betas: pair,
-                    eps: float,
-                    weight_decay: float,
-                    amsgrad: flag,
-                    maximize: flag,
-                    decoupled_weight_decay: flag,
-                }
-            ),
-        )),
         "RMSprop" => Box::new(RMSprop::with_options(
             params,
             options!(
@@ -111,6 +81,62 @@ pub fn optimizer(call: &Call, params: Vec<Var>) -> Option<Box<dyn Optimizer>> {
             options!(
                 call,
                 AdadeltaOptions { lr: float, rho: float, eps: float, weight_decay: float, maximize: flag }
+            ),
+        )),
+        "Rprop" => Box::new(Rprop::with_options(
+            params,
+            options!(call, RpropOptions { lr: float, etas: pair, step_sizes: pair, maximize: flag }),
+        )),
+        "ASGD" => Box::new(ASGD::with_options(
+            params,
+            options!(
+                call,
+                ASGDOptions {
+                    lr: float,
+                    lambd: float,
+                    alpha: float,
+                    t0: float,
+                    weight_decay: float,
+                    maximize: flag,
+                }
+            ),
+        )),
+        "LBFGS" => lbfgs(call, params),
+        _ => return adam_family(call, params),
+    })
+}
+
+/// Adam and its variants.
+fn adam_family(call: &Call, params: Vec<Var>) -> Option<Box<dyn Optimizer>> {
+    Some(match call.op() {
+        "Adam" => Box::new(Adam::with_options(
+            params,
+            options!(
+                call,
+                AdamOptions {
+                    lr: float,
+                    betas: pair,
+                    eps: float,
+                    weight_decay: float,
+                    amsgrad: flag,
+                    maximize: flag,
+                    decoupled_weight_decay: flag,
+                }
+            ),
+        )),
+        "AdamW" => Box::new(AdamW::with_options(
+            params,
+            options!(
+                call,
+                AdamWOptions {
+                    lr: float,
+                    betas: pair,
+                    eps: float,
+                    weight_decay: float,
+                    amsgrad: flag,
+                    maximize: flag,
+                    decoupled_weight_decay: flag,
+                }
             ),
         )),
         "Adamax" => Box::new(Adamax::with_options(
@@ -149,43 +175,26 @@ pub fn optimizer(call: &Call, params: Vec<Var>) -> Option<Box<dyn Optimizer>> {
                 }
             ),
         )),
-        "Rprop" => Box::new(Rprop::with_options(
-            params,
-            options!(call, RpropOptions { lr: float, etas: pair, step_sizes: pair, maximize: flag }),
-        )),
-        "ASGD" => Box::new(ASGD::with_options(
-            params,
-            options!(
-                call,
-                ASGDOptions {
-                    lr: float,
-                    lambd: float,
-                    alpha: float,
-                    t0: float,
-                    weight_decay: float,
-                    maximize: flag,
-                }
-            ),
-        )),
-        "LBFGS" => {
-            let default = LBFGSOptions::default();
-            let options = LBFGSOptions {
-                lr: call.float_or("lr", default.lr),
-                max_iter: call.size_or("max_iter", default.max_iter),
-                max_eval: call.size_opt("max_eval"),
-                tolerance_grad: call.float_or("tolerance_grad", default.tolerance_grad),
-                tolerance_change: call.float_or("tolerance_change", default.tolerance_change),
-                history_size: call.size_or("history_size", default.history_size),
-                line_search: match call.has("line_search_fn") && call.text_opt("line_search_fn").is_some() {
-                    true => call.choice("line_search_fn", "", &[("strong_wolfe", LineSearch::StrongWolfe)]),
-                    false => LineSearch::None,
-                },
-                maximize: call.bool_or("maximize", false),
-            };
-            Box::new(LBFGS::with_options(params, options))
-        }
         _ => return None,
     })
+}
+
+fn lbfgs(call: &Call, params: Vec<Var>) -> Box<dyn Optimizer> {
+    let default = LBFGSOptions::default();
+    let options = LBFGSOptions {
+        lr: call.float_or("lr", default.lr),
+        max_iter: call.size_or("max_iter", default.max_iter),
+        max_eval: call.size_opt("max_eval"),
+        tolerance_grad: call.float_or("tolerance_grad", default.tolerance_grad),
+        tolerance_change: call.float_or("tolerance_change", default.tolerance_change),
+        history_size: call.size_or("history_size", default.history_size),
+        line_search: match call.has("line_search_fn") && call.text_opt("line_search_fn").is_some() {
+            true => call.choice("line_search_fn", "", &[("strong_wolfe", LineSearch::StrongWolfe)]),
+            false => LineSearch::None,
+        },
+        maximize: call.bool_or("maximize", false),
+    };
+    Box::new(LBFGS::with_options(params, options))
 }
 
 /// Runs a sample.
@@ -212,7 +221,7 @@ pub fn run(class: &str, head: &Json, sample: &Json, store: &Store) -> Result<Ver
         Ok(None) => return Ok(Verdict::Missing),
         Ok(Some(optimizer)) => optimizer,
     };
-    // How PyTorch computes a step, not what it is.
+    // These options change how PyTorch computes a step, not its result.
     for name in ["foreach", "fused", "capturable", "differentiable"] {
         call.bool_opt(name);
     }

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::{SUITES, Settings};
 
-/// What became of a sample.
+/// The outcome of a sample.
 pub enum Verdict {
-    /// All that the sample holds agrees.
+    /// Everything in the sample agrees.
     Passed,
     /// An error sample that Rust's types rule out, and how.
     RefusedByCompiler(String),
@@ -21,7 +21,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Passed if nothing is wrong.
+    /// Passed if there are no faults.
     pub fn of(faults: Vec<String>) -> Verdict {
         if faults.is_empty() { Verdict::Passed } else { Verdict::Failed(faults.join("; ")) }
     }
@@ -70,7 +70,7 @@ impl Tally {
     }
 }
 
-/// Everything that was run: suite, then name.
+/// All results: by suite, then by name.
 #[derive(Default)]
 pub struct Report {
     /// Counts by suite and name.

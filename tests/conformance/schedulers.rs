@@ -11,7 +11,7 @@ use super::check::Tolerance;
 use super::data::{Store, float};
 use super::report::Verdict;
 
-/// A schedule attached to an optimizer, whichever way it goes on.
+/// A schedule attached to an optimizer, of either kind.
 enum Running {
     Steps(Scheduler),
     Metrics(PlateauScheduler),

@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100, in the binary and in the Python form, from a folder or straight from the archive.
+//! CIFAR-10 and CIFAR-100, in binary or Python (pickle) format, from a folder or directly from the archive.
 
 mod archive;
 
@@ -19,29 +19,29 @@ pub const CIFAR10_CLASSES: [&str; 10] =
 const EXPECTED: &str = "the files of cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary or cifar-100-python, \
      one of these folders, or their .tar.gz archive";
 
-/// A training and a test set of 32x32 images in three colors.
+/// A training and a test set of 32x32 RGB images.
 #[derive(Debug, Clone)]
 pub struct Cifar {
     /// The training set.
     pub train: ImageDataset,
     /// The test set.
     pub test: ImageDataset,
-    /// The twenty groups that the classes of CIFAR-100 form; nothing for CIFAR-10.
+    /// The twenty superclasses of CIFAR-100; `None` for CIFAR-10.
     pub coarse: Option<Coarse>,
 }
 
-/// The second, coarser labels of CIFAR-100.
+/// The coarse labels of CIFAR-100.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coarse {
-    /// The group of each training image.
+    /// The superclass of each training image.
     pub train: Vec<i64>,
-    /// The group of each test image.
+    /// The superclass of each test image.
     pub test: Vec<i64>,
-    /// The names of the groups.
+    /// The names of the superclasses.
     pub classes: Vec<String>,
 }
 
-/// The four forms in which the sets are published.
+/// The four formats in which the data sets are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Binary10,
@@ -50,7 +50,7 @@ enum Form {
     Python100,
 }
 
-/// A form's folder, its archive, its training files, its test file, the files with the names of the classes, and the
+/// The folder of a format, its archive, its training files, its test file, the files with the class names, and the
 /// number of images in the largest file.
 struct Files {
     form: Form,
@@ -63,8 +63,8 @@ struct Files {
 }
 
 impl Files {
-    /// No published file of this form has more bytes, however its pickle is written: twice the pixels and labels, and a name
-    /// for each image.
+    /// No published file in this format has more bytes, whatever the pickle protocol: twice the pixels and labels,
+    /// and a name for each image.
     fn largest(&self) -> u64 {
         self.most * (2 * PIXELS as u64 + 128)
     }
@@ -116,17 +116,17 @@ const FORMS: [Files; 4] = [
 ];
 
 impl Cifar {
-    /// Reads the set from a folder or an archive (`.tar.gz`, read in place) and recognizes its form by the files' names.
+    /// Reads the set from a folder or an archive (`.tar.gz`, read in place) and recognizes its format by the file names.
     ///
-    /// The folder may hold the files themselves, the folder that the archive unpacks to, or the archive. Where it holds
-    /// several forms, the first counts in the order: CIFAR-10 binary, CIFAR-10 Python, CIFAR-100 binary, CIFAR-100 Python;
-    /// unpacked before packed.
+    /// The folder may hold the files themselves, the folder that the archive unpacks to, or the archive. If it holds
+    /// several formats, the first takes precedence, in the order: CIFAR-10 binary, CIFAR-10 Python, CIFAR-100 binary,
+    /// CIFAR-100 Python; unpacked before packed.
     ///
-    /// A file with the names of the classes may be missing. Of an archive only these files are unpacked, and no more than the
-    /// largest of the sets takes.
+    /// The file with the class names may be missing. Only these files of an archive are unpacked, up to the size of the
+    /// largest data set.
     ///
     /// # Errors
-    /// If a file is missing, broken or does not fit the others, or an archive holds it twice.
+    /// If a file is missing, malformed or inconsistent with the others, or an archive contains it twice.
     ///
     /// ```no_run
     /// let cifar = tapegrad_datasets::Cifar::open("data/cifar-10-python.tar.gz")?;
@@ -151,7 +151,7 @@ impl Cifar {
         }
     }
 
-    /// Parses the bytes of an archive (see [`open`](Self::open)); `name` stands in the errors.
+    /// Parses the bytes of an archive (see [`open`](Self::open)); `name` is used in error messages.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -163,7 +163,7 @@ impl Cifar {
     pub fn parse_archive(name: &str, bytes: &[u8]) -> Result<Self> {
         let mut parts: Option<Parts> = None;
         archive::for_each_file(name, bytes, &mut |folder, file, data| {
-            // The first folder with a known name decides; what else the archive holds is passed over.
+            // The first folder with a known name decides; other entries of the archive are skipped.
             let Some(files) = FORMS.iter().find(|f| folder == f.folder) else { return Ok(()) };
             let parts = parts.get_or_insert_with(|| Parts::new(files));
             if parts.files.form == files.form && parts.wants(file) {
@@ -179,10 +179,10 @@ impl Cifar {
         }
     }
 
-    /// Parses the bytes of the files themselves, each with its published name, from which the form is recognized.
+    /// Parses the bytes of the files themselves, each with its published name, from which the format is recognized.
     ///
     /// # Errors
-    /// If no training file has a known name, or a file is missing, broken or does not fit the others.
+    /// If no training file has a known name, or a file is missing, malformed or inconsistent with the others.
     ///
     /// ```
     /// use tapegrad_datasets::{Cifar, Dataset};
@@ -206,7 +206,8 @@ impl Cifar {
         parts.assemble(home)
     }
 
-    /// Drawn shapes in place of files: `train` and `test` images that do not overlap (see [`synthetic`](crate::synthetic)).
+    /// Synthetic shapes instead of files: `train` and `test` images that do not overlap (see
+    /// [`synthetic`](crate::synthetic)).
     ///
     /// ```
     /// let set = tapegrad_datasets::Cifar::synthetic(40, 10, 0);
@@ -218,7 +219,7 @@ impl Cifar {
         Cifar { train, test, coarse: None }
     }
 
-    /// CIFAR-100 with its twenty groups as the classes; CIFAR-10 stays as it is.
+    /// CIFAR-100 with its twenty superclasses as classes; CIFAR-10 stays as it is.
     #[must_use]
     pub fn with_coarse_labels(self) -> Self {
         let Some(coarse) = self.coarse else { return self };
@@ -313,7 +314,7 @@ impl<'f> Parts<'f> {
 
     fn add_names(&mut self, name: &str, shown: &str, bytes: &[u8]) -> Result<()> {
         let text = std::str::from_utf8(bytes).map_err(|e| {
-            DataError::format(shown, e.valid_up_to() as u64, "bytes that are no text", "UTF-8")
+            DataError::format(shown, e.valid_up_to() as u64, "bytes that are not text", "UTF-8")
         })?;
         let names: Vec<String> =
             text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
@@ -331,8 +332,10 @@ impl<'f> Parts<'f> {
         let pickle = Pickle::parse(shown, bytes)?;
         let names = |key: &str, count: usize| {
             let names = pickle.get(key).and_then(|v| pickle.texts(v)).filter(|names| names.len() == count);
-            let expected = format!("a list of {count} texts");
-            names.ok_or_else(|| DataError::format(shown, 0, format!("no {key} of this form"), expected))
+            let expected = format!("a list of {count} strings");
+            names.ok_or_else(|| {
+                DataError::format(shown, 0, format!("no {key} of the expected form"), expected)
+            })
         };
         if self.hundred() {
             self.coarse = Some(names("coarse_label_names", self.count(true))?);
@@ -342,7 +345,7 @@ impl<'f> Parts<'f> {
         Ok(())
     }
 
-    /// The number of classes, or of their groups.
+    /// The number of classes, or of superclasses.
     fn count(&self, coarse: bool) -> usize {
         match (self.hundred(), coarse) {
             (false, _) => 10,
@@ -362,7 +365,7 @@ impl<'f> Parts<'f> {
         for name in self.files.train {
             train.append(take(name)?);
         }
-        // Names that are missing are no reason to refuse the images.
+        // Missing names are no reason to reject the images.
         let names = |found: Option<Vec<String>>, n: usize| {
             found.unwrap_or_else(|| match n {
                 10 => CIFAR10_CLASSES.map(String::from).to_vec(),
@@ -383,7 +386,7 @@ impl<'f> Parts<'f> {
     }
 }
 
-/// Records of a label (CIFAR-100: the group, then the class) and 3072 pixels.
+/// Records of a label (CIFAR-100: the superclass, then the class) and 3072 pixels.
 fn parse_binary(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
     let head = if hundred { 2 } else { 1 };
     let size = head + PIXELS;
@@ -410,7 +413,8 @@ fn parse_binary(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
 /// A dictionary with `data`, an array of 3072 bytes a row, and `labels` (CIFAR-100: `fine_labels` and `coarse_labels`).
 fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
     let pickle = Pickle::parse(name, bytes)?;
-    let missing = |key: &str, what: &str| DataError::format(name, 0, format!("no {key} of this form"), what);
+    let missing =
+        |key: &str, what: &str| DataError::format(name, 0, format!("no {key} of the expected form"), what);
     let rows = "an array of unsigned bytes, 3072 in a row";
     let (shape, pixels) =
         pickle.get("data").and_then(|v| pickle.array(v)).ok_or_else(|| missing("data", rows))?;
@@ -419,7 +423,7 @@ fn parse_python(name: &str, bytes: &[u8], hundred: bool) -> Result<Images> {
     }
     let labels = |key: &str, classes: i64| -> Result<Vec<i64>> {
         let found =
-            pickle.get(key).and_then(|v| pickle.ints(v)).ok_or_else(|| missing(key, "a list of numbers"))?;
+            pickle.get(key).and_then(|v| pickle.ints(v)).ok_or_else(|| missing(key, "a list of integers"))?;
         if found.len() != shape[0] {
             let found = format!("{} numbers in {key}", found.len());
             return Err(DataError::format(name, 0, found, format!("one for each of {} images", shape[0])));

@@ -1,7 +1,7 @@
 //! MNIST as text: one image a row, the label first, then its 784 pixels, with or without a header.
 //!
-//! A row is a line: numbers need no line breaks between quotes, and a quote without its partner would otherwise swallow
-//! the rows up to the next one. Every line is an image, a header in the first place, blank, or an error.
+//! A row is a line: numbers need no line breaks in quotes, and an unbalanced quote would otherwise swallow
+//! the rows up to the next one. Every line is an image, a header if it comes first, blank, or an error.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::{DataError, Result};
 
-/// Images and labels as a text file holds them.
+/// Images and labels from a text file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvImages {
     /// The label of each row.
@@ -21,11 +21,11 @@ pub struct CsvImages {
 /// Reads a file of rows `label, pixel, pixel, ...` with `pixels` pixels each and labels below `classes`.
 ///
 /// The first row is a header if it has as many fields, none of them is empty or a number, and no two are the same.
-/// Numbers may stand in quotes, between blanks, or be written as `12.0`. Lines end with `\n`, `\r\n` or `\r`; blank
-/// lines and a byte order mark are passed over.
+/// Numbers may be quoted, surrounded by spaces, or written as `12.0`. Lines end with `\n`, `\r\n` or `\r`; blank
+/// lines and a byte order mark are skipped.
 ///
 /// # Errors
-/// If the file cannot be read, or a row has another number of fields, a label out of range, a pixel that is not
+/// If the file cannot be read, or a row has the wrong number of fields, a label out of range, a pixel that is not
 /// a number from 0 to 255 or an unbalanced quote; the error names the row.
 ///
 /// ```no_run
@@ -39,7 +39,7 @@ pub fn read(path: impl AsRef<Path>, pixels: usize, classes: usize) -> Result<Csv
     parse(&path.display().to_string(), file, pixels, classes)
 }
 
-/// Parses rows from any reader (see [`read`]); `name` stands in the errors.
+/// Parses rows from any reader (see [`read`]); `name` is used in error messages.
 ///
 /// # Errors
 /// As [`read`].
@@ -103,18 +103,18 @@ impl CsvImages {
     }
 }
 
-/// Whether a row holds the names of the columns, and nothing that could be an image.
+/// Whether a row contains column names, and nothing that could be an image.
 fn is_header<'f>(mut fields: impl Iterator<Item = &'f [u8]>) -> bool {
     let mut names = HashSet::new();
     fields.all(|field| {
         let field = bare(field);
-        // Missing values (`NA`, `?`) are no numbers either, but they are all the same.
+        // Missing values (`NA`, `?`) are not numbers either, but they are all equal.
         let number = std::str::from_utf8(field).map_or(true, |text| text.parse::<f64>().is_ok());
         !field.is_empty() && !number && names.insert(field)
     })
 }
 
-/// A field without the blanks and the quotes around it.
+/// A field without surrounding spaces and quotes.
 fn bare(field: &[u8]) -> &[u8] {
     let field = field.trim_ascii();
     match field {
@@ -147,21 +147,21 @@ fn shown(field: &[u8]) -> String {
     format!("{text:?}")
 }
 
-/// The lines of a text, one at a time.
+/// The lines of a text file, one at a time.
 struct Lines<'n, R> {
     name: &'n str,
     input: BufReader<R>,
     line: Vec<u8>,
     /// The number of the line, from 1.
     row: u64,
-    /// More than any row of so many fields needs.
+    /// More bytes than any row with this many fields needs.
     longest: usize,
     /// The last line ended with `\r`: a `\n` that follows belongs to it.
     after_return: bool,
 }
 
 impl<R> Lines<'_, R> {
-    /// The line, without the byte order mark that some programs begin a file with.
+    /// The line, without the byte order mark that some programs write.
     fn text(&self) -> &[u8] {
         match self.line.strip_prefix(b"\xef\xbb\xbf") {
             Some(rest) if self.row == 1 => rest,
@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(found, format!("f.csv: row 1: found label {label:?}, {expected}"));
         }
         assert!(message("10,2,3,4\n").ends_with("row 1: found label \"10\", expected a number from 0 to 9"));
-        // Two byte order marks: only the first is none of the field's.
+        // Two byte order marks: only the first one is removed.
         assert!(message("\u{feff}\u{feff}5,2,3,4\n").contains("row 1: found label \"\\u{feff}5\""));
         for row in
             ["label,0,1,2", "NA,NA,NA,NA", "nan,nan,nan,nan", ",,,", "a,,b,c", "a,b,c,-inf", "a,b,c,\" 7\""]
@@ -313,7 +313,7 @@ mod tests {
         ] {
             assert_eq!(message(text), format!("f.csv: row {row}: {expected}"));
         }
-        // In pairs, but around more than a number, or inside one.
+        // Balanced, but around more than a number, or inside one.
         assert!(message("1,\"2,3\",4\n").contains("row 1: found \"\\\"2\" in field 2"));
         assert!(message("1,2,3,\"4\"\"\"\n").contains("in field 4"));
         assert!(message("1,2,3,\"\"\n").contains("in field 4"));
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn every_line_end_is_one() {
-        /// Hands out a byte at a time.
+        /// Returns one byte per read.
         struct Slowly<'a>(&'a [u8]);
         impl Read for Slowly<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

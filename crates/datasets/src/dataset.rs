@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tapegrad_tape::Generator;
 use tapegrad_tape::shape::checked_numel;
 
-/// Labeled images, each reachable by its index, as `torch.utils.data.Dataset`.
+/// Labeled images, accessible by index, as `torch.utils.data.Dataset`.
 ///
-/// An image is `channels * height * width` numbers in `f32`, channel after channel.
+/// An image is `channels * height * width` values in `f32`, in channel-first order.
 pub trait Dataset: Send + Sync {
     /// The number of samples.
     fn len(&self) -> usize;
@@ -15,7 +15,8 @@ pub trait Dataset: Send + Sync {
     /// `[channels, height, width]`, the same for all samples.
     fn image_shape(&self) -> [usize; 3];
 
-    /// Writes sample `index` into `image` (of the length that [`image_shape`](Self::image_shape) gives) and returns its label.
+    /// Writes sample `index` into `image` (of the length that [`image_shape`](Self::image_shape) gives) and returns
+    /// its label.
     fn read(&self, index: usize, image: &mut [f32]) -> i64;
 
     /// The names of the classes; their number is the number of classes.
@@ -49,7 +50,7 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
     }
 }
 
-/// Mean and standard deviation of each channel, of pixels between 0 and 1.
+/// Mean and standard deviation of each channel, for pixels between 0 and 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalization {
     /// The mean of each channel.
@@ -67,7 +68,7 @@ impl Normalization {
     pub fn new(mean: &[f32], std: &[f32]) -> Self {
         assert!(
             mean.len() == std.len() && !mean.is_empty(),
-            "Normalization: {} means and {} standard deviations; one of each for every channel is needed",
+            "Normalization: {} means and {} standard deviations; each channel needs one of each",
             mean.len(),
             std.len()
         );
@@ -117,7 +118,7 @@ impl ImageDataset {
     /// Images `[N, channels, height, width]` with a label each.
     ///
     /// # Panics
-    /// If the numbers do not fit together, a dimension is zero, or a label has no class.
+    /// If the sizes are inconsistent, a dimension is zero, or a label has no class.
     #[track_caller]
     pub fn new(pixels: Vec<u8>, shape: [usize; 4], labels: Vec<i64>, classes: Vec<String>) -> Self {
         assert!(
@@ -213,9 +214,9 @@ impl ImageDataset {
         self.normalization.as_ref()
     }
 
-    /// The mean and standard deviation of each channel over all images (of pixels between 0 and 1).
+    /// The mean and standard deviation of each channel over all images (for pixels between 0 and 1).
     ///
-    /// Exact: sums of integers. A channel without any variation gets the standard deviation 1.
+    /// Exact: sums of integers. A constant channel gets the standard deviation 1.
     pub fn statistics(&self) -> Normalization {
         let [n, channels, height, width] = self.shape;
         let mut counts = vec![[0u64; 256]; channels];
@@ -283,7 +284,7 @@ impl Subset {
         Subset { dataset, indices: indices.into() }
     }
 
-    /// Where each sample stands in the whole data set.
+    /// The index of each sample in the whole data set.
     pub fn indices(&self) -> &[usize] {
         &self.indices
     }
@@ -304,12 +305,12 @@ impl Dataset for Subset {
     }
 }
 
-/// Cuts a data set at random into parts of the given lengths, as `torch.utils.data.random_split`.
+/// Splits a data set at random into parts of the given lengths, as `torch.utils.data.random_split`.
 ///
-/// The same seed gives the same parts. Samples beyond the sum of the lengths stay out.
+/// The same seed gives the same parts. Samples beyond the sum of the lengths are left out.
 ///
 /// # Panics
-/// If the lengths add up to more than there is.
+/// If the lengths add up to more than the number of samples.
 ///
 /// ```
 /// use tapegrad_datasets::{Dataset, random_split, synthetic};

@@ -1,7 +1,7 @@
 //! Fetches the published files of a data set (with the feature `download`).
 //!
-//! A file grows under a temporary name, goes on where a broken transfer stopped, and gets its own name only once its
-//! checksum fits: what carries the name of a data file is that file.
+//! A file is downloaded under a temporary name, a broken transfer is resumed, and the file gets its final name only once
+//! its checksum matches: a file with the name of a data file is complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,9 +14,9 @@ use ureq::http::{Response, StatusCode, header};
 
 use crate::error::{DataError, Result};
 
-/// A transfer that brings nothing new so many times in a row is given up.
+/// A transfer that receives no new bytes this many times in a row is given up.
 const ATTEMPTS: usize = 4;
-/// No published file is nearly as large: an endless answer ends here.
+/// No published file is nearly as large: an endless response is cut off here.
 const LARGEST: u64 = 1 << 30;
 
 /// A data set, the servers that have it, and its files with the MD5 sums that are published with them.
@@ -72,26 +72,26 @@ const SOURCES: [Source; 5] = [
     },
 ];
 
-/// How far the transfer of one file has come.
+/// The progress of the transfer of one file.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// The file's name.
     pub file: &'a str,
-    /// How many bytes are here, those of an earlier transfer among them.
+    /// The number of bytes received, including those of earlier transfers.
     pub received: u64,
-    /// How many the server says there are, if it says so.
+    /// The size of the file, if the server sends it.
     pub total: Option<u64>,
 }
 
 /// Fetches the files of `name` into the folder `dir`, and returns their paths.
 ///
-/// Names are `mnist`, `fashion-mnist`, `kmnist`, `cifar10` and `cifar100`. Files that are there already and whole are left
-/// alone. `progress` is called now and then, for a progress bar. [`Mnist::open`](crate::Mnist::open) and
+/// Names are `mnist`, `fashion-mnist`, `kmnist`, `cifar10` and `cifar100`. Files that already exist and are complete are
+/// kept. `progress` is called regularly, for a progress bar. [`Mnist::open`](crate::Mnist::open) and
 /// [`Cifar::open`](crate::Cifar::open) read the folder.
 ///
 /// # Errors
-/// If the name is not known, no server can be reached, or what they send is not the published file. What has arrived is
-/// kept, and a later call goes on from there.
+/// If the name is unknown, no server can be reached, or they do not send the published file. The data received is
+/// kept, and a later call resumes from there.
 ///
 /// ```no_run
 /// tapegrad_datasets::download("mnist", "data/mnist", |p| println!("{}: {} bytes", p.file, p.received))?;
@@ -109,7 +109,7 @@ pub fn download(
         let known: Vec<_> = SOURCES.iter().map(|s| s.names[0]).collect();
         return Err(DataError::Download {
             url: name.into(),
-            reason: format!("no such data set; known are {}", known.join(", ")),
+            reason: format!("unknown data set; available are {}", known.join(", ")),
         });
     };
     fs::create_dir_all(dir).map_err(|e| DataError::io(dir, e))?;
@@ -123,18 +123,18 @@ pub fn download(
 
 struct Client {
     agent: Agent,
-    /// The rest before another attempt.
+    /// The pause before another attempt.
     pause: Duration,
     largest: u64,
 }
 
-/// Why one attempt did not bring the whole file.
+/// Why one attempt did not complete the file.
 enum Failure {
-    /// The connection ended early: another attempt may go on from there.
-    Broken(String),
-    /// Another attempt at this server would end alike.
-    Hopeless(String),
-    /// This machine's own trouble.
+    /// The connection ended early: another attempt may resume from there.
+    Transient(String),
+    /// Another attempt at this server would fail in the same way.
+    Permanent(String),
+    /// An error on this machine.
     Local(DataError),
 }
 
@@ -150,7 +150,7 @@ impl Client {
         Client { agent: config.new_agent(), pause, largest }
     }
 
-    /// Brings the file from the first server that has it whole.
+    /// Fetches the file from the first server that has the complete one.
     fn fetch(
         &self,
         urls: &[String],
@@ -171,7 +171,7 @@ impl Client {
                     return Ok(target);
                 }
                 Err(Failure::Local(error)) => return Err(error),
-                Err(Failure::Broken(why) | Failure::Hopeless(why)) => reason = why,
+                Err(Failure::Transient(why) | Failure::Permanent(why)) => reason = why,
             }
         }
         let reason =
@@ -194,26 +194,28 @@ impl Client {
         loop {
             let before = size(part);
             let outcome = self.attempt(url, part, file, progress);
-            // Whatever the server said about lengths and ends: the right bytes are the right bytes.
+            // Whatever length the server declared: if the checksum matches, the file is complete.
             let found = if part.is_file() { checksum(part).map_err(Failure::Local)? } else { String::new() };
             if found == md5 {
                 return Ok(());
             }
             match outcome {
                 Ok(()) => {
-                    // All is here, but it is not the file: an old remainder may be to blame, so begin anew once.
+                    // All bytes are here, but the checksum differs: an old partial file may be the cause, so start
+                    // over once.
                     let length = size(part);
                     fs::remove_file(part).map_err(|e| Failure::Local(DataError::io(part, e)))?;
                     if rejected {
-                        let why = format!("{length} bytes came with the MD5 sum {found}, expected {md5}");
-                        return Err(Failure::Hopeless(why));
+                        let why =
+                            format!("{length} bytes were received with the MD5 sum {found}, expected {md5}");
+                        return Err(Failure::Permanent(why));
                     }
                     rejected = true;
                 }
-                Err(Failure::Broken(why)) => {
+                Err(Failure::Transient(why)) => {
                     failures = if size(part) > before { 1 } else { failures + 1 };
                     if failures >= ATTEMPTS {
-                        return Err(Failure::Broken(why));
+                        return Err(Failure::Transient(why));
                     }
                     std::thread::sleep(self.pause * failures as u32);
                 }
@@ -222,7 +224,7 @@ impl Client {
         }
     }
 
-    /// One request, for what is still missing.
+    /// One request, for the missing part.
     fn attempt(
         &self,
         url: &str,
@@ -242,14 +244,14 @@ impl Client {
             StatusCode::PARTIAL_CONTENT if range_start(&response) == Some(have) => have,
             StatusCode::OK => 0,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
-                // The remainder does not fit what the server has: begin anew.
+                // The partial file does not match the server's: start over.
                 fs::remove_file(part).map_err(local)?;
-                return Err(Failure::Broken(format!("the server refused to go on at byte {have}")));
+                return Err(Failure::Transient(format!("the server refused to resume at byte {have}")));
             }
             _ if status.is_server_error() => {
-                return Err(Failure::Broken(format!("the server answered {status}")));
+                return Err(Failure::Transient(format!("the server answered {status}")));
             }
-            _ => return Err(Failure::Hopeless(format!("the server answered {status}"))),
+            _ => return Err(Failure::Permanent(format!("the server answered {status}"))),
         };
         let total = response.body().content_length().map(|rest| start.saturating_add(rest));
         let mut out = OpenOptions::new()
@@ -269,7 +271,9 @@ impl Client {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => {
-                    return Err(Failure::Broken(format!("the transfer broke after {received} bytes ({e})")));
+                    return Err(Failure::Transient(format!(
+                        "the transfer broke after {received} bytes ({e})"
+                    )));
                 }
             };
             if n == 0 {
@@ -280,13 +284,13 @@ impl Client {
             if received > self.largest {
                 drop(out);
                 fs::remove_file(part).map_err(local)?;
-                return Err(Failure::Hopeless(format!("more than {} bytes came", self.largest)));
+                return Err(Failure::Permanent(format!("more than {} bytes were received", self.largest)));
             }
         }
         out.sync_all().map_err(local)?;
         match total {
             Some(total) if received < total => {
-                Err(Failure::Broken(format!("the transfer broke after {received} of {total} bytes")))
+                Err(Failure::Transient(format!("the transfer broke after {received} of {total} bytes")))
             }
             _ => Ok(()),
         }
@@ -296,18 +300,18 @@ impl Client {
 fn unreachable(error: ureq::Error) -> Failure {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
-            Failure::Hopeless(error.to_string())
+            Failure::Permanent(error.to_string())
         }
-        // Without a network there is no use in waiting for it.
-        ureq::Error::HostNotFound => Failure::Hopeless("the server's name cannot be resolved".into()),
+        // Without a network, retrying is useless.
+        ureq::Error::HostNotFound => Failure::Permanent("the server's name cannot be resolved".into()),
         ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-            Failure::Hopeless(format!("the server cannot be reached ({e})"))
+            Failure::Permanent(format!("the server cannot be reached ({e})"))
         }
-        other => Failure::Broken(format!("the server cannot be reached ({other})")),
+        other => Failure::Transient(format!("the server cannot be reached ({other})")),
     }
 }
 
-/// The first byte that a partial answer holds, from `Content-Range: bytes 100-199/200`.
+/// The first byte of a partial response, from `Content-Range: bytes 100-199/200`.
 fn range_start<T>(response: &Response<T>) -> Option<u64> {
     let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()

@@ -1,10 +1,10 @@
-//! What can be wrong with a data file, in one line each.
+//! Errors in data files, each with a one-line message.
 
 use std::path::Path;
 
-/// An error in data that came from outside: names the file, the place, what stood there and what would have fitted.
+/// An error in external data: it names the file, the position, what was found and what was expected.
 ///
-/// Every message is a single line, so that a program can print it as it is.
+/// Every message is a single line, so that a program can print it unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -13,31 +13,31 @@ pub enum DataError {
     Io {
         /// The file or folder.
         file: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The bytes at an offset are not what the format asks for.
+    /// The bytes at an offset do not match the format.
     #[error("{file}: offset {offset}: found {found}, expected {expected}")]
     Format {
         /// The file, or `archive: member`.
         file: String,
         /// Position in bytes; in the unpacked data where the file is compressed.
         offset: u64,
-        /// What stands there.
+        /// What was found.
         found: String,
-        /// What would have been right.
+        /// What was expected.
         expected: String,
     },
-    /// A row of a text file is not what the format asks for.
+    /// A row of a text file does not match the format.
     #[error("{file}: row {row}: found {found}, expected {expected}")]
     Row {
         /// The file.
         file: String,
         /// The row, that is the line, counted from 1; header and blank lines included.
         row: u64,
-        /// What stands there.
+        /// What was found.
         found: String,
-        /// What would have been right.
+        /// What was expected.
         expected: String,
     },
     /// Two files that belong together hold different numbers of entries.
@@ -45,39 +45,39 @@ pub enum DataError {
     Counts {
         /// The file with the images.
         images: String,
-        /// How many it holds.
+        /// The number of entries in it.
         image_count: usize,
         /// The file with the labels.
         labels: String,
-        /// How many it holds.
+        /// The number of entries in it.
         label_count: usize,
     },
-    /// A folder does not hold the files of the data set.
+    /// A folder does not contain the files of the data set.
     #[error("{dir}: found {found}, expected {expected}")]
     Folder {
         /// The folder.
         dir: String,
-        /// What it holds, or lacks.
+        /// What it contains, or lacks.
         found: String,
-        /// The names that would have been recognized.
+        /// The recognized names.
         expected: String,
     },
     /// The saved state of a loader does not fit this loader.
     #[error("saved loader state: {what} is {found}, expected {expected}")]
     LoaderState {
-        /// Which number.
+        /// The name of the value.
         what: &'static str,
-        /// What was saved.
+        /// The saved value.
         found: u64,
-        /// What would fit.
+        /// The expected value.
         expected: String,
     },
     /// A transfer failed.
     #[error("{url}: {reason}")]
     Download {
-        /// The address.
+        /// The URL.
         url: String,
-        /// What went wrong and what to do about it.
+        /// What went wrong, and how to fix it.
         reason: String,
     },
 }

@@ -1,9 +1,9 @@
 //! The IDX format of MNIST, Fashion-MNIST, KMNIST and EMNIST, raw or compressed with gzip.
 //!
 //! A header (two zero bytes, the element type, the number of dimensions, then each dimension as a big-endian
-//! `u32`) is followed by the elements. The header is never believed: memory grows with the bytes that
-//! really come, and a file that holds fewer or more than the header says is refused. A compressed file that grows more than
-//! 64-fold is refused beyond 64 MB.
+//! `u32`) is followed by the elements. The header is not trusted: memory grows with the bytes actually
+//! read, and a file that contains fewer or more than the header says is rejected. A compressed file that expands more
+//! than 64-fold is rejected beyond 64 MB.
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -13,12 +13,12 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{DataError, Result, read_file};
 
-/// By what factor a compressed file may grow: images shrink to a fifth, a bomb to a thousandth.
+/// The largest allowed compression ratio: images compress to a fifth, a zip bomb to a thousandth.
 const GROWTH: u64 = 64;
-/// What a compressed file may hold in any case: a file of the size of MNIST's, even of blank images.
+/// The size that a compressed file may expand to in any case: that of MNIST's files, even with blank images.
 const SMALL: u64 = 1 << 26;
 
-/// An array of unsigned bytes as an IDX file holds it.
+/// An array of unsigned bytes from an IDX file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdxArray {
     /// The size of each dimension, the slowest first: `[N, rows, columns]` for images, `[N]` for labels.
@@ -42,7 +42,7 @@ pub fn read(path: impl AsRef<Path>, dims: usize) -> Result<IdxArray> {
     parse(&path.display().to_string(), &read_file(path)?, dims)
 }
 
-/// Parses the bytes of an IDX file with `dims` dimensions (see [`read`]); `name` stands in the errors.
+/// Parses the bytes of an IDX file with `dims` dimensions (see [`read`]); `name` is used in error messages.
 ///
 /// # Errors
 /// If the bytes are not exactly such an array.
@@ -71,7 +71,7 @@ struct Parser<'a, R> {
     name: &'a str,
     at: u64,
     input: R,
-    /// What the input can hold at the very most, unpacked.
+    /// The largest possible size of the unpacked input.
     most: u64,
     gzip: bool,
 }
@@ -107,7 +107,7 @@ impl<R: Read> Parser<'_, R> {
                 format!("{claimed} for a shape of {shape:?}"),
             ));
         }
-        // A compressed file earns its memory byte by byte: only what has been unpacked is allocated.
+        // For a compressed file, memory grows only as data is unpacked.
         let mut data = Vec::with_capacity(if self.gzip { 0 } else { claimed as usize });
         let start = self.at;
         let end = (&mut self.input).take(claimed).read_to_end(&mut data);
@@ -246,7 +246,7 @@ mod tests {
         assert!(message(&bad, 1).contains("corrupt gzip"));
         // Fewer bytes inside than the header says, though the compressed size would allow them.
         assert!(message(&gzip(&idx(&[5001], &noise)), 1).contains("after 5000 bytes of data, expected 5001"));
-        // Bytes after the end: of another array, of another gzip file, of no form at all.
+        // Bytes after the end: of another array, of another gzip file, of no format at all.
         assert!(message(&gzip(&idx(&[4999], &noise)), 1).contains("offset 5007: found more bytes"));
         assert!(message(&[&good[..], &gzip(b"x")].concat(), 1).contains("offset 5008: found more bytes"));
         assert!(message(&[&good[..], b"x"].concat(), 1).contains("offset 5008: found "));

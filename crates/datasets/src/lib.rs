@@ -1,7 +1,7 @@
-//! Data sets and the loaders that feed them to a training loop.
+//! Data sets, transforms and data loaders.
 //!
 //! [`Mnist`] reads the published files of MNIST and its relatives, [`Cifar`] those of CIFAR-10 and CIFAR-100;
-//! [`synthetic`] draws images where there are no files. A [`Dataset`] gives single samples, [`transforms`] change
+//! [`synthetic`] draws images if there are no files. A [`Dataset`] returns single samples, [`transforms`] change
 //! them, and a [`DataLoader`] makes batches of them. With the feature `download`, `download` fetches the files.
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,8 @@ pub use mnist::{FASHION_CLASSES, KMNIST_CLASSES, Mnist, read_idx_pair};
 pub use sampler::{RandomSampler, Sampler, SequentialSampler};
 pub use whitening::Whitening;
 
-/// The folder `name` of the data that `TAPEGRAD_TEST_DATA` points to, for tests on real files; says so if they are skipped.
+/// The folder `name` of the data that `TAPEGRAD_TEST_DATA` points to, for tests on real files; says so if they are
+/// skipped.
 #[cfg(test)]
 pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
     let dir = std::env::var_os("TAPEGRAD_TEST_DATA")

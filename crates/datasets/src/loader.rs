@@ -1,4 +1,4 @@
-//! Batches from a data set: in which order, on which threads, how far ahead.
+//! Batches from a data set: their order, the worker threads, and prefetching.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,16 +16,17 @@ use crate::parallel;
 use crate::sampler::{RandomSampler, Sampler, SequentialSampler};
 use crate::transforms::{Mix, Pipeline, Transform};
 
-/// What a training step takes: images, their labels, and where they came from.
+/// The input of a training step: images, their labels, and their indices.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The images, `f32 [N, channels, height, width]`.
     pub images: Tensor,
     /// The class of each image, `i64 [N]`.
     pub labels: Tensor,
-    /// After mixup or cutmix, the probability of each class, `f32 [N, classes]`: what cross-entropy takes in place of `labels`.
+    /// After mixup or cutmix, the probability of each class, `f32 [N, classes]`: which cross-entropy takes instead of
+    /// `labels`.
     pub targets: Option<Tensor>,
-    /// The place of each image in the data set.
+    /// The index of each image in the data set.
     pub indices: Vec<usize>,
 }
 
@@ -41,12 +42,12 @@ impl Batch {
     }
 }
 
-/// How far a loader has come; saved in a checkpoint, it lets training go on with exactly the batch that would have followed.
+/// The position of a loader; saved in a checkpoint, it lets training resume with exactly the next batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderState {
     /// The epoch, counted from 0.
     pub epoch: u64,
-    /// How many batches of the epoch have been handed out.
+    /// The number of batches of the epoch that were returned.
     pub position: u64,
     seed: u64,
     samples: u64,
@@ -54,18 +55,18 @@ pub struct LoaderState {
 }
 
 impl LoaderState {
-    /// The state as numbers, for a file.
+    /// The state as integers, for a file.
     pub fn to_array(self) -> [u64; 5] {
         [self.epoch, self.position, self.seed, self.samples, self.batch_size]
     }
 
-    /// The state from the numbers of [`to_array`](Self::to_array).
+    /// The state from the integers of [`to_array`](Self::to_array).
     pub fn from_array([epoch, position, seed, samples, batch_size]: [u64; 5]) -> Self {
         LoaderState { epoch, position, seed, samples, batch_size }
     }
 }
 
-/// Hands out a data set in batches, as `torch.utils.data.DataLoader`.
+/// Iterates over a data set in batches, as `torch.utils.data.DataLoader`.
 ///
 /// Each `for batch in &loader` is one epoch. The batches depend on the seed, the epoch and the data, never on the number
 /// of workers. With workers, background threads prepare the next batches while training uses this one.
@@ -104,12 +105,12 @@ pub struct DataLoader {
 struct Progress {
     epoch: u64,
     position: usize,
-    /// The position was set from outside: the next iteration goes on from it rather than with a new epoch.
+    /// The position was restored: the next iteration continues from it rather than starting a new epoch.
     restored: bool,
 }
 
 impl DataLoader {
-    /// Batches of one sample in order, without workers; the other methods change that.
+    /// Batches of one sample in order, without workers; the other methods change these defaults.
     pub fn new(dataset: impl Dataset + 'static) -> Self {
         DataLoader {
             dataset: Arc::new(dataset),
@@ -134,19 +135,19 @@ impl DataLoader {
     #[track_caller]
     #[must_use]
     pub fn batch_size(mut self, batch_size: usize) -> Self {
-        assert!(batch_size > 0, "DataLoader: batch_size 0; at least one sample is needed");
+        assert!(batch_size > 0, "DataLoader: batch_size must be at least 1");
         self.batch_size = batch_size;
         self
     }
 
-    /// Whether each epoch goes through the samples in a new random order.
+    /// Whether each epoch visits the samples in a new random order.
     #[must_use]
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.shuffle = shuffle;
         self
     }
 
-    /// An order of one's own, in place of [`shuffle`](Self::shuffle).
+    /// A custom order, instead of [`shuffle`](Self::shuffle).
     #[must_use]
     pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
         self.sampler = Some(Arc::new(sampler));
@@ -161,7 +162,7 @@ impl DataLoader {
         self
     }
 
-    /// Whether a last batch with fewer samples is left out.
+    /// Whether an incomplete last batch is dropped.
     #[must_use]
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.drop_last = drop_last;
@@ -175,14 +176,14 @@ impl DataLoader {
         self
     }
 
-    /// How many batches each worker may be ahead; 2 at first.
+    /// The number of batches that each worker may prefetch; 2 by default.
     ///
     /// # Panics
     /// If it is zero.
     #[track_caller]
     #[must_use]
     pub fn prefetch(mut self, prefetch: usize) -> Self {
-        assert!(prefetch > 0, "DataLoader: prefetch 0; a worker needs room for at least one batch");
+        assert!(prefetch > 0, "DataLoader: prefetch must be at least 1");
         self.prefetch = prefetch;
         self
     }
@@ -220,7 +221,7 @@ impl DataLoader {
         &*self.dataset
     }
 
-    /// How far it has come: the epoch, and how many of its batches were handed out.
+    /// Its position: the epoch, and the number of its batches that were returned.
     pub fn state(&self) -> LoaderState {
         let progress = lock(&self.progress);
         LoaderState {
@@ -232,7 +233,7 @@ impl DataLoader {
         }
     }
 
-    /// Goes back, or on, to a saved state: the next iteration gives the batches that would have followed it.
+    /// Restores a saved state: the next iteration returns the batches that would have followed it.
     ///
     /// # Errors
     /// If the state was saved by a loader with another seed, batch size or number of samples.
@@ -256,14 +257,14 @@ impl DataLoader {
         Ok(())
     }
 
-    /// The whole time that iterations have spent waiting for a batch, since the loader was made.
+    /// The total time that iterations have spent waiting for a batch, since the loader was made.
     pub fn waited(&self) -> Duration {
         Duration::from_nanos(self.waited.load(Ordering::Relaxed))
     }
 
     /// The batches of one epoch: the first, the next, or after [`restore`](Self::restore) the rest of the restored one.
     ///
-    /// An epoch that was left early is not taken up again.
+    /// An epoch that was left early is not resumed.
     pub fn iter(&self) -> Batches {
         let mut progress = lock(&self.progress);
         if !std::mem::take(&mut progress.restored) && progress.position > 0 {
@@ -348,7 +349,7 @@ impl Iterator for Batches {
 
 impl ExactSizeIterator for Batches {}
 
-/// Everything that decides what is in the batches of an epoch.
+/// Everything that determines the batches of an epoch.
 struct Recipe {
     dataset: Arc<dyn Dataset>,
     pipeline: Pipeline,
@@ -384,7 +385,7 @@ impl Recipe {
 
 type Prepared = std::result::Result<Batch, Box<dyn Any + Send>>;
 
-/// Background threads, and the batches that they have ready.
+/// Background threads and their finished batches.
 struct WorkerPool {
     queue: Arc<WorkQueue>,
     threads: Vec<JoinHandle<()>>,
@@ -394,16 +395,16 @@ struct WorkQueue {
     state: Mutex<QueueState>,
     /// A batch is ready.
     ready: Condvar,
-    /// A batch was taken, so there is room for another; or work ends.
+    /// A batch was taken, so there is room for another; or the workers should stop.
     room: Condvar,
     window: usize,
 }
 
 struct QueueState {
     ready: BTreeMap<usize, Prepared>,
-    /// The next batch that nobody works on.
+    /// The next batch that no worker has taken.
     next: usize,
-    /// The batch that the consumer will ask for next.
+    /// The next batch for the consumer.
     wanted: usize,
     end: usize,
     stop: bool,
@@ -419,7 +420,7 @@ impl WorkerPool {
             room: Condvar::new(),
             window,
         });
-        // Where the system refuses threads, there are fewer, or none.
+        // If the system refuses threads, there are fewer, or none.
         let threads = (0..workers.min(batches.len()))
             .map_while(|i| {
                 let (queue, recipe) = (queue.clone(), recipe.clone());
@@ -451,7 +452,7 @@ impl Drop for WorkerPool {
         lock(&self.queue.state).stop = true;
         self.queue.room.notify_all();
         for thread in self.threads.drain(..) {
-            // A panic of a worker has been handed over with its batch.
+            // A worker's panic has been passed on with its batch.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! MNIST and the sets that share its form: Fashion-MNIST, KMNIST, EMNIST; as IDX files or as text.
+//! MNIST and the data sets that share its format: Fashion-MNIST, KMNIST, EMNIST; as IDX or CSV files.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub const KMNIST_CLASSES: [&str; 10] = ["o", "ki", "su", "tsu", "na", "ha", "ma"
 const EXPECTED: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
      t10k-labels-idx1-ubyte (with or without .gz), the same of one EMNIST split, or mnist_train.csv and mnist_test.csv";
 
-/// A training and a test set of 28x28 gray images (or of whatever size the files have).
+/// A training and a test set of 28x28 gray images (or of the files' own size).
 #[derive(Debug, Clone)]
 pub struct Mnist {
     /// The training set.
@@ -36,15 +36,15 @@ pub struct Mnist {
 }
 
 impl Mnist {
-    /// Reads the set from a folder and recognizes its form by the published file names.
+    /// Reads the data set from a folder and recognizes its format by the published file names.
     ///
-    /// IDX files, raw or `.gz`, come first, then those of an EMNIST split, then `mnist_train.csv` and `mnist_test.csv`. The
-    /// files may also lie in `raw`, `MNIST/raw`, `FashionMNIST/raw` or `KMNIST/raw` below the folder, as torchvision
-    /// leaves them. EMNIST images, which are published lying on their side, are turned upright, and its letters' labels
-    /// begin at 0.
+    /// IDX files, raw or `.gz`, come first, then those of an EMNIST split, then `mnist_train.csv` and
+    /// `mnist_test.csv`. The files may also be in `raw`, `MNIST/raw`, `FashionMNIST/raw` or `KMNIST/raw` below the
+    /// folder, where torchvision puts them. EMNIST images, which are published transposed, are transposed back, and
+    /// labels of its letters start at 0.
     ///
     /// # Errors
-    /// If the folder or a file is missing, broken or does not fit the others.
+    /// If the folder or a file is missing, malformed or inconsistent with the others.
     ///
     /// ```no_run
     /// let mnist = tapegrad_datasets::Mnist::open("data/mnist")?;
@@ -113,7 +113,8 @@ impl Mnist {
         both(|| read(train), || read(test))
     }
 
-    /// Drawn digits in place of files: `train` and `test` images that do not overlap (see [`synthetic`](crate::synthetic)).
+    /// Synthetic digits instead of files: `train` and `test` images that do not overlap (see
+    /// [`synthetic`](crate::synthetic)).
     ///
     /// ```
     /// let set = tapegrad_datasets::Mnist::synthetic(200, 50, 0);
@@ -223,14 +224,14 @@ fn names(dir: &Path) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The published name, raw or compressed; some unpackers leave a dot in place of the second hyphen.
+/// The published name, raw or compressed; some unpackers write a dot instead of the second hyphen.
 fn is_idx(name: &str, stem: &str, dims: usize) -> bool {
     let name = name.strip_suffix(".gz").unwrap_or(name);
     let rest = name.strip_prefix(stem).and_then(|r| r.strip_prefix(['-', '.']));
     rest.and_then(|r| r.strip_prefix("idx")).and_then(|r| r.strip_suffix("-ubyte")) == Some(&dims.to_string())
 }
 
-/// The file in question, unpacked rather than compressed where both are there.
+/// The file in question; the uncompressed one if both exist.
 fn find<'a>(seen: &'a [String], stem: &str, dims: usize) -> Option<&'a String> {
     seen.iter().filter(|n| is_idx(n, stem, dims)).min_by_key(|n| n.ends_with(".gz"))
 }
@@ -243,7 +244,7 @@ fn emnist_classes() -> [(&'static str, Vec<String>); 6] {
     let split = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
     let capitals = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let small = "abcdefghijklmnopqrstuvwxyz";
-    // Where capital and small letter look alike, these splits have one class for both.
+    // Where upper and lower case look alike, these splits merge both into one class.
     let merged = split(&format!("{capitals}abdefghnqrt"));
     [
         ("balanced", merged.clone()),
@@ -370,7 +371,7 @@ mod tests {
         println!("MNIST read in {:?}", start.elapsed());
         assert_eq!(set.train.shape(), [60000, 1, 28, 28]);
         assert_eq!(set.test.shape(), [10000, 1, 28, 28]);
-        // The figures that everybody uses for MNIST, and the first labels of the published files.
+        // The usual statistics of MNIST, and the first labels of the published files.
         let statistics = set.train.statistics();
         assert!((statistics.mean[0] - 0.1307).abs() < 5e-5 && (statistics.std[0] - 0.3081).abs() < 5e-5);
         assert_eq!(set.train.labels()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);

@@ -1,4 +1,4 @@
-//! Work on the samples of a batch, shared between rayon's workers, which are the kernels' threads, too.
+//! Work on the samples of a batch, divided among rayon's workers, which are the kernels' threads, too.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes this thread do its data work by itself from now on.
+/// Makes this thread do its data work alone from now on.
 pub(crate) fn work_alone() {
     ALONE.set(true);
 }
@@ -31,7 +31,7 @@ pub(crate) fn for_each_chunk<T: Send>(
         items.chunks_mut(size).enumerate().for_each(|(i, chunk)| task(i, chunk));
         return;
     }
-    // A limit below the size of rayon's pool holds here, too: no more parts than that.
+    // A limit below the size of rayon's pool applies here, too: no more parts than that.
     let least = if workers + 1 < rayon::current_num_threads() { blocks.div_ceil(workers + 1) } else { 1 };
     items.par_chunks_mut(size * per_task).enumerate().with_min_len(least).for_each(|(b, block)| {
         for (i, chunk) in block.chunks_mut(size).enumerate() {
@@ -40,7 +40,7 @@ pub(crate) fn for_each_chunk<T: Send>(
     });
 }
 
-/// Does both at the same time where there is a thread for it.
+/// Runs both concurrently if there is a thread for it.
 pub(crate) fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
     if num_workers() == 0 { (a(), b()) } else { rayon::join(a, b) }
 }

@@ -1,10 +1,10 @@
-//! A reader for the pickles that data files are: dictionaries, lists, numbers, texts and arrays of bytes.
+//! A reader for pickled data files: dictionaries, lists, numbers, strings and arrays of bytes.
 //!
-//! Pickle is a language of programs, and loading a foreign one in Python can run anything. This reader knows only the
-//! opcodes that plain data needs, and of the names that a pickle may call only those that make an array of unsigned
-//! bytes, and bytes in the protocols that have none. It executes nothing; whatever else a file asks for is refused by its
-//! name. Protocols 0 to 5 are read, of Python 2 and 3. Texts and bytes stay where they are in the input unless they have to
-//! be decoded, so memory grows with the number of values and the size of the file.
+//! A pickle is a program, and loading an untrusted one in Python can run arbitrary code. This reader supports only the
+//! opcodes that plain data needs, and of the globals that a pickle may call only those that make an array of unsigned
+//! bytes, and bytes in the protocols that lack them. It executes nothing; anything else is rejected by name.
+//! Protocols 0 to 5 of Python 2 and 3 are read. Strings and bytes are borrowed from the input unless they must be
+//! decoded, so memory grows with the number of values and the size of the file.
 
 mod machine;
 mod opcodes;
@@ -30,22 +30,22 @@ pub enum Value<'a> {
     Int(i64),
     /// A floating-point number.
     Float(f64),
-    /// Bytes, or a text written by Python 2, which does not tell them apart.
+    /// Bytes, or a string written by Python 2, which does not distinguish them.
     Bytes(&'a [u8]),
-    /// A text.
+    /// A string.
     Text(&'a str),
     /// A container, found in the [`Pickle`] by its methods.
     Object(Handle),
-    /// The name of something in a Python module: only for the reader's own use.
+    /// A global of a Python module, for internal use only.
     #[doc(hidden)]
     Global(Global),
 }
 
-/// Points to a container of a [`Pickle`].
+/// A reference to a container of a [`Pickle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handle(u32);
 
-/// The names that an array of bytes needs.
+/// The globals that an array of bytes needs.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Global {
@@ -73,7 +73,7 @@ enum Object<'a> {
     Array(Option<Array<'a>>),
     /// Bytes that had to be decoded.
     Owned(Vec<u8>),
-    /// A text that had to be decoded.
+    /// A string that had to be decoded.
     OwnedText(String),
 }
 
@@ -84,10 +84,10 @@ struct Array<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads a pickle; `name` stands in the errors.
+    /// Reads a pickle; `name` is used in error messages.
     ///
     /// # Errors
-    /// If the bytes are no complete pickle, or want more than plain data: the error names the opcode or the global.
+    /// If the bytes are not a complete pickle, or need more than plain data: the error names the opcode or the global.
     ///
     /// ```
     /// use tapegrad_datasets::pickle::Pickle;
@@ -122,7 +122,7 @@ impl<'a> Pickle<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// A text, whichever Python wrote it.
+    /// A string, from either version of Python.
     pub fn text(&self, value: Value<'a>) -> Option<String> {
         std::str::from_utf8(raw_of(&self.objects, value)?).ok().map(String::from)
     }
@@ -132,10 +132,10 @@ impl<'a> Pickle<'a> {
         self.items(value)?.iter().map(|v| if let Value::Int(i) = v { Some(*i) } else { None }).collect()
     }
 
-    /// A list or tuple of texts.
+    /// A list or tuple of strings.
     pub fn texts(&self, value: Value<'a>) -> Option<Vec<String>> {
         let items = self.items(value)?;
-        // A long text can stand in a list many times without standing in the file as often.
+        // A long string can occur in a list many times without occurring in the file as often.
         let size: usize = items
             .iter()
             .map(|v| raw_of(&self.objects, *v).map_or(0, <[u8]>::len))
@@ -174,7 +174,7 @@ fn bytes_of<'s, 'a: 's>(objects: &'s [Object<'a>], value: Value<'a>) -> Option<&
     }
 }
 
-/// The bytes of a text or of bytes: Python 2 does not tell them apart, and Python 3 keeps what Python 2 wrote as bytes.
+/// The bytes of a string or of bytes: Python 2 does not distinguish them, and Python 3 keeps Python 2's as bytes.
 fn raw_of<'s, 'a: 's>(objects: &'s [Object<'a>], value: Value<'a>) -> Option<&'s [u8]> {
     text_of(objects, value).map(str::as_bytes).or_else(|| bytes_of(objects, value))
 }

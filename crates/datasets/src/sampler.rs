@@ -1,11 +1,11 @@
-//! In which order an epoch goes through a data set.
+//! The order in which an epoch visits a data set.
 
 use tapegrad_tape::Generator;
 
 /// The order of the samples in each epoch, as `torch.utils.data.Sampler`.
 pub trait Sampler: Send + Sync {
-    /// The indices that epoch `epoch` visits in a data set of `len` samples. Called with the same arguments it must give
-    /// the same answer: resuming relies on it.
+    /// The indices that epoch `epoch` visits in a data set of `len` samples. Called with the same arguments it must
+    /// return the same order: resuming relies on it.
     fn order(&self, len: usize, epoch: u64) -> Vec<usize>;
 }
 
@@ -19,7 +19,7 @@ impl Sampler for SequentialSampler {
     }
 }
 
-/// Every sample once, in another random order each epoch; the seed fixes all of them.
+/// Every sample once, in a new random order each epoch, determined by the seed.
 ///
 /// ```
 /// use tapegrad_datasets::{RandomSampler, Sampler};
@@ -33,7 +33,7 @@ pub struct RandomSampler {
 }
 
 impl RandomSampler {
-    /// The orders that belong to `seed`.
+    /// The orders of this `seed`.
     pub fn new(seed: u64) -> Self {
         RandomSampler { seed }
     }

@@ -14,7 +14,7 @@ pub struct Whitening {
 impl Whitening {
     /// Decomposes the second moments of all `size` by `size` patches of `images`, `f32 [N, C, H, W]`.
     ///
-    /// As airbench does it, the mean is not taken out: normalize the images first.
+    /// As in airbench, the mean is not subtracted: normalize the images first.
     ///
     /// # Panics
     /// If `images` is of another type or rank, or smaller than a patch.
@@ -29,14 +29,14 @@ impl Whitening {
     pub fn of(images: &Tensor, size: usize) -> Self {
         let shape = images.shape().to_vec();
         let &[count, channels, height, width] = &shape[..] else {
-            panic!("Whitening: images {shape:?}; [N, C, H, W] is needed")
+            panic!("Whitening: images {shape:?}; expected [N, C, H, W]")
         };
         assert!(
             size > 0 && height >= size && width >= size && count > 0,
-            "Whitening: images {shape:?} hold no patch of {size} by {size}"
+            "Whitening: images {shape:?} are smaller than a {size} by {size} patch"
         );
         let images = images.contiguous();
-        let pixels = images.as_slice::<f32>().expect("Whitening: f32 images are needed");
+        let pixels = images.as_slice::<f32>().expect("Whitening: images must be f32");
         let n = channels * size * size;
         let mut moments = vec![0.0f64; n * n];
         let mut sums = vec![0.0f32; n * n];
@@ -66,8 +66,8 @@ impl Whitening {
         Whitening { eigenvalues, eigenvectors: Tensor::from_vec(vectors, &[n, channels, size, size]) }
     }
 
-    /// The weights of the whitening convolution: each direction over the square root of its variance (plus `eps`), and then
-    /// all of them negated; `f32 [2 n, channels, size, size]`.
+    /// The weights of the whitening convolution: each direction over the square root of its variance (plus `eps`),
+    /// and then all of them negated; `f32 [2 n, channels, size, size]`.
     pub fn filters(&self, eps: f64) -> Tensor {
         let vectors = self.eigenvectors.to_vec::<f32>();
         let n = self.eigenvalues.len();
@@ -85,7 +85,7 @@ impl Whitening {
     }
 }
 
-/// Eigenvalues (largest first) and eigenvectors (one a row) of a symmetric `n` by `n` matrix, by Jacobi's rotations.
+/// Eigenvalues (largest first) and eigenvectors (one a row) of a symmetric `n` by `n` matrix, by Jacobi rotations.
 ///
 /// The sign of a vector is such that its largest entry is positive.
 pub(crate) fn symmetric_eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
@@ -184,7 +184,7 @@ mod tests {
         let whitening = Whitening::of(&images, 2);
         let filters = whitening.filters(0.0).to_vec::<f32>();
         let pixels = images.to_vec::<f32>();
-        // The second moments of the filters' answers are the identity.
+        // The second moments of the filters' outputs are the identity.
         let mut moments = vec![0.0f64; 144];
         for image in pixels.chunks_exact(3072) {
             for (y, x) in (0..31).flat_map(|y| (0..31).map(move |x| (y, x))) {

@@ -1,4 +1,4 @@
-//! Mutated files of every form: no panic, and no more memory than the file's size and the format account for.
+//! Mutated files of every form: no panic, and no more memory than the file's size and the format justify.
 
 mod hostile;
 
@@ -65,7 +65,7 @@ fn archive(folder: &str, names: &[&str], content: &[u8]) -> Vec<u8> {
 const PYTHON: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
 
-/// One test, since the allocator counts for all threads.
+/// A single test, since the allocator counts for all threads.
 #[test]
 fn mutated_files_neither_panic_nor_fill_the_memory() {
     let idx = |bytes: &[u8]| drop(idx::parse("f", bytes, 3));
@@ -91,7 +91,7 @@ fn mutated_files_neither_panic_nor_fill_the_memory() {
     assert!(Cifar::parse_archive("f", &gzip(&tar)).is_ok());
     attack("tar", &tar, 2_000, 16, 256 * KB, open);
     attack("tar.gz", &gzip(&tar), 1_000, 1000, MB, open);
-    // Changes below the compression: its checksum fits.
+    // Mutations before compression, so that the checksum matches.
     attack("tar in gz", &tar, 300, 16, MB, |bytes| open(&gzip(bytes)));
     attack("idx in gz", &images(), 3_000, 16, MB, |bytes| idx(&gzip(bytes)));
 }

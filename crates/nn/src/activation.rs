@@ -9,7 +9,7 @@ use tapegrad_tape::{DType, Tensor, Var};
 
 impl Field for Approximate {}
 
-/// One activation a row: the arguments of its constructor, the options with their defaults, and the operation.
+/// One activation per row: the arguments of its constructor, the options with their defaults, and the operation.
 macro_rules! activations {
     ($(
         $(#[$meta:meta])*
@@ -25,7 +25,7 @@ macro_rules! activations {
         }
 
         impl $name {
-            /// The module, with its options at PyTorch's defaults.
+            /// The module with PyTorch's default options.
             #[allow(clippy::new_without_default)]
             pub fn new($($given: $given_ty),*) -> $name {
                 $name { $($given,)* $($option: $default,)* }
@@ -51,9 +51,9 @@ macro_rules! activations {
 }
 
 activations! {
-    /// Zero below one threshold at zero, the identity above (`torch.nn.ReLU`).
+    /// Zero below zero, the identity above (`torch.nn.ReLU`).
     ReLU() {} |s, x| tapegrad_ops::relu(x);
-    /// The rectifier, cut off at six (`torch.nn.ReLU6`).
+    /// The rectifier, capped at six (`torch.nn.ReLU6`).
     ReLU6() {} |s, x| tapegrad_ops::relu6(x);
     /// The rectifier with a small slope below zero (`torch.nn.LeakyReLU`).
     LeakyReLU() { negative_slope: f64 = 0.01 } |s, x| tapegrad_ops::leaky_relu(x, s.negative_slope);
@@ -85,11 +85,11 @@ activations! {
     Hardshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::hardshrink(x, s.lambd);
     /// Zero near zero, shifted towards it elsewhere (`torch.nn.Softshrink`).
     Softshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::softshrink(x, s.lambd);
-    /// The logistic function in three straight pieces (`torch.nn.Hardsigmoid`).
+    /// A piecewise linear approximation of the logistic function (`torch.nn.Hardsigmoid`).
     Hardsigmoid() {} |s, x| tapegrad_ops::hardsigmoid(x);
     /// `x hardsigmoid(x)` (`torch.nn.Hardswish`).
     Hardswish() {} |s, x| tapegrad_ops::hardswish(x);
-    /// Cut off at two values (`torch.nn.Hardtanh`).
+    /// Clamped to a range (`torch.nn.Hardtanh`).
     Hardtanh() { min_val: f64 = -1.0, max_val: f64 = 1.0 } |s, x| tapegrad_ops::hardtanh(x, s.min_val, s.max_val);
     /// One value up to a threshold, the identity above (`torch.nn.Threshold`).
     Threshold(threshold: f64, value: f64) {} |s, x| tapegrad_ops::threshold(x, s.threshold, s.value);
@@ -98,7 +98,7 @@ activations! {
         let halves = x.chunk(2, s.dim);
         assert!(
             halves.len() == 2 && halves[0].shape() == halves[1].shape(),
-            "GLU: dimension {} of {:?} has to be even",
+            "GLU: dimension {} of {:?} must be even",
             s.dim,
             x.shape()
         );
@@ -122,7 +122,7 @@ activations! {
 }
 
 crate::module! {
-    /// The rectifier with a trained slope below zero (`torch.nn.PReLU`).
+    /// The rectifier with a learned slope below zero (`torch.nn.PReLU`).
     ///
     /// ```
     /// use tapegrad_nn::{Module, PReLU};
@@ -142,7 +142,7 @@ impl PReLU {
         PReLU { weight: Var::parameter(Tensor::full(&[num_parameters], 0.25, DType::F32)) }
     }
 
-    /// This module with other slopes to begin with.
+    /// This module with other initial slopes.
     pub fn init(self, slope: f64) -> PReLU {
         constant_(&self.weight, slope);
         self

@@ -15,7 +15,7 @@ fn parameter(shape: &[usize]) -> Var {
 }
 
 crate::module! {
-    /// Attention in several heads side by side (`torch.nn.MultiheadAttention`).
+    /// Multi-head attention (`torch.nn.MultiheadAttention`).
     ///
     /// ```
     /// use tapegrad_nn::{MultiheadAttention, Module};
@@ -46,7 +46,7 @@ crate::module! {
 }
 
 impl MultiheadAttention {
-    /// Attention over vectors of this size in so many heads.
+    /// Attention over vectors of this size with this many heads.
     ///
     /// # Panics
     /// If the size cannot be divided by the heads.
@@ -77,7 +77,7 @@ impl MultiheadAttention {
         .dims(embed_dim, embed_dim)
     }
 
-    /// This module with keys and values of other sizes; the projections are drawn anew.
+    /// This module with other key and value sizes; the projections are reinitialized.
     pub fn dims(mut self, kdim: usize, vdim: usize) -> MultiheadAttention {
         let e = self.embed_dim;
         let drawn = |shape: &[usize]| {
@@ -117,7 +117,7 @@ impl MultiheadAttention {
         self
     }
 
-    /// This module with one trained key and value behind the others.
+    /// This module with one learned key and value appended.
     pub fn add_bias_kv(mut self, add: bool) -> MultiheadAttention {
         let drawn = || {
             let p = parameter(&[1, 1, self.embed_dim]);
@@ -128,7 +128,7 @@ impl MultiheadAttention {
         self
     }
 
-    /// This module with one zero key and value behind the others.
+    /// This module with one zero key and value appended.
     pub fn add_zero_attn(mut self, add: bool) -> MultiheadAttention {
         self.add_zero_attn = add;
         self
@@ -140,11 +140,11 @@ impl MultiheadAttention {
         self
     }
 
-    /// What `query` finds in `key` and `value`, and the attention weights `[N, L, S]`, the mean over the heads.
+    /// The attention output, and the attention weights `[N, L, S]`, averaged over the heads.
     ///
     /// `query` is `[L, N, E]`, `key` and `value` `[S, N, ...]` (batch first if so set), or all without `N`.
-    /// `key_padding_mask` is `[N, S]`, `attn_mask` `[L, S]` or `[N * heads, L, S]`: true values are not looked at,
-    /// numbers are added to the scores. A query that may look at nothing finds zeros.
+    /// `key_padding_mask` is `[N, S]`, `attn_mask` `[L, S]` or `[N * heads, L, S]`: where it is true,
+    /// the key is ignored; a float mask is added to the scores. A query that may attend to nothing yields zeros.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -262,7 +262,7 @@ impl MultiheadAttention {
         }
     }
 
-    /// Both masks as numbers to be added to the scores `[N, heads, L, S]`.
+    /// Both masks as one float mask that is added to the scores `[N, heads, L, S]`.
     #[track_caller]
     fn mask(
         &self,
@@ -348,7 +348,8 @@ crate::module! {
 }
 
 impl TransformerEncoderLayer {
-    /// A layer for vectors of this size with so many heads, and PyTorch's other defaults: 2048 units, dropout of 0.1.
+    /// A layer for vectors of this size with this many heads, and PyTorch's defaults for the rest: 2048 units,
+    /// dropout of 0.1.
     ///
     /// # Panics
     /// If the size cannot be divided by the heads.
@@ -369,7 +370,7 @@ impl TransformerEncoderLayer {
         }
     }
 
-    /// This layer with so many units between its linear layers, which are drawn anew.
+    /// This layer with this many units between its linear layers, which are reinitialized.
     pub fn dim_feedforward(mut self, units: usize) -> TransformerEncoderLayer {
         let bias = self.linear1.bias.is_some();
         self.linear1 = Linear::new(self.d_model, units).bias(bias);
@@ -377,7 +378,7 @@ impl TransformerEncoderLayer {
         self
     }
 
-    /// This layer with another share dropped.
+    /// This layer with another dropout probability.
     ///
     /// # Panics
     /// If it is not in `[0, 1]`.
@@ -394,7 +395,7 @@ impl TransformerEncoderLayer {
         self
     }
 
-    /// This layer with another number added to the variances.
+    /// This layer with another value added to the variances for numerical stability.
     pub fn layer_norm_eps(mut self, eps: f64) -> TransformerEncoderLayer {
         (self.norm1, self.norm2) = (self.norm1.eps(eps), self.norm2.eps(eps));
         self
@@ -465,7 +466,7 @@ mod tests {
     use crate::Fields;
     use tapegrad_tape::{BackwardOptions, manual_seed, with_default_generator};
 
-    /// The second sample has no valid key, and the first query of the first sample sees none.
+    /// The second sample has no valid key, and the first query of the first sample may attend to none.
     #[test]
     fn rows_that_see_nothing_stay_finite() {
         manual_seed(1);

@@ -1,4 +1,4 @@
-//! Checkpoints: everything that training goes on from, in one file.
+//! Checkpoints: everything that training resumes from, in one file.
 
 use crate::files::{FileError, to_bytes, write_atomically};
 use crate::state_dict::StateDict;
@@ -11,7 +11,7 @@ const VERSION: &str = "2";
 const VERSION_KEY: &str = "tapegrad.checkpoint";
 const CHECKSUM_KEY: &str = "tapegrad.crc64";
 
-/// State dicts by name (model, optimizer, scheduler, ...), the states of random generators, and numbers, in one
+/// State dicts by name (model, optimizer, scheduler, ...), the states of random generators, and integers, in one
 /// safetensors file with a version and a checksum.
 ///
 /// ```
@@ -45,7 +45,7 @@ impl Checkpoint {
         Checkpoint::default()
     }
 
-    /// Puts a state dict in under a name.
+    /// Adds a state dict under a name.
     pub fn put(&mut self, part: &str, state: &StateDict) {
         self.state.insert_all(part, state);
     }
@@ -55,7 +55,7 @@ impl Checkpoint {
         self.state.part(part)
     }
 
-    /// Puts the state of a random generator in.
+    /// Adds the state of a random generator.
     pub fn put_generator(&mut self, name: &str, generator: GeneratorState) {
         let bytes: Vec<u8> = generator.seed.into_iter().chain(generator.word_pos.to_le_bytes()).collect();
         self.state.insert(format!("generator.{name}"), Tensor::from_vec(bytes, &[48]));
@@ -76,12 +76,12 @@ impl Checkpoint {
         })
     }
 
-    /// Puts integers in, such as the epoch.
+    /// Adds integers, such as the epoch.
     pub fn put_numbers(&mut self, name: &str, numbers: &[i64]) {
         self.state.insert(format!("numbers.{name}"), Tensor::from_slice(numbers, &[numbers.len()]));
     }
 
-    /// The numbers of a name.
+    /// The integers of a name.
     ///
     /// # Errors
     /// If there are none.
@@ -91,7 +91,7 @@ impl Checkpoint {
         Ok(t.to_vec())
     }
 
-    /// Puts a note in.
+    /// Adds a note.
     pub fn put_note(&mut self, name: &str, text: &str) {
         self.state.metadata.insert(name.into(), text.into());
     }
@@ -106,11 +106,11 @@ impl Checkpoint {
         self.state.metadata.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// Writes the file whole or not at all. A file that is there already is kept beside it as the previous one:
+    /// Writes the file atomically. An existing file is kept beside it as the previous one:
     /// see [`Checkpoint::previous_path`].
     ///
     /// # Errors
-    /// If it cannot be written; then what was there is still there.
+    /// If it cannot be written; existing files are then unchanged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
         let path = path.as_ref();
         let mut state = self.state.clone();
@@ -119,7 +119,7 @@ impl Checkpoint {
         let bytes = state.to_safetensors().map_err(|e| e.in_file(path))?;
         let fail = |e| FileError::of_io(path, e);
         if path.exists() {
-            // A second name for the old file: there is a whole checkpoint at every moment.
+            // A second name for the old file, so that there is a complete checkpoint at every moment.
             let previous = Checkpoint::previous_path(path);
             let _ = fs::remove_file(&previous);
             fs::hard_link(path, &previous)
@@ -129,7 +129,7 @@ impl Checkpoint {
         write_atomically(path, &bytes)
     }
 
-    /// Where [`Checkpoint::save`] keeps the checkpoint before: `last.safetensors` has `last.previous.safetensors`.
+    /// Where [`Checkpoint::save`] keeps the previous checkpoint: `last.safetensors` has `last.previous.safetensors`.
     pub fn previous_path(path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         let mut extension = std::ffi::OsString::from("previous");
@@ -143,8 +143,8 @@ impl Checkpoint {
     /// Reads a file.
     ///
     /// # Errors
-    /// If it cannot be read, is no checkpoint, is of another version, or its checksum does not fit: it was cut off
-    /// or changed.
+    /// If it cannot be read, is not a checkpoint, has another version, or its checksum does not match: it was truncated
+    /// or modified.
     pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, FileError> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(|e| FileError::of_io(path, e))?;
@@ -162,18 +162,18 @@ impl Checkpoint {
             Some(other) => {
                 return Err(FileError::new(format!("is a checkpoint of version {other}, not {VERSION}")));
             }
-            None => return Err(FileError::new("is no checkpoint: it has no version")),
+            None => return Err(FileError::new("is not a checkpoint: it has no version")),
         }
         let found = state.metadata.remove(CHECKSUM_KEY).unwrap_or_default();
         if found != checksum(&state) {
-            return Err(FileError::new("is damaged: its checksum does not fit its content"));
+            return Err(FileError::new("is damaged: its checksum does not match its content"));
         }
         state.metadata.remove(VERSION_KEY);
         Ok(Checkpoint { state })
     }
 
-    /// The newest good checkpoint: the one at `path`, else the previous one, with the reasons why another was not
-    /// taken. None if neither is there or good.
+    /// The newest valid checkpoint: the one at `path`, else the previous one, with the reasons why one was
+    /// rejected. `None` if neither exists or is valid.
     pub fn newest(path: impl AsRef<Path>) -> (Option<Checkpoint>, Vec<FileError>) {
         let path = path.as_ref();
         let mut refused = Vec::new();
@@ -190,7 +190,7 @@ impl Checkpoint {
 
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
-/// A digest of all names, types, shapes, values and notes but the checksum itself, in an order of its own.
+/// A digest of all names, types, shapes, values and notes but the checksum itself, in a fixed order.
 fn checksum(state: &StateDict) -> String {
     let mut digest = CRC.digest();
     let mut text = |s: &str| {
@@ -269,7 +269,7 @@ mod tests {
         let bytes = StateDict::new().to_safetensors().unwrap();
         assert_eq!(
             Checkpoint::from_bytes(&bytes).unwrap_err().to_string(),
-            "is no checkpoint: it has no version"
+            "is not a checkpoint: it has no version"
         );
     }
 
@@ -284,7 +284,7 @@ mod tests {
             let i = at.index(bytes.len());
             bytes[i] ^= flip;
             if let Ok(c) = Checkpoint::from_bytes(&bytes) {
-                // Blanks of the header may differ; what is read may not.
+                // The header's whitespace may differ; the contents may not.
                 let same = |(key, t): (&str, &Tensor)| {
                     c.state.get(key).is_some_and(|u| to_bytes(u) == to_bytes(t))
                 };

@@ -20,7 +20,7 @@ macro_rules! options {
     )*};
 }
 
-/// A layer's weight and bias, and what both kinds of convolution do with them.
+/// A layer's weight and bias, and what both kinds of convolutions do with them.
 macro_rules! layer {
     ($name:ident, $d:literal, $options:ident, $function:ident, [$first:ident, $second:ident], $example:literal) => {
         crate::module! {
@@ -38,7 +38,7 @@ macro_rules! layer {
         }
 
         impl $name {
-            /// A layer with stride 1, no padding, and a bias. All values are drawn evenly from within
+            /// A layer with stride 1, no padding, and a bias. All values are drawn uniformly within
             /// `1 / sqrt(fan_in)`.
             pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Size<$d>>) -> $name {
                 let mut shape = vec![channels!($first, in_channels, out_channels), channels!($second, in_channels, out_channels)];
@@ -67,7 +67,7 @@ macro_rules! layer {
                 self
             }
 
-            /// This layer with its channels in groups that do not see each other; weight and bias are drawn anew.
+            /// This layer with its channels in independent groups; weight and bias are reinitialized.
             ///
             /// # Panics
             /// If a number of channels is not divisible by `groups`.
@@ -114,9 +114,9 @@ macro_rules! conv {
                 ConvOptions, $d;
                 /// This layer with a stride.
                 stride: Size<$d>;
-                /// This layer with zeros around its input: numbers, or [`Padding::Same`].
+                /// This layer with zero padding of its input: sizes, or [`Padding::Same`].
                 padding: Padding<$d>;
-                /// This layer with a distance between the taps of its kernel.
+                /// This layer with a dilation.
                 dilation: Size<$d>;
             }
         }
@@ -127,11 +127,11 @@ macro_rules! conv {
                 ConvTransposeOptions, $d;
                 /// This layer with a stride.
                 stride: Size<$d>;
-                /// This layer with so much cut off around its output.
+                /// This layer with this much trimmed from its output.
                 padding: Size<$d>;
-                /// This layer with so much added at the far sides of its output.
+                /// This layer with this much added at the far end of its output.
                 output_padding: Size<$d>;
-                /// This layer with a distance between the taps of its kernel.
+                /// This layer with a dilation.
                 dilation: Size<$d>;
             }
         }

@@ -16,13 +16,13 @@ macro_rules! dropouts {
         }
 
         impl $name {
-            /// A module that drops a share `p`.
+            /// A module that drops with probability `p`.
             ///
             /// # Panics
             /// If `p` is not in `[0, 1]`.
             #[track_caller]
             pub fn new(p: f64) -> $name {
-                assert!((0.0..=1.0).contains(&p), "{}: the probability has to be in [0, 1], got {p}", stringify!($name));
+                assert!((0.0..=1.0).contains(&p), "{}: the probability must be in [0, 1], got {p}", stringify!($name));
                 $name { p, training: Training::default() }
             }
         }
@@ -37,7 +37,7 @@ macro_rules! dropouts {
 }
 
 dropouts! {
-    /// While training, puts zeros in the place of a share of the elements and scales up the others
+    /// While training, zeroes elements at random and scales up the others
     /// (`torch.nn.Dropout`).
     ///
     /// ```
@@ -50,8 +50,8 @@ dropouts! {
     /// assert!(!dropout.forward(&x).to_vec::<f32>().contains(&0.0));
     /// ```
     Dropout, dropout;
-    /// While training, puts zeros in the place of a share of the channels of `[N, C, L]` (`torch.nn.Dropout1d`).
+    /// While training, zeroes channels at random in `[N, C, L]` (`torch.nn.Dropout1d`).
     Dropout1d, dropout1d;
-    /// While training, puts zeros in the place of a share of the channels of `[N, C, H, W]` (`torch.nn.Dropout2d`).
+    /// While training, zeroes channels at random in `[N, C, H, W]` (`torch.nn.Dropout2d`).
     Dropout2d, dropout2d;
 }

@@ -10,7 +10,7 @@ use tapegrad_tape::{DType, Tensor, Var};
 impl Field for EmbeddingOptions {}
 
 crate::module! {
-    /// A trained table whose rows integers name (`torch.nn.Embedding`).
+    /// A learned table whose rows are looked up by integers (`torch.nn.Embedding`).
     ///
     /// ```
     /// use tapegrad_nn::{Embedding, Module};
@@ -26,14 +26,14 @@ crate::module! {
 }
 
 impl Embedding {
-    /// A table of so many rows of so many numbers.
+    /// A table of this many embeddings of this size.
     pub fn new(num_embeddings: usize, embedding_dim: usize) -> Embedding {
         let weight = Var::parameter(Tensor::zeros(&[num_embeddings, embedding_dim], DType::F32));
         normal_(&weight, 0.0, 1.0);
         Embedding { weight, options: EmbeddingOptions::default() }
     }
 
-    /// This table with a row of zeros that is not trained; negative numbers count from the back.
+    /// This table with a row of zeros that is not trained; negative indices count from the end.
     ///
     /// # Panics
     /// If there is no such row.
@@ -48,13 +48,13 @@ impl Embedding {
         self
     }
 
-    /// This table with the norm of looked-up rows bounded.
+    /// This table with looked-up rows renormalized to at most this norm.
     pub fn max_norm(mut self, max_norm: f64) -> Embedding {
         self.options.max_norm = Some(max_norm);
         self
     }
 
-    /// This table with another norm for `max_norm`.
+    /// This table with another order of the norm for `max_norm`.
     pub fn norm_type(mut self, norm_type: f64) -> Embedding {
         self.options.norm_type = norm_type;
         self

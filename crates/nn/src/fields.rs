@@ -1,4 +1,4 @@
-//! The named fields of a module, and what follows from them.
+//! The named fields of a module, and what is derived from them.
 
 mod shown;
 
@@ -29,9 +29,9 @@ impl Deref for Buffer {
     }
 }
 
-/// The switch between training and evaluation that a module's `forward` reads; on at the start.
+/// The training mode that a module's `forward` reads; initially true.
 ///
-/// [`Fields::train`] and [`Fields::eval`] set the switches of a whole model.
+/// [`Fields::train`] and [`Fields::eval`] set the mode of a whole model.
 #[derive(Debug)]
 pub struct Training(AtomicBool);
 
@@ -41,7 +41,7 @@ impl Training {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sets this one switch.
+    /// Sets the mode of this module only.
     pub fn set(&self, training: bool) {
         self.0.store(training, Ordering::Relaxed);
     }
@@ -53,25 +53,25 @@ impl Default for Training {
     }
 }
 
-/// What a module shows to a visitor.
+/// What a module passes to a visitor.
 #[derive(Clone, Copy)]
 pub enum Item<'a> {
-    /// A trained tensor.
+    /// A trainable tensor.
     Parameter(&'a Var),
     /// A saved tensor that is not trained.
     Buffer(&'a Buffer),
     /// A module inside the module.
     Module(&'a dyn Fields),
-    /// A switch between training and evaluation.
+    /// A training mode.
     Training(&'a Training),
 }
 
-/// A type that can be a field of a [`module!`](crate::module): it shows what it holds under its name.
+/// A type that can be a field of a [`module!`](crate::module): it visits its contents under its name.
 ///
 /// Modules, [`Var`] (a parameter), [`Buffer`], [`Training`], lists and options of them, and plain values are
-/// fields. A plain type of one's own becomes one by `impl tapegrad_nn::Field for MyEnum {}`.
+/// fields. A plain type of your own becomes one with `impl tapegrad_nn::Field for MyEnum {}`.
 pub trait Field {
-    /// Calls `f` with each thing of interest. A plain value shows nothing.
+    /// Calls `f` with each item. A plain value has none.
     fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
         let _ = (name, f);
     }
@@ -145,9 +145,9 @@ impl<M: Fields> Field for M {
     }
 }
 
-/// The named fields of a module, and everything that follows from them: parameters, buffers, modes, state dicts.
+/// The named fields of a module, and everything derived from them: parameters, buffers, modes, state dicts.
 ///
-/// The macro [`module!`](crate::module) writes it; by hand it takes [`Fields::visit_fields`] and
+/// The macro [`module!`](crate::module) implements it; by hand, implement [`Fields::visit_fields`] and
 /// [`Fields::class`]. Names are PyTorch's: `features.0.weight`, `layer1.0.bn1.running_mean`.
 pub trait Fields: Send + Sync + 'static {
     /// Calls `f` with the name and the content of each field, in the order of declaration.
@@ -156,7 +156,7 @@ pub trait Fields: Send + Sync + 'static {
     /// The name of the type, such as `Conv2d`.
     fn class(&self) -> &'static str;
 
-    /// Where the module lies, through boxes: tells modules apart.
+    /// The module's address, seen through boxes: its identity.
     #[doc(hidden)]
     fn address(&self) -> *const () {
         std::ptr::from_ref(self).cast()
@@ -204,22 +204,22 @@ pub trait Fields: Send + Sync + 'static {
         self.set_training(false);
     }
 
-    /// The mode of the first module that has one; true if none has.
+    /// The mode of the first module that has one; true if there is none.
     fn is_training(&self) -> bool {
         Shown(&fields_of(self)).is_training()
     }
 
-    /// Forgets all gradients (`torch.nn.Module.zero_grad`).
+    /// Clears all gradients (`torch.nn.Module.zero_grad`).
     fn zero_grad(&self) {
         shown::zero_grad(self.parameters());
     }
 
-    /// Freezes (`false`) or thaws (`true`) all parameters (`torch.nn.Module.requires_grad_`).
+    /// Freezes (`false`) or unfreezes (`true`) all parameters (`torch.nn.Module.requires_grad_`).
     fn set_requires_grad(&self, requires_grad: bool) {
         shown::set_requires_grad(self.parameters(), requires_grad);
     }
 
-    /// Calls `f` with every module inside this one, the innermost first (`torch.nn.Module.apply`).
+    /// Calls `f` with every module inside this one, innermost first (`torch.nn.Module.apply`).
     ///
     /// ```
     /// use tapegrad_nn::{Fields, Linear, Sequential, init};
@@ -256,7 +256,7 @@ pub trait Fields: Send + Sync + 'static {
         Shown(&fields_of(self)).to_dtype(dtype);
     }
 
-    /// The number of trained values, frozen ones included.
+    /// The number of parameter elements, frozen ones included.
     fn num_parameters(&self) -> usize {
         shown::count(self.parameters())
     }

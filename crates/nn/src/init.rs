@@ -3,16 +3,16 @@
 
 use tapegrad_tape::{Float, Generator, Tensor, Var, with_default_generator};
 
-/// Which number of connections keeps its variance: those into a unit, or those out of it.
+/// Whether to preserve the variance of the forward or of the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FanMode {
-    /// Keeps the variance in the forward pass.
+    /// Preserves the variance in the forward pass.
     FanIn,
-    /// Keeps the variance in the backward pass.
+    /// Preserves the variance in the backward pass.
     FanOut,
 }
 
-/// The function that follows a layer.
+/// The nonlinearity that follows a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Nonlinearity {
     /// None.
@@ -29,7 +29,7 @@ pub enum Nonlinearity {
     SELU,
 }
 
-/// The gain that makes up for a function (`torch.nn.init.calculate_gain`).
+/// The recommended gain for a nonlinearity (`torch.nn.init.calculate_gain`).
 ///
 /// ```
 /// use tapegrad_nn::init::{Nonlinearity, calculate_gain};
@@ -62,7 +62,7 @@ fn fill(v: &Var, make: impl FnOnce(&mut Generator, &[usize]) -> Tensor) {
     v.set_value(t.cast(v.dtype()));
 }
 
-/// Even between `a` and `b` (`torch.nn.init.uniform_`).
+/// Uniform between `a` and `b` (`torch.nn.init.uniform_`).
 ///
 /// ```
 /// use tapegrad_tape::{DType, Tensor, Var};
@@ -88,18 +88,18 @@ pub fn uniform_(v: &Var, a: f64, b: f64) {
 /// If `std` is negative or not a number.
 #[track_caller]
 pub fn normal_(v: &Var, mean: f64, std: f64) {
-    assert!(std >= 0.0, "normal_: the standard deviation has to be at least 0, got std = {std}");
+    assert!(std >= 0.0, "normal_: the standard deviation must be at least 0, got std = {std}");
     fill(v, |g, shape| g.normal(shape, mean, std));
 }
 
-/// A normal distribution cut off outside `[a, b]` (`torch.nn.init.trunc_normal_`).
+/// A normal distribution truncated to `[a, b]` (`torch.nn.init.trunc_normal_`).
 ///
 /// # Panics
 /// If `a` is not below `b`, or `std` is not above zero.
 #[track_caller]
 pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
-    assert!(std > 0.0, "trunc_normal_: the standard deviation has to be above 0, got std = {std}");
-    assert!(a < b, "trunc_normal_: a ({a}) has to be below b ({b})");
+    assert!(std > 0.0, "trunc_normal_: the standard deviation must be above 0, got std = {std}");
+    assert!(a < b, "trunc_normal_: a ({a}) must be below b ({b})");
     let below = |x: f64| (1.0 + Float::erf((x - mean) / (std * 2f64.sqrt()))) / 2.0;
     let (low, high) = (below(a), below(b));
     fill(v, |g, shape| {
@@ -111,8 +111,8 @@ pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
     });
 }
 
-/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method. By `libm`, as all random
-/// numbers: the platforms' functions differ in the last digit.
+/// The inverse of the error function: Winitzki's approximation, made exact by Newton's method. Computed by `libm`,
+/// like all random numbers: the platforms' functions differ in the last digit.
 fn erf_inv(y: f64) -> f64 {
     if y.abs() >= 1.0 {
         return y * f64::INFINITY;
@@ -158,7 +158,7 @@ pub fn eye_(v: &Var) {
     v.set_value(Tensor::from_vec(values, v.shape()).cast(v.dtype()));
 }
 
-/// A convolution that passes its input on, as many channels as fit, in each group (`torch.nn.init.dirac_`).
+/// The identity for a convolution: passes on as many channels as fit, in each group (`torch.nn.init.dirac_`).
 ///
 /// # Panics
 /// If there are not three to five dimensions, or the first is not divisible by `groups`.
@@ -182,7 +182,7 @@ pub fn dirac_(v: &Var, groups: usize) {
     v.set_value(Tensor::from_vec(values, shape).cast(v.dtype()));
 }
 
-/// Even, with the variance `2 gain^2 / (fan_in + fan_out)` (`torch.nn.init.xavier_uniform_`).
+/// Uniform, with the variance `2 gain^2 / (fan_in + fan_out)` (`torch.nn.init.xavier_uniform_`).
 ///
 /// # Panics
 /// If there are fewer than two dimensions.
@@ -210,7 +210,7 @@ fn kaiming_std(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) -> f64 {
     calculate_gain(nonlinearity) / (fan.max(1) as f64).sqrt()
 }
 
-/// Even, with the variance `gain^2 / fan` (`torch.nn.init.kaiming_uniform_`).
+/// Uniform, with the variance `gain^2 / fan` (`torch.nn.init.kaiming_uniform_`).
 ///
 /// # Panics
 /// If there are fewer than two dimensions.
@@ -272,12 +272,12 @@ pub fn orthogonal_(v: &Var, gain: f64) {
     v.set_value(t.reshape(v.shape()).cast(v.dtype()));
 }
 
-/// A new parameter, even between `-bound` and `bound`.
+/// A new parameter, uniform between `-bound` and `bound`.
 pub(crate) fn uniform_parameter(shape: &[usize], bound: f64) -> Var {
     Var::parameter(with_default_generator(|g| g.uniform(shape, -bound, bound)))
 }
 
-/// PyTorch's default for weights and biases: even within `1 / sqrt(fan_in)`.
+/// PyTorch's default for weights and biases: uniform within `1 / sqrt(fan_in)`.
 pub(crate) fn default_bound(fan_in: usize) -> f64 {
     if fan_in == 0 { 0.0 } else { 1.0 / (fan_in as f64).sqrt() }
 }
@@ -304,11 +304,11 @@ mod tests {
         refused(&|w| uniform_(w, f64::NEG_INFINITY, 1.0), "got a = -inf");
         refused(
             &|w| normal_(w, 0.0, -1.0),
-            "normal_: the standard deviation has to be at least 0, got std = -1",
+            "normal_: the standard deviation must be at least 0, got std = -1",
         );
         refused(&|w| normal_(w, 0.0, f64::NAN), "got std = NaN");
-        refused(&|w| trunc_normal_(w, 0.0, 0.0, -2.0, 2.0), "has to be above 0, got std = 0");
-        refused(&|w| trunc_normal_(w, 0.0, 1.0, 2.0, -2.0), "has to be below b");
+        refused(&|w| trunc_normal_(w, 0.0, 0.0, -2.0, 2.0), "must be above 0, got std = 0");
+        refused(&|w| trunc_normal_(w, 0.0, 1.0, 2.0, -2.0), "must be below b");
         let square = var(&[2, 2]);
         let refused =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| xavier_uniform_(&square, -1.0)));
@@ -351,7 +351,7 @@ mod tests {
         let w = var(&[20000]);
         trunc_normal_(&w, 0.0, 1.0, -2.0, 2.0);
         let (mean, variance) = moments(&w);
-        // The variance of a standard normal cut off at two: 1 - 4 phi(2) / (Phi(2) - Phi(-2)).
+        // The variance of a standard normal truncated at two: 1 - 4 phi(2) / (Phi(2) - Phi(-2)).
         assert!(mean.abs() < 0.03 && (variance - 0.7737).abs() < 0.03, "{mean} {variance}");
         assert!(w.to_vec::<f64>().iter().all(|x| x.abs() <= 2.0));
         for y in [-0.999, -0.3, 0.0, 0.5, 0.99999] {

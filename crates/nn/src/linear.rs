@@ -24,7 +24,7 @@ crate::module! {
 }
 
 impl Linear {
-    /// A layer with a bias. Both are drawn evenly from within `1 / sqrt(in_features)`.
+    /// A layer with a bias. Both are drawn uniformly within `1 / sqrt(in_features)`.
     pub fn new(in_features: usize, out_features: usize) -> Linear {
         let bound = default_bound(in_features);
         Linear {
@@ -49,7 +49,7 @@ impl Module for Linear {
 }
 
 crate::module! {
-    /// Passes its input on (`torch.nn.Identity`).
+    /// Returns its input (`torch.nn.Identity`).
     #[derive(Default)]
     pub struct Identity {}
 }
@@ -68,7 +68,7 @@ impl Module for Identity {
 }
 
 crate::module! {
-    /// Makes one dimension of several, by default of all but the first (`torch.nn.Flatten`).
+    /// Merges dimensions into one, by default all but the first (`torch.nn.Flatten`).
     ///
     /// ```
     /// use tapegrad_nn::{Flatten, Module};
@@ -88,7 +88,7 @@ impl Flatten {
         Flatten::dims(1, -1)
     }
 
-    /// Makes one dimension of those from `start` to `end`, both included.
+    /// Merges the dimensions from `start` to `end`, both inclusive.
     pub fn dims(start: isize, end: isize) -> Flatten {
         Flatten { start, end }
     }
@@ -125,7 +125,7 @@ crate::module! {
 }
 
 impl Bilinear {
-    /// A layer with a bias. All values are drawn evenly from within `1 / sqrt(in1_features)`.
+    /// A layer with a bias. All values are drawn uniformly within `1 / sqrt(in1_features)`.
     ///
     /// # Panics
     /// If `in1_features` is zero.

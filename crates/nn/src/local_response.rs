@@ -15,12 +15,12 @@ crate::module! {
 }
 
 impl LocalResponseNorm {
-    /// A module that looks at so many channels.
+    /// A module that normalizes over this many neighboring channels.
     pub fn new(size: usize) -> LocalResponseNorm {
         LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, k: 1.0 }
     }
 
-    /// This module with another factor of the squares.
+    /// This module with another multiplicative factor.
     pub fn alpha(mut self, alpha: f64) -> LocalResponseNorm {
         self.alpha = alpha;
         self
@@ -32,7 +32,7 @@ impl LocalResponseNorm {
         self
     }
 
-    /// This module with another added number.
+    /// This module with another additive constant.
     pub fn k(mut self, k: f64) -> LocalResponseNorm {
         self.k = k;
         self

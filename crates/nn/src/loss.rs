@@ -7,7 +7,7 @@ use tapegrad_tape::{Tensor, Var};
 impl Field for Reduction {}
 impl Field for KlDivReduction {}
 
-/// One loss a row: its weights (buffers, absent at the start), its options with their defaults, its inputs, and
+/// One loss per row: its weights (buffers, absent at the start), its options with their defaults, its inputs, and
 /// the operation.
 macro_rules! losses {
     ($(
@@ -24,7 +24,7 @@ macro_rules! losses {
         }
 
         impl $name {
-            /// The loss with its options at PyTorch's defaults: the mean over the elements.
+            /// The loss with PyTorch's default options: the mean over the elements.
             #[allow(clippy::new_without_default)]
             pub fn new() -> $name {
                 $name { $($weight: None,)* $($option: $default,)* }
@@ -144,7 +144,7 @@ losses! {
     SoftMarginLoss [] { reduction: Reduction = Reduction::Mean }
     |s, input, target| tapegrad_ops::soft_margin_loss(input, target, s.reduction);
 
-    /// A distance, or what it lacks of a margin, for targets 1 and -1 (`torch.nn.HingeEmbeddingLoss`).
+    /// A distance for target 1, or how far it falls short of a margin for target -1 (`torch.nn.HingeEmbeddingLoss`).
     HingeEmbeddingLoss [] { margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }
     |s, input, target| tapegrad_ops::hinge_embedding_loss(input, target, s.margin, s.reduction);
 

@@ -5,7 +5,7 @@ use crate::summary::{Modes, Summary};
 use std::sync::Arc;
 use tapegrad_tape::Var;
 
-/// A module with one input and one output: what can stand in a [`Sequential`](crate::Sequential).
+/// A module with one input and one output: what a [`Sequential`] can contain(crate::Sequential).
 ///
 /// A new model needs its fields and its `forward`:
 ///
@@ -37,12 +37,12 @@ pub trait Module: Fields {
     /// The output for an input.
     fn forward(&self, x: &Var) -> Var;
 
-    /// The output for an input that nobody needs any more: some modules reuse its memory.
+    /// The output for an input that is no longer needed: some modules reuse its memory.
     fn forward_owned(&self, x: Var) -> Var {
         self.forward(&x)
     }
 
-    /// The output, with every negative element at zero: what [`Sequential`](crate::Sequential) calls where a
+    /// The output with negative elements set to zero: what [`Sequential`](crate::Sequential) calls where a
     /// [`ReLU`](crate::ReLU) follows. Some modules do both in one pass over memory.
     fn forward_relu(&self, x: &Var) -> Var {
         tapegrad_ops::relu_(self.forward(x))
@@ -52,7 +52,7 @@ pub trait Module: Fields {
     /// batch dimension). Runs `forward` once on zeros, in evaluation mode and without recording.
     fn summary(&self, input_shape: &[usize]) -> Summary {
         let forward = |x: &Var| {
-            // Each module goes back to its own mode, not all of them to the same one.
+            // Each module returns to its own mode, rather than all of them to the same one.
             let modes = Modes::of(self);
             self.eval();
             let y = self.forward(x);
@@ -91,7 +91,8 @@ macro_rules! delegate {
 }
 delegate!(Box Arc);
 
-/// Defines the struct of a module and lets it show its fields: `module! { pub struct Net { fc: Linear, ... } }`.
+/// Defines the struct of a module and implements the visit of its fields: `module! { pub struct Net { fc: Linear, ...
+/// } }`.
 ///
 /// Fields can be modules, `Var` (parameters), [`Buffer`], [`Training`], options and lists of them, and plain
 /// values. With an `impl Module for Net` for its `forward`, the model is complete; see [`Module`].

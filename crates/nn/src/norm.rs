@@ -14,7 +14,7 @@ fn zeros(shape: &[usize]) -> Var {
     Var::parameter(Tensor::zeros(shape, DType::F32))
 }
 
-/// The mean and variance of what passed in training.
+/// The running mean and variance of the training data.
 fn statistics(channels: usize) -> [Option<Buffer>; 3] {
     [
         Some(Buffer::new(Tensor::zeros(&[channels], DType::F32))),
@@ -23,7 +23,7 @@ fn statistics(channels: usize) -> [Option<Buffer>; 3] {
     ]
 }
 
-/// The share of this batch in the running statistics.
+/// The weight of this batch in the running statistics.
 fn share(count: Option<&Buffer>, training: bool, momentum: Option<f64>) -> f64 {
     match count {
         Some(count) if training => {
@@ -43,15 +43,15 @@ macro_rules! channel_norms {
         crate::module! {
             $(#[$meta])*
             pub struct $name {
-                /// `[num_features]`, ones at the start.
+                /// `[num_features]`, initially ones.
                 pub weight: Option<Var>,
-                /// `[num_features]`, zeros at the start.
+                /// `[num_features]`, initially zeros.
                 pub bias: Option<Var>,
                 /// The running mean.
                 pub running_mean: Option<Buffer>,
                 /// The running variance.
                 pub running_var: Option<Buffer>,
-                /// How many batches the running statistics have seen.
+                /// The number of batches in the running statistics.
                 pub num_batches_tracked: Option<Buffer>,
                 num_features: usize,
                 eps: f64,
@@ -61,7 +61,7 @@ macro_rules! channel_norms {
         }
 
         impl $name {
-            /// A module for so many channels, with the other options at PyTorch's defaults.
+            /// A module for this many channels, with PyTorch's defaults for the other options.
             pub fn new(num_features: usize) -> $name {
                 $name {
                     weight: None,
@@ -78,13 +78,13 @@ macro_rules! channel_norms {
                 .track_running_stats($tracks)
             }
 
-            /// This module with another number added to the variance.
+            /// This module with another value added to the variance for numerical stability.
             pub fn eps(mut self, eps: f64) -> Self {
                 self.eps = eps;
                 self
             }
 
-            /// This module with another share of a batch in the running statistics; `None` for their plain mean.
+            /// This module with another momentum of the running statistics; `None` for the cumulative average.
             pub fn momentum(mut self, momentum: impl Into<Option<f64>>) -> Self {
                 self.momentum = momentum.into();
                 self
@@ -102,7 +102,7 @@ macro_rules! channel_norms {
                 self
             }
 
-            /// This module with or without running statistics, by which it normalizes in evaluation.
+            /// This module with or without running statistics, which it uses in evaluation mode.
             pub fn track_running_stats(mut self, track: bool) -> Self {
                 [self.running_mean, self.running_var, self.num_batches_tracked] =
                     if track { statistics(self.num_features) } else { [None, None, None] };
@@ -228,9 +228,9 @@ crate::module! {
     /// assert!((y.to_vec::<f32>()[1] - 1.0).abs() < 1e-4);
     /// ```
     pub struct LayerNorm {
-        /// Of the normalized shape, ones at the start.
+        /// Of the normalized shape, initially ones.
         pub weight: Option<Var>,
-        /// Of the normalized shape, zeros at the start.
+        /// Of the normalized shape, initially zeros.
         pub bias: Option<Var>,
         shape: Vec<usize>,
         eps: f64,
@@ -244,7 +244,7 @@ impl LayerNorm {
         LayerNorm { weight: Some(ones(&shape)), bias: Some(zeros(&shape)), shape, eps: 1e-5 }
     }
 
-    /// This module with another number added to the variance.
+    /// This module with another value added to the variance for numerical stability.
     pub fn eps(mut self, eps: f64) -> LayerNorm {
         self.eps = eps;
         self
@@ -275,7 +275,7 @@ impl Module for LayerNorm {
 crate::module! {
     /// Division by the root mean square over the last dimensions (`torch.nn.RMSNorm`).
     pub struct RMSNorm {
-        /// Of the normalized shape, ones at the start.
+        /// Of the normalized shape, initially ones.
         pub weight: Option<Var>,
         shape: Vec<usize>,
         eps: Option<f64>,
@@ -289,7 +289,7 @@ impl RMSNorm {
         RMSNorm { weight: Some(ones(&shape)), shape, eps: None }
     }
 
-    /// This module with this number added to the mean square; the type's epsilon by default.
+    /// This module with this value added to the mean square; the type's epsilon by default.
     pub fn eps(mut self, eps: impl Into<Option<f64>>) -> RMSNorm {
         self.eps = eps.into();
         self
@@ -312,9 +312,9 @@ impl Module for RMSNorm {
 crate::module! {
     /// Normalization of groups of channels of each sample (`torch.nn.GroupNorm`).
     pub struct GroupNorm {
-        /// `[num_channels]`, ones at the start.
+        /// `[num_channels]`, initially ones.
         pub weight: Option<Var>,
-        /// `[num_channels]`, zeros at the start.
+        /// `[num_channels]`, initially zeros.
         pub bias: Option<Var>,
         num_groups: usize,
         num_channels: usize,
@@ -323,7 +323,7 @@ crate::module! {
 }
 
 impl GroupNorm {
-    /// A module for so many channels in so many groups.
+    /// A module for this many channels in this many groups.
     ///
     /// # Panics
     /// If the channels cannot be divided into the groups.
@@ -337,7 +337,7 @@ impl GroupNorm {
         GroupNorm { weight, bias, num_groups, num_channels, eps: 1e-5 }
     }
 
-    /// This module with another number added to the variance.
+    /// This module with another value added to the variance for numerical stability.
     pub fn eps(mut self, eps: f64) -> GroupNorm {
         self.eps = eps;
         self
@@ -367,7 +367,7 @@ impl Module for GroupNorm {
 macro_rules! batch_norm_relu {
     ($($name:ident)*) => {$(
         impl $name {
-            /// `relu(self.forward(x) + residual)`, in the passes over memory that the normalization alone takes.
+            /// `relu(self.forward(x) + residual)`, in as many passes over memory as the normalization alone.
             ///
             /// # Panics
             /// As `forward`, and if the residual has another shape.

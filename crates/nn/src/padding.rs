@@ -5,7 +5,7 @@ use crate::module::Module;
 use crate::summary::observe;
 use tapegrad_tape::{PadMode, Var};
 
-/// How much is added before and after each dimension, the last dimension first: one number stands for all sides.
+/// How much is added before and after each dimension, the last dimension first: one number applies to all sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sides<const N: usize>(pub [isize; N]);
 
@@ -26,7 +26,7 @@ impl<const N: usize> From<[isize; N]> for Sides<N> {
 macro_rules! padding {
     ($($name:ident, $sides:literal, $what:literal, [$($value:ident)?] => $mode:expr;)*) => {$(
         crate::module! {
-            #[doc = concat!("Adds ", $what, " around the last dimensions (`torch.nn.", stringify!($name), "`). Negative numbers cut off.")]
+            #[doc = concat!("Adds ", $what, " around the last dimensions (`torch.nn.", stringify!($name), "`). Negative sizes crop.")]
             pub struct $name {
                 padding: Sides<$sides>,
                 $($value: f64,)?
@@ -34,7 +34,7 @@ macro_rules! padding {
         }
 
         impl $name {
-            /// A module that adds so much: one number for all sides, or one for each, the last dimension first.
+            /// A module that adds this much: one number for all sides, or one for each, the last dimension first.
             pub fn new(padding: impl Into<Sides<$sides>> $(, $value: f64)?) -> $name {
                 $name { padding: padding.into() $(, $value)? }
             }

@@ -44,26 +44,26 @@ macro_rules! pools {
         }
 
         impl $max {
-            /// Windows of this size, side by side.
+            /// Windows of this size, with a stride of the same size.
             pub fn new(kernel_size: impl Into<Size<$d>>) -> $max {
                 $max { options: MaxPoolOptions::new(kernel_size) }
             }
-            /// This module with another distance between windows.
+            /// This module with another stride.
             pub fn stride(mut self, stride: impl Into<Size<$d>>) -> $max {
                 self.options = self.options.stride(stride);
                 self
             }
-            /// This module with a border that never is the largest.
+            /// This module with implicit padding of minus infinity.
             pub fn padding(mut self, padding: impl Into<Size<$d>>) -> $max {
                 self.options = self.options.padding(padding);
                 self
             }
-            /// This module with a distance between the elements of a window.
+            /// This module with a dilation.
             pub fn dilation(mut self, dilation: impl Into<Size<$d>>) -> $max {
                 self.options = self.options.dilation(dilation);
                 self
             }
-            /// This module with windows that may reach over the end.
+            /// This module with windows that may extend past the end (`ceil_mode`).
             pub fn ceil_mode(mut self, ceil_mode: bool) -> $max {
                 self.options = self.options.ceil_mode(ceil_mode);
                 self
@@ -90,31 +90,31 @@ macro_rules! pools {
         }
 
         impl $avg {
-            /// Windows of this size, side by side.
+            /// Windows of this size, with a stride of the same size.
             pub fn new(kernel_size: impl Into<Size<$d>>) -> $avg {
                 $avg { options: AvgPoolOptions::new(kernel_size) }
             }
-            /// This module with another distance between windows.
+            /// This module with another stride.
             pub fn stride(mut self, stride: impl Into<Size<$d>>) -> $avg {
                 self.options = self.options.stride(stride);
                 self
             }
-            /// This module with a border of zeros.
+            /// This module with zero padding.
             pub fn padding(mut self, padding: impl Into<Size<$d>>) -> $avg {
                 self.options = self.options.padding(padding);
                 self
             }
-            /// This module with windows that may reach over the end.
+            /// This module with windows that may extend past the end (`ceil_mode`).
             pub fn ceil_mode(mut self, ceil_mode: bool) -> $avg {
                 self.options.ceil_mode = ceil_mode;
                 self
             }
-            /// This module with or without the border counted.
+            /// This module with or without the padding included in the mean.
             pub fn count_include_pad(mut self, count_include_pad: bool) -> $avg {
                 self.options.count_include_pad = count_include_pad;
                 self
             }
-            /// This module with another divisor than the number of elements.
+            /// This module with another divisor than the window's size.
             pub fn divisor_override(mut self, divisor: isize) -> $avg {
                 self.options.divisor_override = Some(divisor);
                 self

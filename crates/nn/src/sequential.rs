@@ -5,7 +5,7 @@ use crate::module::Module;
 use crate::summary::{is_observed, observe};
 use tapegrad_tape::Var;
 
-/// Modules one after the other; their names are their numbers (`torch.nn.Sequential`).
+/// Modules one after the other, named by their indices (`torch.nn.Sequential`).
 ///
 /// ```
 /// use tapegrad_nn::{Fields, Linear, Module, Sequential};
@@ -25,14 +25,14 @@ impl Sequential {
         Sequential::default()
     }
 
-    /// This one with a module behind the others.
+    /// This sequence with a module appended.
     #[allow(clippy::should_implement_trait)]
     pub fn add(mut self, module: impl Module) -> Sequential {
         self.push(module);
         self
     }
 
-    /// Puts a module behind the others.
+    /// Appends a module.
     pub fn push(&mut self, module: impl Module) {
         self.modules.push(Box::new(module));
     }
@@ -42,7 +42,7 @@ impl Sequential {
         self.modules.len()
     }
 
-    /// True without modules.
+    /// True if there are no modules.
     pub fn is_empty(&self) -> bool {
         self.modules.is_empty()
     }

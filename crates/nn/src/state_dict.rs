@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use tapegrad_tape::{Tensor, Var};
 
-/// Tensors by name, in the order in which they were put in, with notes (`torch.nn.Module.state_dict`).
+/// Tensors by name, in insertion order, with notes (`torch.nn.Module.state_dict`).
 ///
 /// ```
 /// use tapegrad_nn::StateDict;
@@ -26,7 +26,7 @@ impl StateDict {
         StateDict::default()
     }
 
-    /// Puts a tensor in, in the place of an earlier one of this name.
+    /// Inserts a tensor, replacing an earlier one of the same name.
     pub fn insert(&mut self, key: impl Into<String>, value: Tensor) {
         let key = key.into();
         match self.places.get(&key) {
@@ -38,12 +38,12 @@ impl StateDict {
         }
     }
 
-    /// The tensor of a name.
+    /// The tensor with this name.
     pub fn get(&self, key: &str) -> Option<&Tensor> {
         self.places.get(key).map(|&i| &self.entries[i].1)
     }
 
-    /// Takes a tensor out; the others keep their order.
+    /// Removes a tensor; the others keep their order.
     pub fn remove(&mut self, key: &str) -> Option<Tensor> {
         let i = self.places.remove(key)?;
         self.places.values_mut().filter(|p| **p > i).for_each(|p| *p -= 1);
@@ -65,12 +65,12 @@ impl StateDict {
         self.entries.len()
     }
 
-    /// True without tensors.
+    /// True if there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Puts in all tensors of another one, each name behind `prefix` and a dot.
+    /// Inserts all tensors of another state dict, with `prefix` and a dot before each name.
     pub fn insert_all(&mut self, prefix: &str, other: &StateDict) {
         for (key, value) in other.iter() {
             self.insert(format!("{prefix}.{key}"), value.clone());
@@ -92,7 +92,7 @@ impl FromIterator<(String, Tensor)> for StateDict {
     }
 }
 
-/// Keys that a load without `strict` passed over.
+/// Keys that a load without `strict` ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IncompatibleKeys {
     /// In the module, but not in the state dict.
@@ -116,7 +116,7 @@ pub struct Mismatch {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.message())]
 pub struct StateDictError {
-    /// What was to be loaded into, such as `LeNet5`.
+    /// What the state was loaded into, such as `LeNet5`.
     pub target: String,
     /// In the module, but not in the state dict.
     pub missing: Vec<String>,
@@ -155,7 +155,7 @@ fn shortened(list: &[String]) -> String {
     if rest > 0 { format!("{shown}, and {rest} more") } else { shown }
 }
 
-/// Sets variables from the tensors of their names, all or none.
+/// Sets variables from the tensors with their names, all or none.
 pub(crate) fn load(
     target: &str,
     variables: &[(String, Var)],

@@ -1,4 +1,4 @@
-//! A model as a table; and hooks that see what passes through its layers.
+//! A model as a table, and hooks on the forward passes of its layers.
 
 use crate::fields::{Fields, Item, walk};
 use std::cell::{Cell, RefCell};
@@ -14,14 +14,14 @@ thread_local! {
     static HOOKS: RefCell<Vec<Hook>> = const { RefCell::new(Vec::new()) };
 }
 
-/// True while a hook wants to see every layer by itself.
+/// True while a hook observes every layer separately.
 pub(crate) fn is_observed() -> bool {
     HOOKED.get()
 }
 
 /// Runs a layer's forward computation and shows input and output to the hooks of [`with_forward_hook`].
 ///
-/// The layers of this crate do so; in a module of one's own it makes the module visible in summaries.
+/// The layers of this crate call it; in your own module it makes the module visible in summaries.
 pub fn observe<M: Fields>(module: &M, input: &Var, forward: impl FnOnce() -> Var) -> Var {
     let output = forward();
     if is_observed() {
@@ -94,7 +94,7 @@ pub struct Summary {
     pub rows: Vec<SummaryRow>,
     /// The number of values in all parameters, shared ones counted once.
     pub parameters: usize,
-    /// The number of those that are trained.
+    /// The number of trainable ones.
     pub trainable: usize,
 }
 
@@ -126,7 +126,7 @@ impl Summary {
             .map(|(name, m)| SummaryRow {
                 name,
                 class: m.class().into(),
-                // Modules without fields may share an address: each takes the next output.
+                // Modules without fields may share an address: each is matched with the next output.
                 output: shapes.get_mut(&address(m)).and_then(|s| match s.len() {
                     0 => None,
                     1 => s.first().cloned(),
@@ -146,7 +146,7 @@ impl Summary {
     }
 }
 
-/// The training switches of a model.
+/// The training modes of a model.
 pub(crate) struct Modes(Vec<bool>);
 
 impl Modes {

@@ -1,4 +1,4 @@
-//! Mutated files of weights: no panic, and no more memory than the file's size and the format account for.
+//! Mutated files of weights: no panic, and no more memory than the file's size and the format justify.
 
 #[path = "../../datasets/tests/hostile/mod.rs"]
 mod hostile;
@@ -23,7 +23,7 @@ fn zip(method: CompressionMethod, members: &[(&str, &[u8])]) -> Vec<u8> {
 /// `numpy.save` of `numpy.array([[1, 2, 3], [4, 5, 6]], dtype='<i2', order='F')`.
 const NPY: &[u8] = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i2', 'fortran_order': True, 'shape': (2, 3), }                                                           \n\x01\x00\x04\x00\x02\x00\x05\x00\x03\x00\x06\x00";
 
-/// One test, since the allocator counts for all threads.
+/// A single test, since the allocator counts for all threads.
 #[test]
 fn mutated_files_neither_panic_nor_fill_the_memory() {
     let mut state = StateDict::new();

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-/// An example, which is built beside the tests, with arguments.
+/// An example program, built with the tests, with arguments.
 pub(crate) fn command(program: &str, args: &[&str]) -> Command {
     let mut path = std::env::current_exe().expect("a test has a path");
     path.pop();

@@ -54,7 +54,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
             cast().vector_norm(call.float_or("ord", 2.0), &call.dims("dim"), keepdim()).into()
         }
         "torch.sort" => {
-            // The sort is stable whatever is asked for.
+            // The sort is always stable.
             call.bool_opt("stable");
             x().sort(call.dim_or("dim", -1), call.bool_or("descending", false)).into()
         }

@@ -71,18 +71,6 @@ pub fn build(c: &Call) -> Built {
                 GroupNorm::new(c.size("num_groups"), c.size("num_channels")).eps(eps()).affine(affine);
             unary(module.bias(affine && bias()))
         }
-        "ZeroPad1d" => unary(ZeroPad1d::new(c.sides("padding"))),
-        "ZeroPad2d" => unary(ZeroPad2d::new(c.sides("padding"))),
-        "ZeroPad3d" => unary(ZeroPad3d::new(c.sides("padding"))),
-        "ConstantPad1d" => unary(ConstantPad1d::new(c.sides("padding"), c.float("value"))),
-        "ConstantPad2d" => unary(ConstantPad2d::new(c.sides("padding"), c.float("value"))),
-        "ConstantPad3d" => unary(ConstantPad3d::new(c.sides("padding"), c.float("value"))),
-        "ReflectionPad1d" => unary(ReflectionPad1d::new(c.sides("padding"))),
-        "ReflectionPad2d" => unary(ReflectionPad2d::new(c.sides("padding"))),
-        "ReflectionPad3d" => unary(ReflectionPad3d::new(c.sides("padding"))),
-        "ReplicationPad1d" => unary(ReplicationPad1d::new(c.sides("padding"))),
-        "ReplicationPad2d" => unary(ReplicationPad2d::new(c.sides("padding"))),
-        "ReplicationPad3d" => unary(ReplicationPad3d::new(c.sides("padding"))),
         "LocalResponseNorm" => unary(
             LocalResponseNorm::new(c.size("size"))
                 .alpha(c.float_or("alpha", 1e-4))
@@ -109,6 +97,24 @@ pub fn build(c: &Call) -> Built {
             c.bool_or("sparse", false);
             unary(module)
         }
+        _ => padding(c),
+    }
+}
+
+fn padding(c: &Call) -> Built {
+    match c.op() {
+        "ZeroPad1d" => unary(ZeroPad1d::new(c.sides("padding"))),
+        "ZeroPad2d" => unary(ZeroPad2d::new(c.sides("padding"))),
+        "ZeroPad3d" => unary(ZeroPad3d::new(c.sides("padding"))),
+        "ConstantPad1d" => unary(ConstantPad1d::new(c.sides("padding"), c.float("value"))),
+        "ConstantPad2d" => unary(ConstantPad2d::new(c.sides("padding"), c.float("value"))),
+        "ConstantPad3d" => unary(ConstantPad3d::new(c.sides("padding"), c.float("value"))),
+        "ReflectionPad1d" => unary(ReflectionPad1d::new(c.sides("padding"))),
+        "ReflectionPad2d" => unary(ReflectionPad2d::new(c.sides("padding"))),
+        "ReflectionPad3d" => unary(ReflectionPad3d::new(c.sides("padding"))),
+        "ReplicationPad1d" => unary(ReplicationPad1d::new(c.sides("padding"))),
+        "ReplicationPad2d" => unary(ReplicationPad2d::new(c.sides("padding"))),
+        "ReplicationPad3d" => unary(ReplicationPad3d::new(c.sides("padding"))),
         "CircularPad1d" => unary(CircularPad1d::new(c.sides("padding"))),
         "CircularPad2d" => unary(CircularPad2d::new(c.sides("padding"))),
         "CircularPad3d" => unary(CircularPad3d::new(c.sides("padding"))),

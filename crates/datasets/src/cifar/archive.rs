@@ -6,11 +6,11 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::{DataError, Result};
 
-/// No archive of the known sets unpacks to more, however its pickles are written: CIFAR-100 takes 187 MB, or 374 MB if each
-/// pixel is a character of two bytes.
+/// No archive of the known data sets expands to more, whatever the pickle protocol: CIFAR-100 takes 187 MB, or 374 MB
+/// if each pixel is a character of two bytes.
 const LARGEST: u64 = 3 << 27;
 
-/// One file of an archive, to be read or passed over.
+/// One file of an archive, to be read or skipped.
 pub(super) struct Member<'m> {
     archive: &'m str,
     data: &'m mut dyn Read,
@@ -19,7 +19,7 @@ pub(super) struct Member<'m> {
 }
 
 impl Member<'_> {
-    /// Appends the content. Memory grows with what really comes, not with what the header says.
+    /// Appends the content. Memory grows with the data actually read, not with the size in the header.
     pub(super) fn read(self, content: &mut Vec<u8>, largest: u64) -> Result<()> {
         if self.size > largest {
             return Err(DataError::format(
@@ -56,7 +56,7 @@ pub(super) fn for_each_file(
     }
 }
 
-/// Passes on so many bytes; more of them are an error.
+/// Passes this many bytes on; more are an error.
 struct Limited<R> {
     input: R,
     left: u64,
@@ -66,7 +66,9 @@ impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.input.read(buffer)?;
         self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
-            std::io::Error::other(format!("it unpacks to more than the {LARGEST} bytes of any known set"))
+            std::io::Error::other(format!(
+                "it expands to more than the {LARGEST} bytes of any known data set"
+            ))
         })?;
         Ok(n)
     }
@@ -78,7 +80,7 @@ fn walk(
     visit: &mut dyn FnMut(&str, &str, Member<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut archive = tar::Archive::new(input);
-    // Raw: extended headers, whose size the archive's maker chooses, are passed over like any other entry.
+    // Raw, so that extended headers, whose size is untrusted, are skipped like any other entry.
     let entries = archive.entries().map_err(|e| broken(name, 0, &e))?.raw(true);
     let mut at = 0;
     for entry in entries {
@@ -93,7 +95,7 @@ fn walk(
         let (file, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let size = entry.header().entry_size().map_err(|e| broken(name, at, &e))?;
         if size > LARGEST {
-            // Before the whole of it is unpacked only to be passed over.
+            // Before all of it is unpacked only to be skipped.
             let found = format!("a file of {size} bytes");
             return Err(DataError::format(name, at, found, format!("at most {LARGEST}")));
         }
@@ -110,5 +112,5 @@ fn broken(archive: &str, at: u64, error: &std::io::Error) -> DataError {
         ErrorKind::UnexpectedEof => "the end of a truncated archive".to_string(),
         _ => format!("a corrupt archive ({})", error.to_string().replace('\n', " ")),
     };
-    DataError::format(archive, at, found, "an archive in the form .tar or .tar.gz")
+    DataError::format(archive, at, found, "a .tar or .tar.gz archive")
 }

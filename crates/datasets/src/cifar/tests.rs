@@ -5,7 +5,7 @@ use crate::dataset::Dataset;
 use proptest::prelude::*;
 use std::io::Write;
 
-/// A record for each label: the head, then pixels that count up from the label.
+/// A record for each label: the head, then pixels counting up from the label.
 fn binary(heads: &[&[u8]]) -> Vec<u8> {
     heads
         .iter()
@@ -104,12 +104,12 @@ fn recognizes_all_forms_in_folders_and_archives() {
     for form in ALL {
         let dir = tempfile::tempdir().unwrap();
         let files = FORMS.iter().find(|f| f.form == form).unwrap();
-        // The archive, from its own path and from the folder that it lies in.
+        // The archive, by its own path and by the folder that contains it.
         let packed = dir.path().join(files.archive);
         std::fs::write(&packed, archive(form)).unwrap();
         check(&Cifar::open(&packed).unwrap(), form);
         check(&Cifar::open(dir.path()).unwrap(), form);
-        // The unpacked folder, from its own path and from the folder around it.
+        // The unpacked folder, by its own path and by its parent.
         let inner = dir.path().join(files.folder);
         std::fs::create_dir(&inner).unwrap();
         for (name, data) in published(form) {
@@ -178,8 +178,8 @@ fn broken_files_are_named() {
     let refused = |bytes: &[u8]| parse_python("f", bytes, false).err().unwrap().to_string();
     assert_eq!(refused(&short), "f: offset 0: found 1 numbers in labels, expected one for each of 2 images");
     assert!(refused(&python(&rows(&[1]), &[("labels", &[77])])).contains("found label 77, expected 0 to 9"));
-    assert!(refused(&python(&rows(&[1]), &[])).contains("found no labels of this form"));
-    assert!(refused(b"\x80\x02}.").contains("found no data of this form"));
+    assert!(refused(&python(&rows(&[1]), &[])).contains("found no labels of the expected form"));
+    assert!(refused(b"\x80\x02}.").contains("found no data of the expected form"));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn broken_archives_are_refused() {
     bad[at] ^= 0xff;
     assert!(message(&bad).contains("a corrupt archive"));
     assert!(message(b"not an archive at all").contains("archive"));
-    // A header that claims more than there is, and more than is sensible.
+    // A header that claims more than there is, and more than is plausible.
     let liar = |claim: u64| {
         let mut header = tar::Header::new_ustar();
         header.set_path("cifar-10-batches-bin/data_batch_1.bin").unwrap();
@@ -216,7 +216,7 @@ fn broken_archives_are_refused() {
     assert!(message(&liar(1 << 35)).contains("found a file of 34359738368 bytes, expected at most"));
 }
 
-/// A member's header and so many zero bytes, in pieces that are compressed once each.
+/// A member's header and this many zero bytes, in chunks that are compressed once each.
 fn bomb(name: &str, claim: u64, megabytes: usize) -> Vec<u8> {
     let gzip = |bytes: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -233,17 +233,17 @@ fn bomb(name: &str, claim: u64, megabytes: usize) -> Vec<u8> {
 #[test]
 fn archives_that_unpack_to_more_than_any_set_are_refused() {
     let message = |bytes: &[u8]| Cifar::parse_archive("f", bytes).unwrap_err().to_string();
-    // A file of the set, one that would be passed over, and what follows after the end.
+    // A file of the data set, one that would be skipped, and data after the end.
     let found = message(&bomb("cifar-10-batches-bin/data_batch_1.bin", 100 << 20, 100));
     assert!(found.contains("found a file of 104857600 bytes, expected at most 62720000"), "{found}");
     let found = message(&bomb("other/file", 1800 << 20, 1800));
     assert!(found.contains("found a file of 1887436800 bytes, expected at most 402653184"), "{found}");
-    let more = "unpacks to more than the 402653184 bytes of any known set";
+    let more = "expands to more than the 402653184 bytes of any known data set";
     assert!(message(&bomb("other/file", 0, 1800)).contains(more));
     let many = bomb("other/file", 300 << 20, 300);
     let found = message(&many.repeat(6));
     assert!(found.contains(more), "{found}");
-    // An archive of the largest set in its largest form is none of these.
+    // An archive of the largest data set in its largest form is accepted.
     assert!(FORMS.iter().all(|f| f.largest() * 5 / 4 + (1 << 20) < 3 << 27));
 }
 
@@ -275,7 +275,7 @@ fn names_of_classes_are_taken_whole_or_refused() {
     );
     assert!(
         message(Form::Binary10, "batches.meta.txt", b"a\n\xff\n")
-            .contains("offset 2: found bytes that are no text")
+            .contains("offset 2: found bytes that are not text")
     );
     assert!(
         message(Form::Binary100, "fine_label_names.txt", b"")
@@ -284,13 +284,16 @@ fn names_of_classes_are_taken_whole_or_refused() {
     assert!(message(Form::Binary100, "coarse_label_names.txt", b"a").ends_with("expected 20"));
     assert!(
         message(Form::Python10, "batches.meta", b"\x80\x02}.")
-            .ends_with("found no label_names of this form, expected a list of 10 texts")
+            .ends_with("found no label_names of the expected form, expected a list of 10 strings")
     );
     assert!(
         message(Form::Python10, "batches.meta", b"\x80\x02}(U\x0blabel_names](U\x01aeu.")
             .contains("no label_names")
     );
-    assert!(message(Form::Python100, "meta", b"\x80\x02}.").contains("no coarse_label_names of this form"));
+    assert!(
+        message(Form::Python100, "meta", b"\x80\x02}.")
+            .contains("no coarse_label_names of the expected form")
+    );
     let names: String = (0..20).map(|i| format!("group {i}\n")).collect();
     let set = with(Form::Binary100, "coarse_label_names.txt", names.as_bytes()).unwrap();
     let normalized =
@@ -349,7 +352,7 @@ proptest! {
         let mut parts = Parts::new(&FORMS[form]);
         let _ = parts.add(name, "f", &noise);
         let mut changed = data.clone();
-        // Most interesting bytes stand before and after the pixels.
+        // Most interesting bytes are before and after the pixels.
         let at = at.index(changed.len());
         let at = if changed.len() > 6000 && at > 200 { changed.len() - at % 400 - 1 } else { at };
         changed[at] = to;

@@ -3,28 +3,28 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
-/// What the server does with one request.
+/// How the server responds to one request.
 #[derive(Clone, Copy)]
 enum Act {
-    /// The file, or the range that was asked for.
+    /// The file, or the requested range.
     Serve,
-    /// Cuts the connection after so many bytes.
+    /// Closes the connection after this many bytes.
     Cut(usize),
-    /// The whole file, though a range was asked for.
+    /// The whole file, although a range was requested.
     IgnoreRange,
     /// Other bytes of the right length.
     Wrong,
-    /// The whole file, announced with so many bytes more or fewer.
+    /// The whole file, with a declared length that is off by this many bytes.
     Lie(isize),
-    /// A partial answer that begins elsewhere.
+    /// A partial response that starts elsewhere.
     OtherRange,
-    /// Bytes without end and without a length.
+    /// An endless response without a length.
     Endless,
     /// Only a status line.
     Status(&'static str),
 }
 
-/// Serves one file on loopback, a request for each act, and tells which ranges were asked for.
+/// Serves one file on loopback, one request per act, and returns the requested ranges.
 fn serve(content: Vec<u8>, acts: Vec<Act>) -> (String, JoinHandle<Vec<Option<usize>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/file.gz", listener.local_addr().unwrap());
@@ -73,7 +73,7 @@ fn answer(mut stream: TcpStream, content: &[u8], act: Act) -> Option<usize> {
         }
     }
     body.truncate(if announced == 0 { 0 } else { body.len() });
-    // The client may hang up first.
+    // The client may disconnect first.
     let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n");
     let _ = stream.write_all(&body);
     range
@@ -93,7 +93,7 @@ struct Outcome {
     dir: tempfile::TempDir,
 }
 
-/// Fetches from a server that acts as told, into a folder that may hold the beginning of the file.
+/// Fetches from a scripted server into a folder that may contain a partial file.
 fn fetch(acts: &[Act], remainder: Option<&[u8]>) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     if let Some(remainder) = remainder {
@@ -130,13 +130,13 @@ fn a_whole_file_comes_once() {
     let (url, server) = serve(content(), vec![Act::Serve]);
     let client = Client::new(Duration::from_millis(1), 1 << 22);
     for _ in 0..2 {
-        // The second time nothing is asked of the server, which serves no more.
+        // The second time no request is made; the server no longer runs.
         client
             .fetch(std::slice::from_ref(&url), dir.path(), "file.gz", &md5_of(&content()), &mut |_| {})
             .unwrap();
     }
     assert_eq!(server.join().unwrap(), [None]);
-    // A damaged file is not taken for the published one.
+    // A damaged file is not accepted.
     fs::write(dir.path().join("file.gz"), b"damaged").unwrap();
     let (url, server) = serve(content(), vec![Act::Serve]);
     client.fetch(&[url], dir.path(), "file.gz", &md5_of(&content()), &mut |_| {}).unwrap();
@@ -148,14 +148,14 @@ fn a_whole_file_comes_once() {
 fn a_broken_transfer_goes_on() {
     let acts = [Act::Cut(30_000), Act::Cut(30_000), Act::Cut(0), Act::Serve];
     assert_eq!(fetch(&acts, None).succeeded(), [None, Some(30_000), Some(60_000), Some(60_000)]);
-    // Also after the program was ended in between.
+    // Also after the program was restarted in between.
     assert_eq!(fetch(&[Act::Serve], Some(&content()[..777])).succeeded(), [Some(777)]);
-    // Or just before the file got its name.
+    // Or just before the file was renamed.
     assert_eq!(fetch(&[], Some(&content())).succeeded(), []);
 }
 
 #[test]
-fn a_server_that_cannot_go_on_begins_anew() {
+fn a_server_that_cannot_resume_starts_over() {
     assert_eq!(fetch(&[Act::Cut(500), Act::IgnoreRange], None).succeeded(), [None, Some(500)]);
     assert_eq!(fetch(&[Act::OtherRange, Act::Serve], Some(b"abc")).succeeded(), [Some(3), None]);
     let longer = [content(), vec![1, 2, 3]].concat();
@@ -171,7 +171,7 @@ fn a_wrong_remainder_is_thrown_away() {
 fn wrong_bytes_are_refused() {
     let outcome = fetch(&[Act::Wrong, Act::Wrong], None);
     let message = outcome.failed();
-    assert!(message.contains("100000 bytes came with the MD5 sum"), "{message}");
+    assert!(message.contains("100000 bytes were received with the MD5 sum"), "{message}");
     assert!(message.contains(&format!("expected {}", md5_of(&content()))), "{message}");
     assert!(!outcome.dir.path().join("file.gz.part").exists());
     assert_eq!(fetch(&[Act::Wrong, Act::Serve], None).succeeded(), [None, None]);
@@ -179,14 +179,14 @@ fn wrong_bytes_are_refused() {
 
 #[test]
 fn a_server_may_lie_about_the_length() {
-    // More announced than sent: the bytes are right all the same.
+    // A larger declared length than sent: the bytes are complete all the same.
     fetch(&[Act::Lie(5000)], None).succeeded();
-    // Fewer announced than sent: what was announced is not the file.
+    // A smaller declared length than sent: the declared part is not the file.
     assert_eq!(fetch(&[Act::Lie(-5000), Act::Serve], None).succeeded(), [None, None]);
     let message = fetch(&[Act::Lie(-5000), Act::Lie(-5000)], None).failed();
-    assert!(message.contains("95000 bytes came with the MD5 sum"), "{message}");
+    assert!(message.contains("95000 bytes were received with the MD5 sum"), "{message}");
     let message = fetch(&[Act::Endless], None).failed();
-    assert!(message.contains("more than 4194304 bytes came"), "{message}");
+    assert!(message.contains("more than 4194304 bytes were received"), "{message}");
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn what_cannot_be_had_is_said() {
     assert!(message.contains(
         "/file.gz: the server answered 404 Not Found; if this machine is offline, put file.gz into"
     ));
-    // Transient trouble is waited for, though not for ever.
+    // Transient errors are retried, but not forever.
     let busy = Act::Status("503 Service Unavailable");
     fetch(&[busy, busy, Act::Serve], None).succeeded();
     assert!(fetch(&[busy; ATTEMPTS], None).failed().contains("503"));
     let outcome = fetch(&[Act::Cut(10), Act::Cut(0), Act::Cut(0), Act::Cut(0)], None);
     assert!(outcome.failed().contains("the transfer broke after 10"), "{}", outcome.failed());
-    // What has come is kept for the next time.
+    // The received part is kept for the next time.
     assert_eq!(fs::read(outcome.dir.path().join("file.gz.part")).unwrap(), content()[..10]);
 }
 
@@ -218,7 +218,7 @@ fn the_next_server_is_asked() {
 
 #[test]
 fn offline_is_said_at_once() {
-    // A port that was free a moment ago has nobody behind it.
+    // Nothing listens on a port that was just free.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let dir = tempfile::tempdir().unwrap();
     let urls = [format!("http://127.0.0.1:{port}/file.gz")];
@@ -231,7 +231,7 @@ fn offline_is_said_at_once() {
     let message = download("cifar11", dir.path(), |_| {}).unwrap_err().to_string();
     assert_eq!(
         message,
-        "cifar11: no such data set; known are mnist, fashion-mnist, kmnist, cifar10, cifar100"
+        "cifar11: unknown data set; available are mnist, fashion-mnist, kmnist, cifar10, cifar100"
     );
 }
 

@@ -19,7 +19,7 @@ fn loader(workers: usize) -> DataLoader {
         .mix(CutMix::new(1.0))
 }
 
-/// All that a batch holds, in a comparable form.
+/// The contents of a batch, in a comparable form.
 fn contents(batch: &Batch) -> (Vec<f32>, Vec<i64>, Vec<f32>, Vec<usize>) {
     let targets = batch.targets.as_ref().map_or(vec![], |t| t.to_vec::<f32>());
     (batch.images.to_vec(), batch.labels.to_vec(), targets, batch.indices.clone())
@@ -102,7 +102,7 @@ fn the_state_follows_the_batches() {
     assert_eq!((loader.state().epoch, loader.state().position), (1, 0));
     assert_eq!(loader.iter().take(2).count(), 2);
     assert_eq!((loader.state().epoch, loader.state().position), (1, 2));
-    // What was left early is not taken up again.
+    // An epoch that was left early is not resumed.
     assert_eq!(loader.iter().count(), 7);
     assert_eq!(loader.state().epoch, 3);
     assert!(loader.waited() > Duration::ZERO);

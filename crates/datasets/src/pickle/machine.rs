@@ -1,4 +1,4 @@
-//! The stack machine that a pickle is a program for.
+//! The stack machine that runs a pickle.
 
 mod lines;
 
@@ -7,24 +7,24 @@ use std::collections::HashMap;
 use super::{Array, Global, Handle, Object, Value, bytes_of, opcodes as op, text_of};
 use crate::error::{DataError, Result};
 
-/// More values than any data set of images has; beyond it, a file only wants to fill the memory.
+/// More values than any image data set has; a file with more is an attempt to exhaust memory.
 pub(super) const MOST_VALUES: usize = 1 << 22;
 
 const ALLOWED_GLOBALS: &str = "one of those that make an array of unsigned bytes";
 
-/// The machine that a pickle is a program for.
+/// The state of the stack machine.
 pub(super) struct Machine<'n, 'a> {
     name: &'n str,
     bytes: &'a [u8],
     at: usize,
-    /// Where the current opcode stands.
+    /// The offset of the current opcode.
     start: usize,
-    /// How many values were made.
+    /// The number of values created.
     values: usize,
-    /// How many bytes were decoded into memory of their own.
+    /// The number of bytes decoded into separate memory.
     decoded: usize,
     stack: Vec<Value<'a>>,
-    /// Where in the stack the marks stand.
+    /// The positions of the marks in the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
     objects: Vec<Object<'a>>,
@@ -46,7 +46,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         }
     }
 
-    /// Runs the program; gives its result and all containers.
+    /// Runs the program; returns its result and all containers.
     pub(super) fn run(mut self) -> Result<(Value<'a>, Vec<Object<'a>>)> {
         let root = self.steps()?;
         Ok((root, self.objects))
@@ -59,149 +59,173 @@ impl<'n, 'a> Machine<'n, 'a> {
     fn steps(&mut self) -> Result<Value<'a>> {
         loop {
             self.start = self.at;
-            let code = self.take(1, "an opcode")?[0];
-            match code {
-                op::PROTO => {
-                    let version = self.number::<1>("a protocol number")?;
-                    if version > 5 {
-                        return Err(self.error(format!("protocol {version}"), "at most 5"));
-                    }
-                }
-                op::FRAME => {
-                    self.number::<8>("the length of a frame")?;
-                }
+            match self.take(1, "an opcode")?[0] {
                 op::STOP => return self.pop("a result"),
-                op::MARK => {
-                    self.marks.push(self.stack.len());
-                    self.count(1)?;
-                }
-                op::POP => {
-                    self.pop("a value")?;
-                }
-                op::NONE => self.push(Value::None)?,
-                op::NEWTRUE => self.push(Value::Bool(true))?,
-                op::NEWFALSE => self.push(Value::Bool(false))?,
-                op::BININT1 => {
-                    let value = self.number::<1>("a number")?;
-                    self.push(Value::Int(value as i64))?;
-                }
-                op::BININT2 => {
-                    let value = self.number::<2>("a number")?;
-                    self.push(Value::Int(value as i64))?;
-                }
-                op::BININT => {
-                    let value = self.number::<4>("a number")?;
-                    self.push(Value::Int(i64::from(value as u32 as i32)))?;
-                }
-                op::LONG1 => {
-                    let digits = self.sized::<1>("a long number")?;
-                    if digits.len() > 8 {
-                        return Err(self.error(format!("a number of {} bytes", digits.len()), "at most 8"));
-                    }
-                    let negative = digits.last().is_some_and(|&b| b >= 128);
-                    let mut wide = if negative { [255; 8] } else { [0; 8] };
-                    wide[..digits.len()].copy_from_slice(digits);
-                    self.push(Value::Int(i64::from_le_bytes(wide)))?;
-                }
-                op::BINFLOAT => {
-                    let bits = self.number::<8>("a number")?;
-                    self.push(Value::Float(f64::from_bits(bits.swap_bytes())))?;
-                }
-                op::SHORT_BINSTRING | op::SHORT_BINBYTES => {
-                    let bytes = self.sized::<1>("a string")?;
-                    self.push(Value::Bytes(bytes))?;
-                }
-                op::BINSTRING | op::BINBYTES => {
-                    let bytes = self.sized::<4>("a string")?;
-                    self.push(Value::Bytes(bytes))?;
-                }
-                op::BINBYTES8 | op::BYTEARRAY8 => {
-                    let bytes = self.sized::<8>("bytes")?;
-                    self.push(Value::Bytes(bytes))?;
-                }
-                op::SHORT_BINUNICODE => self.text::<1>()?,
-                op::BINUNICODE => self.text::<4>()?,
-                op::BINUNICODE8 => self.text::<8>()?,
-                op::EMPTY_LIST => self.object(Object::List(vec![]))?,
-                op::EMPTY_DICT => self.object(Object::Dict(vec![]))?,
-                op::EMPTY_TUPLE => self.object(Object::Tuple(vec![]))?,
-                op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
-                    let items = self.pop_many((code - op::TUPLE1) as usize + 1)?;
-                    self.object(Object::Tuple(items))?;
-                }
-                op::TUPLE => {
-                    let items = self.pop_to_mark()?;
-                    self.object(Object::Tuple(items))?;
-                }
-                op::LIST => {
-                    let items = self.pop_to_mark()?;
-                    self.object(Object::List(items))?;
-                }
-                op::DICT => {
-                    let items = self.pop_to_mark()?;
-                    let pairs = self.pairs(items)?;
-                    self.object(Object::Dict(pairs))?;
-                }
-                op::APPEND => {
-                    let item = self.pop("a value")?;
-                    self.list()?.push(item);
-                }
-                op::APPENDS => {
-                    let mut items = self.pop_to_mark()?;
-                    self.list()?.append(&mut items);
-                }
-                op::SETITEM => {
-                    let items = self.pop_many(2)?;
-                    self.dict()?.push((items[0], items[1]));
-                }
-                op::SETITEMS => {
-                    let items = self.pop_to_mark()?;
-                    let mut pairs = self.pairs(items)?;
-                    self.dict()?.append(&mut pairs);
-                }
-                op::BINPUT => {
-                    let key = self.number::<1>("a memo key")?;
-                    self.put(key as u32)?;
-                }
-                op::LONG_BINPUT => {
-                    let key = self.number::<4>("a memo key")?;
-                    self.put(key as u32)?;
-                }
-                op::MEMOIZE => self.put(self.memo.len() as u32)?,
-                op::BINGET => {
-                    let key = self.number::<1>("a memo key")?;
-                    self.recall(key as u32)?;
-                }
-                op::LONG_BINGET => {
-                    let key = self.number::<4>("a memo key")?;
-                    self.recall(key as u32)?;
-                }
-                op::INT | op::LONG | op::FLOAT | op::STRING | op::UNICODE | op::GET | op::PUT => {
-                    self.line_opcode(code)?;
-                }
-                op::GLOBAL => {
-                    let module = self.line(256)?;
-                    let name = self.line(256)?;
-                    self.global(module, name)?;
-                }
-                op::STACK_GLOBAL => {
-                    let items = self.pop_many(2)?;
-                    let (Value::Text(module), Value::Text(name)) = (items[0], items[1]) else {
-                        return Err(self.error("a global without a name", "module and name as texts"));
-                    };
-                    self.global(module.as_bytes(), name.as_bytes())?;
-                }
-                op::REDUCE => self.reduce()?,
-                op::BUILD => self.build()?,
-                _ => {
-                    let found = match op::name(code) {
-                        Some(name) => format!("the opcode {name}"),
-                        None => format!("the byte {code:#04x}, which is no opcode"),
-                    };
-                    return Err(self.error(found, "only what plain data needs"));
-                }
+                code => self.step(code)?,
             }
         }
+    }
+
+    /// Runs one opcode.
+    fn step(&mut self, code: u8) -> Result<()> {
+        match code {
+            op::PROTO => {
+                let version = self.number::<1>("a protocol number")?;
+                if version > 5 {
+                    return Err(self.error(format!("protocol {version}"), "at most 5"));
+                }
+            }
+            op::FRAME => {
+                self.number::<8>("the length of a frame")?;
+            }
+            op::MARK => {
+                self.marks.push(self.stack.len());
+                self.count(1)?;
+            }
+            op::POP => {
+                self.pop("a value")?;
+            }
+            op::BINPUT => {
+                let key = self.number::<1>("a memo key")?;
+                self.put(key as u32)?;
+            }
+            op::LONG_BINPUT => {
+                let key = self.number::<4>("a memo key")?;
+                self.put(key as u32)?;
+            }
+            op::MEMOIZE => self.put(self.memo.len() as u32)?,
+            op::BINGET => {
+                let key = self.number::<1>("a memo key")?;
+                self.recall(key as u32)?;
+            }
+            op::LONG_BINGET => {
+                let key = self.number::<4>("a memo key")?;
+                self.recall(key as u32)?;
+            }
+            op::INT | op::LONG | op::FLOAT | op::STRING | op::UNICODE | op::GET | op::PUT => {
+                self.line_opcode(code)?;
+            }
+            op::GLOBAL => {
+                let module = self.line(256)?;
+                let name = self.line(256)?;
+                self.global(module, name)?;
+            }
+            op::STACK_GLOBAL => {
+                let items = self.pop_many(2)?;
+                let (Value::Text(module), Value::Text(name)) = (items[0], items[1]) else {
+                    return Err(self.error("a global without a name", "module and name as strings"));
+                };
+                self.global(module.as_bytes(), name.as_bytes())?;
+            }
+            op::REDUCE => self.reduce()?,
+            op::BUILD => self.build()?,
+            _ if self.scalar(code)? || self.container(code)? => {}
+            _ => {
+                let found = match op::name(code) {
+                    Some(name) => format!("the opcode {name}"),
+                    None => format!("the byte {code:#04x}, which is not an opcode"),
+                };
+                return Err(self.error(found, "an opcode that plain data needs"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs an opcode that pushes a number, bytes or text; false if it is another one.
+    fn scalar(&mut self, code: u8) -> Result<bool> {
+        match code {
+            op::NONE => self.push(Value::None)?,
+            op::NEWTRUE => self.push(Value::Bool(true))?,
+            op::NEWFALSE => self.push(Value::Bool(false))?,
+            op::BININT1 => {
+                let value = self.number::<1>("a number")?;
+                self.push(Value::Int(value as i64))?;
+            }
+            op::BININT2 => {
+                let value = self.number::<2>("a number")?;
+                self.push(Value::Int(value as i64))?;
+            }
+            op::BININT => {
+                let value = self.number::<4>("a number")?;
+                self.push(Value::Int(i64::from(value as u32 as i32)))?;
+            }
+            op::LONG1 => {
+                let digits = self.sized::<1>("a long integer")?;
+                if digits.len() > 8 {
+                    return Err(self.error(format!("a number of {} bytes", digits.len()), "at most 8"));
+                }
+                let negative = digits.last().is_some_and(|&b| b >= 128);
+                let mut wide = if negative { [255; 8] } else { [0; 8] };
+                wide[..digits.len()].copy_from_slice(digits);
+                self.push(Value::Int(i64::from_le_bytes(wide)))?;
+            }
+            op::BINFLOAT => {
+                let bits = self.number::<8>("a number")?;
+                self.push(Value::Float(f64::from_bits(bits.swap_bytes())))?;
+            }
+            op::SHORT_BINSTRING | op::SHORT_BINBYTES => {
+                let bytes = self.sized::<1>("a string")?;
+                self.push(Value::Bytes(bytes))?;
+            }
+            op::BINSTRING | op::BINBYTES => {
+                let bytes = self.sized::<4>("a string")?;
+                self.push(Value::Bytes(bytes))?;
+            }
+            op::BINBYTES8 | op::BYTEARRAY8 => {
+                let bytes = self.sized::<8>("bytes")?;
+                self.push(Value::Bytes(bytes))?;
+            }
+            op::SHORT_BINUNICODE => self.text::<1>()?,
+            op::BINUNICODE => self.text::<4>()?,
+            op::BINUNICODE8 => self.text::<8>()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Runs an opcode that makes or fills a list, dictionary or tuple; false if it is another one.
+    fn container(&mut self, code: u8) -> Result<bool> {
+        match code {
+            op::EMPTY_LIST => self.object(Object::List(vec![]))?,
+            op::EMPTY_DICT => self.object(Object::Dict(vec![]))?,
+            op::EMPTY_TUPLE => self.object(Object::Tuple(vec![]))?,
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
+                let items = self.pop_many((code - op::TUPLE1) as usize + 1)?;
+                self.object(Object::Tuple(items))?;
+            }
+            op::TUPLE => {
+                let items = self.pop_to_mark()?;
+                self.object(Object::Tuple(items))?;
+            }
+            op::LIST => {
+                let items = self.pop_to_mark()?;
+                self.object(Object::List(items))?;
+            }
+            op::DICT => {
+                let items = self.pop_to_mark()?;
+                let pairs = self.pairs(items)?;
+                self.object(Object::Dict(pairs))?;
+            }
+            op::APPEND => {
+                let item = self.pop("a value")?;
+                self.list()?.push(item);
+            }
+            op::APPENDS => {
+                let mut items = self.pop_to_mark()?;
+                self.list()?.append(&mut items);
+            }
+            op::SETITEM => {
+                let items = self.pop_many(2)?;
+                self.dict()?.push((items[0], items[1]));
+            }
+            op::SETITEMS => {
+                let items = self.pop_to_mark()?;
+                let mut pairs = self.pairs(items)?;
+                self.dict()?.append(&mut pairs);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
@@ -226,7 +250,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         Ok(bytes.iter().rev().fold(0, |value, &b| value << 8 | u64::from(b)))
     }
 
-    /// Bytes whose length stands before them in `N` bytes.
+    /// Bytes, preceded by their length in `N` bytes.
     fn sized<const N: usize>(&mut self, what: &str) -> Result<&'a [u8]> {
         let length = self.number::<N>(what)?;
         self.take(usize::try_from(length).unwrap_or(usize::MAX), what)
@@ -234,11 +258,12 @@ impl<'n, 'a> Machine<'n, 'a> {
 
     fn text<const N: usize>(&mut self) -> Result<()> {
         let bytes = self.sized::<N>("a text")?;
-        let text = std::str::from_utf8(bytes).map_err(|_| self.error("a text that is no UTF-8", "UTF-8"))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| self.error("a string that is not UTF-8", "UTF-8"))?;
         self.push(Value::Text(text))
     }
 
-    /// The bytes up to the next line feed, which is near.
+    /// The bytes up to the next line feed, at most `most` away.
     fn line(&mut self, most: usize) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         match rest.iter().take(most).position(|&b| b == b'\n') {
@@ -246,7 +271,7 @@ impl<'n, 'a> Machine<'n, 'a> {
                 self.at += end + 1;
                 Ok(&rest[..end])
             }
-            None => Err(self.error("a line without an end", "a line feed")),
+            None => Err(self.error("an unterminated line", "a line feed")),
         }
     }
 
@@ -270,7 +295,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         self.push(Value::Object(Handle(self.objects.len() as u32 - 1)))
     }
 
-    /// Values below the last mark are out of reach.
+    /// Values below the last mark are inaccessible.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -303,7 +328,7 @@ impl<'n, 'a> Machine<'n, 'a> {
         }
     }
 
-    /// The object at the top of the stack, which stays there.
+    /// The object at the top of the stack, without popping it.
     fn top(&mut self) -> Option<&mut Object<'a>> {
         let Some(Value::Object(handle)) = self.stack[self.floor()..].last() else { return None };
         self.objects.get_mut(handle.0 as usize)
@@ -335,7 +360,7 @@ impl<'n, 'a> Machine<'n, 'a> {
     fn recall(&mut self, key: u32) -> Result<()> {
         match self.memo.get(&key) {
             Some(&value) => self.push(value),
-            None => Err(self.error(format!("memo key {key}"), "a key that was set before")),
+            None => Err(self.error(format!("memo key {key}"), "a key that was stored before")),
         }
     }
 
@@ -454,13 +479,13 @@ impl<'n, 'a> Machine<'n, 'a> {
     /// `text.encode("latin1")`: a byte for each character.
     fn encode_latin1(&mut self, text: Value<'a>) -> Result<Object<'a>> {
         let text = text_of(&self.objects, text)
-            .ok_or_else(|| self.error("Encode of something else", "a text to encode"))?;
+            .ok_or_else(|| self.error("Encode of something else", "a string to encode"))?;
         let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-        let bytes = bytes.ok_or_else(|| self.error("a text beyond latin1", "characters up to 255"))?;
-        // The same text may be encoded many times: only as much as the file itself holds is decoded.
+        let bytes = bytes.ok_or_else(|| self.error("a string beyond latin1", "characters up to 255"))?;
+        // The same string may be encoded many times: the total is limited to the size of the file.
         self.decoded += bytes.len();
         if self.decoded > self.bytes.len() {
-            return Err(self.error("the same text encoded again and again", "each text once"));
+            return Err(self.error("the same string encoded again and again", "each string once"));
         }
         Ok(Object::Owned(bytes))
     }

@@ -1,4 +1,4 @@
-//! The opcodes of pickle: those that the reader knows, and the names of all.
+//! The opcodes of pickle: those that the reader supports, and the names of all.
 
 macro_rules! opcodes {
     ($($name:ident = $code:expr),* ; $($other:ident = $unused:expr),* $(,)?) => {

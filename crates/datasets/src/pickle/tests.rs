@@ -15,7 +15,7 @@ const PYTHON3: [&[u8]; 4] = [
     b"\x80\x05\x95\xf0\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x04data\x94\x8c\x13numpy._core.numeric\x94\x8c\x0b_frombuffer\x94\x93\x94(\x96\x06\x00\x00\x00\x00\x00\x00\x00\x01\x02\xfa\x04\x05\x06\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02u1\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01|\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bK\x02K\x03\x86\x94\x8c\x01C\x94t\x94R\x94\x8c\x06labels\x94]\x94(K\x03Jp\x11\x01\x00J\xfe\xff\xff\xffe\x8c\x03raw\x94C\x03xy\xff\x94\x8c\x05tuple\x94K\x01\x85\x94\x8c\x05float\x94G?\xf8\x00\x00\x00\x00\x00\x00\x8c\x04none\x94N\x8c\x04long\x94\x8a\x06\x00\x00\x00\x00\x00\x01\x8c\x05below\x94\x8a\x06\x00\x00\x00\x00\x00\xffu.",
 ];
 
-/// A batch file as Python 2 wrote them: two images of three bytes.
+/// A batch file as Python 2 writes it: two images of three bytes.
 fn python2() -> Vec<u8> {
     let mut bytes = b"\x80\x02}(U\x0bbatch_labelU\x04noteU\x06labels](K\x07K\x01eU\x04data".to_vec();
     bytes.extend(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01M\x02\x00M\x03\x00\x86");
@@ -139,16 +139,16 @@ fn whatever_could_run_is_refused_by_name() {
         ),
         (b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "found the global builtins.eval"),
         (b"cnumpy\nload\n.", "found the global numpy.load"),
-        (b"(ios\nsystem\n.", "offset 1: found the opcode INST, expected only what plain data needs"),
+        (b"(ios\nsystem\n.", "offset 1: found the opcode INST, expected an opcode that plain data needs"),
         (b"(os.", "found the opcode OBJ"),
         (b"\x80\x02)\x81.", "found the opcode NEWOBJ"),
         (b"P1\n.", "found the opcode PERSID"),
         (b"\x82\x01.", "found the opcode EXT1"),
-        (b"\xff", "found the byte 0xff, which is no opcode"),
+        (b"\xff", "found the byte 0xff, which is not an opcode"),
         (b"cnumpy\nndarray\n)R.", "found Array with other arguments"),
         (b"K\x01)R.", "found a call of a value"),
         (b"}}b.", "found a state for something else"),
-        // The two calls that give bytes do nothing else.
+        // The two calls that return bytes do nothing else.
         (
             b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.",
             "found Encode with other arguments",
@@ -158,7 +158,7 @@ fn whatever_could_run_is_refused_by_name() {
         (b"c_codecs\nencode\n(C\x01aX\x06\x00\x00\x00latin1tR.", "found Encode of something else"),
         (
             b"c_codecs\nencode\n(X\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1tR.",
-            "found a text beyond latin1",
+            "found a string beyond latin1",
         ),
         (b"c_codecs\ndecode\n.", "found the global _codecs.decode"),
         (b"c__builtin__\nbytes\n(K\x05tR.", "found Bytes with other arguments"),
@@ -185,8 +185,8 @@ fn broken_pickles_are_refused() {
         (b"}(K\x01u.", "found a key without a value"),
         (b"h\x05.", "found memo key 5"),
         (b"\x80\x09.", "found protocol 9"),
-        (b"X\x01\x00\x00\x00\xff.", "no UTF-8"),
-        (b"cnumpy", "found a line without an end"),
+        (b"X\x01\x00\x00\x00\xff.", "not UTF-8"),
+        (b"cnumpy", "found an unterminated line"),
         (b"I5x\n.", "found the line \"5x\", expected an integer of at most 8 bytes"),
         (b"L9223372036854775808L\n.", "expected an integer of at most 8 bytes"),
         (b"Fx\n.", "expected a number"),
@@ -213,7 +213,7 @@ fn broken_pickles_are_refused() {
 fn what_only_fills_the_memory_is_refused() {
     assert!(message(&vec![b']'; MOST_VALUES]).contains("too many values"));
     assert!(message(&vec![b'('; MOST_VALUES + 1]).contains("too many values"));
-    // One text, encoded again and again.
+    // One string, encoded again and again.
     let mut bytes = b"c_codecs\nencode\nq\x00X\x64\x00\x00\x00".to_vec();
     bytes.extend([b'a'; 100]);
     bytes.extend(b"q\x01X\x06\x00\x00\x00latin1q\x02");
@@ -221,7 +221,7 @@ fn what_only_fills_the_memory_is_refused() {
         bytes.extend(b"h\x00h\x01h\x02\x86R");
     }
     bytes.push(b'.');
-    assert!(message(&bytes).contains("found the same text encoded again and again"));
+    assert!(message(&bytes).contains("found the same string encoded again and again"));
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! Handwriting of a sort: glyphs of strokes, bent and blotted.
+//! Synthetic handwriting: glyphs made of strokes, distorted and with noise.
 
 use super::pen::{Canvas, Point, Stroke};
 use Stroke::{Curve, Line};
@@ -7,7 +7,7 @@ use tapegrad_tape::Generator;
 
 const SIDE: usize = 28;
 
-/// Some ways to write each digit, in a box from -0.5 to 0.5 in height.
+/// Several glyphs of each digit, in a box from -0.5 to 0.5 in height.
 #[rustfmt::skip]
 const GLYPHS: [&[&[Stroke]]; 10] = [
     &[
@@ -64,7 +64,7 @@ const GLYPHS: [&[&[Stroke]]; 10] = [
     ],
 ];
 
-/// Draws one digit; everything about it comes from the seed and the index.
+/// Draws one digit; it depends on the seed and the index only.
 pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
     let mut rng = Generator::stream(seed, "digit", [index, 0]);
     let label = rng.below(10);
@@ -79,7 +79,7 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
         stroke.flatten(&points, &mut path);
         hand.ink(&mut canvas, &path, 1.0, &mut rng);
     }
-    // Stray marks: a short line beside the digit, as a neighbor's stroke would leave.
+    // Stray marks: a short line beside the digit, like part of a neighboring digit.
     for _ in 0..[0, 0, 0, 1][rng.below(4)] {
         let side = rng.random_range(0.0..std::f32::consts::TAU);
         let center = [0.62 * side.cos(), 0.62 * side.sin()];
@@ -91,7 +91,7 @@ pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
     label as i64
 }
 
-/// How one digit is written: its slant and size, its waviness, its pen.
+/// The style of one digit: its slant and size, its distortion, its pen.
 struct Hand {
     unsteady: f32,
     matrix: [[f32; 2]; 2],
@@ -101,7 +101,7 @@ struct Hand {
     soft: f32,
 }
 
-/// A slow displacement of the plane along one axis: four of them make the elastic distortion.
+/// A smooth displacement of the plane along one axis: four of them make up the elastic distortion.
 struct Wave {
     direction: Point,
     phase: f32,
@@ -147,7 +147,7 @@ impl Hand {
         std::array::from_fn(|k| self.matrix[k][0] * bent[0] + self.matrix[k][1] * bent[1] + self.shift[k])
     }
 
-    /// Inks a path with a pen whose pressure changes on the way.
+    /// Draws a path with a pen whose pressure varies.
     fn ink(&self, canvas: &mut Canvas<SIDE>, path: &[Point], scale: f32, rng: &mut Generator) {
         let (phase, speed) = (rng.random_range(0.0..std::f32::consts::TAU), rng.random_range(0.1..0.4));
         let radius = |i: usize| self.radius * scale * (1.0 + 0.2 * (phase + speed * i as f32).sin());
@@ -157,7 +157,7 @@ impl Hand {
     }
 }
 
-/// Turns ink into bytes: contrast, faded spots, grain.
+/// Converts ink to bytes: contrast, faded spots, grain.
 fn develop(canvas: &Canvas<SIDE>, rng: &mut Generator, image: &mut [u8]) {
     let contrast = rng.random_range(170.0..262.0);
     let grain = rng.random_range(0f32..1.0).powi(2) * 30.0;
@@ -172,7 +172,7 @@ fn develop(canvas: &Canvas<SIDE>, rng: &mut Generator, image: &mut [u8]) {
                 let far = ((x as f32 - cx).powi(2) + (y as f32 - cy).powi(2)) / 4.0;
                 level *= 1.0 - depth / (1.0 + far * far);
             }
-            // The sum of four bytes is near enough to a normal number, of standard deviation 148.
+            // The sum of four bytes is approximately normal, with standard deviation 148.
             let noise: u32 = rng.next_u32().to_le_bytes().into_iter().map(u32::from).sum();
             *pixel = (level + grain * (noise as f32 - 510.0) / 148.0) as u8;
         }

@@ -1,7 +1,7 @@
-//! Images drawn on the spot: digits in the manner of MNIST, colored shapes in the manner of CIFAR-10.
+//! Synthetic images: digits like MNIST's, and colored shapes in the format of CIFAR-10.
 //!
-//! They let every program run without any file. An image depends on the seed and its index alone, so any one can be
-//! drawn without the others, and a set of them is drawn on all cores with the same result.
+//! They let every program run without files. An image depends on the seed and its index only, so each can be
+//! drawn without the others, and a data set is drawn on all cores with the same result.
 
 mod digits;
 mod pen;
@@ -10,7 +10,7 @@ mod shapes;
 use crate::dataset::ImageDataset;
 use crate::parallel::for_each_chunk;
 
-/// Where the test images begin: no training set reaches that far.
+/// The index of the first test image, beyond any training set.
 pub const TEST_START: u64 = 1 << 32;
 
 /// The class names of [`shapes`].
@@ -28,7 +28,7 @@ pub fn digits(n: usize, seed: u64) -> ImageDataset {
     digits_from(0, n, seed)
 }
 
-/// As [`digits`], with the indices `start, start + 1, ...`; [`TEST_START`] begins a set that no training set meets.
+/// As [`digits`], with the indices `start, start + 1, ...`; [`TEST_START`] starts a set that overlaps no training set.
 pub fn digits_from(start: u64, n: usize, seed: u64) -> ImageDataset {
     let classes = (0..10).map(|d| d.to_string()).collect();
     collect(n, [1, 28, 28], classes, |i, image| digit(seed, start + i as u64, image))
@@ -40,13 +40,13 @@ pub fn digits_from(start: u64, n: usize, seed: u64) -> ImageDataset {
 /// If `image` has another length.
 #[track_caller]
 pub fn digit(seed: u64, index: u64, image: &mut [u8]) -> i64 {
-    assert_eq!(image.len(), 784, "digit: an image of {} bytes; it needs 28 * 28 = 784", image.len());
+    assert_eq!(image.len(), 784, "digit: an image of {} bytes, expected 28 * 28 = 784", image.len());
     digits::draw(seed, index, image)
 }
 
-/// Draws `n` colored shapes of 32x32 pixels in three colors, in the classes of [`SHAPE_CLASSES`].
+/// Draws `n` colored shapes of 32x32 RGB pixels, in the classes of [`SHAPE_CLASSES`].
 ///
-/// Color, size, place and direction say nothing about the class.
+/// Color, size, position and orientation are independent of the class.
 ///
 /// ```
 /// use tapegrad_datasets::{Dataset, synthetic};
@@ -57,19 +57,20 @@ pub fn shapes(n: usize, seed: u64) -> ImageDataset {
     shapes_from(0, n, seed)
 }
 
-/// As [`shapes`], with the indices `start, start + 1, ...`; [`TEST_START`] begins a set that no training set meets.
+/// As [`shapes`], with the indices `start, start + 1, ...`; [`TEST_START`] starts a set that overlaps no training set.
 pub fn shapes_from(start: u64, n: usize, seed: u64) -> ImageDataset {
     let classes = SHAPE_CLASSES.map(String::from).to_vec();
     collect(n, [3, 32, 32], classes, |i, image| shape(seed, start + i as u64, image))
 }
 
-/// Draws the shape with this seed and index into `image` (3072 bytes, red before green before blue) and returns its label.
+/// Draws the shape with this seed and index into `image` (3072 bytes, red before green before blue) and returns its
+/// label.
 ///
 /// # Panics
 /// If `image` has another length.
 #[track_caller]
 pub fn shape(seed: u64, index: u64, image: &mut [u8]) -> i64 {
-    assert_eq!(image.len(), 3072, "shape: an image of {} bytes; it needs 3 * 32 * 32 = 3072", image.len());
+    assert_eq!(image.len(), 3072, "shape: an image of {} bytes, expected 3 * 32 * 32 = 3072", image.len());
     shapes::draw(seed, index, image)
 }
 
@@ -79,7 +80,7 @@ fn collect(
     classes: Vec<String>,
     draw: impl Fn(usize, &mut [u8]) -> i64 + Sync,
 ) -> ImageDataset {
-    // One spare byte behind each image carries its label out of the parallel part.
+    // One extra byte after each image returns its label from the parallel loop.
     let size = channels * height * width;
     let mut drawn = vec![0; n * (size + 1)];
     for_each_chunk(&mut drawn, size + 1, 16, |i, image| {

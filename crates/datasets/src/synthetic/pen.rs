@@ -1,9 +1,9 @@
-//! Curves and how they are inked: what the drawn digits are made of.
+//! Curves and how they are drawn: the primitives of the synthetic digits.
 
 /// A point; x to the right, y down.
 pub(super) type Point = [f32; 2];
 
-/// How a stroke goes through its points.
+/// How a stroke connects its points.
 #[derive(Clone, Copy)]
 pub(super) enum Stroke {
     /// Straight from point to point.
@@ -19,12 +19,12 @@ impl Stroke {
         }
     }
 
-    /// The path through `points`, which stand in for the stroke's own, in short straight pieces.
+    /// The path through `points`, which replace the stroke's own, in short line segments.
     pub(super) fn flatten(&self, points: &[Point], path: &mut Vec<Point>) {
         const PIECES: usize = 5;
         path.clear();
         for i in 0..points.len().saturating_sub(1) {
-            // Catmull-Rom; a closed curve (last point near the first) goes on smoothly over its seam.
+            // Catmull-Rom; a closed curve (last point near the first) continues smoothly at its seam.
             let last = points.len() - 1;
             let closed = distance(points[0], points[last]) < 0.12 && last > 3;
             let before = if i > 0 {
@@ -68,7 +68,7 @@ fn catmull_rom([a, b, c, d]: [Point; 4], t: f32) -> Point {
     })
 }
 
-/// A gray image that takes ink between 0 and 1.
+/// A grayscale image with ink between 0 and 1.
 pub(super) struct Canvas<const SIDE: usize> {
     pub(super) ink: [[f32; SIDE]; SIDE],
 }
@@ -78,7 +78,7 @@ impl<const SIDE: usize> Canvas<SIDE> {
         Canvas { ink: [[0.0; SIDE]; SIDE] }
     }
 
-    /// Inks a straight piece whose radius goes from `from_radius` to `to_radius`, with a soft edge.
+    /// Draws a line segment whose radius goes from `from_radius` to `to_radius`, with a soft edge.
     pub(super) fn segment(&mut self, from: Point, to: Point, from_radius: f32, to_radius: f32, soft: f32) {
         let reach = from_radius.max(to_radius) + soft;
         let span = |k: usize| {

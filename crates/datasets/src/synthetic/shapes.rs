@@ -1,14 +1,14 @@
-//! Colored shapes before a restless background.
+//! Colored shapes on a varied background.
 
 use super::pen::Point;
 use rand::{Rng, RngExt};
 use tapegrad_tape::Generator;
 
 const SIDE: usize = 32;
-/// Each pixel is looked at in this many places squared.
+/// Each pixel is sampled at this many points squared.
 const SUB: usize = 3;
 
-/// Draws one shape; everything about it comes from the seed and the index.
+/// Draws one shape; it depends on the seed and the index only.
 pub(super) fn draw(seed: u64, index: u64, image: &mut [u8]) -> i64 {
     let mut rng = Generator::stream(seed, "shape", [index, 0]);
     let label = rng.below(10);
@@ -56,7 +56,7 @@ struct Paint {
 }
 
 impl Paint {
-    /// A random paint that stands out from `other`.
+    /// A random paint that contrasts with `other`.
     fn new(rng: &mut Generator, other: Option<[f32; 3]>) -> Self {
         let color = loop {
             let color: [f32; 3] = std::array::from_fn(|_| rng.random_range(15.0..240.0));
@@ -84,7 +84,7 @@ impl Paint {
     }
 }
 
-/// Where a shape stands, how large it is, which way it is turned and stretched.
+/// The position, size, rotation and stretch of a shape.
 struct Place {
     center: Point,
     size: f32,
@@ -98,13 +98,13 @@ impl Place {
         let turn = 0.45 * rng.next_normal() as f32;
         let (sin, cos) = turn.sin_cos();
         let (stretch, shear) = (rng.random_range(0.82..1.22), 0.12 * rng.next_normal() as f32);
-        // Image to shape: turn back, then undo the stretch and the shear.
+        // Image to shape: rotate back, then undo the stretch and the shear.
         let inverse = [[cos / stretch, sin / stretch], [-sin - shear * cos, cos - shear * sin]];
         let center = [15.5 + rng.random_range(-1.0..1.0) * room, 15.5 + rng.random_range(-1.0..1.0) * room];
         Place { center, size, inverse }
     }
 
-    /// Which share of the pixel lies in the shape.
+    /// The fraction of the pixel that the shape covers.
     fn cover(&self, kind: usize, pixel: Point) -> f32 {
         let away = [pixel[0] - self.center[0], pixel[1] - self.center[1]];
         if away[0] * away[0] + away[1] * away[1] > (1.5 * self.size + 1.0).powi(2) {
@@ -116,7 +116,7 @@ impl Place {
             let [x, y] = std::array::from_fn(|k| self.inverse[k][0] * at[0] + self.inverse[k][1] * at[1]);
             usize::from(contains(kind, x, y))
         };
-        // Only on an edge do the places inside the pixel differ.
+        // Only at an edge do the samples within a pixel differ.
         let last = SUB - 1;
         match hit(0, 0) + hit(last, 0) + hit(0, last) + hit(last, last) {
             0 => 0.0,
@@ -126,7 +126,7 @@ impl Place {
     }
 }
 
-/// Whether a point lies in the shape, which fills about the unit circle (y down).
+/// Whether a point is in the shape, which fills about the unit circle (y down).
 fn contains(kind: usize, x: f32, y: f32) -> bool {
     let radius = (x * x + y * y).sqrt();
     match kind {

@@ -1,7 +1,7 @@
 //! The Beta distribution.
 //!
-//! That of `rand_distr` computes with the platform's functions as soon as any crate of the program asks `num-traits` for
-//! them, and these differ between machines in the last digit.
+//! The one in `rand_distr` uses the platform's functions as soon as any crate of the program enables them in
+//! `num-traits`, and these differ between machines in the last digit.
 
 use rand::RngExt;
 use tapegrad_tape::Generator;

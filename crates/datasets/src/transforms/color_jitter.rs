@@ -6,7 +6,7 @@ use tapegrad_tape::Generator;
 
 /// Changes brightness, contrast, saturation and hue at random, in random order, as `v2.ColorJitter`.
 ///
-/// It expects numbers between 0 and 1, so it comes before normalization. A gray image keeps saturation and hue.
+/// It expects values between 0 and 1, so apply it before normalization. A grayscale image keeps saturation and hue.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::ColorJitter;
@@ -21,7 +21,8 @@ pub struct ColorJitter {
 }
 
 impl ColorJitter {
-    /// Factors from `1 - x` (at least 0) to `1 + x` for the first three; a turn of hue by up to `hue` of the circle.
+    /// Factors from `1 - x` (at least 0) to `1 + x` for the first three; a rotation of the hue by up to `hue` of the
+    /// circle.
     ///
     /// # Panics
     /// If one of the first three is negative, or `hue` is not between 0 and 0.5.
@@ -29,9 +30,9 @@ impl ColorJitter {
     pub fn new(brightness: f32, contrast: f32, saturation: f32, hue: f32) -> Self {
         for (name, value) in [("brightness", brightness), ("contrast", contrast), ("saturation", saturation)]
         {
-            assert!(value >= 0.0, "ColorJitter: {name} {value}; it must not be negative");
+            assert!(value >= 0.0, "ColorJitter: {name} {value} must not be negative");
         }
-        assert!((0.0..=0.5).contains(&hue), "ColorJitter: hue {hue}; it must be between 0 and 0.5");
+        assert!((0.0..=0.5).contains(&hue), "ColorJitter: hue {hue} must be between 0 and 0.5");
         ColorJitter { brightness, contrast, saturation, hue }
     }
 }
@@ -78,7 +79,7 @@ fn luma([r, g, b]: [f32; 3]) -> f32 {
     0.2989 * r + 0.587 * g + 0.114 * b
 }
 
-/// Changes each pixel of an image in three colors; does nothing to others.
+/// Changes each pixel of an RGB image; leaves others unchanged.
 fn each_pixel(image: &mut Image<'_>, mut change: impl FnMut(&mut [f32; 3])) {
     if image.channels != 3 {
         return;
@@ -92,7 +93,7 @@ fn each_pixel(image: &mut Image<'_>, mut change: impl FnMut(&mut [f32; 3])) {
     }
 }
 
-/// Turns the hue by a share of the circle, at the same value and saturation in the sense of HSV.
+/// Rotates the hue by a fraction of the circle, at the same HSV value and saturation.
 fn turn_hue([r, g, b]: [f32; 3], by: f32) -> [f32; 3] {
     let (high, low) = (r.max(g).max(b), r.min(g).min(b));
     let range = high - low;
@@ -105,7 +106,7 @@ fn turn_hue([r, g, b]: [f32; 3], by: f32) -> [f32; 3] {
         _ => (r - g) / range + 4.0,
     };
     let hue = (sixth + 6.0 * by).rem_euclid(6.0);
-    // Each color falls off around its own place on the circle: red at 0, green at 2, blue at 4.
+    // Each color falls off around its own position on the circle: red at 0, green at 2, blue at 4.
     [0.0, 2.0, 4.0].map(|place| {
         let away = (hue - place).abs();
         let near = (2.0 - away.min(6.0 - away)).clamp(0.0, 1.0);

@@ -1,18 +1,18 @@
-//! Random crops of the padded image, and the shift that they come down to.
+//! Random crops of the padded image, implemented as shifts.
 
 use super::{Image, Transform};
 use tapegrad_tape::Generator;
 
-/// What stands beyond the edge of an image.
+/// The padding beyond the edge of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Padding {
-    /// One value everywhere.
+    /// A constant value.
     Constant(f32),
     /// The image mirrored at its outermost pixel, which is not repeated: `c b | a b c`.
     Reflect,
 }
 
-/// Pads the image on all sides and cuts an image of the old size out of it at random, as `v2.RandomCrop(size, padding)`.
+/// Pads the image on all sides and crops it at random to the original size, as `v2.RandomCrop(size, padding)`.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::{Padding, RandomCrop};
@@ -35,7 +35,7 @@ impl RandomCrop {
         RandomCrop::new(pixels, Padding::Constant(0.0))
     }
 
-    /// With `pixels` of mirrored image on each side.
+    /// With `pixels` of reflection padding on each side.
     pub fn reflect(pixels: usize) -> Self {
         RandomCrop::new(pixels, Padding::Reflect)
     }
@@ -49,13 +49,13 @@ impl Transform for RandomCrop {
     }
 }
 
-/// Moves the image down and to the right, and fills what becomes free from beyond the edge.
+/// Shifts the image down and to the right, and fills the gap from beyond the edge.
 pub(super) fn shift(image: &mut Image<'_>, down: isize, right: isize, padding: Padding) {
     if down == 0 && right == 0 {
         return;
     }
     let (height, width) = (image.height, image.width);
-    // Columns that come straight from the image, and where they stood.
+    // The columns copied from the image, and their original position.
     let inner =
         right.clamp(0, width as isize) as usize..(width as isize + right).clamp(0, width as isize) as usize;
     let from = (inner.start as isize - right) as usize;
@@ -78,7 +78,7 @@ pub(super) fn shift(image: &mut Image<'_>, down: isize, right: isize, padding: P
     }
 }
 
-/// Which row or column stands at `at`, which may lie beyond the edge.
+/// The row or column at `at`, which may be beyond the edge.
 fn source(at: isize, size: usize, padding: Padding) -> Option<usize> {
     if (0..size as isize).contains(&at) {
         return Some(at as usize);

@@ -8,8 +8,8 @@ use super::{Mix, batch_shape, mix_with_next};
 /// Pastes a rectangle of the next image of the batch into each, and mixes the labels by area (Yun et al., 2019), as
 /// `v2.CutMix`.
 ///
-/// The area comes from the Beta(alpha, alpha) distribution, for each image by itself; what falls beyond the edge is lost,
-/// and the labels follow the area that is left. Shuffle the data, so that the next image is a random one.
+/// The area comes from the Beta(alpha, alpha) distribution, independently for each image; the part beyond the edge is
+/// clipped, and the labels follow the remaining area. Shuffle the data, so that the next image is a random one.
 ///
 /// ```
 /// use tapegrad_datasets::{DataLoader, synthetic, transforms::CutMix};
@@ -22,13 +22,13 @@ pub struct CutMix {
 }
 
 impl CutMix {
-    /// With the parameter of the Beta distribution: 1 takes any area as likely.
+    /// With the parameter of the Beta distribution: 1 makes all areas equally likely.
     ///
     /// # Panics
     /// If `alpha` is not positive.
     #[track_caller]
     pub fn new(alpha: f64) -> Self {
-        assert!(alpha > 0.0, "CutMix: alpha {alpha}; it must be positive");
+        assert!(alpha > 0.0, "CutMix: alpha {alpha} must be positive");
         CutMix { alpha }
     }
 }

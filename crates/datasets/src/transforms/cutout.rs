@@ -21,7 +21,7 @@ impl Cutout {
         Cutout { size, value: 0.0 }
     }
 
-    /// The value that stands in the square.
+    /// The fill value.
     #[must_use]
     pub fn value(mut self, value: f32) -> Self {
         self.value = value;
@@ -54,7 +54,7 @@ mod tests {
             assert_eq!(out[..81], out[81..]);
             sizes.insert(count(&out[..81]));
         }
-        // The start is -2 to 6, so 2, 3 or 4 of the four rows and columns lie inside.
+        // The start is -2 to 6, so 2, 3 or 4 of the four rows and columns are inside.
         assert_eq!(sizes, [4, 6, 8, 9, 12, 16].into());
     }
 }

@@ -1,4 +1,4 @@
-//! Mirroring left and right.
+//! Horizontal flips.
 
 use super::{Image, Transform};
 use rand::RngExt;
@@ -22,7 +22,7 @@ impl HorizontalFlip {
     /// If `p` is not between 0 and 1.
     #[track_caller]
     pub fn new(p: f32) -> Self {
-        assert!((0.0..=1.0).contains(&p), "HorizontalFlip: probability {p}; it must be between 0 and 1");
+        assert!((0.0..=1.0).contains(&p), "HorizontalFlip: probability {p} must be between 0 and 1");
         HorizontalFlip { p }
     }
 }
@@ -35,9 +35,9 @@ impl Transform for HorizontalFlip {
     }
 }
 
-/// Mirrors each image in every other epoch; chance decides only which half begins mirrored.
+/// Mirrors each image in every other epoch, with a random choice of whether it starts mirrored.
 ///
-/// So in two consecutive epochs training sees both forms of every image, which a coin in each epoch does in half of the
+/// So two consecutive epochs see both versions of every image, which independent random flips do in only half of the
 /// cases (the "alternating flip" of Keller Jordan's airbench).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AlternatingFlip;

@@ -5,10 +5,10 @@ use tapegrad_tape::{Generator, Tensor};
 use super::beta::beta;
 use super::{Mix, mix_with_next};
 
-/// Averages each image with the next of its batch, and their labels alike (Zhang et al., 2018), as `v2.MixUp`.
+/// Averages each image with the next of its batch, and their labels in the same way (Zhang et al., 2018), as `v2.MixUp`.
 ///
-/// The share that stays its own comes from the Beta(alpha, alpha) distribution, for each image by itself. Shuffle the
-/// data, so that the next image is a random one.
+/// The fraction of the image itself comes from the Beta(alpha, alpha) distribution, independently for each image.
+/// Shuffle the data, so that the next image is a random one.
 ///
 /// ```
 /// use tapegrad_datasets::{DataLoader, synthetic, transforms::Mixup};
@@ -21,13 +21,13 @@ pub struct Mixup {
 }
 
 impl Mixup {
-    /// With the parameter of the Beta distribution: near 0 mixes little, 1 takes any share as likely.
+    /// With the parameter of the Beta distribution: near 0 mixes little, 1 makes all fractions equally likely.
     ///
     /// # Panics
     /// If `alpha` is not positive.
     #[track_caller]
     pub fn new(alpha: f64) -> Self {
-        assert!(alpha > 0.0, "Mixup: alpha {alpha}; it must be positive");
+        assert!(alpha > 0.0, "Mixup: alpha {alpha} must be positive");
         Mixup { alpha }
     }
 }

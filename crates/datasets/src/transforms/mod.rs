@@ -1,11 +1,11 @@
-//! What is done to images on their way into a batch.
+//! Transforms of the images of a batch.
 //!
 //! A [`Transform`] changes one image in place; a [`Pipeline`] applies several to all images of a batch, in parallel. A
 //! [`Mix`] blends the images of a batch with each other. All random choices come from the seed, the epoch and the
 //! image's index, so that neither threads nor batch sizes change them.
 //!
-//! The transforms follow torchvision in name and meaning. They work on numbers, before or after normalization: "zero"
-//! is black before it and the mean after it.
+//! The transforms follow torchvision in name and meaning. They work on floating-point values, before or after
+//! normalization: zero is black before it and the mean after it.
 
 mod beta;
 mod color_jitter;
@@ -35,10 +35,10 @@ pub use normalize::Normalize;
 pub use random_erasing::RandomErasing;
 pub use translate::RandomTranslate;
 
-/// One image that a transform changes in place: its numbers and where they belong.
+/// One image that a transform changes in place: its values and their shape.
 #[derive(Debug)]
 pub struct Image<'a> {
-    /// `channels * height * width` numbers, channel after channel.
+    /// `channels * height * width` values, in channel-first order.
     pub pixels: &'a mut [f32],
     /// The number of channels.
     pub channels: usize,
@@ -50,7 +50,7 @@ pub struct Image<'a> {
     pub seed: u64,
     /// The epoch, from 0.
     pub epoch: u64,
-    /// The image's place in its data set.
+    /// The image's index in its data set.
     pub index: usize,
 }
 
@@ -60,7 +60,7 @@ impl Image<'_> {
         self.pixels.chunks_exact_mut(self.height * self.width)
     }
 
-    /// Sets a rectangle to one value in all channels; what lies outside the image is left out.
+    /// Sets a rectangle to one value in all channels; parts outside the image are ignored.
     fn fill(&mut self, rows: std::ops::Range<isize>, columns: std::ops::Range<isize>, value: f32) {
         let within = |range: std::ops::Range<isize>, size: usize| {
             let clamp = |v: isize| v.clamp(0, size as isize) as usize;
@@ -75,10 +75,10 @@ impl Image<'_> {
     }
 }
 
-/// A change of one image, which keeps its shape.
+/// A transform of one image that keeps its shape.
 pub trait Transform: Send + Sync {
-    /// Changes the image in place. All chance comes from `rng`, a stream of this image's own; `tapegrad_tape::rand::RngExt`
-    /// brings `random_range`, `random_bool` and the like.
+    /// Changes the image in place. All random choices come from `rng`, this image's own stream;
+    /// `tapegrad_tape::rand::RngExt` provides `random_range`, `random_bool` and the like.
     fn apply(&self, image: &mut Image<'_>, rng: &mut Generator);
 }
 
@@ -86,7 +86,7 @@ pub trait Transform: Send + Sync {
 pub trait Mix: Send + Sync {
     /// Changes `images` (`f32 [N, C, H, W]`) in place and returns the probabilities of the classes, `f32 [N, classes]`.
     ///
-    /// `indices` are the images' places in their data set: chance comes from them, the seed and the epoch.
+    /// `indices` are the images' indices in their data set: random choices depend on them, the seed and the epoch.
     fn mix(
         &self,
         images: &mut Tensor,
@@ -116,7 +116,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline that does nothing yet.
+    /// An empty pipeline.
     pub fn new(seed: u64) -> Self {
         Pipeline { seed, steps: Vec::new() }
     }
@@ -132,7 +132,7 @@ impl Pipeline {
         self.seed = seed;
     }
 
-    /// Transforms a batch `f32 [N, C, H, W]` in place, in parallel; `indices` are the images' places in their data set.
+    /// Transforms a batch `f32 [N, C, H, W]` in place, in parallel; `indices` are the images' indices in their data set.
     ///
     /// # Panics
     /// If the batch has another type or rank, or there is not one index for each image.
@@ -173,13 +173,13 @@ fn batch_shape(what: &str, images: &Tensor, n: usize) -> [usize; 3] {
             assert_eq!(count, n, "{what}: {count} images but {n} indices");
             [channels, height, width]
         }
-        ref shape => panic!("{what}: images {:?} {shape:?}; f32 [N, C, H, W] is needed", images.dtype()),
+        ref shape => panic!("{what}: images {:?} {shape:?}; expected f32 [N, C, H, W]", images.dtype()),
     }
 }
 
 /// Blends each image of a batch with the next one (the last with the first), as `v2.MixUp` and `v2.CutMix` do.
 ///
-/// `blend(i, own, other)` changes one image and says which share of the label stays its own.
+/// `blend(i, own, other)` changes one image and returns the weight of its own label.
 fn mix_with_next(
     what: &str,
     images: &mut Tensor,
@@ -189,7 +189,7 @@ fn mix_with_next(
 ) -> Tensor {
     let n = labels.len();
     if let Some(label) = labels.iter().find(|&&l| !(0..classes as i64).contains(&l)) {
-        panic!("{what}: label {label} is none of {classes} classes");
+        panic!("{what}: label {label} is not one of {classes} classes");
     }
     numel_for(what, &[n, classes]);
     let size = batch_shape(what, images, n).iter().product::<usize>();

@@ -17,7 +17,7 @@ impl Normalize {
     /// With these means and standard deviations.
     ///
     /// # Panics
-    /// If their numbers differ, or a standard deviation is not positive.
+    /// If their lengths differ, or a standard deviation is not positive.
     #[track_caller]
     pub fn new(mean: &[f32], std: &[f32]) -> Self {
         Normalize(Normalization::new(mean, std))

@@ -4,9 +4,9 @@ use super::{Image, Transform};
 use rand::RngExt;
 use tapegrad_tape::Generator;
 
-/// Sets a rectangle of random place, size and proportion to one value with a probability, as `v2.RandomErasing`.
+/// With a probability, sets a rectangle of random position, size and aspect ratio to one value, as `v2.RandomErasing`.
 ///
-/// The default erases in half of the cases 2% to 33% of the image, with sides in a proportion of 0.3 to 3.3.
+/// The default erases in half of the cases 2% to 33% of the image, with an aspect ratio of 0.3 to 3.3.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::RandomErasing;
@@ -16,11 +16,11 @@ use tapegrad_tape::Generator;
 pub struct RandomErasing {
     /// The probability.
     pub p: f32,
-    /// The smallest and the largest share of the area.
+    /// The smallest and the largest fraction of the area.
     pub scale: (f32, f32),
-    /// The smallest and the largest proportion of height to width.
+    /// The smallest and the largest ratio of height to width.
     pub ratio: (f32, f32),
-    /// What stands in the rectangle.
+    /// The fill value.
     pub value: f32,
 }
 

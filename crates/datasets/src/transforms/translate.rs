@@ -4,7 +4,7 @@ use super::crop::{Padding, shift};
 use super::{Image, Transform};
 use tapegrad_tape::Generator;
 
-/// Moves the image by up to a share of its size in each direction, as `v2.RandomAffine(0, translate=...)`.
+/// Translates the image by up to a fraction of its size in each direction, as `v2.RandomAffine(0, translate=...)`.
 ///
 /// ```
 /// use tapegrad_datasets::transforms::RandomTranslate;
@@ -18,22 +18,22 @@ pub struct RandomTranslate {
 }
 
 impl RandomTranslate {
-    /// By at most these shares of width and height, in whole pixels; zeros fill what becomes free.
+    /// By at most these fractions of width and height, in whole pixels; the gap is filled with zeros.
     ///
     /// # Panics
-    /// If a share is not between 0 and 1.
+    /// If a fraction is not between 0 and 1.
     #[track_caller]
     pub fn new(horizontal: f32, vertical: f32) -> Self {
         for share in [horizontal, vertical] {
             assert!(
                 (0.0..=1.0).contains(&share),
-                "RandomTranslate: share {share}; it must be between 0 and 1"
+                "RandomTranslate: fraction {share} must be between 0 and 1"
             );
         }
         RandomTranslate { horizontal, vertical, fill: 0.0 }
     }
 
-    /// The value that fills what becomes free.
+    /// The fill value.
     #[must_use]
     pub fn fill(mut self, value: f32) -> Self {
         self.fill = value;

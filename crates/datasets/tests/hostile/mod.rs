@@ -1,9 +1,9 @@
-//! What the tests of hostile files share: an allocator that counts, and files that are changed in every way.
+//! Shared by the tests of hostile files: a counting allocator, and a file mutator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The system's allocator, with the number of bytes in use and the most there were.
+/// The system's allocator, with the current and the peak number of bytes in use.
 struct Counting;
 
 static USED: AtomicUsize = AtomicUsize::new(0);
@@ -16,17 +16,17 @@ fn grow(bytes: usize) {
     PEAK.fetch_max(USED.fetch_add(bytes, Relaxed) + bytes, Relaxed);
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
-        // SAFETY: the caller's promises are those that are asked for here.
+        // SAFETY: the caller's guarantees are those required here.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         USED.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are those that are asked for here.
+        // SAFETY: the caller's guarantees are those required here.
         unsafe { System.dealloc(pointer, layout) }
     }
 
@@ -34,12 +34,12 @@ unsafe impl GlobalAlloc for Counting {
         // Both blocks exist while the bytes are copied.
         grow(size);
         USED.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are those that are asked for here.
+        // SAFETY: the caller's guarantees are those required here.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
 
-/// The most bytes that `f` had in use at once. Only one thread may measure at a time.
+/// The peak number of bytes in use during `f`. Only one thread may measure at a time.
 fn peak<R>(f: impl FnOnce() -> R) -> usize {
     let before = USED.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -64,7 +64,7 @@ impl Random {
     fn mutated(&mut self, file: &[u8]) -> Vec<u8> {
         let mut bytes = file.to_vec();
         for _ in 0..1 + self.below(3) {
-            // What decides stands near the ends more often than in the middle.
+            // Decisive bytes are more often near the ends than in the middle.
             let at = match self.below(3) {
                 0 => self.below(bytes.len().min(200)),
                 1 => bytes.len().saturating_sub(1 + self.below(200)),
@@ -112,7 +112,7 @@ impl Random {
     }
 }
 
-/// Hands `rounds` mutated forms of a file to a parser, and holds the memory that it takes to `times` the input's size and
+/// Runs a parser on `rounds` mutations of a file, and limits its memory to `times` the input's size and
 /// a `constant`.
 pub(crate) fn attack(
     name: &str,

@@ -1,4 +1,4 @@
-//! What follows from a module's fields, compiled once and not for each type of module.
+//! What is derived from a module's fields, compiled once rather than for each type of module.
 
 use super::{Buffer, Fields, Item};
 use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
@@ -8,7 +8,7 @@ use tapegrad_tape::{DType, Var};
 /// Calls its argument with each field of a module.
 type Show<'s, 'a> = &'s dyn Fn(&mut dyn FnMut(&str, Item<'a>));
 
-/// The fields of a module whose type is forgotten.
+/// The type-erased fields of a module.
 #[derive(Clone, Copy)]
 pub(crate) struct Shown<'s, 'a>(pub(crate) Show<'s, 'a>);
 
@@ -17,7 +17,7 @@ pub(crate) fn fields_of<'a, M: Fields + ?Sized>(module: &'a M) -> impl Fn(&mut d
     |f| module.visit_fields(f)
 }
 
-/// Goes through a module: first what is its own, then the modules inside it, each before its content.
+/// Walks a module: first its own fields, then the modules inside it, each before its contents.
 pub(crate) fn walk<'a, M: Fields + ?Sized>(module: &'a M, f: &mut dyn FnMut(&str, Item<'a>)) {
     Shown(&fields_of(module)).walk("", f);
 }
@@ -108,7 +108,7 @@ impl<'a> Shown<'_, 'a> {
 
     #[track_caller]
     pub(crate) fn to_dtype(self, dtype: DType) {
-        assert!(dtype.is_float(), "to_dtype: a module's type is floating point, not {dtype}");
+        assert!(dtype.is_float(), "to_dtype: a module's dtype must be floating point, got {dtype}");
         self.walk("", &mut |_, item| {
             let v: &Var = match item {
                 Item::Parameter(p) => p,

@@ -1,4 +1,4 @@
-//! `RunFolder`: where a program writes its results, for itself alone.
+//! `RunFolder`: a locked folder for a program's results.
 
 use super::{FileError, write_atomically};
 use std::fs::{self, File, TryLockError};
@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A folder for the results of one program: made where it is missing, found to be writable before any work is done, and
-/// locked, so that a second program that would write there is refused. What processes that have died left half
-/// written is removed.
+/// A folder for the results of one program: created if missing, checked to be writable before any work is done, and
+/// locked, so that a second program cannot write to it. Partial files that dead processes have left are
+/// removed.
 ///
-/// Clones share the lock; the folder is free again when the last of them is dropped, or the process has ended.
+/// Clones share the lock; the folder is released when the last of them is dropped or the process ends.
 ///
 /// ```
 /// use tapegrad_nn::RunFolder;
@@ -49,17 +49,17 @@ impl RunFolder {
                 let _ = lock.read_to_string(&mut owner);
                 let process = if owner.is_empty() { String::new() } else { format!(" (process {owner})") };
                 let reason = format!(
-                    "is in use by another training{process}; wait for its end, or take another folder"
+                    "is in use by another training run{process}; wait for it to finish, or use another folder"
                 );
                 return Err(FileError::new(reason).in_file(&path));
             }
-            // Some network drives know no locks.
+            // Some network drives do not support locks.
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(e)) => return Err(unwritable(e)),
         }
         let number = std::process::id().to_string();
         lock.set_len(0).and_then(|()| lock.write_all(number.as_bytes())).map_err(unwritable)?;
-        // The lock may have been there before the folder became read-only, or its disk full.
+        // The lock file may be older than the folder's becoming read-only or its disk full.
         let probe = path.join(".probe");
         write_atomically(&probe, number.as_bytes())
             .and_then(|()| fs::remove_file(&probe).map_err(|e| FileError::of_io(&probe, e)))
@@ -83,7 +83,7 @@ impl RunFolder {
     }
 }
 
-/// Removes the temporary files of [`write_atomically`] whose process has ended.
+/// Removes temporary files of [`write_atomically`] that belong to dead processes.
 fn remove_stale(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -106,14 +106,14 @@ fn has_ended(process: u32, file: &Path) -> bool {
     if processes.join("self").exists() {
         return !processes.join(process.to_string()).exists();
     }
-    // Where processes cannot be looked up: nothing takes an hour to write.
+    // Where processes cannot be looked up: no write takes an hour.
     let age = fs::metadata(file).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age.as_secs() > 3600)
 }
 
-/// Gives a file another name, which says why, so that nothing overwrites it: `last.safetensors` becomes
-/// `last.REASON-1.safetensors`, or the next number that is free.
-pub(crate) fn set_aside(path: &Path, reason: &str) -> Result<PathBuf, FileError> {
+/// Renames a file, with the reason in the name, so that nothing overwrites it: `last.safetensors` becomes
+/// `last.REASON-1.safetensors`, or the next free number.
+pub(crate) fn rename_with_reason(path: &Path, reason: &str) -> Result<PathBuf, FileError> {
     let extension = path.extension().map(|e| format!(".{}", e.display())).unwrap_or_default();
     let name = |n: u32| path.with_extension(format!("{reason}-{n}{extension}"));
     let free = (1..).map(name).find(|p| p.symlink_metadata().is_err()).expect("a number is free");
@@ -131,7 +131,7 @@ mod tests {
         let first = RunFolder::open(dir.path()).unwrap();
         let text = RunFolder::open(dir.path()).unwrap_err().to_string();
         assert!(
-            text.contains(&format!("is in use by another training (process {})", std::process::id())),
+            text.contains(&format!("is in use by another training run (process {})", std::process::id())),
             "{text}"
         );
         let clone = first.clone();
@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn names_set_aside_never_meet() {
+    fn renamed_files_never_collide() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("last.safetensors");
         for n in 1..4 {
             fs::write(&path, n.to_string()).unwrap();
-            let aside = set_aside(&path, "unreadable").unwrap();
-            assert_eq!(aside, dir.path().join(format!("last.unreadable-{n}.safetensors")));
-            assert_eq!(fs::read_to_string(aside).unwrap(), n.to_string());
+            let renamed = rename_with_reason(&path, "unreadable").unwrap();
+            assert_eq!(renamed, dir.path().join(format!("last.unreadable-{n}.safetensors")));
+            assert_eq!(fs::read_to_string(renamed).unwrap(), n.to_string());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! State dicts in files: safetensors, and numpy's `.npz`.
+//! State dicts in files: safetensors and NumPy's `.npz`.
 
 mod folder;
 mod npy;
@@ -6,7 +6,7 @@ mod npz;
 mod safetensors;
 
 pub use folder::RunFolder;
-pub(crate) use folder::set_aside;
+pub(crate) use folder::rename_with_reason;
 
 use crate::StateDict;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use tapegrad_tape::{DType, Element, Tensor, bf16, f16};
 pub struct FileError {
     /// The file, unless the bytes came from elsewhere.
     pub file: Option<PathBuf>,
-    /// The tensor at fault, if it is one.
+    /// The tensor that is invalid, if it is one.
     pub key: Option<String>,
     /// What is wrong.
     pub reason: String,
@@ -71,8 +71,8 @@ impl StateDict {
         state.map_err(|e| e.in_file(path))
     }
 
-    /// Writes a file: `.npz` by its name, everything else as safetensors. The file appears whole or not at all:
-    /// it is written under another name, flushed to the disk, and renamed.
+    /// Writes a file: `.npz` by its name, everything else as safetensors. The write is atomic:
+    /// the data goes to a temporary file, which is flushed to disk and renamed.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -99,11 +99,11 @@ fn is_npz(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
 }
 
-/// Writes a whole file or none: a crash at any moment leaves the old one or the new one. It is written under another
-/// name, flushed to the disk, and renamed.
+/// Writes a file atomically: a crash at any moment leaves the old one or the new one. The data goes to a temporary
+/// file, which is flushed to disk and renamed.
 ///
 /// # Errors
-/// If it cannot be written; then what was there is still there.
+/// If it cannot be written; existing files are then unchanged.
 ///
 /// ```
 /// let dir = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         return written;
     }
-    // The rename itself is on the disk once the folder is. Not every system can do that for folders.
+    // The rename is durable once the folder is flushed, which not every system supports.
     if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
     }
@@ -160,7 +160,7 @@ pub(crate) fn to_bytes(t: &Tensor) -> Vec<u8> {
     }
 }
 
-/// A tensor from little-endian bytes; none if their number is not that of the shape.
+/// A tensor from little-endian bytes; `None` if their number does not match the shape.
 pub(crate) fn from_bytes(data: &[u8], shape: &[usize], dtype: DType) -> Option<Tensor> {
     fn tensor<T: Element, const N: usize>(data: &[u8], shape: &[usize], decode: fn([u8; N]) -> T) -> Tensor {
         let mut t = Tensor::uninit(shape, T::DTYPE);
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(back.len(), state.len());
             for (key, t) in state.iter() {
                 let b = back.get(key).unwrap();
-                // numpy has no bfloat16.
+                // NumPy has no bfloat16.
                 let dtype =
                     if name.ends_with("npz") && t.dtype() == DType::BF16 { DType::F32 } else { t.dtype() };
                 assert_eq!((b.shape(), b.dtype()), (t.shape(), dtype), "{key} in {name}");

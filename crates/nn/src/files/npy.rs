@@ -1,4 +1,4 @@
-//! numpy's `.npy`: a header written as a Python dictionary, and the elements.
+//! NumPy's `.npy`: a header written as a Python dictionary, and the elements.
 
 use super::{from_bytes, to_bytes};
 use tapegrad_tape::shape::checked_numel;
@@ -6,7 +6,7 @@ use tapegrad_tape::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The bytes of a `.npy` file. BF16, which numpy does not have, becomes F32.
+/// The bytes of a `.npy` file. BF16, which NumPy does not support, becomes F32.
 pub(super) fn write(t: &Tensor) -> Vec<u8> {
     let t = if t.dtype() == DType::BF16 { t.cast(DType::F32) } else { t.clone() };
     let descr = match t.dtype() {
@@ -34,12 +34,14 @@ pub(super) fn write(t: &Tensor) -> Vec<u8> {
 
 /// A tensor from the bytes of a `.npy` file. Integers and floats of other widths become I64 and F32.
 pub(super) fn read(bytes: &[u8]) -> Result<Tensor, String> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or("does not begin with numpy's magic")?;
+    let rest = bytes.strip_prefix(MAGIC).ok_or("does not begin with NumPy's magic string")?;
     let (length, rest) = match *rest {
         [1, _, a, b, ref rest @ ..] => (usize::from(u16::from_le_bytes([a, b])), rest),
         [2 | 3, _, a, b, c, d, ref rest @ ..] => (u32::from_le_bytes([a, b, c, d]) as usize, rest),
-        [version, ..] if version > 3 => return Err(format!("version {version} of the format is not known")),
-        _ => return Err("the header is cut off".into()),
+        [version, ..] if version > 3 => {
+            return Err(format!("version {version} of the format is not supported"));
+        }
+        _ => return Err("the header is truncated".into()),
     };
     if length > rest.len() {
         return Err(format!("the header should be {length} bytes long, but only {} are left", rest.len()));
@@ -81,7 +83,7 @@ fn decode(descr: &str, data: &[u8], shape: &[usize]) -> Result<Tensor, String> {
         "<i2" => widened(data, shape, |b| i64::from(i16::from_le_bytes(b))),
         "<u2" => widened(data, shape, |b| i64::from(u16::from_le_bytes(b))),
         "|i1" => widened(data, shape, |b| i64::from(i8::from_le_bytes(b))),
-        _ => return Err(format!("elements of type {descr:?} are not known")),
+        _ => return Err(format!("elements of type {descr:?} are not supported")),
     };
     wide.ok_or_else(|| format!("shape {shape:?} of {descr} does not fit {} bytes", data.len()))
 }
@@ -135,7 +137,7 @@ mod tests {
     const FORTRAN: &[u8] = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i2', 'fortran_order': True, 'shape': (2, 3), }                                                           \n\x01\x00\x04\x00\x02\x00\x05\x00\x03\x00\x06\x00";
 
     #[test]
-    fn numpys_own_bytes() {
+    fn reads_bytes_written_by_numpy() {
         let t = read(FORTRAN).unwrap();
         assert_eq!((t.shape(), t.to_vec::<i64>()), (&[2, 3][..], vec![1, 2, 3, 4, 5, 6]));
         let bytes = write(&Tensor::from_vec(vec![1f32, 2.0], &[2]));
@@ -185,7 +187,7 @@ mod tests {
         }
         for descr in [">f4", "<u8", "<c8", "<U3", "|O", "|V4"] {
             assert!(
-                read(&file(descr, "False", "1,", &[0; 8])).unwrap_err().contains("are not known"),
+                read(&file(descr, "False", "1,", &[0; 8])).unwrap_err().contains("are not supported"),
                 "{descr}"
             );
         }

@@ -1,4 +1,4 @@
-//! numpy's `.npz`: a zip archive of `.npy` files.
+//! NumPy's `.npz`: a zip archive of `.npy` files.
 
 use super::{FileError, npy};
 use crate::StateDict;
@@ -6,12 +6,12 @@ use std::io::{Cursor, Read, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-/// By what factor an archive may grow when it is unpacked. Weights hardly shrink; a bomb grows a thousandfold.
+/// The largest allowed compression ratio. Weights compress little; a zip bomb a thousandfold.
 const GROWTH: usize = 64;
 
 impl StateDict {
-    /// The bytes of a `.npz` file, as `numpy.load` reads it. BF16, which numpy does not have, becomes F32; the
-    /// metadata is left out.
+    /// The bytes of a `.npz` file, as `numpy.load` reads it. BF16, which NumPy does not support, becomes F32; the
+    /// metadata is omitted.
     ///
     /// # Errors
     /// If the format cannot hold a name.
@@ -32,12 +32,12 @@ impl StateDict {
     /// A state dict from the bytes of a `.npz` file. Integers of other widths become I64.
     ///
     /// # Errors
-    /// If the bytes are not such a file, hold anything but arrays of the known types, or two of one name.
+    /// If the bytes are not such a file, or contain anything but arrays of supported types, or a name twice.
     pub fn from_npz(bytes: &[u8]) -> Result<StateDict, FileError> {
         let wrong = |e: zip::result::ZipError| FileError::new(format!("not an npz file: {e}"));
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
         if archive.has_duplicate_names() {
-            return Err(FileError::new("holds two arrays of one name"));
+            return Err(FileError::new("holds two arrays with the same name"));
         }
         let mut left = bytes.len().saturating_mul(GROWTH);
         let mut state = StateDict::new();
@@ -53,7 +53,7 @@ impl StateDict {
                 .read_to_end(&mut data)
                 .map_err(|e| FileError::of_key(key, e.to_string()))?;
             left = left.checked_sub(data.len()).ok_or_else(|| {
-                FileError::of_key(key, format!("the archive grows more than {GROWTH}-fold when unpacked"))
+                FileError::of_key(key, format!("the archive expands more than {GROWTH}-fold"))
             })?;
             let t = npy::read(&data).map_err(|e| FileError::of_key(key, e))?;
             state.insert(key, t);
@@ -90,7 +90,7 @@ mod tests {
         archive.write_all(&npy::write(&Tensor::zeros(&[1 << 20], DType::F32))).unwrap();
         let bytes = archive.finish().unwrap().into_inner();
         let message = StateDict::from_npz(&bytes).unwrap_err().to_string();
-        assert_eq!(message, "x: the archive grows more than 64-fold when unpacked");
+        assert_eq!(message, "x: the archive expands more than 64-fold");
     }
 
     #[test]
@@ -108,12 +108,15 @@ mod tests {
             let message = StateDict::from_npz(&archive(["a.npy", other])).unwrap_err().to_string();
             assert_eq!(message, format!("{other}: is not an array: the name does not end with .npy"));
         }
-        // The writer makes no such archive: give the second array the name of the first.
+        // The writer refuses to make such an archive, so rename the second array in the bytes.
         let mut bytes = archive(["a.npy", "b.npy"]);
         while let Some(at) = bytes.windows(5).position(|w| w == b"b.npy") {
             bytes[at] = b'a';
         }
-        assert_eq!(StateDict::from_npz(&bytes).unwrap_err().to_string(), "holds two arrays of one name");
+        assert_eq!(
+            StateDict::from_npz(&bytes).unwrap_err().to_string(),
+            "holds two arrays with the same name"
+        );
     }
 
     proptest! {

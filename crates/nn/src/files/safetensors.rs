@@ -19,7 +19,7 @@ fn to_dtype(dtype: DType) -> Dtype {
     }
 }
 
-/// Puts the notes in the header in order: they come out of a hash map, and the same state is to give the same file.
+/// Sorts the notes in the header: they come from a hash map, and the same state must give the same file.
 fn sort_notes(bytes: &mut [u8], notes: &BTreeMap<String, String>) {
     const BEGIN: &[u8] = b"{\"__metadata__\":";
     let sorted = serde_json::to_vec(notes).expect("text is JSON");
@@ -43,7 +43,7 @@ impl StateDict {
             (*key, view)
         });
         let mut notes: BTreeMap<String, String> = self.metadata.clone().into_iter().collect();
-        // Readers of PyTorch's world look for this.
+        // PyTorch's readers expect this.
         notes.entry("format".into()).or_insert_with(|| "pt".into());
         let unsorted = Some(notes.clone().into_iter().collect());
         let mut bytes = serialize(views, unsorted).map_err(|e| FileError::new(e.to_string()))?;
@@ -54,7 +54,7 @@ impl StateDict {
     /// A state dict from the bytes of a safetensors file, in the order of its tensors in the file.
     ///
     /// # Errors
-    /// If the bytes are not such a file, or hold elements of a type that this library does not have.
+    /// If the bytes are not such a file, or contain elements of an unsupported type.
     pub fn from_safetensors(bytes: &[u8]) -> Result<StateDict, FileError> {
         let wrong =
             |e: ::safetensors::SafeTensorError| FileError::new(format!("not a safetensors file: {e}"));
@@ -72,7 +72,10 @@ impl StateDict {
                 Dtype::U8 => DType::U8,
                 Dtype::BOOL => DType::Bool,
                 other => {
-                    return Err(FileError::of_key(&key, format!("elements of type {other:?} are not known")));
+                    return Err(FileError::of_key(
+                        &key,
+                        format!("elements of type {other:?} are not supported"),
+                    ));
                 }
             };
             let t = from_bytes(view.data(), view.shape(), dtype)

@@ -7,7 +7,7 @@ fn cosine(eta_min: f64, base: f64, way: f64) -> f64 {
     eta_min + (base - eta_min) * (1.0 + (PI * way).cos()) / 2.0
 }
 
-/// Lets the learning rate fall along half a cosine, and rise again after (`CosineAnnealingLR`).
+/// Anneals the learning rate along half a cosine, then lets it rise again (`CosineAnnealingLR`).
 ///
 /// ```
 /// use tapegrad_nn::lr_scheduler::{CosineAnnealingLR, Schedule};
@@ -23,7 +23,7 @@ pub struct CosineAnnealingLR {
 }
 
 impl CosineAnnealingLR {
-    /// A fall to zero in `t_max` steps.
+    /// Anneals to zero in `t_max` steps.
     pub fn new(t_max: u64) -> CosineAnnealingLR {
         CosineAnnealingLR { t_max, eta_min: 0.0 }
     }
@@ -41,7 +41,7 @@ impl Schedule for CosineAnnealingLR {
     }
 }
 
-/// Lets the learning rate fall along half a cosine again and again, each time `t_mult` times as slowly
+/// Anneals the learning rate along half a cosine with restarts, each cycle `t_mult` times as long
 /// (`CosineAnnealingWarmRestarts`).
 ///
 /// ```
@@ -53,30 +53,30 @@ impl Schedule for CosineAnnealingLR {
 pub struct CosineAnnealingWarmRestarts {
     /// The number of steps to the first restart.
     pub t_0: u64,
-    /// By what factor the number of steps grows.
+    /// The factor by which the cycle length grows.
     pub t_mult: u64,
     /// The lowest learning rate.
     pub eta_min: f64,
 }
 
 impl CosineAnnealingWarmRestarts {
-    /// Falls to zero, each in `t_0` steps.
+    /// Anneals to zero, in `t_0` steps the first time.
     ///
     /// # Panics
     /// If `t_0` is zero.
     #[track_caller]
     pub fn new(t_0: u64) -> CosineAnnealingWarmRestarts {
-        assert!(t_0 > 0, "CosineAnnealingWarmRestarts: t_0 has to be positive");
+        assert!(t_0 > 0, "CosineAnnealingWarmRestarts: t_0 must be positive");
         CosineAnnealingWarmRestarts { t_0, t_mult: 1, eta_min: 0.0 }
     }
 
-    /// This schedule with another growth of the number of steps.
+    /// This schedule with another growth factor of the cycle length.
     ///
     /// # Panics
     /// If `t_mult` is zero.
     #[track_caller]
     pub fn t_mult(mut self, t_mult: u64) -> CosineAnnealingWarmRestarts {
-        assert!(t_mult > 0, "CosineAnnealingWarmRestarts: t_mult has to be positive");
+        assert!(t_mult > 0, "CosineAnnealingWarmRestarts: t_mult must be positive");
         self.t_mult = t_mult;
         self
     }

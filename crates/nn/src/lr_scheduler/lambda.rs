@@ -14,7 +14,7 @@ pub struct LambdaLR {
 }
 
 impl LambdaLR {
-    /// A schedule of this factor.
+    /// A schedule with this factor.
     pub fn new(factor: impl Fn(u64) -> f64 + Send + 'static) -> LambdaLR {
         LambdaLR { factor: Box::new(factor) }
     }

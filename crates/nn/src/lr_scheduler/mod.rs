@@ -1,6 +1,6 @@
 //! Learning-rate schedules, with PyTorch's arguments and defaults (`torch.optim.lr_scheduler`).
 //!
-//! A schedule is made, then attached to an optimizer, whose learning rates it sets at once, and again at
+//! A schedule is made, then attached to an optimizer, whose learning rates it sets immediately, and again at
 //! every step:
 //!
 //! ```
@@ -39,16 +39,16 @@ pub trait Schedule: Send {
     /// The learning rate at a step, from the one that the optimizer was made with.
     fn lr(&self, base: f64, step: u64) -> f64;
 
-    /// The momentum at a step; none for a schedule that leaves it alone.
+    /// The momentum at a step; `None` for a schedule that does not change it.
     fn momentum(&self, step: u64) -> Option<f64> {
         let _ = step;
         None
     }
 
-    /// Joins the schedule to an optimizer and sets the learning rates of step 0.
+    /// Attaches the schedule to an optimizer and sets the learning rates of step 0.
     ///
     /// # Panics
-    /// If the schedule changes the momentum of an optimizer without.
+    /// If the schedule changes the momentum and the optimizer has none.
     #[track_caller]
     fn attach(self, optimizer: &mut dyn Optimizer) -> Scheduler
     where
@@ -67,7 +67,7 @@ impl Schedule for Box<dyn Schedule> {
     }
 }
 
-/// A schedule at work: where it stands, and the learning rates that it began from.
+/// A schedule attached to an optimizer: its step and the base learning rates.
 pub struct Scheduler {
     schedule: Box<dyn Schedule>,
     base_lrs: Vec<f64>,
@@ -89,7 +89,7 @@ impl Scheduler {
         scheduler
     }
 
-    /// Goes on by one step: call it after each epoch, or after each batch for a schedule of batches.
+    /// Advances by one step: call it after each epoch, or after each batch for a schedule of batches.
     ///
     /// # Panics
     /// If the optimizer has another number of groups than the one attached to, or the schedule has ended
@@ -120,7 +120,7 @@ impl Scheduler {
         }
     }
 
-    /// How many steps were made (`last_epoch`).
+    /// The number of steps made (`last_epoch`).
     pub fn last_step(&self) -> u64 {
         self.step
     }
@@ -130,7 +130,7 @@ impl Scheduler {
         self.base_lrs.iter().map(|&base| self.schedule.lr(base, self.step)).collect()
     }
 
-    /// Where the schedule stands, to go on from.
+    /// The state of the schedule, to resume from.
     pub fn state_dict(&self) -> StateDict {
         let mut state = StateDict::new();
         state.insert("step", Tensor::scalar(self.step as i64));
@@ -138,7 +138,7 @@ impl Scheduler {
         state
     }
 
-    /// Goes on from a saved state. The optimizer's learning rates come from its own state.
+    /// Restores a saved state. The optimizer's learning rates come from its own state.
     ///
     /// # Errors
     /// If the state is not of a schedule of as many groups. Then nothing is changed.
@@ -154,7 +154,7 @@ fn numbers(state: &StateDict, key: &str, count: usize) -> Result<Vec<f64>, Optim
     let fail = |reason: String| OptimizerStateError { optimizer: "the scheduler", key: key.into(), reason };
     let t = state.get(key).ok_or_else(|| fail("is missing".into()))?;
     if t.numel() != count {
-        return Err(fail(format!("has {} numbers, expected {count}", t.numel())));
+        return Err(fail(format!("has {} values, expected {count}", t.numel())));
     }
     Ok(t.to_vec::<f64>())
 }
@@ -169,8 +169,8 @@ mod tests {
     use crate::optim::SGD;
     use tapegrad_tape::Var;
 
-    /// PyTorch 2.15 raises ValueError for each (`step_size` 0: ZeroDivisionError), `max_lr` and momenta apart, which it
-    /// takes unseen.
+    /// PyTorch 2.15 raises ValueError for each (`step_size` 0: ZeroDivisionError), `max_lr` and momenta excepted,
+    /// which it does not check.
     #[test]
     fn ranges_are_those_of_pytorch() {
         let refused = |f: fn(), message: &str| {
@@ -178,14 +178,11 @@ mod tests {
             let text = error.downcast::<String>().expect("a message");
             assert!(text.contains(message), "{text}");
         };
-        refused(|| drop(StepLR::new(0)), "StepLR: step_size has to be above 0");
-        refused(|| drop(ConstantLR::new().factor(1.5)), "ConstantLR: factor has to be from 0 to 1");
-        refused(|| drop(LinearLR::new().start_factor(0.0)), "LinearLR: start_factor has to be above 0");
+        refused(|| drop(StepLR::new(0)), "StepLR: step_size must be above 0");
+        refused(|| drop(ConstantLR::new().factor(1.5)), "ConstantLR: factor must be in [0, 1]");
+        refused(|| drop(LinearLR::new().start_factor(0.0)), "LinearLR: start_factor must be above 0");
         refused(|| drop(LinearLR::new().end_factor(-0.1)), "LinearLR: start_factor");
-        refused(
-            || drop(OneCycleLR::new(0.1, 10).pct_start(1.5)),
-            "OneCycleLR: pct_start has to be from 0 to 1",
-        );
+        refused(|| drop(OneCycleLR::new(0.1, 10).pct_start(1.5)), "OneCycleLR: pct_start must be in [0, 1]");
         refused(|| drop(OneCycleLR::new(f64::NAN, 10)), "OneCycleLR: max_lr");
         refused(
             || drop(OneCycleLR::new(0.1, 10).max_momentum(2.0)),

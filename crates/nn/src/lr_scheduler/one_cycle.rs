@@ -11,7 +11,7 @@ pub enum Anneal {
     Linear,
 }
 
-/// Up to `max_lr` and down to almost nothing, with the momentum the other way, for steps of batches
+/// Up to `max_lr` and down to almost nothing, with the momentum cycled inversely; stepped after each batch
 /// (`OneCycleLR`). The optimizer's own learning rate does not matter.
 ///
 /// ```
@@ -26,11 +26,11 @@ pub struct OneCycleLR {
     pub max_lr: f64,
     /// The number of steps.
     pub total_steps: u64,
-    /// The share of the steps on the way up.
+    /// The fraction of the steps in which the learning rate increases.
     pub pct_start: f64,
-    /// The form of the way.
+    /// The annealing curve.
     pub anneal_strategy: Anneal,
-    /// Whether the momentum (or first beta) goes the other way.
+    /// Whether the momentum (or first beta) is cycled inversely.
     pub cycle_momentum: bool,
     /// The momentum at the highest learning rate.
     pub base_momentum: f64,
@@ -40,7 +40,7 @@ pub struct OneCycleLR {
     pub div_factor: f64,
     /// The last learning rate is the first one divided by this.
     pub final_div_factor: f64,
-    /// Down to the first learning rate as fast as up, and only then to the last.
+    /// Three phases: down to the initial learning rate as fast as up, and only then to the last.
     pub three_phase: bool,
 }
 
@@ -59,7 +59,7 @@ macro_rules! options {
     )*};
 }
 
-/// The values at both ends of a stretch.
+/// The values at both ends of a phase.
 struct Phase {
     end: f64,
     lr: [f64; 2],
@@ -67,13 +67,13 @@ struct Phase {
 }
 
 impl OneCycleLR {
-    /// A cycle of this height and length.
+    /// A cycle with this maximum and length.
     ///
     /// # Panics
-    /// If it has no steps, or the height is negative or not finite.
+    /// If it has no steps, or the maximum is negative or not finite.
     #[track_caller]
     pub fn new(max_lr: f64, total_steps: u64) -> OneCycleLR {
-        assert!(total_steps > 0, "OneCycleLR: total_steps has to be positive");
+        assert!(total_steps > 0, "OneCycleLR: total_steps must be positive");
         let schedule = OneCycleLR {
             max_lr,
             total_steps,
@@ -94,23 +94,23 @@ impl OneCycleLR {
     fn check(&self) {
         assert!(
             self.max_lr >= 0.0 && self.max_lr.is_finite(),
-            "OneCycleLR: max_lr has to be a number from 0 on, got {}",
+            "OneCycleLR: max_lr must be finite and at least 0, got {}",
             self.max_lr
         );
         assert!(
             (0.0..=1.0).contains(&self.pct_start),
-            "OneCycleLR: pct_start has to be from 0 to 1, got {}",
+            "OneCycleLR: pct_start must be in [0, 1], got {}",
             self.pct_start
         );
         assert!(
             [self.base_momentum, self.max_momentum].iter().all(|m| (0.0..=1.0).contains(m)),
-            "OneCycleLR: base_momentum and max_momentum have to be from 0 to 1, got {} and {}",
+            "OneCycleLR: base_momentum and max_momentum must be in [0, 1], got {} and {}",
             self.base_momentum,
             self.max_momentum
         );
         assert!(
             self.div_factor > 0.0 && self.final_div_factor > 0.0,
-            "OneCycleLR: div_factor and final_div_factor have to be above 0, got {} and {}",
+            "OneCycleLR: div_factor and final_div_factor must be above 0, got {} and {}",
             self.div_factor,
             self.final_div_factor
         );
@@ -140,7 +140,7 @@ impl OneCycleLR {
         }
     }
 
-    /// The value at a step, of what `pick` takes from a stretch.
+    /// The value at a step, of the quantity that `pick` selects from a phase.
     #[track_caller]
     fn value(&self, step: u64, pick: impl Fn(&Phase) -> [f64; 2]) -> f64 {
         assert!(

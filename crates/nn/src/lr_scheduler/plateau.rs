@@ -17,13 +17,13 @@ pub enum Mode {
 /// What a threshold is relative to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThresholdMode {
-    /// A share of the best value.
+    /// Relative to the best value.
     Rel,
-    /// A difference to the best value.
+    /// An absolute difference from the best value.
     Abs,
 }
 
-/// Lowers the learning rate when a metric no longer gets better (`ReduceLROnPlateau`).
+/// Lowers the learning rate when a metric stops improving (`ReduceLROnPlateau`).
 ///
 /// ```
 /// use tapegrad_nn::{lr_scheduler::{Mode, ReduceLROnPlateau}, optim::{Optimizer, SGD}};
@@ -41,17 +41,17 @@ pub struct ReduceLROnPlateau {
     pub mode: Mode,
     /// The factor by which the learning rate falls.
     pub factor: f64,
-    /// How many steps without improvement are borne.
+    /// The number of steps without improvement that are tolerated.
     pub patience: u64,
     /// How much better counts as better.
     pub threshold: f64,
     /// What the threshold is relative to.
     pub threshold_mode: ThresholdMode,
-    /// How many steps after a fall do not count.
+    /// The number of steps after a reduction that are not counted.
     pub cooldown: u64,
     /// The lowest learning rate.
     pub min_lr: f64,
-    /// A smaller change of the learning rate is not made.
+    /// Smaller changes of the learning rate are skipped.
     pub eps: f64,
 }
 
@@ -60,18 +60,18 @@ macro_rules! options {
         #[doc = concat!("This schedule with the option `", stringify!($field), "`.")]
         ///
         /// # Panics
-        /// If it is outside its range: a factor below 1, and thresholds and rates that are no negative numbers.
+        /// If it is outside its range: a factor below 1, and non-negative thresholds and rates.
         #[track_caller]
         pub fn $field(mut self, $field: $ty) -> ReduceLROnPlateau {
             self.$field = $field;
             assert!(
                 (0.0..1.0).contains(&self.factor),
-                "ReduceLROnPlateau: factor has to be from 0 up to, but not, 1, got {}",
+                "ReduceLROnPlateau: factor must be in [0, 1), got {}",
                 self.factor
             );
             assert!(
                 [self.threshold, self.min_lr, self.eps].iter().all(|x| *x >= 0.0),
-                "ReduceLROnPlateau: threshold, min_lr and eps have to be numbers from 0 on, got {self:?}"
+                "ReduceLROnPlateau: threshold, min_lr and eps must be finite and at least 0, got {self:?}"
             );
             self
         }
@@ -79,7 +79,7 @@ macro_rules! options {
 }
 
 impl ReduceLROnPlateau {
-    /// A schedule with the other options at their defaults.
+    /// A schedule with defaults for the other options.
     pub fn new(mode: Mode) -> ReduceLROnPlateau {
         ReduceLROnPlateau {
             mode,
@@ -97,7 +97,7 @@ impl ReduceLROnPlateau {
         factor: f64, patience: u64, threshold: f64, threshold_mode: ThresholdMode, cooldown: u64, min_lr: f64, eps: f64
     }
 
-    /// Joins the schedule to an optimizer.
+    /// Attaches the schedule to an optimizer.
     pub fn attach(self, _optimizer: &dyn Optimizer) -> PlateauScheduler {
         let best = match self.mode {
             Mode::Min => f64::INFINITY,
@@ -116,7 +116,7 @@ impl ReduceLROnPlateau {
     }
 }
 
-/// A [`ReduceLROnPlateau`] at work.
+/// A [`ReduceLROnPlateau`] attached to an optimizer.
 pub struct PlateauScheduler {
     options: ReduceLROnPlateau,
     best: f64,
@@ -125,7 +125,7 @@ pub struct PlateauScheduler {
 }
 
 impl PlateauScheduler {
-    /// Takes the metric of an epoch, and lowers the learning rates if it has not been better for too long.
+    /// Takes the metric of an epoch, and lowers the learning rates if it has not improved for too long.
     pub fn step(&mut self, metric: f64, optimizer: &mut dyn Optimizer) {
         let o = &self.options;
         if o.is_better(metric, self.best) {
@@ -156,7 +156,7 @@ impl PlateauScheduler {
         self.best
     }
 
-    /// Where the schedule stands, to go on from.
+    /// The state of the schedule, to resume from.
     pub fn state_dict(&self) -> StateDict {
         let mut state = StateDict::new();
         state.insert("best", Tensor::from_slice(&[self.best], &[1]));
@@ -164,7 +164,7 @@ impl PlateauScheduler {
         state
     }
 
-    /// Goes on from a saved state.
+    /// Restores a saved state.
     ///
     /// # Errors
     /// If the state is not of such a schedule. Then nothing is changed.

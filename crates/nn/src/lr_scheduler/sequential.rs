@@ -24,7 +24,7 @@ impl SequentialLR {
         SequentialLR::default()
     }
 
-    /// This one with its first schedule.
+    /// This sequence with its first schedule.
     ///
     /// # Panics
     /// If there is one already: the next ones begin [`SequentialLR::at`] a step.
@@ -38,7 +38,7 @@ impl SequentialLR {
         self
     }
 
-    /// This one with a schedule that takes over at a step.
+    /// This sequence with a schedule that takes over at a milestone.
     ///
     /// # Panics
     /// If there is no first schedule, or the step is not after the last milestone.

@@ -1,8 +1,8 @@
-//! Schedules of one line.
+//! Schedules in closed form.
 
 use super::Schedule;
 
-/// The number of milestones that were reached.
+/// The number of milestones reached.
 pub(super) fn passed(milestones: &[u64], step: u64) -> usize {
     milestones.iter().filter(|m| **m <= step).count()
 }
@@ -25,7 +25,7 @@ macro_rules! schedules {
 
         #[allow(clippy::new_without_default)]
         impl $name {
-            /// A schedule with the other options at their defaults.
+            /// A schedule with defaults for the other options.
             ///
             /// # Panics
             /// If an option is outside its range.
@@ -81,7 +81,7 @@ schedules! {
         /// The factor.
         gamma: f64 = 0.1,
     }
-    check |s| s.step_size > 0 && !s.gamma.is_nan(), "step_size has to be above 0, and gamma a number";
+    check |s| s.step_size > 0 && !s.gamma.is_nan(), "step_size must be above 0, and gamma must not be NaN";
     |s, base, step| base * s.gamma.powi((step / s.step_size.max(1)) as i32);
 
     /// Multiplies the learning rate by `gamma` at each milestone (`MultiStepLR`).
@@ -97,7 +97,7 @@ schedules! {
         /// The factor.
         gamma: f64 = 0.1,
     }
-    check |s| !s.gamma.is_nan(), "gamma has to be a number";
+    check |s| !s.gamma.is_nan(), "gamma must not be NaN";
     |s, base, step| base * s.gamma.powi(passed(&s.milestones, step) as i32);
 
     /// Multiplies the learning rate by `gamma` at every step (`ExponentialLR`).
@@ -110,7 +110,7 @@ schedules! {
         /// The factor.
         gamma: f64,
     ) {}
-    check |s| !s.gamma.is_nan(), "gamma has to be a number";
+    check |s| !s.gamma.is_nan(), "gamma must not be NaN";
     |s, base, step| base * s.gamma.powi(step as i32);
 
     /// Multiplies the learning rate by `factor` for the first steps (`ConstantLR`).
@@ -126,10 +126,10 @@ schedules! {
         /// The number of steps with the factor.
         total_iters: u64 = 5,
     }
-    check |s| (0.0..=1.0).contains(&s.factor), "factor has to be from 0 to 1";
+    check |s| (0.0..=1.0).contains(&s.factor), "factor must be in [0, 1]";
     |s, base, step| if step < s.total_iters { base * s.factor } else { base };
 
-    /// Multiplies the learning rate by a factor that changes evenly, for warming up (`LinearLR`).
+    /// Multiplies the learning rate by a factor that changes linearly, for warmup (`LinearLR`).
     ///
     /// ```
     /// use tapegrad_nn::lr_scheduler::{LinearLR, Schedule};
@@ -145,13 +145,13 @@ schedules! {
         total_iters: u64 = 5,
     }
     check |s| 0.0 < s.start_factor && s.start_factor <= 1.0 && (0.0..=1.0).contains(&s.end_factor),
-        "start_factor has to be above 0, and both factors at most 1";
+        "start_factor must be above 0, and both factors at most 1";
     |s, base, step| {
         let way = step.min(s.total_iters) as f64 / s.total_iters.max(1) as f64;
         base * (s.start_factor + (s.end_factor - s.start_factor) * way)
     };
 
-    /// Lets the learning rate fall to zero by a power of the steps left (`PolynomialLR`).
+    /// Decays the learning rate to zero by a power of the remaining steps (`PolynomialLR`).
     ///
     /// ```
     /// use tapegrad_nn::lr_scheduler::{PolynomialLR, Schedule};
@@ -163,7 +163,7 @@ schedules! {
         /// The power.
         power: f64 = 1.0,
     }
-    check |s| !s.power.is_nan(), "power has to be a number";
+    check |s| !s.power.is_nan(), "power must not be NaN";
     |s, base, step| {
         let way = step.min(s.total_iters) as f64 / s.total_iters.max(1) as f64;
         base * (1.0 - way).powf(s.power)

@@ -21,7 +21,7 @@ crate::module! {
 }
 
 impl LeNet5 {
-    /// For so many classes.
+    /// For this number of classes.
     pub fn new(classes: usize) -> LeNet5 {
         LeNet5::with_first(Conv2d::new(1, 6, 5).padding(2), classes)
     }
@@ -45,7 +45,7 @@ impl LeNet5 {
 impl Module for LeNet5 {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            // ReLU of the maximum is the maximum of ReLUs, on a quarter of the elements.
+            // The ReLU of a maximum is the maximum of the ReLUs, so compute it on a quarter of the elements.
             let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv1.forward(x), 2));
             let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv2.forward(&x), 2));
             let x = tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1, -1)));

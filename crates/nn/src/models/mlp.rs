@@ -2,12 +2,12 @@
 
 use crate::{BatchNorm1d, Dropout, Linear, ReLU, Sequential};
 
-/// What stands between the layers of [`mlp_with`].
+/// What is inserted between the layers of [`mlp_with`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MlpOptions {
     /// Batch norm before each activation.
     pub batch_norm: bool,
-    /// The probability with which a hidden unit is dropped; zero for no dropout.
+    /// The dropout probability of hidden units; zero for no dropout.
     pub dropout: f64,
 }
 
@@ -33,7 +33,7 @@ pub fn mlp(sizes: &[usize]) -> Sequential {
 /// If fewer than two sizes are given, or the probability is not within 0 and 1.
 #[track_caller]
 pub fn mlp_with(sizes: &[usize], options: MlpOptions) -> Sequential {
-    assert!(sizes.len() >= 2, "mlp: needs the size of the input and of the output at least, got {sizes:?}");
+    assert!(sizes.len() >= 2, "mlp: needs at least the sizes of the input and the output, got {sizes:?}");
     let mut net = Sequential::new();
     for (i, pair) in sizes.windows(2).enumerate() {
         net.push(Linear::new(pair[0], pair[1]));

@@ -1,4 +1,4 @@
-//! Networks that are known by name, with PyTorch's state-dict keys.
+//! Well-known networks, with PyTorch's state-dict keys.
 
 mod lenet;
 mod mlp;

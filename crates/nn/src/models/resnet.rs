@@ -74,7 +74,7 @@ impl ResNet {
         ResNet::new([3, 4, 6, 3], false, classes)
     }
 
-    /// With so many blocks in each of four stages; `imagenet_stem` is a 7x7 convolution of stride 2 and a max
+    /// With this many blocks in each of four stages; `imagenet_stem` is a 7x7 convolution of stride 2 and a max
     /// pooling, for images of 224x224.
     pub fn new(blocks: [usize; 4], imagenet_stem: bool, classes: usize) -> ResNet {
         let mut channels = 64;

@@ -1,11 +1,11 @@
-//! A network made to train fast.
+//! A network that trains fast.
 
 use crate::init::dirac_;
 use crate::{BatchNorm2d, Conv2d, Fields, Linear, MaxPool2d, Module, observe};
 use tapegrad_tape::{Tensor, Var};
 
 crate::module! {
-    /// Two 3x3 convolutions, the first with a max pooling, each with batch norm and GELU.
+    /// Two 3x3 convolutions, the first with max pooling, each with batch norm and GELU.
     pub struct SpeedBlock {
         conv1: Conv2d,
         norm1: BatchNorm2d,
@@ -16,11 +16,11 @@ crate::module! {
 }
 
 impl SpeedBlock {
-    /// From `channels` to `width` channels. The convolutions begin by passing their input on.
+    /// From `channels` to `width` channels. The convolutions are initialized as the identity.
     pub fn new(channels: usize, width: usize) -> SpeedBlock {
         let conv = |from: usize| {
             let conv = Conv2d::new(from, width, 3).padding(1).bias(false);
-            // The first filters pass the channels on, the others stay as they were drawn.
+            // The first filters are the identity, the others keep their random values.
             let first = from.min(width);
             let passing = Var::buffer(Tensor::zeros(&[first, from, 3, 3], tapegrad_tape::DType::F32));
             dirac_(&passing, 1);
@@ -60,7 +60,7 @@ impl Module for SpeedBlock {
 crate::module! {
     /// A small residual-free network for images `[3, 32, 32]` that reaches ResNet's accuracy in ten epochs, after
     /// airbench (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"): a first layer that whitens small
-    /// patches and is not trained, convolutions that begin as the identity, and a scaled-down output.
+    /// patches and is not trained, convolutions initialized as the identity, and a scaled-down output.
     ///
     /// ```
     /// use tapegrad_nn::{Module, models::SpeedNet};
@@ -80,7 +80,7 @@ crate::module! {
 }
 
 impl SpeedNet {
-    /// With 64, 256 and 256 channels, for so many classes.
+    /// With 64, 256 and 256 channels, for this number of classes.
     pub fn new(classes: usize) -> SpeedNet {
         SpeedNet::with_widths([64, 256, 256], classes)
     }

@@ -13,12 +13,12 @@ crate::module! {
 }
 
 impl ThreeLayerConvNet {
-    /// With 32 filters and 500 hidden units, for so many classes.
+    /// With 32 filters and 500 hidden units, for this number of classes.
     pub fn new(classes: usize) -> ThreeLayerConvNet {
         ThreeLayerConvNet::with_sizes(32, 500, classes)
     }
 
-    /// With so many filters and hidden units.
+    /// With this many filters and hidden units.
     pub fn with_sizes(filters: usize, hidden: usize, classes: usize) -> ThreeLayerConvNet {
         ThreeLayerConvNet {
             conv1: Conv2d::new(3, filters, 7).padding(3),
@@ -31,7 +31,7 @@ impl ThreeLayerConvNet {
 impl Module for ThreeLayerConvNet {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            // ReLU of the maximum is the maximum of ReLUs, on a quarter of the elements.
+            // The ReLU of a maximum is the maximum of the ReLUs, so compute it on a quarter of the elements.
             let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv1.forward(x), 2));
             self.fc2.forward(&tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1, -1))))
         })

@@ -23,7 +23,7 @@ const VGG13: &[usize] = &[64, 64, 0, 128, 128, 0, 256, 256, 0, 512, 512, 0, 512,
 const VGG16: &[usize] = &[64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0];
 
 impl Vgg {
-    /// Eleven layers with batch norm, for so many classes.
+    /// Eleven layers with batch norm, for this number of classes.
     pub fn vgg11(classes: usize) -> Vgg {
         Vgg::new(VGG11, true, classes)
     }

@@ -5,7 +5,7 @@ use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
-    /// Adadelta (`torch.optim.Adadelta`): steps of the size of the last ones, scaled by the gradients' own history.
+    /// Adadelta (`torch.optim.Adadelta`): steps scaled by running averages of squared updates and gradients.
     ///
     /// ```
     /// use tapegrad_nn::optim::{Adadelta, Optimizer};
@@ -19,13 +19,13 @@ optimizer! {
     Adadelta, AdadeltaOptions {
         /// Scales the steps.
         lr: f64 = 1.0,
-        /// How much of the running means is kept.
+        /// The decay rate of the running averages.
         rho: f64 = 0.9,
-        /// Added under the roots.
+        /// Added under the square roots for numerical stability.
         eps: f64 = 1e-6,
-        /// The share of the parameter that joins its gradient.
+        /// Weight decay (L2 penalty).
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: none;

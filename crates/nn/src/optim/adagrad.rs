@@ -5,7 +5,7 @@ use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::update1;
 
 optimizer! {
-    /// Adagrad (`torch.optim.Adagrad`): divides gradients by the root of the sum of all squares so far.
+    /// Adagrad (`torch.optim.Adagrad`): divides gradients by the square root of the sum of all their squares so far.
     ///
     /// ```
     /// use tapegrad_nn::optim::{Adagrad, Optimizer};
@@ -21,13 +21,13 @@ optimizer! {
         lr: f64 = 1e-2,
         /// How fast the learning rate decays with the steps.
         lr_decay: f64 = 0.0,
-        /// The share of the parameter that joins its gradient.
+        /// Weight decay (L2 penalty).
         weight_decay: f64 = 0.0,
-        /// What the sum of squares starts from.
+        /// The initial value of the sum of squares.
         initial_accumulator_value: f64 = 0.0,
-        /// Added to the denominator.
+        /// Added to the denominator for numerical stability.
         eps: f64 = 1e-10,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: none;

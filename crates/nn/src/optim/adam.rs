@@ -11,17 +11,17 @@ macro_rules! adam {
             $name, $options {
                 /// The learning rate.
                 lr: f64 = 1e-3,
-                /// How much of the running means of the gradient and of its square is kept.
+                /// The decay rates of the running averages of the gradient and of its square.
                 betas: (f64, f64) = (0.9, 0.999),
-                /// Added to the denominator.
+                /// Added to the denominator for numerical stability.
                 eps: f64 = 1e-8,
-                /// How fast parameters decay.
+                /// Weight decay.
                 weight_decay: f64 = $decay,
-                /// Divide by the largest mean square so far.
+                /// Divide by the largest mean square so far (AMSGrad).
                 amsgrad: bool = false,
-                /// Ascend instead of descend.
+                /// Maximize instead of minimize.
                 maximize: bool = false,
-                /// Shrink the parameters themselves instead of adding to their gradients.
+                /// Decoupled weight decay: shrink the parameters instead of adding to their gradients.
                 decoupled_weight_decay: bool = $decoupled,
             }
             momentum: betas;
@@ -68,7 +68,7 @@ macro_rules! adam {
 }
 
 adam! {
-    /// Adam (`torch.optim.Adam`): steps of a size that the gradients' own history scales.
+    /// Adam (`torch.optim.Adam`): steps scaled by running averages of the gradient and of its square.
     ///
     /// ```
     /// use tapegrad_nn::optim::{Adam, Optimizer};

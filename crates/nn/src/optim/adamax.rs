@@ -19,13 +19,13 @@ optimizer! {
     Adamax, AdamaxOptions {
         /// The learning rate.
         lr: f64 = 2e-3,
-        /// How much of the running mean and of the running maximum is kept.
+        /// The decay rates of the running average and of the running maximum.
         betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator.
+        /// Added to the denominator for numerical stability.
         eps: f64 = 1e-8,
-        /// The share of the parameter that joins its gradient.
+        /// Weight decay (L2 penalty).
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: betas;

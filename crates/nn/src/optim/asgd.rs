@@ -19,15 +19,15 @@ optimizer! {
     ASGD, ASGDOptions {
         /// The learning rate.
         lr: f64 = 1e-2,
-        /// How fast parameters decay.
+        /// Weight decay.
         lambd: f64 = 1e-4,
-        /// The power by which the step shrinks.
+        /// The exponent of the step size decay.
         alpha: f64 = 0.75,
         /// The step at which averaging begins.
         t0: f64 = 1e6,
-        /// The share of the parameter that joins its gradient.
+        /// Weight decay (L2 penalty).
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: none;

@@ -1,8 +1,8 @@
-//! Keeping gradients in bounds.
+//! Gradient clipping.
 
 use tapegrad_tape::{Number, Tensor, Var};
 
-/// Scales all gradients together so that their norm is at most `max_norm`, and gives the norm that they had
+/// Scales all gradients together so that their norm is at most `max_norm`, and returns the norm before scaling
 /// (`torch.nn.utils.clip_grad_norm_`). `norm_type` is the norm's order, 2 for the usual one; infinity takes
 /// the largest absolute value.
 ///
@@ -23,7 +23,7 @@ pub fn clip_grad_norm_(params: &[Var], max_norm: f64, norm_type: f64, error_if_n
          to scale them all the same, set error_if_nonfinite to false"
     );
     let scale = max_norm / (total + 1e-6);
-    // A norm that is not a number scales too: hiding it would only move the trouble.
+    // A NaN norm scales too: hiding it would only delay the failure.
     if scale < 1.0 || scale.is_nan() {
         for p in params {
             if let Some(g) = p.grad() {
@@ -40,7 +40,7 @@ pub(crate) fn grad_norm(params: &[Var], order: f64) -> f64 {
     combine(norms.into_iter(), order)
 }
 
-/// Whether every element is a finite number. One pass, in as many lanes as a vector has.
+/// Whether every element is finite. One pass, in as many lanes as a vector has.
 pub(crate) fn all_finite(t: &Tensor) -> bool {
     if !t.dtype().is_float() {
         return true;
@@ -53,7 +53,7 @@ pub(crate) fn all_finite(t: &Tensor) -> bool {
         let (chunks, rest) = values.as_chunks::<LANES>();
         for chunk in chunks {
             for (sum, &x) in sums.iter_mut().zip(chunk) {
-                // Zero for a finite number, else not a number.
+                // Zero if finite, otherwise NaN.
                 *sum = *sum + (x - x);
             }
         }

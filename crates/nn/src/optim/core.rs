@@ -1,4 +1,4 @@
-//! What optimizers share: groups, per-parameter state, its saving, and the walk over parameters.
+//! What optimizers share: parameter groups, per-parameter state, saving it, and the loop over parameters.
 
 mod bounds;
 mod saved;
@@ -14,7 +14,7 @@ use tapegrad_tape::{DType, Float, MemoryFormat, Tensor, Var};
 pub struct ParamGroup<O> {
     /// The parameters.
     pub params: Vec<Var>,
-    /// The options, which may be changed between steps.
+    /// The options, which may change between steps.
     pub options: O,
 }
 
@@ -22,15 +22,15 @@ pub struct ParamGroup<O> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the saved state does not fit {optimizer}: {key}: {reason}")]
 pub struct OptimizerStateError {
-    /// The optimizer that was to go on.
+    /// The optimizer that was to load the state.
     pub optimizer: &'static str,
-    /// The entry at fault.
+    /// The entry that does not fit.
     pub key: String,
     /// What is wrong with it.
     pub reason: String,
 }
 
-/// An option that can be saved as numbers.
+/// An option that can be saved as a list of numbers.
 pub(crate) trait Hyper: Copy + Debug {
     fn to_numbers(self) -> Vec<f64>;
     fn from_numbers(numbers: &[f64]) -> Option<Self>;
@@ -57,7 +57,7 @@ hyper! {
 /// The arithmetic of an optimizer: its options, and what a step does to one parameter.
 pub(crate) trait Rule: Clone + Debug + Send + 'static {
     const NAME: &'static str;
-    /// Names of the numbers that are kept for each parameter beside its step count.
+    /// Names of the scalars kept for each parameter besides its step count.
     const SCALARS: &'static [&'static str] = &[];
 
     /// Each option with its name.
@@ -67,20 +67,20 @@ pub(crate) trait Rule: Clone + Debug + Send + 'static {
 
     /// Names of the buffers that these options keep for each parameter.
     fn buffers(&self) -> &'static [&'static str];
-    /// What a buffer holds at the start.
+    /// The initial value of a buffer.
     fn buffer_start(&self, _name: &str) -> f64 {
         0.0
     }
-    /// What the numbers of [`Rule::SCALARS`] are at the start.
+    /// The initial values of [`Rule::SCALARS`].
     fn scalars_start(&self) -> Vec<f64> {
         Vec::new()
     }
 
-    /// Checks the shape of a parameter, where not every one will do.
+    /// Checks the shape of a parameter, for optimizers that do not accept every shape.
     #[track_caller]
     fn check(&self, _shape: &[usize]) {}
 
-    /// Why these options do not go together, before a step is made with them.
+    /// Why these options cannot be combined; checked before a step.
     fn conflict(&self) -> Option<&'static str> {
         None
     }
@@ -89,7 +89,7 @@ pub(crate) trait Rule: Clone + Debug + Send + 'static {
     fn update<T: Float>(&self, at: Step, scalars: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]);
 }
 
-/// Where a parameter stands.
+/// The progress of one parameter.
 #[derive(Clone, Copy)]
 pub(crate) struct Step<'a> {
     /// The number of this step, from 1.
@@ -207,7 +207,7 @@ pub(crate) fn check_params(name: &str, params: &[Var]) {
     }
 }
 
-/// Checks every option against what PyTorch admits.
+/// Checks every option against the range that PyTorch accepts.
 #[track_caller]
 fn check_options<R: Rule>(options: &R) {
     for (name, numbers) in options.save() {
@@ -349,20 +349,20 @@ macro_rules! optimizer {
         }
 
         impl $name {
-            /// An optimizer of these parameters, in one group, with the other options at their defaults.
+            /// An optimizer for these parameters, in one group, with defaults for the other options.
             ///
             /// # Panics
-            /// If the list is empty, or holds something else than F32 and F64 parameters, or an option is outside its
+            /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its
             /// range.
             #[track_caller]
             pub fn new(params: impl IntoIterator<Item = tapegrad_tape::Var>, lr: f64) -> $name {
                 $name::with_options(params, $options { lr, ..Default::default() })
             }
 
-            /// An optimizer of these parameters, in one group, with all options given.
+            /// An optimizer for these parameters, in one group, with all options given.
             ///
             /// # Panics
-            /// If the list is empty, or holds something else than F32 and F64 parameters, or an option is outside its
+            /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its
             /// range.
             #[track_caller]
             pub fn with_options(params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
@@ -372,7 +372,7 @@ macro_rules! optimizer {
             /// This optimizer with one more group of parameters, which has its own options.
             ///
             /// # Panics
-            /// If the list is empty, or holds something else than F32 and F64 parameters or one of another group, or
+            /// If the list is empty, or contains anything but F32 and F64 parameters or one of another group, or
             /// an option is outside its range.
             #[track_caller]
             pub fn group(mut self, params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
@@ -385,7 +385,7 @@ macro_rules! optimizer {
                 &self.core.groups
             }
 
-            /// The options of a group, to be changed.
+            /// The options of a group, mutable.
             ///
             /// # Panics
             /// If there is no such group.

@@ -7,12 +7,12 @@ use crate::StateDict;
 use std::collections::VecDeque;
 use tapegrad_tape::{Tensor, Var};
 
-/// How [`LBFGS`] finds the length of a step.
+/// How [`LBFGS`] finds the step length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineSearch {
-    /// The learning rate is the length.
+    /// None: the learning rate is the step length.
     None,
-    /// A search for a length that fulfils the strong Wolfe conditions.
+    /// A step length that fulfills the strong Wolfe conditions.
     StrongWolfe,
 }
 
@@ -21,19 +21,19 @@ pub enum LineSearch {
 pub struct LBFGSOptions {
     /// The learning rate.
     pub lr: f64,
-    /// Iterations in a step at most.
+    /// The maximum number of iterations per step.
     pub max_iter: usize,
-    /// Calls of the closure in a step at most; none for a quarter more than iterations.
+    /// The maximum number of closure evaluations per step; `None` for 1.25 times the iterations.
     pub max_eval: Option<usize>,
-    /// A largest gradient below this ends a step.
+    /// The step ends when the largest gradient component is below this.
     pub tolerance_grad: f64,
-    /// A change below this ends a step.
+    /// The step ends when a change is below this.
     pub tolerance_change: f64,
-    /// How many directions are remembered.
+    /// The history size.
     pub history_size: usize,
-    /// How the length of a step is found.
+    /// The line search.
     pub line_search: LineSearch,
-    /// Ascend instead of descend.
+    /// Maximize instead of minimize.
     pub maximize: bool,
 }
 
@@ -52,7 +52,7 @@ impl Default for LBFGSOptions {
     }
 }
 
-/// The quasi-Newton method with limited memory (`torch.optim.LBFGS`), for whole batches and few parameters.
+/// The limited-memory quasi-Newton method (`torch.optim.LBFGS`), for full-batch training with few parameters.
 ///
 /// A step calls a closure many times: see [`Optimizer::step_with`].
 ///
@@ -75,7 +75,7 @@ pub struct LBFGS {
     state: Memory,
 }
 
-/// What is remembered between steps.
+/// The state between steps.
 #[derive(Clone, Default)]
 struct Memory {
     evaluations: usize,
@@ -94,19 +94,19 @@ fn add_scaled(a: &mut [f64], scale: f64, b: &[f64]) {
 }
 
 impl LBFGS {
-    /// An optimizer of these parameters with the other options at their defaults.
+    /// An optimizer for these parameters with defaults for the other options.
     ///
     /// # Panics
-    /// If the list is empty, or holds something else than F32 and F64 parameters.
+    /// If the list is empty, or contains anything but F32 and F64 parameters.
     #[track_caller]
     pub fn new(params: impl IntoIterator<Item = Var>, lr: f64) -> LBFGS {
         LBFGS::with_options(params, LBFGSOptions { lr, ..Default::default() })
     }
 
-    /// An optimizer of these parameters with all options given.
+    /// An optimizer for these parameters with all options given.
     ///
     /// # Panics
-    /// If the list is empty, or holds something else than F32 and F64 parameters.
+    /// If the list is empty, or contains anything but F32 and F64 parameters.
     #[track_caller]
     pub fn with_options(params: impl IntoIterator<Item = Var>, options: LBFGSOptions) -> LBFGS {
         let params: Vec<Var> = params.into_iter().collect();
@@ -117,25 +117,25 @@ impl LBFGS {
         LBFGS { params, options, state: Memory::default() }
     }
 
-    /// This optimizer with another way to find the length of a step.
+    /// This optimizer with another line search.
     pub fn line_search(mut self, line_search: LineSearch) -> LBFGS {
         self.options.line_search = line_search;
         self
     }
 
-    /// This optimizer with another number of iterations in a step.
+    /// This optimizer with another maximum number of iterations per step.
     pub fn max_iter(mut self, max_iter: usize) -> LBFGS {
         self.options.max_iter = max_iter;
         self
     }
 
-    /// This optimizer with another length of its memory.
+    /// This optimizer with another history size.
     pub fn history_size(mut self, history_size: usize) -> LBFGS {
         self.options.history_size = history_size;
         self
     }
 
-    /// The options, to be changed.
+    /// The options, mutable.
     pub fn options_mut(&mut self) -> &mut LBFGSOptions {
         &mut self.options
     }
@@ -159,13 +159,13 @@ impl LBFGS {
         self.params.iter().flat_map(of).map(|g| sign * g).collect()
     }
 
-    /// The loss and the gradient where the parameters are.
+    /// The loss and the gradient at the current parameters.
     fn evaluate(&self, closure: &mut dyn FnMut() -> Var) -> (f64, Vec<f64>) {
         let loss = tapegrad_tape::enable_grad(closure).item();
         (if self.options.maximize { -loss } else { loss }, self.grads())
     }
 
-    /// A quasi-Newton direction from the gradient and what is remembered.
+    /// The quasi-Newton direction from the gradient and the history.
     fn direct(&mut self, grad: &[f64]) {
         let s = &mut self.state;
         if s.iterations == 1 {
@@ -252,7 +252,7 @@ impl Optimizer for LBFGS {
                 self.state.length = length;
             } else {
                 go(self, length);
-                // After the last iteration the loss would be computed for nothing.
+                // After the last iteration computing the loss would be wasted.
                 if iteration != options.max_iter {
                     (loss, grad) = self.evaluate(closure);
                     calls = 1;
@@ -322,7 +322,7 @@ impl Optimizer for LBFGS {
             let fail = |reason: String| OptimizerStateError { optimizer: "LBFGS", key: key.into(), reason };
             let t = saved.get(key).ok_or_else(|| fail("is missing".into()))?;
             if !lengths.contains(&t.numel()) {
-                return Err(fail(format!("has {} numbers, expected {lengths:?}", t.numel())));
+                return Err(fail(format!("has {} values, expected {lengths:?}", t.numel())));
             }
             Ok(t.to_vec::<f64>())
         };

@@ -1,11 +1,12 @@
-//! The search for a step's length that fulfils the strong Wolfe conditions: the loss has fallen enough,
-//! and the slope along the direction is flat enough (Nocedal and Wright, algorithms 3.5 and 3.6).
+//! The line search for a step length that fulfills the strong Wolfe conditions: the loss has decreased enough, and the
+//! slope along the direction is flat enough (Nocedal and Wright, algorithms 3.5 and 3.6).
 
-const FALL: f64 = 1e-4;
-const FLAT: f64 = 0.9;
+/// `c1` and `c2` of the conditions.
+const DECREASE: f64 = 1e-4;
+const CURVATURE: f64 = 0.9;
 const MAX_STEPS: usize = 25;
 
-/// A length along the direction, and what was found there.
+/// A length along the direction, with the loss, the gradient and the slope there.
 #[derive(Clone)]
 pub(super) struct Point {
     pub(super) t: f64,
@@ -21,7 +22,7 @@ pub(super) struct Found {
     pub(super) evaluations: usize,
 }
 
-/// The lowest point of the cubic through two points with their slopes, kept inside bounds.
+/// The minimum of the cubic through two points with their slopes, kept inside bounds.
 fn cubic(a: &Point, b: &Point, bounds: (f64, f64)) -> f64 {
     let (a, b) = if a.t <= b.t { (a, b) } else { (b, a) };
     let d1 = a.slope + b.slope - 3.0 * (a.loss - b.loss) / (a.t - b.t);
@@ -35,59 +36,88 @@ fn cubic(a: &Point, b: &Point, bounds: (f64, f64)) -> f64 {
     }
 }
 
-/// Searches from `start.t`; the other fields of `start` describe where the direction begins.
+/// Searches from `start.t`; the other fields of `start` describe the point where the direction begins.
 pub(super) fn strong_wolfe(
     evaluate: &mut dyn FnMut(f64) -> (f64, Vec<f64>),
     direction: &[f64],
     start: Point,
     tolerance: f64,
 ) -> Found {
-    let mut evaluations = 0;
-    let mut at = |t: f64| {
-        evaluations += 1;
-        let (loss, grad) = evaluate(t);
-        let slope = dot(&grad, direction);
-        Point { t, loss, grad, slope }
-    };
     let origin = Point { t: 0.0, ..start.clone() };
-    let allowed = |p: &Point| origin.loss + FALL * p.t * origin.slope;
-    let is_flat = |p: &Point| p.slope.abs() <= -FLAT * origin.slope;
+    let mut search = Search { evaluate, direction, origin, evaluations: 0, steps: 0 };
+    let p = match search.bracket(start.t) {
+        Bracket::Accepted(point) => point,
+        Bracket::Between(ends) => search.zoom(ends, tolerance),
+    };
+    Found { t: p.t, loss: p.loss, grad: p.grad, evaluations: search.evaluations }
+}
 
-    // Go on until a stretch is found in which there is a good length.
-    let mut new = at(start.t);
-    let mut last = origin.clone();
-    let mut steps = 0;
-    let mut stretch = None;
-    let mut done = None;
-    while steps < MAX_STEPS {
-        if new.loss > allowed(&new)
-            || (steps > 1 && new.loss >= last.loss)
-            || (new.slope >= 0.0 && !is_flat(&new))
-        {
-            stretch = Some([last.clone(), new.clone()]);
-            break;
-        }
-        if is_flat(&new) {
-            done = Some(new.clone());
-            break;
-        }
-        let bounds = (new.t + 0.01 * (new.t - last.t), new.t * 10.0);
-        let t = cubic(&last, &new, bounds);
-        last = new;
-        new = at(t);
-        steps += 1;
+/// The result of the first phase.
+enum Bracket {
+    /// A length that fulfills both conditions.
+    Accepted(Point),
+    /// The ends of an interval that contains one.
+    Between([Point; 2]),
+}
+
+struct Search<'a> {
+    evaluate: &'a mut dyn FnMut(f64) -> (f64, Vec<f64>),
+    direction: &'a [f64],
+    origin: Point,
+    evaluations: usize,
+    steps: usize,
+}
+
+impl Search<'_> {
+    fn at(&mut self, t: f64) -> Point {
+        self.evaluations += 1;
+        let (loss, grad) = (self.evaluate)(t);
+        let slope = dot(&grad, self.direction);
+        Point { t, loss, grad, slope }
     }
 
-    // Close in on it.
-    if done.is_none() {
-        let mut ends = stretch.unwrap_or_else(|| [origin.clone(), new.clone()]);
+    /// Whether the loss has not decreased enough (the Armijo condition fails).
+    fn is_too_high(&self, p: &Point) -> bool {
+        p.loss > self.origin.loss + DECREASE * p.t * self.origin.slope
+    }
+
+    /// The curvature condition.
+    fn is_flat(&self, p: &Point) -> bool {
+        p.slope.abs() <= -CURVATURE * self.origin.slope
+    }
+
+    /// Extends the step until an interval is found that contains an acceptable length.
+    fn bracket(&mut self, t: f64) -> Bracket {
+        let mut new = self.at(t);
+        let mut last = self.origin.clone();
+        while self.steps < MAX_STEPS {
+            if self.is_too_high(&new)
+                || (self.steps > 1 && new.loss >= last.loss)
+                || (new.slope >= 0.0 && !self.is_flat(&new))
+            {
+                return Bracket::Between([last, new]);
+            }
+            if self.is_flat(&new) {
+                return Bracket::Accepted(new);
+            }
+            let bounds = (new.t + 0.01 * (new.t - last.t), new.t * 10.0);
+            let t = cubic(&last, &new, bounds);
+            last = new;
+            new = self.at(t);
+            self.steps += 1;
+        }
+        Bracket::Between([self.origin.clone(), new])
+    }
+
+    /// Shrinks the interval around an acceptable length.
+    fn zoom(&mut self, mut ends: [Point; 2], tolerance: f64) -> Point {
         let mut low = usize::from(ends[0].loss > ends[1].loss);
         let mut insufficient = false;
-        let width = largest(direction.iter().copied());
-        while steps < MAX_STEPS && (ends[1].t - ends[0].t).abs() * width >= tolerance {
+        let width = largest(self.direction.iter().copied());
+        while self.steps < MAX_STEPS && (ends[1].t - ends[0].t).abs() * width >= tolerance {
             let (least, most) = (ends[0].t.min(ends[1].t), ends[0].t.max(ends[1].t));
             let mut t = cubic(&ends[0], &ends[1], (least, most));
-            // Too near an end twice in a row, or at it: go a tenth of the way inside.
+            // Too close to an end twice in a row, or at it: move a tenth of the interval inside.
             let margin = 0.1 * (most - least);
             if (most - t).min(t - least) < margin {
                 if insufficient || t >= most || t <= least {
@@ -99,14 +129,14 @@ pub(super) fn strong_wolfe(
             } else {
                 insufficient = false;
             }
-            let new = at(t);
-            steps += 1;
+            let new = self.at(t);
+            self.steps += 1;
             let high = 1 - low;
-            if new.loss > allowed(&new) || new.loss >= ends[low].loss {
+            if self.is_too_high(&new) || new.loss >= ends[low].loss {
                 ends[high] = new;
                 low = usize::from(ends[0].loss > ends[1].loss);
             } else {
-                let flat = is_flat(&new);
+                let flat = self.is_flat(&new);
                 if !flat && new.slope * (ends[high].t - ends[low].t) >= 0.0 {
                     ends[high] = ends[low].clone();
                 }
@@ -116,10 +146,8 @@ pub(super) fn strong_wolfe(
                 }
             }
         }
-        done = Some(ends[low].clone());
+        ends[low].clone()
     }
-    let p = done.expect("set above");
-    Found { t: p.t, loss: p.loss, grad: p.grad, evaluations }
 }
 
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -52,14 +52,14 @@ use tapegrad_tape::Var;
 
 /// What every optimizer can do.
 pub trait Optimizer: Send {
-    /// Changes the parameters by their gradients; those without one stay.
+    /// Updates the parameters by their gradients; parameters without one stay unchanged.
     ///
     /// # Panics
     /// If the optimizer needs a closure ([`LBFGS`]); then use [`Optimizer::step_with`].
     fn step(&mut self);
 
-    /// Calls the closure, which forgets the gradients, computes the loss and its gradients and returns it; then
-    /// steps. Some optimizers call it several times. Gives the first loss.
+    /// Calls the closure, which clears the gradients, computes the loss and its gradients and returns the loss; then
+    /// steps. Some optimizers call it several times. Returns the first loss.
     fn step_with(&mut self, closure: &mut dyn FnMut() -> Var) -> f64 {
         let loss = closure().item();
         self.step();
@@ -69,7 +69,7 @@ pub trait Optimizer: Send {
     /// The parameters of all groups.
     fn parameters(&self) -> Vec<Var>;
 
-    /// Forgets the gradients of all parameters.
+    /// Clears the gradients of all parameters.
     fn zero_grad(&self) {
         self.parameters().iter().for_each(Var::zero_grad);
     }
@@ -94,23 +94,23 @@ pub trait Optimizer: Send {
         (0..self.num_groups()).map(|g| self.lr(g)).collect()
     }
 
-    /// The momentum of a group, or the first of its betas; none for an optimizer without.
+    /// The momentum of a group, or the first of its betas; `None` for an optimizer without momentum.
     fn momentum(&self, group: usize) -> Option<f64>;
 
-    /// Sets the momentum of a group, or the first of its betas; nothing for an optimizer without.
+    /// Sets the momentum of a group, or the first of its betas; does nothing for an optimizer without momentum.
     fn set_momentum(&mut self, group: usize, momentum: f64);
 
-    /// Options, steps and buffers, to go on from (`torch.optim.Optimizer.state_dict`).
+    /// Options, step counts and buffers, to resume from (`torch.optim.Optimizer.state_dict`).
     fn state_dict(&self) -> StateDict;
 
-    /// Goes on from a saved state.
+    /// Restores a saved state.
     ///
     /// # Errors
     /// If the state is of another optimizer, or of other parameters. Then nothing is changed.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<(), OptimizerStateError>;
 }
 
-/// An optimizer that is chosen at run time.
+/// An optimizer chosen at run time.
 ///
 /// ```
 /// use tapegrad_nn::optim::{Adam, Optimizer, SGD};

@@ -8,9 +8,9 @@ use tapegrad_tape::{Tensor, Var};
 /// How the learning rate of [`Muon`] depends on a matrix's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdjustLr {
-    /// `sqrt(max(1, rows / columns))`, as in the first publication.
+    /// `sqrt(max(1, rows / columns))`, as in the original publication.
     Original,
-    /// `0.2 sqrt(max(rows, columns))`: steps as large as those of AdamW, whose settings then fit.
+    /// `0.2 sqrt(max(rows, columns))`: matches the update size of AdamW, so that its hyperparameters can be reused.
     MatchRmsAdamw,
 }
 
@@ -27,8 +27,8 @@ impl super::core::Hyper for AdjustLr {
 }
 
 optimizer! {
-    /// Momentum made orthogonal (`torch.optim.Muon`), for the weights of hidden linear layers. What is not a matrix
-    /// belongs to another optimizer.
+    /// Orthogonalized momentum (`torch.optim.Muon`), for the weights of hidden linear layers. Parameters that are
+    /// not matrices belong to another optimizer.
     ///
     /// PyTorch computes the orthogonalization in bfloat16; this is done in the type of the parameter.
     ///
@@ -44,15 +44,15 @@ optimizer! {
     Muon, MuonOptions {
         /// The learning rate.
         lr: f64 = 1e-3,
-        /// How fast parameters decay.
+        /// Weight decay.
         weight_decay: f64 = 0.1,
-        /// How much of the last direction is kept.
+        /// The momentum factor.
         momentum: f64 = 0.95,
         /// Nesterov momentum.
         nesterov: bool = true,
         /// The coefficients of the Newton-Schulz iteration.
         ns_coefficients: (f64, f64, f64) = (3.4445, -4.775, 2.0315),
-        /// The least norm by which a direction is divided.
+        /// The lower bound of the norm by which a direction is divided.
         eps: f64 = 1e-7,
         /// The number of Newton-Schulz iterations.
         ns_steps: usize = 5,
@@ -95,7 +95,7 @@ impl Rule for MuonOptions {
 }
 
 impl MuonOptions {
-    /// Newton-Schulz iterations towards the nearest orthogonal matrix: the singular values go to about one.
+    /// Newton-Schulz iterations toward the nearest orthogonal matrix: the singular values approach one.
     fn orthogonal(&self, g: Tensor) -> Tensor {
         let (a, b, c) = self.ns_coefficients;
         tapegrad_tape::no_grad(|| {
@@ -135,7 +135,7 @@ mod tests {
             let x = if rows > columns { x.transpose(0, 1) } else { x };
             let gram = tapegrad_ops::matmul(&x, &x.transpose(0, 1)).to_vec::<f64>();
             for (i, v) in gram.iter().enumerate() {
-                // The iteration aims at singular values between 0.7 and 1.2, not at one.
+                // The iteration yields singular values between 0.7 and 1.2, not at one.
                 let range = if i % 4 == 0 { 0.4..1.5 } else { -0.35..0.35 };
                 assert!(range.contains(v), "{gram:?}");
             }

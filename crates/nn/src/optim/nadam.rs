@@ -19,17 +19,17 @@ optimizer! {
     NAdam, NAdamOptions {
         /// The learning rate.
         lr: f64 = 2e-3,
-        /// How much of the running means of the gradient and of its square is kept.
+        /// The decay rates of the running averages of the gradient and of its square.
         betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator.
+        /// Added to the denominator for numerical stability.
         eps: f64 = 1e-8,
-        /// How fast parameters decay.
+        /// Weight decay.
         weight_decay: f64 = 0.0,
         /// How fast the momentum approaches the first beta.
         momentum_decay: f64 = 4e-3,
-        /// Shrink the parameters themselves instead of adding to their gradients.
+        /// Decoupled weight decay: shrink the parameters instead of adding to their gradients.
         decoupled_weight_decay: bool = false,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: betas;

@@ -5,7 +5,8 @@ use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
-    /// Rectified Adam (`torch.optim.RAdam`): plain momentum until the mean square can be trusted.
+    /// Rectified Adam (`torch.optim.RAdam`): plain momentum until the variance of the adaptive learning rate is
+    /// tractable.
     ///
     /// ```
     /// use tapegrad_nn::optim::{Optimizer, RAdam};
@@ -19,15 +20,15 @@ optimizer! {
     RAdam, RAdamOptions {
         /// The learning rate.
         lr: f64 = 1e-3,
-        /// How much of the running means of the gradient and of its square is kept.
+        /// The decay rates of the running averages of the gradient and of its square.
         betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator.
+        /// Added to the denominator for numerical stability.
         eps: f64 = 1e-8,
-        /// How fast parameters decay.
+        /// Weight decay.
         weight_decay: f64 = 0.0,
-        /// Shrink the parameters themselves instead of adding to their gradients.
+        /// Decoupled weight decay: shrink the parameters instead of adding to their gradients.
         decoupled_weight_decay: bool = false,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: betas;
@@ -45,7 +46,7 @@ impl Rule for RAdamOptions {
         let (b1, b2) = self.betas;
         let t = at.number as f64;
         let (c1, c2) = (1.0 - b1.powf(t), 1.0 - b2.powf(t));
-        // The length of the moving average of squares, at the end and now.
+        // The length of the moving average of squares: its maximum, and at this step.
         let full = 2.0 / (1.0 - b2) - 1.0;
         let length = full - 2.0 * t * b2.powf(t) / c2;
         let rate = self.lr / c1;

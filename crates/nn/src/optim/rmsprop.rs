@@ -19,17 +19,17 @@ optimizer! {
     RMSprop, RMSpropOptions {
         /// The learning rate.
         lr: f64 = 1e-2,
-        /// How much of the running mean square is kept.
+        /// The decay rate of the running mean square.
         alpha: f64 = 0.99,
-        /// Added to the denominator.
+        /// Added to the denominator for numerical stability.
         eps: f64 = 1e-8,
-        /// The share of the parameter that joins its gradient.
+        /// Weight decay (L2 penalty).
         weight_decay: f64 = 0.0,
-        /// How much of the last direction is kept; zero for none.
+        /// The momentum factor; zero for none.
         momentum: f64 = 0.0,
         /// Divide by the standard deviation instead of the root mean square.
         centered: bool = false,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: momentum;

@@ -5,7 +5,7 @@ use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::update2;
 
 optimizer! {
-    /// Resilient backpropagation (`torch.optim.Rprop`): only the signs of gradients count, for whole batches.
+    /// Resilient backpropagation (`torch.optim.Rprop`): uses only the signs of gradients; for full-batch training.
     ///
     /// ```
     /// use tapegrad_nn::optim::{Optimizer, Rprop};
@@ -19,11 +19,11 @@ optimizer! {
     Rprop, RpropOptions {
         /// The first step's size.
         lr: f64 = 1e-2,
-        /// The factors by which a step shrinks where the sign turns, and grows where it stays.
+        /// The factors by which a step shrinks when the gradient's sign flips, and grows when it stays.
         etas: (f64, f64) = (0.5, 1.2),
         /// The smallest and the largest step.
         step_sizes: (f64, f64) = (1e-6, 50.0),
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: none;

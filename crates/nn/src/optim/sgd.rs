@@ -19,15 +19,15 @@ optimizer! {
     SGD, SGDOptions {
         /// The learning rate.
         lr: f64 = 1e-3,
-        /// How much of the last direction is kept; zero for none.
+        /// The momentum factor; zero for none.
         momentum: f64 = 0.0,
-        /// How much a gradient is damped before it joins the direction.
+        /// Dampening of the momentum.
         dampening: f64 = 0.0,
-        /// The share of the parameter that joins its gradient.
+        /// Weight decay (L2 penalty).
         weight_decay: f64 = 0.0,
         /// Nesterov momentum, which takes a momentum and no dampening.
         nesterov: bool = false,
-        /// Ascend instead of descend.
+        /// Maximize instead of minimize.
         maximize: bool = false,
     }
     momentum: momentum;

@@ -1,56 +1,57 @@
-//! Curves, clouds of points and colored regions.
+//! Line plots, scatter plots and colored regions.
 
 use super::{Area, FONT, image};
 use crate::files::FileError;
 use crate::train::{EpochRecord, Score};
 use plotters::prelude::*;
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 
-/// Where the legend of a panel stands.
+/// The position of the legend of a panel.
 pub use plotters::chart::SeriesLabelPosition as Corner;
 
 /// How a series is drawn.
 #[derive(Clone, Copy, PartialEq)]
-enum Look {
-    /// A line; one of few points has dots on it.
+enum Marker {
+    /// A line, with markers if it has few points.
     Line,
     Dots,
     Rings,
 }
 
-/// One curve, or a cloud of points.
+/// A line or scatter plot series.
 pub struct Series {
     name: String,
     points: Vec<(f64, f64)>,
-    look: Look,
+    marker: Marker,
     color: Option<usize>,
 }
 
 impl Series {
     /// A curve through these points; where it is not finite, it has a gap.
     pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Series {
-        Series { name: name.into(), points: points.into_iter().collect(), look: Look::Line, color: None }
+        Series { name: name.into(), points: points.into_iter().collect(), marker: Marker::Line, color: None }
     }
 
-    /// Where the curve goes through.
+    /// The points of the series.
     pub fn points(&self) -> &[(f64, f64)] {
         &self.points
     }
 
     /// Points without a line.
     pub fn dots(mut self) -> Series {
-        self.look = Look::Dots;
+        self.marker = Marker::Dots;
         self
     }
 
     /// Hollow points without a line.
     pub fn rings(mut self) -> Series {
-        self.look = Look::Rings;
+        self.marker = Marker::Rings;
         self
     }
 
-    /// The color of this place in the list, rather than of its own.
+    /// The color of this index in the palette, instead of that of its own index.
     pub fn color(mut self, index: usize) -> Series {
         self.color = Some(index);
         self
@@ -63,7 +64,7 @@ pub struct Panel {
     x: String,
     y: String,
     series: Vec<Series>,
-    /// The vertical axis counts powers of ten.
+    /// Whether the vertical axis is logarithmic.
     log: bool,
     legend: Corner,
     window: Option<[(f64, f64); 2]>,
@@ -71,7 +72,7 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// A panel with the names of its axes; ranges fit the series.
+    /// A panel with named axes, whose ranges fit the series.
     pub fn new(title: impl Into<String>, x: &str, y: &str, series: Vec<Series>) -> Panel {
         Panel {
             title: title.into(),
@@ -97,14 +98,14 @@ impl Panel {
         self
     }
 
-    /// This panel over these ranges; what lies outside is cut off.
+    /// This panel over these ranges; points outside are clipped.
     pub fn window(mut self, x: (f64, f64), y: (f64, f64)) -> Panel {
         self.window = Some([x, y]);
         self
     }
 
     /// This panel over these ranges, colored by a function: 0 is blue, 1 is orange. The function gets the centers of
-    /// `side` by `side` cells at once.
+    /// `side` by `side` cells in one call.
     pub fn regions(
         self,
         x: (f64, f64),
@@ -119,12 +120,13 @@ impl Panel {
         panel
     }
 
-    /// Draws this panel into a part of an image; see [`image`].
-    ///
-    /// # Errors
-    /// Those of `plotters`.
-    pub fn draw(&self, cell: &Area) -> Result<(), Box<dyn Error>> {
-        let height = |y: f64| if self.log { y.max(1e-12).log10() } else { y };
+    /// The position of a value on the vertical axis.
+    fn height(&self, y: f64) -> f64 {
+        if self.log { y.max(1e-12).log10() } else { y }
+    }
+
+    /// The ranges of both axes: those that were set, or those of the finite points with a margin.
+    fn ranges(&self) -> (Range<f64>, Range<f64>) {
         let points =
             || self.series.iter().flat_map(|s| &s.points).filter(|p| p.0.is_finite() && p.1.is_finite());
         let range = |values: &mut dyn Iterator<Item = f64>| {
@@ -136,10 +138,18 @@ impl Panel {
             let margin = if high > low { (high - low) * 0.05 } else { 0.5 };
             low - margin..high + margin
         };
-        let (x_range, y_range) = match self.window {
-            Some([x, y]) => (x.0..x.1, height(y.0)..height(y.1)),
-            None => (range(&mut points().map(|p| p.0)), range(&mut points().map(|p| height(p.1)))),
-        };
+        match self.window {
+            Some([x, y]) => (x.0..x.1, self.height(y.0)..self.height(y.1)),
+            None => (range(&mut points().map(|p| p.0)), range(&mut points().map(|p| self.height(p.1)))),
+        }
+    }
+
+    /// Draws this panel into a part of an image; see [`image`].
+    ///
+    /// # Errors
+    /// Those of `plotters`.
+    pub fn draw(&self, cell: &Area) -> Result<(), Box<dyn Error>> {
+        let (x_range, y_range) = self.ranges();
         let mut chart = ChartBuilder::on(cell)
             .margin(12)
             .margin_right(24)
@@ -171,10 +181,10 @@ impl Panel {
                 .points
                 .iter()
                 .filter(|p| p.0.is_finite() && p.1.is_finite())
-                .map(|p| (p.0, height(p.1)))
+                .map(|p| (p.0, self.height(p.1)))
                 .filter(|p| self.window.is_none() || (x_range.contains(&p.0) && y_range.contains(&p.1)))
                 .collect();
-            if s.look == Look::Line {
+            if s.marker == Marker::Line {
                 if points.len() <= 40 {
                     chart.draw_series(points.iter().map(|p| Circle::new(*p, 3, color.filled())))?;
                 }
@@ -183,9 +193,9 @@ impl Panel {
                     .label(&s.name)
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
             } else {
-                // A ring fits around a dot, so that both can be seen in one place.
-                let (radius, style) = match s.look {
-                    Look::Dots => (5, color.filled()),
+                // A ring fits around a dot, so that both are visible at the same point.
+                let (radius, style) = match s.marker {
+                    Marker::Dots => (5, color.filled()),
                     _ => (8, color.stroke_width(2)),
                 };
                 chart
@@ -255,9 +265,9 @@ fn blend(v: f64) -> RGBColor {
     RGBColor(toward(r, t), toward(g, t), toward(b, t))
 }
 
-/// A number with as many digits as an axis needs.
+/// A number with as many digits as an axis label needs.
 fn short(v: f64) -> String {
-    // Where an axis crosses zero, its steps add up to a rounding error.
+    // Where an axis crosses zero, its tick is a rounding error.
     let v = if v.abs() < 1e-13 { 0.0 } else { v };
     let text = if v != 0.0 && v.abs() < 1e-3 { format!("{v:.1e}") } else { format!("{v:.4}") };
     match text.contains('.') && !text.contains('e') {

@@ -7,20 +7,20 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::error::Error;
 use std::path::Path;
 
-/// Up to so many classes a cell has room for its number.
+/// Up to this many classes, a cell has room for its count.
 const NUMBERED: usize = 25;
 /// The height of the title, and the width of the scale beside the matrix.
 const HEAD: i32 = 44;
 const SCALE: i32 = 92;
 
-/// Draws how often each class (row) was taken for each class (column), as PNG; `counts` is row-major, as
+/// Draws how often each class (row) was predicted as each class (column), as PNG; `counts` is row-major, as
 /// [`confusion_matrix`](crate::train::confusion_matrix) gives it.
 ///
 /// # Errors
 /// If the file cannot be written.
 ///
 /// # Panics
-/// If there is not a count for each pair of classes.
+/// If there is not one count per pair of classes.
 #[track_caller]
 pub fn confusion(
     path: impl AsRef<Path>,
@@ -31,7 +31,7 @@ pub fn confusion(
     image(path, confusion_size(class_names), |area| draw_confusion(area, title, counts, class_names))
 }
 
-/// The width and the height that the matrix of these classes takes in an image.
+/// The width and height of the drawn matrix for these classes.
 pub fn confusion_size(class_names: &[&str]) -> (u32, u32) {
     let side = class_names.len() as i32 * cell(class_names);
     let label = label_room(class_names);
@@ -44,7 +44,7 @@ pub fn confusion_size(class_names: &[&str]) -> (u32, u32) {
 /// Those of `plotters`.
 ///
 /// # Panics
-/// If there is not a count for each pair of classes.
+/// If there is not one count per pair of classes.
 #[track_caller]
 pub fn draw_confusion(
     area: &Area,
@@ -76,7 +76,7 @@ pub fn draw_confusion(
     for (row, name) in class_names.iter().enumerate() {
         let middle = row as i32 * cell + cell / 2;
         text(name, (left - 6, HEAD + middle), style(small, BLACK, HPos::Right, VPos::Center))?;
-        // Turned text is anchored as if it were not turned: its right end is its upper end.
+        // Rotated text is anchored as if it were not rotated: its right end becomes its top.
         let below = (left + middle, HEAD + side + 6);
         text(name, below, upright(style(small, BLACK, HPos::Right, VPos::Center)))?;
         let line = &counts[row * classes..][..classes];
@@ -107,18 +107,18 @@ pub fn draw_confusion(
     Ok(())
 }
 
-/// The side of a cell: wide enough for its number.
+/// The size of a cell: wide enough for its count.
 fn cell(class_names: &[&str]) -> i32 {
     if class_names.len() <= NUMBERED { 48 } else { 10 }
 }
 
-/// The room for the names beside and below the matrix, and for the axis' own name.
+/// The space for the class names beside and below the matrix, and for the axis label.
 fn label_room(class_names: &[&str]) -> i32 {
     let longest = class_names.iter().map(|n| n.chars().count()).max().unwrap_or(0) as i32;
     longest * if class_names.len() <= NUMBERED { 8 } else { 7 } + 36
 }
 
-/// White for nothing, dark blue for all; small shares are lifted so that rare mistakes can be seen.
+/// White for zero, dark blue for one; small fractions are brightened so that rare mistakes are visible.
 fn shade(share: f64) -> RGBColor {
     let t = share.clamp(0.0, 1.0).sqrt();
     let mix = |from: f64, to: f64| (from + (to - from) * t) as u8;

@@ -1,4 +1,5 @@
-//! Images of a training: curves, confusion matrices, sheets of filters and samples, as PNG. Behind the feature `plots`.
+//! Plots of a training run: curves, confusion matrices, sheets of filters and samples, as PNG. Behind the feature
+//! `plots`.
 
 mod chart;
 mod confusion;
@@ -23,10 +24,10 @@ pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 /// everywhere.
 pub const FONT: &str = "sans-serif";
 
-/// The name of the font whose letters are equally wide.
+/// The name of the monospace font.
 pub const FIXED_FONT: &str = "monospace";
 
-/// Draws an image of `width` by `height` pixels on white, and writes it as a PNG: as a whole or not at all.
+/// Draws an image of `width` by `height` pixels on white, and writes it atomically as a PNG.
 ///
 /// ```
 /// use tapegrad_nn::plots::{Panel, Series, image};
@@ -71,7 +72,7 @@ pub fn image(
 fn prepare_fonts() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // The fonts are part of the program; they cannot be broken.
+        // The fonts are embedded, so they are valid.
         let _ = register_font(FONT, FontStyle::Normal, dejavu::sans::regular());
         let _ = register_font(FIXED_FONT, FontStyle::Normal, dejavu::sans_mono::regular());
     });
@@ -99,7 +100,7 @@ mod tests {
         for name in ["panels.png", "sheet.png", "confusion.png"] {
             assert!(std::fs::metadata(path(name)).unwrap().len() > 500, "{name}");
         }
-        // Nothing to draw is an image too.
+        // An empty plot is an image, too.
         panels(path("empty.png"), &[Panel::new("None", "x", "y", vec![])]).unwrap();
         sheet(path("none.png"), "none", &[], 4, 10).unwrap();
     }

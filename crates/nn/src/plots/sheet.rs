@@ -26,7 +26,7 @@ impl Tile {
         Tile { width, height, rgb, caption: String::new() }
     }
 
-    /// From values with a range of their own.
+    /// From values, scaled to their own range.
     pub fn stretched(values: &[f32], shape: [usize; 3]) -> Tile {
         let (low, high) =
             values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
@@ -39,7 +39,7 @@ impl Tile {
         self
     }
 
-    /// Draws the pixels, each `zoom` by `zoom` times, without the caption, at a place of a part of an image.
+    /// Draws the pixels, each enlarged to `zoom` by `zoom`, without the caption, at a position in a part of an image.
     ///
     /// # Errors
     /// Those of `plotters`.

@@ -15,13 +15,13 @@ macro_rules! cells {
         }
 
         impl $name {
-            /// A cell of so many inputs and so large a state, with biases.
+            /// A cell with these input and hidden sizes, with biases.
             pub fn new(input_size: usize, hidden_size: usize) -> $name {
                 let kind = $kind;
                 $name { weights: Weights::new(kind, input_size, hidden_size, None, true), kind, input_size, hidden_size }
             }
 
-            /// This cell with or without biases; all weights are drawn anew.
+            /// This cell with or without biases; all weights are reinitialized.
             pub fn bias(mut self, bias: bool) -> $name {
                 self.weights = Weights::new(self.kind, self.input_size, self.hidden_size, None, bias);
                 self

@@ -41,8 +41,8 @@ impl Kind {
         }
     }
 
-    /// One step, from the input's share `[N, blocks * hidden]`, the state's share of the same shape, and the
-    /// state: the new hidden state, and the new cell state where there is one.
+    /// One step, from the input's contribution `[N, blocks * hidden]`, the state's contribution of the same shape,
+    /// and the state: the new hidden state, and the new cell state where there is one.
     fn step(self, input: &Var, state: &Var, h: &Var, c: Option<&Var>) -> (Var, Option<Var>) {
         match self {
             Kind::Rnn(Nonlinearity::Tanh) => ((input + state).tanh(), None),
@@ -74,7 +74,7 @@ struct Weights {
 }
 
 impl Weights {
-    /// All values are drawn evenly from within `1 / sqrt(hidden)`.
+    /// All values are drawn uniformly within `1 / sqrt(hidden)`.
     fn new(kind: Kind, input: usize, hidden: usize, projection: Option<usize>, bias: bool) -> Weights {
         let bound = crate::init::default_bound(hidden);
         let rows = kind.blocks() * hidden;

@@ -10,14 +10,14 @@ macro_rules! networks {
     ($($(#[$meta:meta])* $name:ident, $kind:expr;)*) => {$(
         $(#[$meta])*
         pub struct $name {
-            /// By layer, and in each for both directions.
+            /// By layer, then by direction.
             weights: Vec<Weights>,
             shape: Shape,
             training: Training,
         }
 
         impl $name {
-            /// One layer of so many inputs and so large a state, with biases.
+            /// One layer with these input and hidden sizes, with biases.
             ///
             /// # Panics
             /// If one of the sizes is zero.
@@ -37,7 +37,7 @@ macro_rules! networks {
                 self
             }
 
-            /// This network with so many layers, each fed by the one before; all weights are drawn anew.
+            /// This network with this many layers, each fed by the one before; all weights are reinitialized.
             ///
             /// # Panics
             /// If there is none.
@@ -48,13 +48,13 @@ macro_rules! networks {
                 self.remade()
             }
 
-            /// This network with or without biases; all weights are drawn anew.
+            /// This network with or without biases; all weights are reinitialized.
             pub fn bias(mut self, bias: bool) -> $name {
                 self.shape.bias = bias;
                 self.remade()
             }
 
-            /// This network running in one or both directions; all weights are drawn anew.
+            /// This network running in one or both directions; all weights are reinitialized.
             pub fn bidirectional(mut self, bidirectional: bool) -> $name {
                 self.shape.bidirectional = bidirectional;
                 self.remade()
@@ -72,7 +72,7 @@ macro_rules! networks {
             /// If the probability is not in `[0, 1]`.
             #[track_caller]
             pub fn dropout(mut self, p: f64) -> $name {
-                assert!((0.0..=1.0).contains(&p), "{}: the probability has to be in [0, 1], got {p}", stringify!($name));
+                assert!((0.0..=1.0).contains(&p), "{}: the probability must be in [0, 1], got {p}", stringify!($name));
                 self.shape.dropout = p;
                 self
             }
@@ -168,7 +168,7 @@ impl GRU {
 }
 
 impl LSTM {
-    /// This network with its output projected to a smaller size; all weights are drawn anew.
+    /// This network with its output projected to a smaller size; all weights are reinitialized.
     ///
     /// # Panics
     /// If the size is not below that of the state.
@@ -176,7 +176,7 @@ impl LSTM {
     pub fn proj_size(mut self, proj_size: usize) -> LSTM {
         assert!(
             proj_size < self.shape.hidden_size,
-            "LSTM: proj_size ({proj_size}) has to be smaller than hidden_size ({})",
+            "LSTM: proj_size ({proj_size}) must be smaller than hidden_size ({})",
             self.shape.hidden_size
         );
         self.shape.projection = (proj_size > 0).then_some(proj_size);
@@ -196,7 +196,7 @@ impl LSTM {
     }
 }
 
-/// What the layers of a network are, and how they are gone through.
+/// The layers of a network, and the order in which they run.
 struct Shape {
     kind: Kind,
     input_size: usize,
@@ -242,7 +242,7 @@ impl Shape {
             .collect()
     }
 
-    /// The end of a parameter's name.
+    /// The suffix of a parameter's name.
     fn suffix(&self, cell: usize) -> String {
         let reverse = if cell % self.directions() == 1 { "_reverse" } else { "" };
         format!("l{}{reverse}", cell / self.directions())
@@ -332,7 +332,7 @@ impl Shape {
         reverse: bool,
     ) -> (Var, Var, Option<Var>) {
         let (b_ih, b_hh) = w.biases();
-        // The inputs' share of all steps is one product.
+        // The inputs' contribution at all steps is one product.
         let mut inputs = tapegrad_ops::linear(x, &w.ih, b_ih).unbind(0);
         if reverse {
             inputs.reverse();

@@ -1,4 +1,4 @@
-//! Averages of weights over the steps: exponential moving averages and lookahead.
+//! Averages of weights over steps: exponential moving averages and lookahead.
 
 use crate::fields::walk;
 use crate::fields::{Fields, Item};
@@ -6,7 +6,7 @@ use crate::state_dict::{StateDict, StateDictError, load};
 use tapegrad_tape::kernels::update::update0;
 use tapegrad_tape::{Float, Tensor, Var};
 
-/// A second set of a model's floating-point parameters and buffers that follows the first one slowly.
+/// An average of a model's floating-point parameters and buffers.
 ///
 /// ```
 /// use tapegrad_nn::{Linear, Module, train::WeightAverage};
@@ -19,12 +19,12 @@ use tapegrad_tape::{Float, Tensor, Var};
 /// assert_eq!(model.weight.to_vec::<f32>(), [1.0, 1.0]);
 /// ```
 pub struct WeightAverage {
-    /// What is averaged, and its slow value.
+    /// The variables and their averages.
     entries: Vec<(String, Var, Tensor)>,
 }
 
 impl WeightAverage {
-    /// An average that begins with the model's present weights.
+    /// An average initialized with the model's current weights.
     pub fn new<M: Fields + ?Sized>(model: &M) -> WeightAverage {
         let mut entries = Vec::new();
         walk(model, &mut |name, item| {
@@ -38,14 +38,14 @@ impl WeightAverage {
         WeightAverage { entries }
     }
 
-    /// Moves the average towards the model: `average = decay * average + (1 - decay) * weight`. An exponential
-    /// moving average does so after every step.
+    /// Moves the average toward the model: `average = decay * average + (1 - decay) * weight`. Called after every
+    /// step, this is an exponential moving average.
     ///
     /// # Panics
     /// If the decay is not in `[0, 1]`.
     #[track_caller]
     pub fn update(&mut self, decay: f64) {
-        assert!((0.0..=1.0).contains(&decay), "WeightAverage: the decay has to be in [0, 1], got {decay}");
+        assert!((0.0..=1.0).contains(&decay), "WeightAverage: the decay must be in [0, 1], got {decay}");
         for (_, v, slow) in &mut self.entries {
             let fast = v.tensor().cast(slow.dtype()).contiguous();
             if !slow.is_contiguous() {
@@ -59,8 +59,8 @@ impl WeightAverage {
         }
     }
 
-    /// Lookahead (Zhang et al. 2019): moves the average towards the model, and the model onto the average. Every
-    /// few steps.
+    /// Lookahead (Zhang et al. 2019): moves the average toward the model, and sets the model to the average. Called
+    /// every few steps.
     ///
     /// # Panics
     /// If the decay is not in `[0, 1]`.
@@ -72,7 +72,7 @@ impl WeightAverage {
         }
     }
 
-    /// Exchanges the model's weights and the average: before an evaluation, and again after it.
+    /// Swaps the model's weights and the average: call it before an evaluation and again after it.
     pub fn swap(&mut self) {
         for (_, v, slow) in &mut self.entries {
             v.update(|fast| std::mem::swap(fast, slow));
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[should_panic(expected = "WeightAverage: the decay has to be in [0, 1], got 1.5")]
+    #[should_panic(expected = "WeightAverage: the decay must be in [0, 1], got 1.5")]
     fn a_decay_outside_its_range_is_refused() {
         WeightAverage::new(&crate::Linear::new(2, 1)).update(1.5);
     }

@@ -1,4 +1,4 @@
-//! What is measured: losses, accuracies, confusions, and their history.
+//! Losses, accuracies, confusion matrices and their history.
 
 use crate::module::Module;
 use crate::summary::Modes;
@@ -12,16 +12,16 @@ pub struct Score {
     pub loss_sum: f64,
     /// The sum of these weights: the number of targets that counted.
     pub weight: f64,
-    /// How many samples were classified correctly, where that can be told.
+    /// The number of correctly classified samples, if the targets are classes.
     pub correct: u64,
-    /// How many samples were seen.
+    /// The number of samples.
     pub count: u64,
     /// Whether the targets are classes.
     pub classified: bool,
 }
 
 impl Score {
-    /// The numbers that it is saved as.
+    /// The values that it is saved as.
     pub(super) const NUMBERS: usize = 5;
 
     /// Adds a batch: its mean loss, output and target.
@@ -29,10 +29,10 @@ impl Score {
         self.add_weighted(loss, batch_weight(output, target), output, target);
     }
 
-    /// Adds a batch whose loss counts by a weight; a loss of weight 0 may be anything.
+    /// Adds a batch whose loss has a weight; a loss of weight 0 may be anything.
     pub(super) fn add_weighted(&mut self, loss: f64, weight: f64, output: &Var, target: &Var) {
         let classified = correct(output, target);
-        // One batch without classes, and the whole has none.
+        // One batch without classes makes the whole score one without classes.
         self.classified = classified.is_some() && (self.classified || self.count == 0);
         self.correct += classified.unwrap_or(0);
         self.count += output.shape().first().copied().unwrap_or(1) as u64;
@@ -47,12 +47,12 @@ impl Score {
         self.loss_sum / self.weight
     }
 
-    /// The share of correct ones, if the targets are classes and there are any.
+    /// The fraction of correct predictions, if the targets are classes and there are any.
     pub fn accuracy(&self) -> Option<f64> {
         (self.classified && self.count > 0).then(|| self.correct as f64 / self.count as f64)
     }
 
-    /// How many were classified wrongly.
+    /// The number of misclassified samples.
     pub fn wrong(&self) -> u64 {
         self.count - self.correct
     }
@@ -73,7 +73,7 @@ impl Score {
     }
 }
 
-/// What the mean of a loss is over: the number of targets, without those of class -100, which cross-entropy ignores.
+/// The default weight of a batch: the number of targets, excluding class -100, which cross-entropy ignores.
 pub(super) fn batch_weight(_: &Var, target: &Var) -> f64 {
     let ignored = match target.dtype() {
         DType::I64 => target.to_vec::<i64>().iter().filter(|&&class| class == -100).count(),
@@ -82,7 +82,7 @@ pub(super) fn batch_weight(_: &Var, target: &Var) -> f64 {
     (target.numel() - ignored) as f64
 }
 
-/// The class with the largest value in each row of `[N, classes]`; of equal ones the first.
+/// The class with the largest value in each row of `[N, classes]`; the first of equal ones.
 ///
 /// ```
 /// use tapegrad_tape::Var;
@@ -108,8 +108,8 @@ pub fn predictions(output: &Var) -> Vec<i64> {
 }
 
 /// How many rows of `[N, classes]` have their largest value at the target: a class `[N]`, or the largest of
-/// probabilities `[N, classes]`. None where there are no classes: other shapes, and numbers that are no probabilities, as
-/// in a regression.
+/// probabilities `[N, classes]`. `None` where there are no classes: other shapes, and values that are not
+/// probabilities, as in a regression.
 fn correct(output: &Var, target: &Var) -> Option<u64> {
     if output.ndim() != 2 {
         return None;
@@ -132,7 +132,7 @@ fn are_probabilities(target: &Var) -> bool {
     classes > 1 && target.to_vec::<f64>().chunks(classes).all(is_distribution)
 }
 
-/// How often each class (row) was taken for each class (column): `[classes, classes]`.
+/// How often each class (row) was predicted as each class (column): `[classes, classes]`.
 ///
 /// # Panics
 /// If a class is not below `classes`, or the lists differ in length.
@@ -143,19 +143,22 @@ fn are_probabilities(target: &Var) -> bool {
 /// ```
 #[track_caller]
 pub fn confusion_matrix(labels: &[i64], predictions: &[i64], classes: usize) -> Tensor {
-    assert_eq!(labels.len(), predictions.len(), "confusion_matrix: labels and predictions differ in number");
+    assert_eq!(labels.len(), predictions.len(), "confusion_matrix: labels and predictions differ in length");
     numel_for("confusion_matrix", &[classes, classes]);
     let mut table = Tensor::zeros(&[classes, classes], DType::I64);
     let counts = table.data_mut::<i64>();
     for (&label, &prediction) in labels.iter().zip(predictions) {
         let inside = |c: i64| (0..classes as i64).contains(&c);
-        assert!(inside(label) && inside(prediction), "confusion_matrix: {label} or {prediction} is no class");
+        assert!(
+            inside(label) && inside(prediction),
+            "confusion_matrix: {label} or {prediction} is not a class"
+        );
         counts[label as usize * classes + prediction as usize] += 1;
     }
     table
 }
 
-/// Loss and accuracy of a model over batches, in evaluation mode and without recording. The model goes back to the
+/// Loss and accuracy of a model over batches, in evaluation mode and without recording. The model returns to the
 /// mode that it was in.
 pub fn evaluate<M: Module + ?Sized>(
     model: &M,
@@ -184,24 +187,24 @@ pub(super) fn evaluate_weighted<M: Module + ?Sized>(
     score
 }
 
-/// One epoch's numbers.
+/// The metrics of one epoch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EpochRecord {
     /// Its number, from 1.
     pub epoch: u64,
-    /// The steps made when it ended.
+    /// The number of steps at its end.
     pub step: u64,
     /// The first group's learning rate in its last step.
     pub lr: f64,
-    /// Loss and accuracy in training.
+    /// Training loss and accuracy.
     pub train: Score,
-    /// Loss and accuracy in validation.
+    /// Validation loss and accuracy.
     pub validation: Option<Score>,
     /// How long it took, validation included.
     pub seconds: f64,
 }
 
-/// The numbers of all epochs as CSV, with a line of names.
+/// The metrics of all epochs as CSV, with a header line.
 pub fn to_csv(history: &[EpochRecord]) -> String {
     let mut out = String::from("epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds\n");
     let accuracy = |s: Score| s.accuracy().map_or(String::new(), |a| format!("{a:.6}"));

@@ -1,4 +1,4 @@
-//! The training loop: for those who would rather not write it. Nothing here is needed by a loop of one's own.
+//! The training loop: for those who would rather not write one. A training loop of your own needs nothing from here.
 
 mod average;
 mod metrics;

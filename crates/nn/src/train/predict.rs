@@ -1,10 +1,10 @@
-//! Predictions of several models, or of several views of an image.
+//! Predictions of ensembles, and test-time augmentation.
 
 use crate::module::Module;
 use crate::summary::Modes;
 use tapegrad_tape::{PadMode, Var, no_grad};
 
-/// The output in evaluation mode, without recording. The model goes back to the mode that it was in.
+/// The output in evaluation mode, without recording. The model returns to the mode that it was in.
 pub fn predict<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
     let modes = Modes::of(model);
     model.eval();
@@ -31,10 +31,10 @@ pub fn ensemble(models: &[&dyn Module], x: &Var) -> Var {
     mean(models.iter().map(probabilities).collect())
 }
 
-/// The mean output over views of the input, such as an image and its mirror image (test-time augmentation).
+/// The mean output over augmented copies of the input, such as an image and its mirror image (test-time augmentation).
 ///
 /// # Panics
-/// If there is no view.
+/// If there is no copy.
 #[track_caller]
 pub fn predict_views<M: Module + ?Sized>(model: &M, views: &[Var]) -> Var {
     mean(views.iter().map(|x| predict(model, x)).collect())
@@ -47,13 +47,13 @@ fn mean(outputs: Vec<Var>) -> Var {
     sum * (1.0 / n as f64)
 }
 
-/// The output for images `[N, C, H, W]`, averaged with that for their mirror images.
+/// The output for images `[N, C, H, W]`, averaged with the output for their mirror images.
 pub fn predict_mirrored<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
     predict_views(model, &[x.clone(), x.flip(&[-1])])
 }
 
-/// As [`predict_mirrored`], with half of the weight on the same for images moved by one pixel up and to the left, and
-/// down and to the right, their border reflected.
+/// As [`predict_mirrored`], with half of the weight on the images translated by one pixel up and to the left, and down
+/// and to the right, with reflected borders.
 pub fn predict_shifted<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
     let padded = x.pad(&[1, 1, 1, 1], PadMode::Reflect);
     let (height, width) = (x.size(-2), x.size(-1));

@@ -30,8 +30,8 @@ impl<'a> Source<'a> {
         Source { epoch: Box::new(move || Box::new(epoch())), position: None, smallest: None }
     }
 
-    /// This source with a position that a checkpoint keeps: `get` tells it, `set` goes back to it, so that the next
-    /// epoch is the rest of the one that was left. Without it, training resumes at the start of an epoch.
+    /// This source with a position that checkpoints save: `get` returns it and `set` restores it, so that the next
+    /// epoch is the rest of the interrupted one. Without it, training resumes at the start of an epoch.
     pub fn resumable(
         mut self,
         get: impl Fn() -> Vec<i64> + 'a,
@@ -58,8 +58,8 @@ impl<'a> Source<'a> {
         Source { epoch: Box::new(mapped), position, smallest }
     }
 
-    /// This source with the number of samples in its smallest batch: a single one, of which batch normalization cannot
-    /// take the variance, is then announced before training begins.
+    /// This source with the number of samples in its smallest batch: a batch of one, whose variance batch
+    /// normalization cannot compute, is then reported before training begins.
     pub fn smallest_batch(mut self, samples: usize) -> Source<'a> {
         self.smallest = Some(samples);
         self

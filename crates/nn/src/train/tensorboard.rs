@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes numbers over the course of a training to a file that TensorBoard draws
+/// Writes scalars over the course of training to a file for TensorBoard
 /// (`torch.utils.tensorboard.SummaryWriter`).
 ///
 /// The file is a sequence of records (length, checksum, bytes, checksum), each an `Event` in the encoding of Protocol
@@ -30,14 +30,14 @@ pub struct TensorBoard {
 const CASTAGNOLI: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 impl TensorBoard {
-    /// Begins a new file in a folder, which is made if it is not there. A folder may hold several: they are drawn as one run.
+    /// Starts a new file in a folder, which is created if necessary. TensorBoard shows all files in a folder as one run.
     ///
     /// # Errors
-    /// If folder or file cannot be made.
+    /// If the folder or the file cannot be created.
     pub fn create(folder: impl AsRef<Path>) -> io::Result<TensorBoard> {
         std::fs::create_dir_all(&folder)?;
         let begin = now();
-        // The time in nanoseconds, and the process, keep runs apart.
+        // The time in nanoseconds and the process id tell runs apart.
         let name = format!("events.out.tfevents.{:.9}.{}.tapegrad", begin, std::process::id());
         let file = File::options().write(true).create_new(true).open(folder.as_ref().join(name))?;
         let mut board = TensorBoard { file };
@@ -48,7 +48,7 @@ impl TensorBoard {
         Ok(board)
     }
 
-    /// A number at a step. Tags that begin alike up to a slash are drawn together.
+    /// A scalar at a step. Tags with the same prefix up to a slash are grouped.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -67,7 +67,7 @@ impl TensorBoard {
         self.record(&event)
     }
 
-    /// The numbers of an epoch, at its last step.
+    /// The metrics of an epoch, at its last step.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -88,13 +88,13 @@ impl TensorBoard {
 
     fn record(&mut self, event: &[u8]) -> io::Result<()> {
         let length = (event.len() as u64).to_le_bytes();
-        // In one call: a killed process leaves whole records.
+        // In one call, so that a killed process leaves complete records.
         let parts = [&length[..], &masked(&length).to_le_bytes(), event, &masked(event).to_le_bytes()];
         self.file.write_all(&parts.concat())
     }
 }
 
-/// The checksum as records hold it: rotated and moved, so that checksums of checksums do not agree by chance.
+/// The masked checksum of the record format: rotated and offset, so that checksums of data with checksums differ.
 fn masked(bytes: &[u8]) -> u32 {
     CASTAGNOLI.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -144,7 +144,7 @@ mod tests {
             assert_eq!(u32::from_le_bytes(rest[8..12].try_into().unwrap()), masked(&rest[..8]));
             let event = &rest[12..12 + length];
             assert_eq!(u32::from_le_bytes(rest[12 + length..16 + length].try_into().unwrap()), masked(event));
-            // Behind the time: one key and eight bytes.
+            // After the time: one key and eight bytes.
             events.push(event[9..].to_vec());
             rest = &rest[16 + length..];
         }

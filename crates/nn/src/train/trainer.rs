@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use step::Group;
 use tapegrad_tape::Var;
 
-/// What decides which epoch was the best. A value that is not a number is never the best.
+/// What decides which epoch was the best. NaN is never the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Best {
     /// The smallest loss.
@@ -37,15 +37,15 @@ pub enum Best {
     Accuracy,
 }
 
-/// What a callback is told after each step.
+/// What a callback receives after each step.
 pub struct StepEvent<'a> {
     /// The epoch, from 1.
     pub epoch: u64,
     /// The step, from 1, counted over all epochs.
     pub step: u64,
-    /// The step's loss: the mean over what was accumulated.
+    /// The step's loss: the mean over the accumulated batches.
     pub loss: f64,
-    /// The numbers of the epoch so far.
+    /// The metrics of the epoch so far.
     pub score: &'a Score,
     /// The first group's learning rate.
     pub lr: f64,
@@ -53,7 +53,7 @@ pub struct StepEvent<'a> {
 }
 
 impl StepEvent<'_> {
-    /// Ends the training after this step: the epoch is closed with what it has.
+    /// Ends training after this step: the epoch ends with the batches so far.
     pub fn stop(&self) {
         self.stop.set(true);
     }
@@ -67,7 +67,7 @@ type OnEpoch<'a> = Box<dyn FnMut(&[EpochRecord]) + 'a>;
 type OnWarning<'a> = Box<dyn FnMut(&str) + 'a>;
 
 /// Trains a model: epochs or steps, schedules, accumulated and clipped gradients, averaged weights, validation, early
-/// stopping, and checkpoints from which training goes on with the same bits.
+/// stopping, and checkpoints from which training resumes bit for bit.
 ///
 /// ```
 /// use tapegrad_nn::{Linear, optim::SGD, train::{Source, Trainer}};
@@ -127,26 +127,26 @@ enum Folder {
     Open(RunFolder),
 }
 
-/// What a walk through a source came to.
+/// How an epoch ended.
 #[derive(Default)]
 struct Pass {
     batches: u64,
     stopped: bool,
 }
 
-/// Slow weights, after how many steps they follow, and how much of them stays at a step.
+/// Lookahead's slow weights, their update interval and their decay.
 struct Lookahead<'a> {
     slow: WeightAverage,
     every: u64,
     decay: Box<dyn Fn(u64) -> f64 + 'a>,
 }
 
-/// Where training stands.
+/// The progress of training.
 #[derive(Clone, Default)]
 struct Progress {
     epoch: u64,
     step: u64,
-    /// The batches of this epoch that were seen.
+    /// The number of batches of this epoch so far.
     batch: u64,
     score: Score,
     best: Option<f64>,
@@ -155,7 +155,7 @@ struct Progress {
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer of this model with this optimizer: one epoch, cross-entropy.
+    /// A trainer of this model with this optimizer, for one epoch with cross-entropy.
     pub fn new(model: &'a dyn Module, optimizer: impl Optimizer + 'a) -> Trainer<'a> {
         Trainer {
             model,
@@ -191,7 +191,7 @@ impl<'a> Trainer<'a> {
             on_step: Vec::new(),
             on_epoch: Vec::new(),
             on_warning: Box::new(|text| {
-                // Standard error may be closed, which is no reason to end a training.
+                // Standard error may be closed, which must not end training.
                 let _ = std::io::Write::write_all(
                     &mut std::io::stderr(),
                     format!("warning: {text}\n").as_bytes(),
@@ -202,7 +202,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// The checkpoints that were there but could not be gone on from, with the reason: cut short, or altered.
+    /// The checkpoints that could not be resumed from, with the reason: truncated, or modified.
     pub fn rejected_checkpoints(&self) -> &[FileError] {
         &self.rejected_checkpoints
     }
@@ -212,8 +212,8 @@ impl<'a> Trainer<'a> {
         &mut *self.optimizer
     }
 
-    /// Trains, and gives the numbers of all epochs, also of those before a resumption. What is wrong with the folder, or
-    /// with the checkpoint in it, is said before the first step.
+    /// Trains, and returns the metrics of all epochs, including those before a resumption. Problems with the folder or
+    /// its checkpoint are reported before the first step.
     ///
     /// # Errors
     /// If a file cannot be written, a checkpoint does not fit, or a loss or gradient is not finite
@@ -231,14 +231,14 @@ impl<'a> Trainer<'a> {
             let begin = Instant::now();
             let pass = self.train_epoch(&mut source, run.as_ref(), &ended)?;
             if pass.stopped {
-                // In the middle of an epoch, as far as is known: the rest follows when it is resumed.
+                // In the middle of an epoch, as far as is known: the rest follows when training is resumed.
                 if source.is_resumable() {
                     self.write(run.as_ref(), &source)?;
                 }
                 break;
             }
             if pass.batches == 0 && self.progress.score.count == 0 {
-                // Nothing to train on: no epoch would ever end it.
+                // Nothing to train on: no epoch would ever end training.
                 break;
             }
             let lr = self.optimizer.lr(0);
@@ -277,7 +277,7 @@ impl<'a> Trainer<'a> {
         (self.on_warning)(text);
     }
 
-    /// Trains until the epoch ends or it is stopped.
+    /// Trains until the epoch ends or training is stopped.
     fn train_epoch(
         &mut self,
         source: &mut Source<'_>,
@@ -288,7 +288,7 @@ impl<'a> Trainer<'a> {
         self.optimizer.zero_grad();
         let params = self.optimizer.parameters();
         let buffers = step::buffers(self.model);
-        // Asked once more after its end, a source may begin the next epoch.
+        // If polled again after its end, a source may start the next epoch.
         let mut batches = source.epoch().fuse();
         let mut next = batches.next();
         let mut group = Group::default();
@@ -339,7 +339,7 @@ impl<'a> Trainer<'a> {
         Ok(pass)
     }
 
-    /// Calls those who want to know of a step.
+    /// Calls the callbacks of a step.
     fn tell(&mut self, group: &Group, ended: &Cell<bool>) {
         let event = StepEvent {
             epoch: self.progress.epoch + 1,
@@ -363,14 +363,14 @@ impl<'a> Trainer<'a> {
         score
     }
 
-    /// The number by which epochs are compared, the larger the better. The loss stands in for an accuracy that is not
-    /// there.
+    /// The value by which epochs are compared, the larger the better. Without an accuracy, it is the
+    /// negated loss.
     fn value(&mut self, score: Score) -> f64 {
         match (self.best_by, score.accuracy()) {
             (Best::Accuracy, Some(accuracy)) => accuracy,
             (Best::Accuracy, None) => {
                 if self.progress.epoch == 1 {
-                    self.warn("Best::Accuracy: the targets are no classes, so the best epoch is that of the smallest loss");
+                    self.warn("Best::Accuracy: the targets are not classes, so the best epoch is the one with the smallest loss");
                 }
                 -score.loss()
             }
@@ -395,7 +395,7 @@ impl<'a> Trainer<'a> {
         let judged = validation.unwrap_or(train);
         let value = self.value(judged);
         let p = &mut self.progress;
-        // What is not a number is worse than any number.
+        // NaN is worse than any number.
         let improved = !value.is_nan() && p.best.is_none_or(|best| best.is_nan() || value > best);
         if improved {
             p.best = Some(value);
@@ -427,7 +427,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// What is only looked at: a failure is a warning, since the weights are safe by now.
+    /// Plots and events: a failure is only a warning, since the weights are already saved.
     fn draw(&mut self, run: Option<&RunFolder>, record: &EpochRecord) {
         if let Some(folder) = &self.events {
             let board = match self.board.take() {

@@ -1,4 +1,4 @@
-//! Files of CIFAR-10 that Python 3 wrote again.
+//! Files of CIFAR-10, rewritten by Python 3.
 
 /// Batch 1 of two images (0, 10, 92, 255, 0, ...) with the labels 6 and 9, as Python 3 rewrites it: `pickle.dumps(batch,
 /// protocol)` with bytes for keys, protocols 0 to 5, numpy 2.4.6, compressed by gzip.

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::pickle::{Object, Value, opcodes as op};
 
 impl<'a> Machine<'_, 'a> {
-    /// A number, a text or a place in the memo, written as a line.
+    /// A number, a string or a memo key, written as a line.
     pub(super) fn line_opcode(&mut self, code: u8) -> Result<()> {
         let line = self.line(usize::MAX)?;
         let text = || std::str::from_utf8(line).unwrap_or_default().trim();
@@ -14,7 +14,7 @@ impl<'a> Machine<'_, 'a> {
             self.error(format!("the line {shown:?}"), what)
         };
         match code {
-            // Whole numbers; these two are how old protocols write False and True.
+            // Integers; old protocols write False and True like this.
             op::INT if line == b"00" => self.push(Value::Bool(false)),
             op::INT if line == b"01" => self.push(Value::Bool(true)),
             op::INT | op::LONG => {
@@ -49,7 +49,7 @@ impl<'a> Machine<'_, 'a> {
     }
 }
 
-/// What stands between two quotes of one kind.
+/// The text between two matching quotes.
 fn quoted(line: &[u8]) -> Option<&[u8]> {
     match line.trim_ascii() {
         [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => Some(inner),
@@ -57,7 +57,7 @@ fn quoted(line: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The bytes that Python 2 wrote as a literal.
+/// The bytes of a string literal of Python 2.
 fn string_unescape(literal: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut rest = literal.iter().copied();
@@ -77,8 +77,8 @@ fn string_unescape(literal: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A text in the encoding `raw-unicode-escape`: latin1, and whatever else there is as `\uXXXX` or `\UXXXXXXXX`. A backslash
-/// is written as an escape, too.
+/// A string in the encoding `raw-unicode-escape`: latin1, and everything else as `\uXXXX` or `\UXXXXXXXX`. A backslash
+/// is escaped, too.
 fn raw_unicode_unescape(line: &[u8]) -> Option<String> {
     let mut out = String::new();
     let mut rest = line.iter().copied();

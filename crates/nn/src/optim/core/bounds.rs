@@ -1,6 +1,6 @@
-//! The ranges of options: PyTorch's own, and no infinity, with which no optimizer could step.
+//! The ranges of options: PyTorch's, without infinities, with which no optimizer could step.
 
-/// Says what is wrong with the numbers of an option, by its name.
+/// Checks the values of an option against its range.
 pub(crate) fn check_option(optimizer: &str, name: &str, numbers: &[f64]) -> Result<(), String> {
     let (fits, range): (fn(&[f64]) -> bool, &str) = match name {
         "lr"
@@ -11,15 +11,16 @@ pub(crate) fn check_option(optimizer: &str, name: &str, numbers: &[f64]) -> Resu
         | "initial_accumulator_value"
         | "lambd"
         | "alpha"
-        | "momentum_decay" => (|v| v.iter().all(|x| *x >= 0.0 && x.is_finite()), "a number from 0 on"),
-        "betas" => (|v| v.iter().all(|x| (0.0..1.0).contains(x)), "from 0 up to, but not, 1"),
-        "rho" => (|v| v.iter().all(|x| (0.0..=1.0).contains(x)), "from 0 to 1"),
-        "etas" => {
-            (|v| 0.0 < v[0] && v[0] < 1.0 && 1.0 < v[1] && v[1].is_finite(), "between 0 and 1, and above 1")
-        }
-        "step_sizes" => (|v| 0.0 <= v[0] && v[0] <= v[1], "two numbers from 0 on, the smaller one first"),
+        | "momentum_decay" => (|v| v.iter().all(|x| *x >= 0.0 && x.is_finite()), "finite and at least 0"),
+        "betas" => (|v| v.iter().all(|x| (0.0..1.0).contains(x)), "in [0, 1)"),
+        "rho" => (|v| v.iter().all(|x| (0.0..=1.0).contains(x)), "in [0, 1]"),
+        "etas" => (
+            |v| 0.0 < v[0] && v[0] < 1.0 && 1.0 < v[1] && v[1].is_finite(),
+            "in (0, 1) and above 1, respectively",
+        ),
+        "step_sizes" => (|v| 0.0 <= v[0] && v[0] <= v[1], "two values of at least 0, the smaller one first"),
         "ns_steps" => (|v| v[0] < 100.0, "below 100"),
-        // What is left may be any number, but it has to be one.
+        // All other options may be any number but NaN.
         _ => (|v| !v.iter().any(|x| x.is_nan()), "a number"),
     };
     if fits(numbers) {
@@ -29,7 +30,7 @@ pub(crate) fn check_option(optimizer: &str, name: &str, numbers: &[f64]) -> Resu
         [one] => one.to_string(),
         several => format!("{several:?}"),
     };
-    Err(format!("{optimizer}: {name} is {given}, but has to be {range}"))
+    Err(format!("{optimizer}: {name} is {given}, but must be {range}"))
 }
 
 #[cfg(test)]
@@ -51,7 +52,7 @@ mod tests {
     #[test]
     fn ranges_are_those_of_pytorch() {
         for lr in [-1.0, f64::NAN, f64::INFINITY] {
-            let named = |name: &str| format!("{name}: lr is {lr}, but has to be a number from 0 on");
+            let named = |name: &str| format!("{name}: lr is {lr}, but must be finite and at least 0");
             refused(|| drop(SGD::new(w(), lr)), &named("SGD"));
             refused(|| drop(Adam::new(w(), lr)), &named("Adam"));
             refused(|| drop(AdamW::new(w(), lr)), &named("AdamW"));
@@ -68,18 +69,18 @@ mod tests {
         }
         refused(
             || drop(SGD::new(w(), 0.1).momentum(-1.0)),
-            "SGD: momentum is -1, but has to be a number from 0 on",
+            "SGD: momentum is -1, but must be finite and at least 0",
         );
         refused(|| drop(SGD::new(w(), 0.1).weight_decay(-1.0)), "SGD: weight_decay is -1");
         refused(|| drop(SGD::new(w(), 0.1).dampening(f64::NAN)), "SGD: dampening is NaN");
         refused(
             || drop(Adam::new(w(), 0.1).betas((0.9, 1.0))),
-            "Adam: betas is [0.9, 1.0], but has to be from 0 up to",
+            "Adam: betas is [0.9, 1.0], but must be in [0, 1)",
         );
         refused(|| drop(Adam::new(w(), 0.1).betas((-0.1, 0.9))), "Adam: betas is [-0.1, 0.9]");
         refused(|| drop(Adam::new(w(), 0.1).eps(-1e-8)), "Adam: eps is");
         refused(|| drop(NAdam::new(w(), 0.1).momentum_decay(-1.0)), "NAdam: momentum_decay is -1");
-        refused(|| drop(Adadelta::new(w(), 0.1).rho(1.5)), "Adadelta: rho is 1.5, but has to be from 0 to 1");
+        refused(|| drop(Adadelta::new(w(), 0.1).rho(1.5)), "Adadelta: rho is 1.5, but must be in [0, 1]");
         refused(|| drop(Adagrad::new(w(), 0.1).lr_decay(-1.0)), "Adagrad: lr_decay is -1");
         refused(
             || drop(Adagrad::new(w(), 0.1).initial_accumulator_value(-1.0)),
@@ -89,11 +90,11 @@ mod tests {
         refused(|| drop(RMSprop::new(w(), 0.1).momentum(-1.0)), "RMSprop: momentum is -1");
         refused(
             || drop(Rprop::new(w(), 0.1).etas((1.2, 0.5))),
-            "Rprop: etas is [1.2, 0.5], but has to be between 0 and 1",
+            "Rprop: etas is [1.2, 0.5], but must be in (0, 1) and above 1",
         );
         refused(|| drop(Rprop::new(w(), 0.1).step_sizes((2.0, 1.0))), "Rprop: step_sizes is [2.0, 1.0]");
         refused(|| drop(ASGD::new(w(), 0.1).lambd(-1.0)), "ASGD: lambd is -1");
-        refused(|| drop(Muon::new(w(), 0.1).ns_steps(100)), "Muon: ns_steps is 100, but has to be below 100");
+        refused(|| drop(Muon::new(w(), 0.1).ns_steps(100)), "Muon: ns_steps is 100, but must be below 100");
         let group = SGDOptions { momentum: f64::NAN, ..Default::default() };
         refused(|| drop(SGD::new(w(), 0.1).group(w(), group)), "SGD: momentum is NaN");
         let w = w();

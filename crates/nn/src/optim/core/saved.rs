@@ -72,7 +72,7 @@ impl<'a> Saved<'a> {
 
     /// The error for an option whose numbers do not fit.
     pub(super) fn misfit(&self, g: usize, name: &str, count: usize) -> OptimizerStateError {
-        self.fail(format!("group.{g}.{name}"), format!("{count} numbers do not fit"))
+        self.fail(format!("group.{g}.{name}"), format!("{count} values do not fit"))
     }
 
     /// The error for an option that is outside its range.
@@ -110,7 +110,7 @@ impl<'a> Saved<'a> {
             let key = format!("{prefix}.{name}");
             match self.entries.get(&key) {
                 Some(value) if value.numel() == 1 => state.scalars.push(value.item()),
-                _ => return Err(self.fail(key, "is not one number")),
+                _ => return Err(self.fail(key, "is not a single value")),
             }
             self.used += 1;
         }
@@ -138,6 +138,7 @@ impl<'a> Saved<'a> {
         if used == count {
             return Ok(());
         }
-        Err(self.fail("state", format!("the state has {count} entries, the optimizer knows {used} of them")))
+        Err(self
+            .fail("state", format!("the state has {count} entries, of which the optimizer expects {used}")))
     }
 }

@@ -1,56 +1,56 @@
-//! Why a training could not go on.
+//! Why training could not continue.
 
 use crate::files::FileError;
 use crate::optim::OptimizerStateError;
 use crate::state_dict::StateDictError;
 use std::fmt;
 
-/// Training could not go on, or its results not be written.
+/// Training could not continue, or its results could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A checkpoint or another file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There are checkpoints, and none of them can be read. They were left as they are.
+    /// There are checkpoints, but none of them can be read. They were left unchanged.
     #[error(
-        "no checkpoint can be read, so nothing was begun: {}; begin anew with resume(false) (--restart), which keeps \
-         what is there under another name",
+        "no checkpoint can be read, so training was not started: {}; start over with resume(false) (--restart), which keeps \
+         the existing files under another name",
         .0.iter().map(FileError::to_string).collect::<Vec<_>>().join("; ")
     )]
     Unreadable(Vec<FileError>),
-    /// The checkpoint is of another model.
+    /// The checkpoint belongs to another model.
     #[error(transparent)]
     Model(#[from] StateDictError),
-    /// The checkpoint is of another optimizer or schedule.
+    /// The checkpoint belongs to another optimizer or schedule.
     #[error(transparent)]
     Optimizer(#[from] OptimizerStateError),
-    /// The checkpoint is of other data.
+    /// The checkpoint belongs to other data.
     #[error("the checkpoint does not fit the data: {0}")]
     Source(String),
-    /// Settings differ from those of the checkpoint, and would be ignored: the checkpoint has its own.
+    /// Settings differ from those of the checkpoint and would be ignored in favor of them.
     #[error(
-        "the checkpoint was made with other settings, and goes on with its own: {}; give them as they were, or begin \
-         anew with resume(false) (--restart)",
+        "the checkpoint was made with other settings, which would be used: {}; restore them, or start \
+         over with resume(false) (--restart)",
         .0.join("; ")
     )]
     Settings(Vec<String>),
-    /// A loss or a gradient is not finite. The weights are those before the step, and so are the checkpoints.
+    /// A loss or a gradient is not finite. Weights and checkpoints are those before the step.
     #[error(transparent)]
     Nonfinite(#[from] Nonfinite),
     /// An epoch has a batch of one sample, which batch normalization cannot take.
     #[error(
-        "an epoch has a batch of one sample, and {0}, which has no variance: leave such a batch out with \
-         drop_last(true), or take another batch size"
+        "an epoch has a batch of one sample, and {0}, which has no variance: drop it with \
+         drop_last(true), or use another batch size"
     )]
     SingleSample(String),
 }
 
-/// Where a loss or a gradient was not finite, and what made it so.
+/// Where a loss or a gradient was not finite, and which operation is the cause.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nonfinite {
     /// The epoch, from 1.
     pub epoch: u64,
-    /// The step that was not made, from 1.
+    /// The step that failed, from 1.
     pub step: u64,
     /// The batch of the epoch, from 1.
     pub batch: u64,
@@ -58,7 +58,7 @@ pub struct Nonfinite {
     pub what: &'static str,
     /// The loss or the norm.
     pub value: f64,
-    /// The operation that made the first such value and the line that called it, or what was not finite before.
+    /// The operation that produced the first such value and the line that called it, or the input that was not finite.
     pub origin: String,
 }
 

@@ -1,10 +1,10 @@
-//! The trainer's checkpoints: what is in them, and going on from them.
+//! The trainer's checkpoints: their contents, and resuming from them.
 
 use super::super::metrics::{EpochRecord, Score, to_csv};
 use super::super::source::Source;
 use super::{Progress, TrainError, Trainer, settings};
 use crate::checkpoint::Checkpoint;
-use crate::files::{FileError, RunFolder, set_aside, write_atomically};
+use crate::files::{FileError, RunFolder, rename_with_reason, write_atomically};
 use crate::lr_scheduler::Scheduler;
 use crate::state_dict::StateDict;
 use std::time::Instant;
@@ -12,11 +12,11 @@ use tapegrad_tape::Tensor;
 
 const LAST: &str = "last.safetensors";
 
-/// In the notes of a checkpoint after which nothing is left to be trained.
+/// The note in the checkpoint of a finished training run.
 const FINISHED: &str = "finished";
 
 impl Trainer<'_> {
-    /// Writes the checkpoint and the numbers of the epochs.
+    /// Writes the checkpoint and the metrics of the epochs.
     pub(super) fn write(&mut self, run: Option<&RunFolder>, source: &Source<'_>) -> Result<(), TrainError> {
         let Some(run) = run else { return Ok(()) };
         self.checkpoint(source).save(run.file(LAST))?;
@@ -66,20 +66,20 @@ impl Trainer<'_> {
         c
     }
 
-    /// Goes on from the newest checkpoint that can be read, or begins anew. Whatever is wrong is said here, before the
-    /// first step, and nothing that is not read is overwritten.
+    /// Resumes from the newest checkpoint that can be read, or starts over. All problems are reported here, before the
+    /// first step, and no unreadable file is overwritten.
     pub(super) fn begin(
         &mut self,
         run: Option<&RunFolder>,
         source: &mut Source<'_>,
     ) -> Result<(), TrainError> {
-        // The schedules have begun, and no step has been made: what a later resumption is held against.
+        // The schedules are set up and no step has been made: a later resumption is compared with this.
         if self.progress.step == 0 {
             self.made_with = self.made_with();
         }
         let Some(run) = run else { return Ok(()) };
         if !self.resume {
-            return self.make_room(run);
+            return self.rename_unfinished(run);
         }
         let (newest, rejected_checkpoints) = Checkpoint::newest(run.file(LAST));
         let Some(c) = newest else {
@@ -97,16 +97,16 @@ impl Trainer<'_> {
         if rejected_checkpoints.is_empty() && !run.file(LAST).exists() {
             let step = self.progress.step;
             self.warn(&format!(
-                "there is no {LAST}: training goes on from the checkpoint before, after step {step}"
+                "there is no {LAST}: training resumes from the previous checkpoint, after step {step}"
             ));
         }
         for e in &rejected_checkpoints {
             let kept = match &e.file {
-                Some(file) => set_aside(file, "unreadable")?.display().to_string(),
+                Some(file) => rename_with_reason(file, "unreadable")?.display().to_string(),
                 None => String::new(),
             };
             self.warn(&format!(
-                "a checkpoint was passed over: {e}; it is kept as {kept}, and training goes on from the one before, \
+                "a checkpoint was rejected: {e}; it is kept as {kept}, and training resumes from the previous one, \
                  after step {}",
                 self.progress.step
             ));
@@ -115,18 +115,18 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Sets aside the checkpoints that a training from the start must not overwrite: those that cannot be read, and the
-    /// newest of a training that has not ended.
-    fn make_room(&mut self, run: &RunFolder) -> Result<(), TrainError> {
+    /// Renames the checkpoints that training from the start must not overwrite: those that cannot be read, and the
+    /// newest of an unfinished training run.
+    fn rename_unfinished(&mut self, run: &RunFolder) -> Result<(), TrainError> {
         let last = run.file(LAST);
         for path in [Checkpoint::previous_path(&last), last] {
             let (why, reason) = match Checkpoint::load(&path) {
                 Err(e) if e.is_absent() => continue,
                 Err(e) => (format!("cannot be read ({})", e.reason), "unreadable"),
                 Ok(c) if path != run.file(LAST) || c.note(FINISHED).is_some() => continue,
-                Ok(_) => ("is of a training that has not ended".to_string(), "unfinished"),
+                Ok(_) => ("belongs to a training run that has not finished".to_string(), "unfinished"),
             };
-            let kept = set_aside(&path, reason)?;
+            let kept = rename_with_reason(&path, reason)?;
             self.warn(&format!("{} {why}; it is kept as {}", path.display(), kept.display()));
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// A schedule that gives another learning rate than the checkpoint's at this step takes effect, and is told.
+    /// A schedule whose learning rate at this step differs from the checkpoint's takes effect, with a warning.
     fn check_schedules(&mut self, c: &Checkpoint) {
         let names = ["step_scheduler", "epoch_scheduler"];
         let gone = [self.step_scheduler.is_none(), self.epoch_scheduler.is_none()];
@@ -183,7 +183,7 @@ impl Trainer<'_> {
             if gone && !c.part(name).is_empty() {
                 let lr = self.optimizer.lr(0);
                 self.warn(&format!(
-                    "resumed without the {name} of the checkpoint: the learning rate stays at {lr}"
+                    "resumed without the checkpoint's {name}: the learning rate stays at {lr}"
                 ));
             }
         }
@@ -207,7 +207,7 @@ impl Trainer<'_> {
 }
 
 fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
-    let wrong = || FileError::new("is not a trainer's checkpoint: its progress is missing");
+    let wrong = || FileError::new("is not a checkpoint of a trainer: its progress is missing");
     let numbers = c.numbers("progress")?;
     // Earlier checkpoints did not count the batches of an epoch, nor weigh their losses.
     let (epoch, step, epochs_since_best, batch) = match numbers[..] {

@@ -1,4 +1,4 @@
-//! What a training was made with, kept in its checkpoints: whoever resumes it with something else is told.
+//! The settings of a training run, kept in its checkpoints: a change on resumption is reported.
 
 use super::Trainer;
 use crate::checkpoint::Checkpoint;
@@ -6,11 +6,11 @@ use crate::state_dict::StateDict;
 use std::collections::BTreeMap;
 use tapegrad_tape::Tensor;
 
-/// Before the names of settings in a checkpoint's notes.
+/// The prefix of the names of settings in a checkpoint's notes.
 const PREFIX: &str = "setting.";
 
 impl Trainer<'_> {
-    /// What the trainer was told, by name.
+    /// The trainer's settings, by name.
     pub(super) fn own_settings(&self) -> BTreeMap<String, String> {
         let mut all = self.settings.clone();
         let mut put = |name: &str, value: Option<String>| {
@@ -29,7 +29,7 @@ impl Trainer<'_> {
         all
     }
 
-    /// The optimizer's options as it was made with them: schedules change its learning rates later.
+    /// The optimizer's options as constructed: schedules change its learning rates later.
     pub(super) fn made_with(&self) -> StateDict {
         let options = self.optimizer.state_dict();
         let mut out: StateDict = (options.iter())
@@ -44,13 +44,13 @@ impl Trainer<'_> {
         out
     }
 
-    /// Each setting that was another one when the checkpoint was made, and takes effect.
+    /// Each setting that differs from the checkpoint's and takes effect.
     pub(super) fn changed_settings(&self, c: &Checkpoint) -> Vec<String> {
         let now = self.own_settings();
         let before: BTreeMap<&str, &str> =
             c.notes().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value))).collect();
         if before.is_empty() {
-            // A checkpoint of before settings were kept.
+            // A checkpoint from before settings were kept.
             return Vec::new();
         }
         let mut names: Vec<&str> = now.keys().map(String::as_str).chain(before.keys().copied()).collect();
@@ -70,8 +70,8 @@ pub(super) fn put(c: &mut Checkpoint, settings: BTreeMap<String, String>) {
     }
 }
 
-/// Each option of the optimizer that was another one when the checkpoint was made, and would be ignored: the optimizer
-/// goes on with those of the checkpoint.
+/// Each option of the optimizer that differs from the checkpoint's and would be ignored: the optimizer continues with
+/// those of the checkpoint.
 pub(super) fn ignored_options(before: &StateDict, now: &StateDict) -> Vec<String> {
     let number = |t: &Tensor| match t.to_vec::<f64>()[..] {
         [one] => one.to_string(),

@@ -1,4 +1,4 @@
-//! A batch of one sample, announced before the first step.
+//! A batch of one sample, reported before the first step.
 
 use super::TrainError;
 use crate::module::Module;

@@ -7,12 +7,12 @@ use crate::module::Module;
 use crate::optim::{all_finite, clip_grad_norm_, grad_norm};
 use tapegrad_tape::{Tensor, Var};
 
-/// What becomes of a step whose loss or gradients are not finite.
+/// What to do with a step whose loss or gradients are not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnNonfinite {
     /// Training ends with [`TrainError::Nonfinite`]; weights and checkpoints are those before the step.
     Stop,
-    /// The step is left out, with a warning, and does not count. More than so many in a row end the training.
+    /// The step is skipped, with a warning, and does not count. More than this many in a row end training.
     Skip(u64),
     /// Nothing is checked.
     Ignore,
@@ -22,14 +22,14 @@ pub enum OnNonfinite {
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) batches: usize,
-    /// The weight of the first batch that had one: gradients are accumulated in units of it.
+    /// The weight of the first batch that had one: gradients are accumulated relative to it.
     unit: f64,
     weight: f64,
     loss_sum: f64,
 }
 
 impl Group {
-    /// The factor of a batch's loss: a share of the step if all its batches are like the first.
+    /// The factor of a batch's loss: its fraction of the step if all batches have the weight of the first.
     fn share(&self, weight: f64, accumulate: usize) -> f64 {
         let unit = if self.unit > 0.0 { self.unit } else { weight };
         weight / (unit * accumulate as f64)
@@ -44,7 +44,7 @@ impl Group {
         }
     }
 
-    /// What the accumulated gradient lacks of the mean: batches of other sizes, or fewer of them.
+    /// The correction from the accumulated gradient to the mean, for batches of other sizes, or fewer of them.
     fn correction(&self, accumulate: usize) -> f64 {
         if self.weight > 0.0 { self.unit * accumulate as f64 / self.weight } else { 1.0 }
     }
@@ -68,7 +68,7 @@ pub(super) fn buffers(model: &dyn Module) -> Vec<Var> {
 }
 
 impl Trainer<'_> {
-    /// Takes in a batch: false if the step it belongs to is left out.
+    /// Accumulates a batch: false if the step it belongs to is skipped.
     pub(super) fn take_batch(
         &mut self,
         x: &Var,
@@ -87,10 +87,10 @@ impl Trainer<'_> {
         let weight = (self.batch_weight)(&y, target);
         assert!(
             weight >= 0.0 && weight.is_finite(),
-            "Trainer: a batch's weight has to be a number from 0 on, got {weight}"
+            "Trainer: the weight of a batch must be finite and at least 0, got {weight}"
         );
         if weight == 0.0 {
-            // Nothing counts, as where every target is ignored: a mean over nothing is no number, and no trouble.
+            // No target counts, for example when all are ignored: the mean over nothing is NaN, which is not an error.
             self.progress.score.add_weighted(value, weight, &y, target);
             group.add(value, weight);
             return Ok(true);
@@ -120,7 +120,7 @@ impl Trainer<'_> {
         Ok(true)
     }
 
-    /// The operation that made the first value that is not finite: the batch is computed once more, from where it began.
+    /// The operation that produced the first value that is not finite: the batch is recomputed from the same state.
     fn origin(&self, x: &Var, target: &Var, again: impl Fn()) -> String {
         for (name, v) in [("input", x), ("target", target)] {
             if !all_finite(&v.tensor()) {
@@ -140,17 +140,17 @@ impl Trainer<'_> {
             }
         });
         tapegrad_tape::set_default_generator_state(generator);
-        origin.unwrap_or_else(|| "no operation of this batch alone; sums have overflowed".into())
+        origin.unwrap_or_else(|| "no single operation of this batch; sums have overflowed".into())
     }
 
-    /// Ends the training, or warns that a step is left out.
+    /// Ends training, or warns that a step is skipped.
     fn refuse_step(&mut self, what: &'static str, value: f64, origin: String) -> Result<(), TrainError> {
         let p = &self.progress;
         let found = Nonfinite { epoch: p.epoch + 1, step: p.step + 1, batch: p.batch, what, value, origin };
         self.skipped += 1;
         match self.on_nonfinite {
             super::OnNonfinite::Skip(most) if self.skipped <= most => {
-                self.warn(&format!("{found}; the step is left out"));
+                self.warn(&format!("{found}; the step is skipped"));
                 Ok(())
             }
             _ => Err(found.into()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Stops a [`Trainer`](super::Trainer) from elsewhere: another thread, or the handler of a signal. The trainer finishes
-/// its step, writes the checkpoint and returns; resumed, it goes on with the same bits.
+/// its step, writes the checkpoint and returns; when resumed, it continues with the same bits.
 ///
 /// ```
 /// use tapegrad_nn::train::StopHandle;
@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
-    /// A handle that nobody has stopped.
+    /// A handle in the running state.
     pub fn new() -> StopHandle {
         StopHandle::default()
     }
 
-    /// Stops what listens to it.
+    /// Stops the trainer that uses it.
     pub fn stop(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -36,7 +36,7 @@ impl StopHandle {
 }
 
 impl From<Arc<AtomicBool>> for StopHandle {
-    /// A handle of a flag that others set.
+    /// A handle backed by a flag.
     fn from(flag: Arc<AtomicBool>) -> StopHandle {
         StopHandle(flag)
     }

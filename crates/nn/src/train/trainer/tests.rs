@@ -24,7 +24,7 @@ fn batch(number: usize) -> (Var, Var) {
     (Var::from(x), Var::from_vec(labels, &[8]))
 }
 
-/// Batches that depend on the epoch, from a place that can be gone back to.
+/// Batches that depend on the epoch, from a position that can be restored.
 fn source() -> Source<'static> {
     let place = Rc::new(Cell::new((0usize, 0usize)));
     let (a, b, c) = (place.clone(), place.clone(), place);
@@ -106,7 +106,7 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
     for (a, b) in run(1).iter().zip(run(4)) {
         assert!((a - b).abs() < 1e-12);
     }
-    // A last step of fewer batches takes their own mean.
+    // A last step with fewer batches uses their own mean.
     let three = {
         tapegrad_tape::manual_seed(1);
         let model = Linear::new(4, 3);
@@ -168,7 +168,7 @@ fn curves_are_drawn_after_each_epoch() {
     let file = dir.path().join("curves.png");
     let drawn = std::cell::Cell::new(0);
     let model = net();
-    // The callback comes first: it sees the image of the epoch before.
+    // The callback runs first: it sees the plot of the previous epoch.
     let mut trainer = trainer(&model).folder(dir.path()).curves().on_epoch(|history| {
         assert_eq!(file.exists(), history.len() > 1);
         drawn.set(history.len());

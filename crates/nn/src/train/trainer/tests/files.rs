@@ -10,7 +10,7 @@ fn checkpoints(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A folder with two checkpoints of a training that was stopped after step 13.
+/// A folder with two checkpoints of a training run that was stopped after step 13.
 fn stopped(folder: &Path) {
     let model = net();
     let stop = StopHandle::new();
@@ -29,7 +29,7 @@ fn undisturbed() -> Vec<u32> {
     weights(&model)
 }
 
-/// Files that cannot be gone on from, each for another reason.
+/// Files that cannot be resumed from, each for another reason.
 fn unreadable() -> Vec<(&'static str, Vec<u8>)> {
     let mut newer = StateDict::new();
     newer.metadata.insert("tapegrad.checkpoint".into(), "999".into());
@@ -62,12 +62,12 @@ fn where_no_checkpoint_can_be_read_nothing_is_begun_or_overwritten() {
             assert_eq!(weights(&model), before);
             assert_eq!(std::fs::read(&last).unwrap(), bytes);
 
-            // From the start, by choice: what is there has another name before the first step.
+            // From the start, on request: existing files are renamed before the first step.
             let mut warnings = Vec::new();
-            let mut anew =
+            let mut restarted =
                 trainer(&model).folder(dir.path()).on_warning(|text| warnings.push(text.to_string()));
-            anew.fit(source(), None).unwrap();
-            drop(anew);
+            restarted.fit(source(), None).unwrap();
+            drop(restarted);
             assert_eq!(std::fs::read(dir.path().join("last.unreadable-1.safetensors")).unwrap(), bytes);
             if let Some(previous) = previous {
                 let kept = dir.path().join("last.previous.unreadable-1.safetensors");
@@ -79,7 +79,7 @@ fn where_no_checkpoint_can_be_read_nothing_is_begun_or_overwritten() {
             );
         }
     }
-    // A file that the system does not give out: a folder of its name stands for an input error.
+    // A file that the system cannot read: a folder with its name stands for an I/O error.
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("last.safetensors")).unwrap();
     let error = trainer(&net()).folder(dir.path()).resume(true).fit(source(), None).unwrap_err();
@@ -108,7 +108,7 @@ fn the_checkpoint_before_is_taken_with_a_message_and_the_unreadable_one_is_kept(
         let kept = dir.path().join("last.unreadable-1.safetensors");
         assert_eq!(std::fs::read(&kept).unwrap(), bytes);
         let text = &warnings[0];
-        assert!(text.starts_with("a checkpoint was passed over: ") && text.contains(reason), "{text}");
+        assert!(text.starts_with("a checkpoint was rejected: ") && text.contains(reason), "{text}");
         assert!(text.contains(&kept.display().to_string()) && text.contains("after step 12"), "{text}");
     }
 }
@@ -127,7 +127,7 @@ fn a_missing_checkpoint_is_told_where_the_one_before_is_taken() {
     assert_eq!(weights(&model), undisturbed());
     assert_eq!(
         warnings,
-        ["there is no last.safetensors: training goes on from the checkpoint before, after step 12"]
+        ["there is no last.safetensors: training resumes from the previous checkpoint, after step 12"]
     );
 }
 
@@ -144,8 +144,8 @@ fn a_training_from_the_start_keeps_the_checkpoint_of_one_that_has_not_ended() {
         .fit(source(), None)
         .unwrap();
     assert_eq!(std::fs::read(dir.path().join("last.unfinished-1.safetensors")).unwrap(), unfinished);
-    assert!(warnings[0].contains("is of a training that has not ended"), "{warnings:?}");
-    // One that has ended makes room.
+    assert!(warnings[0].contains("belongs to a training run that has not finished"), "{warnings:?}");
+    // One that has finished is replaced.
     let model = net();
     trainer(&model).folder(dir.path()).fit(source(), None).unwrap();
     assert_eq!(
@@ -167,14 +167,14 @@ fn a_folder_in_use_or_not_writable_is_refused_before_the_first_step() {
         }
     });
     first.fit(source(), None).unwrap();
-    assert!(refused.take().unwrap().contains("is in use by another training"));
+    assert!(refused.take().unwrap().contains("is in use by another training run"));
 
     let file = dir.path().join("metrics.csv");
     let before = weights(&model);
     let error = trainer(&model).folder(&file).fit(source(), None).unwrap_err().to_string();
     assert!(error.starts_with(&format!("{}: cannot be written to", file.display())), "{error}");
     assert_eq!(weights(&model), before);
-    // A program that has its folder open hands it on.
+    // A program that has opened its folder passes it on.
     let run = crate::RunFolder::open(dir.path()).unwrap();
     trainer(&model).run_folder(&run).fit(source(), None).unwrap();
 }

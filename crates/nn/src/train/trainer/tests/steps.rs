@@ -13,7 +13,7 @@ fn stopped_by_its_handle_it_resumes_to_the_same_bits() {
         let model = net();
         let stop = StopHandle::new();
         let mut first = trainer(&model).folder(dir.path()).stop_on(&stop).on_step(|e| {
-            assert!(e.step <= at, "it goes on after it was stopped");
+            assert!(e.step <= at, "it continues after it was stopped");
             if e.step == at {
                 stop.stop();
             }
@@ -26,7 +26,7 @@ fn stopped_by_its_handle_it_resumes_to_the_same_bits() {
         drop(second);
         assert_eq!(weights(&model), expected, "stopped at step {at}");
     }
-    // Stopped before it began, it makes no step.
+    // Stopped before the start, it makes no step.
     let stop = StopHandle::new();
     stop.stop();
     assert!(
@@ -61,7 +61,7 @@ fn checkpoints_come_by_time() {
     }
 }
 
-/// Batches of eight; the third of them, of three samples, is told by its size.
+/// Batches of eight; the third has three samples and is recognized by its size.
 fn odd_source(last: usize) -> Source<'static> {
     Source::new(move || {
         (0..last).map(|i| {
@@ -84,7 +84,7 @@ fn state(model: &Sequential) -> Vec<Vec<u64>> {
         .collect()
 }
 
-/// A loss that spoils batches of three samples by a function of a zero.
+/// A loss that makes batches of three samples non-finite by a function of zero.
 fn spoiled(by: fn(Var) -> Var) -> impl Fn(&Var, &Var) -> Var {
     move |y, t| match t.numel() {
         3 => by(y.sum_all() * 0.0),
@@ -117,7 +117,7 @@ fn what_is_not_finite_stops_before_weights_and_checkpoints_are_touched() {
         assert!(model.parameters().iter().all(|p| p.grad().is_none()));
         assert!(!dir.path().join("last.safetensors").exists());
     }
-    // What was not finite from the start is told apart.
+    // Inputs that were not finite are reported as such.
     let model = normed();
     let nan = || {
         std::iter::once((Var::from(Tensor::full(&[4, 4], f64::NAN, DType::F32)), batch(0).1.narrow(0, 0, 4)))
@@ -151,7 +151,7 @@ fn steps_that_are_not_finite_are_left_out_by_choice() {
         warnings[1].starts_with("epoch 1, step 3, batch 4: the loss is NaN: log: made the first NaN"),
         "{warnings:?}"
     );
-    // Dropout has drawn numbers for the batches that were left out; all else is as if they had not been.
+    // Dropout has drawn numbers for the skipped batches; everything else is as if they had not existed.
     let running = |m: &Sequential| m.state_dict().get("1.num_batches_tracked").unwrap().to_vec::<i64>();
     assert_eq!(running(&model), running(&without));
     assert!(model.state_dict().iter().all(|(_, t)| t.to_vec::<f64>().iter().all(|v| v.is_finite())));
@@ -170,7 +170,7 @@ fn steps_that_are_not_finite_are_left_out_by_choice() {
     assert!(ignoring.fit(odd_source(7), None).unwrap()[0].train.loss().is_nan());
 }
 
-/// One weight `w = 1`, a learning rate of one, and what becomes of `w`.
+/// The value of a single weight `w = 1` after training with a learning rate of one.
 fn one_step(batches: &[(&[f64], &[f64])], accumulate: usize) -> f64 {
     let model = Linear::new(1, 1).bias(false);
     model.to_dtype(DType::F64);
@@ -222,7 +222,7 @@ fn accumulated_batches_with_ignored_targets_have_the_gradient_of_the_joined_one(
         (model.weight.to_vec::<f64>(), history[0].train.loss())
     };
     let (whole, loss) = run(&[8]);
-    // The last four are all ignored: a mean over nothing.
+    // The last four are all ignored, so the mean is over nothing.
     for sizes in [&[3, 1, 4][..], &[1, 2, 5], &[2, 6]] {
         let (parts, same) = run(sizes);
         assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-12), "{sizes:?}");
@@ -278,7 +278,7 @@ fn not_a_number_is_never_the_best() {
                 let validates = !tapegrad_tape::is_grad_enabled() && epoch.get() != 2;
                 tapegrad_ops::mse_loss(y, t, Default::default()) * if validates { f64::NAN } else { 1.0 }
             });
-        // Without classes both are judged by the loss, which is a number in the second epoch only.
+        // Without classes both are judged by the loss, which is finite in the second epoch only.
         let pairs = || (0..4).map(|i| (batch(i).0, Var::from(Tensor::zeros(&[8, 3], DType::F32))));
         let history = trainer.fit(Source::new(pairs), Some(Source::new(pairs))).unwrap();
         drop(trainer);
@@ -308,7 +308,7 @@ fn a_regression_has_no_accuracy_and_is_judged_by_its_loss() {
         assert!(history.iter().all(|r| r.train.accuracy().is_none()));
         assert!(history.last().unwrap().train.loss() < 1e-2 * history[0].train.loss(), "{outputs}");
     }
-    // Probabilities of classes, as mixup gives them, are told from a regression.
+    // Probabilities of classes, as mixup gives them, are distinguished from a regression.
     let mut score = Score::default();
     let y = Var::from_vec(vec![0.9f32, 0.1, 0.2, 0.8], &[2, 2]);
     score.add(1.0, &y, &Var::from_vec(vec![0.7f32, 0.3, 0.6, 0.4], &[2, 2]));
