@@ -16,6 +16,9 @@ pub struct BackwardOptions {
     /// Keeps what the operations saved, so that the graph can be traversed again.
     pub retain_graph: bool,
     /// Records the derivative too, for derivatives of higher order. Retains the graph.
+    ///
+    /// A parameter then holds its gradient, and the gradient's graph holds the parameter: as in PyTorch, this memory is freed
+    /// only when the gradient is ([`Var::zero_grad`]). [`grad`] has no such cycle.
     pub create_graph: bool,
 }
 
