@@ -54,10 +54,10 @@ pub(crate) fn all_finite(t: &Tensor) -> bool {
         for chunk in chunks {
             for (sum, &x) in sums.iter_mut().zip(chunk) {
                 // Zero if finite, otherwise NaN.
-                *sum = *sum + (x - x);
+                *sum += x * T::ZERO;
             }
         }
-        rest.iter().map(|&x| x - x).chain(sums).all(|x| x == T::ZERO)
+        rest.iter().map(|&x| x * T::ZERO).chain(sums).all(|x| x == T::ZERO)
     })
 }
 
