@@ -47,7 +47,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// The gradient of a convolution's weight, from its input and the gradient of its output.
 ///
 /// # Panics
-/// Same as [`forward`].
+/// Same as `forward`.
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x, dw, dy);

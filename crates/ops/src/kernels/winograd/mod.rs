@@ -90,7 +90,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// The gradient of a convolution's input, from that of its output.
 ///
 /// # Panics
-/// Same as [`forward`].
+/// Same as `forward`.
 #[track_caller]
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx, w, dy);
@@ -100,7 +100,7 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
 /// The gradient of a convolution's weight, from its input and the gradient of its output.
 ///
 /// # Panics
-/// Same as [`forward`].
+/// Same as `forward`.
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check(s, x, dw, dy);
