@@ -5,7 +5,7 @@ use crate::summary::{Modes, Summary};
 use std::sync::Arc;
 use tapegrad_tape::Var;
 
-/// A module with one input and one output: what a [`Sequential`] can contain(crate::Sequential).
+/// A module with one input and one output: what a [`Sequential`](crate::Sequential) can contain.
 ///
 /// A new model needs its fields and its `forward`:
 ///
@@ -94,7 +94,7 @@ delegate!(Box Arc);
 /// Defines the struct of a module and implements the visit of its fields: `module! { pub struct Net { fc: Linear, ...
 /// } }`.
 ///
-/// Fields can be modules, `Var` (parameters), [`Buffer`], [`Training`], options and lists of them, and plain
+/// Fields can be modules, `Var` (parameters), [`Buffer`](crate::Buffer), [`Training`](crate::Training), options and lists of them, and plain
 /// values. With an `impl Module for Net` for its `forward`, the model is complete; see [`Module`].
 #[macro_export]
 macro_rules! module {
