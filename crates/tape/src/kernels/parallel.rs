@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 const SPIN: Duration = Duration::from_micros(150);
 
 /// How long a helper stays at most: then rayon may give it other work, and the next region requests it again.
-const MAX_STAY: Duration = Duration::from_millis(100);
+const MAX_STAY: Duration = Duration::from_secs(1);
 
 /// The maximum number of threads with their own range of tasks.
 const MAX_RANGES: usize = 64;
