@@ -22,6 +22,7 @@ fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
 pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
     fn new(tap: usize) -> Self;
     fn number(self) -> usize;
+    fn plus(self, other: Self) -> Self;
 }
 
 impl Tap for u8 {
@@ -32,6 +33,10 @@ impl Tap for u8 {
     #[inline]
     fn number(self) -> usize {
         usize::from(self)
+    }
+    #[inline]
+    fn plus(self, other: Self) -> Self {
+        self + other
     }
 }
 
@@ -44,6 +49,10 @@ impl Tap for u32 {
     fn number(self) -> usize {
         self as usize
     }
+    #[inline]
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
 }
 
 impl Tap for i64 {
@@ -54,6 +63,10 @@ impl Tap for i64 {
     #[inline]
     fn number(self) -> usize {
         self as usize
+    }
+    #[inline]
+    fn plus(self, other: Self) -> Self {
+        self + other
     }
 }
 
@@ -91,31 +104,11 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
             }
             return;
         }
-        let mut tallest = vec![T::ZERO; line];
-        let mut from_row = vec![I::new(0); line];
-        let mut best_row = vec![I::new(0); c];
+        let widest = w.axes[2].windows.iter().map(|w| w.1).max().unwrap_or(0);
+        let (mut tallest, mut from) = (vec![T::ZERO; line], vec![I::new(0); line]);
         for (k, (y, taps)) in y.chunks_exact_mut(row).zip(taps.chunks_exact_mut(row)).enumerate() {
-            tallest_of_rows(w, task * rows + k, x, &mut tallest, &mut from_row);
-            for (ow, (y, taps)) in y.chunks_exact_mut(c).zip(taps.chunks_exact_mut(c)).enumerate() {
-                let (start, count) = w.axes[2].windows[ow];
-                y.copy_from_slice(&tallest[start * c..][..c]);
-                best_row.copy_from_slice(&from_row[start * c..][..c]);
-                taps.fill(I::new(0));
-                for j in 1..count {
-                    let at = (start + j * w.axes[2].step) * c;
-                    max_columns(
-                        y,
-                        &mut best_row,
-                        taps,
-                        &tallest[at..at + c],
-                        &from_row[at..at + c],
-                        I::new(j),
-                    );
-                }
-                for (tap, row) in taps.iter_mut().zip(&best_row) {
-                    *tap = I::new(row.number() * count + tap.number());
-                }
-            }
+            tallest_of_rows(w, task * rows + k, widest, x, &mut tallest, &mut from);
+            max_columns(y, taps, &tallest, &from, c, widest, &w.axes[2]);
         }
     });
 }
@@ -130,21 +123,23 @@ fn rows_under(w: &Windows, row: usize) -> impl Iterator<Item = usize> {
     w.axes[0].taps(od).flat_map(move |z| w.axes[1].taps(oh).map(move |v| start(z, v)))
 }
 
-/// The largest element of each column of the input rows under a row of windows, and in which of the rows it is.
+/// The largest element of each column of the input rows under a row of windows, and in which of the rows it is, times
+/// `widest`.
 fn tallest_of_rows<T: Float, I: Tap>(
     w: &Windows,
     row: usize,
+    widest: usize,
     x: &[T],
     tallest: &mut [T],
-    from_row: &mut [I],
+    from: &mut [I],
 ) {
     for (number, start) in rows_under(w, row).enumerate() {
         let source = &x[start..start + tallest.len()];
         if number == 0 {
             tallest.copy_from_slice(source);
-            from_row.fill(I::new(0));
+            from.fill(I::new(0));
         } else {
-            max_rows(tallest, from_row, source, I::new(number));
+            max_rows(tallest, from, source, I::new(number * widest));
         }
     }
 }
@@ -176,23 +171,43 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     fn max_rows<T: Float, I: Tap>(best: &mut [T], from: &mut [I], row: &[T], number: I) {
-        for ((b, f), &v) in best.iter_mut().zip(from).zip(row) {
-            let better = v > *b || v.is_nan();
-            *b = if better { v } else { *b };
-            *f = if better { number } else { *f };
+        let n = best.len();
+        let (from, row) = (&mut from[..n], &row[..n]);
+        for i in 0..n {
+            let better = (row[i] > best[i]) | row[i].is_nan();
+            best[i] = if better { row[i] } else { best[i] };
+            from[i] = if better { number } else { from[i] };
         }
     }
 }
 
 tapegrad_tape::multiversion! {
     vectors of T;
-    fn max_columns<T: Float, I: Tap>(best: &mut [T], row: &mut [I], column: &mut [I], x: &[T], x_row: &[I], number: I) {
-        for ((((b, r), c), &v), &vr) in best.iter_mut().zip(row).zip(column).zip(x).zip(x_row) {
-            // Of equal elements the one in the earlier row comes first.
-            let better = v > *b || v.is_nan() || (v == *b && vr < *r);
-            *b = if better { v } else { *b };
-            *r = if better { vr } else { *r };
-            *c = if better { number } else { *c };
+    /// A row of windows over the largest elements of its columns.
+    fn max_columns<T: Float, I: Tap>(
+        y: &mut [T], taps: &mut [I], tallest: &[T], from: &[I], c: usize, widest: usize, axis: &Axis,
+    ) {
+        let outputs = y.chunks_exact_mut(c).zip(taps.chunks_exact_mut(c));
+        for (&(start, count), (y, taps)) in axis.windows.iter().zip(outputs) {
+            let (y, taps) = (&mut y[..c], &mut taps[..c]);
+            y.copy_from_slice(&tallest[start * c..][..c]);
+            taps.copy_from_slice(&from[start * c..][..c]);
+            for j in 1..count {
+                let at = (start + j * axis.step) * c;
+                let (x, from, j) = (&tallest[at..][..c], &from[at..][..c], I::new(j));
+                for i in 0..c {
+                    let tap = from[i].plus(j);
+                    // Of equal elements the one in the earlier row comes first.
+                    let better = (x[i] > y[i]) | x[i].is_nan() | ((x[i] == y[i]) & (tap < taps[i]));
+                    y[i] = if better { x[i] } else { y[i] };
+                    taps[i] = if better { tap } else { taps[i] };
+                }
+            }
+            if count != widest {
+                for tap in taps {
+                    *tap = I::new(tap.number() / widest * count + tap.number() % widest);
+                }
+            }
         }
     }
 }
@@ -225,19 +240,7 @@ pub(crate) fn put<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut 
             }
             return;
         }
-        for (p, (dy, taps)) in dy[range.clone()].chunks_exact(c).zip(taps[range].chunks_exact(c)).enumerate()
-        {
-            let mut number = 0;
-            w.for_each_tap(p, |pixel| {
-                let dx = &mut dx[pixel * c..][..c];
-                if apart {
-                    set_row(dx, dy, taps, I::new(number))
-                } else {
-                    put_row(dx, dy, taps, I::new(number))
-                }
-                number += 1;
-            });
-        }
+        put_pixels(w, &dy[range.clone()], &taps[range], dx, apart);
     });
 }
 
@@ -270,18 +273,20 @@ tapegrad_tape::multiversion! {
 
 tapegrad_tape::multiversion! {
     vectors of T;
-    fn set_row<T: Float, I: Tap>(dx: &mut [T], dy: &[T], taps: &[I], number: I) {
-        for ((x, &g), &t) in dx.iter_mut().zip(dy).zip(taps) {
-            *x = if t == number { g } else { T::ZERO };
-        }
-    }
-}
-
-tapegrad_tape::multiversion! {
-    vectors of T;
-    fn put_row<T: Float, I: Tap>(dx: &mut [T], dy: &[T], taps: &[I], number: I) {
-        for ((x, &g), &t) in dx.iter_mut().zip(dy).zip(taps) {
-            *x += if t == number { g } else { T::ZERO };
+    /// The gradient for one image.
+    fn put_pixels<T: Float, I: Tap>(w: &Windows, dy: &[T], taps: &[I], dx: &mut [T], apart: bool) {
+        let c = w.c;
+        for (p, (dy, taps)) in dy.chunks_exact(c).zip(taps.chunks_exact(c)).enumerate() {
+            let (dy, taps) = (&dy[..c], &taps[..c]);
+            let mut number = 0;
+            w.for_each_tap(p, |pixel| {
+                let (dx, tap) = (&mut dx[pixel * c..][..c], I::new(number));
+                for i in 0..c {
+                    let g = if taps[i] == tap { dy[i] } else { T::ZERO };
+                    dx[i] = if apart { g } else { dx[i] + g };
+                }
+                number += 1;
+            });
         }
     }
 }
