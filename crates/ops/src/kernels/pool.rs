@@ -116,7 +116,7 @@ pub(crate) fn max_forward<T: Float, I: Tap>(w: &Windows, x: &[T], y: &mut [T], t
 /// Where the rows of the input under a row of windows begin.
 #[inline]
 fn rows_under(w: &Windows, row: usize) -> impl Iterator<Item = usize> {
-    let [d, h] = [0, 1].map(|a| w.axes[a].output());
+    let (d, h) = (w.axes[0].output(), w.axes[1].output());
     let (n, od, oh) = (row / (d * h), row / h % d, row % h);
     let start =
         move |z: usize, v: usize| ((n * w.axes[0].input + z) * w.axes[1].input + v) * w.axes[2].input * w.c;

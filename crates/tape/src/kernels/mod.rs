@@ -5,6 +5,7 @@ pub(crate) mod callers;
 pub(crate) mod index;
 pub mod list;
 pub mod math;
+pub(crate) mod moments;
 pub mod pages;
 pub mod parallel;
 pub(crate) mod place;

@@ -79,6 +79,10 @@ pub(crate) fn first<T: Element>(t: &Tensor, dims: &[usize]) -> Tensor {
     let (data, mut walk) = (t.data::<T>(), Walk::new(kept, 0));
     for row in results.chunks_exact_mut(inner.size) {
         let start = walk.next();
+        if inner.stride == 1 {
+            row.copy_from_slice(&data[start..][..inner.size]);
+            continue;
+        }
         for (k, r) in row.iter_mut().enumerate() {
             *r = data[start + k * inner.stride];
         }
@@ -457,7 +461,8 @@ crate::multiversion! {
             }
         }
         for four in fours {
-            let [x, y, z, w] = [four[0], four[1], four[2], four[3]].map(|s| &data[s..s + n]);
+            let row = |i: usize| &data[four[i]..][..n];
+            let (x, y, z, w) = (row(0), row(1), row(2), row(3));
             for k in 0..n {
                 acc[k] = step(step(step(step(acc[k], x[k], context[k]), y[k], context[k]), z[k], context[k]), w[k], context[k]);
             }

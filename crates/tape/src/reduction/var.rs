@@ -1,8 +1,9 @@
 //! `var`, `std`, and both with the mean.
 
 use super::{Reduced, half_as_f32};
-use crate::dtype::{Element, Float};
+use crate::dtype::{DType, Element, Float};
 use crate::grad_mode::is_grad_enabled;
+use crate::kernels::moments::{self, MAX_ROW, all_near, row_moments};
 use crate::kernels::{reduce, strided};
 use crate::node::{record, record_with_output};
 use crate::shape;
@@ -153,38 +154,38 @@ fn as_float(t: &Tensor) -> Tensor {
     half_as_f32(t.clone(), |t| t)
 }
 
-/// The largest ratio, squared, of the distance of the first element from the mean to the root mean square of the
-/// elements. The ratio is never larger than the count.
-const MAX_RATIO: f64 = 64.0;
-
 /// Means in F64, and the sums of squared distances from them divided by `freedom`.
 fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tensor; 2] {
+    if let Some((rows, length)) = contiguous_rows(t, dims) {
+        let [mut mean, mut variance] = [DType::F64, T::DTYPE].map(|dtype| Tensor::uninit(rows, dtype));
+        row_moments::<T>(t.data(), length, freedom, mean.data_mut(), variance.data_mut());
+        return [mean, variance];
+    }
     // Differences from one of the elements are accurate, and so is their mean.
     let first = reduce::first::<T>(t, dims);
     let sums = reduce::fold_with(t, dims, &first, T::ZERO, |a, x: T, c: T| a + (x - c), |a, b| a + b);
     let mut mean = strided::zip::<T, T, f64>(sums.shape(), &sums, &first, |s, c| c.to_f64() + s.to_f64() / n);
     let mut squares = squares::<T>(t, dims, &mean);
-    // An outlier as the reference would make the mean inaccurate, or the differences overflow.
-    let near = |((c, m), s): ((&T, &f64), &T)| {
-        m.is_finite() && (n <= MAX_RATIO || (c.to_f64() - m).powi(2) <= MAX_RATIO * (s.to_f64() / n + m * m))
-    };
-    let found = first.data::<T>().iter().zip(mean.data::<f64>()).zip(squares.data::<T>());
-    if !found.take(mean.numel()).all(near) {
+    if !all_near::<T>(first.data(), mean.data(), squares.data(), n) {
         let sums = reduce::fold(t, dims, 0.0, |a, x: T| a + x.to_f64(), |a, b| a + b);
         mean = strided::map_owned::<f64>(sums, |s| s / n);
         squares = self::squares::<T>(t, dims, &mean);
     }
     let variance = strided::zip::<T, f64, T>(mean.shape(), &squares, &mean, |s, mean| {
-        let off = mean - T::from_f64(mean).to_f64();
-        let s = s.to_f64() - n * off * off;
-        // Rounding may make it negative; a NaN stays.
-        T::from_f64(if s < 0.0 { 0.0 } else { s } / freedom)
+        moments::variance(s, mean, n, freedom)
     });
     [mean, variance]
 }
 
-/// The sums of squared distances from the means as rounded to the type. Where these are near the elements the
-/// distances are exact, and what they are off by is known.
+/// The kept shape and the length of a row, where all of the elements along `dims` are one contiguous and short row.
+fn contiguous_rows<'a>(t: &'a Tensor, dims: &[usize]) -> Option<(&'a [usize], usize)> {
+    let (rows, row) = t.shape().split_at(t.ndim() - dims.len());
+    let length = row.iter().product();
+    let trailing = dims.iter().all(|&d| d >= rows.len());
+    (trailing && (1..=MAX_ROW).contains(&length) && t.is_contiguous()).then_some((rows, length))
+}
+
+/// The sums of squared distances from the means as rounded to the type.
 fn squares<T: Float>(t: &Tensor, dims: &[usize], mean: &Tensor) -> Tensor {
     let rounded = mean.cast(T::DTYPE);
     reduce::fold_with(t, dims, &rounded, T::ZERO, |a, x: T, m: T| a + (x - m) * (x - m), |a, b| a + b)

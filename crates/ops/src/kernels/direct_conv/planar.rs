@@ -134,7 +134,8 @@ impl Planar {
             }
         } else {
             for (t, tap) in c.taps.iter().enumerate() {
-                let [down, right] = [0, 1].map(|axis| (tap.at[axis] - self.origin[axis]) as usize);
+                let down = (tap.at[0] - self.origin[0]) as usize;
+                let right = (tap.at[1] - self.origin[1]) as usize;
                 segments.push(Segment {
                     table: 0,
                     a: t * channels,
