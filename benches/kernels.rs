@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tapegrad::nn::models::ResNet;
 use tapegrad::nn::optim::{Adam, Optimizer, SGD};
 use tapegrad::ops::kernels::gemm::{Finish, View, matmul};
-use tapegrad::ops::{Approximate, BatchNormOptions, ConvOptions};
+use tapegrad::ops::{BatchNormOptions, ConvOptions};
 use tapegrad::prelude::*;
 use tapegrad::tape::kernels::arch::{self, Kernel, MAX_LANES, Vector};
 use tapegrad::tape::kernels::parallel::{num_threads, parallel_chunks, parallel_for};
@@ -239,11 +239,11 @@ const CONVOLUTIONS: [(&str, usize, usize, [usize; 2], [usize; 3]); 18] = [
 fn convolutions(bench: &mut Bench) {
     for (model, batch, size, [from, to], [kernel, stride, padding]) in CONVOLUTIONS {
         let name = format!("conv2d/{model} {from}->{to} {kernel}x{kernel} stride {stride} at {size}");
-        let options = ConvOptions::<2>::default().stride(stride).padding(padding);
+        let options = ConvOptions::<2>::new().stride(stride).padding(padding);
         let (x, w) = (images([batch, from, size, size]), numbers(&[to, from, kernel, kernel]));
         let out = (size + 2 * padding - kernel) / stride + 1;
         let flops = || Flops(2 * batch * out * out * to * from * kernel * kernel);
-        let conv = |x: &Var, w: &Var| ops::conv2d(x, w, None, options);
+        let conv = |x: &Var, w: &Var| ops::conv2d_with(x, w, None, options);
         let constants = (Var::from(x.clone()), Var::from(w.clone()));
         bench.forward(&name, flops(), || conv(&constants.0, &constants.1));
         let x = Var::parameter(x);
@@ -260,9 +260,9 @@ fn normalization(bench: &mut Bench) {
     for shape in [[128, 64, 32, 32], [128, 128, 16, 16], [128, 512, 4, 4]] {
         let (n, channels) = (shape.iter().product::<usize>(), shape[1]);
         let x = Var::parameter(images(shape));
-        let weight = Var::parameter(Tensor::ones(&[channels], DType::F32));
-        let bias = Var::parameter(Tensor::zeros(&[channels], DType::F32));
-        let options = BatchNormOptions { training: true, ..Default::default() };
+        let weight = Var::parameter(Tensor::ones_with(&[channels], DType::F32));
+        let bias = Var::parameter(Tensor::zeros_with(&[channels], DType::F32));
+        let options = BatchNormOptions::new().training(true);
         let f = || ops::batch_norm_relu(&x, None, Some(&weight), Some(&bias), None, options);
         let name = format!("batch_norm_relu/{shape:?}");
         // Forward: the input twice, the output. Backward: input, output and gradient twice, the result.
@@ -290,10 +290,8 @@ fn losses(bench: &mut Bench) {
         let x = Var::parameter(numbers(&shape));
         let target = Var::from(Tensor::from_vec((0..shape[0] as i64).map(|i| i % 10).collect(), &shape[..1]));
         let name = format!("cross_entropy/{shape:?}");
-        bench.forward(&name, Bytes(4 * n), || ops::cross_entropy(&x, &target, Default::default()));
-        bench.backward(&format!("{name}/backward"), Bytes(8 * n), &[&x], || {
-            ops::cross_entropy(&x, &target, Default::default())
-        });
+        bench.forward(&name, Bytes(4 * n), || ops::cross_entropy(&x, &target));
+        bench.backward(&format!("{name}/backward"), Bytes(8 * n), &[&x], || ops::cross_entropy(&x, &target));
     }
 }
 
@@ -302,7 +300,7 @@ fn elementwise(bench: &mut Bench) {
     let n = shape.iter().product::<usize>();
     let (x, y) = (Var::parameter(images(shape)), Var::from(images(shape)));
     bench.forward(&format!("add/{shape:?}"), Bytes(12 * n), || &x + &y);
-    for (name, f) in [("relu", ops::relu as fn(&Var) -> Var), ("gelu", |x| ops::gelu(x, Approximate::None))] {
+    for (name, f) in [("relu", ops::relu as fn(&Var) -> Var), ("gelu", |x| ops::gelu(x))] {
         let name = format!("{name}/{shape:?}");
         bench.forward(&name, Bytes(8 * n), || f(&x));
         bench.backward(&format!("{name}/backward"), Bytes(12 * n), &[&x], || f(&x));

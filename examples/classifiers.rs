@@ -21,7 +21,6 @@ use tapegrad::nn::optim::Adam;
 use tapegrad::nn::plots::{Corner, Panel, Series, panels};
 use tapegrad::nn::train::predict;
 use tapegrad::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential};
-use tapegrad::ops::Reduction;
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -54,15 +53,15 @@ fn signs(scores: &Var, labels: &Var) -> Var {
 }
 
 fn logistic(scores: &Var, labels: &Var) -> Var {
-    ops::soft_margin_loss(scores, &signs(scores, labels), Reduction::Mean)
+    ops::soft_margin_loss(scores, &signs(scores, labels))
 }
 
 fn hinge(scores: &Var, labels: &Var) -> Var {
-    ops::hinge_loss(scores, &signs(scores, labels), Reduction::Mean)
+    ops::hinge_loss(scores, &signs(scores, labels))
 }
 
 fn softmax(scores: &Var, labels: &Var) -> Var {
-    ops::cross_entropy(scores, labels, Default::default())
+    ops::cross_entropy(scores, labels)
 }
 
 /// Training, validation and test images, and how many scores a model gives: one for two classes.
@@ -171,7 +170,7 @@ fn accuracy(model: &Sequential, data: &Subset) -> f64 {
     let mut right = 0;
     for batch in &loader {
         let scores = predict(model, &Var::from(batch.images));
-        let classes = if scores.size(1) == 1 { scores.gt(0.0).squeeze(1) } else { scores.argmax(1, false) };
+        let classes = if scores.size(1) == 1 { scores.gt(0.0).squeeze(1) } else { scores.argmax(1) };
         let labels = batch.labels.to_vec::<i64>();
         right +=
             classes.cast(DType::I64).to_vec::<i64>().iter().zip(labels).filter(|(c, l)| **c == *l).count();

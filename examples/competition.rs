@@ -94,11 +94,11 @@ fn fit(model: &Sequential, train: &DataLoader, tenth: &DataLoader, epochs: u64, 
     let steps = (epochs * train.len() as u64).max(1);
     let images = train.dataset().len();
     let bar = progress(images, String::new());
-    let smoothing = ops::CrossEntropyOptions { label_smoothing: 0.1, ..Default::default() };
+    let smoothing = ops::CrossEntropyOptions::new().label_smoothing(0.1);
     let mut trainer = Trainer::new(model, sgd)
         .epochs(epochs)
         .schedule_steps(OneCycleLR::new(lr, steps).cycle_momentum(false))
-        .loss(|y, t| ops::cross_entropy(y, t, smoothing.clone()))
+        .loss(|y, t| ops::cross_entropy_with(y, t, smoothing.clone()))
         .on_step(|e| {
             bar.set_prefix(format!("epoch {}/{epochs}", e.epoch));
             bar.set_position(e.score.count);

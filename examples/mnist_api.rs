@@ -94,7 +94,7 @@ impl Mlp {
 
     /// The mean cross-entropy of the last forward pass.
     fn loss(&mut self, labels: &Tensor) -> f64 {
-        let loss = ops::cross_entropy(self.last_output(), &Var::from(labels), Default::default());
+        let loss = ops::cross_entropy(self.last_output(), &Var::from(labels));
         let value = loss.item();
         self.loss = Some(loss);
         value
@@ -102,7 +102,7 @@ impl Mlp {
 
     /// How many predictions of the last forward pass are wrong.
     fn wrong(&self, labels: &Tensor) -> usize {
-        let predicted = no_grad(|| self.last_output().argmax(1, false)).to_vec::<i64>();
+        let predicted = no_grad(|| self.last_output().argmax(1)).to_vec::<i64>();
         predicted.iter().zip(labels.to_vec::<i64>()).filter(|(p, l)| **p != *l).count()
     }
 

@@ -67,7 +67,7 @@ fn main() {
     };
     let batch = args.batch.unwrap_or(default_batch);
     let x = Var::from(with_default_generator(|g| g.normal(&[&[batch], shape].concat(), 0.0, 1.0)));
-    let target = Var::from_vec((0..batch as i64).map(|i| i % 10).collect::<Vec<_>>(), &[batch]);
+    let target = Var::from_vec((0..batch as i64).map(|i| i % 10).collect::<Vec<_>>(), batch);
     let mut optimizer = SGD::new(model.parameters(), 0.01).momentum(0.9).weight_decay(5e-4);
 
     let mut step = || -> Option<Var> {
@@ -76,7 +76,7 @@ fn main() {
             return None;
         }
         optimizer.zero_grad();
-        let loss = ops::cross_entropy(&model.forward(&x), &target, Default::default());
+        let loss = ops::cross_entropy(&model.forward(&x), &target);
         loss.backward();
         optimizer.step();
         Some(loss)

@@ -9,15 +9,15 @@
 //! manual_seed(0);
 //! let model = nn::Sequential::new().add(nn::Linear::new(2, 16)).add(nn::Tanh::new()).add(nn::Linear::new(16, 1));
 //! let mut optimizer = nn::optim::Adam::new(model.parameters(), 0.05);
-//! let x = Var::from_vec(vec![0f32, 0., 0., 1., 1., 0., 1., 1.], &[4, 2]);
-//! let y = Var::from_vec(vec![0f32, 1., 1., 0.], &[4, 1]);
+//! let x = Var::from_vec(vec![0f32, 0., 0., 1., 1., 0., 1., 1.], (4, 2));
+//! let y = Var::from_vec(vec![0f32, 1., 1., 0.], (4, 1));
 //! for _ in 0..200 {
 //!     optimizer.zero_grad();
-//!     let loss = ops::mse_loss(&model.forward(&x), &y, Default::default());
+//!     let loss = ops::mse_loss(&model.forward(&x), &y);
 //!     loss.backward();
 //!     optimizer.step();
 //! }
-//! assert!(ops::mse_loss(&model.forward(&x), &y, Default::default()).item() < 0.01);
+//! assert!(ops::mse_loss(&model.forward(&x), &y).item() < 0.01);
 //! ```
 
 #![forbid(unsafe_code)]
@@ -39,7 +39,7 @@ pub mod prelude {
     pub use tapegrad_nn::{Fields, Module};
     pub use tapegrad_ops::VarOps;
     pub use tapegrad_tape::{
-        DType, Generator, MemoryFormat, Scalar, Tensor, Var, grad, manual_seed, no_grad, set_num_threads,
-        set_profiling, trace, with_default_generator,
+        DType, Generator, MemoryFormat, Scalar, Tensor, Var, grad, grad_with, manual_seed, no_grad,
+        set_num_threads, set_profiling, trace, with_default_generator,
     };
 }

@@ -114,8 +114,8 @@ fn average_pooling_is_a_strided_convolution() {
     let mut generator = Generator::manual_seed(2);
     for (channels, kernel) in [(1, [2, 2]), (3, [3, 1]), (4, [2, 5])] {
         let x = Var::from(generator.normal(&[2, channels, 13, 11], 0.0, 1.0).cast(DType::F64));
-        let options = ops::ConvOptions::default().stride(kernel).groups(channels);
-        let strided = ops::conv2d(&x, &conv1d::averaging_filters(channels, &kernel), None, options);
+        let options = ops::ConvOptions::new().stride(kernel).groups(channels);
+        let strided = ops::conv2d_with(&x, &conv1d::averaging_filters(channels, &kernel), None, options);
         let pooled = ops::avg_pool2d(&x, kernel);
         assert_eq!(strided.shape(), pooled.shape());
         strided.to_vec::<f64>().iter().zip(pooled.to_vec::<f64>()).for_each(|(a, b)| close(*a, b, 1e-14));
@@ -126,7 +126,7 @@ fn average_pooling_is_a_strided_convolution() {
 fn alexnet_with_and_without_shared_weights() {
     let layer = conv1d::alexnet_layer();
     assert_eq!(layer.num_parameters(), 34_944);
-    let y = no_grad(|| layer.forward(&Var::from(Tensor::zeros(&[1, 3, 227, 227], DType::F32))));
+    let y = no_grad(|| layer.forward(&Var::from(Tensor::zeros_with(&[1, 3, 227, 227], DType::F32))));
     assert_eq!(y.shape(), [1, 96, 55, 55]);
     assert_eq!(conv1d::parameters_without_sharing(&layer, y.shape()), 105_705_600);
 }
@@ -134,7 +134,7 @@ fn alexnet_with_and_without_shared_weights() {
 #[test]
 #[should_panic = "conv1d: the kernel (with dilation, 9) is larger than the padded input (8) in spatial dimension 0"]
 fn a_kernel_that_does_not_fit_is_refused() {
-    nn::Conv1d::new(3, 4, 9).padding(1).forward(&Var::from(Tensor::zeros(&[8, 3, 6], DType::F32)));
+    nn::Conv1d::new(3, 4, 9).padding(1).forward(&Var::from(Tensor::zeros_with(&[8, 3, 6], DType::F32)));
 }
 
 /// Modular networks: what has one right answer.
@@ -163,7 +163,7 @@ mod modular_networks {
             for p in net.parameters() {
                 if p.ndim() > 1 { nn::init::normal_(&p, 0.0, 1e-3) } else { nn::init::zeros_(&p) }
             }
-            let loss = ops::cross_entropy(&net.forward(&x), &labels, Default::default());
+            let loss = ops::cross_entropy(&net.forward(&x), &labels);
             close(loss.item(), 10f64.ln(), 2e-3);
 
             net.to_dtype(DType::F64);
@@ -190,11 +190,11 @@ mod modular_networks {
             if !in_the_loss {
                 sgd = sgd.weight_decay(0.7);
             }
-            let x = Var::from(Tensor::ones(&[2, 5], DType::F64));
+            let x = Var::from(Tensor::ones_with(&[2, 5], DType::F64));
             for _ in 0..3 {
                 sgd.zero_grad();
                 let target = Var::from_vec(vec![0i64, 2], &[2]);
-                let mut loss = ops::cross_entropy(&net.forward(&x), &target, Default::default());
+                let mut loss = ops::cross_entropy(&net.forward(&x), &target);
                 if in_the_loss {
                     loss = loss + half_squares(&net) * 0.7;
                 }
@@ -219,10 +219,7 @@ mod modular_networks {
             let mut random = Generator::manual_seed(2);
             let x = Var::from(random.normal(shape, 0.0, 1.0)).cast(DType::F64);
             let labels = Var::from_vec(vec![3i64, 7], &[2]);
-            let loss = || {
-                ops::cross_entropy(&model.forward(&x), &labels, Default::default())
-                    + strength * half_squares(model)
-            };
+            let loss = || ops::cross_entropy(&model.forward(&x), &labels) + strength * half_squares(model);
             for (name, error, _) in relative_errors(model, loss, &mut random) {
                 assert!(error < 1e-6, "{name}: {error:e}");
             }
@@ -238,10 +235,9 @@ mod modular_networks {
             let batches = || (0..5).map(|i| (x.narrow(0, i * 10, 10), labels.narrow(0, i * 10, 10)));
             let mut trainer = Trainer::new(&net, Adam::new(net.parameters(), 1e-3)).epochs(20);
             trainer.fit(Source::new(batches), None).expect("no files");
-            let wrong = nn::train::evaluate(&net, [(x.clone(), labels.clone())], |y, t| {
-                ops::cross_entropy(y, t, Default::default())
-            })
-            .wrong();
+            let wrong =
+                nn::train::evaluate(&net, [(x.clone(), labels.clone())], |y, t| ops::cross_entropy(y, t))
+                    .wrong();
             assert_eq!(wrong, 0, "{hidden:?}");
         }
     }

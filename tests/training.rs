@@ -13,7 +13,7 @@ fn step(model: &LeNet5, optimizer: &mut SGD, batch: usize, k: usize) -> f64 {
     let target =
         Var::from_vec((0..batch as i64).map(|i| (i * 7 + k as i64) % 10).collect::<Vec<_>>(), &[batch]);
     optimizer.zero_grad();
-    let loss = ops::cross_entropy(&model.forward(&x.into()), &target, Default::default());
+    let loss = ops::cross_entropy(&model.forward(&x.into()), &target);
     loss.backward();
     optimizer.step();
     loss.item()

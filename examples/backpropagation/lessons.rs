@@ -14,7 +14,7 @@ pub(crate) struct Lesson {
 impl Lesson {
     fn new(title: &'static str, loss: Var, closed: Vec<(&'static str, &Var, Matrix)>) -> Lesson {
         let inputs: Vec<&Var> = closed.iter().map(|(_, v, _)| *v).collect();
-        let tape = grad(&[&loss], &inputs, Default::default());
+        let tape = grad_with(&[&loss], &inputs, Default::default());
         let pair = |((name, v, m), t): ((&'static str, &Var, Matrix), Option<Var>)| {
             (name, m.shaped(v), t.expect("the loss depends on it"))
         };
@@ -93,8 +93,8 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 fn cross_entropy(logits: &Var, target: &Var) -> Var {
-    let options = CrossEntropyOptions { reduction: Reduction::Sum, ..Default::default() };
-    ops::cross_entropy(logits, target, options)
+    let options = CrossEntropyOptions::new().reduction(Reduction::Sum);
+    ops::cross_entropy_with(logits, target, options)
 }
 
 /// One-hot rows of class indices.
@@ -160,7 +160,7 @@ pub(crate) fn one_step(x: &Var, w: &Var, label: &Var, rate: f64) -> Lesson {
         ("o next", o_next.shaped(&z), z.softmax(1).detach()),
         (
             "L next",
-            Var::from_vec(vec![terms.values.iter().sum::<f64>()], &[]),
+            Var::from_vec(vec![terms.values.iter().sum::<f64>()], ()),
             cross_entropy(&z, label).detach(),
         ),
     ];
@@ -172,7 +172,7 @@ pub(crate) fn one_step(x: &Var, w: &Var, label: &Var, rate: f64) -> Lesson {
 /// `C = X filtered with K`, `S = sigmoid(C)`, `P` the means of 2x2 squares of `S`, and `L = sum(G P)`: the layers
 /// above pass down `dL/dP = G`.
 pub(crate) fn convolution_and_pooling(x: &Var, k: &Var, g: &Var) -> Lesson {
-    let c = ops::conv2d(x, k, None, Default::default());
+    let c = ops::conv2d(x, k, None);
     let s = c.sigmoid();
     let p = ops::avg_pool2d(&s, 2);
     let loss = (&p * g).sum_all();
@@ -191,7 +191,7 @@ pub(crate) fn convolution_and_pooling(x: &Var, k: &Var, g: &Var) -> Lesson {
 /// The full convolution `Y[i, j] = sum X[i - u, j - v] W[u, v]`, with `L = sum(G Y)`, so that `dL/dY = G`: the
 /// gradients are `G` filtered with the other factor.
 pub(crate) fn full_convolution(x: &Var, w: &Var, g: &Var) -> Lesson {
-    let y = ops::conv_transpose2d(x, w, None, Default::default());
+    let y = ops::conv_transpose2d(x, w, None);
     let loss = (&y * g).sum_all();
     let (x_, w_, g) = (Matrix::of(x), Matrix::of(w), Matrix::of(g));
     let closed = vec![("dL/dX", x, g.filtered(&w_)), ("dL/dW", w, g.filtered(&x_))];
@@ -210,8 +210,8 @@ pub(crate) fn full_convolution(x: &Var, w: &Var, g: &Var) -> Lesson {
 
 /// Batch norm of `[N, C]` by the batch's own statistics, with `L = sum(G Y)`, so that `dL/dY = G`.
 pub(crate) fn batch_norm(x: &Var, gamma: &Var, beta: &Var, g: &Var) -> Lesson {
-    let options = BatchNormOptions { training: true, ..Default::default() };
-    let y = ops::batch_norm(x, None, Some(gamma), Some(beta), options);
+    let options = BatchNormOptions::new().training(true);
+    let y = ops::batch_norm_with(x, None, Some(gamma), Some(beta), options);
     let loss = (&y * g).sum_all();
 
     let (x_, g, gamma_) = (Matrix::of(x), Matrix::of(g), Matrix::of(gamma));
@@ -234,7 +234,7 @@ pub(crate) fn batch_norm(x: &Var, gamma: &Var, beta: &Var, g: &Var) -> Lesson {
 pub(crate) fn samples(seed: u64) -> Vec<Lesson> {
     let mut generator = Generator::manual_seed(seed);
     let mut random = |shape: &[usize]| Var::parameter(generator.normal(shape, 0.0, 1.0).cast(DType::F64));
-    let labels = Var::from_vec(vec![1i64, 0, 2], &[3]);
+    let labels = Var::from_vec(vec![1i64, 0, 2], 3);
     let exercise = [vec![1.0, 2.0], vec![0.5, -0.5, -1.0, 1.0]];
     vec![
         softmax_cross_entropy(&random(&[3, 4]), &random(&[3, 4]).softmax(1).detach()),
@@ -244,9 +244,9 @@ pub(crate) fn samples(seed: u64) -> Vec<Lesson> {
             &labels,
         ),
         one_step(
-            &Var::from_vec(exercise[0].clone(), &[1, 2]),
-            &Var::from_vec(exercise[1].clone(), &[2, 2]),
-            &Var::from_vec(vec![0i64], &[1]),
+            &Var::from_vec(exercise[0].clone(), (1, 2)),
+            &Var::from_vec(exercise[1].clone(), (2, 2)),
+            &Var::from_vec(vec![0i64], 1),
             0.5,
         ),
         convolution_and_pooling(

@@ -56,11 +56,11 @@ fn digit(common: &Common) {
     headline("Convolution, sigmoid and pooling on a digit");
     let data = common.mnist(10, 10).test;
     let pixels: Vec<f64> = data.image(0).iter().map(|&v| f64::from(v) / 255.0).collect();
-    let x = Var::from_vec(pixels, &[1, 1, 28, 28]);
+    let x = Var::from_vec(pixels, (1, 1, 28, 28));
     // A filter for edges: bright below, dark above.
     let edge = vec![-1.0, -2.0, -1.0, 0.0, 0.0, 0.0, 1.0, 2.0, 1.0];
-    let k = Var::parameter(Tensor::from_vec(edge, &[1, 1, 3, 3]));
-    let c = no_grad(|| ops::conv2d(&x, &k, None, Default::default()));
+    let k = Var::parameter(Tensor::from_vec(edge, (1, 1, 3, 3)));
+    let c = no_grad(|| ops::conv2d(&x, &k, None));
     let s = c.sigmoid();
     let p = ops::avg_pool2d(&s, 2);
     // The loss pulls the pooled image toward the digit.

@@ -285,7 +285,7 @@ fn predict_with(args: &Args, files: &[PathBuf], test: &ImageDataset) -> (Var, Ne
         let (model, network, normalization) = or_fail(load(file));
         let tta = args.recipe(model).tta;
         let test = test.clone().with_normalization(normalization);
-        let scores = ops::softmax(&scores_of(network.module(), tta, &test), -1, None);
+        let scores = ops::softmax(&scores_of(network.module(), tta, &test), -1);
         let wrong = predictions(&scores).iter().zip(test.labels()).filter(|(p, l)| p != l).count();
         println!("{} ({}): {wrong} wrong of {}", file.display(), model.name(), test.len());
         sum = Some(match sum {

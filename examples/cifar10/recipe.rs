@@ -250,8 +250,8 @@ impl Recipe {
 
     /// A trainer for this many steps in all. `train` provides the whitening filters of the fast network's first layer.
     pub(crate) fn trainer<'a>(&self, network: &'a Network, train: &ImageDataset, steps: u64) -> Trainer<'a> {
-        let smoothing = CrossEntropyOptions { label_smoothing: self.label_smoothing, ..Default::default() };
-        let loss = move |y: &Var, t: &Var| ops::cross_entropy(y, t, smoothing.clone());
+        let smoothing = CrossEntropyOptions::new().label_smoothing(self.label_smoothing);
+        let loss = move |y: &Var, t: &Var| ops::cross_entropy_with(y, t, smoothing.clone());
         let Network::Speed(net) = network else {
             let model = network.module();
             return Trainer::new(model, self.optimizer(model)).loss(loss).schedule_steps(self.plan(steps));

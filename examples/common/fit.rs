@@ -41,7 +41,7 @@ pub(crate) fn classes_of(model: &dyn Module, data: impl Dataset + 'static) -> Ve
 pub(crate) fn accuracy(model: &dyn Module, data: impl Dataset + 'static) -> f64 {
     let loader = DataLoader::new(data).batch_size(500);
     let batches = loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels)));
-    let score = nn::train::evaluate(model, batches, |y, t| ops::cross_entropy(y, t, Default::default()));
+    let score = nn::train::evaluate(model, batches, |y, t| ops::cross_entropy(y, t));
     score.accuracy().unwrap_or(0.0)
 }
 

@@ -107,7 +107,7 @@ fn output_sizes() {
         (5, 5, 9, 0, 1),
     ] {
         let case = Case { batch: 1, channels: [1, 1], length, kernel, stride, padding, dilation };
-        let x = Var::from(Tensor::zeros(&[1, 1, length], DType::F64));
+        let x = Var::zeros_with((1, 1, length), DType::F64);
         let got = no_grad(|| case.layer().forward(&x)).size(2);
         assert_eq!(got, case.output_length());
         let reach = (got - 1) * stride + dilation * (kernel - 1) + 1;
@@ -116,7 +116,7 @@ fn output_sizes() {
         println!("{length:>4} {kernel:>2} {stride:>6} {padding:>3} {dilation:>3} {got:>6}{note}");
     }
     println!("Sizes that do not fit are rejected:");
-    let x = Var::from(Tensor::zeros(&[8, 3, 6], DType::F32));
+    let x = Var::zeros((8, 3, 6));
     refused(|| nn::Conv1d::new(3, 4, 9).padding(1).forward(&x));
     refused(|| nn::Conv1d::new(3, 4, 3).dilation(3).forward(&x));
     refused(|| nn::Conv1d::new(3, 4, 3).stride(0).forward(&x));
@@ -144,8 +144,8 @@ fn average_pooling(common: &Common) {
     headline("Average pooling is a convolution with constant filters");
     let mut generator = Generator::manual_seed(common.seed);
     let x = Var::from(generator.normal(&[4, 6, 30], 0.0, 1.0).cast(DType::F64));
-    let options = ConvOptions::default().stride(3).groups(6);
-    let strided = ops::conv1d(&x, &averaging_filters(6, &[3]), None, options);
+    let options = ConvOptions::new().stride(3).groups(6);
+    let strided = ops::conv1d_with(&x, &averaging_filters(6, &[3]), None, options);
     println!(
         "1d, windows of 3:    {:?} -> {:?}, largest difference {:.1e}",
         x.shape(),
@@ -153,8 +153,8 @@ fn average_pooling(common: &Common) {
         difference(&strided, &ops::avg_pool1d(&x, 3))
     );
     let x = Var::from(generator.normal(&[4, 6, 8, 12], 0.0, 1.0).cast(DType::F64));
-    let options = ConvOptions::default().stride([2, 3]).groups(6);
-    let strided = ops::conv2d(&x, &averaging_filters(6, &[2, 3]), None, options);
+    let options = ConvOptions::new().stride([2, 3]).groups(6);
+    let strided = ops::conv2d_with(&x, &averaging_filters(6, &[2, 3]), None, options);
     println!(
         "2d, windows of 2x3:  {:?} -> {:?}, largest difference {:.1e}",
         x.shape(),
@@ -169,12 +169,12 @@ fn filters_of_a_signal(common: &Common) {
     let noise = Generator::manual_seed(common.seed).normal(&[length], 0.0, 0.15).to_vec::<f32>();
     let step = |i: usize| if (50..110).contains(&i) { 1.0 } else { 0.0 };
     let signal: Vec<f32> = noise.iter().enumerate().map(|(i, e)| step(i) + e).collect();
-    let x = Var::from_vec(signal.clone(), &[1, 1, length]);
+    let x = Var::from_vec(signal.clone(), (1, 1, length));
     let filtered = |filter: Vec<f32>, stride: usize| {
         let size = filter.len();
-        let w = Var::from_vec(filter, &[1, 1, size]);
-        let options = ConvOptions::default().stride(stride).padding(size / 2);
-        let y = ops::conv1d(&x, &w, None, options).to_vec::<f32>();
+        let w = Var::from_vec(filter, (1, 1, size));
+        let options = ConvOptions::new().stride(stride).padding(size / 2);
+        let y = ops::conv1d_with(&x, &w, None, options).to_vec::<f32>();
         y.into_iter().enumerate().map(|(t, y)| ((t * stride) as f64, f64::from(y))).collect::<Vec<_>>()
     };
     let raw = signal.iter().enumerate().map(|(i, v)| (i as f64, f64::from(*v)));
@@ -207,7 +207,7 @@ fn filters_of_a_signal(common: &Common) {
 fn parameter_counts() {
     headline("AlexNet's first layer: 96 filters of 11x11, stride 4, on 227x227x3");
     let layer = alexnet_layer();
-    let y = no_grad(|| layer.forward(&Var::from(Tensor::zeros(&[1, 3, 227, 227], DType::F32))));
+    let y = no_grad(|| layer.forward(&Var::zeros((1, 3, 227, 227))));
     println!("output {:?}: (227 - 11) / 4 + 1 = {}", y.shape(), (227 - 11) / 4 + 1);
     println!("parameters with shared weights:  {:>11}", layer.num_parameters());
     println!("without sharing:                 {:>11}", parameters_without_sharing(&layer, y.shape()));

@@ -129,7 +129,7 @@ fn largest(a: &[f64], b: &[f64]) -> f64 {
 pub(crate) fn averaging_filters(channels: usize, kernel: &[usize]) -> Var {
     let size: usize = kernel.iter().product();
     let shape = [&[channels, 1], kernel].concat();
-    Var::from(Tensor::full(&shape, 1.0 / size as f64, DType::F64))
+    Var::full_with(&shape, 1.0 / size as f64, DType::F64)
 }
 
 /// AlexNet's first layer: 96 filters of 11x11 with stride 4 on RGB images of 227x227.

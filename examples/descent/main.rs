@@ -26,7 +26,7 @@ fn main() {
 /// A function of one variable, on a grid.
 fn curve(f: impl Fn(&Var) -> Var, low: f64, high: f64, count: usize) -> Vec<(f64, f64)> {
     let xs = grid(low, high, count);
-    let ys = no_grad(|| f(&Var::from_vec(xs.clone(), &[count])));
+    let ys = no_grad(|| f(&Var::from_vec(xs.clone(), count)));
     xs.into_iter().zip(ys.to_vec::<f64>()).collect()
 }
 
@@ -120,13 +120,13 @@ fn the_minimum_of_gelu(common: &Common) {
 /// The derivative at a point, from the tape.
 fn slope(f: impl Fn(&Var) -> Var, x: f64) -> f64 {
     let x = number(x);
-    grad(&[&f(&x)], &[&x], Default::default())[0].as_ref().map_or(0.0, Var::item)
+    grad_with(&[&f(&x)], &[&x], Default::default())[0].as_ref().map_or(0.0, Var::item)
 }
 
 /// Each activation and its derivative: one backward pass gives it at all points at once.
 fn activations(common: &Common) {
     headline("Activations and their derivatives, from the tape");
-    let quarter = Var::from_vec(vec![0.25], &[1]);
+    let quarter = Var::from_vec(vec![0.25], 1);
     let functions: [(&str, &dyn Fn(&Var) -> Var); 6] = [
         ("relu(x)", &ops::relu),
         ("elu(x)", &|x| ops::elu(x, 1.0)),
@@ -139,7 +139,7 @@ fn activations(common: &Common) {
     println!("{:<30} {:>10} {:>10} {:>10}", "derivative at", "-1", "0", "1");
     let image = functions.map(|(name, f)| {
         println!("{name:<30} {:>10.6} {:>10.6} {:>10.6}", slope(f, -1.0), slope(f, 0.0), slope(f, 1.0));
-        let x = Var::parameter(Tensor::from_vec(xs.clone(), &[xs.len()]));
+        let x = Var::parameter(Tensor::from_vec(xs.clone(), xs.len()));
         let y = f(&x);
         y.sum_all().backward();
         let slopes = x.grad().expect("the sum depends on x").to_vec::<f64>();

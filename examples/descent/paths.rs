@@ -16,12 +16,12 @@ pub(crate) fn sigmoid_loss(w: &Var) -> Var {
 
 /// `gelu(x) = x sigmoid(1.702 x)`.
 pub(crate) fn gelu(x: &Var) -> Var {
-    ops::gelu(x, ops::Approximate::Sigmoid)
+    ops::gelu_with(x, ops::Approximate::Sigmoid)
 }
 
 /// A parameter in double precision.
 pub(crate) fn number(x: f64) -> Var {
-    Var::parameter(Tensor::from_vec(vec![x], &[]))
+    Var::parameter(Tensor::from_vec(vec![x], ()))
 }
 
 /// The values of `w` before each step, and after the last.
@@ -46,7 +46,7 @@ pub(crate) fn momentum(f: impl Fn(&Var) -> Var, w_1: f64, dw_1: f64, count: usiz
     let mut optimizer = SGD::new([w.clone()], 0.1).momentum(0.9);
     let mut state = optimizer.state_dict();
     state.insert("state.0.0.step", Tensor::scalar(1i64));
-    state.insert("state.0.0.momentum_buffer", Tensor::from_vec(vec![-dw_1 / 0.1], &[]));
+    state.insert("state.0.0.momentum_buffer", Tensor::from_vec(vec![-dw_1 / 0.1], ()));
     optimizer.load_state_dict(&state).expect("the state of one parameter");
     walk(&w, optimizer, f, count - 1)
 }

@@ -66,8 +66,8 @@ impl Network {
 impl Gate {
     pub(crate) fn inputs(&self) -> Var {
         match self.truth.len() {
-            2 => Var::from_vec(vec![0f32, 1.0], &[2, 1]),
-            _ => Var::from_vec(vec![0f32, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0], &[4, 2]),
+            2 => Var::from_vec(vec![0f32, 1.0], (2, 1)),
+            _ => Var::from_vec(vec![0f32, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0], (4, 2)),
         }
     }
 
@@ -96,11 +96,11 @@ impl Gate {
     pub(crate) fn train(&self, steps: usize) -> (Network, Vec<f64>) {
         let network = self.network();
         let mut optimizer = Adam::new(network.parameters(), 0.1);
-        let (x, target) = (self.inputs(), Var::from_vec(self.truth.to_vec(), &[self.truth.len(), 1]));
+        let (x, target) = (self.inputs(), Var::from_vec(self.truth.to_vec(), (self.truth.len(), 1)));
         let losses = (0..steps).map(|_| {
             optimizer.zero_grad();
             let logits = network.forward(&x);
-            let loss = ops::binary_cross_entropy_with_logits(&logits, &target, Default::default());
+            let loss = ops::binary_cross_entropy_with_logits(&logits, &target);
             loss.backward();
             optimizer.step();
             loss.item()
@@ -113,7 +113,7 @@ impl Gate {
 fn put(layer: &Linear, rows: &[&[f32]]) {
     let inputs = rows[0].len() - 1;
     let weights = rows.iter().flat_map(|row| &row[..inputs]).copied().collect();
-    layer.weight.set_value(Tensor::from_vec(weights, &[rows.len(), inputs]));
+    layer.weight.set_value(Tensor::from_vec(weights, (rows.len(), inputs)));
     let bias = layer.bias.as_ref().expect("a layer with a bias");
-    bias.set_value(Tensor::from_vec(rows.iter().map(|row| row[inputs]).collect(), &[rows.len()]));
+    bias.set_value(Tensor::from_vec(rows.iter().map(|row| row[inputs]).collect(), rows.len()));
 }

@@ -106,7 +106,7 @@ fn draw(common: &Common, file: &str, networks: &[Network], f: impl Fn(&Network, 
         let x = gate.inputs().to_vec::<f32>();
         if gate.truth.len() == 2 {
             let xs: Vec<f32> = (0..=400).map(|i| -0.5 + i as f32 / 200.0).collect();
-            let ys = f(network, &Var::from_vec(xs.clone(), &[xs.len(), 1]));
+            let ys = f(network, &Var::from_vec(xs.clone(), (xs.len(), 1)));
             let number = |(x, y): (&f32, &f32)| (f64::from(*x), f64::from(*y));
             let series = vec![
                 Series::new("output", xs.iter().zip(&ys).map(number)),
@@ -125,7 +125,7 @@ fn draw(common: &Common, file: &str, networks: &[Network], f: impl Fn(&Network, 
         ];
         Panel::new(gate.name, "x1", "x2", series).regions(range, range, side, |cells| {
             let flat = cells.iter().flat_map(|p| [p.0 as f32, p.1 as f32]).collect();
-            f(network, &Var::from_vec(flat, &[cells.len(), 2])).into_iter().map(f64::from).collect()
+            f(network, &Var::from_vec(flat, (cells.len(), 2))).into_iter().map(f64::from).collect()
         })
     };
     let all: Vec<Panel> = GATES.iter().zip(networks).map(panel).collect();

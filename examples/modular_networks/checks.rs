@@ -27,7 +27,7 @@ pub(crate) fn loss(course: &Course) {
             if p.ndim() > 1 { nn::init::normal_(&p, 0.0, 1e-3) } else { nn::init::zeros_(&p) }
         }
         println!("{name}\n   strength       loss  above the first");
-        let data = no_grad(|| ops::cross_entropy(&net.forward(&x), &labels, Default::default()));
+        let data = no_grad(|| ops::cross_entropy(&net.forward(&x), &labels));
         for strength in [0.0, 0.1, 1.0, 10.0] {
             let all = no_grad(|| &data + strength * half_squares(&**net));
             println!("{strength:>11} {:>10.6} {:>16.6}", all.item(), all.item() - data.item());
@@ -50,11 +50,8 @@ pub(crate) fn gradients(course: &Course) {
     ] {
         println!("{name}");
         model.to_dtype(DType::F64);
-        let labels = Var::from_vec(vec![3i64, 7], &[2]);
-        let loss = || {
-            ops::cross_entropy(&model.forward(x), &labels, Default::default())
-                + strength * half_squares(model)
-        };
+        let labels = Var::from_vec(vec![3i64, 7], 2);
+        let loss = || ops::cross_entropy(&model.forward(x), &labels) + strength * half_squares(model);
         for (name, error, kinks) in relative_errors(model, loss, &mut random) {
             assert!(error < 1e-6, "{name}: {error:e}");
             let left_out = if kinks > 0 { format!("  ({kinks} at a kink left out)") } else { String::new() };

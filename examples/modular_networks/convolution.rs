@@ -49,9 +49,9 @@ fn naive(x: &Var, w: &Var, dy: &Var) -> Passes {
 
 fn fast(x: &Var, w: &Var, dy: &Var) -> Passes {
     let (x, w) = (Var::parameter(x.tensor()), Var::parameter(w.tensor()));
-    let y = ops::conv2d(&x, &w, None, ops::ConvOptions::default().padding(PADDING));
-    let options = tape::GradOptions { grad_outputs: Some(vec![dy.clone()]), ..Default::default() };
-    let [dx, dw] = <[_; 2]>::try_from(grad(&[&y], &[&x, &w], options)).expect("two inputs");
+    let y = ops::conv2d_with(&x, &w, None, ops::ConvOptions::new().padding(PADDING));
+    let options = tape::GradOptions::new().grad_outputs(vec![dy.clone()]);
+    let [dx, dw] = <[_; 2]>::try_from(grad_with(&[&y], &[&x, &w], options)).expect("two inputs");
     Passes { y: y.detach(), dx: dx.expect("x is a parameter"), dw: dw.expect("w is a parameter") }
 }
 

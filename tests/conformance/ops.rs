@@ -1,7 +1,7 @@
 //! The suite of operations: outputs, gradients, second-order gradients, changed buffers.
 
 use serde_json::Value as Json;
-use tapegrad::tape::{DType, GradOptions, Tensor, Var, grad};
+use tapegrad::tape::{DType, GradOptions, Tensor, Var, grad_with};
 
 use super::attempt::attempt;
 use super::call::{Call, Out, Outcome};
@@ -177,7 +177,7 @@ pub fn gradients(pairs: &[(Var, Var)], inputs: &[Var], create_graph: bool) -> Ve
     let outputs: Vec<&Var> = pairs.iter().map(|p| &p.0).collect();
     let inputs: Vec<&Var> = inputs.iter().collect();
     let grad_outputs = Some(pairs.iter().map(|p| p.1.clone()).collect());
-    grad(&outputs, &inputs, GradOptions { grad_outputs, create_graph, ..Default::default() })
+    grad_with(&outputs, &inputs, GradOptions { grad_outputs, create_graph, ..Default::default() })
 }
 
 fn wanting(call: &Call) -> Vec<&Leaf> {

@@ -64,7 +64,7 @@ activations! {
     /// The self-normalizing exponential linear unit (`torch.nn.SELU`).
     SELU() {} |s, x| tapegrad_ops::selu(x);
     /// The Gaussian error linear unit (`torch.nn.GELU`).
-    GELU() { approximate: Approximate = Approximate::None } |s, x| tapegrad_ops::gelu(x, s.approximate);
+    GELU() { approximate: Approximate = Approximate::None } |s, x| tapegrad_ops::gelu_with(x, s.approximate);
     /// `x sigmoid(x)` (`torch.nn.SiLU`).
     SiLU() {} |s, x| tapegrad_ops::silu(x);
     /// `x tanh(softplus(x))` (`torch.nn.Mish`).
@@ -105,11 +105,11 @@ activations! {
         &halves[0] * halves[1].sigmoid()
     };
     /// Exponentials that sum to one along a dimension (`torch.nn.Softmax`).
-    Softmax(dim: isize) {} |s, x| tapegrad_ops::softmax(x, s.dim, None);
+    Softmax(dim: isize) {} |s, x| tapegrad_ops::softmax(x, s.dim);
     /// The logarithm of the softmax (`torch.nn.LogSoftmax`).
-    LogSoftmax(dim: isize) {} |s, x| tapegrad_ops::log_softmax(x, s.dim, None);
+    LogSoftmax(dim: isize) {} |s, x| tapegrad_ops::log_softmax(x, s.dim);
     /// The softmax of the negative (`torch.nn.Softmin`).
-    Softmin(dim: isize) {} |s, x| tapegrad_ops::softmin(x, s.dim, None);
+    Softmin(dim: isize) {} |s, x| tapegrad_ops::softmin(x, s.dim);
     /// The softmax over the channels of `[N, C, H, W]` or `[C, H, W]` (`torch.nn.Softmax2d`).
     Softmax2d() {} |s, x| {
         assert!(
@@ -117,7 +117,7 @@ activations! {
             "Softmax2d: the input is [N, C, H, W] or [C, H, W], got shape {:?}",
             x.shape()
         );
-        tapegrad_ops::softmax(x, -3, None)
+        tapegrad_ops::softmax(x, -3)
     };
 }
 
@@ -139,7 +139,7 @@ crate::module! {
 impl PReLU {
     /// Slopes of 0.25: one, or one for each channel.
     pub fn new(num_parameters: usize) -> PReLU {
-        PReLU { weight: Var::parameter(Tensor::full(&[num_parameters], 0.25, DType::F32)) }
+        PReLU { weight: Var::parameter(Tensor::full_with(&[num_parameters], 0.25, DType::F32)) }
     }
 
     /// This module with other initial slopes.

@@ -11,7 +11,7 @@ use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
 use tapegrad_tape::{DType, PadMode, Tensor, Var};
 
 fn parameter(shape: &[usize]) -> Var {
-    Var::parameter(Tensor::zeros(shape, DType::F32))
+    Var::parameter(Tensor::zeros_with(shape, DType::F32))
 }
 
 crate::module! {
@@ -21,7 +21,7 @@ crate::module! {
     /// use tapegrad_nn::{MultiheadAttention, Module};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
-    /// let x = Var::from(Tensor::ones(&[3, 5, 8], DType::F32));
+    /// let x = Var::from(Tensor::ones_with(&[3, 5, 8], DType::F32));
     /// let (y, weights) = attention.attend(&x, &x, &x, None, None);
     /// assert_eq!((y.shape(), weights.shape()), (&[3, 5, 8][..], &[3, 5, 5][..]));
     /// ```
@@ -159,7 +159,7 @@ impl MultiheadAttention {
     ) -> (Var, Var) {
         let (y, weights) = self.attend_heads(query, key, value, key_padding_mask, attn_mask);
         let dim = weights.ndim() as isize - 3;
-        (y, weights.mean(&[dim], false))
+        (y, weights.mean(dim))
     }
 
     /// As [`MultiheadAttention::attend`], with the weights of every head: `[N, heads, L, S]`
@@ -273,7 +273,7 @@ impl MultiheadAttention {
     ) -> Option<Var> {
         let numbers = |m: &Var| {
             if m.dtype() == DType::Bool {
-                Var::from(Tensor::zeros(m.shape(), dtype)).masked_fill(m, f64::NEG_INFINITY)
+                Var::from(Tensor::zeros_with(m.shape(), dtype)).masked_fill(m, f64::NEG_INFINITY)
             } else {
                 m.cast(dtype)
             }
@@ -329,7 +329,7 @@ crate::module! {
     /// use tapegrad_nn::{Module, TransformerEncoderLayer};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = TransformerEncoderLayer::new(8, 2).batch_first(true);
-    /// let x = Var::from(Tensor::ones(&[3, 5, 8], DType::F32));
+    /// let x = Var::from(Tensor::ones_with(&[3, 5, 8], DType::F32));
     /// assert_eq!(layer.forward(&x).shape(), [3, 5, 8]);
     /// ```
     pub struct TransformerEncoderLayer {
@@ -439,7 +439,7 @@ impl TransformerEncoderLayer {
             let inner = self.linear1.forward(x);
             let inner = match self.activation {
                 FeedForwardActivation::ReLU => tapegrad_ops::relu(&inner),
-                FeedForwardActivation::GELU => tapegrad_ops::gelu(&inner, tapegrad_ops::Approximate::None),
+                FeedForwardActivation::GELU => tapegrad_ops::gelu(&inner),
             };
             self.dropout2.forward(&self.linear2.forward(&self.dropout.forward(&inner)))
         };
@@ -486,7 +486,7 @@ mod tests {
                 assert!(weights[..3].iter().chain(&weights[9..]).all(|&w| w == 0.0), "{weights:?}");
                 let loss = y.get(0).narrow(0, 1, 2).square().sum_all();
                 x.zero_grad();
-                loss.backward_with(None, BackwardOptions { create_graph, ..Default::default() });
+                loss.backward_with(None, BackwardOptions::new().create_graph(create_graph));
                 for p in attention.parameters().iter().chain([&x]) {
                     let g = p.grad().expect("it takes part").to_vec::<f32>();
                     assert!(g.iter().all(|g| g.is_finite()), "{g:?}");

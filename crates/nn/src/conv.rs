@@ -139,11 +139,11 @@ macro_rules! conv {
 }
 
 conv! {
-    Conv1d, ConvTranspose1d, 1, conv1d, conv_transpose1d,
+    Conv1d, ConvTranspose1d, 1, conv1d_with, conv_transpose1d_with,
         "Conv1d::new(3, 8, 5).padding(2)", "ConvTranspose1d::new(8, 3, 4).stride(2)";
-    Conv2d, ConvTranspose2d, 2, conv2d, conv_transpose2d,
+    Conv2d, ConvTranspose2d, 2, conv2d_with, conv_transpose2d_with,
         "Conv2d::new(3, 64, 3).padding(1).bias(false)", "ConvTranspose2d::new(64, 3, 4).stride(2).padding(1)";
-    Conv3d, ConvTranspose3d, 3, conv3d, conv_transpose3d,
+    Conv3d, ConvTranspose3d, 3, conv3d_with, conv_transpose3d_with,
         "Conv3d::new(1, 8, 3).stride(2)", "ConvTranspose3d::new(8, 1, 2).stride(2)";
 }
 
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn options_reach_the_operation() {
-        let x = Var::from(Tensor::zeros(&[2, 4, 9, 9], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[2, 4, 9, 9], DType::F32));
         let conv = Conv2d::new(4, 6, 3).stride(2).padding(1).groups(2).bias(false);
         assert_eq!(conv.weight.shape(), [6, 2, 3, 3]);
         assert!(conv.bias.is_none());

@@ -43,7 +43,7 @@ dropouts! {
     /// ```
     /// use tapegrad_nn::{Dropout, Fields, Module};
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::ones(&[1000], DType::F32));
+    /// let x = Var::from(Tensor::ones_with(&[1000], DType::F32));
     /// let dropout = Dropout::new(0.5);
     /// assert!(dropout.forward(&x).to_vec::<f32>().contains(&0.0));
     /// dropout.eval();

@@ -28,9 +28,9 @@ crate::module! {
 impl Embedding {
     /// A table of this many embeddings of this size.
     pub fn new(num_embeddings: usize, embedding_dim: usize) -> Embedding {
-        let weight = Var::parameter(Tensor::zeros(&[num_embeddings, embedding_dim], DType::F32));
+        let weight = Var::parameter(Tensor::zeros_with(&[num_embeddings, embedding_dim], DType::F32));
         normal_(&weight, 0.0, 1.0);
-        Embedding { weight, options: EmbeddingOptions::default() }
+        Embedding { weight, options: EmbeddingOptions::new() }
     }
 
     /// This table with a row of zeros that is not trained; negative indices count from the end.
@@ -70,6 +70,6 @@ impl Embedding {
 impl Module for Embedding {
     #[track_caller]
     fn forward(&self, indices: &Var) -> Var {
-        observe(self, indices, || tapegrad_ops::embedding(indices, &self.weight, self.options))
+        observe(self, indices, || tapegrad_ops::embedding_with(indices, &self.weight, self.options))
     }
 }

@@ -66,7 +66,7 @@ fn fill(v: &Var, make: impl FnOnce(&mut Generator, &[usize]) -> Tensor) {
 ///
 /// ```
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let w = Var::parameter(Tensor::zeros(&[100], DType::F32));
+/// let w = Var::parameter(Tensor::zeros_with(&[100], DType::F32));
 /// tapegrad_nn::init::uniform_(&w, -0.5, 0.5);
 /// assert!(w.to_vec::<f32>().iter().all(|x| (-0.5..0.5).contains(x)));
 /// ```
@@ -130,7 +130,7 @@ fn erf_inv(y: f64) -> f64 {
 /// Every element is `value` (`torch.nn.init.constant_`).
 #[track_caller]
 pub fn constant_(v: &Var, value: f64) {
-    v.set_value(Tensor::full(v.shape(), value, v.dtype()));
+    v.set_value(Tensor::full_with(v.shape(), value, v.dtype()));
 }
 
 /// Every element is one (`torch.nn.init.ones_`).
@@ -218,7 +218,7 @@ fn kaiming_std(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) -> f64 {
 /// ```
 /// use tapegrad_nn::init::{FanMode, Nonlinearity, kaiming_uniform_};
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let w = Var::parameter(Tensor::zeros(&[8, 24], DType::F32));
+/// let w = Var::parameter(Tensor::zeros_with(&[8, 24], DType::F32));
 /// kaiming_uniform_(&w, FanMode::FanIn, Nonlinearity::ReLU);
 /// assert!(w.to_vec::<f32>().iter().all(|x| x.abs() <= 0.5));
 /// ```
@@ -319,7 +319,7 @@ mod tests {
     }
 
     fn var(shape: &[usize]) -> Var {
-        Var::parameter(Tensor::zeros(shape, DType::F64))
+        Var::parameter(Tensor::zeros_with(shape, DType::F64))
     }
 
     fn moments(v: &Var) -> (f64, f64) {

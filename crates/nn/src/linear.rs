@@ -12,7 +12,7 @@ crate::module! {
     /// use tapegrad_nn::{Linear, Module};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = Linear::new(784, 256);
-    /// assert_eq!(layer.forward(&Var::from(Tensor::zeros(&[8, 784], DType::F32))).shape(), [8, 256]);
+    /// assert_eq!(layer.forward(&Var::from(Tensor::zeros_with(&[8, 784], DType::F32))).shape(), [8, 256]);
     /// assert!(Linear::new(4, 2).bias(false).bias.is_none());
     /// ```
     pub struct Linear {
@@ -73,7 +73,7 @@ crate::module! {
     /// ```
     /// use tapegrad_nn::{Flatten, Module};
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[8, 3, 4, 4], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[8, 3, 4, 4], DType::F32));
     /// assert_eq!(Flatten::new().forward(&x).shape(), [8, 48]);
     /// ```
     pub struct Flatten {
@@ -113,7 +113,7 @@ crate::module! {
     /// ```
     /// use tapegrad_nn::Bilinear;
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let (x1, x2) = (Tensor::ones(&[8, 2], DType::F32), Tensor::ones(&[8, 3], DType::F32));
+    /// let (x1, x2) = (Tensor::ones_with(&[8, 2], DType::F32), Tensor::ones_with(&[8, 3], DType::F32));
     /// assert_eq!(Bilinear::new(2, 3, 4).forward(&Var::from(x1), &Var::from(x2)).shape(), [8, 4]);
     /// ```
     pub struct Bilinear {

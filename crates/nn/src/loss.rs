@@ -73,11 +73,11 @@ losses! {
     /// assert_eq!(MSELoss::new().forward(&x, &y).item(), 2.0);
     /// ```
     MSELoss [] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::mse_loss(input, target, s.reduction);
+    |s, input, target| tapegrad_ops::mse_loss_with(input, target, s.reduction);
 
     /// The absolute difference (`torch.nn.L1Loss`).
     L1Loss [] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::l1_loss(input, target, s.reduction);
+    |s, input, target| tapegrad_ops::l1_loss_with(input, target, s.reduction);
 
     /// The absolute difference, squared near zero (`torch.nn.SmoothL1Loss`).
     SmoothL1Loss [] { reduction: Reduction = Reduction::Mean, beta: f64 = 1.0 }
@@ -99,7 +99,7 @@ losses! {
     CrossEntropyLoss [weight] {
         ignore_index: i64 = -100, reduction: Reduction = Reduction::Mean, label_smoothing: f64 = 0.0
     }
-    |s, input, target| tapegrad_ops::cross_entropy(input, target, tapegrad_ops::CrossEntropyOptions {
+    |s, input, target| tapegrad_ops::cross_entropy_with(input, target, tapegrad_ops::CrossEntropyOptions {
         weight: var(&s.weight),
         ignore_index: s.ignore_index,
         reduction: s.reduction,
@@ -108,7 +108,7 @@ losses! {
 
     /// The negative log-likelihood of class numbers (`torch.nn.NLLLoss`).
     NLLLoss [weight] { ignore_index: i64 = -100, reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::nll_loss(input, target, tapegrad_ops::NllLossOptions {
+    |s, input, target| tapegrad_ops::nll_loss_with(input, target, tapegrad_ops::NllLossOptions {
         weight: var(&s.weight),
         ignore_index: s.ignore_index,
         reduction: s.reduction,
@@ -120,7 +120,7 @@ losses! {
 
     /// Cross-entropy of logits for two classes (`torch.nn.BCEWithLogitsLoss`).
     BCEWithLogitsLoss [weight, pos_weight] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::binary_cross_entropy_with_logits(input, target, tapegrad_ops::BceWithLogitsOptions {
+    |s, input, target| tapegrad_ops::binary_cross_entropy_with_logits_with(input, target, tapegrad_ops::BceWithLogitsOptions {
         weight: var(&s.weight),
         pos_weight: var(&s.pos_weight),
         reduction: s.reduction,
@@ -133,7 +133,7 @@ losses! {
     /// The margin between the right class and the others: the loss of a support vector machine
     /// (`torch.nn.MultiMarginLoss`).
     MultiMarginLoss [weight] { p: u32 = 1, margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::multi_margin_loss(input, target, tapegrad_ops::MultiMarginOptions {
+    |s, input, target| tapegrad_ops::multi_margin_loss_with(input, target, tapegrad_ops::MultiMarginOptions {
         p: s.p,
         margin: s.margin,
         weight: var(&s.weight),
@@ -142,7 +142,7 @@ losses! {
 
     /// The logistic loss of targets 1 and -1 (`torch.nn.SoftMarginLoss`).
     SoftMarginLoss [] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::soft_margin_loss(input, target, s.reduction);
+    |s, input, target| tapegrad_ops::soft_margin_loss_with(input, target, s.reduction);
 
     /// A distance for target 1, or how far it falls short of a margin for target -1 (`torch.nn.HingeEmbeddingLoss`).
     HingeEmbeddingLoss [] { margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }

@@ -30,7 +30,7 @@ use tapegrad_tape::Var;
 /// let net = Net { fc1: Linear::new(784, 256), fc2: Linear::new(256, 10) };
 /// let names: Vec<String> = net.named_parameters().into_iter().map(|(name, _)| name).collect();
 /// assert_eq!(names, ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]);
-/// let y = net.forward(&Var::from(Tensor::zeros(&[2, 784], DType::F32)));
+/// let y = net.forward(&Var::from(Tensor::zeros_with(&[2, 784], DType::F32)));
 /// assert_eq!(y.shape(), [2, 10]);
 /// ```
 pub trait Module: Fields {
@@ -141,18 +141,18 @@ mod tests {
     }
 
     fn leaf(bias: bool) -> Leaf {
-        let p = || Var::parameter(Tensor::zeros(&[2], DType::F32));
+        let p = || Var::parameter(Tensor::zeros_with(&[2], DType::F32));
         Leaf {
             weight: p(),
             count: 3,
-            mean: Buffer::new(Tensor::ones(&[1], DType::F32)),
+            mean: Buffer::new(Tensor::ones_with(&[1], DType::F32)),
             bias: bias.then(p),
             training: Training::default(),
         }
     }
 
     fn tree() -> Tree {
-        let scale = Var::parameter(Tensor::zeros(&[], DType::F32));
+        let scale = Var::parameter(Tensor::zeros_with((), DType::F32));
         Tree { list: vec![leaf(true), leaf(false)], scale, boxed: Box::new(leaf(true)) }
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let (a, b) = (tree(), tree());
         let mut state = a.state_dict();
         state.insert("scale", Tensor::scalar(5.0f32));
-        state.insert("boxed.bias", Tensor::zeros(&[3], DType::F32));
+        state.insert("boxed.bias", Tensor::zeros_with(&[3], DType::F32));
         state.remove("list.1.mean");
         state.insert("other", Tensor::scalar(1.0));
         let error = b.load_state_dict(&state, true).unwrap_err();
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(error.unexpected, ["other"]);
         assert_eq!(error.mismatched[0].key, "boxed.bias");
         assert_eq!(b.scale.item(), 0.0);
-        state.insert("boxed.bias", Tensor::ones(&[2], DType::F64));
+        state.insert("boxed.bias", Tensor::ones_with(&[2], DType::F64));
         let keys = b.load_state_dict(&state, false).unwrap();
         assert_eq!((keys.missing.len(), keys.unexpected.len()), (1, 1));
         assert_eq!(b.scale.item(), 5.0);

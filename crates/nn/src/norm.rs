@@ -4,21 +4,21 @@ use crate::fields::{Buffer, Training};
 use crate::module::Module;
 use crate::summary::{is_observed, observe};
 use tapegrad_ops::BatchNormOptions;
-use tapegrad_tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, IntList, Tensor, Var};
 
 fn ones(shape: &[usize]) -> Var {
-    Var::parameter(Tensor::ones(shape, DType::F32))
+    Var::parameter(Tensor::ones_with(shape, DType::F32))
 }
 
 fn zeros(shape: &[usize]) -> Var {
-    Var::parameter(Tensor::zeros(shape, DType::F32))
+    Var::parameter(Tensor::zeros_with(shape, DType::F32))
 }
 
 /// The running mean and variance of the training data.
 fn statistics(channels: usize) -> [Option<Buffer>; 3] {
     [
-        Some(Buffer::new(Tensor::zeros(&[channels], DType::F32))),
-        Some(Buffer::new(Tensor::ones(&[channels], DType::F32))),
+        Some(Buffer::new(Tensor::zeros_with(&[channels], DType::F32))),
+        Some(Buffer::new(Tensor::ones_with(&[channels], DType::F32))),
         Some(Buffer::new(Tensor::scalar(0i64))),
     ]
 }
@@ -139,7 +139,7 @@ macro_rules! channel_norms {
 
 macro_rules! batch {
     ($s:ident, $x:ident) => {
-        batch!($s, $x, |running, weight, bias, options| tapegrad_ops::batch_norm($x, running, weight, bias, options))
+        batch!($s, $x, |running, weight, bias, options| tapegrad_ops::batch_norm_with($x, running, weight, bias, options))
     };
     ($s:ident, $x:ident, |$($argument:ident),*| $call:expr) => {{
         let training = $s.training.get() || $s.running_mean.is_none();
@@ -169,7 +169,7 @@ macro_rules! instance {
         let momentum = $s.momentum.unwrap_or(0.0);
         let options = tapegrad_ops::InstanceNormOptions { use_input_stats, momentum, eps: $s.eps };
         let batched = if $s.is_single($x) { $x.unsqueeze(0) } else { $x.clone() };
-        let y = tapegrad_ops::instance_norm(
+        let y = tapegrad_ops::instance_norm_with(
             &batched,
             $s.running(),
             $s.weight.as_ref(),
@@ -189,7 +189,7 @@ channel_norms! {
     /// use tapegrad_nn::{BatchNorm2d, Fields, Module};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let norm = BatchNorm2d::new(3);
-    /// let y = norm.forward(&Var::from(Tensor::ones(&[2, 3, 4, 4], DType::F32)));
+    /// let y = norm.forward(&Var::from(Tensor::ones_with(&[2, 3, 4, 4], DType::F32)));
     /// assert_eq!(y.to_vec::<f32>()[0], 0.0);
     /// let names: Vec<String> = norm.state_dict().keys().map(String::from).collect();
     /// assert_eq!(names, ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]);
@@ -239,7 +239,8 @@ crate::module! {
 
 impl LayerNorm {
     /// A module for last dimensions of this shape.
-    pub fn new(normalized_shape: &[usize]) -> LayerNorm {
+    pub fn new(normalized_shape: impl IntList) -> LayerNorm {
+        let normalized_shape = &normalized_shape.to_sizes("LayerNorm");
         let shape = normalized_shape.to_vec();
         LayerNorm { weight: Some(ones(&shape)), bias: Some(zeros(&shape)), shape, eps: 1e-5 }
     }
@@ -267,7 +268,7 @@ impl Module for LayerNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            tapegrad_ops::layer_norm(x, &self.shape, self.weight.as_ref(), self.bias.as_ref(), self.eps)
+            tapegrad_ops::layer_norm_with(x, &self.shape, self.weight.as_ref(), self.bias.as_ref(), self.eps)
         })
     }
 }
@@ -284,7 +285,8 @@ crate::module! {
 
 impl RMSNorm {
     /// A module for last dimensions of this shape.
-    pub fn new(normalized_shape: &[usize]) -> RMSNorm {
+    pub fn new(normalized_shape: impl IntList) -> RMSNorm {
+        let normalized_shape = &normalized_shape.to_sizes("RMSNorm");
         let shape = normalized_shape.to_vec();
         RMSNorm { weight: Some(ones(&shape)), shape, eps: None }
     }
@@ -305,7 +307,7 @@ impl RMSNorm {
 impl Module for RMSNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || tapegrad_ops::rms_norm(x, &self.shape, self.weight.as_ref(), self.eps))
+        observe(self, x, || tapegrad_ops::rms_norm_with(x, &self.shape, self.weight.as_ref(), self.eps))
     }
 }
 
@@ -360,7 +362,13 @@ impl Module for GroupNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
-            tapegrad_ops::group_norm(x, self.num_groups, self.weight.as_ref(), self.bias.as_ref(), self.eps)
+            tapegrad_ops::group_norm_with(
+                x,
+                self.num_groups,
+                self.weight.as_ref(),
+                self.bias.as_ref(),
+                self.eps,
+            )
         })
     }
 }

@@ -11,7 +11,7 @@ use tapegrad_tape::Var;
 /// use tapegrad_nn::{Fields, Linear, Module, Sequential};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let net = Sequential::new().add(Linear::new(4, 8)).add(Linear::new(8, 2));
-/// assert_eq!(net.forward(&Var::from(Tensor::zeros(&[3, 4], DType::F32))).shape(), [3, 2]);
+/// assert_eq!(net.forward(&Var::from(Tensor::zeros_with(&[3, 4], DType::F32))).shape(), [3, 2]);
 /// assert_eq!(net.named_parameters()[2].0, "1.weight");
 /// ```
 #[derive(Default)]

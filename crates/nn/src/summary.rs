@@ -48,7 +48,7 @@ fn show(module: &dyn Fields, input: &Var, output: &Var) {
 /// let seen = shapes.clone();
 /// with_forward_hook(
 ///     move |m, _, y| seen.borrow_mut().push(format!("{} {:?}", m.class(), y.shape())),
-///     || net.forward(&Var::from(Tensor::zeros(&[1, 4], DType::F32))),
+///     || net.forward(&Var::from(Tensor::zeros_with(&[1, 4], DType::F32))),
 /// );
 /// assert_eq!(shapes.borrow()[..2], ["Linear [1, 8]", "Linear [1, 2]"]);
 /// ```
@@ -112,7 +112,7 @@ impl Summary {
         forward: &dyn Fn(&Var) -> Var,
     ) -> Summary {
         let dtype = parameters.first().map_or(DType::F32, Var::dtype);
-        let x = Var::from(Tensor::zeros(input_shape, dtype));
+        let x = Var::from(Tensor::zeros_with(input_shape, dtype));
         let shapes: Rc<RefCell<HashMap<_, Vec<Vec<usize>>>>> = Rc::default();
         let seen = shapes.clone();
         let hook = move |m: &dyn Fields, _: &Var, y: &Var| {

@@ -28,9 +28,9 @@ const NPY: &[u8] = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i2', 'fortran_order': 
 fn mutated_files_neither_panic_nor_fill_the_memory() {
     let mut state = StateDict::new();
     for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16, DType::I64, DType::U8, DType::Bool] {
-        state.insert(format!("layer.{dtype}"), Tensor::full(&[3, 2], 1, dtype));
+        state.insert(format!("layer.{dtype}"), Tensor::full_with(&[3, 2], 1, dtype));
     }
-    state.insert("empty", Tensor::zeros(&[0, 3], DType::F32));
+    state.insert("empty", Tensor::zeros_with(&[0, 3], DType::F32));
     state.metadata.insert("note".into(), "text".into());
     let safetensors = state.to_safetensors().unwrap();
     let npz = state.to_npz().unwrap();

@@ -101,7 +101,7 @@ fn add_product(op: &'static str, input: &Var, a: &Var, b: &Var, beta: Scalar, al
     assert!(fits, "{op}: input {:?} does not broadcast to the result's shape {shape:?}", input.shape());
     let (beta, alpha) = (beta.to_f64(), alpha.to_f64());
     let start = match beta {
-        0.0 => Tensor::zeros(&[], dtype),
+        0.0 => Tensor::zeros_with((), dtype),
         1.0 => input.tensor(),
         _ if dtype.is_float() => input.detach().mul(beta).tensor(),
         _ => input.detach().mul(beta as i64).tensor(),

@@ -1,6 +1,7 @@
 //! `scaled_dot_product_attention`.
 
 use crate::kernels::softmax::Kind;
+use crate::options::setters;
 use crate::product::{check_types, product};
 use crate::softmax::along;
 use tapegrad_tape::{DType, Tensor, Var};
@@ -20,6 +21,10 @@ pub struct AttentionOptions<'a> {
     pub enable_gqa: bool,
 }
 
+impl<'a> AttentionOptions<'a> {
+    setters! { dropout_p: f64, is_causal: bool, enable_gqa: bool; attn_mask: &'a Var, scale: f64 }
+}
+
 /// `softmax(query key^T scale + mask) value` (`torch.nn.functional.scaled_dot_product_attention`).
 ///
 /// `query` is `[..., L, E]`, `key` `[..., S, E]`, `value` `[..., S, V]`; the dimensions before are broadcast and the
@@ -29,16 +34,30 @@ pub struct AttentionOptions<'a> {
 /// If shapes or types do not fit, or a mask is given together with `is_causal`.
 ///
 /// ```
-/// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention};
+/// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with};
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let q = Var::from(Tensor::ones(&[2, 3, 4], DType::F32));
+/// let q = Var::from(Tensor::ones_with(&[2, 3, 4], DType::F32));
 /// let v = Var::from(Tensor::arange(0, 3).cast(DType::F32).reshape(&[3, 1]));
-/// let options = AttentionOptions { is_causal: true, ..Default::default() };
-/// let y = scaled_dot_product_attention(&q, &q, &v.expand(&[2, 3, 1]), options);
+/// let options = AttentionOptions::new().is_causal(true);
+/// let y = scaled_dot_product_attention_with(&q, &q, &v.expand(&[2, 3, 1]), options);
 /// assert_eq!(y.to_vec::<f32>()[..3], [0.0, 0.5, 1.0]);
 /// ```
 #[track_caller]
-pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var, options: AttentionOptions) -> Var {
+pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var) -> Var {
+    scaled_dot_product_attention_with(query, key, value, Default::default())
+}
+
+/// [`scaled_dot_product_attention`] with options.
+///
+/// # Panics
+/// Same as [`scaled_dot_product_attention`].
+#[track_caller]
+pub fn scaled_dot_product_attention_with(
+    query: &Var,
+    key: &Var,
+    value: &Var,
+    options: AttentionOptions,
+) -> Var {
     scaled_dot_product_attention_with_weights(query, key, value, options).0
 }
 
@@ -51,8 +70,8 @@ pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var, options
 /// ```
 /// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let q = Var::from(Tensor::ones(&[3, 4], DType::F32));
-/// let (_, weights) = scaled_dot_product_attention_with_weights(&q, &q, &q, AttentionOptions::default());
+/// let q = Var::from(Tensor::ones_with(&[3, 4], DType::F32));
+/// let (_, weights) = scaled_dot_product_attention_with_weights(&q, &q, &q, AttentionOptions::new());
 /// assert_eq!(weights.shape(), [3, 3]);
 /// ```
 #[track_caller]
@@ -108,7 +127,7 @@ pub fn scaled_dot_product_attention_with_weights(
     }
     // Only a mask can leave a row without keys.
     let kind = if options.attn_mask.is_some() { Kind::Safe } else { Kind::Plain };
-    let weights = along("softmax", &scores, -1, None, kind);
+    let weights = along("softmax", &scores, -1, kind);
     let weights = crate::dropout(&weights, options.dropout_p, true);
     (product(OP, &weights, false, &value, false), weights)
 }
@@ -150,12 +169,12 @@ mod tests {
         for case in 0..4 {
             let f = |x: &[Var]| {
                 let options = match case {
-                    0 => AttentionOptions::default(),
-                    1 => AttentionOptions { is_causal: true, scale: Some(0.3), ..Default::default() },
-                    2 => AttentionOptions { attn_mask: Some(&seen), ..Default::default() },
-                    _ => AttentionOptions { attn_mask: Some(&x[3]), ..Default::default() },
+                    0 => AttentionOptions::new(),
+                    1 => AttentionOptions::new().is_causal(true).scale(0.3),
+                    2 => AttentionOptions::new().attn_mask(&seen),
+                    _ => AttentionOptions::new().attn_mask(&x[3]),
                 };
-                scaled_dot_product_attention(&x[0], &x[1], &x[2], options)
+                scaled_dot_product_attention_with(&x[0], &x[1], &x[2], options)
             };
             let mut all = inputs().to_vec();
             all.push(added.clone());
@@ -167,24 +186,24 @@ mod tests {
     fn a_query_without_keys_gets_zeros() {
         let [q, k, v] = inputs();
         let mask = Var::from_vec((0..15).map(|i| i >= 5).collect::<Vec<bool>>(), &[3, 5]);
-        let options = AttentionOptions { attn_mask: Some(&mask), ..Default::default() };
-        let y = scaled_dot_product_attention(&q, &k, &v, options).to_vec::<f64>();
+        let options = AttentionOptions::new().attn_mask(&mask);
+        let y = scaled_dot_product_attention_with(&q, &k, &v, options).to_vec::<f64>();
         assert!(y[..2] == [0.0; 2] && y[6..8] == [0.0; 2] && y.iter().all(|y| y.is_finite()));
     }
 
     #[test]
     fn heads_are_shared() {
         let (q, k) = (parameter(&[2, 4, 3, 4], 1), parameter(&[2, 2, 5, 4], 2));
-        let options = AttentionOptions { enable_gqa: true, ..Default::default() };
+        let options = AttentionOptions::new().enable_gqa(true);
         let twice = |x: &Var| tapegrad_tape::stack(&[x, x], 2).reshape(&[2, 4, 5, 4]);
-        let want = scaled_dot_product_attention(&q, &twice(&k), &twice(&k), AttentionOptions::default());
-        assert_close(&scaled_dot_product_attention(&q, &k, &k, options), &want, 1e-12);
+        let want = scaled_dot_product_attention(&q, &twice(&k), &twice(&k));
+        assert_close(&scaled_dot_product_attention_with(&q, &k, &k, options), &want, 1e-12);
     }
 
     #[test]
     #[should_panic(expected = "query and key need the same last size")]
     fn sizes_that_do_not_fit() {
         let [q, _, v] = inputs();
-        scaled_dot_product_attention(&q, &v, &v, AttentionOptions::default());
+        scaled_dot_product_attention(&q, &v, &v);
     }
 }

@@ -8,6 +8,7 @@ use crate::memory::slice;
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
+use crate::options::setters;
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{
     DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice_with_output, where_,
@@ -22,6 +23,10 @@ pub struct BatchNormOptions {
     pub momentum: f64,
     /// Added to the variance.
     pub eps: f64,
+}
+
+impl BatchNormOptions {
+    setters! { training: bool, momentum: f64, eps: f64 }
 }
 
 impl Default for BatchNormOptions {
@@ -42,29 +47,45 @@ impl Default for BatchNormOptions {
 /// missing where they are needed.
 ///
 /// ```
-/// use tapegrad_ops::{BatchNormOptions, batch_norm};
+/// use tapegrad_ops::{BatchNormOptions, batch_norm, batch_norm_with};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
-/// let mean = Var::buffer(Tensor::zeros(&[2], DType::F64));
-/// let var = Var::buffer(Tensor::ones(&[2], DType::F64));
-/// let options = BatchNormOptions { training: true, eps: 0.0, ..Default::default() };
-/// let y = batch_norm(&x, Some((&mean, &var)), None, None, options);
+/// let mean = Var::buffer(Tensor::zeros_with(&[2], DType::F64));
+/// let var = Var::buffer(Tensor::ones_with(&[2], DType::F64));
+/// let options = BatchNormOptions::new().training(true).eps(0.0);
+/// let y = batch_norm_with(&x, Some((&mean, &var)), None, None, options);
 /// assert_eq!(y.to_vec::<f64>(), [-1.0, -1.0, 1.0, 1.0]);
 /// assert_eq!(mean.to_vec::<f64>(), [0.2, 2.0]);
 /// ```
 #[track_caller]
-pub fn batch_norm(
+pub fn batch_norm<'a>(
     x: &Var,
     running: Option<(&Var, &Var)>,
-    weight: Option<&Var>,
-    bias: Option<&Var>,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
+) -> Var {
+    batch_norm_with(x, running, weight, bias, Default::default())
+}
+
+/// [`batch_norm`] with options.
+///
+/// # Panics
+/// Same as [`batch_norm`].
+#[track_caller]
+pub fn batch_norm_with<'a>(
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
     options: BatchNormOptions,
 ) -> Var {
+    let weight = weight.into();
+    let bias = bias.into();
     check(x, running, weight, bias, options);
     if is_half(x.dtype()) {
         let wide = |v: &Var| v.cast(DType::F32);
         let (w, b) = (weight.map(wide), bias.map(wide));
-        return batch_norm(&wide(x), running, w.as_ref(), b.as_ref(), options).cast(x.dtype());
+        return batch_norm_with(&wide(x), running, w.as_ref(), b.as_ref(), options).cast(x.dtype());
     }
     if x.numel() == 0 {
         return record_empty("batch_norm", x, weight, bias);
@@ -82,7 +103,7 @@ pub fn batch_norm(
 /// use tapegrad_ops::{BatchNormOptions, batch_norm_relu};
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
-/// let options = BatchNormOptions { training: true, eps: 0.0, ..Default::default() };
+/// let options = BatchNormOptions::new().training(true).eps(0.0);
 /// let y = batch_norm_relu(&x, None, None, None, None, options);
 /// assert_eq!(y.to_vec::<f64>(), [0.0, 0.0, 1.0, 1.0]);
 /// ```
@@ -106,7 +127,7 @@ pub fn batch_norm_relu(
         );
     }
     if is_half(x.dtype()) || x.numel() == 0 {
-        let y = batch_norm(x, running, weight, bias, options);
+        let y = batch_norm_with(x, running, weight, bias, options);
         return crate::relu(&residual.map_or_else(|| y.clone(), |r| &y + r));
     }
     check(x, running, weight, bias, options);
@@ -341,7 +362,7 @@ fn composed(
         }
         None => gradients(x, g, weight.as_ref(), &dims, eps, true),
     };
-    [Some(dx), Some(dw.sum(&dims, false)), Some(g.sum(&dims, false))]
+    [Some(dx), Some(dw.sum(&dims)), Some(g.sum(&dims))]
 }
 
 /// `running = (1 - momentum) running + momentum value`
@@ -384,14 +405,14 @@ mod tests {
             let (w, b) = (parameter(&[c], seed ^ 1), parameter(&[c], seed ^ 2));
             let options = BatchNormOptions { training: train, momentum: 0.0, ..training() };
             let (mean, var) = buffers(c);
-            let f = |v: &[Var]| batch_norm(&v[0], Some((&mean, &var)), v.get(1), v.get(2), options);
+            let f = |v: &[Var]| batch_norm_with(&v[0], Some((&mean, &var)), v.get(1), v.get(2), options);
             let inputs = if affine { vec![x.clone(), w, b] } else { vec![x.clone()] };
             check_gradients(f, &inputs);
             prop_assert_eq!(f(&inputs).tensor().is_contiguous_in(format), true);
             let seed = parameter(&shape, seed ^ 3).detach();
             let gradients = |create_graph| -> Vec<Var> {
                 inputs.iter().for_each(Var::zero_grad);
-                f(&inputs).backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                f(&inputs).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
                 inputs.iter().map(|v| v.grad().unwrap().detach()).collect()
             };
             for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {
@@ -423,14 +444,14 @@ mod tests {
             };
             let apart = |v: &[Var]| {
                 let (w, b) = if affine { (Some(&v[1]), Some(&v[2])) } else { (None, None) };
-                let y = batch_norm(&v[0], Some((&mean, &var)), w, b, options);
+                let y = batch_norm_with(&v[0], Some((&mean, &var)), w, b, options);
                 crate::relu(&if residual { &y + &v[3] } else { y })
             };
             let seed = parameter(&shape, seed ^ 9).detach();
             let run = |f: &dyn Fn(&[Var]) -> Var, create_graph| -> Vec<Option<Var>> {
                 inputs.iter().for_each(Var::zero_grad);
                 let y = f(&inputs);
-                y.backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                y.backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
                 inputs.iter().map(|v| v.grad().map(|g| g.detach())).chain([Some(y.detach())]).collect()
             };
             let want = run(&apart, false);
@@ -451,8 +472,8 @@ mod tests {
         let g = parameter(&[8, 40, 7, 9], 2).cast(DType::F32).detach();
         let results = [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast].map(|format| {
             let x = Var::parameter(x.tensor().to_format(format));
-            let y = batch_norm(&x, None, None, None, training());
-            y.backward_with(Some(&g), BackwardOptions::default());
+            let y = batch_norm_with(&x, None, None, None, training());
+            y.backward_with(Some(&g), BackwardOptions::new());
             (y.detach(), x.grad().unwrap())
         });
         assert_close(&results[0].0, &results[1].0, 1e-5);
@@ -468,8 +489,8 @@ mod tests {
             let bits = [1, 3].map(|threads| {
                 tapegrad_tape::set_num_threads(threads);
                 let x = Var::parameter(x.clone());
-                let y = batch_norm(&x, None, None, None, training());
-                y.backward_with(Some(&y.detach()), BackwardOptions::default());
+                let y = batch_norm_with(&x, None, None, None, training());
+                y.backward_with(Some(&y.detach()), BackwardOptions::new());
                 (y.to_vec::<f32>(), x.grad().unwrap().to_vec::<f32>())
             });
             assert!(bits[0] == bits[1]);
@@ -482,7 +503,7 @@ mod tests {
         let (mean, var) = buffers(1);
         let (m, v) = (mean.item(), var.item());
         let x = Var::from_vec(vec![1.0f64, 2.0, 6.0], &[3, 1]);
-        batch_norm(&x, Some((&mean, &var)), None, None, training());
+        batch_norm_with(&x, Some((&mean, &var)), None, None, training());
         assert!((mean.item() - (0.7 * m + 0.3 * 3.0)).abs() < 1e-12);
         // The unbiased variance of 1, 2, 6 is 7.
         assert!((var.item() - (0.7 * v + 0.3 * 7.0)).abs() < 1e-12);
@@ -491,12 +512,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "batch_norm: expected more than 1 value per channel when training")]
     fn one_value_has_no_variance() {
-        batch_norm(&parameter(&[1, 3], 1), None, None, None, training());
+        batch_norm_with(&parameter(&[1, 3], 1), None, None, None, training());
     }
 
     #[test]
     #[should_panic(expected = "batch_norm: input [2, 3] needs a weight of shape [3], but got [4]")]
     fn a_weight_that_does_not_fit() {
-        batch_norm(&parameter(&[2, 3], 1), None, Some(&parameter(&[4], 1)), None, training());
+        batch_norm_with(&parameter(&[2, 3], 1), None, Some(&parameter(&[4], 1)), None, training());
     }
 }

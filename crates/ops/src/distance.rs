@@ -15,7 +15,7 @@ use tapegrad_tape::Var;
 /// ```
 #[track_caller]
 pub fn normalize(x: &Var, p: f64, dim: isize, eps: f64) -> Var {
-    x / x.norm(p, &[dim], true).clamp_min(eps)
+    x / x.norm_with(p, dim, true).clamp_min(eps)
 }
 
 /// The cosine of the angle between two vectors along a dimension (`torch.nn.functional.cosine_similarity`; PyTorch's
@@ -35,12 +35,12 @@ pub fn cosine_similarity(x1: &Var, x2: &Var, dim: isize, eps: f64) -> Var {
     let shape = tapegrad_tape::shape::broadcast_for("cosine_similarity", x1.shape(), x2.shape());
     let unit = |x: &Var| {
         let x = x.expand_to(&shape);
-        let norm = x.norm(2.0, &[dim], true);
+        let norm = x.norm_with(2.0, dim, true);
         // The bound changes the value, but the gradient passes.
         let bounded = &norm + (norm.clamp_min(eps) - &norm).detach();
         x / bounded
     };
-    (unit(x1) * unit(x2)).sum(&[dim], false)
+    (unit(x1) * unit(x2)).sum(dim)
 }
 
 /// The `p`-norm of `x1 - x2 + eps` along the last dimension (`torch.nn.functional.pairwise_distance`; PyTorch's defaults
@@ -56,7 +56,7 @@ pub fn cosine_similarity(x1: &Var, x2: &Var, dim: isize, eps: f64) -> Var {
 /// ```
 #[track_caller]
 pub fn pairwise_distance(x1: &Var, x2: &Var, p: f64, eps: f64, keepdim: bool) -> Var {
-    (x1 - x2 + eps).norm(p, &[-1], keepdim)
+    (x1 - x2 + eps).norm_with(p, -1, keepdim)
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ impl Part {
         let dims: Vec<isize> =
             (0..self.labels.len()).filter(|&d| !keep(&self.labels[d])).map(|d| d as isize).collect();
         if !dims.is_empty() {
-            self.v = self.v.sum(&dims, false);
+            self.v = self.v.sum(&dims);
             self.labels.retain(keep);
         }
     }

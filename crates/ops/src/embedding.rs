@@ -1,5 +1,6 @@
 //! `embedding`.
 
+use crate::options::setters;
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{DType, Tensor, Var, no_grad, record};
 
@@ -14,6 +15,10 @@ pub struct EmbeddingOptions {
     pub norm_type: f64,
     /// Divides each row's gradient by the number of times that it was looked up.
     pub scale_grad_by_freq: bool,
+}
+
+impl EmbeddingOptions {
+    setters! { norm_type: f64, scale_grad_by_freq: bool; padding_idx: isize, max_norm: f64 }
 }
 
 impl Default for EmbeddingOptions {
@@ -33,15 +38,24 @@ impl Default for EmbeddingOptions {
 /// that cannot be changed.
 ///
 /// ```
-/// use tapegrad_ops::{EmbeddingOptions, embedding};
+/// use tapegrad_ops::{EmbeddingOptions, embedding, embedding_with};
 /// use tapegrad_tape::Var;
 /// let table = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
 /// let indices = Var::from_vec(vec![1i64, 0, 1], &[3]);
-/// let y = embedding(&indices, &table, EmbeddingOptions::default());
+/// let y = embedding(&indices, &table);
 /// assert_eq!(y.to_vec::<f32>(), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
 /// ```
 #[track_caller]
-pub fn embedding(indices: &Var, weight: &Var, options: EmbeddingOptions) -> Var {
+pub fn embedding(indices: &Var, weight: &Var) -> Var {
+    embedding_with(indices, weight, Default::default())
+}
+
+/// [`embedding`] with options.
+///
+/// # Panics
+/// Same as [`embedding`].
+#[track_caller]
+pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) -> Var {
     assert!(weight.ndim() == 2, "embedding: 'weight' must be 2-D, but has shape {:?}", weight.shape());
     assert!(
         matches!(indices.dtype(), DType::I64 | DType::U8),
@@ -82,7 +96,7 @@ pub fn embedding(indices: &Var, weight: &Var, options: EmbeddingOptions) -> Var 
     record("embedding", [weight], value, move |c| {
         let g = c.grad().cast(dtype).reshape(&[n as isize, width as isize]);
         let g = factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f));
-        let zeros = Var::from(Tensor::zeros(&[rows, width], dtype));
+        let zeros = Var::from(Tensor::zeros_with(&[rows, width], dtype));
         [Some(zeros.index_add(0, &index, &g, 1.0))]
     })
 }
@@ -136,12 +150,12 @@ mod tests {
     #[test]
     fn gradients_with_every_option() {
         for options in [
-            EmbeddingOptions::default(),
-            EmbeddingOptions { padding_idx: Some(-1), ..Default::default() },
-            EmbeddingOptions { scale_grad_by_freq: true, padding_idx: Some(0), ..Default::default() },
+            EmbeddingOptions::new(),
+            EmbeddingOptions::new().padding_idx(-1),
+            EmbeddingOptions::new().scale_grad_by_freq(true).padding_idx(0),
         ] {
             let w = parameter(&[4, 3], 1);
-            let y = embedding(&indices(), &w, options);
+            let y = embedding_with(&indices(), &w, options);
             assert_eq!(y.shape(), [2, 2, 3]);
             y.sum_all().backward();
             let count = |row: usize| w.grad().unwrap().to_vec::<f64>()[row * 3];
@@ -155,17 +169,14 @@ mod tests {
             let first = if options.padding_idx == Some(0) { 0.0 } else { 1.0 };
             assert_eq!([count(0), count(1), count(2), count(3)], [first, 1.0, 0.0, last]);
         }
-        check_gradients(
-            |x| embedding(&indices(), &x[0], EmbeddingOptions::default()),
-            &[parameter(&[4, 3], 1)],
-        );
+        check_gradients(|x| embedding(&indices(), &x[0]), &[parameter(&[4, 3], 1)]);
     }
 
     #[test]
     fn long_rows_are_scaled_down() {
         let w = Var::parameter(Tensor::from_vec(vec![3.0f64, 4.0, 30.0, 40.0], &[2, 2]));
         let first = Var::from_vec(vec![0i64], &[1]);
-        let y = embedding(&first, &w, EmbeddingOptions { max_norm: Some(1.0), ..Default::default() });
+        let y = embedding_with(&first, &w, EmbeddingOptions::new().max_norm(1.0));
         assert!((y.to_vec::<f64>()[0] - 0.6).abs() < 1e-6);
         assert_eq!(w.to_vec::<f64>()[2..], [30.0, 40.0]);
     }
@@ -173,6 +184,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "embedding: index 4 is out of range for a weight of 4 rows")]
     fn rows_that_are_not_there() {
-        embedding(&Var::from_vec(vec![4i64], &[1]), &parameter(&[4, 3], 1), EmbeddingOptions::default());
+        embedding(&Var::from_vec(vec![4i64], &[1]), &parameter(&[4, 3], 1));
     }
 }

@@ -1,10 +1,11 @@
 //! `group_norm` and `instance_norm`: each sample's channels by their own statistics.
 
-use crate::batch_norm::{BatchNormOptions, batch_norm, convert, move_toward};
+use crate::batch_norm::{BatchNormOptions, batch_norm_with, convert, move_toward};
 use crate::kernels::norm::{Affine, Centers, Gradient, Layout, Products, map, moments, sums};
 use crate::normalization::{
     check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
 };
+use crate::options::setters;
 use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 
 /// Normalizes groups of neighboring channels of each sample (`torch.nn.functional.group_norm`).
@@ -17,11 +18,33 @@ use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 3.0, 10.0, 30.0], &[1, 4]);
-/// let y = tapegrad_ops::group_norm(&x, 2, None, None, 0.0);
+/// let y = tapegrad_ops::group_norm_with(&x, 2, None, None, 0.0);
 /// assert_eq!(y.to_vec::<f64>(), [-1.0, 1.0, -1.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn group_norm(x: &Var, groups: usize, weight: Option<&Var>, bias: Option<&Var>, eps: f64) -> Var {
+pub fn group_norm<'a>(
+    x: &Var,
+    groups: usize,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
+) -> Var {
+    group_norm_with(x, groups, weight, bias, 1e-5)
+}
+
+/// [`group_norm`] with another `eps`.
+///
+/// # Panics
+/// Same as [`group_norm`].
+#[track_caller]
+pub fn group_norm_with<'a>(
+    x: &Var,
+    groups: usize,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
+    eps: f64,
+) -> Var {
+    let weight = weight.into();
+    let bias = bias.into();
     let shape = x.shape();
     assert!(
         shape.len() >= 2,
@@ -56,6 +79,10 @@ pub struct InstanceNormOptions {
     pub eps: f64,
 }
 
+impl InstanceNormOptions {
+    setters! { use_input_stats: bool, momentum: f64, eps: f64 }
+}
+
 impl Default for InstanceNormOptions {
     /// PyTorch's: the input's statistics, momentum 0.1, eps 1e-5.
     fn default() -> InstanceNormOptions {
@@ -75,18 +102,34 @@ impl Default for InstanceNormOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 3.0, 10.0, 30.0], &[1, 2, 2]);
-/// let options = tapegrad_ops::InstanceNormOptions { eps: 0.0, ..Default::default() };
-/// let y = tapegrad_ops::instance_norm(&x, None, None, None, options);
+/// let options = tapegrad_ops::InstanceNormOptions::new().eps(0.0);
+/// let y = tapegrad_ops::instance_norm_with(&x, None, None, None, options);
 /// assert_eq!(y.to_vec::<f64>(), [-1.0, 1.0, -1.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn instance_norm(
+pub fn instance_norm<'a>(
     x: &Var,
     running: Option<(&Var, &Var)>,
-    weight: Option<&Var>,
-    bias: Option<&Var>,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
+) -> Var {
+    instance_norm_with(x, running, weight, bias, Default::default())
+}
+
+/// [`instance_norm`] with options.
+///
+/// # Panics
+/// Same as [`instance_norm`].
+#[track_caller]
+pub fn instance_norm_with<'a>(
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
     options: InstanceNormOptions,
 ) -> Var {
+    let weight = weight.into();
+    let bias = bias.into();
     let InstanceNormOptions { use_input_stats, momentum, eps } = options;
     let shape = x.shape();
     assert!(
@@ -98,7 +141,13 @@ pub fn instance_norm(
             running.is_some(),
             "instance_norm: expected running_mean and running_var to be defined when use_input_stats is false"
         );
-        return batch_norm(x, running, weight, bias, BatchNormOptions { training: false, momentum, eps });
+        return batch_norm_with(
+            x,
+            running,
+            weight,
+            bias,
+            BatchNormOptions { training: false, momentum, eps },
+        );
     }
     let (channels, size) = (shape[1], shape[2..].iter().product::<usize>());
     assert!(
@@ -238,7 +287,7 @@ fn composed(x: &Var, g: &Var, weight: Option<&Var>, groups: usize, eps: f64) -> 
     let weight = weight.map(|w| w.reshape(&[1, groups, channels / groups, 1]));
     let g = g.reshape(&split);
     let (dx, dw) = gradients(&x.reshape(&split), &g, weight.as_ref(), &[2, 3], eps, true);
-    let per_channel = |v: Var| v.sum(&[0, 3], false).reshape(&[channels]);
+    let per_channel = |v: Var| v.sum([0, 3]).reshape(&[channels]);
     [Some(dx.reshape(&shape)), Some(per_channel(dw)), Some(per_channel(g))]
 }
 
@@ -263,16 +312,16 @@ mod tests {
             if affine {
                 inputs.extend([parameter(&[c], seed ^ 1), parameter(&[c], seed ^ 2)]);
             }
-            let options = InstanceNormOptions { eps: 1e-2, ..Default::default() };
+            let options = InstanceNormOptions::new().eps(1e-2);
             let f = |v: &[Var]| match instance {
-                true => instance_norm(&v[0], None, v.get(1), v.get(2), options),
-                false => group_norm(&v[0], groups, v.get(1), v.get(2), 1e-2),
+                true => instance_norm_with(&v[0], None, v.get(1), v.get(2), options),
+                false => group_norm_with(&v[0], groups, v.get(1), v.get(2), 1e-2),
             };
             check_gradients(f, &inputs);
             let seed = parameter(&shape, seed ^ 3).detach();
             let gradients = |create_graph| -> Vec<Var> {
                 inputs.iter().for_each(Var::zero_grad);
-                f(&inputs).backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                f(&inputs).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
                 inputs.iter().map(|v| v.grad().unwrap().detach()).collect()
             };
             for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {
@@ -284,22 +333,20 @@ mod tests {
     #[test]
     fn one_group_is_a_layer_norm_and_single_channels_are_instances() {
         let x = parameter(&[2, 4, 3, 5], 1);
-        assert_close(
-            &group_norm(&x, 1, None, None, 1e-5),
-            &crate::layer_norm(&x, &[4, 3, 5], None, None, 1e-5),
-            1e-12,
-        );
-        let instances = instance_norm(&x, None, None, None, InstanceNormOptions::default());
-        assert_close(&group_norm(&x, 4, None, None, 1e-5), &instances, 1e-12);
+        assert_close(&group_norm(&x, 1, None, None), &crate::layer_norm(&x, &[4, 3, 5], None, None), 1e-12);
+        let instances = instance_norm(&x, None, None, None);
+        assert_close(&group_norm(&x, 4, None, None), &instances, 1e-12);
     }
 
     #[test]
     fn running_statistics_are_means_over_the_samples() {
-        let (mean, var) =
-            (Var::buffer(Tensor::zeros(&[1], DType::F64)), Var::buffer(Tensor::zeros(&[1], DType::F64)));
+        let (mean, var) = (
+            Var::buffer(Tensor::zeros_with(&[1], DType::F64)),
+            Var::buffer(Tensor::zeros_with(&[1], DType::F64)),
+        );
         let x = Var::from_vec(vec![1.0f64, 3.0, 5.0, 9.0], &[2, 1, 2]);
-        let options = InstanceNormOptions { momentum: 1.0, ..Default::default() };
-        instance_norm(&x, Some((&mean, &var)), None, None, options);
+        let options = InstanceNormOptions::new().momentum(1.0);
+        instance_norm_with(&x, Some((&mean, &var)), None, None, options);
         // Means 2 and 7, unbiased variances 2 and 8.
         assert_eq!((mean.item(), var.item()), (4.5, 5.0));
     }
@@ -309,6 +356,6 @@ mod tests {
         expected = "group_norm: expected number of channels in input to be divisible by num_groups"
     )]
     fn groups_that_do_not_divide() {
-        group_norm(&parameter(&[2, 7, 4], 1), 2, None, None, 1e-5);
+        group_norm(&parameter(&[2, 7, 4], 1), 2, None, None);
     }
 }

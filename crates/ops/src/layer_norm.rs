@@ -3,7 +3,7 @@
 use crate::batch_norm::convert;
 use crate::kernels::layer_norm::{RowNorm, backward, forward};
 use crate::normalization::{check_affine, check_float, gradients, is_half, record_affine, record_empty};
-use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
+use tapegrad_tape::{DType, Float, IntList, Tensor, Var, is_grad_enabled};
 
 /// Normalizes over the last dimensions, whose sizes are `shape` (`torch.nn.functional.layer_norm`).
 ///
@@ -16,11 +16,34 @@ use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 3.0, 10.0, 30.0], &[2, 2]);
-/// let y = tapegrad_ops::layer_norm(&x, &[2], None, None, 0.0);
+/// let y = tapegrad_ops::layer_norm_with(&x, &[2], None, None, 0.0);
 /// assert_eq!(y.to_vec::<f64>(), [-1.0, 1.0, -1.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn layer_norm(x: &Var, shape: &[usize], weight: Option<&Var>, bias: Option<&Var>, eps: f64) -> Var {
+pub fn layer_norm<'a>(
+    x: &Var,
+    shape: impl IntList,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
+) -> Var {
+    layer_norm_with(x, shape, weight, bias, 1e-5)
+}
+
+/// [`layer_norm`] with another `eps`.
+///
+/// # Panics
+/// Same as [`layer_norm`].
+#[track_caller]
+pub fn layer_norm_with<'a>(
+    x: &Var,
+    shape: impl IntList,
+    weight: impl Into<Option<&'a Var>>,
+    bias: impl Into<Option<&'a Var>>,
+    eps: f64,
+) -> Var {
+    let shape = &shape.to_sizes("layer_norm");
+    let weight = weight.into();
+    let bias = bias.into();
     normalize("layer_norm", x, shape, weight, bias, eps, true)
 }
 
@@ -33,11 +56,27 @@ pub fn layer_norm(x: &Var, shape: &[usize], weight: Option<&Var>, bias: Option<&
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 7.0], &[1, 2]);
-/// let y = tapegrad_ops::rms_norm(&x, &[2], None, Some(0.0)).to_vec::<f64>();
+/// let y = tapegrad_ops::rms_norm_with(&x, &[2], None, Some(0.0)).to_vec::<f64>();
 /// assert!((y[0] - 0.2).abs() < 1e-12 && (y[1] - 1.4).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn rms_norm(x: &Var, shape: &[usize], weight: Option<&Var>, eps: Option<f64>) -> Var {
+pub fn rms_norm<'a>(x: &Var, shape: impl IntList, weight: impl Into<Option<&'a Var>>) -> Var {
+    rms_norm_with(x, shape, weight, None)
+}
+
+/// [`rms_norm`] with an `eps`.
+///
+/// # Panics
+/// Same as [`rms_norm`].
+#[track_caller]
+pub fn rms_norm_with<'a>(
+    x: &Var,
+    shape: impl IntList,
+    weight: impl Into<Option<&'a Var>>,
+    eps: Option<f64>,
+) -> Var {
+    let shape = &shape.to_sizes("rms_norm");
+    let weight = weight.into();
     let eps = eps.unwrap_or(match x.dtype() {
         DType::F64 => f64::EPSILON,
         // Half precision is computed in F32.
@@ -148,14 +187,14 @@ mod tests {
                 }
             }
             let f = |v: &[Var]| match rms {
-                true => rms_norm(&v[0], &last, v.get(1), Some(1e-2)),
-                false => layer_norm(&v[0], &last, v.get(1), v.get(2), 1e-2),
+                true => rms_norm_with(&v[0], &last, v.get(1), Some(1e-2)),
+                false => layer_norm_with(&v[0], &last, v.get(1), v.get(2), 1e-2),
             };
             check_gradients(f, &inputs);
             let seed = parameter(&shape, seed ^ 3).detach();
             let gradients = |create_graph| -> Vec<Var> {
                 inputs.iter().for_each(Var::zero_grad);
-                f(&inputs).backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                f(&inputs).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
                 inputs.iter().map(|v| v.grad().unwrap().detach()).collect()
             };
             for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {
@@ -171,8 +210,8 @@ mod tests {
             let w = parameter(&shape[1..], 2);
             let single = |v: &Var| Var::parameter(v.tensor().cast(DType::F32));
             let results = [[x.clone(), w.clone()], [single(&x), single(&w)]].map(|[x, w]| {
-                let y = layer_norm(&x, &shape[1..], Some(&w), None, 1e-5);
-                y.backward_with(Some(&y.detach()), BackwardOptions::default());
+                let y = layer_norm(&x, &shape[1..], Some(&w), None);
+                y.backward_with(Some(&y.detach()), BackwardOptions::new());
                 [y.detach(), x.grad().unwrap(), w.grad().unwrap()]
             });
             for (a, b) in results[0].iter().zip(&results[1]) {
@@ -186,6 +225,6 @@ mod tests {
         expected = "layer_norm: given normalized_shape=[2, 2], expected an input whose shape ends with it"
     )]
     fn a_shape_that_does_not_fit() {
-        layer_norm(&parameter(&[2, 2, 3], 1), &[2, 2], None, None, 1e-5);
+        layer_norm(&parameter(&[2, 2, 3], 1), &[2, 2], None, None);
     }
 }

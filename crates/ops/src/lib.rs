@@ -20,6 +20,7 @@ mod loss;
 mod matmul;
 mod memory;
 mod normalization;
+mod options;
 mod pixel_shuffle;
 mod pool;
 mod product;
@@ -33,16 +34,17 @@ mod var_ops;
 pub use activation::*;
 pub use addmm::{addmm, addmv, baddbmm};
 pub use attention::{
-    AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with_weights,
+    AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with,
+    scaled_dot_product_attention_with_weights,
 };
-pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu};
+pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_with};
 pub use conv::*;
 pub use distance::{cosine_similarity, normalize, pairwise_distance};
 pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
-pub use embedding::{EmbeddingOptions, embedding};
-pub use group_norm::{InstanceNormOptions, group_norm, instance_norm};
+pub use embedding::{EmbeddingOptions, embedding, embedding_with};
+pub use group_norm::{InstanceNormOptions, group_norm, group_norm_with, instance_norm, instance_norm_with};
 pub use interpolate::{InterpolateMode, InterpolateOptions, interpolate};
-pub use layer_norm::{layer_norm, rms_norm};
+pub use layer_norm::{layer_norm, layer_norm_with, rms_norm, rms_norm_with};
 pub use linear::linear;
 pub use local_response_norm::local_response_norm;
 pub use loss::*;

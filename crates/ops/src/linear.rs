@@ -20,7 +20,8 @@ use tapegrad_tape::{Var, record, record_slice};
 /// assert_eq!(tapegrad_ops::linear(&x, &w, Some(&b)).to_vec::<f32>(), [1.5, 2.5, 3.5]);
 /// ```
 #[track_caller]
-pub fn linear(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
+pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Var {
+    let bias = bias.into();
     check(x, weight, bias);
     let (n, vector) = (weight.shape()[0], weight.ndim() == 1);
     if vector {

@@ -10,7 +10,7 @@ use tapegrad_tape::{PadMode, Var};
 ///
 /// ```
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let x = Var::from(Tensor::ones(&[1, 3, 1], DType::F64));
+/// let x = Var::from(Tensor::ones_with(&[1, 3, 1], DType::F64));
 /// let y = tapegrad_ops::local_response_norm(&x, 3, 3.0, 1.0, 0.0);
 /// assert_eq!(y.to_vec::<f64>(), [0.5, 1.0 / 3.0, 0.5]);
 /// ```

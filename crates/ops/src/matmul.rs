@@ -44,7 +44,7 @@ fn multiply(op: &'static str, a: &Var, b: &Var) -> Var {
     if sa.len() == 1 {
         let row = a.reshape(&[1, k as isize]);
         if sb.len() == 1 {
-            return product(op, &row, false, &row_of(b), true).reshape(&[]);
+            return product(op, &row, false, &row_of(b), true).reshape(());
         }
         let y = product(op, &row, false, b, false);
         let mut shape = signed(y.shape());

@@ -20,7 +20,7 @@ pub(crate) fn normalized(x: &Var, dims: &[isize], eps: f64, centered: bool) -> (
 #[track_caller]
 fn mean(x: &Var, dims: &[isize]) -> Var {
     let count: usize = dims.iter().map(|&d| x.size(d)).product();
-    x.sum(dims, true) * (1.0 / count as f64)
+    x.sum_keepdim(dims) * (1.0 / count as f64)
 }
 
 /// The gradients of `normalized(x) * weight`, where `weight` broadcasts to `x`: for `x`, and for the weight before
@@ -104,6 +104,6 @@ pub(crate) fn record_empty(op: &'static str, x: &Var, weight: Option<&Var>, bias
     let shapes = [Some(x), weight, bias].map(|v| v.map(|v| v.shape().to_vec()));
     let dtype = x.dtype();
     record_affine(op, x, weight, bias, x.tensor(), move |_, _| {
-        shapes.each_ref().map(|s| s.as_ref().map(|s| Tensor::zeros(s, dtype).into()))
+        shapes.each_ref().map(|s| s.as_ref().map(|s| Tensor::zeros_with(s, dtype).into()))
     })
 }

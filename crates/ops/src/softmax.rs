@@ -5,7 +5,7 @@ use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_outp
 
 /// The exponentials of the elements along a dimension, divided by their sum (`torch.softmax`).
 ///
-/// `dtype` converts the input first, as in PyTorch; it is needed for integers.
+/// For PyTorch's `dtype`, [cast](Var::cast) first, integers too.
 ///
 /// # Panics
 /// If the dimension is out of range, or the elements are not floating point.
@@ -13,12 +13,12 @@ use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_outp
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0f64, 0.0, 2f64.ln()], &[3]);
-/// let y = tapegrad_ops::softmax(&x, -1, None).to_vec::<f64>();
+/// let y = tapegrad_ops::softmax(&x, -1).to_vec::<f64>();
 /// assert!((y[0] - 0.25).abs() < 1e-12 && (y[2] - 0.5).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
-    along("softmax", x, dim, dtype, Kind::Plain)
+pub fn softmax(x: &Var, dim: isize) -> Var {
+    along("softmax", x, dim, Kind::Plain)
 }
 
 /// The logarithm of [`softmax`], computed directly, which is more accurate (`torch.log_softmax`).
@@ -29,11 +29,11 @@ pub fn softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1000f64, 0.0], &[2]);
-/// assert_eq!(tapegrad_ops::log_softmax(&x, 0, None).to_vec::<f64>(), [0.0, -1000.0]);
+/// assert_eq!(tapegrad_ops::log_softmax(&x, 0).to_vec::<f64>(), [0.0, -1000.0]);
 /// ```
 #[track_caller]
-pub fn log_softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
-    along("log_softmax", x, dim, dtype, Kind::Log)
+pub fn log_softmax(x: &Var, dim: isize) -> Var {
+    along("log_softmax", x, dim, Kind::Log)
 }
 
 /// [`softmax`] of the negative elements (`torch.nn.functional.softmin`).
@@ -44,30 +44,29 @@ pub fn log_softmax(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0f64, 1000.0], &[2]);
-/// assert_eq!(tapegrad_ops::softmin(&x, 0, None).to_vec::<f64>(), [1.0, 0.0]);
+/// assert_eq!(tapegrad_ops::softmin(&x, 0).to_vec::<f64>(), [1.0, 0.0]);
 /// ```
 #[track_caller]
-pub fn softmin(x: &Var, dim: isize, dtype: Option<DType>) -> Var {
-    along("softmin", &x.neg(), dim, dtype, Kind::Plain)
+pub fn softmin(x: &Var, dim: isize) -> Var {
+    along("softmin", &x.neg(), dim, Kind::Plain)
 }
 
 /// A softmax of any kind along a dimension.
 #[track_caller]
-pub(crate) fn along(op: &'static str, x: &Var, dim: isize, dtype: Option<DType>, kind: Kind) -> Var {
+pub(crate) fn along(op: &'static str, x: &Var, dim: isize, kind: Kind) -> Var {
     let d = shape::dim(op, dim, x.ndim());
-    let x = dtype.map_or_else(|| x.clone(), |dtype| x.cast(dtype));
     let value = match x.dtype() {
         DType::F16 | DType::BF16 => forward::<f32>(&x.tensor().cast(DType::F32), d, kind).cast(x.dtype()),
         other => tapegrad_tape::dispatch!(float: other, op, T => forward::<T>(&x.tensor(), d, kind)),
     };
     let dim = d as isize;
-    record_with_output(op, [&x], value, move |c| {
+    record_with_output(op, [x], value, move |c| {
         let (y, g) = (c.output(), c.grad());
         let dims = if y.ndim() == 0 { vec![] } else { vec![dim] };
         if is_grad_enabled() || !matches!(y.dtype(), DType::F32 | DType::F64) {
             return [Some(match kind {
-                Kind::Log => g - &(y.exp() * g.sum(&dims, true)),
-                Kind::Plain | Kind::Safe => &y * &(g - &(g * &y).sum(&dims, true)),
+                Kind::Log => g - &(y.exp() * g.sum_keepdim(&dims)),
+                Kind::Plain | Kind::Safe => &y * &(g - &(g * &y).sum_keepdim(&dims)),
             })];
         }
         let (y, g) = (y.tensor(), g.tensor().cast(y.dtype()));
@@ -133,9 +132,9 @@ mod tests {
         fn gradients_and_values(shape in proptest::collection::vec(1usize..5, 0..4), dim in 0usize..4, log: bool, seed: u64) {
             let dim = if shape.is_empty() { 0 } else { dim % shape.len() } as isize;
             let x = parameter(&shape, seed);
-            let f = |x: &Var| if log { log_softmax(x, dim, None) } else { softmax(x, dim, None) };
+            let f = |x: &Var| if log { log_softmax(x, dim) } else { softmax(x, dim) };
             let e = x.exp();
-            let composed = &e / &e.sum(&if shape.is_empty() { vec![] } else { vec![dim] }, true);
+            let composed = &e / &e.sum_keepdim(&if shape.is_empty() { vec![] } else { vec![dim] });
             let y = f(&x);
             assert_close(&if log { y.exp() } else { y.clone() }, &composed, 1e-12);
             check_gradients(|x| f(&x[0]), std::slice::from_ref(&x));
@@ -143,7 +142,7 @@ mod tests {
             let seed = parameter(&shape, seed ^ 1).detach();
             let gradient = |create_graph| {
                 x.zero_grad();
-                f(&x).backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+                f(&x).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
                 x.grad().unwrap().detach()
             };
             assert_close(&gradient(false), &gradient(true), 1e-12);
@@ -155,23 +154,19 @@ mod tests {
         let x = parameter(&[2, 19, 3, 5], 1);
         let last = Var::from(x.tensor().to_format(MemoryFormat::ChannelsLast));
         for dim in 0..4 {
-            let y = softmax(&last, dim, None);
+            let y = softmax(&last, dim);
             assert_eq!(y.tensor().strides(), last.tensor().strides());
-            assert_close(&y, &softmax(&x, dim, None), 1e-14);
+            assert_close(&y, &softmax(&x, dim), 1e-14);
         }
         let strided = Var::from(x.tensor().step(1, 2));
-        assert_close(
-            &softmax(&strided, 1, None),
-            &softmax(&Var::from(strided.tensor().contiguous()), 1, None),
-            1e-14,
-        );
+        assert_close(&softmax(&strided, 1), &softmax(&Var::from(strided.tensor().contiguous()), 1), 1e-14);
     }
 
     #[test]
     fn infinities() {
         let inf = f32::INFINITY;
         let x = Var::from_vec(vec![-inf, 0.0, -inf, -inf, inf, 0.0], &[3, 2]);
-        let y = softmax(&x, 1, None).to_vec::<f32>();
+        let y = softmax(&x, 1).to_vec::<f32>();
         assert_eq!(y[..2], [0.0, 1.0]);
         assert!(y[2].is_nan() && y[4].is_nan() && y[5].is_nan() || y[5] == 0.0);
     }
@@ -180,15 +175,15 @@ mod tests {
     fn nothing_to_choose_from_is_zero_where_asked() {
         let inf = f32::INFINITY;
         let x = Var::from_vec(vec![-inf, 0.0, -inf, -inf], &[2, 2]);
-        assert_eq!(along("softmax", &x, 1, None, Kind::Safe).to_vec::<f32>(), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(along("softmax", &x, 1, Kind::Safe).to_vec::<f32>(), [0.0, 1.0, 0.0, 0.0]);
         let columns = x.transpose(0, 1);
-        let y = along("softmax", &Var::from(columns.tensor().contiguous()), 0, None, Kind::Safe);
+        let y = along("softmax", &Var::from(columns.tensor().contiguous()), 0, Kind::Safe);
         assert_eq!(y.to_vec::<f32>(), [0.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]
     #[should_panic(expected = "softmax: not defined for int64")]
     fn integers_are_refused() {
-        softmax(&Var::from_vec(vec![1i64], &[1]), 0, None);
+        softmax(&Var::from_vec(vec![1i64], &[1]), 0);
     }
 }

@@ -173,7 +173,7 @@ fn spread(x: &Var, dim: isize, step: usize) -> Var {
     let mut shape = x.shape().to_vec();
     shape[dim as usize] = (count - 1) * step + 1;
     let places = Var::from_vec((0..count).map(|i| (i * step) as i64).collect(), &[count]);
-    Var::from(Tensor::zeros(&shape, x.dtype())).index_add(dim, &places, x, 1.0)
+    Var::from(Tensor::zeros_with(&shape, x.dtype())).index_add(dim, &places, x, 1.0)
 }
 
 #[cfg(test)]
@@ -210,6 +210,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "fold: columns of shape [1, 4, 5] do not fit")]
     fn columns_of_another_image() {
-        fold(&Var::from(Tensor::zeros(&[1, 4, 5], DType::F32)), 3, 2);
+        fold(&Var::from(Tensor::zeros_with(&[1, 4, 5], DType::F32)), 3, 2);
     }
 }

@@ -1,8 +1,11 @@
 //! Convolutions against their definition, and their derivatives against finite differences.
 
 use proptest::prelude::*;
-use tapegrad_ops::{ConvOptions, ConvTransposeOptions, Padding, conv_transpose2d, conv1d, conv2d, conv3d};
-use tapegrad_tape::{GradCheck, Tensor, Var, gradcheck, gradgradcheck};
+use tapegrad_ops::{
+    ConvOptions, ConvTransposeOptions, Padding, conv_transpose2d_with, conv1d_with, conv2d, conv2d_with,
+    conv3d_with,
+};
+use tapegrad_tape::{Tensor, Var, gradcheck, gradgradcheck};
 
 /// Numbers that depend on their position alone.
 fn values(n: usize, salt: u64) -> Vec<f64> {
@@ -83,7 +86,7 @@ proptest! {
             // A channels-last input has to give the same.
             for x in [x.clone(), x.to_format(tapegrad_tape::MemoryFormat::ChannelsLast)] {
                 let b = Var::from(Tensor::from_vec(bias.clone(), &[bias.len()]).cast(dtype));
-                let y = conv2d(&x.cast(dtype).into(), &weight.cast(dtype).into(), Some(&b), o);
+                let y = conv2d_with(&x.cast(dtype).into(), &weight.cast(dtype).into(), Some(&b), o);
                 let tolerance = if dtype == tapegrad_tape::DType::F64 { 1e-12 } else { 1e-5 };
                 prop_assert!(close(&y.to_vec::<f64>(), &expected, tolerance));
             }
@@ -96,7 +99,7 @@ proptest! {
         for (dtype, tolerance) in [(tapegrad_tape::DType::F64, 1e-11), (tapegrad_tape::DType::F32, 2e-5)] {
             let x = Var::parameter(tensor(&[2, c, h, h + 1], 4).cast(dtype));
             let w = Var::parameter(tensor(&[f, c, k, k], 5).cast(dtype));
-            let y = conv2d(&x, &w, None, o);
+            let y = conv2d_with(&x, &w, None, o);
             let dy = Var::from(tensor(y.shape(), 6).cast(dtype));
             y.backward_with(Some(&dy), Default::default());
             let dot = |a: &Var, b: &Var| (a.detach().cast(tapegrad_tape::DType::F64) * b.detach().cast(tapegrad_tape::DType::F64)).sum_all().item();
@@ -116,14 +119,14 @@ proptest! {
         let f = |v: &[Var]| {
             if transpose {
                 let t = ConvTransposeOptions { stride: o.stride, padding: [0, padding[1].min(1)], dilation: o.dilation, groups, ..Default::default() };
-                conv_transpose2d(&v[0], &v[1], Some(&v[2]), t)
+                conv_transpose2d_with(&v[0], &v[1], Some(&v[2]), t)
             } else {
-                conv2d(&v[0], &v[1], Some(&v[2]), o)
+                conv2d_with(&v[0], &v[1], Some(&v[2]), o)
             }
         };
         let w = Var::parameter(tensor(&[2, 2 / groups, k, 2], 2));
-        gradcheck(f, &[x.clone(), w.clone(), bias.clone()], GradCheck::default()).unwrap();
-        gradgradcheck(f, &[x, w, bias], GradCheck::default()).unwrap();
+        gradcheck(f, &[x.clone(), w.clone(), bias.clone()]).unwrap();
+        gradgradcheck(f, &[x, w, bias]).unwrap();
     }
 }
 
@@ -131,23 +134,23 @@ proptest! {
 fn one_and_three_dimensions_are_two() {
     let (x, w) = (tensor(&[2, 3, 1, 9], 1), tensor(&[4, 3, 1, 3], 2));
     let flat = |t: &Tensor, shape: &[usize]| Var::from(t.reshape(shape));
-    let two = conv2d(
+    let two = conv2d_with(
         &flat(&x, &[2, 3, 1, 9]),
         &flat(&w, &[4, 3, 1, 3]),
         None,
-        ConvOptions::default().stride([1, 2]).padding([0, 1]),
+        ConvOptions::new().stride([1, 2]).padding([0, 1]),
     );
-    let one = conv1d(
+    let one = conv1d_with(
         &flat(&x, &[2, 3, 9]),
         &flat(&w, &[4, 3, 3]),
         None,
-        ConvOptions::default().stride(2).padding(1),
+        ConvOptions::new().stride(2).padding(1),
     );
-    let three = conv3d(
+    let three = conv3d_with(
         &flat(&x, &[2, 3, 1, 1, 9]),
         &flat(&w, &[4, 3, 1, 1, 3]),
         None,
-        ConvOptions::default().stride([1, 1, 2]).padding([0, 0, 1]),
+        ConvOptions::new().stride([1, 1, 2]).padding([0, 0, 1]),
     );
     assert_eq!(one.to_vec::<f64>(), two.to_vec::<f64>());
     assert_eq!(three.to_vec::<f64>(), two.to_vec::<f64>());
@@ -156,7 +159,7 @@ fn one_and_three_dimensions_are_two() {
 #[test]
 fn same_padding_and_no_batch() {
     let (x, w) = (Var::from(tensor(&[3, 6, 7], 1)), Var::from(tensor(&[2, 3, 4, 3], 2)));
-    let y = conv2d(&x, &w, None, ConvOptions { padding: Padding::Same, ..Default::default() });
+    let y = conv2d_with(&x, &w, None, ConvOptions { padding: Padding::Same, ..Default::default() });
     assert_eq!(y.shape(), [2, 6, 7]);
 }
 
@@ -164,7 +167,7 @@ fn same_padding_and_no_batch() {
 fn empty_batches() {
     let x = Var::parameter(tensor(&[0, 3, 6, 7], 1));
     let w = Var::parameter(tensor(&[2, 3, 3, 3], 2));
-    let y = conv2d(&x, &w, None, ConvOptions::default());
+    let y = conv2d(&x, &w, None);
     assert_eq!(y.shape(), [0, 2, 4, 5]);
     y.sum_all().backward();
     assert_eq!(w.grad().unwrap().to_vec::<f64>(), [0.0; 54]);
@@ -177,7 +180,7 @@ fn threads_do_not_change_the_bits() {
         tapegrad_tape::set_num_threads(threads);
         let x = Var::parameter(tensor(&[5, 16, 11, 9], 1).cast(tapegrad_tape::DType::F32));
         let w = Var::parameter(tensor(&[24, 16, 3, 3], 2).cast(tapegrad_tape::DType::F32));
-        let y = conv2d(&x, &w, None, ConvOptions::default().padding(1));
+        let y = conv2d_with(&x, &w, None, ConvOptions::new().padding(1));
         (&y * &y).sum_all().backward();
         (y.to_vec::<f32>(), x.grad().unwrap().to_vec::<f32>(), w.grad().unwrap().to_vec::<f32>())
     };

@@ -20,7 +20,7 @@
 //! in F32, `(n + 1) u |m|`.
 
 use proptest::prelude::*;
-use tapegrad_ops::{BatchNormOptions, InstanceNormOptions};
+use tapegrad_ops::BatchNormOptions;
 use tapegrad_tape::{BackwardOptions, DType, MemoryFormat, Tensor, Var};
 
 const U: f64 = 1.0 / (1u64 << 24) as f64;
@@ -40,8 +40,8 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let batch_norm = |x: &Var, w: &Var, b: &Var| {
-        let options = BatchNormOptions { training: true, ..Default::default() };
-        tapegrad_ops::batch_norm(x, None, Some(w), Some(b), options)
+        let options = BatchNormOptions::new().training(true);
+        tapegrad_ops::batch_norm_with(x, None, Some(w), Some(b), options)
     };
     let image = vec![3, 4, 5, 7];
     let channel = |i: usize| (i / 35 % 4, i / 35 % 4);
@@ -50,23 +50,21 @@ fn cases() -> Vec<Case> {
     vec![
         case(
             "layer_norm",
-            Box::new(|x, w, b| tapegrad_ops::layer_norm(x, &[50], Some(w), Some(b), 1e-5)),
+            Box::new(|x, w, b| tapegrad_ops::layer_norm(x, &[50], Some(w), Some(b))),
             vec![5, 50],
             50,
             Box::new(|i| (i / 50, i % 50)),
         ),
         case(
             "group_norm",
-            Box::new(|x, w, b| tapegrad_ops::group_norm(x, 2, Some(w), Some(b), 1e-5)),
+            Box::new(|x, w, b| tapegrad_ops::group_norm(x, 2, Some(w), Some(b))),
             image.clone(),
             4,
             Box::new(|i| (i / 70, i / 35 % 4)),
         ),
         case(
             "instance_norm",
-            Box::new(|x, w, b| {
-                tapegrad_ops::instance_norm(x, None, Some(w), Some(b), InstanceNormOptions::default())
-            }),
+            Box::new(|x, w, b| tapegrad_ops::instance_norm(x, None, Some(w), Some(b))),
             image.clone(),
             4,
             Box::new(|i| (i / 35, i / 35 % 4)),
@@ -81,7 +79,7 @@ fn cases() -> Vec<Case> {
             "batch_norm_relu",
             Box::new(|x, w, b| {
                 // The bias keeps all elements on one side of the corner.
-                let options = BatchNormOptions { training: true, ..Default::default() };
+                let options = BatchNormOptions::new().training(true);
                 tapegrad_ops::batch_norm_relu(x, None, Some(w), Some(&(b + 100.0)), None, options)
             }),
             image,
@@ -118,7 +116,7 @@ fn results(case: &Case, inputs: &[Tensor; 4], dtype: DType, create_graph: bool) 
     let [x, w, b, g] = inputs.each_ref().map(|t| t.cast(dtype));
     let [x, w, b] = [x, w, b].map(Var::parameter);
     let y = (case.f)(&x, &w, &b);
-    y.backward_with(Some(&g.into()), BackwardOptions { create_graph, ..Default::default() });
+    y.backward_with(Some(&g.into()), BackwardOptions::new().create_graph(create_graph));
     Results { y: y.to_vec::<f64>(), gradients: [x, w, b].map(|v| v.grad().unwrap().to_vec::<f64>()) }
 }
 
@@ -226,12 +224,12 @@ proptest! {
             let gradient = |f: &dyn Fn(&Var) -> Var, dtype| {
                 let x = Var::parameter(x.cast(dtype));
                 let y = f(&x);
-                let options = BackwardOptions { create_graph, ..Default::default() };
-                y.backward_with(Some(&Tensor::ones(y.shape(), dtype).into()), options);
+                let options = BackwardOptions::new().create_graph(create_graph);
+                y.backward_with(Some(&Tensor::ones_with(y.shape(), dtype).into()), options);
                 (y.to_vec::<f64>(), x.grad().unwrap().to_vec::<f64>())
             };
             for root in [false, true] {
-                let f = |x: &Var| if root { x.std_mean(&dims, 1.0, false).0 } else { x.var(&dims, 1.0, false) };
+                let f = |x: &Var| if root { x.std_mean(&dims).0 } else { x.var(&dims) };
                 let ((y, dx), (exact, exact_dx)) = (gradient(&f, DType::F32), gradient(&f, DType::F64));
                 for (c, (mean, deviation)) in groups.iter().enumerate() {
                     if *deviation == 0.0 {
@@ -258,7 +256,7 @@ proptest! {
                 }
             }
         }
-        let means = Var::from(x.clone()).var_mean(&dims, 1.0, false).1.to_vec::<f64>();
+        let means = Var::from(x.clone()).var_mean(&dims).1.to_vec::<f64>();
         for ((mean, deviation), found) in groups.iter().zip(means) {
             // Rounded once, and the mean of distances from the first element, at most `sqrt(count)` deviations away.
             let bound = U * mean.abs() + (TERMS + 2.0) * U * deviation * (1.0 + n.sqrt());
@@ -273,7 +271,7 @@ fn a_row_of_thousandths() {
     for (offset, exact) in [(0.0, -1.341641), (1e3, -1.341508), (1e4, -1.331333)] {
         let row = |sign: f32| (0..16).map(|i| sign * (offset + i as f32 / 1000.0)).collect::<Vec<f32>>();
         let x = Var::from_vec([row(1.0), row(-1.0)].concat(), &[2, 16]);
-        let y = tapegrad_ops::layer_norm(&x, &[16], None, None, 1e-5).select(1, 0).to_vec::<f64>();
+        let y = tapegrad_ops::layer_norm(&x, &[16], None, None).select(1, 0).to_vec::<f64>();
         assert!((y[0] - exact).abs() < 1e-5 && (y[1] + exact).abs() < 1e-5, "{offset}: {y:?}");
     }
 }
@@ -286,8 +284,8 @@ fn a_first_element_unlike_the_others() {
         let mut values: Vec<f32> = noise(n, 1).iter().map(|v| 3000.0 + *v as f32).collect();
         values[0] = 0.0;
         let x = Var::from(Tensor::from_vec(values, &[1, 1, 256, 256]).to_format(format));
-        let options = BatchNormOptions { training: true, ..Default::default() };
-        let of = |x: &Var| tapegrad_ops::batch_norm(x, None, None, None, options).to_vec::<f64>();
+        let options = BatchNormOptions::new().training(true);
+        let of = |x: &Var| tapegrad_ops::batch_norm_with(x, None, None, None, options).to_vec::<f64>();
         for (found, exact) in of(&x).iter().zip(of(&x.cast(DType::F64))) {
             assert!((found - exact).abs() <= 1e-5 * (1.0 + exact.abs()), "{found} {exact}");
         }

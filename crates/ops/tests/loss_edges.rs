@@ -3,7 +3,7 @@
 //! as `tools/loss_edges.py` prints them into `loss_edges.txt`.
 
 use tapegrad_ops::*;
-use tapegrad_tape::{DType, GradOptions, Tensor, Var, grad};
+use tapegrad_tape::{DType, GradOptions, Tensor, Var, grad_with};
 
 const INF: f64 = f64::INFINITY;
 const ROW: [f64; 3] = [0.25, 0.0, -1.0];
@@ -28,7 +28,7 @@ fn factors(values: [f64; 3]) -> Option<Var> {
 fn input(loss: &str, case: &str) -> Var {
     let case = case.trim_start_matches("p 1, ").trim_start_matches("p 2, ");
     match (loss, case) {
-        (_, "empty batch") => Var::from(Tensor::zeros(&[0, 3], DType::F64)),
+        (_, "empty batch") => Var::from(Tensor::zeros_with(&[0, 3], DType::F64)),
         (_, "one class") => column(&[3.0, -1.0]),
         ("binary_cross_entropy", "certain and right") => rows(&[[0.0, 1.0, 0.5]]),
         ("binary_cross_entropy", "certain and wrong") => rows(&[[1.0, 0.0, 0.5]]),
@@ -62,14 +62,16 @@ fn of_classes(loss: &str, case: &str, x: &Var, reduction: Reduction) -> Var {
         _ => classes(&[0, 2]),
     };
     match loss {
-        "nll_loss" => nll_loss(x, &target, NllLossOptions { weight, reduction, ..Default::default() }),
-        "multi_margin_loss" => {
-            multi_margin_loss(x, &target, MultiMarginOptions { p, weight, reduction, ..Default::default() })
-        }
+        "nll_loss" => nll_loss_with(x, &target, NllLossOptions { weight, reduction, ..Default::default() }),
+        "multi_margin_loss" => multi_margin_loss_with(
+            x,
+            &target,
+            MultiMarginOptions { p, weight, reduction, ..Default::default() },
+        ),
         _ => {
             let label_smoothing = if loss == "cross_entropy, smoothed" { 0.5 } else { 0.0 };
             let options = CrossEntropyOptions { weight, reduction, label_smoothing, ..Default::default() };
-            cross_entropy(x, &target, options)
+            cross_entropy_with(x, &target, options)
         }
     }
 }
@@ -81,7 +83,7 @@ fn of_probabilities(case: &str, x: &Var, reduction: Reduction) -> Var {
         _ => rows(&[[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]),
     };
     let weight = if case == "zero weights" { factors([0.0; 3]) } else { None };
-    cross_entropy(x, &target, CrossEntropyOptions { weight, reduction, ..Default::default() })
+    cross_entropy_with(x, &target, CrossEntropyOptions { weight, reduction, ..Default::default() })
 }
 
 fn of_logits(case: &str, x: &Var, reduction: Reduction) -> Var {
@@ -91,14 +93,14 @@ fn of_logits(case: &str, x: &Var, reduction: Reduction) -> Var {
         "up, right" | "down, wrong" => 1.0 - target,
         _ => target,
     };
-    let mut options = BceWithLogitsOptions { reduction, ..Default::default() };
+    let mut options = BceWithLogitsOptions::new().reduction(reduction);
     match case {
         "zero weights" => options.weight = factors([0.0; 3]),
         "zero pos_weight" => options.pos_weight = factors([0.0; 3]),
         "up, pos_weight" => options.pos_weight = factors([2.0; 3]),
         _ => {}
     }
-    binary_cross_entropy_with_logits(x, &target, options)
+    binary_cross_entropy_with_logits_with(x, &target, options)
 }
 
 /// A loss of two tensors of one shape.
@@ -114,11 +116,11 @@ fn of_pairs(loss: &str, case: &str, x: &Var, reduction: Reduction) -> Var {
         other(if case == "at the corner" { rows(&all[..1]) } else { rows(&all) })
     };
     match loss {
-        "mse_loss" => mse_loss(x, &pairs(), reduction),
-        "l1_loss" => l1_loss(x, &pairs(), reduction),
+        "mse_loss" => mse_loss_with(x, &pairs(), reduction),
+        "l1_loss" => l1_loss_with(x, &pairs(), reduction),
         "smooth_l1_loss" => smooth_l1_loss(x, &pairs(), 1.0, reduction),
         "huber_loss" => huber_loss(x, &pairs(), 1.0, reduction),
-        "soft_margin_loss" => soft_margin_loss(x, &signs(), reduction),
+        "soft_margin_loss" => soft_margin_loss_with(x, &signs(), reduction),
         "hinge_embedding_loss" => hinge_embedding_loss(x, &signs(), 1.0, reduction),
         "margin_ranking_loss" => margin_ranking_loss(x, &(1.0 - x.detach()), &signs(), 0.5, reduction),
         "binary_cross_entropy" => {
@@ -188,8 +190,8 @@ fn all_are_pytorchs() {
         let x = Var::parameter(input(loss, case).tensor());
         let y = value(loss, case, &x, reduction);
         let gradient = |of: &Var, create_graph| {
-            let options = GradOptions { create_graph, retain_graph: true, ..Default::default() };
-            grad(&[&of.sum_all()], &[&x], options)[0].clone()
+            let options = GradOptions::new().create_graph(create_graph).retain_graph(true);
+            grad_with(&[&of.sum_all()], &[&x], options)[0].clone()
         };
         let fused = gradient(&y, false).expect("it depends on x").to_vec::<f64>();
         let composed = gradient(&y, true).expect("it depends on x");

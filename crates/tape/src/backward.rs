@@ -33,6 +33,50 @@ pub struct GradOptions {
     pub create_graph: bool,
 }
 
+impl BackwardOptions {
+    /// PyTorch's defaults: the graph is freed.
+    pub fn new() -> BackwardOptions {
+        BackwardOptions::default()
+    }
+
+    /// Sets `retain_graph`.
+    #[must_use]
+    pub fn retain_graph(self, retain_graph: bool) -> BackwardOptions {
+        BackwardOptions { retain_graph, ..self }
+    }
+
+    /// Sets `create_graph`.
+    #[must_use]
+    pub fn create_graph(self, create_graph: bool) -> BackwardOptions {
+        BackwardOptions { create_graph, ..self }
+    }
+}
+
+impl GradOptions {
+    /// PyTorch's defaults: the graph is freed.
+    pub fn new() -> GradOptions {
+        GradOptions::default()
+    }
+
+    /// Sets the gradients of the outputs.
+    #[must_use]
+    pub fn grad_outputs(self, grad_outputs: Vec<Var>) -> GradOptions {
+        GradOptions { grad_outputs: Some(grad_outputs), ..self }
+    }
+
+    /// Sets `retain_graph`.
+    #[must_use]
+    pub fn retain_graph(self, retain_graph: bool) -> GradOptions {
+        GradOptions { retain_graph, ..self }
+    }
+
+    /// Sets `create_graph`.
+    #[must_use]
+    pub fn create_graph(self, create_graph: bool) -> GradOptions {
+        GradOptions { create_graph, ..self }
+    }
+}
+
 impl Var {
     /// Computes the gradients of this scalar for all leaves that it depends on, and adds them to theirs
     /// (`torch.Tensor.backward`). Frees what the operations saved.
@@ -47,7 +91,7 @@ impl Var {
     /// If there is more than one element, nothing here requires a gradient, or the graph was freed.
     #[track_caller]
     pub fn backward(&self) {
-        self.backward_with(None, BackwardOptions::default());
+        self.backward_with(None, BackwardOptions::new());
     }
 
     /// Like [`Var::backward`], from the gradient of this variable, and with options.
@@ -67,23 +111,42 @@ impl Var {
     }
 }
 
+/// The gradient of `output` for `input`, which may be any variable of the graph (`torch.autograd.grad` of one pair). Nothing
+/// is accumulated.
+///
+/// ```
+/// use tapegrad_tape::{Tensor, Var, grad, grad_with};
+/// let x = Var::parameter(Tensor::scalar(3.0));
+/// assert_eq!(grad(&(&x * &x), &x).item(), 6.0);
+/// ```
+///
+/// # Panics
+/// If the output has more than one element or does not depend on the input, the input does not require a gradient, or the
+/// graph was freed.
+#[track_caller]
+pub fn grad(output: &Var, input: &Var) -> Var {
+    let gradient = grad_with(&[output], &[input], GradOptions::new()).pop().flatten();
+    gradient.unwrap_or_else(|| {
+        panic!("grad: the output does not depend on the input of shape {:?}", input.shape())
+    })
+}
+
 /// The gradients of `outputs` for `inputs`, which may be any variables of the graph
 /// (`torch.autograd.grad`). Nothing is accumulated; `None` where the outputs do not depend on an input.
 ///
 /// ```
-/// use tapegrad_tape::{GradOptions, Tensor, Var, grad};
+/// use tapegrad_tape::{GradOptions, Tensor, Var, grad, grad_with};
 /// let x = Var::parameter(Tensor::scalar(3.0));
 /// let y = &x * &x * &x;
-/// let first = grad(&[&y], &[&x], GradOptions { create_graph: true, ..Default::default() })[0].clone().unwrap();
-/// let second = grad(&[&first], &[&x], GradOptions::default())[0].clone().unwrap();
-/// assert_eq!((first.item(), second.item()), (27.0, 18.0));
+/// let first = grad_with(&[&y], &[&x], GradOptions::new().create_graph(true))[0].clone().unwrap();
+/// assert_eq!((first.item(), grad(&first, &x).item()), (27.0, 18.0));
 /// ```
 ///
 /// # Panics
 /// If an output has more than one element and no gradient is given for it, an input does not require a gradient, or the
 /// graph was freed.
 #[track_caller]
-pub fn grad(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec<Option<Var>> {
+pub fn grad_with(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec<Option<Var>> {
     grad_through(outputs, inputs, options, true)
 }
 
@@ -159,7 +222,7 @@ fn root(op: &str, y: &Var, grad: Option<&Var>) -> (Arc<Node>, Var) {
                 "{op}: the gradient can be left out only for one element, not for shape {:?}: sum first, or pass one",
                 y.shape()
             );
-            Var::from(Tensor::ones(y.shape(), y.dtype()))
+            Var::from(Tensor::ones_with(y.shape(), y.dtype()))
         }
     };
     (y.node().expect("requires a gradient").clone(), grad)
@@ -176,7 +239,7 @@ pub(crate) fn external_nodes(result: &Var, start: u64) -> Vec<Var> {
             continue;
         }
         if node.seq < start {
-            let stand_in = Tensor::full(&[], 0, node.dtype()).expand(&node.shape);
+            let stand_in = Tensor::full_with((), 0, node.dtype()).expand(&node.shape);
             found.insert(node.seq, Var::of_node(stand_in, node));
         } else {
             stack.extend(node.inputs.iter().flatten().cloned());

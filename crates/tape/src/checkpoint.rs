@@ -43,11 +43,7 @@ pub fn checkpoint(f: impl Fn(&[Var]) -> Var + Send + Sync + 'static, inputs: &[&
         set_default_generator_state(now);
         let wanted: Vec<&Var> =
             targets.iter().enumerate().filter(|(i, _)| c.wants(*i)).map(|(_, v)| v).collect();
-        let options = GradOptions {
-            grad_outputs: Some(vec![c.grad().clone()]),
-            create_graph: is_grad_enabled(),
-            ..Default::default()
-        };
+        let options = GradOptions::new().grad_outputs(vec![c.grad().clone()]).create_graph(is_grad_enabled());
         let mut gradients = grad_through(&[&again], &wanted, options, false).into_iter();
         (0..targets.len()).map(|i| if c.wants(i) { gradients.next().flatten() } else { None }).collect()
     })
@@ -56,7 +52,7 @@ pub fn checkpoint(f: impl Fn(&[Var]) -> Var + Send + Sync + 'static, inputs: &[&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{GradCheck, Tensor, gradcheck, gradgradcheck, manual_seed, with_default_generator};
+    use crate::{Tensor, gradcheck, gradgradcheck, manual_seed, with_default_generator};
 
     #[test]
     fn any_order_of_derivative() {
@@ -68,14 +64,14 @@ mod tests {
             let middle = checkpoint(move |x| (&x[0] * &inner).exp(), &[&before]);
             &middle * &v[0]
         };
-        gradcheck(f, &[x.clone(), w.clone()], GradCheck::default()).unwrap();
-        gradgradcheck(f, &[x, w], GradCheck::default()).unwrap();
+        gradcheck(f, &[x.clone(), w.clone()]).unwrap();
+        gradgradcheck(f, &[x, w]).unwrap();
     }
 
     #[test]
     fn the_same_random_numbers() {
         manual_seed(5);
-        let x = Var::parameter(Tensor::ones(&[100], crate::DType::F32));
+        let x = Var::parameter(Tensor::ones_with(&[100], crate::DType::F32));
         let y =
             checkpoint(|x| &x[0] * &Var::from(with_default_generator(|g| g.normal(&[100], 0.0, 1.0))), &[&x]);
         let after = with_default_generator(|g| g.next_u64());
@@ -86,7 +82,7 @@ mod tests {
 
     #[test]
     fn intermediate_values_are_not_kept() {
-        let x = Var::parameter(Tensor::ones(&[1000], crate::DType::F64));
+        let x = Var::parameter(Tensor::ones_with(&[1000], crate::DType::F64));
         let deep = |x: &[Var]| (0..20).fold(x[0].clone(), |x, _| x.exp().log());
         let saved = |y: &Var| crate::trace(y).rows.iter().map(|r| r.saved_bytes).sum::<u64>();
         let plain = saved(&deep(&[&x * 1]));

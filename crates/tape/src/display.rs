@@ -180,7 +180,7 @@ mod tests {
             (floats(&[0.0, 1e9]), "tensor([0.0000e+00, 1.0000e+09])"),
             (Tensor::from_vec(vec![1i64, -20], &[2, 1]), "tensor([[  1],\n        [-20]])"),
             (Tensor::from_vec(vec![0.1f64], &[1]), "tensor([0.1000], dtype=float64)"),
-            (Tensor::zeros(&[0, 3], DType::F32), "tensor([], size=[0, 3])"),
+            (Tensor::zeros_with(&[0, 3], DType::F32), "tensor([], size=[0, 3])"),
         ] {
             assert_eq!(tensor.to_string(), text);
         }
@@ -190,7 +190,7 @@ mod tests {
     fn large_tensors_show_their_edges() {
         let t = Tensor::arange(0, 1001);
         assert_eq!(t.to_string(), "tensor([   0,    1,    2,  ...,  998,  999, 1000])");
-        let t = Tensor::zeros(&[100, 100], DType::F32).to_string();
+        let t = Tensor::zeros_with(&[100, 100], DType::F32).to_string();
         assert!(t.starts_with("tensor([[0., 0., 0.,  ..., 0., 0., 0.],\n"), "{t}");
         assert_eq!(t.lines().count(), 7);
     }

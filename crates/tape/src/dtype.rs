@@ -3,6 +3,7 @@
 use crate::kernels::math;
 use half::{bf16, f16};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The type of a tensor's elements.
 ///
@@ -24,6 +25,28 @@ pub enum DType {
     F32,
     /// `torch.float64`
     F64,
+}
+
+/// The type of tensors made without one, an index into [`FLOATS`].
+static DEFAULT: AtomicUsize = AtomicUsize::new(0);
+const FLOATS: [DType; 2] = [DType::F32, DType::F64];
+
+/// Sets the type in which makers such as [`Tensor::zeros`](crate::Tensor::zeros) and [`Var::randn`](crate::Var::randn) make
+/// tensors in the whole program: F32, unless set (`torch.set_default_dtype`).
+///
+/// # Panics
+/// If the type is not F32 or F64, in which networks are computed.
+#[track_caller]
+pub fn set_default_dtype(dtype: DType) {
+    let index = FLOATS.iter().position(|&d| d == dtype);
+    let index =
+        index.unwrap_or_else(|| panic!("set_default_dtype: expected float32 or float64, got {dtype}"));
+    DEFAULT.store(index, Ordering::Relaxed);
+}
+
+/// The type that [`set_default_dtype`] has set (`torch.get_default_dtype`).
+pub fn default_dtype() -> DType {
+    FLOATS[DEFAULT.load(Ordering::Relaxed)]
 }
 
 impl DType {

@@ -1,6 +1,6 @@
 //! Full derivatives of functions (`torch.autograd.functional`).
 
-use crate::backward::{GradOptions, grad};
+use crate::backward::{GradOptions, grad_with};
 use crate::dtype::DType;
 use crate::grad_mode::enable_grad;
 use crate::shape;
@@ -13,7 +13,7 @@ fn leaf(x: &Var) -> Var {
 }
 
 fn zeros_like(x: &Var) -> Var {
-    Tensor::zeros(x.shape(), x.dtype()).into()
+    Tensor::zeros_with(x.shape(), x.dtype()).into()
 }
 
 /// A function's value at `inputs`, and the product of `v` with its Jacobian: `v` has the shape of the value,
@@ -36,8 +36,8 @@ pub fn vjp(f: impl Fn(&[Var]) -> Var, inputs: &[Var], v: &Var) -> (Var, Vec<Var>
     if !y.requires_grad() {
         return (y.detach(), xs.iter().map(zeros_like).collect());
     }
-    let options = GradOptions { grad_outputs: Some(vec![v.clone()]), ..Default::default() };
-    let gradients = grad(&[&y], &xs.iter().collect::<Vec<_>>(), options);
+    let options = GradOptions::new().grad_outputs(vec![v.clone()]);
+    let gradients = grad_with(&[&y], &xs.iter().collect::<Vec<_>>(), options);
     (y.detach(), gradients.into_iter().zip(&xs).map(|(g, x)| g.unwrap_or_else(|| zeros_like(x))).collect())
 }
 
@@ -67,16 +67,15 @@ pub fn jvp(f: impl Fn(&[Var]) -> Var, inputs: &[Var], v: &[Var]) -> (Var, Var) {
     }
     // g(u) = u J is linear in u; the derivative of g . v for u is J v.
     let u = Var::parameter(zero.tensor());
-    let options =
-        GradOptions { grad_outputs: Some(vec![u.clone()]), create_graph: true, ..Default::default() };
-    let rows = grad(&[&y], &xs.iter().collect::<Vec<_>>(), options);
+    let options = GradOptions::new().grad_outputs(vec![u.clone()]).create_graph(true);
+    let rows = grad_with(&[&y], &xs.iter().collect::<Vec<_>>(), options);
     let (outputs, tangents): (Vec<Var>, Vec<Var>) =
         rows.into_iter().zip(v).filter_map(|(g, v)| Some((g.filter(Var::requires_grad)?, v.clone()))).unzip();
     if outputs.is_empty() {
         return (y.detach(), zero);
     }
-    let options = GradOptions { grad_outputs: Some(tangents), ..Default::default() };
-    let product = grad(&outputs.iter().collect::<Vec<_>>(), &[&u], options).remove(0);
+    let options = GradOptions::new().grad_outputs(tangents);
+    let product = grad_with(&outputs.iter().collect::<Vec<_>>(), &[&u], options).remove(0);
     (y.detach(), product.unwrap_or(zero))
 }
 
@@ -101,16 +100,15 @@ fn rows(y: &Var, x: &Var) -> Var {
     let shape = [y.shape(), x.shape()].concat();
     shape::numel_for("jacobian", &shape);
     if !y.requires_grad() {
-        return Tensor::zeros(&shape, x.dtype()).into();
+        return Tensor::zeros_with(&shape, x.dtype()).into();
     }
-    let mut values = Tensor::zeros(&shape, DType::F64);
+    let mut values = Tensor::zeros_with(&shape, DType::F64);
     for (k, row) in values.data_mut::<f64>().chunks_exact_mut(x.numel().max(1)).enumerate() {
         let mut seed = vec![0f64; y.numel()];
         seed[k] = 1.0;
         let seed = Tensor::from_vec(seed, y.shape()).cast(y.dtype());
-        let options =
-            GradOptions { grad_outputs: Some(vec![seed.into()]), retain_graph: true, ..Default::default() };
-        if let Some(g) = &grad(&[y], &[x], options)[0] {
+        let options = GradOptions::new().grad_outputs(vec![seed.into()]).retain_graph(true);
+        if let Some(g) = &grad_with(&[y], &[x], options)[0] {
             row.copy_from_slice(&g.to_vec::<f64>());
         }
     }
@@ -134,7 +132,7 @@ pub fn hessian(f: impl Fn(&Var) -> Var, x: &Var) -> Var {
     let y = enable_grad(|| f(&x));
     assert_eq!(y.numel(), 1, "hessian: the function's value has to be one number, got shape {:?}", y.shape());
     let first = if y.requires_grad() {
-        grad(&[&y], &[&x], GradOptions { create_graph: true, ..Default::default() }).remove(0)
+        grad_with(&[&y], &[&x], GradOptions::new().create_graph(true)).remove(0)
     } else {
         None
     };

@@ -1,6 +1,6 @@
 //! Gradients checked against finite differences.
 
-use crate::backward::{GradOptions, grad};
+use crate::backward::{GradOptions, grad_with};
 use crate::dtype::DType;
 use crate::grad_mode::no_grad;
 use crate::tensor::Tensor;
@@ -16,6 +16,31 @@ pub struct GradCheck {
     pub atol: f64,
     /// Tolerance relative to the numerical gradient.
     pub rtol: f64,
+}
+
+impl GradCheck {
+    /// PyTorch's defaults.
+    pub fn new() -> GradCheck {
+        GradCheck::default()
+    }
+
+    /// Sets the step.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> GradCheck {
+        GradCheck { eps, ..self }
+    }
+
+    /// Sets the absolute tolerance.
+    #[must_use]
+    pub fn atol(self, atol: f64) -> GradCheck {
+        GradCheck { atol, ..self }
+    }
+
+    /// Sets the relative tolerance.
+    #[must_use]
+    pub fn rtol(self, rtol: f64) -> GradCheck {
+        GradCheck { rtol, ..self }
+    }
 }
 
 impl Default for GradCheck {
@@ -96,12 +121,24 @@ impl<const N: usize> Outputs for [Var; N] {
 /// If an input is not an F64 parameter.
 ///
 /// ```
-/// use tapegrad_tape::{GradCheck, Tensor, Var, gradcheck};
+/// use tapegrad_tape::{GradCheck, Tensor, Var, gradcheck, gradcheck_with};
 /// let x = Var::parameter(Tensor::from_vec(vec![0.3, -0.7], &[2]));
-/// gradcheck(|x| &x[0] * &x[0], &[x], GradCheck::default()).unwrap();
+/// gradcheck(|x| &x[0] * &x[0], &[x]).unwrap();
 /// ```
 #[track_caller]
-pub fn gradcheck<O: Outputs>(
+pub fn gradcheck<O: Outputs>(f: impl Fn(&[Var]) -> O, inputs: &[Var]) -> Result<(), GradCheckError> {
+    gradcheck_with(f, inputs, GradCheck::default())
+}
+
+/// [`gradcheck`] with another step and other tolerances.
+///
+/// # Errors
+/// Same as [`gradcheck`].
+///
+/// # Panics
+/// Same as [`gradcheck`].
+#[track_caller]
+pub fn gradcheck_with<O: Outputs>(
     f: impl Fn(&[Var]) -> O,
     inputs: &[Var],
     options: GradCheck,
@@ -123,14 +160,10 @@ pub fn gradcheck<O: Outputs>(
         let y64 = y.cast(DType::F64);
         for k in 0..y.numel() {
             let gradients = if y64.requires_grad() {
-                let mut seed = Tensor::zeros(y.shape(), DType::F64);
+                let mut seed = Tensor::zeros_with(y.shape(), DType::F64);
                 seed.make_mut::<f64>()[k] = 1.0;
-                let options = GradOptions {
-                    grad_outputs: Some(vec![seed.into()]),
-                    retain_graph: true,
-                    ..Default::default()
-                };
-                grad(&[&y64], &handles, options)
+                let options = GradOptions::new().grad_outputs(vec![seed.into()]).retain_graph(true);
+                grad_with(&[&y64], &handles, options)
             } else {
                 vec![None; inputs.len()]
             };
@@ -221,7 +254,19 @@ fn restride(t: &Tensor, like: &Tensor) -> Tensor {
 /// # Panics
 /// Same as [`gradcheck`].
 #[track_caller]
-pub fn gradgradcheck<O: Outputs>(
+pub fn gradgradcheck<O: Outputs>(f: impl Fn(&[Var]) -> O, inputs: &[Var]) -> Result<(), GradCheckError> {
+    gradgradcheck_with(f, inputs, GradCheck::default())
+}
+
+/// [`gradgradcheck`] with another step and other tolerances.
+///
+/// # Errors
+/// Same as [`gradgradcheck`].
+///
+/// # Panics
+/// Same as [`gradgradcheck`].
+#[track_caller]
+pub fn gradgradcheck_with<O: Outputs>(
     f: impl Fn(&[Var]) -> O,
     inputs: &[Var],
     options: GradCheck,
@@ -244,20 +289,17 @@ pub fn gradgradcheck<O: Outputs>(
             if ys.is_empty() {
                 return Vec::new();
             }
-            let options = GradOptions {
-                grad_outputs: Some(seeds.to_vec()),
-                create_graph: recording,
-                ..Default::default()
-            };
-            let gradients = grad(&ys.iter().collect::<Vec<_>>(), &xs.iter().collect::<Vec<_>>(), options);
+            let options = GradOptions::new().grad_outputs(seeds.to_vec()).create_graph(recording);
+            let gradients =
+                grad_with(&ys.iter().collect::<Vec<_>>(), &xs.iter().collect::<Vec<_>>(), options);
             gradients
                 .into_iter()
                 .zip(xs)
-                .map(|(g, x)| g.unwrap_or_else(|| Tensor::zeros(x.shape(), DType::F64).into()))
+                .map(|(g, x)| g.unwrap_or_else(|| Tensor::zeros_with(x.shape(), DType::F64).into()))
                 .collect()
         })
     };
-    gradcheck(first, &all, options)
+    gradcheck_with(first, &all, options)
 }
 
 /// A number in `[-1, 1]` that depends on its position alone.
@@ -282,8 +324,7 @@ mod tests {
     #[test]
     fn a_wrong_rule_is_found() {
         let x = Var::parameter(Tensor::from_vec(vec![0.1, 2.0], &[2]));
-        let error =
-            gradcheck(|x| wrong_square(&x[0]), std::slice::from_ref(&x), GradCheck::default()).unwrap_err();
+        let error = gradcheck(|x| wrong_square(&x[0]), std::slice::from_ref(&x)).unwrap_err();
         assert_eq!((error.input, error.element, error.output, error.wrong), (0, 1, (0, 1), (2, 4)));
         assert!((error.analytical - 6.0).abs() < 1e-9 && (error.numerical - 4.0).abs() < 1e-6, "{error}");
         assert_eq!(x.to_vec::<f64>(), [0.1, 2.0]);
@@ -292,9 +333,9 @@ mod tests {
     #[test]
     fn second_derivatives() {
         let x = Var::parameter(Tensor::from_strided(&[0.5, 0.0, 1.5, 0.0, -0.7, 0.0], &[3], &[2], 0));
-        let y = Var::parameter(Tensor::from_vec(vec![1.5], &[]));
+        let y = Var::parameter(Tensor::from_vec(vec![1.5], ()));
         let f = |v: &[Var]| &v[0].exp() * &v[1] + &v[0] / &v[1];
-        gradcheck(f, &[x.clone(), y.clone()], GradCheck::default()).unwrap();
-        gradgradcheck(f, &[x, y], GradCheck::default()).unwrap();
+        gradcheck(f, &[x.clone(), y.clone()]).unwrap();
+        gradgradcheck(f, &[x, y]).unwrap();
     }
 }

@@ -10,7 +10,9 @@ mod functional;
 mod grad_mode;
 mod gradcheck;
 mod indexing;
+mod int_list;
 pub mod kernels;
+mod makers;
 mod movement;
 mod node;
 mod operators;
@@ -25,18 +27,21 @@ mod test_views;
 mod trace;
 mod var;
 
-pub use backward::{BackwardOptions, GradOptions, grad};
+pub use backward::{BackwardOptions, GradOptions, grad, grad_with};
 pub use checkpoint::checkpoint;
 pub use cost::{note_flops, note_saved, set_profiling};
-pub use dtype::{DType, Element, Float, Number, Scalar};
+pub use dtype::{DType, Element, Float, Number, Scalar, default_dtype, set_default_dtype};
 pub use elementwise::{Params, Pointwise, RoundingMode, Rows, pow, where_, xlogy};
 pub use functional::{hessian, jacobian, jvp, vjp};
 pub use grad_mode::{
     GradModeGuard, detect_anomaly, enable_grad, find_nonfinite, is_grad_enabled, no_grad, set_grad_enabled,
 };
-pub use gradcheck::{GradCheck, GradCheckError, Outputs, gradcheck, gradgradcheck};
+pub use gradcheck::{
+    GradCheck, GradCheckError, Outputs, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with,
+};
 pub use half::{bf16, f16};
 pub use indexing::{Index, Indices};
+pub use int_list::{Int, IntList};
 pub use kernels::parallel::{num_threads, set_num_threads};
 pub use movement::{PadMode, Position, Slice, cat, stack};
 pub use node::{Cotangent, record, record_slice, record_slice_with_output, record_with_output};

@@ -65,7 +65,7 @@ impl Operand {
     pub(crate) fn tensor(&self, dtype: DType) -> Tensor {
         match self {
             Operand::Var(v) => v.tensor().cast(dtype),
-            Operand::Scalar(s) => Tensor::full(&[], *s, dtype),
+            Operand::Scalar(s) => Tensor::full_with((), *s, dtype),
         }
     }
 
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn dimensions_and_kinds_decide() {
-        let var = |shape: &[usize], dtype| Operand::Var(Var::from(Tensor::zeros(shape, dtype)));
+        let var = |shape: &[usize], dtype| Operand::Var(Var::from(Tensor::zeros_with(shape, dtype)));
         let f32x = var(&[2], DType::F32);
         let f64x0 = var(&[], DType::F64);
         let i64x = var(&[2], DType::I64);

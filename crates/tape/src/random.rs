@@ -1,6 +1,7 @@
 //! Random numbers: a generator whose state can be saved, and the default generator of each thread.
 
 use crate::dtype::DType;
+use crate::int_list::IntList;
 use crate::shape;
 use crate::tensor::Tensor;
 use rand::rngs::ChaCha8Rng;
@@ -138,7 +139,8 @@ impl Generator {
     /// # Panics
     /// If `low` is above `high`, or one is not finite in F32 (as in PyTorch).
     #[track_caller]
-    pub fn uniform(&mut self, shape: &[usize], low: f64, high: f64) -> Tensor {
+    pub fn uniform(&mut self, shape: impl IntList, low: f64, high: f64) -> Tensor {
+        let shape = &shape.to_sizes("uniform");
         let finite = |x: f64| (x as f32).is_finite();
         assert!(
             finite(low) && finite(high) && low <= high,
@@ -156,7 +158,8 @@ impl Generator {
     /// # Panics
     /// If `std` is negative or not a number (as in PyTorch).
     #[track_caller]
-    pub fn normal(&mut self, shape: &[usize], mean: f64, std: f64) -> Tensor {
+    pub fn normal(&mut self, shape: impl IntList, mean: f64, std: f64) -> Tensor {
+        let shape = &shape.to_sizes("normal");
         assert!(std >= 0.0, "normal: the standard deviation has to be at least 0, got std = {std}");
         let mut spare = None;
         self.fill("normal", shape, |g| {
@@ -174,7 +177,8 @@ impl Generator {
     /// # Panics
     /// If `p` is not in `[0, 1]`.
     #[track_caller]
-    pub fn bernoulli(&mut self, shape: &[usize], p: f64) -> Tensor {
+    pub fn bernoulli(&mut self, shape: impl IntList, p: f64) -> Tensor {
+        let shape = &shape.to_sizes("bernoulli");
         assert!((0.0..=1.0).contains(&p), "bernoulli: the probability has to be in [0, 1], got {p}");
         self.fill("bernoulli", shape, |g| f64::from(u8::from(g.next_f64() < p)))
     }

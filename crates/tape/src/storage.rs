@@ -51,7 +51,7 @@ pub struct PoolStats {
 ///
 /// ```
 /// let before = tapegrad_tape::pool_stats().live_bytes;
-/// let t = tapegrad_tape::Tensor::zeros(&[1000], tapegrad_tape::DType::F32);
+/// let t = tapegrad_tape::Tensor::zeros_with(&[1000], tapegrad_tape::DType::F32);
 /// assert!(tapegrad_tape::pool_stats().live_bytes >= before + 4000);
 /// drop(t);
 /// ```
@@ -79,7 +79,7 @@ pub fn empty_cache() {
 ///
 /// ```
 /// tapegrad_tape::set_cache_limit(Some(1 << 20));
-/// drop(tapegrad_tape::Tensor::zeros(&[1 << 20], tapegrad_tape::DType::F32));
+/// drop(tapegrad_tape::Tensor::zeros_with(&[1 << 20], tapegrad_tape::DType::F32));
 /// assert!(tapegrad_tape::pool_stats().cached_bytes <= 1 << 20);
 /// tapegrad_tape::set_cache_limit(None);
 /// ```

@@ -2,7 +2,8 @@
 
 mod views;
 
-use crate::dtype::{DType, Element, Scalar};
+use crate::dtype::{DType, Element, Scalar, default_dtype};
+use crate::int_list::IntList;
 use crate::kernels::{list::copy_of, strided};
 use crate::shape::{self, Dims, MemoryFormat};
 use crate::storage::{OutOfMemoryError, Storage};
@@ -33,7 +34,8 @@ impl Tensor {
     /// # Panics
     /// If the number of values does not match the shape.
     #[track_caller]
-    pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Tensor {
+    pub fn from_vec<T: Element>(data: Vec<T>, shape: impl IntList) -> Tensor {
+        let shape = &shape.to_sizes("from_vec");
         Tensor::from_slice(&data, shape)
     }
 
@@ -42,7 +44,8 @@ impl Tensor {
     /// # Panics
     /// If the number of values does not match the shape.
     #[track_caller]
-    pub fn from_slice<T: Element>(data: &[T], shape: &[usize]) -> Tensor {
+    pub fn from_slice<T: Element>(data: &[T], shape: impl IntList) -> Tensor {
+        let shape = &shape.to_sizes("from_slice");
         assert!(
             shape::checked_numel(shape) == Some(data.len()),
             "Tensor: {} values were given for the shape {shape:?}",
@@ -82,12 +85,19 @@ impl Tensor {
     /// A tensor of one element and no dimension, of the value's own type.
     pub fn scalar(value: impl Into<Scalar>) -> Tensor {
         let value = value.into();
-        Tensor::full(&[], value, value.dtype())
+        Tensor::full_with((), value, value.dtype())
     }
 
-    /// Every element is `value`.
+    /// Every element is `value`, in the [default type](crate::set_default_dtype) (`torch.full`).
     #[track_caller]
-    pub fn full(shape: &[usize], value: impl Into<Scalar>, dtype: DType) -> Tensor {
+    pub fn full(shape: impl IntList, value: impl Into<Scalar>) -> Tensor {
+        Tensor::full_with(shape, value, default_dtype())
+    }
+
+    /// [`Tensor::full`] of a given type.
+    #[track_caller]
+    pub fn full_with(shape: impl IntList, value: impl Into<Scalar>, dtype: DType) -> Tensor {
+        let shape = &shape.to_sizes("full");
         Tensor::filled("full", shape, value.into(), dtype)
     }
 
@@ -108,10 +118,11 @@ impl Tensor {
     /// # Errors
     /// If there is not enough memory, with the number of bytes.
     pub fn try_full(
-        shape: &[usize],
+        shape: impl IntList,
         value: impl Into<Scalar>,
         dtype: DType,
     ) -> Result<Tensor, OutOfMemoryError> {
+        let shape = &shape.to_sizes("try_full");
         let mut t = Tensor::try_uninit_strided(shape, shape::contiguous_strides(shape), dtype)?;
         t.fill(value.into());
         Ok(t)
@@ -128,19 +139,34 @@ impl Tensor {
     /// let error = Tensor::try_zeros(&[1 << 40, 1 << 18], DType::F32).unwrap_err();
     /// assert_eq!(error.bytes, 1 << 60);
     /// ```
-    pub fn try_zeros(shape: &[usize], dtype: DType) -> Result<Tensor, OutOfMemoryError> {
+    pub fn try_zeros(shape: impl IntList, dtype: DType) -> Result<Tensor, OutOfMemoryError> {
+        let shape = &shape.to_sizes("try_zeros");
         Tensor::try_full(shape, 0, dtype)
     }
 
-    /// Every element is zero.
+    /// Every element is zero, in the [default type](crate::set_default_dtype) (`torch.zeros`).
     #[track_caller]
-    pub fn zeros(shape: &[usize], dtype: DType) -> Tensor {
+    pub fn zeros(shape: impl IntList) -> Tensor {
+        Tensor::zeros_with(shape, default_dtype())
+    }
+
+    /// [`Tensor::zeros`] of a given type.
+    #[track_caller]
+    pub fn zeros_with(shape: impl IntList, dtype: DType) -> Tensor {
+        let shape = &shape.to_sizes("zeros");
         Tensor::filled("zeros", shape, 0.into(), dtype)
     }
 
-    /// Every element is one.
+    /// Every element is one, in the [default type](crate::set_default_dtype) (`torch.ones`).
     #[track_caller]
-    pub fn ones(shape: &[usize], dtype: DType) -> Tensor {
+    pub fn ones(shape: impl IntList) -> Tensor {
+        Tensor::ones_with(shape, default_dtype())
+    }
+
+    /// [`Tensor::ones`] of a given type.
+    #[track_caller]
+    pub fn ones_with(shape: impl IntList, dtype: DType) -> Tensor {
+        let shape = &shape.to_sizes("ones");
         Tensor::filled("ones", shape, 1.into(), dtype)
     }
 
@@ -465,8 +491,8 @@ mod tests {
 
     #[test]
     fn empty_and_scalar_tensors() {
-        assert!(Tensor::zeros(&[0, 3], DType::F32).to_vec::<f32>().is_empty());
+        assert!(Tensor::zeros_with(&[0, 3], DType::F32).to_vec::<f32>().is_empty());
         assert_eq!(Tensor::scalar(2.5).expand(&[2, 2]).to_vec::<f64>(), [2.5; 4]);
-        assert_eq!(Tensor::zeros(&[2, 0], DType::F32).transpose(0, 1).reshape(&[0]).numel(), 0);
+        assert_eq!(Tensor::zeros_with(&[2, 0], DType::F32).transpose(0, 1).reshape(&[0]).numel(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Gradient checks over tensors of many memory layouts.
 
-use crate::{GradCheck, Outputs, Slice, Tensor, Var, gradcheck, gradgradcheck};
+use crate::{Outputs, Slice, Tensor, Var, gradcheck, gradgradcheck};
 
 /// Distinct values between -1.5 and 1.5, none near zero, in an order that depends on the seed.
 pub(crate) fn values(n: usize, seed: u64) -> Vec<f64> {
@@ -55,8 +55,8 @@ pub(crate) fn check<O: Outputs>(shape: &[usize], seed: u64, f: impl Fn(&Var) -> 
     let (x, see) = strided(shape, seed);
     let f = |x: &[Var]| f(&see(&x[0]));
     let inputs = [x];
-    gradcheck(f, &inputs, GradCheck::default()).unwrap_or_else(|e| panic!("{e}"));
-    gradgradcheck(f, &inputs, GradCheck::default()).unwrap_or_else(|e| panic!("second order: {e}"));
+    gradcheck(f, &inputs).unwrap_or_else(|e| panic!("{e}"));
+    gradgradcheck(f, &inputs).unwrap_or_else(|e| panic!("second order: {e}"));
 }
 
 /// The same for two tensors.
@@ -66,6 +66,6 @@ pub(crate) fn check2<O: Outputs>(shapes: [&[usize]; 2], seed: u64, f: impl Fn(&V
     let (y, see_y) = strided(shapes[1], seed / 5);
     let f = |v: &[Var]| f(&see_x(&v[0]), &see_y(&v[1]));
     let inputs = [x, y];
-    gradcheck(f, &inputs, GradCheck::default()).unwrap_or_else(|e| panic!("{e}"));
-    gradgradcheck(f, &inputs, GradCheck::default()).unwrap_or_else(|e| panic!("second order: {e}"));
+    gradcheck(f, &inputs).unwrap_or_else(|e| panic!("{e}"));
+    gradgradcheck(f, &inputs).unwrap_or_else(|e| panic!("second order: {e}"));
 }

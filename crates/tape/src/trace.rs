@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn saved_bytes_and_times() {
         set_profiling(true);
-        let x = Var::parameter(Tensor::zeros(&[10], DType::F32));
+        let x = Var::parameter(Tensor::zeros_with(&[10], DType::F32));
         let y = (x.exp() * &x).sum_all();
         y.backward();
         set_profiling(false);

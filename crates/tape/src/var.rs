@@ -2,6 +2,7 @@
 
 use crate::cost::note_saved;
 use crate::dtype::{DType, Element, Scalar};
+use crate::int_list::IntList;
 use crate::node::Node;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -73,7 +74,8 @@ impl Var {
     /// # Panics
     /// If their number does not match the shape.
     #[track_caller]
-    pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Var {
+    pub fn from_vec<T: Element>(data: Vec<T>, shape: impl IntList) -> Var {
+        let shape = &shape.to_sizes("from_vec");
         Tensor::from_vec(data, shape).into()
     }
 

@@ -1,7 +1,7 @@
 //! The guarantees of the tape: order, snapshots, modes, errors.
 
 use tapegrad_tape::{
-    BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad, record,
+    BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad_with, no_grad, record,
 };
 
 fn parameter(values: &[f64]) -> Var {
@@ -42,7 +42,7 @@ fn gradients_accumulate_until_they_are_cleared() {
 fn a_freed_graph_is_refused_and_a_retained_one_is_not() {
     let x = parameter(&[2.0]);
     let y = x.exp().sum_all();
-    let retain = BackwardOptions { retain_graph: true, ..Default::default() };
+    let retain = BackwardOptions::new().retain_graph(true);
     y.backward_with(None, retain);
     y.backward();
     let twice = x.grad().unwrap().item();
@@ -81,7 +81,7 @@ fn unwanted_gradients_are_not_computed() {
     let untouched =
         record("untouched", [&a], Tensor::from_vec(vec![1.0f64], &[1]), |_| panic!("not on the way"));
     let z = &untouched * &w;
-    assert_eq!(grad(&[&z], &[&w], GradOptions::default())[0].as_ref().unwrap().item(), 1.0);
+    assert_eq!(grad_with(&[&z], &[&w], GradOptions::new())[0].as_ref().unwrap().item(), 1.0);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn hooks_and_retained_gradients() {
     y.retain_grad();
     let hook = y.register_hook(|g| Some(g * 10.0));
     let z = (&y * &y).sum_all();
-    z.backward_with(None, BackwardOptions { retain_graph: true, ..Default::default() });
+    z.backward_with(None, BackwardOptions::new().retain_graph(true));
     assert_eq!((y.grad().unwrap().item(), x.grad().unwrap().item()), (120.0, 360.0));
     hook.remove();
     y.zero_grad();
@@ -132,7 +132,7 @@ fn the_first_nan_is_named() {
     let text = message(std::panic::AssertUnwindSafe(|| {
         detect_anomaly(|| {
             let y = record("bad_rule", [&x], x.tensor(), |_| {
-                [Some(Tensor::full(&[2], f64::NAN, DType::F64).into())]
+                [Some(Tensor::full_with(&[2], f64::NAN, DType::F64).into())]
             });
             y.sum_all().backward();
         });
@@ -145,7 +145,7 @@ fn gradients_of_inner_variables_and_of_none() {
     let (x, unrelated) = (parameter(&[2.0]), parameter(&[1.0]));
     let y = x.exp();
     let z = (&y * &y).sum_all();
-    let g = grad(&[&z], &[&y, &unrelated, &x], GradOptions::default());
+    let g = grad_with(&[&z], &[&y, &unrelated, &x], GradOptions::new());
     assert!((g[0].as_ref().unwrap().item() - 2.0 * 2f64.exp()).abs() < 1e-12);
     assert!(g[1].is_none());
     assert!((g[2].as_ref().unwrap().item() - 2.0 * 4f64.exp()).abs() < 1e-9);
@@ -185,11 +185,11 @@ fn from_threads(w: &Var, threads: usize, times: usize) -> f64 {
 fn no_thread_loses_a_gradient() {
     // Sums of integers are exact in any order.
     for dtype in [DType::F32, DType::F64] {
-        let w = Var::parameter(Tensor::full(&[1], 2.0, dtype));
+        let w = Var::parameter(Tensor::full_with(&[1], 2.0, dtype));
         assert_eq!(from_threads(&w, 8, 1000), 36_000.0);
     }
     // These types go another way through the addition. All sums can be represented.
-    let w = Var::parameter(Tensor::full(&[1], 2.0, DType::F16));
+    let w = Var::parameter(Tensor::full_with(&[1], 2.0, DType::F16));
     assert_eq!(from_threads(&w, 8, 50), 1800.0);
 }
 
@@ -201,7 +201,7 @@ fn no_thread_loses_a_retained_gradient() {
     std::thread::scope(|s| {
         for _ in 0..8 {
             s.spawn(|| {
-                let options = BackwardOptions { retain_graph: true, ..Default::default() };
+                let options = BackwardOptions::new().retain_graph(true);
                 (0..200).for_each(|_| (&shared * 3.0).sum_all().backward_with(None, options));
             });
         }
@@ -235,7 +235,7 @@ fn four_threads_compute_the_gradient_of_one() {
         Var::from_vec(x, &[8, 40, 1])
     };
     let loss = &|k: usize| {
-        let y = (&part(k) * &w.unsqueeze(0)).sum(&[1], false) + &b;
+        let y = (&part(k) * &w.unsqueeze(0)).sum(1) + &b;
         (&y * &y).sum_all()
     };
     for k in 0..4 {

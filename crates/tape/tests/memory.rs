@@ -49,7 +49,7 @@ fn a_thread_local_graph_is_dropped_without_recursion() {
 #[test]
 fn a_steady_loop_asks_the_system_for_nothing() {
     let _lock = MEMORY.lock().unwrap_or_else(|e| e.into_inner());
-    let w = Var::parameter(Tensor::ones(&[64, 64], DType::F32));
+    let w = Var::parameter(Tensor::ones_with(&[64, 64], DType::F32));
     let step = || {
         let y = (&w * &w).exp() / (&w + 1.0);
         y.sum_all().backward();
@@ -69,7 +69,7 @@ fn a_steady_loop_asks_the_system_for_nothing() {
 
 /// The bytes that `backward` asks for, of a tensor of `n` entries that is cut into pieces of one.
 fn bytes_of_backward(n: usize, cut: impl Fn(&Var) -> Vec<Var>) -> usize {
-    let x = Var::parameter(Tensor::ones(&[n, 8, 32], DType::F32));
+    let x = Var::parameter(Tensor::ones_with(&[n, 8, 32], DType::F32));
     let parts = cut(&x);
     let loss = parts.iter().map(|p| p.sum_all()).reduce(|a, b| a + b).unwrap();
     let before = pool_stats().allocated_bytes;
@@ -102,7 +102,7 @@ fn backward_of_many_pieces_takes_memory_for_one_gradient() {
 #[test]
 fn a_steady_loop_of_large_tensors_asks_the_system_for_nothing() {
     let _lock = MEMORY.lock().unwrap_or_else(|e| e.into_inner());
-    let w = Var::parameter(Tensor::ones(&[3 << 20], DType::F32));
+    let w = Var::parameter(Tensor::ones_with(&[3 << 20], DType::F32));
     let step = || {
         let mut y = w.clone();
         for k in (5..=10).rev() {

@@ -38,7 +38,7 @@ fn limit(more: usize) {
 }
 
 fn megabytes(n: usize) -> Tensor {
-    Tensor::zeros(&[n << 18], DType::F32)
+    Tensor::zeros_with(&[n << 18], DType::F32)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn what_cannot_be_had_is_an_error() {
         assert_eq!(error.to_string(), "out of memory: 419430400 bytes cannot be allocated");
         assert_eq!(Tensor::try_full(&[asked / 4], 1, DType::F32).unwrap_err().bytes, asked);
         assert_eq!(Tensor::try_zeros(&[usize::MAX, 2], DType::F32).unwrap_err().bytes, usize::MAX);
-        let panic = std::panic::catch_unwind(|| Tensor::zeros(&[100 << 20], DType::F32)).unwrap_err();
+        let panic = std::panic::catch_unwind(|| Tensor::zeros_with(&[100 << 20], DType::F32)).unwrap_err();
         let said = panic.downcast_ref::<String>().expect("a message");
         assert!(
             said.contains(
@@ -71,7 +71,7 @@ fn what_cannot_be_had_is_an_error() {
             "{said}"
         );
         // A list as large as a tensor is refused alike.
-        let view = Var::from(Tensor::zeros(&[1], DType::F32)).expand_to(&[60 << 20]);
+        let view = Var::from(Tensor::zeros_with(&[1], DType::F32)).expand_to(&[60 << 20]);
         let panic =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| view.roll(&[1], &[0]))).unwrap_err();
         let said = panic.downcast_ref::<String>().expect("a message");

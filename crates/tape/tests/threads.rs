@@ -202,7 +202,7 @@ fn the_same_bits_on_any_threads_of_any_pool() {
     let (x, y) = (g.normal(&[300, 1000], 0.0, 1.0), g.normal(&[300, 1000], 0.0, 1.0));
     let bits = || {
         let (x, y) = (Var::parameter(x.clone()), Var::parameter(y.clone()));
-        let loss = ((&x * &y).exp().sum(&[0], true) / &x).mean_all();
+        let loss = ((&x * &y).exp().sum_keepdim(0) / &x).mean_all();
         loss.backward();
         let grads = [x.grad().unwrap(), y.grad().unwrap()].map(|g| g.to_vec::<f32>());
         (loss.item().to_bits(), grads.map(|g| g.into_iter().map(f32::to_bits).collect::<Vec<_>>()))
@@ -263,7 +263,7 @@ fn process_without_threads() {
         sum.fetch_add(i, Ordering::Relaxed);
     });
     assert_eq!((sum.into_inner(), num_workers()), (4950, 0));
-    let x = Var::parameter(Tensor::ones(&[1000, 1000], DType::F32));
+    let x = Var::parameter(Tensor::ones_with(&[1000, 1000], DType::F32));
     x.exp().sum_all().backward();
     assert!(x.grad().is_some());
 }

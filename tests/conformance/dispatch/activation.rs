@@ -23,7 +23,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "selu" => ops::selu(&x()),
         "gelu" => {
             let variants = [("none", Approximate::None), ("tanh", Approximate::Tanh)];
-            ops::gelu(&x(), call.choice("approximate", "none", &variants))
+            ops::gelu_with(&x(), call.choice("approximate", "none", &variants))
         }
         "silu" => ops::silu(&x()),
         "mish" => ops::mish(&x()),

@@ -47,12 +47,18 @@ pub fn run(call: &Call) -> Option<Outcome> {
         f(&x, &w, b.as_ref(), options).into()
     }
     Some(match name {
-        "1d" => apply(ops::conv1d, tensors(), options(call)),
-        "2d" => apply(ops::conv2d, tensors(), options(call)),
-        "3d" => apply(ops::conv3d, tensors(), options(call)),
-        "_transpose1d" => apply(ops::conv_transpose1d, tensors(), transpose_options(call)),
-        "_transpose2d" => apply(ops::conv_transpose2d, tensors(), transpose_options(call)),
-        "_transpose3d" => apply(ops::conv_transpose3d, tensors(), transpose_options(call)),
+        "1d" => apply(|x, w, b, o| ops::conv1d_with(x, w, b, o), tensors(), options(call)),
+        "2d" => apply(|x, w, b, o| ops::conv2d_with(x, w, b, o), tensors(), options(call)),
+        "3d" => apply(|x, w, b, o| ops::conv3d_with(x, w, b, o), tensors(), options(call)),
+        "_transpose1d" => {
+            apply(|x, w, b, o| ops::conv_transpose1d_with(x, w, b, o), tensors(), transpose_options(call))
+        }
+        "_transpose2d" => {
+            apply(|x, w, b, o| ops::conv_transpose2d_with(x, w, b, o), tensors(), transpose_options(call))
+        }
+        "_transpose3d" => {
+            apply(|x, w, b, o| ops::conv_transpose3d_with(x, w, b, o), tensors(), transpose_options(call))
+        }
         _ => return None,
     })
 }

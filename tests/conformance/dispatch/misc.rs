@@ -18,7 +18,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 norm_type: call.float_or("norm_type", 2.0),
                 scale_grad_by_freq: call.bool_or("scale_grad_by_freq", false),
             };
-            ops::embedding(&x(), &call.var("weight"), options).into()
+            ops::embedding_with(&x(), &call.var("weight"), options).into()
         }
         "normalize" => {
             ops::normalize(&x(), call.float_or("p", 2.0), call.dim_or("dim", 1), call.float_or("eps", 1e-12))
@@ -67,7 +67,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 enable_gqa: call.bool_or("enable_gqa", false),
             };
             let (q, k, v) = (call.var("query"), call.var("key"), call.var("value"));
-            ops::scaled_dot_product_attention(&q, &k, &v, options).into()
+            ops::scaled_dot_product_attention_with(&q, &k, &v, options).into()
         }
         _ => return None,
     })

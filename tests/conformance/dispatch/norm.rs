@@ -2,15 +2,18 @@
 
 use tapegrad::ops;
 use tapegrad::ops::{BatchNormOptions, InstanceNormOptions};
-use tapegrad::tape::{DType, Var};
+use tapegrad::tape::Var;
 
 use super::super::call::{Call, Outcome};
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
     let x = || call.var("input");
-    let soft =
-        |f: fn(&Var, isize, Option<DType>) -> Var| f(&x(), call.dim("dim"), call.dtype_opt("dtype")).into();
+    let soft = |f: fn(&Var, isize) -> Var| {
+        // PyTorch's `dtype` is a cast of the input.
+        let x = call.dtype_opt("dtype").map_or_else(x, |dtype| x().cast(dtype));
+        f(&x, call.dim("dim")).into()
+    };
     Some(match call.function.strip_prefix("torch.")? {
         "softmax" | "nn.functional.softmax" => soft(ops::softmax),
         "log_softmax" | "nn.functional.log_softmax" => soft(ops::log_softmax),
@@ -23,7 +26,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 eps: call.float_or("eps", 1e-5),
             };
             let (weight, bias) = (call.var_opt("weight"), call.var_opt("bias"));
-            with_running(call, |r| ops::batch_norm(&x(), r, weight.as_ref(), bias.as_ref(), options))
+            with_running(call, |r| ops::batch_norm_with(&x(), r, weight.as_ref(), bias.as_ref(), options))
         }
         "nn.functional.instance_norm" => {
             let options = InstanceNormOptions {
@@ -32,17 +35,18 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 eps: call.float_or("eps", 1e-5),
             };
             let (weight, bias) = (call.var_opt("weight"), call.var_opt("bias"));
-            with_running(call, |r| ops::instance_norm(&x(), r, weight.as_ref(), bias.as_ref(), options))
+            with_running(call, |r| ops::instance_norm_with(&x(), r, weight.as_ref(), bias.as_ref(), options))
         }
         "nn.functional.group_norm" => {
             let (weight, bias) = (call.var_opt("weight"), call.var_opt("bias"));
             let eps = call.float_or("eps", 1e-5);
-            ops::group_norm(&x(), call.size("num_groups"), weight.as_ref(), bias.as_ref(), eps).into()
+            ops::group_norm_with(&x(), call.size("num_groups"), weight.as_ref(), bias.as_ref(), eps).into()
         }
         "nn.functional.layer_norm" => {
             let (weight, bias) = (call.var_opt("weight"), call.var_opt("bias"));
             let eps = call.float_or("eps", 1e-5);
-            ops::layer_norm(&x(), &call.sizes("normalized_shape"), weight.as_ref(), bias.as_ref(), eps).into()
+            ops::layer_norm_with(&x(), &call.sizes("normalized_shape"), weight.as_ref(), bias.as_ref(), eps)
+                .into()
         }
         "nn.functional.local_response_norm" => {
             let (alpha, beta) = (call.float_or("alpha", 1e-4), call.float_or("beta", 0.75));
@@ -50,7 +54,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         "nn.functional.rms_norm" => {
             let (weight, eps) = (call.var_opt("weight"), call.float_opt("eps"));
-            ops::rms_norm(&x(), &call.sizes("normalized_shape"), weight.as_ref(), eps).into()
+            ops::rms_norm_with(&x(), &call.sizes("normalized_shape"), weight.as_ref(), eps).into()
         }
         _ => return None,
     })

@@ -61,7 +61,7 @@ fn left(call: &Call) -> Var {
         Operand::Var(x) => x,
         Operand::Scalar(number) => {
             let other = Operand::from(call.var("other"));
-            Var::from(Tensor::full(&[], number, result_type(&[&Operand::Scalar(number), &other])))
+            Var::from(Tensor::full_with((), number, result_type(&[&Operand::Scalar(number), &other])))
         }
     }
 }

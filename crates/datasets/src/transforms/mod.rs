@@ -105,7 +105,7 @@ pub trait Mix: Send + Sync {
 /// use tapegrad_tape::{DType, Tensor};
 /// let pipeline =
 ///     Pipeline::new(0).with(RandomCrop::zero(4)).with(HorizontalFlip::new(0.5)).with(Normalize::new(&[0.5], &[0.2]));
-/// let mut images = Tensor::full(&[8, 1, 28, 28], 0.5, DType::F32);
+/// let mut images = Tensor::full_with(&[8, 1, 28, 28], 0.5, DType::F32);
 /// pipeline.apply(&mut images, 0, &[0, 1, 2, 3, 4, 5, 6, 7]);
 /// assert_eq!(images.shape(), [8, 1, 28, 28]);
 /// ```
@@ -194,7 +194,7 @@ fn mix_with_next(
     numel_for(what, &[n, classes]);
     let size = batch_shape(what, images, n).iter().product::<usize>();
     let mut mixed = Tensor::uninit(images.shape(), DType::F32);
-    let mut targets = Tensor::zeros(&[n, classes], DType::F32);
+    let mut targets = Tensor::zeros_with(&[n, classes], DType::F32);
     let shares: Vec<_> = (0..n).map(|_| std::sync::Mutex::new(1.0)).collect();
     let before = images.contiguous();
     let before = before.as_slice::<f32>().expect("contiguous");
@@ -251,6 +251,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "Pipeline::apply: 2 images but 1 indices")]
     fn one_index_for_each_image() {
-        Pipeline::new(0).apply(&mut Tensor::zeros(&[2, 1, 3, 3], DType::F32), 0, &[0]);
+        Pipeline::new(0).apply(&mut Tensor::zeros_with(&[2, 1, 3, 3], DType::F32), 0, &[0]);
     }
 }

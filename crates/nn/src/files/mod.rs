@@ -193,8 +193,8 @@ mod tests {
         for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16, DType::I64, DType::U8, DType::Bool] {
             // A view with gaps, a tensor without dimensions, and an empty one.
             state.insert(format!("{dtype}.view"), values.cast(dtype).transpose(0, 1).step(0, 2));
-            state.insert(format!("{dtype}.scalar"), Tensor::full(&[], 1, dtype));
-            state.insert(format!("{dtype}.empty"), Tensor::zeros(&[0, 3], dtype));
+            state.insert(format!("{dtype}.scalar"), Tensor::full_with((), 1, dtype));
+            state.insert(format!("{dtype}.empty"), Tensor::zeros_with(&[0, 3], dtype));
         }
         state.metadata.insert("note".into(), "ä \"quoted\"".into());
         let dir = tempfile::tempdir().unwrap();

@@ -87,7 +87,7 @@ mod tests {
         let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
         archive.start_file("x.npy", options).unwrap();
-        archive.write_all(&npy::write(&Tensor::zeros(&[1 << 20], DType::F32))).unwrap();
+        archive.write_all(&npy::write(&Tensor::zeros_with(&[1 << 20], DType::F32))).unwrap();
         let bytes = archive.finish().unwrap().into_inner();
         let message = StateDict::from_npz(&bytes).unwrap_err().to_string();
         assert_eq!(message, "x: the archive expands more than 64-fold");

@@ -22,7 +22,7 @@ impl SpeedBlock {
             let conv = Conv2d::new(from, width, 3).padding(1).bias(false);
             // The first filters are the identity, the others keep their random values.
             let first = from.min(width);
-            let passing = Var::buffer(Tensor::zeros(&[first, from, 3, 3], tapegrad_tape::DType::F32));
+            let passing = Var::buffer(Tensor::zeros_with(&[first, from, 3, 3], tapegrad_tape::DType::F32));
             dirac_(&passing, 1);
             let rest = conv.weight.detach().narrow(0, first, width - first);
             conv.weight.set_value(tapegrad_tape::cat(&[passing.detach(), rest], 0).tensor());
@@ -44,7 +44,7 @@ impl SpeedBlock {
 }
 
 fn gelu(x: Var) -> Var {
-    tapegrad_ops::gelu(&x, tapegrad_ops::Approximate::None)
+    tapegrad_ops::gelu(&x)
 }
 
 impl Module for SpeedBlock {
@@ -66,7 +66,7 @@ crate::module! {
     /// use tapegrad_nn::{Module, models::SpeedNet};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let net = SpeedNet::new(10);
-    /// assert_eq!(net.forward(&Var::from(Tensor::zeros(&[2, 3, 32, 32], DType::F32))).shape(), [2, 10]);
+    /// assert_eq!(net.forward(&Var::from(Tensor::zeros_with(&[2, 3, 32, 32], DType::F32))).shape(), [2, 10]);
     /// ```
     pub struct SpeedNet {
         whiten: Conv2d,
@@ -168,6 +168,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "conv2d")]
     fn gray_images_do_not_fit() {
-        SpeedNet::new(10).forward(&Var::from(Tensor::zeros(&[1, 1, 32, 32], DType::F32)));
+        SpeedNet::new(10).forward(&Var::from(Tensor::zeros_with(&[1, 1, 32, 32], DType::F32)));
     }
 }

@@ -260,7 +260,7 @@ impl State {
         let mut fresh = false;
         for (i, name) in names.iter().enumerate() {
             if self.buffers.get(i).is_none_or(|(n, b)| n != name || b.dtype() != value.dtype()) {
-                let start = Tensor::full(value.shape(), start(name), value.dtype());
+                let start = Tensor::full_with(value.shape(), start(name), value.dtype());
                 self.buffers.truncate(i);
                 self.buffers.push((name, start));
                 fresh = true;

@@ -5,7 +5,7 @@
 //! use tapegrad_tape::{DType, Tensor, Var};
 //! let model = Linear::new(3, 1);
 //! let mut optimizer = SGD::new(model.parameters(), 0.1).momentum(0.9);
-//! let x = Var::from(Tensor::ones(&[8, 3], DType::F32));
+//! let x = Var::from(Tensor::ones_with(&[8, 3], DType::F32));
 //! let before = model.forward(&x).sum_all().item();
 //! optimizer.zero_grad();
 //! model.forward(&x).sum_all().backward();

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn steps_are_nearly_orthogonal() {
         for (rows, columns) in [(3, 5), (5, 3)] {
-            let p = Var::parameter(Tensor::zeros(&[rows, columns], DType::F64));
+            let p = Var::parameter(Tensor::zeros_with(&[rows, columns], DType::F64));
             let g =
                 tapegrad_tape::Generator::manual_seed(1).normal(&[rows, columns], 0.0, 1.0).cast(DType::F64);
             p.set_grad(Some(Var::from(g)));
@@ -145,6 +145,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "Muon: takes matrices only, got a parameter of shape [3]")]
     fn vectors_are_refused() {
-        let _ = Muon::new([Var::parameter(Tensor::zeros(&[3], DType::F32))], 0.1);
+        let _ = Muon::new([Var::parameter(Tensor::zeros_with(&[3], DType::F32))], 0.1);
     }
 }

@@ -80,11 +80,11 @@ mod tests {
 
     #[test]
     fn groups_have_their_own_options() {
-        let [a, b] = [(); 2].map(|_| Var::parameter(Tensor::ones(&[2], DType::F64)));
+        let [a, b] = [(); 2].map(|_| Var::parameter(Tensor::ones_with(&[2], DType::F64)));
         let options = SGDOptions { lr: 1.0, weight_decay: 0.5, ..Default::default() };
         let mut sgd = SGD::new([a.clone()], 0.1).group([b.clone()], options);
         for p in [&a, &b] {
-            p.set_grad(Some(Var::from(Tensor::ones(&[2], DType::F64))));
+            p.set_grad(Some(Var::from(Tensor::ones_with(&[2], DType::F64))));
         }
         sgd.step();
         assert_eq!(a.to_vec::<f64>(), [0.9; 2]);
@@ -108,7 +108,7 @@ mod tests {
         step(&a, &mut first);
         step(&b, &mut second);
         assert_eq!(a.to_vec::<f32>(), b.to_vec::<f32>());
-        let other = Var::parameter(Tensor::zeros(&[2], DType::F32));
+        let other = Var::parameter(Tensor::zeros_with(&[2], DType::F32));
         let error = SGD::new([other], 0.1).load_state_dict(&first.state_dict()).unwrap_err();
         assert_eq!(error.key, "state.0.0.momentum_buffer");
     }

@@ -37,7 +37,7 @@ macro_rules! cells {
                 );
                 let mut shape = x.shape().to_vec();
                 *shape.last_mut().expect("one or two dimensions") = self.hidden_size;
-                let zeros = Var::from(Tensor::zeros(&shape, x.dtype()));
+                let zeros = Var::from(Tensor::zeros_with(&shape, x.dtype()));
                 let state = |s: Option<&Var>| {
                     let s = s.unwrap_or(&zeros).clone();
                     assert!(s.shape() == shape, "{name}: the state should have shape {shape:?}, got {:?}", s.shape());
@@ -73,7 +73,7 @@ cells! {
     /// ```
     /// use tapegrad_nn::RNNCell;
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[3, 10], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[3, 10], DType::F32));
     /// assert_eq!(RNNCell::new(10, 20).forward(&x, None).shape(), [3, 20]);
     /// ```
     RNNCell, Kind::Rnn(Nonlinearity::Tanh);

@@ -113,7 +113,7 @@ networks! {
     /// ```
     /// use tapegrad_nn::RNN;
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[7, 3, 10], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[7, 3, 10], DType::F32));
     /// let (y, h) = RNN::new(10, 20).num_layers(2).forward_with_state(&x, None);
     /// assert_eq!((y.shape(), h.shape()), (&[7, 3, 20][..], &[2, 3, 20][..]));
     /// ```
@@ -123,7 +123,7 @@ networks! {
     /// ```
     /// use tapegrad_nn::{LSTM, Module};
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[3, 7, 10], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[3, 7, 10], DType::F32));
     /// let lstm = LSTM::new(10, 20).bidirectional(true).batch_first(true);
     /// let (y, (h, c)) = lstm.forward_with_state(&x, None);
     /// assert_eq!((y.shape(), c.shape()), (&[3, 7, 40][..], &[2, 3, 20][..]));
@@ -287,7 +287,7 @@ impl Shape {
                     );
                     if batched { s.clone() } else { s.unsqueeze(1) }
                 }
-                None => Var::from(Tensor::zeros(&full, x.dtype())),
+                None => Var::from(Tensor::zeros_with(&full, x.dtype())),
             };
             s.unbind(0)
         };

@@ -145,7 +145,7 @@ fn are_probabilities(target: &Var) -> bool {
 pub fn confusion_matrix(labels: &[i64], predictions: &[i64], classes: usize) -> Tensor {
     assert_eq!(labels.len(), predictions.len(), "confusion_matrix: labels and predictions differ in length");
     numel_for("confusion_matrix", &[classes, classes]);
-    let mut table = Tensor::zeros(&[classes, classes], DType::I64);
+    let mut table = Tensor::zeros_with(&[classes, classes], DType::I64);
     let counts = table.data_mut::<i64>();
     for (&label, &prediction) in labels.iter().zip(predictions) {
         let inside = |c: i64| (0..classes as i64).contains(&c);

@@ -22,12 +22,12 @@ pub fn predict<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
 /// use tapegrad_nn::{Linear, train::ensemble};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let (a, b) = (Linear::new(4, 3), Linear::new(4, 3));
-/// let p = ensemble(&[&a, &b], &Var::from(Tensor::ones(&[2, 4], DType::F32)));
+/// let p = ensemble(&[&a, &b], &Var::from(Tensor::ones_with(&[2, 4], DType::F32)));
 /// assert!((p.sum_all().item() - 2.0).abs() < 1e-6);
 /// ```
 #[track_caller]
 pub fn ensemble(models: &[&dyn Module], x: &Var) -> Var {
-    let probabilities = |m: &&dyn Module| tapegrad_ops::softmax(&predict(*m, x), -1, None);
+    let probabilities = |m: &&dyn Module| tapegrad_ops::softmax(&predict(*m, x), -1);
     mean(models.iter().map(probabilities).collect())
 }
 

@@ -9,7 +9,7 @@ type Epoch<'a> = Box<dyn Iterator<Item = (Var, Var)> + 'a>;
 /// ```
 /// use tapegrad_nn::train::Source;
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let batch = || (Var::from(Tensor::ones(&[8, 3], DType::F32)), Var::from(Tensor::zeros(&[8], DType::I64)));
+/// let batch = || (Var::from(Tensor::ones_with(&[8, 3], DType::F32)), Var::from(Tensor::zeros_with(&[8], DType::I64)));
 /// let source = Source::new(move || (0..10).map(move |_| batch()));
 /// # let _ = source;
 /// ```

@@ -78,7 +78,7 @@ type OnWarning<'a> = Box<dyn FnMut(&str) + 'a>;
 /// let model = Linear::new(2, 2);
 /// let mut trainer = Trainer::new(&model, SGD::new(tapegrad_nn::Fields::parameters(&model), 0.5))
 ///     .epochs(20)
-///     .loss(|y, t| tapegrad_ops::cross_entropy(y, t, Default::default()));
+///     .loss(|y, t| tapegrad_ops::cross_entropy(y, t));
 /// let batches = || (0..4).map(|i| (x.narrow(0, i * 16, 16), target.narrow(0, i * 16, 16)));
 /// let history = trainer.fit(Source::new(batches), None).unwrap();
 /// assert!(history.last().unwrap().train.accuracy().unwrap() > 0.9);
@@ -160,7 +160,7 @@ impl<'a> Trainer<'a> {
         Trainer {
             model,
             optimizer: Box::new(optimizer),
-            loss: Box::new(|y, t| tapegrad_ops::cross_entropy(y, t, Default::default())),
+            loss: Box::new(|y, t| tapegrad_ops::cross_entropy(y, t)),
             batch_weight: Box::new(super::metrics::batch_weight),
             epochs: 1,
             max_steps: None,

@@ -17,7 +17,7 @@ use tapegrad_tape::{MemoryFormat, Tensor, Var, record, with_default_generator};
 /// ```
 /// use tapegrad_tape::{Tensor, Var, DType};
 /// tapegrad_tape::manual_seed(1);
-/// let x = Var::from(Tensor::ones(&[1000], DType::F32));
+/// let x = Var::from(Tensor::ones_with(&[1000], DType::F32));
 /// let y = tapegrad_ops::dropout(&x, 0.5, true).to_vec::<f32>();
 /// assert!(y.iter().all(|&v| v == 0.0 || v == 2.0));
 /// assert!(tapegrad_ops::dropout(&x, 0.5, false).to_vec::<f32>().iter().all(|&v| v == 1.0));
@@ -61,7 +61,7 @@ fn active(op: &str, p: f64, training: bool) -> bool {
 ///
 /// ```
 /// use tapegrad_tape::{Tensor, Var, DType};
-/// let x = Var::from(Tensor::ones(&[4, 3, 2], DType::F32));
+/// let x = Var::from(Tensor::ones_with(&[4, 3, 2], DType::F32));
 /// let y = tapegrad_ops::dropout1d(&x, 0.5, true).to_vec::<f32>();
 /// assert!(y.chunks(2).all(|channel| channel[0] == channel[1]));
 /// ```
@@ -83,7 +83,7 @@ pub fn dropout1d(x: &Var, p: f64, training: bool) -> Var {
 ///
 /// ```
 /// use tapegrad_tape::{Tensor, Var, DType};
-/// let x = Var::from(Tensor::ones(&[4, 3, 2, 2], DType::F32));
+/// let x = Var::from(Tensor::ones_with(&[4, 3, 2, 2], DType::F32));
 /// let y = tapegrad_ops::dropout2d(&x, 0.5, true).to_vec::<f32>();
 /// assert!(y.chunks(4).all(|channel| channel.iter().all(|&v| v == channel[0])));
 /// ```
@@ -105,7 +105,7 @@ fn of_channels(op: &str, x: &Var, leading: usize, p: f64, training: bool) -> Var
     }
     let mut shape = x.shape().to_vec();
     shape[leading..].fill(1);
-    let ones = Var::from(Tensor::ones(&shape, x.dtype()));
+    let ones = Var::from(Tensor::ones_with(&shape, x.dtype()));
     x * &dropout(&ones, p, true)
 }
 
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_share_is_right_and_seeds_repeat() {
-        let x = Var::from(Tensor::ones(&[100_003], DType::F32));
+        let x = Var::from(Tensor::ones_with(&[100_003], DType::F32));
         let draw = |seed| {
             tapegrad_tape::manual_seed(seed);
             dropout(&x, 0.3, true).to_vec::<f32>()

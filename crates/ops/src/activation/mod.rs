@@ -13,7 +13,7 @@ pub use glu::glu;
 pub use hard::{hardshrink, hardsigmoid, hardswish, hardtanh, relu6, softshrink, tanhshrink, threshold};
 pub use prelu::{prelu, rrelu};
 pub use rectifier::{celu, elu, leaky_relu, relu, relu_, selu};
-pub use smooth::{Approximate, gelu, logsigmoid, mish, silu, softplus, softsign};
+pub use smooth::{Approximate, gelu, gelu_with, logsigmoid, mish, silu, softplus, softsign};
 
 #[cfg(test)]
 mod tests;

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn drawn_slopes_stay_in_their_range() {
-        let y = rrelu(&Var::from(Tensor::full(&[1000], -1, DType::F32)), 0.1, 0.3, true).to_vec::<f32>();
+        let y = rrelu(&Var::from(Tensor::full_with(&[1000], -1, DType::F32)), 0.1, 0.3, true).to_vec::<f32>();
         assert!(y.iter().all(|v| (-0.3..=-0.1).contains(v)) && y.iter().any(|v| *v != y[0]));
     }
 
@@ -94,6 +94,9 @@ mod tests {
         expected = "prelu: weight [9] has to have one element, or 8 for the channels of the input [2, 8, 3]"
     )]
     fn a_weight_of_another_size() {
-        prelu(&Var::from(Tensor::zeros(&[2, 8, 3], DType::F32)), &Var::from(Tensor::zeros(&[9], DType::F32)));
+        prelu(
+            &Var::from(Tensor::zeros_with(&[2, 8, 3], DType::F32)),
+            &Var::from(Tensor::zeros_with(&[9], DType::F32)),
+        );
     }
 }

@@ -122,12 +122,21 @@ pub enum Approximate {
 /// ```
 /// use tapegrad_ops::Approximate;
 /// let x = tapegrad_tape::Var::from(1.0);
-/// let exact = tapegrad_ops::gelu(&x, Approximate::None).item();
+/// let exact = tapegrad_ops::gelu(&x).item();
 /// assert!((exact - 0.8413447).abs() < 1e-6);
-/// assert!((exact - tapegrad_ops::gelu(&x, Approximate::Tanh).item()).abs() < 1e-3);
+/// assert!((exact - tapegrad_ops::gelu_with(&x, Approximate::Tanh).item()).abs() < 1e-3);
 /// ```
 #[track_caller]
-pub fn gelu(x: &Var, approximate: Approximate) -> Var {
+pub fn gelu(x: &Var) -> Var {
+    gelu_with(x, Approximate::None)
+}
+
+/// [`gelu`] by an approximation.
+///
+/// # Panics
+/// Same as [`gelu`].
+#[track_caller]
+pub fn gelu_with(x: &Var, approximate: Approximate) -> Var {
     let row = match approximate {
         Approximate::None => &table::gelu,
         Approximate::Tanh => &table::gelu_tanh,

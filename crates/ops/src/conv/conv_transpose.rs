@@ -36,6 +36,11 @@ impl<const D: usize> Default for ConvTransposeOptions<D> {
 }
 
 impl<const D: usize> ConvTransposeOptions<D> {
+    /// PyTorch's defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Sets the stride.
     pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
         self.stride = stride.into().0;
@@ -144,7 +149,7 @@ fn conv_transpose<const D: usize>(
 }
 
 macro_rules! conv_transpose {
-    ($($(#[$meta:meta])* $name:ident, $d:literal;)*) => {$(
+    ($($(#[$meta:meta])* $name:ident, $with:ident, $d:literal;)*) => {$(
         $(#[$meta])*
         ///
         /// The size of each spatial dimension is
@@ -153,8 +158,22 @@ macro_rules! conv_transpose {
         /// # Panics
         /// If shapes, types and options do not fit.
         #[track_caller]
-        pub fn $name(input: &Var, weight: &Var, bias: Option<&Var>, options: ConvTransposeOptions<$d>) -> Var {
-            conv_transpose(stringify!($name), input, weight, bias, &options)
+        pub fn $name<'a>(input: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Var {
+            $with(input, weight, bias, ConvTransposeOptions::new())
+        }
+
+        #[doc = concat!("[`", stringify!($name), "`] with stride, padding, dilation and groups.")]
+        ///
+        /// # Panics
+        #[doc = concat!("Same as [`", stringify!($name), "`].")]
+        #[track_caller]
+        pub fn $with<'a>(
+            input: &Var,
+            weight: &Var,
+            bias: impl Into<Option<&'a Var>>,
+            options: ConvTransposeOptions<$d>,
+        ) -> Var {
+            conv_transpose(stringify!($name), input, weight, bias.into(), &options)
         }
     )*};
 }
@@ -166,12 +185,12 @@ conv_transpose! {
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[1, 1, 2]);
     /// let w = Var::from_vec(vec![1f32, 10.0], &[1, 1, 2]);
-    /// let y = conv_transpose1d(&x, &w, None, ConvTransposeOptions::default());
+    /// let y = conv_transpose1d(&x, &w, None);
     /// assert_eq!(y.to_vec::<f32>(), [1.0, 12.0, 20.0]);
     /// ```
-    conv_transpose1d, 1;
+    conv_transpose1d, conv_transpose1d_with, 1;
     /// Transposed convolution of `[N, C, H, W]` with a weight `[C, O / groups, KH, KW]` (`torch.nn.functional.conv_transpose2d`).
-    conv_transpose2d, 2;
+    conv_transpose2d, conv_transpose2d_with, 2;
     /// Transposed convolution of `[N, C, D, H, W]` with a weight `[C, O / groups, KD, KH, KW]` (`torch.nn.functional.conv_transpose3d`).
-    conv_transpose3d, 3;
+    conv_transpose3d, conv_transpose3d_with, 3;
 }

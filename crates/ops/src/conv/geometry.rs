@@ -24,7 +24,7 @@ impl<const D: usize, T: Into<Size<D>>> From<T> for Padding<D> {
 ///
 /// ```
 /// use tapegrad_ops::ConvOptions;
-/// let options = ConvOptions::<2>::default().stride(2).padding([1, 0]).groups(4);
+/// let options = ConvOptions::<2>::new().stride(2).padding([1, 0]).groups(4);
 /// assert_eq!(options.stride, [2, 2]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,11 @@ impl<const D: usize> Default for ConvOptions<D> {
 }
 
 impl<const D: usize> ConvOptions<D> {
+    /// PyTorch's defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Sets the stride.
     pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
         self.stride = stride.into().0;

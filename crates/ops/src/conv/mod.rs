@@ -11,10 +11,13 @@ mod conv_transpose;
 mod geometry;
 mod select;
 
-pub use conv_transpose::{ConvTransposeOptions, conv_transpose1d, conv_transpose2d, conv_transpose3d};
-pub use conv1d::conv1d;
-pub use conv2d::conv2d;
-pub use conv3d::conv3d;
+pub use conv_transpose::{
+    ConvTransposeOptions, conv_transpose1d, conv_transpose1d_with, conv_transpose2d, conv_transpose2d_with,
+    conv_transpose3d, conv_transpose3d_with,
+};
+pub use conv1d::{conv1d, conv1d_with};
+pub use conv2d::{conv2d, conv2d_with};
+pub use conv3d::{conv3d, conv3d_with};
 pub use geometry::{ConvOptions, Padding};
 
 use crate::kernels::geometry::Geometry;
@@ -45,7 +48,7 @@ fn conv(op: &'static str, g: Geometry, x: &Var, w: &Var, bias: Option<&Var>) -> 
 /// The sum over everything but dimension 1.
 fn sum_channels(dy: &Var) -> Var {
     let dims: Vec<isize> = (0..dy.ndim() as isize).filter(|&d| d != 1).collect();
-    dy.sum(&dims, false)
+    dy.sum(&dims)
 }
 
 /// The gradient of a convolution for its input: a transposed convolution.

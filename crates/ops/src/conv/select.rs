@@ -92,7 +92,7 @@ pub(super) fn input_grad(g: &Geometry, dy: &Tensor, w: &Tensor) -> Tensor {
 
 pub(super) fn weight_grad(g: &Geometry, x: &Tensor, dy: &Tensor) -> Tensor {
     if g.n == 0 {
-        return Tensor::zeros(&g.weight_shape(), x.dtype());
+        return Tensor::zeros_with(&g.weight_shape(), x.dtype());
     }
     let mut dw = Tensor::uninit(&g.weight_shape(), x.dtype());
     if let Some(s) = channels_last(g, x.dtype()) {

@@ -1,6 +1,7 @@
 //! `binary_cross_entropy`, `binary_cross_entropy_with_logits`.
 
 use super::{Reduction, log_sigmoid};
+use crate::options::setters;
 use tapegrad_tape::{Float, Var, dispatch, kernels::strided, record};
 
 /// `-(t log x + (1 - t) log(1 - x))` for probabilities `x` (`torch.nn.functional.binary_cross_entropy`). The
@@ -15,7 +16,13 @@ use tapegrad_tape::{Float, Var, dispatch, kernels::strided, record};
 /// assert_eq!(tapegrad_ops::binary_cross_entropy(&x, &t, None, tapegrad_ops::Reduction::Mean).item(), 2f64.ln());
 /// ```
 #[track_caller]
-pub fn binary_cross_entropy(input: &Var, target: &Var, weight: Option<&Var>, reduction: Reduction) -> Var {
+pub fn binary_cross_entropy<'a>(
+    input: &Var,
+    target: &Var,
+    weight: impl Into<Option<&'a Var>>,
+    reduction: Reduction,
+) -> Var {
+    let weight = weight.into();
     assert!(
         input.shape() == target.shape(),
         "binary_cross_entropy: a target of shape {:?} for an input of shape {:?}; they have to be the same",
@@ -63,6 +70,10 @@ pub struct BceWithLogitsOptions {
     pub reduction: Reduction,
 }
 
+impl BceWithLogitsOptions {
+    setters! { reduction: Reduction; weight: Var, pos_weight: Var }
+}
+
 /// Binary cross-entropy of `sigmoid(input)`, computed without overflow
 /// (`torch.nn.functional.binary_cross_entropy_with_logits`).
 ///
@@ -72,10 +83,23 @@ pub struct BceWithLogitsOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0f64], &[1]), Var::from_vec(vec![1f64], &[1]));
-/// assert!((tapegrad_ops::binary_cross_entropy_with_logits(&x, &t, Default::default()).item() - 2f64.ln()).abs() < 1e-12);
+/// assert!((tapegrad_ops::binary_cross_entropy_with_logits(&x, &t).item() - 2f64.ln()).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn binary_cross_entropy_with_logits(input: &Var, target: &Var, options: BceWithLogitsOptions) -> Var {
+pub fn binary_cross_entropy_with_logits(input: &Var, target: &Var) -> Var {
+    binary_cross_entropy_with_logits_with(input, target, Default::default())
+}
+
+/// [`binary_cross_entropy_with_logits`] with options.
+///
+/// # Panics
+/// Same as [`binary_cross_entropy_with_logits`].
+#[track_caller]
+pub fn binary_cross_entropy_with_logits_with(
+    input: &Var,
+    target: &Var,
+    options: BceWithLogitsOptions,
+) -> Var {
     assert!(
         input.shape() == target.shape(),
         "binary_cross_entropy_with_logits: target size {:?} must be the same as input size {:?}",

@@ -36,7 +36,7 @@ pub fn cosine_embedding_loss(
     );
     broadcast_for("cosine_embedding_loss", input1.shape(), input2.shape());
     const EPS: f64 = 1e-12;
-    let sum = |v: Var| v.sum(&[-1], false);
+    let sum = |v: Var| v.sum(-1);
     let squares = (sum(input1.square()) + EPS) * (sum(input2.square()) + EPS);
     let cos = sum(input1 * input2) / squares.sqrt();
     let near = where_(&target.eq(1), 1.0 - &cos, 0.0);

@@ -3,6 +3,7 @@
 use super::Reduction;
 use super::nll_loss::ClassTargets;
 use crate::kernels::softmax::softmax_and_logs;
+use crate::options::setters;
 use crate::softmax::log_softmax;
 use tapegrad_tape::{DType, Float, Tensor, Var, dispatch, is_grad_enabled, note_saved, record, where_};
 
@@ -17,6 +18,10 @@ pub struct CrossEntropyOptions {
     pub reduction: Reduction,
     /// The fraction of the target that is spread evenly over all classes (Szegedy et al. 2016).
     pub label_smoothing: f64,
+}
+
+impl CrossEntropyOptions {
+    setters! { ignore_index: i64, reduction: Reduction, label_smoothing: f64; weight: Var }
 }
 
 impl Default for CrossEntropyOptions {
@@ -40,12 +45,21 @@ impl Default for CrossEntropyOptions {
 ///
 /// ```
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let logits = Var::from(Tensor::zeros(&[2, 10], DType::F64));
-/// let loss = tapegrad_ops::cross_entropy(&logits, &Var::from_vec(vec![3i64, 7], &[2]), Default::default());
+/// let logits = Var::from(Tensor::zeros_with(&[2, 10], DType::F64));
+/// let loss = tapegrad_ops::cross_entropy(&logits, &Var::from_vec(vec![3i64, 7], &[2]));
 /// assert!((loss.item() - 10f64.ln()).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn cross_entropy(input: &Var, target: &Var, options: CrossEntropyOptions) -> Var {
+pub fn cross_entropy(input: &Var, target: &Var) -> Var {
+    cross_entropy_with(input, target, Default::default())
+}
+
+/// [`cross_entropy`] with options.
+///
+/// # Panics
+/// Same as [`cross_entropy`].
+#[track_caller]
+pub fn cross_entropy_with(input: &Var, target: &Var, options: CrossEntropyOptions) -> Var {
     let smoothing = options.label_smoothing;
     assert!(
         (0.0..=1.0).contains(&smoothing),
@@ -76,7 +90,7 @@ fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
     let smoothing = options.label_smoothing;
     let picked =
         ClassTargets::new("cross_entropy", input, target, options.weight.as_ref(), options.ignore_index);
-    let log_p = log_softmax(input, class_dim as isize, None);
+    let log_p = log_softmax(input, class_dim as isize);
     let hard = picked.losses(&log_p);
     if smoothing == 0.0 {
         return picked.reduce(hard, options.reduction);
@@ -85,7 +99,7 @@ fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
         Some(w) => &log_p * &along_classes(w, input.ndim(), class_dim),
         None => log_p,
     };
-    let spread = where_(&picked.counts, -spread.sum(&[class_dim as isize], false), 0.0);
+    let spread = where_(&picked.counts, -spread.sum([class_dim as isize]), 0.0);
     picked.reduce(hard * (1.0 - smoothing) + spread * (smoothing / classes as f64), options.reduction)
 }
 
@@ -110,7 +124,7 @@ fn from_probabilities(input: &Var, target: &Var, options: &CrossEntropyOptions) 
         0.0 => target.clone(),
         s => target * (1.0 - s) + s / classes as f64,
     };
-    let mut terms = log_softmax(input, class_dim as isize, None) * target;
+    let mut terms = log_softmax(input, class_dim as isize) * target;
     if let Some(w) = &options.weight {
         assert!(
             w.shape() == [classes],
@@ -119,7 +133,7 @@ fn from_probabilities(input: &Var, target: &Var, options: &CrossEntropyOptions) 
         );
         terms = terms * along_classes(w, input.ndim(), class_dim);
     }
-    let losses = -terms.sum(&[class_dim as isize], false);
+    let losses = -terms.sum([class_dim as isize]);
     options.reduction.apply(losses)
 }
 
@@ -150,14 +164,14 @@ fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction
         probabilities::<T>(logits.as_slice().expect("contiguous"), &targets, ignore_index, input.shape()[1], p.data_mut())
     });
     // A mean without targets is 0 / 0, as in PyTorch.
-    let value = Tensor::full(&[], loss * scale, input.dtype());
+    let value = Tensor::full_with((), loss * scale, input.dtype());
     note_saved(p.bytes());
     let saved = input.saved();
     record("cross_entropy", [input], value, move |c| {
         if is_grad_enabled() {
             let n = targets.len();
             let target = Var::from_vec(targets.clone(), &[n]);
-            let options = CrossEntropyOptions { ignore_index, reduction, ..Default::default() };
+            let options = CrossEntropyOptions::new().ignore_index(ignore_index).reduction(reduction);
             return [Some(c.grad() * composed_gradient(&saved, &target, &options))];
         }
         let g = c.grad().item() * scale;
@@ -179,7 +193,7 @@ fn composed_gradient(input: &Var, target: &Var, options: &CrossEntropyOptions) -
     };
     let classes = Var::from(Tensor::arange(0, input.shape()[1] as i64));
     let hot = target.unsqueeze(1).eq(&classes).cast(input.dtype());
-    let gradient = (crate::softmax::softmax(input, 1, None) - hot) * scale.unsqueeze(1);
+    let gradient = (crate::softmax::softmax(input, 1) - hot) * scale.unsqueeze(1);
     // Ignored elements may be infinite.
     where_(&picked.counts.unsqueeze(1), gradient, 0.0)
 }
@@ -232,11 +246,11 @@ mod tests {
                 let weight = Some(Var::from_vec(vec![1.0f64, 0.5, 2.0], &[3]));
                 let options = CrossEntropyOptions { weight, reduction, label_smoothing, ignore_index: 0 };
                 check_gradients(
-                    |v| cross_entropy(&v[0], &target, options.clone()),
+                    |v| cross_entropy_with(&v[0], &target, options.clone()),
                     &[parameter(&[2, 3, 2], 4)],
                 );
                 let both = [parameter(&[3, 3], 5), parameter(&[3, 3], 6)];
-                check_gradients(|v| cross_entropy(&v[0], &v[1], options.clone()), &both);
+                check_gradients(|v| cross_entropy_with(&v[0], &v[1], options.clone()), &both);
             }
         }
     }
@@ -246,14 +260,18 @@ mod tests {
         let target = Var::from_vec(vec![2i64, 1, 0, 2], &[4]);
         for reduction in [Reduction::Mean, Reduction::Sum] {
             for ignore_index in [-100, 1] {
-                let options = CrossEntropyOptions { reduction, ignore_index, ..Default::default() };
+                let options = CrossEntropyOptions::new().reduction(reduction).ignore_index(ignore_index);
                 let (a, b) = (parameter(&[4, 3], 7), parameter(&[4, 3], 7));
-                let (x, y) = (cross_entropy(&a, &target, options.clone()), composed(&b, &target, &options));
+                let (x, y) =
+                    (cross_entropy_with(&a, &target, options.clone()), composed(&b, &target, &options));
                 assert_close(&x, &y, 1e-12);
                 (x * 3.0).backward();
                 (y * 3.0).backward();
                 assert_close(&a.grad().unwrap(), &b.grad().unwrap(), 1e-12);
-                check_gradients(|v| cross_entropy(&v[0], &target, options.clone()), &[parameter(&[4, 3], 8)]);
+                check_gradients(
+                    |v| cross_entropy_with(&v[0], &target, options.clone()),
+                    &[parameter(&[4, 3], 8)],
+                );
             }
         }
     }
@@ -266,11 +284,8 @@ mod tests {
             let target = Var::from_vec(targets.to_vec(), &[2]);
             for create_graph in [false, true] {
                 x.zero_grad();
-                let loss = cross_entropy(&x, &target, Default::default());
-                loss.backward_with(
-                    None,
-                    tapegrad_tape::BackwardOptions { create_graph, ..Default::default() },
-                );
+                let loss = cross_entropy(&x, &target);
+                loss.backward_with(None, tapegrad_tape::BackwardOptions::new().create_graph(create_graph));
                 let g = x.grad().unwrap().to_vec::<f64>();
                 assert_eq!(g[..2], [0.0, 0.0]);
                 assert_eq!(g[2] != 0.0, targets[1] == 1, "{g:?}");
@@ -281,12 +296,12 @@ mod tests {
     #[test]
     fn large_logits() {
         let x = Var::from_vec(vec![1e4f32, 0.0], &[1, 2]);
-        assert_eq!(cross_entropy(&x, &Var::from_vec(vec![1i64], &[1]), Default::default()).item(), 1e4);
+        assert_eq!(cross_entropy(&x, &Var::from_vec(vec![1i64], &[1])).item(), 1e4);
     }
 
     #[test]
     #[should_panic(expected = "cross_entropy: target 5 is out of bounds for 3 classes")]
     fn a_target_that_is_no_class() {
-        cross_entropy(&parameter(&[1, 3], 0), &Var::from_vec(vec![5i64], &[1]), Default::default());
+        cross_entropy(&parameter(&[1, 3], 0), &Var::from_vec(vec![5i64], &[1]));
     }
 }

@@ -12,10 +12,19 @@ use tapegrad_tape::{Var, where_};
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 2.0], &[2]), Var::from_vec(vec![1f32, -1.0], &[2]));
-/// assert_eq!(tapegrad_ops::hinge_loss(&x, &t, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.5, 3.0]);
+/// assert_eq!(tapegrad_ops::hinge_loss_with(&x, &t, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.5, 3.0]);
 /// ```
 #[track_caller]
-pub fn hinge_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+pub fn hinge_loss(input: &Var, target: &Var) -> Var {
+    hinge_loss_with(input, target, Reduction::Mean)
+}
+
+/// [`hinge_loss`] with another reduction.
+///
+/// # Panics
+/// Same as [`hinge_loss`].
+#[track_caller]
+pub fn hinge_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
     check_same("hinge_loss", input, target);
     reduction.apply((1.0 - input * target).clamp_min(0))
 }
@@ -79,11 +88,20 @@ pub fn margin_ranking_loss(
 ///
 /// ```
 /// use tapegrad_tape::Var;
-/// let loss = tapegrad_ops::soft_margin_loss(&Var::from(0.0), &Var::from(1.0), tapegrad_ops::Reduction::Mean);
+/// let loss = tapegrad_ops::soft_margin_loss_with(&Var::from(0.0), &Var::from(1.0), tapegrad_ops::Reduction::Mean);
 /// assert!((loss.item() - 2f64.ln()).abs() < 1e-6);
 /// ```
 #[track_caller]
-pub fn soft_margin_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+pub fn soft_margin_loss(input: &Var, target: &Var) -> Var {
+    soft_margin_loss_with(input, target, Reduction::Mean)
+}
+
+/// [`soft_margin_loss`] with another reduction.
+///
+/// # Panics
+/// Same as [`soft_margin_loss`].
+#[track_caller]
+pub fn soft_margin_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
     // Checked here to report this loss and not the product.
     check_same("soft_margin_loss", input, target);
     reduction.apply(-log_sigmoid(&(input * target)))

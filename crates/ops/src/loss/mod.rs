@@ -11,14 +11,18 @@ mod pointwise;
 
 pub use binary_cross_entropy::{
     BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_with,
 };
 pub use cosine_embedding_loss::cosine_embedding_loss;
-pub use cross_entropy::{CrossEntropyOptions, cross_entropy};
+pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_with};
 pub use kl_div::{KlDivReduction, kl_div};
-pub use margin::{hinge_embedding_loss, hinge_loss, margin_ranking_loss, soft_margin_loss};
-pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss};
-pub use nll_loss::{NllLossOptions, nll_loss};
-pub use pointwise::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
+pub use margin::{
+    hinge_embedding_loss, hinge_loss, hinge_loss_with, margin_ranking_loss, soft_margin_loss,
+    soft_margin_loss_with,
+};
+pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss, multi_margin_loss_with};
+pub use nll_loss::{NllLossOptions, nll_loss, nll_loss_with};
+pub use pointwise::{huber_loss, l1_loss, l1_loss_with, mse_loss, mse_loss_with, smooth_l1_loss};
 
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{Float, Var, dispatch, record};
@@ -99,19 +103,19 @@ mod tests {
         let (x, t) = (parameter(&[3, 4], 1), parameter(&[3, 4], 2));
         for r in [Reduction::None, Reduction::Mean, Reduction::Sum] {
             let both = [x.clone(), t.clone()];
-            check_gradients(|v| mse_loss(&v[0], &v[1], r), &both);
-            check_gradients(|v| l1_loss(&v[0], &v[1], r), &both);
+            check_gradients(|v| mse_loss_with(&v[0], &v[1], r), &both);
+            check_gradients(|v| l1_loss_with(&v[0], &v[1], r), &both);
             check_gradients(|v| smooth_l1_loss(&v[0], &v[1], 0.4, r), &both);
             check_gradients(|v| huber_loss(&v[0], &v[1], 0.4, r), &both);
-            check_gradients(|v| soft_margin_loss(&v[0], &v[1], r), &both);
-            check_gradients(|v| hinge_loss(&v[0], &v[1], r), &both);
+            check_gradients(|v| soft_margin_loss_with(&v[0], &v[1], r), &both);
+            check_gradients(|v| hinge_loss_with(&v[0], &v[1], r), &both);
             check_gradients(|v| binary_cross_entropy(&v[0].sigmoid(), &v[1].sigmoid(), None, r), &both);
             check_gradients(
                 |v| {
-                    binary_cross_entropy_with_logits(
+                    binary_cross_entropy_with_logits_with(
                         &v[0],
                         &v[1],
-                        BceWithLogitsOptions { reduction: r, ..Default::default() },
+                        BceWithLogitsOptions::new().reduction(r),
                     )
                 },
                 &both,
@@ -129,16 +133,16 @@ mod tests {
     fn a_target_of_another_shape_is_refused() {
         let (column, row) = (parameter(&[4, 1], 1), parameter(&[4], 2));
         let losses: [(&str, fn(&Var, &Var)); 9] = [
-            ("hinge_loss", |x, t| drop(hinge_loss(x, t, Reduction::Mean))),
-            ("soft_margin_loss", |x, t| drop(soft_margin_loss(x, t, Reduction::Mean))),
+            ("hinge_loss", |x, t| drop(hinge_loss(x, t))),
+            ("soft_margin_loss", |x, t| drop(soft_margin_loss(x, t))),
             ("kl_div", |x, t| drop(kl_div(x, t, KlDivReduction::Mean, false))),
-            ("mse_loss", |x, t| drop(mse_loss(x, t, Reduction::Mean))),
-            ("l1_loss", |x, t| drop(l1_loss(x, t, Reduction::Mean))),
+            ("mse_loss", |x, t| drop(mse_loss(x, t))),
+            ("l1_loss", |x, t| drop(l1_loss(x, t))),
             ("smooth_l1_loss", |x, t| drop(smooth_l1_loss(x, t, 1.0, Reduction::Mean))),
             ("huber_loss", |x, t| drop(huber_loss(x, t, 1.0, Reduction::Mean))),
             ("binary_cross_entropy", |x, t| drop(binary_cross_entropy(x, t, None, Reduction::Mean))),
             ("binary_cross_entropy_with_logits", |x, t| {
-                drop(binary_cross_entropy_with_logits(x, t, Default::default()));
+                drop(binary_cross_entropy_with_logits(x, t));
             }),
         ];
         for (name, loss) in losses {
@@ -147,7 +151,7 @@ mod tests {
             assert!(text.starts_with(&format!("{name}: ")), "{text}");
             assert!(text.contains("[4, 1]") && text.contains("[4]"), "{text}");
         }
-        let loss = || mse_loss(&column, &parameter(&[1], 2), Reduction::Mean);
+        let loss = || mse_loss(&column, &parameter(&[1], 2));
         let error = std::panic::catch_unwind(loss).unwrap_err();
         assert!(error.downcast::<String>().expect("a message").contains("expand both to [4, 1] first"));
     }
@@ -156,7 +160,7 @@ mod tests {
     fn extreme_values_stay_finite() {
         let x = Var::from_vec(vec![1000f32, -1000.0], &[2]);
         let t = Var::from_vec(vec![0f32, 1.0], &[2]);
-        let loss = binary_cross_entropy_with_logits(&x, &t, Default::default());
+        let loss = binary_cross_entropy_with_logits(&x, &t);
         assert_eq!(loss.item(), 1000.0);
         let p = Var::from_vec(vec![0f32, 1.0], &[2]);
         assert_eq!(
@@ -169,12 +173,12 @@ mod tests {
     fn examples_computed_by_hand() {
         let x = Var::from_vec(vec![1.0f64, -2.0], &[2]);
         let t = Var::from_vec(vec![0.5f64, 1.0], &[2]);
-        assert_eq!(mse_loss(&x, &t, Reduction::Sum).item(), 9.25);
-        assert_eq!(l1_loss(&x, &t, Reduction::Mean).item(), 1.75);
+        assert_eq!(mse_loss_with(&x, &t, Reduction::Sum).item(), 9.25);
+        assert_eq!(l1_loss(&x, &t).item(), 1.75);
         assert_eq!(smooth_l1_loss(&x, &t, 1.0, Reduction::Sum).item(), 0.125 + 2.5);
         assert_eq!(huber_loss(&x, &t, 2.0, Reduction::Sum).item(), 0.125 + 4.0);
         let sign = Var::from_vec(vec![1.0f64, -1.0], &[2]);
-        assert_eq!(hinge_loss(&x, &sign, Reduction::Sum).item(), 0.0);
+        assert_eq!(hinge_loss_with(&x, &sign, Reduction::Sum).item(), 0.0);
         assert_eq!(hinge_embedding_loss(&x, &sign, 1.0, Reduction::None).to_vec::<f64>(), [1.0, 3.0]);
         assert_eq!(margin_ranking_loss(&x, &t, &sign, 0.0, Reduction::None).to_vec::<f64>(), [0.0, 0.0]);
     }

@@ -1,6 +1,7 @@
 //! `multi_margin_loss`.
 
 use super::Reduction;
+use crate::options::setters;
 use tapegrad_tape::{DType, Tensor, Var, where_};
 
 /// The arguments of [`multi_margin_loss`] besides its tensors, with PyTorch's defaults.
@@ -14,6 +15,10 @@ pub struct MultiMarginOptions {
     pub weight: Option<Var>,
     /// How the losses are reduced.
     pub reduction: Reduction,
+}
+
+impl MultiMarginOptions {
+    setters! { p: u32, margin: f64, reduction: Reduction; weight: Var }
 }
 
 impl Default for MultiMarginOptions {
@@ -32,11 +37,20 @@ impl Default for MultiMarginOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0.1f64, 0.2, 0.4, 0.8], &[1, 4]);
-/// let loss = tapegrad_ops::multi_margin_loss(&x, &Var::from_vec(vec![3i64], &[1]), Default::default());
+/// let loss = tapegrad_ops::multi_margin_loss(&x, &Var::from_vec(vec![3i64], &[1]));
 /// assert!((loss.item() - 0.325).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn multi_margin_loss(input: &Var, target: &Var, options: MultiMarginOptions) -> Var {
+pub fn multi_margin_loss(input: &Var, target: &Var) -> Var {
+    multi_margin_loss_with(input, target, Default::default())
+}
+
+/// [`multi_margin_loss`] with options.
+///
+/// # Panics
+/// Same as [`multi_margin_loss`].
+#[track_caller]
+pub fn multi_margin_loss_with(input: &Var, target: &Var, options: MultiMarginOptions) -> Var {
     let MultiMarginOptions { p, margin, weight, reduction } = options;
     assert!(p == 1 || p == 2, "multi_margin_loss: only p == 1 and p == 2 supported, got {p}");
     let shape = input.shape();
@@ -76,7 +90,7 @@ pub fn multi_margin_loss(input: &Var, target: &Var, options: MultiMarginOptions)
     let violation = (margin - x.gather(1, &column) + &x).clamp_min(0);
     let violation = if p == 2 { violation.square() } else { violation };
     let is_class = column.eq(Var::from(Tensor::arange(0, classes as i64)));
-    let mut losses = where_(&is_class, 0.0, violation).sum(&[1], false) / classes as f64;
+    let mut losses = where_(&is_class, 0.0, violation).sum(1) / classes as f64;
     if let Some(w) = weight {
         losses = losses * w.reshape(&[-1]).index_select(0, &target.reshape(&[-1]));
     }
@@ -98,13 +112,16 @@ mod tests {
                 weight: Some(Var::from_vec(vec![1.0f64, 0.5, 2.0], &[3])),
                 ..Default::default()
             };
-            check_gradients(|v| multi_margin_loss(&v[0], &target, options.clone()), &[parameter(&[3, 3], 4)]);
+            check_gradients(
+                |v| multi_margin_loss_with(&v[0], &target, options.clone()),
+                &[parameter(&[3, 3], 4)],
+            );
         }
     }
 
     #[test]
     #[should_panic(expected = "multi_margin_loss: target 3 is out of bounds for 3 classes")]
     fn a_target_that_is_no_class() {
-        multi_margin_loss(&parameter(&[1, 3], 0), &Var::from_vec(vec![3i64], &[1]), Default::default());
+        multi_margin_loss(&parameter(&[1, 3], 0), &Var::from_vec(vec![3i64], &[1]));
     }
 }

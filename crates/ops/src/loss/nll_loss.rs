@@ -1,6 +1,7 @@
 //! `nll_loss`.
 
 use super::Reduction;
+use crate::options::setters;
 use tapegrad_tape::{DType, Var, where_};
 
 /// The arguments of [`nll_loss`] besides its tensors, with PyTorch's defaults.
@@ -12,6 +13,10 @@ pub struct NllLossOptions {
     pub ignore_index: i64,
     /// How the losses are reduced.
     pub reduction: Reduction,
+}
+
+impl NllLossOptions {
+    setters! { ignore_index: i64, reduction: Reduction; weight: Var }
 }
 
 impl Default for NllLossOptions {
@@ -30,11 +35,20 @@ impl Default for NllLossOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let log_p = Var::from_vec(vec![0.25f64, 0.75], &[1, 2]).log();
-/// let loss = tapegrad_ops::nll_loss(&log_p, &Var::from_vec(vec![1i64], &[1]), Default::default());
+/// let loss = tapegrad_ops::nll_loss(&log_p, &Var::from_vec(vec![1i64], &[1]));
 /// assert_eq!(loss.item(), -(0.75f64.ln()));
 /// ```
 #[track_caller]
-pub fn nll_loss(input: &Var, target: &Var, options: NllLossOptions) -> Var {
+pub fn nll_loss(input: &Var, target: &Var) -> Var {
+    nll_loss_with(input, target, Default::default())
+}
+
+/// [`nll_loss`] with options.
+///
+/// # Panics
+/// Same as [`nll_loss`].
+#[track_caller]
+pub fn nll_loss_with(input: &Var, target: &Var, options: NllLossOptions) -> Var {
     let picked = ClassTargets::new("nll_loss", input, target, options.weight.as_ref(), options.ignore_index);
     picked.reduce(picked.losses(input), options.reduction)
 }
@@ -132,20 +146,20 @@ mod tests {
         for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
             let weight = Some(Var::from_vec(vec![1.0f64, 0.5, 2.0], &[3]));
             let options = NllLossOptions { weight, reduction, ..Default::default() };
-            check_gradients(|v| nll_loss(&v[0], &target, options.clone()), &[parameter(&[2, 3, 2], 4)]);
+            check_gradients(|v| nll_loss_with(&v[0], &target, options.clone()), &[parameter(&[2, 3, 2], 4)]);
         }
     }
 
     #[test]
     fn what_is_ignored_may_be_infinite() {
         let x = Var::from_vec(vec![f64::NEG_INFINITY, 0.0, -1.0, -2.0], &[2, 2]);
-        let loss = nll_loss(&x, &Var::from_vec(vec![-100i64, 1], &[2]), Default::default());
+        let loss = nll_loss(&x, &Var::from_vec(vec![-100i64, 1], &[2]));
         assert_eq!(loss.item(), 2.0);
     }
 
     #[test]
     #[should_panic(expected = "nll_loss: target 7 is out of bounds for 3 classes")]
     fn a_target_that_is_no_class() {
-        nll_loss(&parameter(&[1, 3], 0), &Var::from_vec(vec![7i64], &[1]), Default::default());
+        nll_loss(&parameter(&[1, 3], 0), &Var::from_vec(vec![7i64], &[1]));
     }
 }

@@ -12,10 +12,19 @@ use tapegrad_tape::{Var, where_};
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![1f32, 3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(tapegrad_ops::mse_loss(&x, &t, tapegrad_ops::Reduction::Mean).item(), 5.0);
+/// assert_eq!(tapegrad_ops::mse_loss_with(&x, &t, tapegrad_ops::Reduction::Mean).item(), 5.0);
 /// ```
 #[track_caller]
-pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+pub fn mse_loss(input: &Var, target: &Var) -> Var {
+    mse_loss_with(input, target, Reduction::Mean)
+}
+
+/// [`mse_loss`] with another reduction.
+///
+/// # Panics
+/// Same as [`mse_loss`].
+#[track_caller]
+pub fn mse_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
     reduction.apply(difference("mse_loss", input, target).square())
 }
 
@@ -28,10 +37,19 @@ pub fn mse_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![1f32, -3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(tapegrad_ops::l1_loss(&x, &t, tapegrad_ops::Reduction::Mean).item(), 2.0);
+/// assert_eq!(tapegrad_ops::l1_loss_with(&x, &t, tapegrad_ops::Reduction::Mean).item(), 2.0);
 /// ```
 #[track_caller]
-pub fn l1_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+pub fn l1_loss(input: &Var, target: &Var) -> Var {
+    l1_loss_with(input, target, Reduction::Mean)
+}
+
+/// [`l1_loss`] with another reduction.
+///
+/// # Panics
+/// Same as [`l1_loss`].
+#[track_caller]
+pub fn l1_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
     reduction.apply(difference("l1_loss", input, target).abs())
 }
 
@@ -50,7 +68,7 @@ pub fn l1_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
 pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction) -> Var {
     assert!(beta >= 0.0, "smooth_l1_loss: does not support negative values for beta, got {beta}");
     if beta == 0.0 {
-        return l1_loss(input, target, reduction);
+        return l1_loss_with(input, target, reduction);
     }
     let d = difference("smooth_l1_loss", input, target);
     let size = d.abs();

@@ -25,7 +25,7 @@ macro_rules! adaptive_pool {
         ///
         /// ```
         /// use tapegrad_tape::{DType, Tensor, Var};
-        #[doc = concat!("let x = Var::from(Tensor::ones(&[&[2, 3][..], &[6; ", $d, "]].concat(), DType::F32));")]
+        #[doc = concat!("let x = Var::from(Tensor::ones_with(&[&[2, 3][..], &[6; ", $d, "]].concat(), DType::F32));")]
         #[doc = concat!("let y = tapegrad_ops::", stringify!($name), "(&x, [Some(2); ", $d, "]);")]
         #[doc = concat!("assert_eq!(y.shape()[2..], [2; ", $d, "]);")]
         /// ```

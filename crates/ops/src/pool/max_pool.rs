@@ -228,7 +228,7 @@ max_pool! {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[8, 3, 32, 32], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[8, 3, 32, 32], DType::F32));
     /// assert_eq!(tapegrad_ops::max_pool2d(&x, 2).shape(), [8, 3, 16, 16]);
     /// ```
     max_pool2d, max_pool2d_with_indices, 2;

@@ -5,11 +5,11 @@ use tapegrad_ops::*;
 use tapegrad_tape::Var;
 
 fn conv_options(d: &mut Draw) -> ConvOptions<2> {
-    ConvOptions::default().stride(Size(d.sizes())).padding(d.sizes::<2>()).dilation(Size(d.sizes()))
+    ConvOptions::new().stride(Size(d.sizes())).padding(d.sizes::<2>()).dilation(Size(d.sizes()))
 }
 
 fn transposed(d: &mut Draw) -> ConvTransposeOptions<2> {
-    let o = ConvTransposeOptions::default().stride(Size(d.sizes())).padding(Size(d.sizes()));
+    let o = ConvTransposeOptions::new().stride(Size(d.sizes())).padding(Size(d.sizes()));
     o.output_padding(Size(d.sizes())).dilation(Size(d.sizes()))
 }
 
@@ -21,37 +21,37 @@ fn convolutions() {
             if stride > 0 {
                 d.expect(&[1, 1, (4 + 2 * padding as u128).saturating_sub(2) / stride as u128 + 1]);
             }
-            conv1d(&f32s(&[1, 1, 4]), &f32s(&[1, 1, 2]), None, ConvOptions::default().stride(stride).padding(padding))
+            conv1d_with(&f32s(&[1, 1, 4]), &f32s(&[1, 1, 2]), None, ConvOptions::new().stride(stride).padding(padding))
         };
         "conv1d": |d| {
-            let o = ConvOptions::default().stride(d.s()).padding(d.s()).dilation(d.s()).groups(d.s());
-            conv1d(&f32s(&[1, 2, 4]), &f32s(&[2, 2, 2]), None, o)
+            let o = ConvOptions::new().stride(d.s()).padding(d.s()).dilation(d.s()).groups(d.s());
+            conv1d_with(&f32s(&[1, 2, 4]), &f32s(&[2, 2, 2]), None, o)
         };
-        "conv2d": |d| conv2d(&f32s(&[1, 2, 4, 3]), &f32s(&[2, 2, 1, 2]), None, conv_options(d));
-        "conv2d": |d| conv2d(&f32s(&[0, 2, 4, 3]), &f32s(&[2, 2, 2, 2]), None, conv_options(d));
-        "conv2d": |d| conv2d(&f32s(&[1, 1, 1, 1]), &f32s(&[1, 1, 1, 1]), None, conv_options(d).groups(d.s()));
+        "conv2d": |d| conv2d_with(&f32s(&[1, 2, 4, 3]), &f32s(&[2, 2, 1, 2]), None, conv_options(d));
+        "conv2d": |d| conv2d_with(&f32s(&[0, 2, 4, 3]), &f32s(&[2, 2, 2, 2]), None, conv_options(d));
+        "conv2d": |d| conv2d_with(&f32s(&[1, 1, 1, 1]), &f32s(&[1, 1, 1, 1]), None, conv_options(d).groups(d.s()));
         "conv2d": |d| {
             let o = ConvOptions { padding: Padding::Same, ..conv_options(d) };
-            conv2d(&f32s(&[1, 2, 4, 3]), &f32s(&[2, 2, 2, 2]), None, o)
+            conv2d_with(&f32s(&[1, 2, 4, 3]), &f32s(&[2, 2, 2, 2]), None, o)
         };
         "conv3d": |d| {
-            let o = ConvOptions::default().stride(d.s()).padding(d.s()).dilation(d.s());
-            conv3d(&f32s(&[1, 1, 2, 2, 2]), &f32s(&[1, 1, 1, 2, 2]), None, o)
+            let o = ConvOptions::new().stride(d.s()).padding(d.s()).dilation(d.s());
+            conv3d_with(&f32s(&[1, 1, 2, 2, 2]), &f32s(&[1, 1, 1, 2, 2]), None, o)
         };
         "conv_transpose1d": |d| {
             let (stride, extra) = (d.s(), d.s());
             d.expect(&[1, 1, 2 * stride as u128 + 2 + extra as u128]);
-            let o = ConvTransposeOptions::default().stride(stride).output_padding(extra);
-            conv_transpose1d(&f32s(&[1, 1, 3]), &f32s(&[1, 1, 2]), None, o)
+            let o = ConvTransposeOptions::new().stride(stride).output_padding(extra);
+            conv_transpose1d_with(&f32s(&[1, 1, 3]), &f32s(&[1, 1, 2]), None, o)
         };
-        "conv_transpose2d": |d| conv_transpose2d(&f32s(&[1, 2, 2, 1]), &f32s(&[2, 1, 2, 2]), None, transposed(d));
+        "conv_transpose2d": |d| conv_transpose2d_with(&f32s(&[1, 2, 2, 1]), &f32s(&[2, 1, 2, 2]), None, transposed(d));
         "conv_transpose2d": |d| {
-            conv_transpose2d(&f32s(&[1, 2, 2, 1]), &f32s(&[2, 1, 1, 1]), None, transposed(d).groups(d.s()))
+            conv_transpose2d_with(&f32s(&[1, 2, 2, 1]), &f32s(&[2, 1, 1, 1]), None, transposed(d).groups(d.s()))
         };
-        "conv_transpose2d": |d| conv_transpose2d(&f32s(&[0, 2, 2, 1]), &f32s(&[2, 1, 2, 2]), None, transposed(d));
+        "conv_transpose2d": |d| conv_transpose2d_with(&f32s(&[0, 2, 2, 1]), &f32s(&[2, 1, 2, 2]), None, transposed(d));
         "conv_transpose3d": |d| {
-            let o = ConvTransposeOptions::default().stride(d.s()).padding(d.s()).dilation(d.s());
-            conv_transpose3d(&f32s(&[1, 1, 1, 2, 1]), &f32s(&[1, 1, 1, 1, 2]), None, o)
+            let o = ConvTransposeOptions::new().stride(d.s()).padding(d.s()).dilation(d.s());
+            conv_transpose3d_with(&f32s(&[1, 1, 1, 2, 1]), &f32s(&[1, 1, 1, 1, 2]), None, o)
         };
     });
 }
@@ -134,25 +134,25 @@ fn patches_and_pixels() {
 fn classes_and_rows() {
     check(calls! {
         "embedding": |d| {
-            let o = EmbeddingOptions { padding_idx: Some(d.i()), ..Default::default() };
-            embedding(&i64s(&[d.n(), d.n()]), &f32s(&[3, 2]), o)
+            let o = EmbeddingOptions::new().padding_idx(d.i());
+            embedding_with(&i64s(&[d.n(), d.n()]), &f32s(&[3, 2]), o)
         };
-        "embedding" "expand": |d| embedding(&i64s(&[0]).expand_to(&d.sizes::<2>()), &f32s(&[3, 2]), Default::default());
+        "embedding" "expand": |d| embedding(&i64s(&[0]).expand_to(&d.sizes::<2>()), &f32s(&[3, 2]));
         "cross_entropy": |d| {
-            let o = CrossEntropyOptions { ignore_index: d.n(), ..Default::default() };
-            cross_entropy(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]), o)
+            let o = CrossEntropyOptions::new().ignore_index(d.n());
+            cross_entropy_with(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]), o)
         };
         "cross_entropy": |d| {
-            let o = CrossEntropyOptions { ignore_index: d.n(), reduction: Reduction::None, ..Default::default() };
-            cross_entropy(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]), o)
+            let o = CrossEntropyOptions::new().ignore_index(d.n()).reduction(Reduction::None);
+            cross_entropy_with(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]), o)
         };
-        "nll_loss": |d| nll_loss(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]), Default::default());
-        "multi_margin_loss": |d| multi_margin_loss(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]), Default::default());
-        "softmax": |d| softmax(&f32s(&[2, 3]), d.i(), None);
+        "nll_loss": |d| nll_loss(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]));
+        "multi_margin_loss": |d| multi_margin_loss(&f32s(&[2, 3]), &i64s(&[d.n(), d.n()]));
+        "softmax": |d| softmax(&f32s(&[2, 3]), d.i());
         "glu": |d| glu(&f32s(&[2, 4]), d.i());
-        "group_norm": |d| group_norm(&f32s(&[2, 4, 2]), d.s(), None, None, 1e-5);
-        "layer_norm": |d| layer_norm(&f32s(&[2, 4]), &d.sizes::<2>(), None, None, 1e-5);
-        "rms_norm": |d| rms_norm(&f32s(&[2, 4]), &d.sizes::<1>(), None, None);
+        "group_norm": |d| group_norm(&f32s(&[2, 4, 2]), d.s(), None, None);
+        "layer_norm": |d| layer_norm(&f32s(&[2, 4]), &d.sizes::<2>(), None, None);
+        "rms_norm": |d| rms_norm(&f32s(&[2, 4]), &d.sizes::<1>(), None);
         "tensordot": |d| tensordot(&f32s(&[2, 4]), &f32s(&[4, 2]), d.s());
         "tensordot": |d| tensordot(&f32s(&[2, 4]), &f32s(&[4, 2]), (&[d.i()][..], &[d.i()][..]));
     });
@@ -162,7 +162,7 @@ fn classes_and_rows() {
 #[test]
 fn products_of_wide_views() {
     let row = |n: usize| {
-        Var::from(tapegrad_tape::Tensor::ones(&[1, 1], tapegrad_tape::DType::F32)).expand_to(&[1, n])
+        Var::from(tapegrad_tape::Tensor::ones_with(&[1, 1], tapegrad_tape::DType::F32)).expand_to(&[1, n])
     };
     let most = tapegrad_tape::shape::MAX_NUMEL;
     let said = crate::panic_of(|| mm(&row(most), &row(most).t())).expect("it has to panic");

@@ -14,7 +14,7 @@ fn refused<R>(message: &str, f: impl FnOnce() -> R) {
 }
 
 fn f32s(shape: &[usize]) -> Var {
-    Var::from(Tensor::zeros(shape, DType::F32))
+    Var::from(Tensor::zeros_with(shape, DType::F32))
 }
 
 #[test]
@@ -56,10 +56,12 @@ fn strides_and_offsets_that_lead_outside() {
 
 #[test]
 fn shapes_of_constructors() {
-    refused("zeros: shape [18446744073709551615, 2] is too large", || Tensor::zeros(&[MAX, 2], DType::F32));
-    refused("zeros: shape [4611686018427387904] is too large", || Tensor::zeros(&[1 << 62], DType::F32));
+    refused("zeros: shape [18446744073709551615, 2] is too large", || {
+        Tensor::zeros_with(&[MAX, 2], DType::F32)
+    });
+    refused("zeros: shape [4611686018427387904] is too large", || Tensor::zeros_with(&[1 << 62], DType::F32));
     refused("ones: shape [0, 4294967296, 4294967296] is too large", || {
-        Tensor::ones(&[0, 1 << 32, 1 << 32], DType::U8)
+        Tensor::ones_with(&[0, 1 << 32, 1 << 32], DType::U8)
     });
     refused("Tensor: 4 values were given for the shape [4611686018427387905, 4]", || {
         Tensor::from_vec(vec![1f32; 4], &[(1 << 62) + 1, 4])
@@ -85,16 +87,16 @@ fn repetitions_and_views() {
     refused("repeat: [9223372036854775808, 2] copies", || f32s(&[1, 2]).tile(&[1 << 63, 2]));
     refused("expand: shape [4294967296, 4294967296] is too large", || f32s(&[1]).expand(&[1 << 32, 1 << 32]));
     refused("expand: shape [18446744073709551615] is too large", || {
-        Tensor::zeros(&[1], DType::Bool).expand(&[MAX])
+        Tensor::zeros_with(&[1], DType::Bool).expand(&[MAX])
     });
     refused("reshape: shape [4611686018427387905, 4] is invalid for an input of 4 elements", || {
         f32s(&[4]).reshape(&[(1 << 62) + 1, 4])
     });
     refused("reshape: shape [4294967296, 4294967296] is invalid for an input of 0 elements", || {
-        Tensor::zeros(&[0], DType::F32).reshape(&[1 << 32, 1 << 32])
+        Tensor::zeros_with(&[0], DType::F32).reshape(&[1 << 32, 1 << 32])
     });
-    assert!(Tensor::zeros(&[0], DType::F32).try_view(&[100, 100]).is_none());
-    assert!(Tensor::zeros(&[4], DType::F32).try_view(&[2]).is_none());
+    assert!(Tensor::zeros_with(&[0], DType::F32).try_view(&[100, 100]).is_none());
+    assert!(Tensor::zeros_with(&[4], DType::F32).try_view(&[2]).is_none());
     let wide = f32s(&[1]).expand_to(&[1 << 40]);
     refused("unfold: shape [1099510546434, 32768, 1048576] is too large", || {
         wide.unfold(0, 1 << 15, 1).unfold(0, 1 << 20, 1)
@@ -110,7 +112,7 @@ fn repetitions_and_views() {
         f32s(&[0]).chunk(MAX, 0)
     });
     refused("narrow: start (1) + length (18446744073709551615) exceeds dimension size (4)", || {
-        Tensor::zeros(&[4], DType::F32).narrow(0, 1, MAX)
+        Tensor::zeros_with(&[4], DType::F32).narrow(0, 1, MAX)
     });
 }
 
@@ -157,7 +159,8 @@ fn windows_that_are_added_up() {
 #[test]
 fn convolutions() {
     let (image, weight) = (f32s(&[1, 1, 2, 2]), f32s(&[1, 1, 2, 2]));
-    let transposed = |o: ConvTransposeOptions<2>| tapegrad_ops::conv_transpose2d(&image, &weight, None, o);
+    let transposed =
+        |o: ConvTransposeOptions<2>| tapegrad_ops::conv_transpose2d_with(&image, &weight, None, o);
     let options = ConvTransposeOptions::default;
     refused("conv_transpose2d: stride [4611686018427387904, 4611686018427387904] is too large", || {
         transposed(options().stride(1 << 62))
@@ -170,15 +173,15 @@ fn convolutions() {
     });
     refused("conv_transpose2d: padding", || transposed(options().padding(MAX)));
     refused("conv_transpose2d: output_padding", || transposed(options().output_padding(MAX)));
-    let convolved = |o: tapegrad_ops::ConvOptions<2>| tapegrad_ops::conv2d(&image, &weight, None, o);
-    refused("conv2d: padding", || convolved(tapegrad_ops::ConvOptions::default().padding(1 << 63)));
+    let convolved = |o: tapegrad_ops::ConvOptions<2>| tapegrad_ops::conv2d_with(&image, &weight, None, o);
+    refused("conv2d: padding", || convolved(tapegrad_ops::ConvOptions::new().padding(1 << 63)));
     refused("conv2d: shape [1, 1, 2147483649, 2147483649] is too large", || {
-        convolved(tapegrad_ops::ConvOptions::default().padding(1 << 30))
+        convolved(tapegrad_ops::ConvOptions::new().padding(1 << 30))
     });
     refused("has 1 channels but weight [1, 1, 2, 2] expects 9223372036854775809", || {
-        convolved(tapegrad_ops::ConvOptions::default().groups((1 << 63) + 1))
+        convolved(tapegrad_ops::ConvOptions::new().groups((1 << 63) + 1))
     });
-    let far = convolved(tapegrad_ops::ConvOptions::default().stride(tapegrad_tape::shape::MAX_NUMEL));
+    let far = convolved(tapegrad_ops::ConvOptions::new().stride(tapegrad_tape::shape::MAX_NUMEL));
     assert_eq!(far.shape(), [1, 1, 1, 1]);
 }
 

@@ -269,7 +269,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "rsub: the size of tensor a (3) must match the size of tensor b (2)")]
     fn rsub_says_its_own_name() {
-        Var::from(Tensor::zeros(&[2], DType::F32)).rsub(Var::from(Tensor::zeros(&[3], DType::F32)), 1);
+        Var::from(Tensor::zeros_with(&[2], DType::F32))
+            .rsub(Var::from(Tensor::zeros_with(&[3], DType::F32)), 1);
     }
 
     #[test]
@@ -285,6 +286,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "add: the size of tensor a (2) must match the size of tensor b (3)")]
     fn shapes_that_do_not_fit() {
-        let _ = Var::from(Tensor::zeros(&[2], DType::F32)) + Var::from(Tensor::zeros(&[3], DType::F32));
+        let _ =
+            Var::from(Tensor::zeros_with(&[2], DType::F32)) + Var::from(Tensor::zeros_with(&[3], DType::F32));
     }
 }

@@ -80,7 +80,7 @@ impl Binary {
 pub(crate) fn constant(operand: &Operand, dtype: DType) -> Var {
     match operand {
         Operand::Var(v) => v.saved(),
-        Operand::Scalar(s) => Var::from(Tensor::full(&[], *s, dtype)),
+        Operand::Scalar(s) => Var::from(Tensor::full_with((), *s, dtype)),
     }
 }
 

@@ -113,17 +113,17 @@ impl Var {
 
     /// Zeros of the same shape and type, as a constant (`torch.zeros_like`).
     pub fn zeros_like(&self) -> Var {
-        Var::from(crate::Tensor::zeros(self.shape(), self.dtype()))
+        Var::from(crate::Tensor::zeros_with(self.shape(), self.dtype()))
     }
 
     /// Ones of the same shape and type, as a constant (`torch.ones_like`).
     pub fn ones_like(&self) -> Var {
-        Var::from(crate::Tensor::ones(self.shape(), self.dtype()))
+        Var::from(crate::Tensor::ones_with(self.shape(), self.dtype()))
     }
 
     /// A constant filled with a value, of the same shape and type (`torch.full_like`).
     pub fn full_like(&self, value: impl Into<Scalar>) -> Var {
-        Var::from(crate::Tensor::full(self.shape(), value, self.dtype()))
+        Var::from(crate::Tensor::full_with(self.shape(), value, self.dtype()))
     }
 }
 
@@ -156,7 +156,7 @@ macro_rules! classifications {
                     DType::F64 => strided::map(&t, |$x: f64| $f),
                     DType::F32 => strided::map(&t, |$x: f32| $f),
                     DType::F16 | DType::BF16 => return self.detach().cast(DType::F32).$name(),
-                    _ => crate::Tensor::full(t.shape(), $of_integers, DType::Bool),
+                    _ => crate::Tensor::full_with(t.shape(), $of_integers, DType::Bool),
                 })
             }
         )*}

@@ -120,8 +120,8 @@ impl Pointwise {
         let x = (Var::from(unit) * (high - low) + low).tensor();
         let f = |v: &[Var]| self.apply(&v[0], p);
         let leaf = [Var::parameter(x.clone())];
-        crate::gradcheck(f, &leaf, Default::default()).unwrap_or_else(|e| panic!("{}: {e}", self.name));
-        crate::gradgradcheck(f, &leaf, Default::default()).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        crate::gradcheck(f, &leaf).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        crate::gradgradcheck(f, &leaf).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 2e-4)] {
             let x = Var::from(x.cast(dtype));
             let s = if self.of_output { self.apply(&x, p) } else { x };

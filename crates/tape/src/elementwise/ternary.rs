@@ -126,8 +126,8 @@ mod tests {
             |v| v[0].addcmul(&v[1], &v[2], 2),
             |v| v[0].addcdiv(&v[1], &v[2], 0.5),
         ] {
-            gradcheck(f, &v, Default::default()).unwrap();
-            gradgradcheck(f, &v, Default::default()).unwrap();
+            gradcheck(f, &v).unwrap();
+            gradgradcheck(f, &v).unwrap();
         }
     }
 }

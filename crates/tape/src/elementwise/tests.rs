@@ -44,8 +44,8 @@ proptest! {
             let b_shape = if b_is_row { &shape[shape.len().min(1)..] } else { &shape[..] };
             let b = Var::parameter(place((Var::from(unit(b_shape, seed + 3)) * 0.97).tensor()));
             let f = |v: &[Var]| row.apply(&Operand::from(&v[0]), &Operand::from(&v[1]));
-            gradcheck(f, &[a.clone(), b.clone()], Default::default()).unwrap_or_else(|e| panic!("{}: {e}", row.name));
-            gradgradcheck(f, &[a, b], Default::default()).unwrap_or_else(|e| panic!("{}: {e}", row.name));
+            gradcheck(f, &[a.clone(), b.clone()]).unwrap_or_else(|e| panic!("{}: {e}", row.name));
+            gradgradcheck(f, &[a, b]).unwrap_or_else(|e| panic!("{}: {e}", row.name));
         }
     }
 }

@@ -50,7 +50,7 @@ impl Var {
         }
         let from = match &src {
             Operand::Var(v) => v.tensor(),
-            Operand::Scalar(s) => Tensor::full(&[], *s, self.dtype()).expand(index.shape()),
+            Operand::Scalar(s) => Tensor::full_with((), *s, self.dtype()).expand(index.shape()),
         };
         let value = put(self.tensor(), d, &index, &from);
         let kept = index.clone();
@@ -224,7 +224,7 @@ fn gather_values(op: &'static str, x: &Var, d: usize, index: Tensor) -> Var {
 /// The adjoint of a gather: elements are added into zeros of a shape at a checked index.
 #[track_caller]
 pub(crate) fn collect(op: &'static str, g: &Var, d: usize, index: Tensor, shape: &[usize]) -> Var {
-    let value = scatter_values(Tensor::zeros(shape, g.dtype()), d, &index, &g.tensor());
+    let value = scatter_values(Tensor::zeros_with(shape, g.dtype()), d, &index, &g.tensor());
     record(op, [g], value, move |c| [Some(gather_values(op, c.grad(), d, index.clone()))])
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn collect(op: &'static str, g: &Var, d: usize, index: Tensor, shape:
 #[track_caller]
 fn source_gradient(op: &'static str, g: &Var, d: usize, index: &Tensor, shape: &[usize]) -> Var {
     if index.numel() == 0 {
-        return Var::from(Tensor::zeros(shape, g.dtype()));
+        return Var::from(Tensor::zeros_with(shape, g.dtype()));
     }
     let taken = gather_values(op, g, d, index.clone());
     if taken.ndim() != shape.len() {
@@ -246,12 +246,12 @@ fn source_gradient(op: &'static str, g: &Var, d: usize, index: &Tensor, shape: &
 /// Which elements of a scatter's source, of `shape`, a later one has overwritten.
 fn overwritten(index: &Tensor, d: usize, own: &[usize], shape: &[usize]) -> Tensor {
     let numbers = Tensor::arange(0, shape::numel(shape) as i64).reshape(shape);
-    let last = put(Tensor::zeros(own, crate::DType::I64), d, index, &numbers);
+    let last = put(Tensor::zeros_with(own, crate::DType::I64), d, index, &numbers);
     if index.numel() == 0 {
-        return Tensor::zeros(shape, crate::DType::Bool);
+        return Tensor::zeros_with(shape, crate::DType::Bool);
     }
     let last = index::gather(&with_dims(&last), d, &with_dims(index));
-    let mut lost = Tensor::zeros(shape, crate::DType::Bool);
+    let mut lost = Tensor::zeros_with(shape, crate::DType::Bool);
     let numbers = with_dims(&numbers);
     let mut used = numbers.clone();
     for (e, &n) in last.shape().iter().enumerate() {
@@ -344,7 +344,7 @@ mod tests {
             });
             prop_assert_eq!(x.gather(d as isize, &index).to_vec::<i64>(), got);
             let src = Var::from_vec((0..index.numel() as i64).collect(), index.shape());
-            let zeros = Var::from(Tensor::zeros(&shape, DType::I64));
+            let zeros = Var::from(Tensor::zeros_with(&shape, DType::I64));
             prop_assert_eq!(zeros.scatter_add(d as isize, &index, &src).to_vec::<i64>(), sums);
 
             check(&shape, seed, |x| x.gather(d as isize, &index));
@@ -375,14 +375,18 @@ mod tests {
     #[test]
     #[should_panic(expected = "gather: index 23 is out of bounds for dimension 1 with size 2")]
     fn out_of_bounds() {
-        let x = Var::from(Tensor::zeros(&[2, 2], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[2, 2], DType::F32));
         x.gather(1, &Var::from_vec(vec![0i64, 23], &[2, 1]));
     }
 
     #[test]
     #[should_panic(expected = "scatter: the index has to have the same number of dimensions as the input")]
     fn dimensions_that_differ() {
-        let x = Var::from(Tensor::zeros(&[3, 5, 3], DType::F32));
-        x.scatter(0, &Var::from_vec(vec![0i64; 4], &[2, 2]), Var::from(Tensor::zeros(&[2, 5], DType::F32)));
+        let x = Var::from(Tensor::zeros_with(&[3, 5, 3], DType::F32));
+        x.scatter(
+            0,
+            &Var::from_vec(vec![0i64; 4], &[2, 2]),
+            Var::from(Tensor::zeros_with(&[2, 5], DType::F32)),
+        );
     }
 }

@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn basic_indices_are_views() {
-        let x = Var::from(Tensor::zeros(&[4, 5, 6], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[4, 5, 6], DType::F32));
         let y = x.get((1, Index::NewAxis, Slice::from(1..).step(2), Index::Ellipsis));
         assert_eq!(y.shape(), [1, 2, 6]);
         assert!(y.tensor().shares_memory_with(&x.tensor()));

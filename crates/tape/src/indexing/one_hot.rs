@@ -44,7 +44,7 @@ impl Var {
                 shape::MAX_NUMEL
             )
         });
-        let mut out = Tensor::zeros(&to, DType::I64);
+        let mut out = Tensor::zeros_with(&to, DType::I64);
         for (row, &c) in out.data_mut::<i64>().chunks_exact_mut(n.max(1)).zip(&classes) {
             row[c as usize] = 1;
         }
@@ -70,7 +70,7 @@ impl Var {
         let places = places(&values);
         let n = places.iter().max().map_or(0, |m| m + 1).max(minlength);
         shape::numel_for("bincount", &[n]);
-        let mut counts = Tensor::zeros(&[n], DType::I64);
+        let mut counts = Tensor::zeros_with(&[n], DType::I64);
         let data = counts.data_mut::<i64>();
         for p in places {
             data[p] += 1;
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn classes() {
         assert_eq!(Var::from(2i64).one_hot(None).to_vec::<i64>(), [0, 0, 1]);
-        let none = Var::from(Tensor::zeros(&[0, 2], DType::I64));
+        let none = Var::from(Tensor::zeros_with(&[0, 2], DType::I64));
         assert_eq!(none.one_hot(Some(3)).shape(), [0, 2, 3]);
     }
 

@@ -117,7 +117,7 @@ pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -
 fn spread(op: &'static str, g: &Var, dim: usize, index: Arc<[usize]>, n: usize) -> Var {
     let mut to: Dims = g.shape().into();
     to[dim] = n;
-    let value = add_rows(Tensor::zeros(&to, g.dtype()), &g.tensor(), dim, &index);
+    let value = add_rows(Tensor::zeros_with(&to, g.dtype()), &g.tensor(), dim, &index);
     record(op, [g], value, move |c| [Some(pick(op, c.grad(), dim, index.clone()))])
 }
 
@@ -163,7 +163,7 @@ mod tests {
                 naive[i as usize * inner + j] += rows[r * inner + j];
             }
         }
-        let zeros = Var::from(Tensor::zeros(&[n, inner], DType::F32));
+        let zeros = Var::from(Tensor::zeros_with(&[n, inner], DType::F32));
         let sum = zeros.index_add(0, &Var::from_vec(index, &[k]), &Var::from_vec(rows, &[k, inner]), 1.0);
         assert_eq!(sum.to_vec::<f32>(), naive);
     }
@@ -171,6 +171,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "index_select: index 5 is out of bounds for dimension 1 with size 3")]
     fn an_entry_that_is_not_there() {
-        Var::from(Tensor::zeros(&[2, 3], DType::F32)).index_select(-1, &Var::from_vec(vec![0i64, 5], &[2]));
+        Var::from(Tensor::zeros_with(&[2, 3], DType::F32))
+            .index_select(-1, &Var::from_vec(vec![0i64, 5], &[2]));
     }
 }

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn parts_of_any_strides() {
-        let mut out = Tensor::zeros(&[3, 4], DType::F32);
+        let mut out = Tensor::zeros_with(&[3, 4], DType::F32);
         let src = Tensor::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]).transpose(0, 1);
         write(&mut out, |t| t.narrow(0, 1, 2).step(1, 2), &src);
         assert_eq!(out.to_vec::<f32>(), [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 3.0, 0.0, 2.0, 0.0, 4.0, 0.0]);
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "lies inside its tensor, once")]
     fn overlapping_parts_are_refused() {
-        let mut out = Tensor::zeros(&[1, 4], DType::F32);
-        write(&mut out, |t| t.expand(&[2, 4]), &Tensor::ones(&[2, 4], DType::F32));
+        let mut out = Tensor::zeros_with(&[1, 4], DType::F32);
+        write(&mut out, |t| t.expand(&[2, 4]), &Tensor::ones_with(&[2, 4], DType::F32));
     }
 }

@@ -565,17 +565,17 @@ mod tests {
 
     #[test]
     fn results_keep_the_order_of_memory() {
-        let t = Tensor::zeros(&[2, 3, 4, 5], DType::F32).to_format(MemoryFormat::ChannelsLast);
+        let t = Tensor::zeros_with(&[2, 3, 4, 5], DType::F32).to_format(MemoryFormat::ChannelsLast);
         assert_eq!(sum(&t, &[0]).strides(), [1, 15, 3]);
         assert!(sum(&t, &[2, 3]).is_contiguous());
     }
 
     #[test]
     fn long_sums_stay_accurate() {
-        let t = Tensor::full(&[1 << 24], 0.1, DType::F32);
+        let t = Tensor::full_with(&[1 << 24], 0.1, DType::F32);
         let exact = f64::from(0.1f32) * f64::from(1 << 24);
         assert!((f64::from(sum(&t, &[0]).item::<f32>()) / exact - 1.0).abs() < 1e-6);
-        let columns = Tensor::full(&[1 << 20, 3], 0.1, DType::F32);
+        let columns = Tensor::full_with(&[1 << 20, 3], 0.1, DType::F32);
         let exact = f64::from(0.1f32) * f64::from(1 << 20);
         assert!(sum(&columns, &[0]).to_vec::<f64>().iter().all(|s| (s / exact - 1.0).abs() < 3e-6));
     }

@@ -80,7 +80,7 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
         let gradient = |(i, part): (usize, &Option<Part>)| {
             c.wants(i).then(|| match part {
                 Some(part) => take("cat", c.grad(), part.clone()),
-                None => Var::from(Tensor::zeros(&[0], c.grad().dtype())),
+                None => Var::from(Tensor::zeros_with(&[0], c.grad().dtype())),
             })
         };
         parts.iter().enumerate().map(gradient).collect()
@@ -126,14 +126,15 @@ mod tests {
             (Var::from_vec(vec![1i64, 2], &[2, 1]), Var::from_vec(vec![0.5f32, 1.5, 2.5, 3.5], &[2, 2]));
         let y = cat(&[&a, &b], -1);
         assert_eq!((y.dtype(), y.to_vec::<f32>()), (DType::F32, vec![1.0, 0.5, 1.5, 2.0, 2.5, 3.5]));
-        let nothing = Var::from(Tensor::zeros(&[0], DType::F32));
+        let nothing = Var::from(Tensor::zeros_with(&[0], DType::F32));
         assert_eq!(cat(&[&nothing, &b, &nothing], 1).shape(), [2, 2]);
         assert_eq!(stack(&[&a, &a], -1).shape(), [2, 1, 2]);
     }
 
     #[test]
     fn channels_last_stays() {
-        let x = Var::from(Tensor::zeros(&[2, 3, 4, 5], DType::F32).to_format(MemoryFormat::ChannelsLast));
+        let x =
+            Var::from(Tensor::zeros_with(&[2, 3, 4, 5], DType::F32).to_format(MemoryFormat::ChannelsLast));
         assert!(cat(&[&x, &x], 1).tensor().is_contiguous_in(MemoryFormat::ChannelsLast));
     }
 
@@ -151,7 +152,10 @@ mod tests {
     )]
     fn sizes_that_differ() {
         cat(
-            &[Var::from(Tensor::zeros(&[2, 1], DType::F32)), Var::from(Tensor::zeros(&[3, 1], DType::F32))],
+            &[
+                Var::from(Tensor::zeros_with(&[2, 1], DType::F32)),
+                Var::from(Tensor::zeros_with(&[3, 1], DType::F32)),
+            ],
             1,
         );
     }

@@ -1,5 +1,6 @@
 //! `expand`, and its adjoint `sum_to`.
 
+use crate::int_list::IntList;
 use crate::node::record;
 use crate::shape;
 use crate::var::Var;
@@ -16,7 +17,8 @@ impl Var {
     /// assert_eq!(Var::from_vec(vec![1f32, 2.0], &[2, 1]).expand(&[-1, 3]).shape(), [2, 3]);
     /// ```
     #[track_caller]
-    pub fn expand(&self, sizes: &[isize]) -> Var {
+    pub fn expand(&self, sizes: impl IntList) -> Var {
+        let sizes = &sizes.to_isizes();
         assert!(
             sizes.len() >= self.ndim(),
             "expand: {sizes:?} has fewer dimensions than the tensor of shape {:?}",
@@ -52,8 +54,9 @@ impl Var {
     /// # Panics
     /// If this shape does not broadcast to the other.
     #[track_caller]
-    pub fn broadcast_to(&self, to: &[usize]) -> Var {
-        let fits = shape::broadcast(self.shape(), to).is_some_and(|s| s.as_slice() == to);
+    pub fn broadcast_to(&self, to: impl IntList) -> Var {
+        let to = &to.to_sizes("broadcast_to");
+        let fits = shape::broadcast(self.shape(), to).is_some_and(|s| s == *to);
         assert!(fits, "broadcast_to: shape {:?} cannot be broadcast to {to:?}", self.shape());
         self.expand_to(to)
     }
@@ -74,7 +77,7 @@ impl Var {
             .filter(|&d| d < lead || (to[d - lead] == 1 && self.shape()[d] != 1))
             .map(|d| d as isize)
             .collect();
-        let summed = if dims.is_empty() { self.clone() } else { self.sum(&dims, true) };
+        let summed = if dims.is_empty() { self.clone() } else { self.sum_keepdim(&dims) };
         summed.reshape_to(to)
     }
 }
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn views() {
-        let x = Var::from(Tensor::zeros(&[3, 1], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[3, 1], DType::F32));
         assert!(x.expand(&[2, -1, 4]).tensor().shares_memory_with(&x.tensor()));
         assert_eq!(x.broadcast_to(&[2, 3, 4]).shape(), [2, 3, 4]);
     }
@@ -102,6 +105,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "expand: shape [3, 1] cannot be expanded to [2, 4]")]
     fn sizes_that_do_not_fit() {
-        Var::from(Tensor::zeros(&[3, 1], DType::F32)).expand(&[2, 4]);
+        Var::from(Tensor::zeros_with(&[3, 1], DType::F32)).expand(&[2, 4]);
     }
 }

@@ -1,5 +1,6 @@
 //! `flip`, `roll`.
 
+use crate::int_list::IntList;
 use crate::kernels::{index, list::list_for};
 use crate::node::record;
 use crate::shape::{self, Dims};
@@ -18,7 +19,8 @@ impl Var {
     /// assert_eq!(x.flip(&[1]).to_vec::<f32>(), [2.0, 1.0, 4.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn flip(&self, dims: &[isize]) -> Var {
+    pub fn flip(&self, dims: impl IntList) -> Var {
+        let dims = &dims.to_isizes();
         if dims.is_empty() {
             return self.clone();
         }
@@ -38,10 +40,12 @@ impl Var {
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// assert_eq!(x.roll(&[1], &[1]).to_vec::<f32>(), [2.0, 1.0, 4.0, 3.0]);
-    /// assert_eq!(x.roll(&[1], &[]).to_vec::<f32>(), [4.0, 1.0, 2.0, 3.0]);
+    /// assert_eq!(x.roll(&[1], ()).to_vec::<f32>(), [4.0, 1.0, 2.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn roll(&self, shifts: &[isize], dims: &[isize]) -> Var {
+    pub fn roll(&self, shifts: impl IntList, dims: impl IntList) -> Var {
+        let shifts = &shifts.to_isizes();
+        let dims = &dims.to_isizes();
         assert!(!shifts.is_empty(), "roll: `shifts` required");
         if dims.is_empty() && shifts.len() == 1 {
             return self.flatten(0, -1).roll(shifts, &[0]).reshape_to(self.shape());
@@ -91,7 +95,7 @@ mod tests {
         let x = Var::from_vec((0..6i64).collect(), &[2, 3]);
         assert_eq!(x.flip(&[0, -1]).to_vec::<i64>(), [5, 4, 3, 2, 1, 0]);
         assert_eq!(x.roll(&[-1, 4], &[0, 1]).to_vec::<i64>(), [5, 3, 4, 2, 0, 1]);
-        assert_eq!(x.flip(&[]).to_vec::<i64>(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(x.flip(()).to_vec::<i64>(), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
@@ -99,7 +103,7 @@ mod tests {
         for seed in 0..5 {
             check(&[2, 3, 2], seed, |x| x.flip(&[0, 1]));
             check(&[2, 3, 2], seed, |x| x.roll(&[1, -2], &[2, 1]));
-            check(&[2, 3], seed, |x| x.roll(&[4], &[]));
+            check(&[2, 3], seed, |x| x.roll(&[4], ()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::part::{Part, filled, take};
 use crate::indexing::pick;
+use crate::int_list::IntList;
 use crate::kernels::list::list_for;
 use crate::node::record;
 use crate::shape::{self, Dims};
@@ -36,7 +37,8 @@ impl Var {
     /// assert_eq!(x.pad(&[2, 1], PadMode::Reflect).to_vec::<f32>(), [3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn pad(&self, pad: &[isize], mode: PadMode) -> Var {
+    pub fn pad(&self, pad: impl IntList, mode: PadMode) -> Var {
+        let pad = &pad.to_isizes();
         assert!(
             pad.len().is_multiple_of(2),
             "pad: the padding must hold pairs, but {pad:?} is of odd length"
@@ -199,12 +201,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "pad: [-3, -2] cuts 5 off dimension 1 of shape [2, 4], more than there is")]
     fn too_much_is_cut_off() {
-        Var::from(Tensor::zeros(&[2, 4], DType::F32)).pad(&[-3, -2], PadMode::Constant(0.0));
+        Var::from(Tensor::zeros_with(&[2, 4], DType::F32)).pad(&[-3, -2], PadMode::Constant(0.0));
     }
 
     #[test]
     #[should_panic(expected = "pad: (4, 0) does not fit dimension 1 of shape [2, 4] in mode Reflect")]
     fn a_mirror_is_as_wide_as_the_size_less_one() {
-        Var::from(Tensor::zeros(&[2, 4], DType::F32)).pad(&[4, 0], PadMode::Reflect);
+        Var::from(Tensor::zeros_with(&[2, 4], DType::F32)).pad(&[4, 0], PadMode::Reflect);
     }
 }

@@ -144,7 +144,7 @@ mod tests {
                     part.mul(Var::from(weights)).sum_all()
                 });
                 let loss = loss.reduce(|a, b| a + b).expect("nine parts");
-                loss.backward_with(None, BackwardOptions { create_graph, ..Default::default() });
+                loss.backward_with(None, BackwardOptions::new().create_graph(create_graph));
                 x.grad().expect("x was read").to_vec::<f64>()
             };
             for (a, b) in gradient(false).into_iter().zip(gradient(true)) {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_gradient_that_others_hold_stays_as_it_is() {
-        let x = Var::parameter(Tensor::ones(&[3], DType::F32));
+        let x = Var::parameter(Tensor::ones_with(&[3], DType::F32));
         let y = &x * 1.0;
         y.retain_grad();
         let z = &y + 0.0;

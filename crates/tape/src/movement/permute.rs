@@ -1,5 +1,6 @@
 //! `permute` and its special cases.
 
+use crate::int_list::IntList;
 use crate::node::record;
 use crate::shape::{self, Dims};
 use crate::var::Var;
@@ -12,11 +13,12 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 3, 4], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 3, 4], DType::F32));
     /// assert_eq!(x.permute(&[2, 0, 1]).shape(), [4, 2, 3]);
     /// ```
     #[track_caller]
-    pub fn permute(&self, dims: &[isize]) -> Var {
+    pub fn permute(&self, dims: impl IntList) -> Var {
+        let dims = &dims.to_isizes();
         assert_eq!(
             dims.len(),
             self.ndim(),
@@ -36,7 +38,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 3, 4], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 3, 4], DType::F32));
     /// assert_eq!(x.transpose(0, -1).shape(), [4, 3, 2]);
     /// ```
     #[track_caller]
@@ -85,11 +87,13 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 3, 4, 5], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 3, 4, 5], DType::F32));
     /// assert_eq!(x.movedim(&[1], &[-1]).shape(), [2, 4, 5, 3]);
     /// ```
     #[track_caller]
-    pub fn movedim(&self, source: &[isize], destination: &[isize]) -> Var {
+    pub fn movedim(&self, source: impl IntList, destination: impl IntList) -> Var {
+        let source = &source.to_isizes();
+        let destination = &destination.to_isizes();
         assert_eq!(
             source.len(),
             destination.len(),
@@ -142,11 +146,11 @@ mod tests {
 
     #[test]
     fn shapes_and_memory() {
-        let x = Var::from(Tensor::zeros(&[2, 3, 4, 5], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[2, 3, 4, 5], DType::F32));
         assert_eq!(x.movedim(&[3, 0], &[0, -1]).shape(), [5, 3, 4, 2]);
         assert_eq!(x.permute(&[-1, 0, 2, 1]).shape(), [5, 2, 4, 3]);
         assert!(x.swapaxes(1, 2).tensor().shares_memory_with(&x.tensor()));
-        assert_eq!(Var::from(1.0).permute(&[]).transpose(0, -1).t().shape(), [0usize; 0]);
+        assert_eq!(Var::from(1.0).permute(()).transpose(0, -1).t().shape(), [0usize; 0]);
     }
 
     #[test]
@@ -161,12 +165,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "permute: dim 1 appears multiple times")]
     fn each_dimension_once() {
-        Var::from(Tensor::zeros(&[2, 3], DType::F32)).permute(&[1, -1]);
+        Var::from(Tensor::zeros_with(&[2, 3], DType::F32)).permute(&[1, -1]);
     }
 
     #[test]
     #[should_panic(expected = "t: expects a tensor with <= 2 dimensions")]
     fn t_takes_matrices() {
-        Var::from(Tensor::zeros(&[2, 3, 4], DType::F32)).t();
+        Var::from(Tensor::zeros_with(&[2, 3, 4], DType::F32)).t();
     }
 }

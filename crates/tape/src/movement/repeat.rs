@@ -1,5 +1,6 @@
 //! `repeat`, `tile`.
 
+use crate::int_list::IntList;
 use crate::shape::{self, Dims};
 use crate::var::Var;
 
@@ -16,7 +17,8 @@ impl Var {
     /// assert_eq!(x.repeat(&[2, 2]).to_vec::<f32>(), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn repeat(&self, repeats: &[usize]) -> Var {
+    pub fn repeat(&self, repeats: impl IntList) -> Var {
+        let repeats = &repeats.to_sizes("repeat");
         assert!(
             repeats.len() >= self.ndim(),
             "repeat: {repeats:?} has fewer entries than the tensor of shape {:?} has dimensions",
@@ -29,11 +31,12 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 3], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 3], DType::F32));
     /// assert_eq!(x.tile(&[2]).shape(), [2, 6]);
     /// ```
     #[track_caller]
-    pub fn tile(&self, repeats: &[usize]) -> Var {
+    pub fn tile(&self, repeats: impl IntList) -> Var {
+        let repeats = &repeats.to_sizes("tile");
         let mut all = vec![1; self.ndim().saturating_sub(repeats.len())];
         all.extend_from_slice(repeats);
         self.repeated(&all)

@@ -1,5 +1,6 @@
 //! `reshape`, `view`, `flatten`, `unflatten`.
 
+use crate::int_list::IntList;
 use crate::node::record;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -14,11 +15,12 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 6], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 6], DType::F32));
     /// assert_eq!(x.reshape(&[-1, 3]).shape(), [4, 3]);
     /// ```
     #[track_caller]
-    pub fn reshape(&self, sizes: &[isize]) -> Var {
+    pub fn reshape(&self, sizes: impl IntList) -> Var {
+        let sizes = &sizes.to_isizes();
         let to = shape::infer("reshape", self.shape(), sizes);
         self.reshaped("reshape", &to, self.tensor().reshape(&to))
     }
@@ -30,11 +32,12 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 6], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 6], DType::F32));
     /// assert_eq!(x.view(&[4, 3]).shape(), [4, 3]);
     /// ```
     #[track_caller]
-    pub fn view(&self, sizes: &[isize]) -> Var {
+    pub fn view(&self, sizes: impl IntList) -> Var {
+        let sizes = &sizes.to_isizes();
         let to = shape::infer("view", self.shape(), sizes);
         let value = self.tensor();
         let Some(view) = value.try_view(&to) else {
@@ -85,7 +88,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[8, 3, 4, 5], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[8, 3, 4, 5], DType::F32));
     /// assert_eq!(x.flatten(1, -1).shape(), [8, 60]);
     /// ```
     #[track_caller]
@@ -114,11 +117,12 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[8, 60], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[8, 60], DType::F32));
     /// assert_eq!(x.unflatten(1, &[3, -1, 5]).shape(), [8, 3, 4, 5]);
     /// ```
     #[track_caller]
-    pub fn unflatten(&self, dim: isize, sizes: &[isize]) -> Var {
+    pub fn unflatten(&self, dim: isize, sizes: impl IntList) -> Var {
+        let sizes = &sizes.to_isizes();
         assert!(!sizes.is_empty(), "unflatten: sizes must not be empty");
         assert!(self.ndim() > 0, "unflatten: cannot be applied to a tensor without dimensions");
         let d = shape::dim("unflatten", dim, self.ndim());
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn views_share_memory_and_copies_do_not() {
-        let x = Var::from(Tensor::zeros(&[4, 6], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[4, 6], DType::F32));
         assert!(x.view(&[2, 2, 6]).tensor().shares_memory_with(&x.tensor()));
         let t = x.t();
         assert!(t.unflatten(1, &[2, -1]).tensor().shares_memory_with(&x.tensor()));
@@ -155,19 +159,19 @@ mod tests {
         assert!(grad.is_contiguous_in(MemoryFormat::ChannelsLast));
         assert_eq!(grad.to_vec::<f64>(), (&x * 2.0).to_vec::<f64>());
         let cube = |v: &[Var]| v[0].flatten(1, -1).pow(3);
-        gradgradcheck(cube, &[x], Default::default()).unwrap();
+        gradgradcheck(cube, &[x]).unwrap();
     }
 
     #[test]
     #[should_panic(expected = "view: shape [6, 4] with strides [1, 6] cannot be seen as [24] without a copy")]
     fn a_view_that_needs_a_copy() {
-        Var::from(Tensor::zeros(&[4, 6], DType::F32)).t().view(&[-1]);
+        Var::from(Tensor::zeros_with(&[4, 6], DType::F32)).t().view(&[-1]);
     }
 
     #[test]
     #[should_panic(expected = "unflatten: shape [2, 2] is invalid")]
     fn sizes_that_do_not_multiply() {
-        Var::from(Tensor::zeros(&[4, 6], DType::F32)).unflatten(1, &[2, 2]);
+        Var::from(Tensor::zeros_with(&[4, 6], DType::F32)).unflatten(1, &[2, 2]);
     }
 
     proptest! {

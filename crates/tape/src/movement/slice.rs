@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn they_are_views() {
-        let x = Var::from(crate::Tensor::zeros(&[4, 5, 6], crate::DType::F32));
+        let x = Var::from(crate::Tensor::zeros_with(&[4, 5, 6], crate::DType::F32));
         for y in
             [x.narrow(1, -2, 2), x.select(0, -1), x.slice(2, Slice::from(1..).step(2)), x.diagonal(-1, 2, 0)]
         {
@@ -250,6 +250,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "narrow: start (3) + length (2) exceeds dimension size (4)")]
     fn a_range_out_of_bounds() {
-        Var::from(crate::Tensor::zeros(&[4], crate::DType::F32)).narrow(0, 3, 2);
+        Var::from(crate::Tensor::zeros_with(&[4], crate::DType::F32)).narrow(0, 3, 2);
     }
 }

@@ -1,6 +1,7 @@
 //! `split`, `chunk`, `unbind`.
 
 use super::part::{Part, take};
+use crate::int_list::IntList;
 use crate::shape;
 use crate::var::Var;
 
@@ -41,7 +42,8 @@ impl Var {
     /// assert_eq!(x.split_with_sizes(&[1, 2], 0)[1].to_vec::<f32>(), [2.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn split_with_sizes(&self, sizes: &[usize], dim: isize) -> Vec<Var> {
+    pub fn split_with_sizes(&self, sizes: impl IntList, dim: isize) -> Vec<Var> {
+        let sizes = &sizes.to_sizes("split_with_sizes");
         assert!(self.ndim() > 0, "split: expects at least a 1-dimensional tensor");
         let d = shape::dim("split", dim, self.ndim());
         assert!(
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let of = |n: usize| Var::from(Tensor::zeros(&[n], DType::F32));
+        let of = |n: usize| Var::from(Tensor::zeros_with(&[n], DType::F32));
         let sizes = |list: Vec<Var>| list.iter().map(|v| v.numel()).collect::<Vec<_>>();
         assert_eq!(sizes(of(15).chunk(12, 0)), [2, 2, 2, 2, 2, 2, 2, 1]);
         assert_eq!(sizes(of(0).chunk(3, 0)), [0, 0, 0]);
@@ -141,6 +143,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "split: split_sizes [1, 2] should sum to the size of dimension 0: 4")]
     fn sizes_that_do_not_add_up() {
-        Var::from(Tensor::zeros(&[4], DType::F32)).split_with_sizes(&[1, 2], 0);
+        Var::from(Tensor::zeros_with(&[4], DType::F32)).split_with_sizes(&[1, 2], 0);
     }
 }

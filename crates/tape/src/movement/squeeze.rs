@@ -1,5 +1,6 @@
 //! `squeeze`, `unsqueeze`.
 
+use crate::int_list::IntList;
 use crate::node::record;
 use crate::shape::{self, Dims};
 use crate::var::Var;
@@ -12,7 +13,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 1, 3], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 1, 3], DType::F32));
     /// assert_eq!(x.squeeze(1).shape(), [2, 3]);
     /// assert_eq!(x.squeeze(0).shape(), [2, 1, 3]);
     /// ```
@@ -26,7 +27,8 @@ impl Var {
     /// # Panics
     /// If one is out of range or appears twice.
     #[track_caller]
-    pub fn squeeze_dims(&self, dims: &[isize]) -> Var {
+    pub fn squeeze_dims(&self, dims: impl IntList) -> Var {
+        let dims = &dims.to_isizes();
         if dims.is_empty() {
             return self.clone();
         }
@@ -60,7 +62,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 3], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 3], DType::F32));
     /// assert_eq!(x.unsqueeze(-1).shape(), [2, 3, 1]);
     /// ```
     #[track_caller]
@@ -77,10 +79,10 @@ mod tests {
 
     #[test]
     fn shapes() {
-        let x = Var::from(Tensor::zeros(&[1, 2, 1, 3], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[1, 2, 1, 3], DType::F32));
         assert_eq!(x.squeeze_all().shape(), [2, 3]);
         assert_eq!(x.squeeze_dims(&[0, 1]).shape(), [2, 1, 3]);
-        assert_eq!(x.squeeze_dims(&[]).shape(), x.shape());
+        assert_eq!(x.squeeze_dims(()).shape(), x.shape());
         assert!(x.squeeze_all().unsqueeze(1).tensor().shares_memory_with(&x.tensor()));
         assert_eq!(Var::from(1.0).squeeze(0).unsqueeze(-1).shape(), [1]);
     }
@@ -98,6 +100,6 @@ mod tests {
         expected = "squeeze: dimension out of range (expected to be in range of [-2, 1], but got 2)"
     )]
     fn no_such_dimension() {
-        Var::from(Tensor::zeros(&[1, 2], DType::F32)).squeeze(2);
+        Var::from(Tensor::zeros_with(&[1, 2], DType::F32)).squeeze(2);
     }
 }

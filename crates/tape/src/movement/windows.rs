@@ -56,7 +56,7 @@ impl Var {
         let mut to: Dims = self.shape()[..self.ndim() - 1].into();
         to[d] = length;
         shape::numel_for("overlap_add", &to);
-        let mut out = Tensor::zeros(&to, g.dtype());
+        let mut out = Tensor::zeros_with(&to, g.dtype());
         for k in 0..size {
             if count == 0 {
                 break;
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn windows_are_views() {
-        let x = Var::from(Tensor::zeros(&[2, 5], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[2, 5], DType::F32));
         let y = x.unfold(1, 2, 2);
         assert_eq!(y.shape(), [2, 2, 2]);
         assert!(y.tensor().shares_memory_with(&x.tensor()));
@@ -107,6 +107,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "overlap_add: 3 windows of 2, 2 apart, do not fit into 5")]
     fn windows_that_do_not_fit() {
-        Var::from(Tensor::zeros(&[3, 2], DType::F32)).overlap_add(0, 5, 2);
+        Var::from(Tensor::zeros_with(&[3, 2], DType::F32)).overlap_add(0, 5, 2);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Reduced, as_number, record_chosen};
 use crate::dtype::{DType, Number};
+use crate::int_list::IntList;
 use crate::kernels::parallel::parallel_chunks;
 use crate::kernels::reduce;
 use crate::node::record_with_output;
@@ -11,7 +12,7 @@ use crate::var::Var;
 
 /// Methods for the largest and the smallest elements, which differ in a comparison.
 macro_rules! extremes {
-    ($word:literal, $best:expr, $all:ident, $along:ident, $over:ident, $arg:ident, $arg_all:ident, $f:literal, $af:literal, $argf:literal) => {
+    ($word:literal, $best:expr, $all:ident, $along:ident, $over:ident, $arg:ident, $arg_all:ident, $over_with:ident, $along_with:ident, $arg_with:ident, $f:literal, $af:literal, $argf:literal) => {
         impl Var {
             #[doc = concat!("The ", $word, " of all elements, without dimensions (`torch.", $f, "`). NaN where there is one. Elements that are equally")]
             /// extreme share the gradient evenly.
@@ -34,11 +35,17 @@ macro_rules! extremes {
             /// If a dimension is out of range, appears twice or is of size zero.
             ///
             /// ```
-            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($over), "(&[1], false).to_vec::<f32>(), [1.0, 5.0]);")]
+            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($over), "(1).to_vec::<f32>(), [1.0, 5.0]);")]
             /// ```
             #[track_caller]
-            pub fn $over(&self, dims: &[isize], keepdim: bool) -> Var {
-                over($af, self, dims, keepdim, $best, false)
+            pub fn $over(&self, dims: impl IntList) -> Var {
+                self.$over_with(dims, false)
+            }
+
+            #[doc = concat!("[`Var::", $af, "`], where the reduced dimensions stay with size one if `keepdim`.")]
+            #[track_caller]
+            pub fn $over_with(&self, dims: impl IntList, keepdim: bool) -> Var {
+                over($af, self, &dims.to_isizes(), keepdim, $best, false)
             }
 
             #[doc = concat!("The ", $word, " elements along a dimension, and where the first of them stands, as I64 (`torch.", $f, "` with a dimension).")]
@@ -48,11 +55,17 @@ macro_rules! extremes {
             /// If the dimension is out of range or of size zero.
             ///
             /// ```
-            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nlet (values, indices) = x.", stringify!($along), "(1, false);")]
+            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nlet (values, indices) = x.", stringify!($along), "(1);")]
             /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![1.0, 5.0], vec![0, 0]));
             /// ```
             #[track_caller]
-            pub fn $along(&self, dim: isize, keepdim: bool) -> (Var, Var) {
+            pub fn $along(&self, dim: isize) -> (Var, Var) {
+                self.$along_with(dim, false)
+            }
+
+            #[doc = concat!("[`Var::", $f, "`], where the dimension stays with size one if `keepdim`.")]
+            #[track_caller]
+            pub fn $along_with(&self, dim: isize, keepdim: bool) -> (Var, Var) {
                 along($f, self, dim, keepdim, $best)
             }
 
@@ -63,10 +76,16 @@ macro_rules! extremes {
             /// If the dimension is out of range or of size zero.
             ///
             /// ```
-            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($arg), "(-1, false).to_vec::<i64>(), [0, 0]);")]
+            #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($arg), "(-1).to_vec::<i64>(), [0, 0]);")]
             /// ```
             #[track_caller]
-            pub fn $arg(&self, dim: isize, keepdim: bool) -> Var {
+            pub fn $arg(&self, dim: isize) -> Var {
+                self.$arg_with(dim, false)
+            }
+
+            #[doc = concat!("[`Var::", $argf, "`], where the dimension stays with size one if `keepdim`.")]
+            #[track_caller]
+            pub fn $arg_with(&self, dim: isize, keepdim: bool) -> Var {
                 along($argf, &self.detach(), dim, keepdim, $best).1
             }
 
@@ -82,8 +101,36 @@ macro_rules! extremes {
         }
     };
 }
-extremes!("largest", Best::Largest, max_all, max, amax, argmax, argmax_all, "max", "amax", "argmax");
-extremes!("smallest", Best::Smallest, min_all, min, amin, argmin, argmin_all, "min", "amin", "argmin");
+extremes!(
+    "largest",
+    Best::Largest,
+    max_all,
+    max,
+    amax,
+    argmax,
+    argmax_all,
+    amax_with,
+    max_with,
+    argmax_with,
+    "max",
+    "amax",
+    "argmax"
+);
+extremes!(
+    "smallest",
+    Best::Smallest,
+    min_all,
+    min,
+    amin,
+    argmin,
+    argmin_all,
+    amin_with,
+    min_with,
+    argmin_with,
+    "min",
+    "amin",
+    "argmin"
+);
 
 /// Which elements are selected.
 #[derive(Clone, Copy, PartialEq)]
@@ -138,7 +185,7 @@ pub(super) fn record_shared(op: &'static str, x: &Var, r: Reduced, value: Tensor
             chosen = chosen.logical_or(&x.isnan().logical_and(&out.isnan()));
         }
         let chosen = chosen.cast(x.dtype());
-        let share = chosen.div(chosen.sum(&r.list(), true));
+        let share = chosen.div(chosen.sum_keepdim(&r.list()));
         [Some(r.restore(c.grad()).mul(&share))]
     })
 }
@@ -225,8 +272,8 @@ mod tests {
         fn gradients(seed in 0u64..1000, dim in -3isize..3, keepdim: bool) {
             // Without ties, at which there is no derivative: layout 3 repeats elements.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
-            check(&[2, 3, 2], seed, |x| [x.amax(&[dim], keepdim), x.max(dim, keepdim).0, x.min_all()]);
-            check(&[2, 3, 2], seed, |x| [x.amin(&[0, -1], keepdim), x.min(dim, keepdim).0, x.max_all()]);
+            check(&[2, 3, 2], seed, |x| [x.amax_with(&[dim], keepdim), x.max_with(dim, keepdim).0, x.min_all()]);
+            check(&[2, 3, 2], seed, |x| [x.amin_with(&[0, -1], keepdim), x.min_with(dim, keepdim).0, x.max_all()]);
         }
     }
 
@@ -234,16 +281,16 @@ mod tests {
     #[test]
     fn ties_and_nan() {
         let tie = of(&[2.0, 1.0, 2.0]);
-        assert_eq!(gradient(&tie, |x| x.amax(&[0], false)), [0.5, 0.0, 0.5]);
+        assert_eq!(gradient(&tie, |x| x.amax(0)), [0.5, 0.0, 0.5]);
         assert_eq!(gradient(&tie, |x| x.max_all()), [0.5, 0.0, 0.5]);
-        assert_eq!(gradient(&tie, |x| x.max(0, false).0), [1.0, 0.0, 0.0]);
+        assert_eq!(gradient(&tie, |x| x.max(0).0), [1.0, 0.0, 0.0]);
         let nan = of(&[1.0, NAN, NAN]);
-        assert!(nan.amin(&[], false).item().is_nan());
+        assert!(nan.amin(()).item().is_nan());
         assert_eq!(gradient(&nan, |x| x.max_all()), [0.0, 0.5, 0.5]);
-        assert!(gradient(&nan, |x| x.amax(&[0], false)).iter().all(|g| g.is_nan()));
-        let (value, index) = nan.min(0, true);
+        assert!(gradient(&nan, |x| x.amax(0)).iter().all(|g| g.is_nan()));
+        let (value, index) = nan.min_keepdim(0);
         assert!(value.item().is_nan() && index.to_vec::<i64>() == [1]);
-        assert_eq!(gradient(&nan, |x| x.max(0, false).0), [0.0, 1.0, 0.0]);
+        assert_eq!(gradient(&nan, |x| x.max(0).0), [0.0, 1.0, 0.0]);
     }
 
     #[test]
@@ -253,25 +300,25 @@ mod tests {
         let x = Var::from_vec(values.clone(), &[n, 7]);
         let columns: Vec<i64> =
             (0..7).map(|j| (0..n).rev().max_by_key(|i| values[i * 7 + j]).unwrap() as i64).collect();
-        assert_eq!(x.argmax(0, false).to_vec::<i64>(), columns);
-        assert_eq!(x.t().argmax(1, false).to_vec::<i64>(), columns);
+        assert_eq!(x.argmax(0).to_vec::<i64>(), columns);
+        assert_eq!(x.t().argmax(1).to_vec::<i64>(), columns);
         let all = (0..n * 7).rev().max_by_key(|&i| values[i]).unwrap() as i64;
         assert_eq!(x.argmax_all().to_vec::<i64>(), [all]);
     }
 
     #[test]
     fn other_types_and_no_dimensions() {
-        assert_eq!(Var::from_vec(vec![true, false], &[2]).amax(&[], false).to_vec::<bool>(), [true]);
+        assert_eq!(Var::from_vec(vec![true, false], &[2]).amax(()).to_vec::<bool>(), [true]);
         assert_eq!(Var::from(i64::MIN).max_all().to_vec::<i64>(), [i64::MIN]);
         let x = Var::parameter(Tensor::scalar(3.0));
-        assert_eq!(gradient(&x, |x| x.max(-1, true).0), [1.0]);
-        assert_eq!(x.argmin(0, true).shape(), [0usize; 0]);
-        assert_eq!(Var::from(Tensor::zeros(&[0, 2], DType::F32)).amax(&[1], false).shape(), [0]);
+        assert_eq!(gradient(&x, |x| x.max_keepdim(-1).0), [1.0]);
+        assert_eq!(x.argmin_keepdim(0).shape(), [0usize; 0]);
+        assert_eq!(Var::from(Tensor::zeros_with(&[0, 2], DType::F32)).amax(1).shape(), [0]);
     }
 
     #[test]
     #[should_panic(expected = "amax: expected reduction dim 1 of shape [5, 0, 5] to have non-zero size")]
     fn nothing_to_choose_from() {
-        Var::from(Tensor::zeros(&[5, 0, 5], DType::F32)).amax(&[1], false);
+        Var::from(Tensor::zeros_with(&[5, 0, 5], DType::F32)).amax(1);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Reduced, sum};
 use crate::dtype::DType;
+use crate::int_list::IntList;
 use crate::kernels::{reduce, strided};
 use crate::shape;
 use crate::tensor::Tensor;
@@ -15,10 +16,17 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![true, true, true, false], &[2, 2]);
-    /// assert_eq!(x.all(&[1], false).to_vec::<bool>(), [true, false]);
+    /// assert_eq!(x.all(1).to_vec::<bool>(), [true, false]);
     /// ```
     #[track_caller]
-    pub fn all(&self, dims: &[isize], keepdim: bool) -> Var {
+    pub fn all(&self, dims: impl IntList) -> Var {
+        self.all_with(dims, false)
+    }
+
+    /// [`Var::all`], where the reduced dimensions stay with size one if `keepdim`.
+    #[track_caller]
+    pub fn all_with(&self, dims: impl IntList, keepdim: bool) -> Var {
+        let dims = &dims.to_isizes();
         self.reduce_logical("all", dims, keepdim, |t, dims| {
             reduce::fold(t, dims, true, |a, x: bool| a & x, |a, b| a & b)
         })
@@ -31,10 +39,17 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![0f32, 1.0, 0.0, 0.0], &[2, 2]);
-    /// assert_eq!(x.any(&[1], false).to_vec::<bool>(), [true, false]);
+    /// assert_eq!(x.any(1).to_vec::<bool>(), [true, false]);
     /// ```
     #[track_caller]
-    pub fn any(&self, dims: &[isize], keepdim: bool) -> Var {
+    pub fn any(&self, dims: impl IntList) -> Var {
+        self.any_with(dims, false)
+    }
+
+    /// [`Var::any`], where the reduced dimensions stay with size one if `keepdim`.
+    #[track_caller]
+    pub fn any_with(&self, dims: impl IntList, keepdim: bool) -> Var {
+        let dims = &dims.to_isizes();
         self.reduce_logical("any", dims, keepdim, |t, dims| {
             reduce::fold(t, dims, false, |a, x: bool| a | x, |a, b| a | b)
         })
@@ -50,7 +65,8 @@ impl Var {
     /// assert_eq!(x.count_nonzero(&[0]).to_vec::<i64>(), [1, 2]);
     /// ```
     #[track_caller]
-    pub fn count_nonzero(&self, dims: &[isize]) -> Var {
+    pub fn count_nonzero(&self, dims: impl IntList) -> Var {
+        let dims = &dims.to_isizes();
         let dims = shape::dims("count_nonzero", dims, self.ndim());
         Var::from(sum::sum_value(is_true(&self.tensor()), &dims))
     }
@@ -83,11 +99,11 @@ mod tests {
     #[test]
     fn types_and_nothing() {
         let x = Var::from_vec(vec![1u8, 0, 2, 3], &[2, 2]);
-        assert_eq!((x.all(&[1], true).dtype(), x.all(&[1], true).shape().to_vec()), (DType::U8, vec![2, 1]));
-        assert_eq!(x.any(&[], false).to_vec::<i64>(), [1]);
-        assert_eq!(x.count_nonzero(&[]).to_vec::<i64>(), [3]);
-        let nothing = Var::from(Tensor::zeros(&[0], DType::F32));
-        assert_eq!((nothing.all(&[], false).item(), nothing.any(&[], false).item()), (1.0, 0.0));
-        assert_eq!(Var::from(f64::NAN).any(&[], false).item(), 1.0);
+        assert_eq!((x.all_keepdim(1).dtype(), x.all_keepdim(1).shape().to_vec()), (DType::U8, vec![2, 1]));
+        assert_eq!(x.any(()).to_vec::<i64>(), [1]);
+        assert_eq!(x.count_nonzero(()).to_vec::<i64>(), [3]);
+        let nothing = Var::from(Tensor::zeros_with(&[0], DType::F32));
+        assert_eq!((nothing.all(()).item(), nothing.any(()).item()), (1.0, 0.0));
+        assert_eq!(Var::from(f64::NAN).any(()).item(), 1.0);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Reduced, extreme, half_as_f32};
 use crate::dtype::Float;
+use crate::int_list::IntList;
 use crate::kernels::{reduce, strided};
 use crate::node::record_with_output;
 use crate::shape;
@@ -18,10 +19,17 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1000f64, 1000.0], &[2]);
-    /// assert_eq!(x.logsumexp(&[0], false).item(), 1000.0 + 2f64.ln());
+    /// assert_eq!(x.logsumexp(0).item(), 1000.0 + 2f64.ln());
     /// ```
     #[track_caller]
-    pub fn logsumexp(&self, dims: &[isize], keepdim: bool) -> Var {
+    pub fn logsumexp(&self, dims: impl IntList) -> Var {
+        self.logsumexp_with(dims, false)
+    }
+
+    /// [`Var::logsumexp`], where the reduced dimensions stay with size one if `keepdim`.
+    #[track_caller]
+    pub fn logsumexp_with(&self, dims: impl IntList, keepdim: bool) -> Var {
+        let dims = &dims.to_isizes();
         let x = self.to_float();
         let r = Reduced::new(shape::dims("logsumexp", dims, self.ndim()), self.shape(), keepdim);
         let dtype = x.dtype();
@@ -59,18 +67,18 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(8))]
         #[test]
         fn gradients(seed in 0u64..1000, dims in proptest::sample::subsequence(vec![0isize, 1, -1], 0..4), keepdim: bool) {
-            check(&[2, 3, 2], seed, |x| x.logsumexp(&dims, keepdim));
+            check(&[2, 3, 2], seed, |x| x.logsumexp_with(&dims, keepdim));
         }
     }
 
     #[test]
     fn infinities() {
         let inf = f64::INFINITY;
-        let of = |v: &[f64]| Var::from_vec(v.to_vec(), &[v.len()]).logsumexp(&[0], false).item();
+        let of = |v: &[f64]| Var::from_vec(v.to_vec(), &[v.len()]).logsumexp(0).item();
         assert_eq!((of(&[-inf, -inf]), of(&[inf, 1.0]), of(&[-inf, 2.0])), (-inf, inf, 2.0));
         assert!(of(&[f64::NAN, 1.0]).is_nan());
-        let nothing = Var::from(Tensor::zeros(&[2, 0], DType::F32));
-        assert_eq!(nothing.logsumexp(&[1], false).to_vec::<f64>(), [-inf, -inf]);
-        assert_eq!(Var::from_vec(vec![0i64, 0], &[2]).logsumexp(&[], false).dtype(), DType::F32);
+        let nothing = Var::from(Tensor::zeros_with(&[2, 0], DType::F32));
+        assert_eq!(nothing.logsumexp(1).to_vec::<f64>(), [-inf, -inf]);
+        assert_eq!(Var::from_vec(vec![0i64, 0], &[2]).logsumexp(()).dtype(), DType::F32);
     }
 }

@@ -12,11 +12,42 @@ mod var;
 
 use crate::dtype::DType;
 use crate::indexing::collect;
+use crate::int_list::IntList;
 use crate::kernels::reduce;
 use crate::node::record;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
+
+/// The forms of reductions that keep the reduced dimensions.
+macro_rules! keepdim {
+    ($($name:ident $keepdim:ident $with:ident($dims:ident: $ty:ty) -> $result:ty;)*) => {
+        impl Var {
+            $(
+                #[doc = concat!("[`Var::", stringify!($name), "`] with the reduced dimensions kept with size one (`keepdim=True`).")]
+                #[track_caller]
+                pub fn $keepdim(&self, $dims: $ty) -> $result {
+                    self.$with($dims, true)
+                }
+            )*
+        }
+    };
+}
+keepdim! {
+    sum sum_keepdim sum_with(dims: impl IntList) -> Var;
+    mean mean_keepdim mean_with(dims: impl IntList) -> Var;
+    prod prod_keepdim prod_with(dim: isize) -> Var;
+    amax amax_keepdim amax_with(dims: impl IntList) -> Var;
+    amin amin_keepdim amin_with(dims: impl IntList) -> Var;
+    max max_keepdim max_with(dim: isize) -> (Var, Var);
+    min min_keepdim min_with(dim: isize) -> (Var, Var);
+    argmax argmax_keepdim argmax_with(dim: isize) -> Var;
+    argmin argmin_keepdim argmin_with(dim: isize) -> Var;
+    median median_keepdim median_with(dim: isize) -> (Var, Var);
+    logsumexp logsumexp_keepdim logsumexp_with(dims: impl IntList) -> Var;
+    all all_keepdim all_with(dims: impl IntList) -> Var;
+    any any_keepdim any_with(dims: impl IntList) -> Var;
+}
 
 /// A shape, the dimensions that are reduced, and whether they stay with size one.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 use super::{Reduced, half_as_f32};
 use crate::dtype::Float;
+use crate::int_list::IntList;
 use crate::kernels::{reduce, strided};
 use crate::node::{record, record_with_output};
 use crate::shape;
@@ -21,12 +22,21 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![3f32, -4.0], &[2]);
-    /// assert_eq!(x.norm(2.0, &[], false).item(), 5.0);
-    /// assert_eq!(x.norm(f64::INFINITY, &[0], true).to_vec::<f32>(), [4.0]);
+    /// assert_eq!(x.norm().item(), 5.0);
+    /// assert_eq!(x.norm_with(f64::INFINITY, 0, true).to_vec::<f32>(), [4.0]);
     /// ```
     #[track_caller]
-    pub fn norm(&self, p: f64, dims: &[isize], keepdim: bool) -> Var {
-        self.norm_named("norm", p, dims, keepdim)
+    pub fn norm_with(&self, p: f64, dims: impl IntList, keepdim: bool) -> Var {
+        self.norm_named("norm", p, &dims.to_isizes(), keepdim)
+    }
+
+    /// The 2-norm of all elements, without dimensions (`torch.norm`).
+    ///
+    /// # Panics
+    /// If the elements are not floating point.
+    #[track_caller]
+    pub fn norm(&self) -> Var {
+        self.norm_with(2.0, (), false)
     }
 
     #[track_caller]
@@ -53,13 +63,13 @@ impl Var {
         })
     }
 
-    /// [`Var::norm`] under the name of `torch.linalg.vector_norm`.
+    /// [`Var::norm_with`] under the name of `torch.linalg.vector_norm`.
     ///
     /// # Panics
-    /// Same as [`Var::norm`].
+    /// Same as [`Var::norm_with`].
     #[track_caller]
-    pub fn vector_norm(&self, ord: f64, dims: &[isize], keepdim: bool) -> Var {
-        self.norm_named("vector_norm", ord, dims, keepdim)
+    pub fn vector_norm(&self, ord: f64, dims: impl IntList, keepdim: bool) -> Var {
+        self.norm_named("vector_norm", ord, &dims.to_isizes(), keepdim)
     }
 }
 
@@ -92,7 +102,7 @@ fn gradient(x: &Var, norm: &Var, g: &Var, p: f64, r: &Reduced) -> Var {
     if p.is_infinite() {
         let size = x.abs();
         let chosen = size.eq(norm).logical_or(&size.isnan()).cast(x.dtype());
-        return x.sign().mul(g.div(chosen.sum(&r.list(), true)).mul(&chosen));
+        return x.sign().mul(g.div(chosen.sum_keepdim(&r.list())).mul(&chosen));
     }
     let at_zero = norm.detach().eq(0.0);
     let scale = |power: f64| g.div(norm.powf(power)).masked_fill(&at_zero, 0.0);
@@ -124,7 +134,7 @@ mod tests {
         ) {
             // Layout 3 repeats elements: where the infinite norms have no derivative.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
-            check(&[2, 3], seed, |x| x.norm(p, &dims, true));
+            check(&[2, 3], seed, |x| x.norm_with(p, &dims, true));
         }
     }
 
@@ -132,20 +142,20 @@ mod tests {
     #[test]
     fn at_zero() {
         for p in [0.5, 1.0, 1.5, 2.0, 3.0, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
-            let x = Var::parameter(Tensor::zeros(&[2], DType::F64));
-            x.norm(p, &[], false).backward();
+            let x = Var::parameter(Tensor::zeros_with(&[2], DType::F64));
+            x.norm_with(p, (), false).backward();
             assert_eq!(x.grad().unwrap().to_vec::<f64>(), [0.0, 0.0], "p = {p}");
         }
         let x = Var::parameter(Tensor::from_vec(vec![0f64, 2.0, -3.0], &[3]));
-        assert_eq!(x.norm(0.0, &[], false).item(), 2.0);
-        x.norm(f64::INFINITY, &[], false).backward();
+        assert_eq!(x.norm_with(0.0, (), false).item(), 2.0);
+        x.norm_with(f64::INFINITY, (), false).backward();
         assert_eq!(x.grad().unwrap().to_vec::<f64>(), [0.0, 0.0, -1.0]);
-        assert_eq!(Var::from(Tensor::zeros(&[0], DType::F32)).norm(2.0, &[], false).item(), 0.0);
+        assert_eq!(Var::from(Tensor::zeros_with(&[0], DType::F32)).norm().item(), 0.0);
     }
 
     #[test]
     #[should_panic(expected = "norm: expected reduction dim 1 of shape [2, 0] to have non-zero size")]
     fn no_largest_of_nothing() {
-        Var::from(Tensor::zeros(&[2, 0], DType::F32)).norm(f64::INFINITY, &[1], false);
+        Var::from(Tensor::zeros_with(&[2, 0], DType::F32)).norm_with(f64::INFINITY, 1, false);
     }
 }

@@ -20,10 +20,16 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.prod(1, false).to_vec::<f32>(), [2.0, 12.0]);
+    /// assert_eq!(x.prod(1).to_vec::<f32>(), [2.0, 12.0]);
     /// ```
     #[track_caller]
-    pub fn prod(&self, dim: isize, keepdim: bool) -> Var {
+    pub fn prod(&self, dim: isize) -> Var {
+        self.prod_with(dim, false)
+    }
+
+    /// [`Var::prod`], where the reduced dimensions stay with size one if `keepdim`.
+    #[track_caller]
+    pub fn prod_with(&self, dim: isize, keepdim: bool) -> Var {
         let dims = shape::dims("prod", &[dim], self.ndim());
         let r = Reduced::new(dims, self.shape(), keepdim);
         let value = r.finish(product(self.tensor(), &r.dims));
@@ -44,7 +50,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn prod_all(&self) -> Var {
-        self.flatten(0, -1).prod(0, false)
+        self.flatten(0, -1).prod(0)
     }
 }
 
@@ -62,7 +68,7 @@ fn product(t: Tensor, dims: &[usize]) -> Tensor {
 /// `g` times the product of all other elements along `d`.
 fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
     // The product of one element is linear: the rounding of a division would affect the second derivative.
-    let divide = x.shape()[d] != 1 && x.detach().eq(0.0).any(&[], false).item() == 0.0;
+    let divide = x.shape()[d] != 1 && x.detach().eq(0.0).any(()).item() == 0.0;
     if divide {
         return g.mul(out).div(x);
     }
@@ -73,7 +79,7 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
         );
         return g.mul(Var::from(others.cast(x.dtype())));
     }
-    g.mul(without_each(x, d).prod(-1, false).movedim(&[-1], &[d as isize]))
+    g.mul(without_each(x, d).prod(-1).movedim(&[-1], &[d as isize]))
 }
 
 /// Along the last two dimensions a square matrix: each row is the line along `d`, with one element replaced by 1.
@@ -102,18 +108,18 @@ fn products_of_others<T: Float>(t: &Tensor, d: usize) -> Tensor {
 #[cfg(test)]
 mod tests {
     use crate::test_views::{check, values};
-    use crate::{DType, GradCheck, GradOptions, Tensor, Var, grad, gradcheck, gradgradcheck};
+    use crate::{DType, GradOptions, Tensor, Var, grad_with, gradcheck, gradgradcheck};
     use proptest::prelude::*;
 
     #[test]
     fn one_element_is_linear() {
         let x = Var::parameter(Tensor::from_vec(vec![0.3f64], &[1]));
         // PyTorch's gradient of `cumprod` has no graph either; that of `prod` has one, and is constant.
-        for (y, second) in [(x.prod_all(), Some(0.0)), (x.prod(0, true), Some(0.0)), (x.cumprod(0), None)] {
-            let options = GradOptions { create_graph: true, ..Default::default() };
-            let g = grad(&[&y], &[&x], options)[0].clone().expect("it depends on x");
+        for (y, second) in [(x.prod_all(), Some(0.0)), (x.prod_keepdim(0), Some(0.0)), (x.cumprod(0), None)] {
+            let options = GradOptions::new().create_graph(true);
+            let g = grad_with(&[&y], &[&x], options)[0].clone().expect("it depends on x");
             assert_eq!(g.item(), 1.0);
-            let again = || grad(&[&g], &[&x], Default::default())[0].as_ref().map(Var::item);
+            let again = || grad_with(&[&g], &[&x], Default::default())[0].as_ref().map(Var::item);
             assert_eq!(g.requires_grad().then(again).flatten(), second);
         }
     }
@@ -122,21 +128,21 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
         fn gradients(seed in 0u64..1000, dim in -2isize..2, keepdim: bool, zeros in proptest::collection::vec(0usize..6, 0..4)) {
-            check(&[2, 3], seed, |x| [x.prod(dim, keepdim), x.prod_all()]);
+            check(&[2, 3], seed, |x| [x.prod_with(dim, keepdim), x.prod_all()]);
             let mut with_zeros = values(6, seed);
             zeros.iter().for_each(|&z| with_zeros[z] = 0.0);
             let x = Var::parameter(Tensor::from_vec(with_zeros, &[2, 3]));
-            let f = |x: &[Var]| [x[0].prod(dim, keepdim), x[0].prod_all()];
-            gradcheck(f, std::slice::from_ref(&x), GradCheck::default()).unwrap();
-            gradgradcheck(f, &[x], GradCheck::default()).unwrap();
+            let f = |x: &[Var]| [x[0].prod_with(dim, keepdim), x[0].prod_all()];
+            gradcheck(f, std::slice::from_ref(&x)).unwrap();
+            gradgradcheck(f, &[x]).unwrap();
         }
     }
 
     #[test]
     fn nothing_and_integers() {
-        assert_eq!(Var::from(Tensor::zeros(&[2, 0], DType::F32)).prod(1, false).to_vec::<f32>(), [1.0, 1.0]);
+        assert_eq!(Var::from(Tensor::zeros_with(&[2, 0], DType::F32)).prod(1).to_vec::<f32>(), [1.0, 1.0]);
         let x = Var::from_vec(vec![true, true], &[2]).prod_all();
         assert_eq!((x.dtype(), x.item()), (DType::I64, 1.0));
-        assert_eq!(Var::from(3.0).prod(0, true).shape(), [0usize; 0]);
+        assert_eq!(Var::from(3.0).prod_keepdim(0).shape(), [0usize; 0]);
     }
 }

@@ -18,11 +18,17 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// let (values, indices) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).sort(-1, true);
+    /// let (values, indices) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).sort_with(-1, true);
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![3.0, 2.0, 1.0], vec![0, 2, 1]));
     /// ```
     #[track_caller]
-    pub fn sort(&self, dim: isize, descending: bool) -> (Var, Var) {
+    pub fn sort(&self, dim: isize) -> (Var, Var) {
+        self.sort_with(dim, false)
+    }
+
+    /// [`Var::sort`], with the largest first if `descending`.
+    #[track_caller]
+    pub fn sort_with(&self, dim: isize, descending: bool) -> (Var, Var) {
         let d = shape::dim("sort", dim, self.ndim());
         self.ordered(
             "sort",
@@ -41,27 +47,39 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).argsort(0, false).to_vec::<i64>(), [1, 2, 0]);
+    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).argsort(0).to_vec::<i64>(), [1, 2, 0]);
     /// ```
     #[track_caller]
-    pub fn argsort(&self, dim: isize, descending: bool) -> Var {
-        shape::dim("argsort", dim, self.ndim());
-        self.detach().sort(dim, descending).1
+    pub fn argsort(&self, dim: isize) -> Var {
+        self.argsort_with(dim, false)
     }
 
-    /// The `k` largest (or smallest) elements along a dimension, and their indices, as I64 (`torch.topk`). They come in
-    /// order whether `sorted` asks for it or not; of equal ones the first are taken. NaN counts as largest.
+    /// [`Var::argsort`], with the largest first if `descending`.
+    #[track_caller]
+    pub fn argsort_with(&self, dim: isize, descending: bool) -> Var {
+        shape::dim("argsort", dim, self.ndim());
+        self.detach().sort_with(dim, descending).1
+    }
+
+    /// The `k` largest elements along a dimension in order, and their indices, as I64 (`torch.topk`). Of equal ones the first
+    /// are taken. NaN counts as largest.
     ///
     /// # Panics
     /// If the dimension is out of range, or smaller than `k`.
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// let (values, indices) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).topk(2, 0, true, true);
+    /// let (values, indices) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).topk(2, 0);
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![3.0, 2.0], vec![0, 2]));
     /// ```
     #[track_caller]
-    pub fn topk(&self, k: usize, dim: isize, largest: bool, sorted: bool) -> (Var, Var) {
+    pub fn topk(&self, k: usize, dim: isize) -> (Var, Var) {
+        self.topk_with(k, dim, true, true)
+    }
+
+    /// [`Var::topk`], of the smallest elements unless `largest`.
+    #[track_caller]
+    pub fn topk_with(&self, k: usize, dim: isize, largest: bool, sorted: bool) -> (Var, Var) {
         let _ = sorted;
         let d = shape::dim("topk", dim, self.ndim());
         let n = self.size(dim);
@@ -77,10 +95,16 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]).median(0, false).0.item(), 2.0);
+    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]).median(0).0.item(), 2.0);
     /// ```
     #[track_caller]
-    pub fn median(&self, dim: isize, keepdim: bool) -> (Var, Var) {
+    pub fn median(&self, dim: isize) -> (Var, Var) {
+        self.median_with(dim, false)
+    }
+
+    /// [`Var::median`], where the reduced dimensions stay with size one if `keepdim`.
+    #[track_caller]
+    pub fn median_with(&self, dim: isize, keepdim: bool) -> (Var, Var) {
         let d = shape::dim("median", dim, self.ndim());
         let n = self.size(dim);
         assert!(
@@ -109,7 +133,7 @@ impl Var {
     pub fn median_all(&self) -> Var {
         let r = Reduced::new((0..self.ndim()).collect(), self.shape(), false);
         r.check_not_empty("median");
-        let value = self.detach().flatten(0, -1).median(0, false).0.into_tensor();
+        let value = self.detach().flatten(0, -1).median(0).0.into_tensor();
         record_shared("median", self, r, value, true)
     }
 
@@ -207,8 +231,8 @@ mod tests {
         fn gradients(seed in 0u64..1000, dim in -2isize..2, flag: bool, k in 0usize..3) {
             // Layout 3 repeats elements: ties may be reordered.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
-            check(&[2, 3], seed, |x| x.sort(dim, flag).0);
-            check(&[2, 3], seed, |x| [x.topk(k, dim, flag, true).0, x.median(dim, flag).0]);
+            check(&[2, 3], seed, |x| x.sort_with(dim, flag).0);
+            check(&[2, 3], seed, |x| [x.topk_with(k, dim, flag, true).0, x.median_with(dim, flag).0]);
             check(&[2, 3], seed, |x| x.median_all());
         }
 
@@ -217,22 +241,22 @@ mod tests {
             let n = values.len();
             let k = k.min(n);
             let x = Var::from_vec(values, &[n]);
-            let (all, at) = x.sort(0, largest);
-            let (best, places) = x.topk(k, 0, largest, true);
+            let (all, at) = x.sort_with(0, largest);
+            let (best, places) = x.topk_with(k, 0, largest, true);
             prop_assert_eq!(&all.to_vec::<i64>()[..k], &best.to_vec::<i64>()[..]);
             prop_assert_eq!(&at.to_vec::<i64>()[..k], &places.to_vec::<i64>()[..]);
-            let middle = x.sort(0, false).0.select(0, (n - 1) / 2);
-            prop_assert_eq!(x.median(0, false).0.to_vec::<i64>(), middle.to_vec::<i64>());
+            let middle = x.sort(0).0.select(0, (n - 1) / 2);
+            prop_assert_eq!(x.median(0).0.to_vec::<i64>(), middle.to_vec::<i64>());
         }
     }
 
     #[test]
     fn nan_counts_as_largest() {
         let x = Var::from_vec(vec![f32::NAN, 1.0, f32::INFINITY], &[3]);
-        assert_eq!(x.argsort(0, false).to_vec::<i64>(), [1, 2, 0]);
-        assert_eq!(x.argsort(0, true).to_vec::<i64>(), [0, 2, 1]);
-        assert_eq!(x.topk(2, 0, false, true).1.to_vec::<i64>(), [1, 2]);
-        assert!(x.median(0, false).0.item().is_nan());
+        assert_eq!(x.argsort(0).to_vec::<i64>(), [1, 2, 0]);
+        assert_eq!(x.argsort_with(0, true).to_vec::<i64>(), [0, 2, 1]);
+        assert_eq!(x.topk_with(2, 0, false, true).1.to_vec::<i64>(), [1, 2]);
+        assert!(x.median(0).0.item().is_nan());
     }
 
     /// The values are PyTorch's.
@@ -246,15 +270,15 @@ mod tests {
     #[test]
     fn no_dimensions() {
         let x = Var::parameter(Tensor::scalar(3.0));
-        let (value, index) = x.sort(-1, false);
+        let (value, index) = x.sort(-1);
         assert_eq!((value.shape().len(), index.to_vec::<i64>()), (0, vec![0]));
         value.backward();
-        assert_eq!(x.topk(1, 0, true, false).0.item() + x.grad().unwrap().item(), 4.0);
+        assert_eq!(x.topk_with(1, 0, true, false).0.item() + x.grad().unwrap().item(), 4.0);
     }
 
     #[test]
     #[should_panic(expected = "topk: selected index k = 4 is out of range for dimension 0 of size 3")]
     fn too_many() {
-        Var::from_vec(vec![1f32, 2.0, 3.0], &[3]).topk(4, 0, true, true);
+        Var::from_vec(vec![1f32, 2.0, 3.0], &[3]).topk(4, 0);
     }
 }

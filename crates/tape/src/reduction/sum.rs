@@ -2,6 +2,7 @@
 
 use super::{Reduced, half_as_f32};
 use crate::dtype::{DType, Number};
+use crate::int_list::IntList;
 use crate::kernels::{reduce, strided};
 use crate::node::record;
 use crate::shape;
@@ -23,11 +24,18 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.sum(&[0], false).to_vec::<f32>(), [4.0, 6.0]);
-    /// assert_eq!(x.sum(&[-1], true).shape(), [2, 1]);
+    /// assert_eq!(x.sum(0).to_vec::<f32>(), [4.0, 6.0]);
+    /// assert_eq!(x.sum_keepdim(-1).shape(), [2, 1]);
     /// ```
     #[track_caller]
-    pub fn sum(&self, dims: &[isize], keepdim: bool) -> Var {
+    pub fn sum(&self, dims: impl IntList) -> Var {
+        self.sum_with(dims, false)
+    }
+
+    /// [`Var::sum`], where the reduced dimensions stay with size one if `keepdim`.
+    #[track_caller]
+    pub fn sum_with(&self, dims: impl IntList, keepdim: bool) -> Var {
+        let dims = &dims.to_isizes();
         let r = Reduced::new(shape::dims("sum", dims, self.ndim()), self.shape(), keepdim);
         let value = r.finish(sum_value(self.tensor(), &r.dims));
         record("sum", [self], value, move |c| [Some(r.spread(c.grad()))])
@@ -36,7 +44,7 @@ impl Var {
     /// The sum of all elements, without dimensions.
     #[track_caller]
     pub fn sum_all(&self) -> Var {
-        self.sum(&[], false)
+        self.sum(())
     }
 
     /// The mean over dimensions, all if none is given (`torch.mean`); NaN where there are no elements. For PyTorch's
@@ -48,10 +56,17 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.mean(&[0], false).to_vec::<f32>(), [2.0, 3.0]);
+    /// assert_eq!(x.mean(0).to_vec::<f32>(), [2.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn mean(&self, dims: &[isize], keepdim: bool) -> Var {
+    pub fn mean(&self, dims: impl IntList) -> Var {
+        self.mean_with(dims, false)
+    }
+
+    /// [`Var::mean`], where the reduced dimensions stay with size one if `keepdim`.
+    #[track_caller]
+    pub fn mean_with(&self, dims: impl IntList, keepdim: bool) -> Var {
+        let dims = &dims.to_isizes();
         assert!(
             self.dtype().is_float(),
             "mean: the input has to be floating point, not {}; cast it first",
@@ -66,7 +81,7 @@ impl Var {
     /// The mean of all elements, without dimensions.
     #[track_caller]
     pub fn mean_all(&self) -> Var {
-        self.mean(&[], false)
+        self.mean(())
     }
 }
 
@@ -107,7 +122,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
         fn gradients(seed in 0u64..1000, dims in proptest::sample::subsequence(vec![0isize, 1, -1], 0..4), keepdim: bool) {
-            check(&[2, 3, 2], seed, |x| [x.sum(&dims, keepdim), x.mean(&dims, keepdim)]);
+            check(&[2, 3, 2], seed, |x| [x.sum_with(&dims, keepdim), x.mean_with(&dims, keepdim)]);
         }
     }
 
@@ -122,14 +137,14 @@ mod tests {
 
     #[test]
     fn nothing_and_no_dimensions() {
-        let nothing = Var::parameter(Tensor::zeros(&[0, 2], DType::F32));
-        assert_eq!(nothing.sum(&[0], true).to_vec::<f32>(), [0.0, 0.0]);
+        let nothing = Var::parameter(Tensor::zeros_with(&[0, 2], DType::F32));
+        assert_eq!(nothing.sum_keepdim(0).to_vec::<f32>(), [0.0, 0.0]);
         assert!(nothing.mean_all().item().is_nan());
-        assert_eq!(nothing.sum(&[1], false).shape(), [0]);
+        assert_eq!(nothing.sum(1).shape(), [0]);
         let x = Var::parameter(Tensor::scalar(3.0));
-        x.sum(&[0], true).backward();
+        x.sum_keepdim(0).backward();
         assert_eq!(x.grad().unwrap().item(), 1.0);
-        assert_eq!(x.mean(&[-1], true).shape(), [0usize; 0]);
+        assert_eq!(x.mean_keepdim(-1).shape(), [0usize; 0]);
     }
 
     #[test]
@@ -141,6 +156,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "sum: dim 1 appears multiple times")]
     fn a_dimension_twice() {
-        Var::from(Tensor::zeros(&[2, 2], DType::F32)).sum(&[1, -1], false);
+        Var::from(Tensor::zeros_with(&[2, 2], DType::F32)).sum([1, -1]);
     }
 }

@@ -3,6 +3,7 @@
 use super::{Reduced, half_as_f32};
 use crate::dtype::{DType, Element, Float};
 use crate::grad_mode::is_grad_enabled;
+use crate::int_list::IntList;
 use crate::kernels::moments::{self, MAX_ROW, all_near, row_moments};
 use crate::kernels::{reduce, strided};
 use crate::node::{record, record_with_output};
@@ -12,7 +13,7 @@ use crate::var::Var;
 
 impl Var {
     /// The variance over dimensions, all if none is given: the sum of squared distances from the mean, divided by the
-    /// count less `correction` (`torch.var`; 1 is PyTorch's default, 0 is `unbiased=False`). As accurate far from zero as near
+    /// count less one (`torch.var`). As accurate far from zero as near
     /// it, for the elements as rounded to their type.
     ///
     /// # Panics
@@ -21,10 +22,17 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 3.0, 2.0, 6.0], &[2, 2]);
-    /// assert_eq!(x.var(&[1], 1.0, false).to_vec::<f32>(), [2.0, 8.0]);
+    /// assert_eq!(x.var(1).to_vec::<f32>(), [2.0, 8.0]);
     /// ```
     #[track_caller]
-    pub fn var(&self, dims: &[isize], correction: f64, keepdim: bool) -> Var {
+    pub fn var(&self, dims: impl IntList) -> Var {
+        self.var_with(dims, 1.0, false)
+    }
+
+    /// [`Var::var`] with another `correction`, and with the reduced dimensions kept with size one if `keepdim`.
+    #[track_caller]
+    pub fn var_with(&self, dims: impl IntList, correction: f64, keepdim: bool) -> Var {
+        let dims = &dims.to_isizes();
         Moments::new("var", self, dims, correction, keepdim).var()
     }
 
@@ -37,10 +45,17 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 3.0, 5.0], &[3]);
-    /// assert_eq!(x.std(&[], 1.0, false).item(), 2.0);
+    /// assert_eq!(x.std(()).item(), 2.0);
     /// ```
     #[track_caller]
-    pub fn std(&self, dims: &[isize], correction: f64, keepdim: bool) -> Var {
+    pub fn std(&self, dims: impl IntList) -> Var {
+        self.std_with(dims, 1.0, false)
+    }
+
+    /// [`Var::std`] with another `correction`, and with the reduced dimensions kept with size one if `keepdim`.
+    #[track_caller]
+    pub fn std_with(&self, dims: impl IntList, correction: f64, keepdim: bool) -> Var {
+        let dims = &dims.to_isizes();
         Moments::new("std", self, dims, correction, keepdim).std()
     }
 
@@ -49,7 +64,14 @@ impl Var {
     /// # Panics
     /// Same as [`Var::var`].
     #[track_caller]
-    pub fn var_mean(&self, dims: &[isize], correction: f64, keepdim: bool) -> (Var, Var) {
+    pub fn var_mean(&self, dims: impl IntList) -> (Var, Var) {
+        self.var_mean_with(dims, 1.0, false)
+    }
+
+    /// [`Var::var_mean`] with another `correction`, and with the reduced dimensions kept with size one if `keepdim`.
+    #[track_caller]
+    pub fn var_mean_with(&self, dims: impl IntList, correction: f64, keepdim: bool) -> (Var, Var) {
+        let dims = &dims.to_isizes();
         let m = Moments::new("var_mean", self, dims, correction, keepdim);
         (m.var(), m.mean())
     }
@@ -59,7 +81,14 @@ impl Var {
     /// # Panics
     /// Same as [`Var::var`].
     #[track_caller]
-    pub fn std_mean(&self, dims: &[isize], correction: f64, keepdim: bool) -> (Var, Var) {
+    pub fn std_mean(&self, dims: impl IntList) -> (Var, Var) {
+        self.std_mean_with(dims, 1.0, false)
+    }
+
+    /// [`Var::std_mean`] with another `correction`, and with the reduced dimensions kept with size one if `keepdim`.
+    #[track_caller]
+    pub fn std_mean_with(&self, dims: impl IntList, correction: f64, keepdim: bool) -> (Var, Var) {
+        let dims = &dims.to_isizes();
         let m = Moments::new("std_mean", self, dims, correction, keepdim);
         (m.std(), m.mean())
     }
@@ -110,7 +139,7 @@ impl Moments<'_> {
             if is_grad_enabled() {
                 // First shifted near zero, where the mean is accurate.
                 let near = x.sub(Var::from(mean.cast(x.dtype())));
-                return near.sub(near.mean(&r.list(), true)).mul(&g);
+                return near.sub(near.mean_keepdim(&r.list())).mul(&g);
             }
             let (x, g) = (as_float(&x.tensor()), as_float(&g.tensor()));
             Var::from(crate::dispatch!(float: x.dtype(), "var", T => {
@@ -203,12 +232,12 @@ mod tests {
         fn gradients(seed in 0u64..1000, dims in proptest::sample::subsequence(vec![0isize, 1], 0..3), correction in -1i8..2) {
             let c = f64::from(correction);
             check(&[2, 3], seed, |x| {
-                let (var, mean) = x.var_mean(&dims, c, true);
+                let (var, mean) = x.var_mean_with(&dims, c, true);
                 [var, mean]
             });
             // Layout 3 repeats the first dimension: its standard deviation is zero, a corner.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
-            check(&[3, 2], seed, |x| x.std(&dims, c, false));
+            check(&[3, 2], seed, |x| x.std_with(&dims, c, false));
         }
     }
 
@@ -217,13 +246,13 @@ mod tests {
         let values = |x: f32| (0..10_000).map(|i| if i == 0 { x } else { 1.0 + i as f32 / 1e4 }).collect();
         let x = Var::from_vec(values(1e6), &[10_000]);
         let [(var, mean), (exact_var, exact_mean)] =
-            [&x, &x.cast(DType::F64)].map(|x| x.var_mean(&[], 1.0, false)).map(|(v, m)| (v.item(), m.item()));
+            [&x, &x.cast(DType::F64)].map(|x| x.var_mean(())).map(|(v, m)| (v.item(), m.item()));
         assert!((var / exact_var - 1.0).abs() < 1e-5 && (mean / exact_mean - 1.0).abs() < 1e-6);
         // The mean is right even where differences overflow.
         let x = Var::from_vec([vec![3e38f32], vec![0.0; 98], vec![-3e38]].concat(), &[100]);
-        let (var, mean) = x.var_mean(&[], 1.0, false);
+        let (var, mean) = x.var_mean(());
         assert_eq!((var.item(), mean.item()), (f64::INFINITY, 0.0));
-        let (var, mean) = Var::from_vec(vec![3e38f32, -3e38], &[2]).var_mean(&[], 1.0, false);
+        let (var, mean) = Var::from_vec(vec![3e38f32, -3e38], &[2]).var_mean(());
         assert_eq!((var.item(), mean.item()), (f64::INFINITY, 0.0));
     }
 
@@ -235,24 +264,24 @@ mod tests {
             f(&x).backward();
             x.grad().unwrap().to_vec::<f64>()
         };
-        assert_eq!(gradient(&[1.0, 1.0], &|x| x.std(&[], 1.0, false)), [0.0, 0.0]);
-        assert!(gradient(&[1.0], &|x| x.var(&[], 1.0, false))[0].is_nan());
-        assert!(gradient(&[1.0], &|x| x.std(&[0], 1.0, false))[0].is_nan());
-        assert_eq!(gradient(&[1.0, 2.0], &|x| x.var(&[], 3.0, false)), [f64::INFINITY; 2]);
-        assert_eq!(gradient(&[1.0, 2.0], &|x| x.var(&[0], 3.0, false)), [1.0, -1.0]);
-        assert!(Var::from(Tensor::zeros(&[0], DType::F32)).var(&[], 1.0, false).item().is_nan());
+        assert_eq!(gradient(&[1.0, 1.0], &|x| x.std(())), [0.0, 0.0]);
+        assert!(gradient(&[1.0], &|x| x.var(()))[0].is_nan());
+        assert!(gradient(&[1.0], &|x| x.std(0))[0].is_nan());
+        assert_eq!(gradient(&[1.0, 2.0], &|x| x.var_with((), 3.0, false)), [f64::INFINITY; 2]);
+        assert_eq!(gradient(&[1.0, 2.0], &|x| x.var_with(0, 3.0, false)), [1.0, -1.0]);
+        assert!(Var::from(Tensor::zeros_with(&[0], DType::F32)).var(()).item().is_nan());
     }
 
     #[test]
     fn far_from_zero() {
         let x = Var::from_vec((0..1000).map(|i| 1e5 + (i % 7) as f32).collect(), &[1000]);
-        let exact = x.cast(DType::F64).var(&[], 1.0, false).item();
-        assert!((x.var(&[], 1.0, false).item() / exact - 1.0).abs() < 1e-4);
+        let exact = x.cast(DType::F64).var(()).item();
+        assert!((x.var(()).item() / exact - 1.0).abs() < 1e-4);
     }
 
     #[test]
     #[should_panic(expected = "std: only supports floating point types, not int64")]
     fn integers() {
-        Var::from(1i64).std(&[], 1.0, false);
+        Var::from(1i64).std(());
     }
 }

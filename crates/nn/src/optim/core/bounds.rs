@@ -39,7 +39,7 @@ mod tests {
     use tapegrad_tape::{DType, Tensor, Var};
 
     fn w() -> [Var; 1] {
-        [Var::parameter(Tensor::ones(&[2, 2], DType::F32))]
+        [Var::parameter(Tensor::ones_with(&[2, 2], DType::F32))]
     }
 
     fn refused(make: impl FnOnce(), message: &str) {
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_type_that_cannot_be_stepped_is_refused_when_the_optimizer_is_made() {
         for dtype in [DType::BF16, DType::F16] {
-            let w = [Var::parameter(Tensor::ones(&[3], dtype))];
+            let w = [Var::parameter(Tensor::ones_with(&[3], dtype))];
             let message = format!("parameter 0 of shape [3] is {dtype}; optimizers step float32 and float64");
             refused(|| drop(SGD::new(w.clone(), 0.1)), &format!("SGD: {message}"));
             refused(|| drop(LBFGS::new(w.clone(), 0.1)), &format!("LBFGS: {message}"));
@@ -131,7 +131,7 @@ mod tests {
     fn nesterov_without_momentum_changes_no_group() {
         let [a, b] = [w(), w()];
         let mut sgd = SGD::new(a.clone(), 0.1).group(b, SGDOptions { nesterov: true, ..Default::default() });
-        a[0].set_grad(Some(Var::from(Tensor::ones(&[2, 2], DType::F32))));
+        a[0].set_grad(Some(Var::from(Tensor::ones_with(&[2, 2], DType::F32))));
         refused(|| sgd.step(), "SGD: Nesterov momentum requires a momentum and zero dampening");
         assert_eq!(a[0].to_vec::<f32>(), [1.0; 4]);
     }

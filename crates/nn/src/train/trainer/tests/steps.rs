@@ -88,7 +88,7 @@ fn state(model: &Sequential) -> Vec<Vec<u64>> {
 fn spoiled(by: fn(Var) -> Var) -> impl Fn(&Var, &Var) -> Var {
     move |y, t| match t.numel() {
         3 => by(y.sum_all() * 0.0),
-        _ => tapegrad_ops::cross_entropy(y, t, Default::default()),
+        _ => tapegrad_ops::cross_entropy(y, t),
     }
 }
 
@@ -120,12 +120,15 @@ fn what_is_not_finite_stops_before_weights_and_checkpoints_are_touched() {
     // Inputs that were not finite are reported as such.
     let model = normed();
     let nan = || {
-        std::iter::once((Var::from(Tensor::full(&[4, 4], f64::NAN, DType::F32)), batch(0).1.narrow(0, 0, 4)))
+        std::iter::once((
+            Var::from(Tensor::full_with(&[4, 4], f64::NAN, DType::F32)),
+            batch(0).1.narrow(0, 0, 4),
+        ))
     };
     let error =
         Trainer::new(&model, SGD::new(model.parameters(), 0.1)).fit(Source::new(nan), None).unwrap_err();
     assert!(error.to_string().contains("the batch's input, of shape [4, 4], is not finite"), "{error}");
-    model.parameters()[0].set_value(Tensor::full(&[8, 4], f64::INFINITY, DType::F32));
+    model.parameters()[0].set_value(Tensor::full_with(&[8, 4], f64::INFINITY, DType::F32));
     let error = Trainer::new(&model, SGD::new(model.parameters(), 0.1)).fit(odd_source(1), None).unwrap_err();
     assert!(error.to_string().contains("the parameter 0.weight is not finite"), "{error}");
 }
@@ -178,7 +181,7 @@ fn one_step(batches: &[(&[f64], &[f64])], accumulate: usize) -> f64 {
     let var = |v: &[f64]| Var::from_vec(v.to_vec(), &[v.len(), 1]);
     let source = Source::new(|| batches.iter().map(|(x, t)| (var(x), var(t))));
     let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 1.0)).accumulate(accumulate);
-    trainer = trainer.loss(|y, t| tapegrad_ops::mse_loss(y, t, Default::default()));
+    trainer = trainer.loss(|y, t| tapegrad_ops::mse_loss(y, t));
     let history = trainer.fit(source, None).unwrap();
     assert_eq!(history[0].step, 1);
     model.weight.item()
@@ -235,10 +238,7 @@ fn a_weight_of_ones_own_is_that_of_the_mean() {
     let (x, t) = batch(0);
     let x = x.cast(DType::F64);
     let class = [1.0, 5.0, 1.0];
-    let options = tapegrad_ops::CrossEntropyOptions {
-        weight: Some(Var::from_vec(class.to_vec(), &[3])),
-        ..Default::default()
-    };
+    let options = tapegrad_ops::CrossEntropyOptions::new().weight(Var::from_vec(class.to_vec(), &[3]));
     let run = |cut: usize| {
         tapegrad_tape::manual_seed(1);
         let model = Linear::new(4, 3);
@@ -251,7 +251,7 @@ fn a_weight_of_ones_own_is_that_of_the_mean() {
         };
         let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.1))
             .accumulate(2)
-            .loss(|y, t| tapegrad_ops::cross_entropy(y, t, options.clone()))
+            .loss(|y, t| tapegrad_ops::cross_entropy_with(y, t, options.clone()))
             .batch_weight(|_, t| t.to_vec::<i64>().iter().map(|&c| class[c as usize]).sum());
         trainer.fit(Source::new(parts), None).unwrap();
         model.weight.to_vec::<f64>()
@@ -276,10 +276,10 @@ fn not_a_number_is_never_the_best() {
             .on_epoch(|h| epoch.set(h.len() + 1))
             .loss(|y, t| {
                 let validates = !tapegrad_tape::is_grad_enabled() && epoch.get() != 2;
-                tapegrad_ops::mse_loss(y, t, Default::default()) * if validates { f64::NAN } else { 1.0 }
+                tapegrad_ops::mse_loss(y, t) * if validates { f64::NAN } else { 1.0 }
             });
         // Without classes both are judged by the loss, which is finite in the second epoch only.
-        let pairs = || (0..4).map(|i| (batch(i).0, Var::from(Tensor::zeros(&[8, 3], DType::F32))));
+        let pairs = || (0..4).map(|i| (batch(i).0, Var::from(Tensor::zeros_with(&[8, 3], DType::F32))));
         let history = trainer.fit(Source::new(pairs), Some(Source::new(pairs))).unwrap();
         drop(trainer);
         assert_eq!(
@@ -298,12 +298,12 @@ fn a_regression_has_no_accuracy_and_is_judged_by_its_loss() {
         let model = Linear::new(4, outputs);
         let data = |i: usize| {
             let x = batch(i).0;
-            let sum = x.sum(&[1], true);
+            let sum = x.sum_keepdim(1);
             (x, if outputs == 1 { sum } else { tapegrad_tape::cat(&[sum.clone(), sum * 2.0], 1) })
         };
         let mut trainer =
             Trainer::new(&model, SGD::new(model.parameters(), 0.02)).epochs(100).early_stopping(5);
-        trainer = trainer.loss(|y, t| tapegrad_ops::mse_loss(y, t, Default::default()));
+        trainer = trainer.loss(|y, t| tapegrad_ops::mse_loss(y, t));
         let history = trainer.fit(Source::new(move || (0..4).map(data)), None).unwrap();
         assert!(history.iter().all(|r| r.train.accuracy().is_none()));
         assert!(history.last().unwrap().train.loss() < 1e-2 * history[0].train.loss(), "{outputs}");

@@ -1,0 +1,243 @@
+//! Functions that make tensors and constants: random numbers, ranges, the identity.
+
+use crate::dtype::{DType, Scalar, default_dtype};
+use crate::int_list::IntList;
+use crate::random::{Generator, with_default_generator};
+use crate::shape;
+use crate::tensor::Tensor;
+use crate::var::Var;
+
+impl Tensor {
+    /// Numbers of the standard normal distribution, in the [default type](crate::set_default_dtype) (`torch.randn`), from
+    /// this thread's default generator.
+    ///
+    /// ```
+    /// use tapegrad_tape::{Generator, Tensor};
+    /// assert_eq!(Tensor::randn((2, 3)).shape(), [2, 3]);
+    /// let mut generator = Generator::manual_seed(0);
+    /// let first = Tensor::randn_with(4, &mut generator).to_vec::<f32>();
+    /// assert_eq!(Tensor::randn_with(4, &mut Generator::manual_seed(0)).to_vec::<f32>(), first);
+    /// ```
+    #[track_caller]
+    pub fn randn(shape: impl IntList) -> Tensor {
+        with_default_generator(|g| Tensor::randn_with(shape, g))
+    }
+
+    /// [`Tensor::randn`] from a generator.
+    #[track_caller]
+    pub fn randn_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
+        generator.normal(&shape.to_sizes("randn"), 0.0, 1.0).cast(default_dtype())
+    }
+
+    /// Numbers evenly distributed over `[0, 1)`, in the [default type](crate::set_default_dtype) (`torch.rand`), from this
+    /// thread's default generator.
+    #[track_caller]
+    pub fn rand(shape: impl IntList) -> Tensor {
+        with_default_generator(|g| Tensor::rand_with(shape, g))
+    }
+
+    /// [`Tensor::rand`] from a generator.
+    #[track_caller]
+    pub fn rand_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
+        generator.uniform(&shape.to_sizes("rand"), 0.0, 1.0).cast(default_dtype())
+    }
+
+    /// Integers from `low` up to but excluding `high`, as I64 (`torch.randint`), from this thread's default generator.
+    ///
+    /// # Panics
+    /// If there is no such integer.
+    #[track_caller]
+    pub fn randint(low: i64, high: i64, shape: impl IntList) -> Tensor {
+        with_default_generator(|g| Tensor::randint_with(low, high, shape, g))
+    }
+
+    /// [`Tensor::randint`] from a generator.
+    ///
+    /// # Panics
+    /// Same as [`Tensor::randint`].
+    #[track_caller]
+    pub fn randint_with(low: i64, high: i64, shape: impl IntList, generator: &mut Generator) -> Tensor {
+        assert!(low < high, "randint: expects low < high, got {low} and {high}");
+        let shape = shape.to_sizes("randint");
+        shape::numel_for("randint", &shape);
+        let mut t = Tensor::uninit(&shape, DType::I64);
+        let count = high.abs_diff(low) as usize;
+        t.data_mut::<i64>().iter_mut().for_each(|v| *v = low.wrapping_add(generator.below(count) as i64));
+        t
+    }
+
+    /// The integers `0..n` in random order, as I64 (`torch.randperm`), from this thread's default generator.
+    #[track_caller]
+    pub fn randperm(n: usize) -> Tensor {
+        with_default_generator(|g| Tensor::randperm_with(n, g))
+    }
+
+    /// [`Tensor::randperm`] from a generator.
+    #[track_caller]
+    pub fn randperm_with(n: usize, generator: &mut Generator) -> Tensor {
+        generator.permutation(n)
+    }
+
+    /// The identity matrix `[n, n]`, in the [default type](crate::set_default_dtype) (`torch.eye`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Tensor::eye(2).to_vec::<f32>(), [1.0, 0.0, 0.0, 1.0]);
+    /// ```
+    #[track_caller]
+    pub fn eye(n: usize) -> Tensor {
+        let shape = [n, n];
+        shape::numel_for("eye", &shape);
+        let mut t = Tensor::zeros_with(shape, DType::F32);
+        t.data_mut::<f32>().iter_mut().step_by(n + 1).for_each(|v| *v = 1.0);
+        t.cast(default_dtype())
+    }
+
+    /// `steps` numbers from `start` to `end` at equal distances, in the [default type](crate::set_default_dtype)
+    /// (`torch.linspace`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Tensor::linspace(0, 1, 5).to_vec::<f32>(), [0.0, 0.25, 0.5, 0.75, 1.0]);
+    /// ```
+    #[track_caller]
+    pub fn linspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize) -> Tensor {
+        spaced("linspace", start.into(), end.into(), steps, |x| x)
+    }
+
+    /// `base` to the power of the numbers of [`Tensor::linspace`] (`torch.logspace`; its default base is 10).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Tensor::logspace(0, 3, 4, 10.0).to_vec::<f32>(), [1.0, 10.0, 100.0, 1000.0]);
+    /// ```
+    #[track_caller]
+    pub fn logspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64) -> Tensor {
+        spaced("logspace", start.into(), end.into(), steps, |x| base.powf(x))
+    }
+
+    /// Rows and columns, `[2, n]` as I64, of the elements on and below a diagonal of a matrix (`torch.tril_indices`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Tensor::tril_indices(2, 2, 0).to_vec::<i64>(), [0, 1, 1, 0, 0, 1]);
+    /// ```
+    #[track_caller]
+    pub fn tril_indices(rows: usize, columns: usize, offset: isize) -> Tensor {
+        indices("tril_indices", rows, columns, |row, column| column <= row.saturating_add(offset))
+    }
+
+    /// Rows and columns, `[2, n]` as I64, of the elements on and above a diagonal of a matrix (`torch.triu_indices`).
+    #[track_caller]
+    pub fn triu_indices(rows: usize, columns: usize, offset: isize) -> Tensor {
+        indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset))
+    }
+}
+
+#[track_caller]
+fn spaced(op: &str, start: Scalar, end: Scalar, steps: usize, f: impl Fn(f64) -> f64) -> Tensor {
+    shape::numel_for(op, &[steps]);
+    let (start, end) = (start.to::<f64>(), end.to::<f64>());
+    let step = (end - start) / steps.saturating_sub(1).max(1) as f64;
+    let mut t = Tensor::uninit(&[steps], DType::F64);
+    for (i, v) in t.data_mut::<f64>().iter_mut().enumerate() {
+        // From the nearer end, so that both are exact.
+        let x = if i < steps / 2 || steps == 1 {
+            start + step * i as f64
+        } else {
+            end - step * (steps - 1 - i) as f64
+        };
+        *v = f(x);
+    }
+    t.cast(default_dtype())
+}
+
+#[track_caller]
+fn indices(op: &str, rows: usize, columns: usize, wanted: impl Fn(isize, isize) -> bool) -> Tensor {
+    shape::numel_for(op, &[2, rows, columns]);
+    let mut places = [Vec::new(), Vec::new()];
+    for row in 0..rows {
+        for column in (0..columns).filter(|&column| wanted(row as isize, column as isize)) {
+            places[0].push(row as i64);
+            places[1].push(column as i64);
+        }
+    }
+    let n = places[0].len();
+    Tensor::from_vec(places.concat(), [2, n])
+}
+
+/// The same functions for constants of the graph.
+macro_rules! constants {
+    ($($name:ident($($arg:ident: $ty:ty),*);)*) => {
+        impl Var {
+            $(
+                #[doc = concat!("[`Tensor::", stringify!($name), "`] as a constant.")]
+                #[track_caller]
+                pub fn $name($($arg: $ty),*) -> Var {
+                    Tensor::$name($($arg),*).into()
+                }
+            )*
+        }
+    };
+}
+constants! {
+    zeros(shape: impl IntList);
+    zeros_with(shape: impl IntList, dtype: DType);
+    ones(shape: impl IntList);
+    ones_with(shape: impl IntList, dtype: DType);
+    full(shape: impl IntList, value: impl Into<Scalar>);
+    full_with(shape: impl IntList, value: impl Into<Scalar>, dtype: DType);
+    arange(start: i64, end: i64);
+    randn(shape: impl IntList);
+    randn_with(shape: impl IntList, generator: &mut Generator);
+    rand(shape: impl IntList);
+    rand_with(shape: impl IntList, generator: &mut Generator);
+    randint(low: i64, high: i64, shape: impl IntList);
+    randint_with(low: i64, high: i64, shape: impl IntList, generator: &mut Generator);
+    randperm(n: usize);
+    randperm_with(n: usize, generator: &mut Generator);
+    eye(n: usize);
+    linspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize);
+    logspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64);
+    tril_indices(rows: usize, columns: usize, offset: isize);
+    triu_indices(rows: usize, columns: usize, offset: isize);
+}
+
+impl Var {
+    /// Numbers of the standard normal distribution in the variable's shape and type (`torch.randn_like`).
+    #[track_caller]
+    pub fn randn_like(&self) -> Var {
+        Var::randn(self.shape()).cast(self.dtype())
+    }
+
+    /// Numbers evenly distributed over `[0, 1)` in the variable's shape and type (`torch.rand_like`).
+    #[track_caller]
+    pub fn rand_like(&self) -> Var {
+        Var::rand(self.shape()).cast(self.dtype())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        assert_eq!(Tensor::linspace(1, 3, 1).to_vec::<f32>(), [1.0]);
+        assert_eq!(Tensor::linspace(0, 1, 0).numel(), 0);
+        assert_eq!(Tensor::linspace(-1, 1, 3).to_vec::<f32>(), [-1.0, 0.0, 1.0]);
+        assert_eq!(Tensor::triu_indices(2, 3, 1).to_vec::<i64>(), [0, 0, 1, 1, 2, 2]);
+        assert_eq!(Tensor::tril_indices(2, 3, -5).shape(), [2, 0]);
+        assert_eq!(Tensor::eye(0).shape(), [0, 0]);
+    }
+
+    #[test]
+    fn random_integers() {
+        let t = Tensor::randint_with(-2, 3, 1000, &mut Generator::manual_seed(0)).to_vec::<i64>();
+        assert_eq!((t.iter().min(), t.iter().max()), (Some(&-2), Some(&2)));
+        let extreme = Tensor::randint_with(i64::MIN, i64::MAX, 10, &mut Generator::manual_seed(0));
+        assert_eq!(extreme.numel(), 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "randint: expects low < high, got 3 and 3")]
+    fn no_integer_between() {
+        Tensor::randint(3, 3, 1);
+    }
+}
