@@ -11,79 +11,30 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from models import LeNet5, ResNet18
 
-class LeNet5(nn.Module):
-    shape = (1, 28, 28)
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
-        self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
-
-    def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2).flatten(1)
-        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
-
-
-class Block(nn.Module):
-    def __init__(self, channels, planes, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, planes, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = None
-        if stride != 1 or channels != planes:
-            shortcut = nn.Conv2d(channels, planes, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(planes))
-
-    def forward(self, x):
-        identity = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + identity)
-
-
-class ResNet18(nn.Module):
-    shape = (3, 32, 32)
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
-        channels = 64
-        for number, (planes, stride) in enumerate([(64, 1), (128, 2), (256, 2), (512, 2)], 1):
-            layer = nn.Sequential(Block(channels, planes, stride), Block(planes, planes, 1))
-            setattr(self, f"layer{number}", layer)
-            channels = planes
-        self.fc = nn.Linear(512, 10)
-
-    def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
-
-
-MODELS = {"lenet5": LeNet5, "resnet18": ResNet18}
+# name -> (constructor, input shape without the batch)
+MODELS = {"lenet5": (LeNet5, (1, 28, 28)), "resnet18": (ResNet18, (3, 32, 32))}
 
 
 @torch.no_grad()
 def write(folder):
     torch.manual_seed(0)
-    for name, build in MODELS.items():
+    for name, (build, shape) in MODELS.items():
         model = build()
         # A pass in training moves the running statistics away from their start.
-        model.train()(torch.randn(8, *build.shape))
-        x = torch.randn(4, *build.shape)
+        model.train()(torch.randn(8, *shape))
+        x = torch.randn(4, *shape)
         save_file(model.state_dict(), folder / f"{name}.torch.safetensors")
         save_file({"input": x, "logits": model.eval()(x)}, folder / f"{name}.torch.logits.safetensors")
 
 
 @torch.no_grad()
 def check(folder):
-    for name, build in MODELS.items():
+    for name, (build, _) in MODELS.items():
         model = build()
         model.load_state_dict(load_file(folder / f"{name}.tapegrad.safetensors"), strict=True)
         pair = load_file(folder / f"{name}.tapegrad.logits.safetensors")

@@ -1,5 +1,6 @@
 //! Tensors, the tape that records operations on them, and the backward pass.
 
+mod assert_close;
 mod backward;
 mod checkpoint;
 mod cost;
@@ -27,6 +28,7 @@ mod test_views;
 mod trace;
 mod var;
 
+pub use assert_close::{assert_close, assert_close_with};
 pub use backward::{BackwardOptions, GradOptions, grad, grad_with};
 pub use checkpoint::checkpoint;
 pub use cost::{note_flops, note_saved, set_profiling};
