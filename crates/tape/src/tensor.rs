@@ -136,7 +136,7 @@ impl Tensor {
     /// ```
     /// use tapegrad_tape::{DType, Tensor};
     /// assert_eq!(Tensor::try_zeros(&[2, 3], DType::F32).unwrap().numel(), 6);
-    /// let error = Tensor::try_zeros(&[1 << 40, 1 << 18], DType::F32).unwrap_err();
+    /// let error = Tensor::try_zeros([1usize << 40, 1 << 18], DType::F32).unwrap_err();
     /// assert_eq!(error.bytes, 1 << 60);
     /// ```
     pub fn try_zeros(shape: impl IntList, dtype: DType) -> Result<Tensor, OutOfMemoryError> {

@@ -46,7 +46,7 @@ fn strides_and_offsets_that_lead_outside() {
         || Tensor::from_strided(&[1f32; 4], &[2, 2], &[2, 1], 1),
     );
     refused("Tensor: shape [4294967296, 4294967296] is too large", || {
-        Tensor::from_strided(&[1f32; 4], &[1 << 32, 1 << 32], &[0, 0], 0)
+        Tensor::from_strided(&[1f32; 4], &[1usize << 32, 1usize << 32], &[0, 0], 0)
     });
     // A dimension of size one is never stepped along.
     let t = Tensor::from_strided(&[1f32, 2.0], &[1, 2], &[MAX, 1], 0);
@@ -59,15 +59,17 @@ fn shapes_of_constructors() {
     refused("zeros: shape [18446744073709551615, 2] is too large", || {
         Tensor::zeros_with(&[MAX, 2], DType::F32)
     });
-    refused("zeros: shape [4611686018427387904] is too large", || Tensor::zeros_with(&[1 << 62], DType::F32));
+    refused("zeros: shape [4611686018427387904] is too large", || {
+        Tensor::zeros_with(&[1usize << 62], DType::F32)
+    });
     refused("ones: shape [0, 4294967296, 4294967296] is too large", || {
-        Tensor::ones_with(&[0, 1 << 32, 1 << 32], DType::U8)
+        Tensor::ones_with(&[0, 1usize << 32, 1usize << 32], DType::U8)
     });
     refused("Tensor: 4 values were given for the shape [4611686018427387905, 4]", || {
-        Tensor::from_vec(vec![1f32; 4], &[(1 << 62) + 1, 4])
+        Tensor::from_vec(vec![1f32; 4], &[(1usize << 62) + 1, 4])
     });
     refused("Tensor: 0 values were given for the shape [4294967296, 4294967296]", || {
-        Tensor::from_vec(Vec::<f32>::new(), &[1 << 32, 1 << 32])
+        Tensor::from_vec(Vec::<f32>::new(), &[1usize << 32, 1usize << 32])
     });
     refused("arange: shape [18446744073709551615] is too large", || Tensor::arange(i64::MIN, i64::MAX));
     refused("permutation: shape [18446744073709551615] is too large", || {
@@ -84,16 +86,18 @@ fn repetitions_and_views() {
     refused("repeat: [18446744073709551615, 1] copies of a tensor of shape [2] are too many", || {
         f32s(&[2]).repeat(&[MAX, 1])
     });
-    refused("repeat: [9223372036854775808, 2] copies", || f32s(&[1, 2]).tile(&[1 << 63, 2]));
-    refused("expand: shape [4294967296, 4294967296] is too large", || f32s(&[1]).expand(&[1 << 32, 1 << 32]));
+    refused("repeat: [9223372036854775808, 2] copies", || f32s(&[1, 2]).tile(&[1usize << 63, 2]));
+    refused("expand: shape [4294967296, 4294967296] is too large", || {
+        f32s(&[1]).expand(&[1usize << 32, 1usize << 32])
+    });
     refused("expand: shape [18446744073709551615] is too large", || {
         Tensor::zeros_with(&[1], DType::Bool).expand(&[MAX])
     });
     refused("reshape: shape [4611686018427387905, 4] is invalid for an input of 4 elements", || {
-        f32s(&[4]).reshape(&[(1 << 62) + 1, 4])
+        f32s(&[4]).reshape(&[(1usize << 62) + 1, 4])
     });
     refused("reshape: shape [4294967296, 4294967296] is invalid for an input of 0 elements", || {
-        Tensor::zeros_with(&[0], DType::F32).reshape(&[1 << 32, 1 << 32])
+        Tensor::zeros_with(&[0], DType::F32).reshape(&[1usize << 32, 1usize << 32])
     });
     assert!(Tensor::zeros_with(&[0], DType::F32).try_view(&[100, 100]).is_none());
     assert!(Tensor::zeros_with(&[4], DType::F32).try_view(&[2]).is_none());
@@ -163,7 +167,7 @@ fn convolutions() {
         |o: ConvTransposeOptions<2>| tapegrad_ops::conv_transpose2d_with(&image, &weight, None, o);
     let options = ConvTransposeOptions::default;
     refused("conv_transpose2d: stride [4611686018427387904, 4611686018427387904] is too large", || {
-        transposed(options().stride(1 << 62))
+        transposed(options().stride(1usize << 62))
     });
     refused("conv_transpose2d: shape [1, 1, 1152921504606846977, 1152921504606846977] is too large", || {
         transposed(options().stride(tapegrad_tape::shape::MAX_NUMEL))
@@ -195,7 +199,7 @@ fn pooling_and_pixels() {
         tapegrad_ops::adaptive_avg_pool2d(&image, [Some(MAX), Some(2)])
     });
     refused("pixel_shuffle: shape [4294967296, 4294967296] is too large", || {
-        tapegrad_ops::pixel_shuffle(&image, 1 << 32)
+        tapegrad_ops::pixel_shuffle(&image, 1usize << 32)
     });
     refused("pixel_unshuffle: expects height and width to be divisible", || {
         tapegrad_ops::pixel_unshuffle(&image, MAX)
@@ -204,7 +208,7 @@ fn pooling_and_pixels() {
         tapegrad_ops::interpolate(&image, tapegrad_ops::InterpolateOptions::scale_factor([f64::INFINITY]))
     });
     refused("interpolate: shape [1, 4, 4611686018427387904, 2] is too large", || {
-        tapegrad_ops::interpolate(&image, tapegrad_ops::InterpolateOptions::size([1 << 62, 2]))
+        tapegrad_ops::interpolate(&image, tapegrad_ops::InterpolateOptions::size([1usize << 62, 2]))
     });
     // A window over all channels, however many it could hold.
     let norm =
