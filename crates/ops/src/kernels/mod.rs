@@ -2,11 +2,13 @@
 
 #[cfg(test)]
 mod conv_testing;
+pub mod depthwise;
 pub mod direct_conv;
 pub mod dropout;
 mod fold;
 pub mod gemm;
 pub mod geometry;
+pub mod grouped;
 pub(crate) mod im2col;
 pub mod layer_norm;
 pub mod matmul;
