@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+import models
 
 class LeNet5(nn.Module):
     shape = (1, 28, 28)
@@ -66,7 +68,8 @@ class ResNet18(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-MODELS = {"lenet5": LeNet5, "resnet18": ResNet18}
+# The larger models are those of the benchmarks, with torchvision's names.
+MODELS = {"lenet5": LeNet5, "resnet18": ResNet18, "resnet50": models.ResNet50, "mobilenetv2": models.MobileNetV2}
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ mod normalization;
 mod pixel_shuffle;
 mod pool;
 mod product;
+mod recurrent;
 mod size;
 mod softmax;
 #[cfg(test)]
@@ -35,13 +36,14 @@ pub use addmm::{addmm, addmv, baddbmm};
 pub use attention::{
     AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with_weights,
 };
-pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu};
+pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_relu6};
 pub use conv::*;
 pub use distance::{cosine_similarity, normalize, pairwise_distance};
 pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
 pub use embedding::{EmbeddingOptions, embedding};
 pub use group_norm::{InstanceNormOptions, group_norm, instance_norm};
 pub use interpolate::{InterpolateMode, InterpolateOptions, interpolate};
+pub use kernels::recurrent::RecurrentCell;
 pub use layer_norm::{layer_norm, rms_norm};
 pub use linear::linear;
 pub use local_response_norm::local_response_norm;
@@ -49,6 +51,7 @@ pub use loss::*;
 pub use matmul::{bmm, dot, matmul, mm, mv, outer};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use pool::*;
+pub use recurrent::recurrent;
 pub use size::Size;
 pub use softmax::{log_softmax, softmax, softmin};
 pub use unfold::{UnfoldOptions, fold, unfold};

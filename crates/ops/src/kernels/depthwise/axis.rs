@@ -39,7 +39,14 @@ impl Axis {
             };
             let mut taps: Vec<_> = (0..[s.kh, s.kw][axis]).filter_map(at).collect();
             taps.reverse();
-            Axis { source, grid: (target - start).div_ceil(stride), source_step: 1, start, step: stride, taps }
+            Axis {
+                source,
+                grid: (target - start).div_ceil(stride),
+                source_step: 1,
+                start,
+                step: stride,
+                taps,
+            }
         };
         (0..stride.min(target)).map(axis_of).collect()
     }

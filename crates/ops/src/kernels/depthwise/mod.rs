@@ -176,7 +176,8 @@ impl Job {
         bias: Option<&[f32]>,
         target: &mut [f32],
     ) {
-        let (block, blocks, from) = (self.channels.block(), self.channels.blocks(), self.channels.per_group());
+        let (block, blocks, from) =
+            (self.channels.block(), self.channels.blocks(), self.channels.per_group());
         let taps = self.taps();
         let panel = taps.len() * from * block;
         with_scratch(blocks * panel + block, |weights| {
@@ -196,7 +197,8 @@ impl Job {
             let bands = grid.div_ceil(band);
             let flops = self.flops_of_row().saturating_mul(self.n * grid);
             run_tasks(self.n * bands * blocks, flops, |task| {
-                let (image, band_number, number) = (task / bands / blocks, task / blocks % bands, task % blocks);
+                let (image, band_number, number) =
+                    (task / bands / blocks, task / blocks % bands, task % blocks);
                 let rows = band_number * band..grid.min((band_number + 1) * band);
                 let first = number * block;
                 let count = block.min(self.channels.target - first);
@@ -251,7 +253,10 @@ impl Job {
         let pixel = from * MAX_LANES;
         // The last vector may reach past the end.
         with_scratch(lines.len() * width * pixel + MAX_LANES, |copy| {
-            run_with(set, Spread::new(channels, block, &source[lines.start * width * channels.source..], copy));
+            run_with(
+                set,
+                Spread::new(channels, block, &source[lines.start * width * channels.source..], copy),
+            );
             let row = width * pixel;
             // As if the lines before were there, too.
             f(View { start: copy.as_ptr().wrapping_sub(lines.start * row), row, pixel, per_group: from });

@@ -36,7 +36,9 @@ impl Kernel for Spread<'_> {
         let from = self.channels.per_group();
         let pixels = (self.to.len() - MAX_LANES) / (from * MAX_LANES);
         let source = &self.source[..pixels * self.channels.source];
-        for (pixel, to) in source.chunks_exact(self.channels.source).zip((0..pixels).map(|p| p * from * MAX_LANES)) {
+        for (pixel, to) in
+            source.chunks_exact(self.channels.source).zip((0..pixels).map(|p| p * from * MAX_LANES))
+        {
             for r in 0..from {
                 for &(lane, channel, lanes) in &self.parts {
                     let value = V::splat(pixel[channel + r]);

@@ -3,7 +3,13 @@ use crate::kernels::conv_testing::{error, instruction_sets, noise, products};
 use proptest::prelude::*;
 use tapegrad_tape::kernels::parallel::set_num_threads;
 
-fn shape(n: usize, size: (usize, usize), groups: usize, per_group: (usize, usize), k: (usize, usize)) -> Conv2dShape {
+fn shape(
+    n: usize,
+    size: (usize, usize),
+    groups: usize,
+    per_group: (usize, usize),
+    k: (usize, usize),
+) -> Conv2dShape {
     Conv2dShape {
         n,
         h: size.0,

@@ -48,7 +48,19 @@ pub(super) fn run(set: InstructionSet, s: &Conv2dShape, x: &[f32], dy: &[f32], d
                     let count = block.min(s.c_out - first);
                     let (gradient, pixel) = (dy[first..].as_ptr(), s.c_out);
                     let sums = &mut *sums;
-                    run_with(set, Sums { rows: rows.clone(), axes: &job.axes, source, gradient, pixel, channels: count, block, sums });
+                    run_with(
+                        set,
+                        Sums {
+                            rows: rows.clone(),
+                            axes: &job.axes,
+                            source,
+                            gradient,
+                            pixel,
+                            channels: count,
+                            block,
+                            sums,
+                        },
+                    );
                 });
             }
         });
@@ -129,7 +141,13 @@ impl Sums<'_> {
 
     /// Some adjacent columns of all channels.
     #[inline(always)]
-    fn columns<V: Vector>(&mut self, products: &[(isize, usize)], gradient: *const f32, column: usize, count: usize) {
+    fn columns<V: Vector>(
+        &mut self,
+        products: &[(isize, usize)],
+        gradient: *const f32,
+        column: usize,
+        count: usize,
+    ) {
         let source = self.source.start.wrapping_add(column * self.axes[1].source_step * self.source.pixel);
         let gradient = gradient.wrapping_add(column * self.pixel);
         for c in (0..self.channels).step_by(V::LANES) {
