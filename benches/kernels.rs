@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tapegrad::nn::models::ResNet;
 use tapegrad::nn::optim::{Adam, Optimizer, SGD};
+use tapegrad::nn::{GRU, LSTM, RNN};
 use tapegrad::ops::kernels::gemm::{Finish, View, matmul};
 use tapegrad::ops::{BatchNormOptions, ConvOptions};
 use tapegrad::prelude::*;
@@ -35,6 +36,7 @@ fn main() {
     println!("{} threads, at most {flops:.0} GFLOP/s and {bytes:.1} GB/s", num_threads());
     products(&mut bench);
     convolutions(&mut bench);
+    recurrent(&mut bench);
     normalization(&mut bench);
     pooling(&mut bench);
     losses(&mut bench);
@@ -236,23 +238,73 @@ const CONVOLUTIONS: [(&str, usize, usize, [usize; 2], [usize; 3]); 18] = [
     ("resnet18", 128, 8, [256, 512], [1, 2, 0]),
 ];
 
+/// (model, batch, image, channels of the input and the output, groups, [kernel, stride, padding]): convolutions in groups.
+const GROUPED: [(&str, usize, usize, [usize; 2], usize, [usize; 3]); 7] = [
+    ("mobilenetv2", 8, 56, [96, 96], 96, [3, 1, 1]),
+    ("mobilenetv2", 8, 56, [144, 144], 144, [3, 2, 1]),
+    ("mobilenetv2", 8, 7, [960, 960], 960, [3, 1, 1]),
+    ("efficientnet", 8, 28, [240, 240], 240, [5, 1, 2]),
+    ("resnext", 8, 56, [128, 128], 32, [3, 1, 1]),
+    ("resnext", 8, 28, [256, 256], 32, [3, 1, 1]),
+    ("alexnet", 8, 27, [96, 256], 2, [5, 1, 2]),
+];
+
 fn convolutions(bench: &mut Bench) {
-    for (model, batch, size, [from, to], [kernel, stride, padding]) in CONVOLUTIONS {
-        let name = format!("conv2d/{model} {from}->{to} {kernel}x{kernel} stride {stride} at {size}");
-        let options = ConvOptions::<2>::new().stride(stride).padding(padding);
-        let (x, w) = (images([batch, from, size, size]), numbers(&[to, from, kernel, kernel]));
-        let out = (size + 2 * padding - kernel) / stride + 1;
-        let flops = || Flops(2 * batch * out * out * to * from * kernel * kernel);
-        let conv = |x: &Var, w: &Var| ops::conv2d_with(x, w, None, options);
-        let constants = (Var::from(x.clone()), Var::from(w.clone()));
-        bench.forward(&name, flops(), || conv(&constants.0, &constants.1));
-        let x = Var::parameter(x);
-        // The first layer of a model does not need the gradient of its input.
-        if from > 3 {
-            bench.backward(&format!("{name}/input grad"), flops(), &[&x], || conv(&x, &constants.1));
+    for (model, batch, size, channels, kernel) in CONVOLUTIONS {
+        convolution(bench, "conv2d", model, batch, size, channels, 1, kernel);
+    }
+    for (model, batch, size, channels, groups, kernel) in GROUPED {
+        convolution(bench, "grouped", model, batch, size, channels, groups, kernel);
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn convolution(
+    bench: &mut Bench,
+    kind: &str,
+    model: &str,
+    batch: usize,
+    size: usize,
+    [from, to]: [usize; 2],
+    groups: usize,
+    [kernel, stride, padding]: [usize; 3],
+) {
+    let in_groups = if groups == 1 { String::new() } else { format!(" in {groups} groups") };
+    let name = format!("{kind}/{model} {from}->{to}{in_groups} {kernel}x{kernel} stride {stride} at {size}");
+    let options = ConvOptions::<2>::default().stride(stride).padding(padding).groups(groups);
+    let (x, w) = (images([batch, from, size, size]), numbers(&[to, from / groups, kernel, kernel]));
+    let out = (size + 2 * padding - kernel) / stride + 1;
+    let flops = || Flops(2 * batch * out * out * to * from / groups * kernel * kernel);
+    let conv = |x: &Var, w: &Var| ops::conv2d(x, w, None, options);
+    let constants = (Var::from(x.clone()), Var::from(w.clone()));
+    bench.forward(&name, flops(), || conv(&constants.0, &constants.1));
+    let x = Var::parameter(x);
+    // The first layer of a model does not need the gradient of its input.
+    if from > 3 {
+        bench.backward(&format!("{name}/input grad"), flops(), &[&x], || conv(&x, &constants.1));
+    }
+    let w = Var::parameter(w);
+    bench.backward(&format!("{name}/weight grad"), flops(), &[&w], || conv(&constants.0, &w));
+}
+
+/// Recurrent layers: steps, batch, and size of inputs and states.
+fn recurrent(bench: &mut Bench) {
+    for (steps, batch, hidden) in [(100, 32, 256), (20, 8, 32)] {
+        let layers: [(&str, usize, Box<dyn Module>); 3] = [
+            ("rnn", 1, Box::new(RNN::new(hidden, hidden))),
+            ("lstm", 4, Box::new(LSTM::new(hidden, hidden))),
+            ("gru", 3, Box::new(GRU::new(hidden, hidden))),
+        ];
+        for (name, blocks, layer) in layers {
+            let name = format!("{name}/{steps} steps of [{batch}, {hidden}]");
+            // A product of the inputs and one of the states; backward two of each.
+            let flops = 4 * steps * batch * hidden * hidden * blocks;
+            let x = Var::parameter(numbers(&[steps, batch, hidden]));
+            bench.forward(&name, Flops(flops), || layer.forward(&x));
+            let parameters = layer.parameters();
+            let operands: Vec<&Var> = parameters.iter().chain([&x]).collect();
+            bench.backward(&format!("{name}/backward"), Flops(2 * flops), &operands, || layer.forward(&x));
         }
-        let w = Var::parameter(w);
-        bench.backward(&format!("{name}/weight grad"), flops(), &[&w], || conv(&constants.0, &w));
     }
 }
 

@@ -10,9 +10,9 @@ mod memory;
 use clap::{Parser, ValueEnum};
 use memory::peak_rss_mb;
 use std::time::Instant;
-use tapegrad::nn::models::{LeNet5, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
+use tapegrad::nn::models::{LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
 use tapegrad::nn::optim::{Optimizer, SGD};
-use tapegrad::nn::{Fields, Module};
+use tapegrad::nn::{Fields, LSTM, Linear, Module};
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -23,14 +23,36 @@ enum Model {
     Vgg11,
     Resnet18,
     Resnet9,
+    #[value(name = "resnet18-224")]
+    Resnet18Large,
+    #[value(name = "resnet50-224")]
+    Resnet50Large,
+    #[value(name = "mobilenetv2-224")]
+    MobileNetV2,
+    Lstm,
 }
 
-/// Times training steps on random images.
+tapegrad::nn::module! {
+    /// A classifier of sequences by the last output of an LSTM.
+    struct LastOutput {
+        lstm: LSTM,
+        fc: Linear,
+    }
+}
+
+impl Module for LastOutput {
+    fn forward(&self, x: &Var) -> Var {
+        self.fc.forward(&self.lstm.forward(x).select(1, -1))
+    }
+}
+
+/// Times training steps on random images or sequences.
 #[derive(Parser)]
 struct Args {
     #[arg(long, value_enum)]
     model: Model,
-    /// Images in a batch [default: 64 for mlp and lenet, 50 for cnn3, 1024 for resnet9, 128 for the others]
+    /// Images in a batch [default: 64 for mlp and lenet, 50 for cnn3, 1024 for resnet9, 128 for vgg11 and resnet18, 8 for images
+    /// of 224x224, 32 for lstm]
     #[arg(long)]
     batch: Option<usize>,
     #[arg(long, default_value_t = 2)]
@@ -56,6 +78,10 @@ fn main() {
         Model::Vgg11 => ("vgg11", &[3, 32, 32], 128),
         Model::Resnet18 => ("resnet18", &[3, 32, 32], 128),
         Model::Resnet9 => ("resnet9", &[3, 32, 32], 1024),
+        Model::Resnet18Large => ("resnet18-224", &[3, 224, 224], 8),
+        Model::Resnet50Large => ("resnet50-224", &[3, 224, 224], 8),
+        Model::MobileNetV2 => ("mobilenetv2-224", &[3, 224, 224], 8),
+        Model::Lstm => ("lstm", &[100, 256], 32),
     };
     let model: Box<dyn Module> = match args.model {
         Model::Mlp => Box::new(mlp(&[784, 256, 128, 10])),
@@ -64,6 +90,12 @@ fn main() {
         Model::Vgg11 => Box::new(Vgg::vgg11(10)),
         Model::Resnet18 => Box::new(ResNet::resnet18(10)),
         Model::Resnet9 => Box::new(SpeedNet::new(10)),
+        Model::Resnet18Large => Box::new(ResNet::new([2, 2, 2, 2], true, 1000)),
+        Model::Resnet50Large => Box::new(ResNet::resnet50(1000)),
+        Model::MobileNetV2 => Box::new(MobileNetV2::new(1000)),
+        Model::Lstm => {
+            Box::new(LastOutput { lstm: LSTM::new(256, 256).batch_first(true), fc: Linear::new(256, 10) })
+        }
     };
     let batch = args.batch.unwrap_or(default_batch);
     let x = Var::from(with_default_generator(|g| g.normal(&[&[batch], shape].concat(), 0.0, 1.0)));

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use tapegrad::nn::StateDict;
-use tapegrad::nn::models::{LeNet5, ResNet};
+use tapegrad::nn::models::{LeNet5, MobileNetV2, ResNet};
 use tapegrad::prelude::*;
 
 fn exchange(folder: &Path, name: &str, model: &dyn Module) {
@@ -45,4 +45,6 @@ fn weights_go_both_ways() {
     manual_seed(1);
     exchange(folder.as_ref(), "lenet5", &LeNet5::new(10));
     exchange(folder.as_ref(), "resnet18", &ResNet::resnet18(10));
+    exchange(folder.as_ref(), "resnet50", &ResNet::resnet50(1000));
+    exchange(folder.as_ref(), "mobilenetv2", &MobileNetV2::new(1000));
 }

@@ -18,8 +18,14 @@ import statistics
 import subprocess
 import sys
 
-STEPS = {"mlp": 300, "lenet": 200, "cnn3": 50, "vgg11": 6, "resnet18": 4}
-BATCH = {"mlp": 64, "mlp-batch1": 1, "lenet": 64, "cnn3": 50, "vgg11": 128, "resnet18": 128}
+STEPS = {
+    "mlp": 300, "lenet": 200, "cnn3": 50, "vgg11": 6, "resnet18": 4,
+    "resnet18-224": 6, "resnet50-224": 3, "mobilenetv2-224": 6, "lstm": 10,
+}
+BATCH = {
+    "mlp": 64, "mlp-batch1": 1, "lenet": 64, "cnn3": 50, "vgg11": 128, "resnet18": 128,
+    "resnet18-224": 8, "resnet50-224": 8, "mobilenetv2-224": 8, "lstm": 32,
+}
 TUNED = {
     "LD_PRELOAD": "libjemalloc.so.2",
     "MALLOC_CONF": "oversize_threshold:1,background_thread:true,metadata_thp:auto,"

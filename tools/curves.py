@@ -70,6 +70,6 @@ if __name__ == "__main__":
     torch.use_deterministic_algorithms(True)
     result = {
         name: {str(d).removeprefix("torch."): curve(name, d) for d in (torch.float64, torch.float32)}
-        for name in WORKLOADS
+        for name in BATCH
     }
     json.dump(result, sys.stdout, indent=1)

@@ -14,10 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from models import LeNet5, ResNet18
+from models import LeNet5, MobileNetV2, ResNet18, ResNet50
 
 # name -> (constructor, input shape without the batch)
-MODELS = {"lenet5": (LeNet5, (1, 28, 28)), "resnet18": (ResNet18, (3, 32, 32))}
+MODELS = {
+    "lenet5": (LeNet5, (1, 28, 28)),
+    "resnet18": (ResNet18, (3, 32, 32)),
+    "resnet50": (ResNet50, (3, 224, 224)),
+    "mobilenetv2": (MobileNetV2, (3, 224, 224)),
+}
 
 
 @torch.no_grad()

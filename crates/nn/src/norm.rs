@@ -390,6 +390,21 @@ macro_rules! batch_norm_relu {
                     tapegrad_ops::batch_norm_relu(x, running, weight, bias, residual, options)
                 })
             }
+
+            /// `relu6(self.forward(x))`, in as many passes over memory as the normalization alone.
+            ///
+            /// # Panics
+            /// As `forward`.
+            #[track_caller]
+            pub fn relu6(&self, x: &Var) -> Var {
+                self.check(x);
+                if is_observed() {
+                    return tapegrad_ops::relu6(&self.forward(x));
+                }
+                batch!(self, x, |running, weight, bias, options| {
+                    tapegrad_ops::batch_norm_relu6(x, running, weight, bias, options)
+                })
+            }
         }
     )*};
 }

@@ -84,7 +84,7 @@ fn times(s: &Conv2dShape) -> [[f64; 3]; 2] {
 
 fn shape(n: usize, (c_in, c_out): (usize, usize), size: usize) -> Conv2dShape {
     let (stride, padding, dilation) = ([1, 1], [1, 1], [1, 1]);
-    Conv2dShape { n, h: size, w: size, c_in, c_out, kh: 3, kw: 3, stride, padding, dilation }
+    Conv2dShape { n, h: size, w: size, c_in, c_out, groups: 1, kh: 3, kw: 3, stride, padding, dilation }
 }
 
 fn main() {

@@ -130,6 +130,7 @@ fn convolutions(batch: usize) {
             w: size,
             c_in,
             c_out,
+            groups: 1,
             kh: k,
             kw: k,
             stride: [stride; 2],

@@ -1,8 +1,8 @@
 //! `batch_norm`.
 
 use crate::kernels::norm::{
-    Affine, AffineAddRelu, AffineRelu, Centers, Gradient, Layout, Products, ReluGradient, ReluProducts, map,
-    moments, sums,
+    Affine, AffineAddRelu, AffineRelu, AffineRelu6, Centers, Gradient, Layout, Products, Relu6Gradient,
+    Relu6Products, ReluGradient, ReluProducts, map, moments, sums,
 };
 use crate::memory::slice;
 use crate::normalization::{
@@ -135,11 +135,42 @@ pub fn batch_norm_relu(
     tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu", T => normalize::<T>(x, running, weight, bias, options, tail))
 }
 
+/// `relu6(batch_norm(x))` in as few passes over memory as [`batch_norm`] alone: what networks for small devices have
+/// after a convolution.
+///
+/// # Panics
+/// Same as [`batch_norm`].
+///
+/// ```
+/// use tapegrad_ops::{BatchNormOptions, batch_norm_relu6};
+/// use tapegrad_tape::Var;
+/// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
+/// let weight = Var::from_vec(vec![2f64, 8.0], &[2]);
+/// let options = BatchNormOptions { training: true, eps: 0.0, ..Default::default() };
+/// let y = batch_norm_relu6(&x, None, Some(&weight), None, options);
+/// assert_eq!(y.to_vec::<f64>(), [0.0, 0.0, 2.0, 6.0]);
+/// ```
+#[track_caller]
+pub fn batch_norm_relu6(
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    options: BatchNormOptions,
+) -> Var {
+    if is_half(x.dtype()) || x.numel() == 0 {
+        return crate::relu6(&batch_norm(x, running, weight, bias, options));
+    }
+    check(x, running, weight, bias, options);
+    tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu6", T => normalize::<T>(x, running, weight, bias, options, Tail::Relu6))
+}
+
 /// What is applied to normalized values before they are stored.
 #[derive(Clone, Copy)]
 enum Tail<'a> {
     Nothing,
     Relu,
+    Relu6,
     AddRelu(&'a Var),
 }
 
@@ -242,6 +273,7 @@ fn normalize<T: Float>(
     match tail {
         Tail::Nothing => map(Affine, out.data_mut::<T>(), data, data, layout, p),
         Tail::Relu => map(AffineRelu, out.data_mut::<T>(), data, data, layout, p),
+        Tail::Relu6 => map(AffineRelu6, out.data_mut::<T>(), data, data, layout, p),
         Tail::AddRelu(residual) => {
             let residual = residual.tensor().to_format(format);
             map(AffineAddRelu, out.data_mut::<T>(), data, slice::<T>(&residual, format), layout, p)
@@ -249,11 +281,12 @@ fn normalize<T: Float>(
     }
 
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
+    let six = matches!(tail, Tail::Relu6);
     let rule = move |g: &Var, wants, relu: bool| {
         if is_grad_enabled() {
             composed(&saved, saved_weight.as_ref(), g, (!training).then_some((&mean, &rstd)), eps)
         } else {
-            let relu = relu.then_some(&shift[..]);
+            let relu = relu.then_some((&shift[..], six));
             fused::<T>(&saved.tensor(), &g.tensor(), wants, training, [&mean, &rstd, &factor], relu)
         }
     };
@@ -261,18 +294,20 @@ fn normalize<T: Float>(
         Tail::Nothing => {
             return record_affine("batch_norm", x, weight, bias, out, move |g, wants| rule(g, wants, false));
         }
-        Tail::Relu => None,
+        Tail::Relu | Tail::Relu6 => None,
         Tail::AddRelu(residual) => Some(residual),
     };
     let inputs: Vec<&Var> = [Some(x), weight, bias, residual].into_iter().flatten().collect();
     let present = [true, weight.is_some(), bias.is_some(), residual.is_some()];
-    record_slice_with_output("batch_norm_relu", &inputs, out, move |c| {
+    let op = if six { "batch_norm_relu6" } else { "batch_norm_relu" };
+    record_slice_with_output(op, &inputs, out, move |c| {
         let y = c.output();
         let mut place = 0..;
         let wants = present.map(|p| p && place.next().is_some_and(|i| c.wants(i)));
         let mut g = c.into_grad();
         if is_grad_enabled() {
-            g = where_(&y.gt(0.0), &g, 0.0);
+            let passes = if six { y.gt(0.0).logical_and(&y.lt(6.0)) } else { y.gt(0.0) };
+            g = where_(&passes, &g, 0.0);
         } else if present[3] {
             // Without a residual the passes of the rule recompute where the ReLU was active.
             let masked = |g, y| if y <= T::ZERO { T::ZERO } else { g };
@@ -293,7 +328,7 @@ fn fused<T: Float>(
     wants: [bool; 3],
     training: bool,
     [mean, rstd, factor]: [&[f64]; 3],
-    relu: Option<&[T]>,
+    relu: Option<(&[T], bool)>,
 ) -> [Option<Var>; 3] {
     let (x, layout, format) = arrange(x);
     let g = g.cast(T::DTYPE).to_format(format);
@@ -302,7 +337,8 @@ fn fused<T: Float>(
     let (Centers { rounded: center, off }, p1) = (Centers::new(mean), convert::<T>(factor.iter().copied()));
     let (s, mut q) = if training || wants[1] || wants[2] {
         match relu {
-            Some(shift) => sums(ReluProducts, x_data, g_data, layout, [&center, &p1, shift]),
+            Some((shift, true)) => sums(Relu6Products, x_data, g_data, layout, [&center, &p1, shift]),
+            Some((shift, false)) => sums(ReluProducts, x_data, g_data, layout, [&center, &p1, shift]),
             None => sums(Products, x_data, g_data, layout, [&center; 3]),
         }
     } else {
@@ -320,9 +356,10 @@ fn fused<T: Float>(
         } else {
             (zero.clone(), zero.clone())
         };
-        let p = [&center[..], &p1, &p2, &p3, relu.unwrap_or(&zero)];
+        let p = [&center[..], &p1, &p2, &p3, relu.map_or(&zero[..], |(shift, _)| shift)];
         match relu {
-            Some(_) => map(ReluGradient, out.data_mut::<T>(), x_data, g_data, layout, p),
+            Some((_, true)) => map(Relu6Gradient, out.data_mut::<T>(), x_data, g_data, layout, p),
+            Some((_, false)) => map(ReluGradient, out.data_mut::<T>(), x_data, g_data, layout, p),
             None if training => map(Gradient, out.data_mut::<T>(), x_data, g_data, layout, p),
             None => {
                 map(Affine, out.data_mut::<T>(), g_data, g_data, layout, [&zero, &p1, &zero, &zero, &zero])
@@ -426,7 +463,7 @@ mod tests {
         #[test]
         fn with_a_relu_as_composed(
             n in 2usize..4, c in 1usize..4, space in proptest::collection::vec(1usize..4, 0..3),
-            last: bool, train: bool, affine: bool, residual: bool, seed: u64,
+            last: bool, train: bool, affine: bool, (residual, six): (bool, bool), seed: u64,
         ) {
             let mut shape = vec![n, c];
             shape.extend(space);
@@ -440,11 +477,18 @@ mod tests {
             let (mean, var) = buffers(c);
             let fused = |v: &[Var]| {
                 let (w, b) = if affine { (Some(&v[1]), Some(&v[2])) } else { (None, None) };
+                if six {
+                    // Some of the values are above six.
+                    return batch_norm_relu6(&(&v[0] * 8.0), Some((&mean, &var)), w, b, options);
+                }
                 batch_norm_relu(&v[0], Some((&mean, &var)), w, b, residual.then_some(&v[3]), options)
             };
             let apart = |v: &[Var]| {
                 let (w, b) = if affine { (Some(&v[1]), Some(&v[2])) } else { (None, None) };
-                let y = batch_norm_with(&v[0], Some((&mean, &var)), w, b, options);
+                if six {
+                    return crate::relu6(&batch_norm(&(&v[0] * 8.0), Some((&mean, &var)), w, b, options));
+                }
+                let y = batch_norm(&v[0], Some((&mean, &var)), w, b, options);
                 crate::relu(&if residual { &y + &v[3] } else { y })
             };
             let seed = parameter(&shape, seed ^ 9).detach();

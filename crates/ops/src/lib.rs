@@ -24,6 +24,7 @@ mod options;
 mod pixel_shuffle;
 mod pool;
 mod product;
+mod recurrent;
 mod size;
 mod softmax;
 #[cfg(test)]
@@ -37,7 +38,7 @@ pub use attention::{
     AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with,
     scaled_dot_product_attention_with_weights,
 };
-pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_with};
+pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_relu6, batch_norm_with};
 pub use conv::*;
 pub use distance::{cosine_similarity, normalize, pairwise_distance};
 pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
@@ -45,12 +46,14 @@ pub use embedding::{EmbeddingOptions, embedding, embedding_with};
 pub use group_norm::{InstanceNormOptions, group_norm, group_norm_with, instance_norm, instance_norm_with};
 pub use interpolate::{InterpolateMode, InterpolateOptions, interpolate};
 pub use layer_norm::{layer_norm, layer_norm_with, rms_norm, rms_norm_with};
+pub use kernels::recurrent::RecurrentCell;
 pub use linear::linear;
 pub use local_response_norm::local_response_norm;
 pub use loss::*;
 pub use matmul::{bmm, dot, matmul, mm, mv, outer};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use pool::*;
+pub use recurrent::recurrent;
 pub use size::Size;
 pub use softmax::{log_softmax, softmax, softmin};
 pub use unfold::{UnfoldOptions, fold, unfold};

@@ -2,6 +2,7 @@
 
 mod lenet;
 mod mlp;
+mod mobilenet;
 mod resnet;
 mod speed_net;
 mod three_layer;
@@ -9,7 +10,8 @@ mod vgg;
 
 pub use lenet::LeNet5;
 pub use mlp::{MlpOptions, mlp, mlp_with};
-pub use resnet::{BasicBlock, ResNet};
+pub use mobilenet::{InvertedResidual, MobileNetV2};
+pub use resnet::{BasicBlock, Bottleneck, ResNet};
 pub use speed_net::{SpeedBlock, SpeedNet};
 pub use three_layer::ThreeLayerConvNet;
 pub use vgg::Vgg;

@@ -1,4 +1,4 @@
-//! ResNet-18 and ResNet-34.
+//! ResNet-18, ResNet-34 and ResNet-50.
 
 use crate::{BatchNorm2d, Conv2d, Linear, Module, Sequential, observe};
 use tapegrad_ops::MaxPoolOptions;
@@ -15,6 +15,15 @@ crate::module! {
     }
 }
 
+/// A 1x1 convolution with batch norm where a block changes the shape.
+fn shortcut(channels: usize, planes: usize, stride: usize) -> Option<Sequential> {
+    (stride != 1 || channels != planes).then(|| {
+        Sequential::new()
+            .add(Conv2d::new(channels, planes, 1).stride(stride).bias(false))
+            .add(BatchNorm2d::new(planes))
+    })
+}
+
 impl BasicBlock {
     /// From `channels` to `planes` channels, the first convolution with this stride.
     pub fn new(channels: usize, planes: usize, stride: usize) -> BasicBlock {
@@ -24,11 +33,7 @@ impl BasicBlock {
             bn1: BatchNorm2d::new(planes),
             conv2: conv(planes, 1),
             bn2: BatchNorm2d::new(planes),
-            downsample: (stride != 1 || channels != planes).then(|| {
-                Sequential::new()
-                    .add(Conv2d::new(channels, planes, 1).stride(stride).bias(false))
-                    .add(BatchNorm2d::new(planes))
-            }),
+            downsample: shortcut(channels, planes, stride),
         }
     }
 }
@@ -44,12 +49,56 @@ impl Module for BasicBlock {
 }
 
 crate::module! {
-    /// ResNet with basic blocks (He et al. 2016, "Deep residual learning for image recognition"); the state-dict keys are
+    /// A 3x3 convolution between two 1x1 convolutions, of which the last has four times as many channels, and a shortcut.
+    pub struct Bottleneck {
+        conv1: Conv2d,
+        bn1: BatchNorm2d,
+        conv2: Conv2d,
+        bn2: BatchNorm2d,
+        conv3: Conv2d,
+        bn3: BatchNorm2d,
+        downsample: Option<Sequential>,
+    }
+}
+
+impl Bottleneck {
+    /// How many times as many channels the output has as the 3x3 convolution.
+    const EXPANSION: usize = 4;
+
+    /// From `channels` to `4 * planes` channels, the 3x3 convolution with this stride.
+    pub fn new(channels: usize, planes: usize, stride: usize) -> Bottleneck {
+        let out = planes * Bottleneck::EXPANSION;
+        Bottleneck {
+            conv1: Conv2d::new(channels, planes, 1).bias(false),
+            bn1: BatchNorm2d::new(planes),
+            conv2: Conv2d::new(planes, planes, 3).stride(stride).padding(1).bias(false),
+            bn2: BatchNorm2d::new(planes),
+            conv3: Conv2d::new(planes, out, 1).bias(false),
+            bn3: BatchNorm2d::new(out),
+            downsample: shortcut(channels, out, stride),
+        }
+    }
+}
+
+impl Module for Bottleneck {
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, || {
+            let identity = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x));
+            let y = self.bn1.relu(&self.conv1.forward(x), None);
+            let y = self.bn2.relu(&self.conv2.forward(&y), None);
+            self.bn3.relu(&self.conv3.forward(&y), Some(&identity))
+        })
+    }
+}
+
+crate::module! {
+    /// ResNet (He et al. 2016, "Deep residual learning for image recognition"); the state-dict keys are
     /// those of torchvision.
     ///
     /// ```
     /// use tapegrad_nn::{Fields, models::ResNet};
     /// assert_eq!(ResNet::resnet18(10).num_parameters(), 11_173_962);
+    /// assert_eq!(ResNet::resnet50(1000).num_parameters(), 25_557_032);
     /// ```
     pub struct ResNet {
         conv1: Conv2d,
@@ -74,15 +123,46 @@ impl ResNet {
         ResNet::new([3, 4, 6, 3], false, classes)
     }
 
-    /// With this many blocks in each of four stages; `imagenet_stem` is a 7x7 convolution of stride 2 and a max
+    /// Fifty layers with bottlenecks, for images of 224x224 (`torchvision.models.resnet50`).
+    pub fn resnet50(classes: usize) -> ResNet {
+        ResNet::bottlenecks([3, 4, 6, 3], true, classes)
+    }
+
+    /// With this many basic blocks in each of four stages; `imagenet_stem` is a 7x7 convolution of stride 2 and a max
     /// pooling, for images of 224x224.
     pub fn new(blocks: [usize; 4], imagenet_stem: bool, classes: usize) -> ResNet {
+        ResNet::build(blocks, imagenet_stem, classes, 1, |layer, channels, planes, stride| {
+            layer.push(BasicBlock::new(channels, planes, stride));
+        })
+    }
+
+    /// With this many bottlenecks in each of four stages; the stem as in [`ResNet::new`].
+    pub fn bottlenecks(blocks: [usize; 4], imagenet_stem: bool, classes: usize) -> ResNet {
+        ResNet::build(
+            blocks,
+            imagenet_stem,
+            classes,
+            Bottleneck::EXPANSION,
+            |layer, channels, planes, stride| {
+                layer.push(Bottleneck::new(channels, planes, stride));
+            },
+        )
+    }
+
+    /// `push(layer, channels, planes, stride)` appends a block, whose output has `expansion * planes` channels.
+    fn build(
+        blocks: [usize; 4],
+        imagenet_stem: bool,
+        classes: usize,
+        expansion: usize,
+        push: impl Fn(&mut Sequential, usize, usize, usize),
+    ) -> ResNet {
         let mut channels = 64;
         let mut stage = |count: usize, planes: usize, stride: usize| {
             let mut layer = Sequential::new();
             for i in 0..count {
-                layer.push(BasicBlock::new(channels, planes, if i == 0 { stride } else { 1 }));
-                channels = planes;
+                push(&mut layer, channels, planes, if i == 0 { stride } else { 1 });
+                channels = planes * expansion;
             }
             layer
         };
@@ -97,7 +177,7 @@ impl ResNet {
             layer2: stage(blocks[1], 128, 2),
             layer3: stage(blocks[2], 256, 2),
             layer4: stage(blocks[3], 512, 2),
-            fc: Linear::new(512, classes),
+            fc: Linear::new(512 * expansion, classes),
             stem_pool: imagenet_stem,
         }
     }

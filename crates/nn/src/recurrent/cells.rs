@@ -1,7 +1,8 @@
 //! Single steps.
 
-use super::{Kind, Nonlinearity, Weights};
+use super::{Nonlinearity, Weights, plain};
 use crate::fields::{Field, Fields, Item};
+use tapegrad_ops::RecurrentCell;
 use tapegrad_tape::{Tensor, Var};
 
 macro_rules! cells {
@@ -9,7 +10,7 @@ macro_rules! cells {
         $(#[$meta])*
         pub struct $name {
             weights: Weights,
-            kind: Kind,
+            kind: RecurrentCell,
             input_size: usize,
             hidden_size: usize,
         }
@@ -44,7 +45,7 @@ macro_rules! cells {
                     s
                 };
                 let h = state(h);
-                let c = (self.kind == Kind::Lstm).then(|| state(c));
+                let c = (self.kind == RecurrentCell::Lstm).then(|| state(c));
                 let (b_ih, b_hh) = self.weights.biases();
                 let input = tapegrad_ops::linear(x, &self.weights.ih, b_ih);
                 self.kind.step(&input, &tapegrad_ops::linear(&h, &self.weights.hh, b_hh), &h, c.as_ref())
@@ -76,17 +77,17 @@ cells! {
     /// let x = Var::from(Tensor::zeros_with(&[3, 10], DType::F32));
     /// assert_eq!(RNNCell::new(10, 20).forward(&x, None).shape(), [3, 20]);
     /// ```
-    RNNCell, Kind::Rnn(Nonlinearity::Tanh);
+    RNNCell, RecurrentCell::RnnTanh;
     /// One step of an [`LSTM`](super::LSTM) (`torch.nn.LSTMCell`).
-    LSTMCell, Kind::Lstm;
+    LSTMCell, RecurrentCell::Lstm;
     /// One step of a [`GRU`](super::GRU) (`torch.nn.GRUCell`).
-    GRUCell, Kind::Gru;
+    GRUCell, RecurrentCell::Gru;
 }
 
 impl RNNCell {
     /// This cell with another function.
     pub fn nonlinearity(mut self, nonlinearity: Nonlinearity) -> RNNCell {
-        self.kind = Kind::Rnn(nonlinearity);
+        self.kind = plain(nonlinearity);
         self
     }
 

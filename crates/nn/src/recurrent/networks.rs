@@ -1,9 +1,10 @@
 //! Whole sequences through layers of cells.
 
-use super::{Kind, Nonlinearity, Weights};
+use super::{Nonlinearity, Weights, plain};
 use crate::fields::{Field, Fields, Item, Training};
 use crate::module::Module;
 use crate::summary::observe;
+use tapegrad_ops::RecurrentCell;
 use tapegrad_tape::{Tensor, Var};
 
 macro_rules! networks {
@@ -117,7 +118,7 @@ networks! {
     /// let (y, h) = RNN::new(10, 20).num_layers(2).forward_with_state(&x, None);
     /// assert_eq!((y.shape(), h.shape()), (&[7, 3, 20][..], &[2, 3, 20][..]));
     /// ```
-    RNN, Kind::Rnn(Nonlinearity::Tanh);
+    RNN, RecurrentCell::RnnTanh;
     /// Layers of long short-term memory (`torch.nn.LSTM`).
     ///
     /// ```
@@ -128,15 +129,15 @@ networks! {
     /// let (y, (h, c)) = lstm.forward_with_state(&x, None);
     /// assert_eq!((y.shape(), c.shape()), (&[3, 7, 40][..], &[2, 3, 20][..]));
     /// ```
-    LSTM, Kind::Lstm;
+    LSTM, RecurrentCell::Lstm;
     /// Layers of gated recurrent units (`torch.nn.GRU`).
-    GRU, Kind::Gru;
+    GRU, RecurrentCell::Gru;
 }
 
 impl RNN {
     /// This network with another function.
     pub fn nonlinearity(mut self, nonlinearity: Nonlinearity) -> RNN {
-        self.shape.kind = Kind::Rnn(nonlinearity);
+        self.shape.kind = plain(nonlinearity);
         self
     }
 
@@ -198,7 +199,7 @@ impl LSTM {
 
 /// The layers of a network, and the order in which they run.
 struct Shape {
-    kind: Kind,
+    kind: RecurrentCell,
     input_size: usize,
     hidden_size: usize,
     num_layers: usize,
@@ -210,7 +211,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(kind: Kind, input_size: usize, hidden_size: usize) -> Shape {
+    fn new(kind: RecurrentCell, input_size: usize, hidden_size: usize) -> Shape {
         Shape {
             kind,
             input_size,
@@ -292,7 +293,7 @@ impl Shape {
             s.unbind(0)
         };
         let h = state(h, self.output_size());
-        let c = (self.kind == Kind::Lstm).then(|| state(c, self.hidden_size));
+        let c = (self.kind == RecurrentCell::Lstm).then(|| state(c, self.hidden_size));
         let (mut layer, mut last_h, mut last_c) = (steps_first, Vec::new(), Vec::new());
         for (number, cells) in weights.chunks(self.directions()).enumerate() {
             if number > 0 && training && self.dropout > 0.0 {
@@ -331,8 +332,34 @@ impl Shape {
         c: Option<&Var>,
         reverse: bool,
     ) -> (Var, Var, Option<Var>) {
+        if let Some(hr) = &w.hr {
+            return self.projected(w, hr, x, h, c, reverse);
+        }
         let (b_ih, b_hh) = w.biases();
+        // Where both biases are only added, they are one.
+        let (b_ih, b_hh) = match (b_ih, b_hh) {
+            (Some(ih), Some(hh)) if self.kind != RecurrentCell::Gru => (Some(ih + hh), None),
+            (ih, hh) => (ih.cloned(), hh),
+        };
         // The inputs' contribution at all steps is one product.
+        let inputs = tapegrad_ops::linear(x, &w.ih, b_ih.as_ref());
+        let (y, c) = tapegrad_ops::recurrent(self.kind, &inputs, &w.hh, b_hh, h, c, reverse);
+        let last = if reverse { 0 } else { y.shape()[0] as isize - 1 };
+        let h = y.select(0, last);
+        (y, h, c)
+    }
+
+    /// The same for an LSTM whose output is projected.
+    fn projected(
+        &self,
+        w: &Weights,
+        projection: &Var,
+        x: &Var,
+        h: &Var,
+        c: Option<&Var>,
+        reverse: bool,
+    ) -> (Var, Var, Option<Var>) {
+        let (b_ih, b_hh) = w.biases();
         let mut inputs = tapegrad_ops::linear(x, &w.ih, b_ih).unbind(0);
         if reverse {
             inputs.reverse();
@@ -341,11 +368,8 @@ impl Shape {
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in &inputs {
             let state = tapegrad_ops::linear(&h, &w.hh, b_hh);
-            let (new_h, new_c) = self.kind.step(input, &state, &h, c.as_ref());
-            h = match &w.hr {
-                Some(hr) => tapegrad_ops::linear(&new_h, hr, None),
-                None => new_h,
-            };
+            let (output, new_c) = self.kind.step(input, &state, &h, c.as_ref());
+            h = tapegrad_ops::linear(&output, projection, None);
             c = new_c;
             outputs.push(h.clone());
         }

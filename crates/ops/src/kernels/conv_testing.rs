@@ -14,11 +14,12 @@ pub(crate) fn products(s: &Conv2dShape, mut f: impl FnMut(usize, usize, usize)) 
                 if y >= s.h || x >= s.w {
                     continue;
                 }
-                for c in 0..s.c_in {
+                let (from, to) = (s.c_in / s.groups, s.c_out / s.groups);
+                for r in 0..from {
                     for o in 0..s.c_out {
                         f(
-                            ((n * s.h + y) * s.w + x) * s.c_in + c,
-                            ((o * s.c_in + c) * s.kh + i) * s.kw + j,
+                            ((n * s.h + y) * s.w + x) * s.c_in + o / to * from + r,
+                            ((o * from + r) * s.kh + i) * s.kw + j,
                             ((n * oh + a) * ow + b) * s.c_out + o,
                         );
                     }

@@ -1,8 +1,10 @@
 //! The geometry of convolutions.
 
-/// The sizes of a two-dimensional convolution with one group, as every convolution kernel takes them.
+use tapegrad_tape::shape::MAX_NUMEL;
+
+/// The sizes of a two-dimensional convolution, as every convolution kernel takes them.
 ///
-/// Activations are channels-last (`n`, `h`, `w`, channels), weights are (`c_out`, `c_in`, `kh`, `kw`),
+/// Activations are channels-last (`n`, `h`, `w`, channels), weights are (`c_out`, `c_in / groups`, `kh`, `kw`),
 /// all contiguous. Pairs are (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2dShape {
@@ -16,6 +18,8 @@ pub struct Conv2dShape {
     pub c_in: usize,
     /// Channels of the output.
     pub c_out: usize,
+    /// The channels of both sides are split into this many independent groups; at least 1.
+    pub groups: usize,
     /// Rows of the kernel.
     pub kh: usize,
     /// Columns of the kernel.
@@ -46,7 +50,7 @@ impl Conv2dShape {
 
     /// Elements of the weight.
     pub fn weight_len(&self) -> usize {
-        product([self.c_out, self.c_in, self.kh, self.kw])
+        product([self.c_out, self.c_in / self.groups, self.kh, self.kw])
     }
 
     /// Elements of the output.
@@ -56,7 +60,31 @@ impl Conv2dShape {
 
     /// Floating-point operations of the convolution by its definition, padding included.
     pub fn flops(&self) -> usize {
-        product([2, self.output_len(), self.c_in, self.kh, self.kw])
+        product([2, self.output_len(), self.c_in / self.groups, self.kh, self.kw])
+    }
+
+    /// The sizes of one of the groups.
+    pub fn group(&self) -> Conv2dShape {
+        Conv2dShape { c_in: self.c_in / self.groups, c_out: self.c_out / self.groups, groups: 1, ..*self }
+    }
+
+    /// The check at the entry of a kernel.
+    ///
+    /// # Panics
+    /// If the length of a slice does not match the sizes, or one of the steps is out of bounds.
+    #[track_caller]
+    pub(crate) fn check(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &[f32]) {
+        let s = self;
+        let mut steps = s.stride.iter().chain(&s.dilation);
+        assert!(steps.all(|&d| d > 0), "convolution: stride and dilation start at 1");
+        assert!(
+            s.stride.iter().chain(&s.dilation).chain(&s.padding).all(|&d| d <= MAX_NUMEL),
+            "convolution: stride, dilation and padding are at most {MAX_NUMEL}: {s:?}"
+        );
+        assert_eq!(x.len(), s.input_len(), "convolution: elements of the input {s:?}");
+        assert_eq!(w.len(), s.weight_len(), "convolution: elements of the weight {s:?}");
+        assert_eq!(y.len(), s.output_len(), "convolution: elements of the output {s:?}");
+        assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
     }
 }
 
@@ -65,10 +93,18 @@ fn product<const N: usize>(sizes: [usize; N]) -> usize {
     sizes.iter().fold(1, |product: usize, &n| product.saturating_mul(n))
 }
 
+/// The size with its padding, and that of the kernel with its dilation. Both saturate.
+fn extents(size: usize, kernel: usize, padding: usize, dilation: usize) -> [usize; 2] {
+    let extent = kernel.checked_sub(1).map_or(0, |k| k.saturating_mul(dilation).saturating_add(1));
+    [size.saturating_add(padding.saturating_mul(2)), extent]
+}
+
 fn out_size(size: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> usize {
-    let Some(reach) = kernel.checked_sub(1).map(|k| k.saturating_mul(dilation)) else { return 0 };
-    let padded = size.saturating_add(padding.saturating_mul(2));
-    padded.checked_sub(reach.saturating_add(1)).map_or(0, |room| room / stride + 1)
+    let [padded, extent] = extents(size, kernel, padding, dilation);
+    if kernel == 0 {
+        return 0;
+    }
+    padded.checked_sub(extent).map_or(0, |room| room / stride + 1)
 }
 
 /// Most elements of an image with its padding for which the channels-last kernels are used.
@@ -115,8 +151,8 @@ impl Geometry {
             .fold(1, |flops: u64, &n| flops.saturating_mul(n as u64))
     }
 
-    /// The same as two dimensions, for the channels-last kernels, where they can compute it: no groups, at most two
-    /// spatial dimensions, and the same padding on both sides, not so far that no copy of a padded image could be made.
+    /// The same as two dimensions, for the channels-last kernels, where they can compute it: at most two spatial
+    /// dimensions, and the same padding on both sides, not so far that no copy of a padded image could be made.
     pub(crate) fn two_dimensional(&self) -> Option<Conv2dShape> {
         let pair = |of: [usize; 3]| [of[1], of[2]];
         let ([h, w], [kh, kw]) = (pair(self.input), pair(self.kernel));
@@ -127,16 +163,19 @@ impl Geometry {
             w,
             c_in: self.c_in,
             c_out: self.c_out,
+            groups: self.groups,
             kh,
             kw,
             stride,
             padding,
             dilation,
         };
-        let reach =
-            |d: usize| (self.input[d] + 2 * self.padding[d]).max((self.kernel[d] - 1) * self.dilation[d] + 1);
-        let padded = reach(1).saturating_mul(reach(2)).saturating_mul(self.c_in.max(self.c_out));
-        let fits = self.groups == 1 && self.dims <= 2 && padded <= MOST_PADDED;
+        let reach = |d: usize| {
+            let [padded, extent] = extents(self.input[d], self.kernel[d], self.padding[d], self.dilation[d]);
+            padded.max(extent)
+        };
+        let padded = product([reach(1), reach(2), self.c_in.max(self.c_out)]);
+        let fits = self.dims <= 2 && padded <= MOST_PADDED;
         (fits && [s.out_h(), s.out_w()] == pair(self.output)).then_some(s)
     }
 }
@@ -152,6 +191,7 @@ mod tests {
             w: h,
             c_in: 3,
             c_out: 5,
+            groups: 1,
             kh: k,
             kw: k,
             stride: [stride; 2],
@@ -184,5 +224,8 @@ mod tests {
         let s = shape(8, 3, 1, 1, 1);
         assert_eq!((s.input_len(), s.weight_len(), s.output_len()), (2 * 64 * 3, 5 * 3 * 9, 2 * 64 * 5));
         assert_eq!(s.flops(), 2 * (2 * 64 * 5) * 27);
+        let s = Conv2dShape { c_in: 10, groups: 5, ..s };
+        assert_eq!((s.weight_len(), s.flops()), (5 * 2 * 9, 2 * (2 * 64 * 5) * 18));
+        assert_eq!((s.group().c_in, s.group().c_out, s.group().groups), (2, 1, 1));
     }
 }

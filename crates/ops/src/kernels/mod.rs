@@ -2,11 +2,13 @@
 
 #[cfg(test)]
 mod conv_testing;
+pub mod depthwise;
 pub mod direct_conv;
 pub mod dropout;
 mod fold;
 pub mod gemm;
 pub mod geometry;
+pub mod grouped;
 pub(crate) mod im2col;
 pub mod layer_norm;
 pub mod matmul;
@@ -14,8 +16,10 @@ pub mod microkernel;
 pub mod norm;
 mod pixels;
 pub(crate) mod pool;
+pub(crate) mod recurrent;
 pub mod row_winograd;
 pub(crate) mod scratch;
 pub mod softmax;
+pub(crate) mod volumes;
 pub(crate) mod windows;
 pub mod winograd;

@@ -20,17 +20,15 @@ use folded::Folded;
 use planar::Planar;
 use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
 use tapegrad_tape::kernels::shared::SharedSlice;
-use tapegrad_tape::shape::MAX_NUMEL;
 
 pub use weight_grad::weight_grad;
 
 /// The convolution of `x` (n, h, w, c_in) with `w` (c_out, c_in, kh, kw) into `y` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If the length of a slice does not match the shape.
+/// If the length of a slice does not match the shape, or there are several groups.
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    check(s, x.len(), w.len(), y.len());
-    assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
+    check(s, x, w, bias, y);
     let kernel = s.kh * s.kw;
     let weight = pack::View { data: w, kernel, row: kernel, column: s.c_in * kernel };
     let correlation = Correlation {
@@ -49,9 +47,9 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// The gradient of a convolution with respect to its input: `dx` (n, h, w, c_in) from `dy` (n, out_h, out_w, c_out).
 ///
 /// # Panics
-/// If the length of a slice does not match the shape.
+/// If the length of a slice does not match the shape, or there are several groups.
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
-    check(s, dx.len(), w.len(), dy.len());
+    check(s, dx, w, None, dy);
     let kernel = s.kh * s.kw;
     let weight = pack::View { data: w, kernel, row: s.c_in * kernel, column: kernel };
     // Pixels between the windows: with a stride beyond the kernel most of them.
@@ -86,18 +84,11 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     }
 }
 
-pub(super) fn check(s: &Conv2dShape, x: usize, w: usize, y: usize) {
-    assert!(
-        s.stride.iter().chain(&s.dilation).all(|&d| d > 0),
-        "convolution: stride and dilation start at 1"
-    );
-    assert!(
-        s.stride.iter().chain(&s.dilation).chain(&s.padding).all(|&d| d <= MAX_NUMEL),
-        "convolution: stride, dilation and padding are at most {MAX_NUMEL}: {s:?}"
-    );
-    assert_eq!(x, s.input_len(), "convolution: elements of the input {s:?}");
-    assert_eq!(w, s.weight_len(), "convolution: elements of the weight {s:?}");
-    assert_eq!(y, s.output_len(), "convolution: elements of the output {s:?}");
+/// What these kernels take.
+#[track_caller]
+fn check(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &[f32]) {
+    assert!(s.groups == 1, "convolution: the direct kernels have one group: {s:?}");
+    s.check(x, w, bias, y);
 }
 
 /// The sizes of one channels-last image.

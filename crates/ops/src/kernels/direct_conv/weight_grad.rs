@@ -28,7 +28,7 @@ const LONG_LINE: usize = 12;
 /// # Panics
 /// If the length of a slice does not match the shape.
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    check(s, x.len(), dw.len(), dy.len());
+    check(s, x, dw, None, dy);
     if dw.is_empty() || dy.is_empty() {
         dw.fill(0.0);
         return;

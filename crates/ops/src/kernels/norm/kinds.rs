@@ -49,6 +49,20 @@ impl<T: Float> Terms<T> for ReluProducts {
     }
 }
 
+/// [`Products`] where `(x - p0) p1 + p2` is between 0 and 6: the gradient passed a ReLU6 after the normalization.
+#[derive(Clone, Copy)]
+pub struct Relu6Products;
+
+impl<T: Float> Terms<T> for Relu6Products {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn terms(x: T, g: T, p: [T; 3]) -> (T, T) {
+        let y = (x - p[0]) * p[1] + p[2];
+        let g = if y > T::ZERO && y < T::c(6.0) { g } else { T::ZERO };
+        Products::terms(x, g, p)
+    }
+}
+
 /// A function of an element, that of a second operand, and five parameters of its channel.
 pub trait Map<T>: Copy + Send + Sync {
     /// Whether there is a second operand.
@@ -99,6 +113,19 @@ impl<T: Float> Map<T> for AffineRelu {
     }
 }
 
+/// [`Affine`], then ReLU6.
+#[derive(Clone, Copy)]
+pub struct AffineRelu6;
+
+impl<T: Float> Map<T> for AffineRelu6 {
+    const BINARY: bool = false;
+    #[inline(always)]
+    fn map(x: T, _: T, p: [T; 5]) -> T {
+        let y = rectified(Affine::map(x, x, p));
+        if y > T::c(6.0) { T::c(6.0) } else { y }
+    }
+}
+
 /// [`Affine`] plus the second operand, then ReLU: the end of a residual block.
 #[derive(Clone, Copy)]
 pub struct AffineAddRelu;
@@ -120,6 +147,20 @@ impl<T: Float> Map<T> for ReluGradient {
     #[inline(always)]
     fn map(x: T, g: T, p: [T; 5]) -> T {
         let g = if (x - p[0]) * p[1] + p[4] > T::ZERO { g } else { T::ZERO };
+        Gradient::map(x, g, p)
+    }
+}
+
+/// [`Gradient`] where `(x - p0) p1 + p4` is between 0 and 6: the gradient passed a ReLU6 after the normalization.
+#[derive(Clone, Copy)]
+pub struct Relu6Gradient;
+
+impl<T: Float> Map<T> for Relu6Gradient {
+    const BINARY: bool = true;
+    #[inline(always)]
+    fn map(x: T, g: T, p: [T; 5]) -> T {
+        let y = (x - p[0]) * p[1] + p[4];
+        let g = if y > T::ZERO && y < T::c(6.0) { g } else { T::ZERO };
         Gradient::map(x, g, p)
     }
 }

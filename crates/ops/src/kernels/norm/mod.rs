@@ -16,7 +16,8 @@ use tapegrad_tape::kernels::parallel::parallel_for;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
 pub use kinds::{
-    Affine, AffineAddRelu, AffineRelu, Gradient, Map, Powers, Products, ReluGradient, ReluProducts, Terms,
+    Affine, AffineAddRelu, AffineRelu, AffineRelu6, Gradient, Map, Powers, Products, Relu6Gradient,
+    Relu6Products, ReluGradient, ReluProducts, Terms,
 };
 
 /// The number of lanes.

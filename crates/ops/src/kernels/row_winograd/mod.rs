@@ -17,13 +17,12 @@ mod weight_grad;
 #[cfg(test)]
 mod tests;
 
-use super::direct_conv;
 use super::geometry::Conv2dShape;
 use tapegrad_tape::kernels::arch::{InstructionSet, instruction_set};
 
-/// Whether these kernels can compute a convolution: seven taps wide, stride 1 and dilation 1.
+/// Whether these kernels can compute a convolution: one group, seven taps wide, stride 1 and dilation 1.
 pub fn supports(s: &Conv2dShape) -> bool {
-    s.kw == scheme::TAPS && s.c_in > 0 && s.stride == [1, 1] && s.dilation == [1, 1]
+    s.groups == 1 && s.kw == scheme::TAPS && s.c_in > 0 && s.stride == [1, 1] && s.dilation == [1, 1]
 }
 
 /// Whether these kernels are the fastest choice for a convolution, as measured with few input channels: at
@@ -39,8 +38,7 @@ pub fn wins(s: &Conv2dShape) -> bool {
 /// If the shape is not one that [`supports`] names, or a slice has another length than the shape asks for.
 #[track_caller]
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    check(s, x, w, y);
-    assert!(bias.is_none_or(|b| b.len() == s.c_out), "convolution: the bias needs {} values", s.c_out);
+    check(s, x, w, bias, y);
     forward_at(instruction_set(), s, x, w, bias, y);
 }
 
@@ -50,14 +48,14 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// Same as `forward`.
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    check(s, x, dw, dy);
+    check(s, x, dw, None, dy);
     weight_grad_at(instruction_set(), s, x, dy, dw);
 }
 
 #[track_caller]
-fn check(s: &Conv2dShape, x: &[f32], w: &[f32], y: &[f32]) {
+fn check(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &[f32]) {
     assert!(supports(s), "convolution: {s:?} is not seven taps wide with stride 1 and dilation 1");
-    direct_conv::check(s, x.len(), w.len(), y.len());
+    s.check(x, w, bias, y);
 }
 
 fn forward_at(

@@ -23,7 +23,7 @@ fn shape(
     kh: usize,
     padding: [usize; 2],
 ) -> Conv2dShape {
-    Conv2dShape { n, h, w, c_in, c_out, kh, kw: 7, stride: [1, 1], padding, dilation: [1, 1] }
+    Conv2dShape { n, h, w, c_in, c_out, groups: 1, kh, kw: 7, stride: [1, 1], padding, dilation: [1, 1] }
 }
 
 /// Both passes at one set, into memory initialized to NaN.

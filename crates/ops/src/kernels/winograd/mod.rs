@@ -30,7 +30,7 @@ use weights::Weights;
 /// The fewest channels on either side for which these kernels are the fastest.
 const CHANNELS: usize = 16;
 
-/// Whether these kernels can compute a convolution: 3x3, dilation 1, stride 1 with padding at most 2, or stride 2 with
+/// Whether these kernels can compute a convolution: one group, 3x3, dilation 1, stride 1 with padding at most 2, or stride 2 with
 /// padding 1.
 pub fn supports(s: &Conv2dShape) -> bool {
     let steps = match s.stride {
@@ -38,7 +38,7 @@ pub fn supports(s: &Conv2dShape) -> bool {
         [2, 2] => s.padding == [1, 1],
         _ => false,
     };
-    [s.kh, s.kw] == [3, 3] && s.dilation == [1, 1] && steps
+    s.groups == 1 && [s.kh, s.kw] == [3, 3] && s.dilation == [1, 1] && steps
 }
 
 /// Whether these kernels are the fastest choice for a convolution, as measured: with at least 16 channels on
@@ -80,10 +80,7 @@ fn whole2(s: &Conv2dShape) -> bool {
 /// If the shape is not one that [`supports`] names, or a slice has another length than the shape asks for.
 #[track_caller]
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    check(s, x, w, y);
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), s.c_out, "winograd: one bias for each output channel");
-    }
+    check(s, x, w, bias, y);
     forward_at(instruction_set(), s, x, w, bias, y);
 }
 
@@ -93,7 +90,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// Same as `forward`.
 #[track_caller]
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
-    check(s, dx, w, dy);
+    check(s, dx, w, None, dy);
     input_grad_at(instruction_set(), s, dy, w, dx);
 }
 
@@ -103,19 +100,17 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
 /// Same as `forward`.
 #[track_caller]
 pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    check(s, x, dw, dy);
+    check(s, x, dw, None, dy);
     weight_grad_at(instruction_set(), s, x, dy, dw);
 }
 
 #[track_caller]
-fn check(s: &Conv2dShape, x: &[f32], w: &[f32], y: &[f32]) {
+fn check(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &[f32]) {
     assert!(
         supports(s),
         "winograd: {s:?} is not a 3x3 convolution with stride 1 and padding up to 2, or stride 2 and padding 1"
     );
-    let lens = [x.len(), w.len(), y.len()];
-    let wanted = [s.input_len(), s.weight_len(), s.output_len()];
-    assert_eq!(lens, wanted, "winograd: lengths of input, weight and output for {s:?}");
+    s.check(x, w, bias, y);
 }
 
 fn forward_at(

@@ -38,7 +38,7 @@ fn shape(
     (c_in, c_out): (usize, usize),
     padding: [usize; 2],
 ) -> Conv2dShape {
-    Conv2dShape { n, h, w, c_in, c_out, kh: 3, kw: 3, stride: [1, 1], padding, dilation: [1, 1] }
+    Conv2dShape { n, h, w, c_in, c_out, groups: 1, kh: 3, kw: 3, stride: [1, 1], padding, dilation: [1, 1] }
 }
 
 /// The same with stride 2 and padding 1.
@@ -169,7 +169,7 @@ fn empty_batches_and_images_are_fine() {
 }
 
 #[test]
-#[should_panic(expected = "lengths of input, weight and output")]
+#[should_panic(expected = "elements of the input")]
 fn wrong_lengths_are_refused() {
     forward(&shape(1, (4, 4), (2, 3), [1, 1]), &[0.0; 31], &[0.0; 54], None, &mut [0.0; 48]);
 }
