@@ -1,5 +1,6 @@
 //! The loops of the operations, on plain slices and without a tape.
 
+pub(crate) mod activation;
 #[cfg(test)]
 mod conv_testing;
 pub mod direct_conv;
