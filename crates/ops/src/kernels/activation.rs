@@ -77,11 +77,13 @@ fn negated<V: Vector>(x: V) -> V {
     V::splat(-0.0).sub(x)
 }
 
-/// `1 / (1 + e^-x)`
+/// `s = 1 / (1 + e^-x)`, and its derivative `s (1 - s)` without the cancellation.
 #[inline(always)]
-fn logistic<V: Vector>(x: V) -> V {
+fn logistic<V: Vector>(x: V) -> [V; 2] {
     let one = V::splat(1.0);
-    one.div(one.add(exp(negated(x))))
+    let e = exp(negated(x)).min(V::splat(3e38));
+    let s = one.div(one.add(e));
+    [s, e.mul(s).mul(s)]
 }
 
 /// The normal distribution function and, times `sqrt(2 pi)`, its density.
@@ -148,9 +150,8 @@ impl Curve for GeluTanh {
         let square = x.mul(x);
         let inner = square.mul_add(V::splat(Self::CUBIC * Self::SCALE), V::splat(Self::SCALE));
         let steep = square.mul_add(V::splat(3.0 * Self::CUBIC * Self::SCALE), V::splat(Self::SCALE));
-        let s = logistic(x.mul(inner));
-        let rest = s.neg_mul_add(s, s);
-        x.mul(steep).mul_add(rest, s)
+        let [s, slope] = logistic(x.mul(inner));
+        x.mul(steep).mul_add(slope, s)
     }
 }
 
@@ -164,8 +165,8 @@ impl Curve for Silu {
     }
     #[inline(always)]
     fn slope<V: Vector>(x: V) -> V {
-        let s = logistic(x);
-        x.mul(s.neg_mul_add(s, s)).add(s)
+        let [s, slope] = logistic(x);
+        x.mul_add(slope, s)
     }
 }
 
