@@ -1,4 +1,5 @@
-//! Times whole training steps: zero_grad, forward, cross-entropy, backward, SGD. Prints one line of JSON.
+//! Times whole training steps: zero_grad, forward, cross-entropy, backward, SGD; for the language models also clipping,
+//! and AdamW. Prints one line of JSON.
 //!
 //! ```text
 //! cargo run --release --example train_step -- --model resnet18 --batch 128 --threads 2 --steps 5 --profile
@@ -10,8 +11,8 @@ mod memory;
 use clap::{Parser, ValueEnum};
 use memory::peak_rss_mb;
 use std::time::Instant;
-use tapegrad::nn::models::{LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
-use tapegrad::nn::optim::{Optimizer, SGD};
+use tapegrad::nn::models::{Gpt, GptConfig, LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
+use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_grad_norm_};
 use tapegrad::nn::{Fields, LSTM, Linear, Module};
 use tapegrad::prelude::*;
 
@@ -30,6 +31,8 @@ enum Model {
     #[value(name = "mobilenetv2-224")]
     MobileNetV2,
     Lstm,
+    GptTiny,
+    GptSmall,
 }
 
 tapegrad::nn::module! {
@@ -46,13 +49,13 @@ impl Module for LastOutput {
     }
 }
 
-/// Times training steps on random images or sequences.
+/// Times training steps on random images, sequences or tokens.
 #[derive(Parser)]
 struct Args {
     #[arg(long, value_enum)]
     model: Model,
-    /// Images in a batch [default: 64 for mlp and lenet, 50 for cnn3, 1024 for resnet9, 128 for vgg11 and resnet18, 8 for images
-    /// of 224x224, 32 for lstm]
+    /// Images or sequences in a batch [default: 64 for mlp and lenet, 50 for cnn3, 1024 for resnet9, 128 for vgg11 and
+    /// resnet18, 8 for images of 224x224 and gpt-small, 32 for lstm, 12 for gpt-tiny]
     #[arg(long)]
     batch: Option<usize>,
     #[arg(long, default_value_t = 2)]
@@ -71,36 +74,8 @@ fn main() {
     let args = Args::parse();
     set_num_threads(args.threads);
     manual_seed(0);
-    let (name, shape, default_batch): (&str, &[usize], usize) = match args.model {
-        Model::Mlp => ("mlp", &[784], 64),
-        Model::Lenet => ("lenet", &[1, 28, 28], 64),
-        Model::Cnn3 => ("cnn3", &[3, 32, 32], 50),
-        Model::Vgg11 => ("vgg11", &[3, 32, 32], 128),
-        Model::Resnet18 => ("resnet18", &[3, 32, 32], 128),
-        Model::Resnet9 => ("resnet9", &[3, 32, 32], 1024),
-        Model::Resnet18Large => ("resnet18-224", &[3, 224, 224], 8),
-        Model::Resnet50Large => ("resnet50-224", &[3, 224, 224], 8),
-        Model::MobileNetV2 => ("mobilenetv2-224", &[3, 224, 224], 8),
-        Model::Lstm => ("lstm", &[100, 256], 32),
-    };
-    let model: Box<dyn Module> = match args.model {
-        Model::Mlp => Box::new(mlp(&[784, 256, 128, 10])),
-        Model::Lenet => Box::new(LeNet5::new(10)),
-        Model::Cnn3 => Box::new(ThreeLayerConvNet::new(10)),
-        Model::Vgg11 => Box::new(Vgg::vgg11(10)),
-        Model::Resnet18 => Box::new(ResNet::resnet18(10)),
-        Model::Resnet9 => Box::new(SpeedNet::new(10)),
-        Model::Resnet18Large => Box::new(ResNet::new([2, 2, 2, 2], true, 1000)),
-        Model::Resnet50Large => Box::new(ResNet::resnet50(1000)),
-        Model::MobileNetV2 => Box::new(MobileNetV2::new(1000)),
-        Model::Lstm => {
-            Box::new(LastOutput { lstm: LSTM::new(256, 256).batch_first(true), fc: Linear::new(256, 10) })
-        }
-    };
-    let batch = args.batch.unwrap_or(default_batch);
-    let x = Var::from(with_default_generator(|g| g.normal(&[&[batch], shape].concat(), 0.0, 1.0)));
-    let target = Var::from_vec((0..batch as i64).map(|i| i % 10).collect::<Vec<_>>(), batch);
-    let mut optimizer = SGD::new(model.parameters(), 0.01).momentum(0.9).weight_decay(5e-4);
+    let Work { name, model, mut optimizer, x, target } = work(&args);
+    let batch = x.shape()[0];
 
     let mut step = || -> Option<Var> {
         if args.eval {
@@ -108,8 +83,13 @@ fn main() {
             return None;
         }
         optimizer.zero_grad();
-        let loss = ops::cross_entropy(&model.forward(&x), &target);
+        let logits = model.forward(&x);
+        let classes = logits.size(-1) as isize;
+        let loss = ops::cross_entropy(&logits.reshape(&[-1, classes]), &target, Default::default());
         loss.backward();
+        if name.starts_with("gpt") {
+            clip_grad_norm_(&model.parameters(), 1.0, 2.0, false);
+        }
         optimizer.step();
         Some(loss)
     };
@@ -140,13 +120,81 @@ fn main() {
             "steps": times.len(),
             "median_ms": median,
             "min_ms": times[0],
-            "images_per_s": batch as f64 / median * 1e3,
+            "samples_per_s": batch as f64 / median * 1e3,
             "page_faults_per_step": faults,
             "peak_rss_mb": peak_rss_mb(),
         })
     );
     if args.profile {
         profile(&mut step);
+    }
+}
+
+/// What is timed.
+struct Work {
+    name: &'static str,
+    model: Box<dyn Module>,
+    optimizer: Box<dyn Optimizer>,
+    x: Var,
+    target: Var,
+}
+
+fn work(args: &Args) -> Work {
+    match args.model {
+        Model::GptTiny => language("gpt-tiny", GptConfig::tiny(65), args.batch.unwrap_or(12)),
+        Model::GptSmall => language("gpt-small", GptConfig::small(65), args.batch.unwrap_or(8)),
+        _ => images(args),
+    }
+}
+
+/// Characters that follow one another by a rule.
+fn language(name: &'static str, config: GptConfig, batch: usize) -> Work {
+    let model = Gpt::new(config);
+    let numbers =
+        |f: fn(i64) -> i64| (0..(batch * config.block) as i64).map(|i| f(i) % 65).collect::<Vec<_>>();
+    Work {
+        name,
+        optimizer: Box::new(AdamW::new(model.parameters(), 1e-3)),
+        model: Box::new(model),
+        x: Var::from_vec(numbers(|i| i * 7 + i / 3), &[batch, config.block]),
+        target: Var::from_vec(numbers(|i| i * 5 + i / 7), &[batch * config.block]),
+    }
+}
+
+fn images(args: &Args) -> Work {
+    let (name, shape, default_batch): (&str, &[usize], usize) = match args.model {
+        Model::Mlp => ("mlp", &[784], 64),
+        Model::Lenet => ("lenet", &[1, 28, 28], 64),
+        Model::Cnn3 => ("cnn3", &[3, 32, 32], 50),
+        Model::Vgg11 => ("vgg11", &[3, 32, 32], 128),
+        Model::Resnet9 => ("resnet9", &[3, 32, 32], 1024),
+        Model::Resnet18Large => ("resnet18-224", &[3, 224, 224], 8),
+        Model::Resnet50Large => ("resnet50-224", &[3, 224, 224], 8),
+        Model::MobileNetV2 => ("mobilenetv2-224", &[3, 224, 224], 8),
+        Model::Lstm => ("lstm", &[100, 256], 32),
+        _ => ("resnet18", &[3, 32, 32], 128),
+    };
+    let model: Box<dyn Module> = match args.model {
+        Model::Mlp => Box::new(mlp(&[784, 256, 128, 10])),
+        Model::Lenet => Box::new(LeNet5::new(10)),
+        Model::Cnn3 => Box::new(ThreeLayerConvNet::new(10)),
+        Model::Vgg11 => Box::new(Vgg::vgg11(10)),
+        Model::Resnet9 => Box::new(SpeedNet::new(10)),
+        Model::Resnet18Large => Box::new(ResNet::new([2, 2, 2, 2], true, 1000)),
+        Model::Resnet50Large => Box::new(ResNet::resnet50(1000)),
+        Model::MobileNetV2 => Box::new(MobileNetV2::new(1000)),
+        Model::Lstm => {
+            Box::new(LastOutput { lstm: LSTM::new(256, 256).batch_first(true), fc: Linear::new(256, 10) })
+        }
+        _ => Box::new(ResNet::resnet18(10)),
+    };
+    let batch = args.batch.unwrap_or(default_batch);
+    Work {
+        name,
+        optimizer: Box::new(SGD::new(model.parameters(), 0.01).momentum(0.9).weight_decay(5e-4)),
+        model,
+        x: Var::from(with_default_generator(|g| g.normal(&[&[batch], shape].concat(), 0.0, 1.0))),
+        target: Var::from_vec((0..batch as i64).map(|i| i % 10).collect::<Vec<_>>(), &[batch]),
     }
 }
 

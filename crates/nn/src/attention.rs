@@ -7,7 +7,9 @@ use crate::linear::Linear;
 use crate::module::Module;
 use crate::norm::LayerNorm;
 use crate::summary::observe;
-use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
+use tapegrad_ops::{
+    AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with_weights,
+};
 use tapegrad_tape::{DType, PadMode, Tensor, Var};
 
 fn parameter(shape: &[usize]) -> Var {
@@ -176,6 +178,42 @@ impl MultiheadAttention {
         key_padding_mask: Option<&Var>,
         attn_mask: Option<&Var>,
     ) -> (Var, Var) {
+        let (y, weights) = self.run([query, key, value], [key_padding_mask, attn_mask], true);
+        (y, weights.expect("asked for"))
+    }
+
+    /// As [`MultiheadAttention::attend`], without the weights (`need_weights=False`): in F32 the memory is linear in the
+    /// lengths, and there is less to compute.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    ///
+    /// ```
+    /// use tapegrad_nn::MultiheadAttention;
+    /// use tapegrad_tape::{DType, Tensor, Var};
+    /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
+    /// let x = Var::from(Tensor::ones(&[3, 5, 8], DType::F32));
+    /// assert_eq!(attention.attend_without_weights(&x, &x, &x, None, None).shape(), [3, 5, 8]);
+    /// ```
+    #[track_caller]
+    pub fn attend_without_weights(
+        &self,
+        query: &Var,
+        key: &Var,
+        value: &Var,
+        key_padding_mask: Option<&Var>,
+        attn_mask: Option<&Var>,
+    ) -> Var {
+        self.run([query, key, value], [key_padding_mask, attn_mask], false).0
+    }
+
+    #[track_caller]
+    fn run(
+        &self,
+        [query, key, value]: [&Var; 3],
+        [key_padding_mask, attn_mask]: [Option<&Var>; 2],
+        need_weights: bool,
+    ) -> (Var, Option<Var>) {
         let batched = query.ndim() == 3;
         let sizes = [(query, "query", self.embed_dim), (key, "key", self.kdim), (value, "value", self.vdim)];
         for (v, name, size) in sizes {
@@ -192,19 +230,22 @@ impl MultiheadAttention {
             (true, false) => x.clone(),
         };
         let same = std::ptr::eq(query, key) && std::ptr::eq(key, value);
-        let (q, k, v) = (steps_first(query), steps_first(key), steps_first(value));
-        let (l, n, s) = (q.shape()[0], q.shape()[1], k.shape()[0]);
+        let (steps, samples) = if batched && self.batch_first { (1, 0) } else { (0, 1) };
+        let l = query.shape()[steps];
+        let (n, s) = (if batched { query.shape()[samples] } else { 1 }, key.shape()[steps]);
+        let lead = |v: &Var| v.shape()[..v.ndim() - 1].to_vec();
         assert!(
-            k.shape()[1] == n && v.shape()[..2] == k.shape()[..2],
+            (!batched || key.shape()[samples] == n) && lead(value) == lead(key),
             "MultiheadAttention: query {:?}, key {:?} and value {:?} differ in batch or length",
             query.shape(),
             key.shape(),
             value.shape()
         );
         let (heads, size) = (self.num_heads, self.embed_dim / self.num_heads);
-        let mut mask = self.mask(q.dtype(), [l, n, s], key_padding_mask, attn_mask);
+        let mut mask = self.mask(query.dtype(), [l, n, s], key_padding_mask, attn_mask);
 
-        let (q, mut k, mut v) = self.project(&q, &k, &v, same);
+        let (q, k, v) = self.project(query, key, value, same);
+        let (q, mut k, mut v) = (steps_first(&q), steps_first(&k), steps_first(&v));
         let grow =
             |mask: &mut Option<Var>| *mask = mask.take().map(|m| m.pad(&[0, 1], PadMode::Constant(0.0)));
         if let (Some(bias_k), Some(bias_v)) = (&self.bias_k, &self.bias_v) {
@@ -226,14 +267,20 @@ impl MultiheadAttention {
         }
         let dropout_p = if self.training.get() { self.dropout } else { 0.0 };
         let options = AttentionOptions { attn_mask: mask.as_ref(), dropout_p, ..Default::default() };
-        let (found, weights) = scaled_dot_product_attention_with_weights(&q, &k, &v, options);
-        let found = found.permute(&[2, 0, 1, 3]);
-        let y = self.out_proj.forward(&found.reshape(&[l as isize, n as isize, self.embed_dim as isize]));
-        match (batched, self.batch_first) {
-            (false, _) => (y.squeeze(1), weights.squeeze(0)),
-            (true, true) => (y.transpose(0, 1), weights),
-            (true, false) => (y, weights),
-        }
+        let (found, weights) = if need_weights {
+            let (found, weights) = scaled_dot_product_attention_with_weights(&q, &k, &v, options);
+            (found, Some(if batched { weights } else { weights.squeeze(0) }))
+        } else {
+            (scaled_dot_product_attention(&q, &k, &v, options), None)
+        };
+        // The heads of a query lie beside one another, as those of the projection do.
+        let [l, n, e] = [l, n, self.embed_dim].map(|n| n as isize);
+        let joined = match (batched, self.batch_first) {
+            (false, _) => found.permute(&[2, 0, 1, 3]).reshape(&[l, e]),
+            (true, true) => found.permute(&[0, 2, 1, 3]).reshape(&[n, l, e]),
+            (true, false) => found.permute(&[2, 0, 1, 3]).reshape(&[l, n, e]),
+        };
+        (self.out_proj.forward(&joined), weights)
     }
 
     fn project(&self, q: &Var, k: &Var, v: &Var, same: bool) -> (Var, Var, Var) {
@@ -306,7 +353,7 @@ impl Module for MultiheadAttention {
     /// Self-attention.
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.attend(x, x, x, None, None).0)
+        observe(self, x, || self.attend_without_weights(x, x, x, None, None))
     }
 }
 
@@ -484,6 +531,11 @@ mod tests {
                 assert!(y.to_vec::<f32>().iter().chain(&weights.to_vec::<f32>()).all(|v| v.is_finite()));
                 let weights = weights.to_vec::<f32>();
                 assert!(weights[..3].iter().chain(&weights[9..]).all(|&w| w == 0.0), "{weights:?}");
+                let alone = attention.attend_without_weights(&x, &x, &x, Some(&padding), Some(&hidden));
+                for (a, b) in y.to_vec::<f32>().iter().zip(alone.to_vec::<f32>()) {
+                    assert!((a - b).abs() < 1e-6, "{a} and {b}");
+                }
+                let y = if create_graph { y } else { alone };
                 let loss = y.get(0).narrow(0, 1, 2).square().sum_all();
                 x.zero_grad();
                 loss.backward_with(None, BackwardOptions::new().create_graph(create_graph));

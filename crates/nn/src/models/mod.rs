@@ -1,5 +1,6 @@
 //! Well-known networks, with PyTorch's state-dict keys.
 
+mod gpt;
 mod lenet;
 mod mlp;
 mod mobilenet;
@@ -8,6 +9,7 @@ mod speed_net;
 mod three_layer;
 mod vgg;
 
+pub use gpt::{Gpt, GptBlock, GptConfig, KeyValues};
 pub use lenet::LeNet5;
 pub use mlp::{MlpOptions, mlp, mlp_with};
 pub use mobilenet::{InvertedResidual, MobileNetV2};

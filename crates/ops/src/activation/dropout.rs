@@ -33,6 +33,12 @@ pub fn dropout(x: &Var, p: f64, training: bool) -> Var {
     dropped(x, p, key, if last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous })
 }
 
+/// Dropout by a key that was drawn before, by the indices of contiguous elements.
+#[track_caller]
+pub(crate) fn dropped_by(x: &Var, p: f64, key: u64) -> Var {
+    dropped(x, p, key, MemoryFormat::Contiguous)
+}
+
 /// Dropout is linear, and its own adjoint.
 #[track_caller]
 fn dropped(x: &Var, p: f64, key: u64, format: MemoryFormat) -> Var {

@@ -8,6 +8,7 @@ mod prelu;
 mod rectifier;
 mod smooth;
 
+pub(crate) use dropout::dropped_by;
 pub use dropout::{dropout, dropout1d, dropout2d};
 pub use glu::glu;
 pub use hard::{hardshrink, hardsigmoid, hardswish, hardtanh, relu6, softshrink, tanhshrink, threshold};

@@ -1,7 +1,8 @@
 //! Smooth activations.
 
+use crate::kernels::activation::{Gelu, GeluTanh, Mish, Silu, rows};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
-use tapegrad_tape::{Var, where_};
+use tapegrad_tape::{Pointwise, Var, where_};
 
 /// sqrt(2 / pi)
 const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
@@ -41,12 +42,7 @@ tapegrad_tape::pointwise! {
             g * (&s * (x * QUICK * (1.0 - &s) + 1.0))
         }; on -3.0, 3.0;
 
-    /// `x * sigmoid(x)`, also called swish (`torch.nn.functional.silu`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_ops::silu(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
-    /// ```
-    function silu(x) = x / (T::ONE + (-x).exp());
+    hidden silu(x) = x / (T::ONE + (-x).exp());
         input(x, g) fused {
             let s = T::ONE / (T::ONE + (-x).exp());
             g * (s * (T::ONE + x * (T::ONE - s)))
@@ -56,12 +52,7 @@ tapegrad_tape::pointwise! {
             g * (&s * (x * (1.0 - &s) + 1.0))
         }; on -3.0, 3.0;
 
-    /// `x * tanh(softplus(x))` (`torch.nn.functional.mish`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_ops::mish(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
-    /// ```
-    function mish(x) = x * (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
+    hidden mish(x) = x * (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
         input(x, g) fused {
             let t = (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
             let s = T::ONE / (T::ONE + (-x).exp());
@@ -105,6 +96,12 @@ tapegrad_tape::pointwise! {
         rule g * (-x).sigmoid(); on -3.0, 3.0;
 }
 
+// In F32 these are kernels in whole vectors.
+static GELU: Pointwise = Pointwise { f32: rows::<Gelu>(), ..table::gelu };
+static GELU_TANH: Pointwise = Pointwise { f32: rows::<GeluTanh>(), ..table::gelu_tanh };
+static SILU: Pointwise = Pointwise { f32: rows::<Silu>(), ..table::silu };
+static MISH: Pointwise = Pointwise { f32: rows::<Mish>(), ..table::mish };
+
 /// How [`gelu`] computes the distribution function of the normal distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Approximate {
@@ -138,9 +135,73 @@ pub fn gelu(x: &Var) -> Var {
 #[track_caller]
 pub fn gelu_with(x: &Var, approximate: Approximate) -> Var {
     let row = match approximate {
-        Approximate::None => &table::gelu,
-        Approximate::Tanh => &table::gelu_tanh,
+        Approximate::None => &GELU,
+        Approximate::Tanh => &GELU_TANH,
         Approximate::Sigmoid => &table::gelu_sigmoid,
     };
     row.apply(x, [0.0; 4])
+}
+
+/// `x * sigmoid(x)`, also called swish (`torch.nn.functional.silu`).
+///
+/// ```
+/// assert_eq!(tapegrad_ops::silu(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
+/// ```
+#[track_caller]
+pub fn silu(x: &Var) -> Var {
+    SILU.apply(x, [0.0; 4])
+}
+
+/// `x * tanh(softplus(x))` (`torch.nn.functional.mish`).
+///
+/// ```
+/// assert_eq!(tapegrad_ops::mish(&tapegrad_tape::Var::from(0.0)).item(), 0.0);
+/// ```
+#[track_caller]
+pub fn mish(x: &Var) -> Var {
+    MISH.apply(x, [0.0; 4])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapegrad_tape::Tensor;
+
+    /// Values and slopes in F32 against those in F64, from where they vanish to where the argument is large.
+    #[test]
+    fn vectors_are_as_accurate_as_scalars() {
+        let n = 40_003;
+        let x: Vec<f32> =
+            (0..n).map(|i| (i as f32 / n as f32 - 0.5) * 200.0).map(|x| x * x.abs() / 100.0).collect();
+        let g: Vec<f32> = (0..n).map(|i| 1.0 + (i % 7) as f32).collect();
+        for row in [&GELU, &GELU_TANH, &SILU, &MISH] {
+            let (x64, g64): (Vec<f64>, Vec<f64>) =
+                (&x).into_iter().zip(&g).map(|(&x, &g)| (f64::from(x), f64::from(g))).unzip();
+            let (mut y, mut y64) = ([vec![0.0f32; n], vec![0.0; n]], [vec![0.0f64; n], vec![0.0; n]]);
+            (row.f32.value)(&mut y[0], &x, &[0.0; 4]);
+            (row.f64.value)(&mut y64[0], &x64, &[0.0; 4]);
+            (row.f32.gradient)(&mut y[1], &x, &g, &[0.0; 4]);
+            (row.f64.gradient)(&mut y64[1], &x64, &g64, &[0.0; 4]);
+            // Slopes have zeros, near which only the absolute error is small.
+            for (least, y, y64) in [(1e-9, &y[0], &y64[0]), (1e-6, &y[1], &y64[1])] {
+                for (i, (y, want)) in y.iter().zip(y64).enumerate() {
+                    let error = (f64::from(*y) - want).abs();
+                    assert!(
+                        error <= 1.3e-6 * want.abs() + least,
+                        "{}({}) = {y}, should be {want}",
+                        row.name,
+                        x[i]
+                    );
+                }
+            }
+            row.check(&Tensor::from_vec((0..31).map(|i| f64::from(i) / 30.0).collect(), &[31]));
+        }
+        for x in [f32::INFINITY, f32::NAN, -200.0] {
+            let mut y = [0.0f32; 1];
+            for row in [&GELU, &GELU_TANH, &SILU, &MISH] {
+                (row.f32.value)(&mut y, &[x], &[0.0; 4]);
+                assert!(y[0] == x.max(0.0) || (x.is_nan() && y[0].is_nan()), "{}({x}) = {}", row.name, y[0]);
+            }
+        }
+    }
 }

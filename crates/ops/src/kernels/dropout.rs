@@ -53,3 +53,16 @@ multiversion! {
         }
     }
 }
+
+multiversion! {
+    /// What [`drop_out`] multiplies elements by, those from `start` on: zero or `1 / (1 - p)`, for a `p` below one.
+    pub fn keep_factors(out: &mut [f32], start: usize, p: f64, key: u64) {
+        let limit = (p * 4_294_967_296.0).round().min(4_294_967_295.0) as u32;
+        let scale = (1.0 / (1.0 - p)) as f32;
+        for (i, out) in out.iter_mut().enumerate() {
+            let at = (start + i) as u64;
+            let bits = hash(key.wrapping_add(at / 2)) >> (32 * (at % 2));
+            *out = if (bits as u32) < limit { 0.0 } else { scale };
+        }
+    }
+}

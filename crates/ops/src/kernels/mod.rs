@@ -1,5 +1,7 @@
 //! The loops of the operations, on plain slices and without a tape.
 
+pub(crate) mod activation;
+pub(crate) mod attention;
 #[cfg(test)]
 mod conv_testing;
 pub mod depthwise;

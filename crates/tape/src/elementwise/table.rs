@@ -12,6 +12,7 @@ pub type Params = [f64; 4];
 
 /// A function of one operand and its derivative, as loops over dense slices: one row of a
 /// [`pointwise!`](crate::pointwise) table.
+#[derive(Clone, Copy)]
 pub struct Pointwise {
     /// The operation's name on the tape.
     pub name: &'static str,
@@ -30,6 +31,7 @@ pub struct Pointwise {
 }
 
 /// Loops over dense slices of equal length.
+#[derive(Clone, Copy)]
 pub struct Rows<T: 'static> {
     /// The results from the operands.
     pub value: fn(&mut [T], &[T], &Params),

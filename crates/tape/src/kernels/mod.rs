@@ -17,3 +17,4 @@ pub mod strided;
 pub(crate) mod sync;
 pub mod transpose;
 pub mod update;
+pub mod vector_math;

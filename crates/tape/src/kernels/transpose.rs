@@ -100,6 +100,14 @@ mod x86 {
                     x[r] = unsafe { _mm512_maskz_loadu_ps(mask, at) };
                 }
                 let x = transposed(x);
+                if height == 16 && width == 16 {
+                    // On some CPUs masked stores take tens of cycles.
+                    for c in 0..16 {
+                        // SAFETY: the rows and columns exist.
+                        unsafe { _mm512_storeu_ps(to(j + c).add(i), x[c]) };
+                    }
+                    continue;
+                }
                 for c in 0..16 {
                     if c < width {
                         // SAFETY: the mask keeps the write to rows that exist, and so is column j + c.

@@ -4,6 +4,7 @@
 //! `f64` are computed by the crate `gemm`. Work is partitioned by the sizes alone, so results are bit-identical for any
 //! number of threads.
 
+mod blocked;
 mod dots;
 mod double;
 mod sgemm;

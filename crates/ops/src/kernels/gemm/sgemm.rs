@@ -3,7 +3,7 @@
 //! The left operand is read in place, the right one is packed into panels of 32 columns, unless its rows can be read
 //! directly. If packing the other operand is so much cheaper that transposing the result pays off, the transposed
 //! product is computed: a linear layer packs the samples, not its weight. With many inputs and few samples, neither is
-//! transposed: see [`dots`](super::dots).
+//! transposed: see [`dots`](super::dots). Large products pack both: see [`blocked`](super::blocked).
 
 use super::dots::Dots;
 use super::{Bias, Finish, View, vector};
@@ -52,6 +52,9 @@ pub(super) fn product(
         return;
     }
     let plain = Operands { m, n, k, left: a, right: b, swapped: false };
+    if plain.is_large() {
+        return plain.run_blocked(c, row, finish);
+    }
     let swapped = Operands { m: n, n: m, k, left: b.transposed(), right: a.transposed(), swapped: true };
     let best = if swapped.cost() < plain.cost() { swapped } else { plain };
     match Dots::new(size, a, b, row, finish) {
@@ -89,11 +92,11 @@ fn row_times_matrix(
 }
 
 /// The product that is computed: the caller's, or its transpose.
-struct Operands<'a> {
-    m: usize,
-    n: usize,
-    k: usize,
-    left: View<'a, f32>,
+pub(super) struct Operands<'a> {
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) left: View<'a, f32>,
     right: View<'a, f32>,
     swapped: bool,
 }
@@ -206,7 +209,7 @@ impl Operands<'_> {
     ///
     /// # Safety
     /// `to` must have room for them.
-    unsafe fn pack(&self, panels: Range<usize>, steps: Range<usize>, to: *mut f32) {
+    pub(super) unsafe fn pack(&self, panels: Range<usize>, steps: Range<usize>, to: *mut f32) {
         let right = &self.right;
         let len = steps.len() * COLUMNS;
         let first = steps.start * right.row + panels.start * COLUMNS * right.column;
@@ -398,7 +401,7 @@ impl Finish<'_, f32> {
     /// The epilogue of one chunk of the inner dimension, for a tile that starts at this row and column: the first chunk
     /// scales the old C, the last one adds the bias.
     #[inline(always)]
-    fn epilogue(&self, first: bool, last: bool, row: usize, column: usize) -> Epilogue {
+    pub(super) fn epilogue(&self, first: bool, last: bool, row: usize, column: usize) -> Epilogue {
         let beta = if first { self.beta } else { 1.0 };
         let mut epilogue = Epilogue { alpha: self.alpha, beta, ..Epilogue::STORE };
         if last {
@@ -414,7 +417,7 @@ impl Finish<'_, f32> {
 
 /// Prefetches the rows of a tile's result, `stride` elements apart.
 #[inline(always)]
-fn prefetch_rows(tile: &Tile, stride: usize) {
+pub(super) fn prefetch_rows(tile: &Tile, stride: usize) {
     for i in 0..tile.m {
         let line = tile.c.wrapping_add(i * stride);
         prefetch_write(line);

@@ -213,3 +213,20 @@ proptest! {
         Case { size: size.into(), a, b, gap, alpha: -2.0, beta, bias }.check();
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Both operands are packed; some have more steps than a block.
+    #[test]
+    fn large_products(
+        size in (128..300usize, 128..260usize, prop_oneof![257..300usize, 1020..1100usize]),
+        a in layout(),
+        b in layout(),
+        gap in 0..2usize,
+        alpha in prop::sample::select(vec![1.0f32, -2.0]),
+        beta in prop::sample::select(vec![0.0f32, 0.5]),
+        bias in 0..3u8,
+    ) {
+        Case { size: size.into(), a, b, gap, alpha, beta, bias }.check();
+    }
+}

@@ -154,6 +154,16 @@ pub unsafe trait Vector: Copy {
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// `c - self * b`, with one rounding where the hardware can.
     fn neg_mul_add(self, b: Self, c: Self) -> Self;
+    /// `self / b`.
+    fn div(self, b: Self) -> Self;
+    /// The larger one of each lane; NaN in `self` stays.
+    fn max(self, b: Self) -> Self;
+    /// The smaller one of each lane; NaN in `self` stays.
+    fn min(self, b: Self) -> Self;
+    /// Lanes of `negative` where this vector's sign is set, else of `positive`.
+    fn by_sign(self, negative: Self, positive: Self) -> Self;
+    /// `self * 2^n` for integers `n` of at most 250 in magnitude.
+    fn scale(self, n: Self) -> Self;
     /// A mask of the first `n` lanes, at most all.
     fn mask(n: usize) -> Self::Mask;
 
@@ -178,6 +188,28 @@ pub unsafe trait Vector: Copy {
     /// `p` points to writable values for these lanes.
     unsafe fn store_masked(self, p: *mut f32, mask: Self::Mask);
 
+    /// The lanes, and zeros after them.
+    #[inline(always)]
+    fn lanes(self) -> [f32; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: a vector has at most so many lanes.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes
+    }
+    /// The sum of the lanes, in a fixed order for each width.
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut x = self.lanes();
+        let mut width = Self::LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                x[i] += x[i + width];
+            }
+            width /= 2;
+        }
+        x[0]
+    }
+
     /// Reads `n` values; the other lanes are zero.
     ///
     /// # Safety
@@ -201,7 +233,7 @@ pub unsafe trait Vector: Copy {
 /// The methods of [`Vector`] that are one instruction each.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! instructions {
-    ($splat:ident $add:ident $sub:ident $mul:ident $fma:ident $fnma:ident $load:ident $store:ident) => {
+    ($splat:ident $add:ident $sub:ident $mul:ident $div:ident $fma:ident $fnma:ident $load:ident $store:ident) => {
         #[inline(always)]
         fn splat(x: f32) -> Self {
             // SAFETY: used only inside `call`, where the instructions exist.
@@ -221,6 +253,11 @@ macro_rules! instructions {
         fn mul(self, b: Self) -> Self {
             // SAFETY: as in splat.
             Self(unsafe { $mul(self.0, b.0) })
+        }
+        #[inline(always)]
+        fn div(self, b: Self) -> Self {
+            // SAFETY: as in splat.
+            Self(unsafe { $div(self.0, b.0) })
         }
         #[inline(always)]
         fn mul_add(self, b: Self, c: Self) -> Self {

@@ -19,6 +19,12 @@ macro_rules! lanes {
     }};
 }
 
+/// `2^n` for `-126 <= n <= 127`; anything for others.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
 // SAFETY: needs no instruction set beyond the baseline.
 unsafe impl Vector for Portable {
     const LANES: usize = 4;
@@ -44,6 +50,29 @@ unsafe impl Vector for Portable {
     #[inline(always)]
     fn mul(self, b: Self) -> Self {
         lanes!(|i| self.0[i] * b.0[i])
+    }
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        lanes!(|i| self.0[i] / b.0[i])
+    }
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        lanes!(|i| if self.0[i] < b.0[i] { b.0[i] } else { self.0[i] })
+    }
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        lanes!(|i| if self.0[i] > b.0[i] { b.0[i] } else { self.0[i] })
+    }
+    #[inline(always)]
+    fn by_sign(self, negative: Self, positive: Self) -> Self {
+        lanes!(|i| if self.0[i].is_sign_negative() { negative.0[i] } else { positive.0[i] })
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        lanes!(|i| {
+            let (n, half) = (n.0[i] as i32, n.0[i] as i32 >> 1);
+            self.0[i] * power_of_two(half) * power_of_two(n - half)
+        })
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {

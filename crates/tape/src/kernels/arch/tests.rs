@@ -40,7 +40,17 @@ impl Kernel for Methods {
             unsafe {
                 let [a, b, c] = [V::load(a.as_ptr()), V::load(b.as_ptr()), V::load(c.as_ptr())];
                 // Multiply-add, which rounds once or twice, is tested separately.
-                for v in [a.add(b), a.sub(c), b.mul(c), V::splat(NUMBERS[shift])] {
+                let scaled = V::splat(NUMBERS[shift & 3]).scale(V::splat((shift * 33) as f32 - 250.0));
+                for v in [
+                    a.add(b),
+                    a.sub(c),
+                    b.mul(c),
+                    a.div(c),
+                    a.max(b),
+                    a.min(c),
+                    V::splat(NUMBERS[shift]).min(V::splat(1.0)).by_sign(a, b),
+                    scaled,
+                ] {
                     let mut lanes = [0.0f32; 16];
                     v.store(lanes.as_mut_ptr());
                     out.extend(lanes[..4].iter().map(|&x| bits(x)));

@@ -59,8 +59,32 @@ unsafe impl Vector for Avx512 {
         unsafe { call_avx512(kernel) }
     }
 
-    instructions!(_mm512_set1_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps _mm512_fnmadd_ps
+    instructions!(_mm512_set1_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_fmadd_ps _mm512_fnmadd_ps
         _mm512_loadu_ps _mm512_storeu_ps);
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: as in splat. The instruction returns its second operand if one is NaN.
+        Self(unsafe { _mm512_max_ps(b.0, self.0) })
+    }
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: as in splat. The instruction returns its second operand if one is NaN.
+        Self(unsafe { _mm512_min_ps(b.0, self.0) })
+    }
+    #[inline(always)]
+    fn by_sign(self, negative: Self, positive: Self) -> Self {
+        // SAFETY: as in splat.
+        unsafe {
+            let sign = _mm512_movepi32_mask(_mm512_castps_si512(self.0));
+            Self(_mm512_mask_blend_ps(sign, positive.0, negative.0))
+        }
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: as in splat.
+        Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
+    }
 
     #[inline(always)]
     fn mask(n: usize) -> __mmask16 {
@@ -93,8 +117,37 @@ unsafe impl Vector for Avx2 {
         unsafe { call_avx2(kernel) }
     }
 
-    instructions!(_mm256_set1_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps _mm256_fnmadd_ps
+    instructions!(_mm256_set1_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_fmadd_ps _mm256_fnmadd_ps
         _mm256_loadu_ps _mm256_storeu_ps);
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: as in splat. The instruction returns its second operand if one is NaN.
+        Self(unsafe { _mm256_max_ps(b.0, self.0) })
+    }
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: as in splat. The instruction returns its second operand if one is NaN.
+        Self(unsafe { _mm256_min_ps(b.0, self.0) })
+    }
+    #[inline(always)]
+    fn by_sign(self, negative: Self, positive: Self) -> Self {
+        // SAFETY: as in splat.
+        Self(unsafe { _mm256_blendv_ps(positive.0, negative.0, self.0) })
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: as in splat. Half of the exponent at a time stays in range.
+        unsafe {
+            let n = _mm256_cvtps_epi32(n.0);
+            let half = _mm256_srai_epi32::<1>(n);
+            let bias = _mm256_set1_epi32(127);
+            let low = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias)));
+            let rest = _mm256_add_epi32(_mm256_sub_epi32(n, half), bias);
+            let high = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(rest));
+            Self(_mm256_mul_ps(_mm256_mul_ps(self.0, low), high))
+        }
+    }
 
     #[inline(always)]
     fn mask(n: usize) -> __m256i {
@@ -138,7 +191,38 @@ unsafe impl Vector for Sse {
         kernel.run::<Self>()
     }
 
-    instructions!(_mm_set1_ps _mm_add_ps _mm_sub_ps _mm_mul_ps mul_add neg_mul_add _mm_loadu_ps _mm_storeu_ps);
+    instructions!(_mm_set1_ps _mm_add_ps _mm_sub_ps _mm_mul_ps _mm_div_ps mul_add neg_mul_add _mm_loadu_ps _mm_storeu_ps);
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        // SAFETY: as in splat. The instruction returns its second operand if one is NaN.
+        Self(unsafe { _mm_max_ps(b.0, self.0) })
+    }
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        // SAFETY: as in splat. The instruction returns its second operand if one is NaN.
+        Self(unsafe { _mm_min_ps(b.0, self.0) })
+    }
+    #[inline(always)]
+    fn by_sign(self, negative: Self, positive: Self) -> Self {
+        // SAFETY: as in splat.
+        unsafe {
+            let sign = _mm_castsi128_ps(_mm_srai_epi32::<31>(_mm_castps_si128(self.0)));
+            Self(_mm_or_ps(_mm_and_ps(sign, negative.0), _mm_andnot_ps(sign, positive.0)))
+        }
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: as in splat. Half of the exponent at a time stays in range.
+        unsafe {
+            let n = _mm_cvtps_epi32(n.0);
+            let half = _mm_srai_epi32::<1>(n);
+            let bias = _mm_set1_epi32(127);
+            let low = _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(half, bias)));
+            let rest = _mm_add_epi32(_mm_sub_epi32(n, half), bias);
+            let high = _mm_castsi128_ps(_mm_slli_epi32::<23>(rest));
+            Self(_mm_mul_ps(_mm_mul_ps(self.0, low), high))
+        }
+    }
     four_lanes!();
 }
 
