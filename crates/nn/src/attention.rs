@@ -2,7 +2,7 @@
 
 use crate::dropout::Dropout;
 use crate::fields::Training;
-use crate::init::{xavier_normal_, xavier_uniform_, zeros_};
+use crate::init::{Draws, xavier_normal_, xavier_uniform_, zeros_};
 use crate::linear::Linear;
 use crate::module::Module;
 use crate::norm::LayerNorm;
@@ -44,6 +44,7 @@ crate::module! {
         add_zero_attn: bool,
         batch_first: bool,
         training: Training,
+        drawn: Draws,
     }
 }
 
@@ -58,59 +59,79 @@ impl MultiheadAttention {
             num_heads > 0 && embed_dim > 0 && embed_dim.is_multiple_of(num_heads),
             "MultiheadAttention: embed_dim ({embed_dim}) must be above zero, and divisible by num_heads ({num_heads})"
         );
+        let mut drawn = Draws::here();
+        let projections = drawn.again(|| MultiheadAttention::projections([embed_dim; 3], true, false));
+        MultiheadAttention { num_heads, drawn, ..projections }
+    }
+
+    /// A module with these sizes of queries, keys and values, one head, and defaults for the rest.
+    fn projections([e, kdim, vdim]: [usize; 3], bias: bool, bias_kv: bool) -> MultiheadAttention {
+        let drawn = |shape: &[usize]| {
+            let p = parameter(shape);
+            xavier_uniform_(&p, 1.0);
+            p
+        };
+        let out_proj = Linear::new(e, e).bias(bias);
+        if let Some(bias) = &out_proj.bias {
+            zeros_(bias);
+        }
+        let one = kdim == e && vdim == e;
+        let extra = || {
+            let p = parameter(&[1, 1, e]);
+            xavier_normal_(&p, 1.0);
+            p
+        };
         MultiheadAttention {
-            in_proj_weight: None,
-            q_proj_weight: None,
-            k_proj_weight: None,
-            v_proj_weight: None,
-            in_proj_bias: Some(parameter(&[3 * embed_dim])),
-            bias_k: None,
-            bias_v: None,
-            out_proj: Linear::new(embed_dim, embed_dim),
-            embed_dim,
-            num_heads,
-            kdim: embed_dim,
-            vdim: embed_dim,
+            in_proj_weight: one.then(|| drawn(&[3 * e, e])),
+            q_proj_weight: (!one).then(|| drawn(&[e, e])),
+            k_proj_weight: (!one).then(|| drawn(&[e, kdim])),
+            v_proj_weight: (!one).then(|| drawn(&[e, vdim])),
+            in_proj_bias: bias.then(|| parameter(&[3 * e])),
+            bias_k: bias_kv.then(extra),
+            bias_v: bias_kv.then(extra),
+            out_proj,
+            embed_dim: e,
+            num_heads: 1,
+            kdim,
+            vdim,
             dropout: 0.0,
             add_zero_attn: false,
             batch_first: false,
             training: Training::default(),
+            drawn: Draws::here(),
         }
-        .dims(embed_dim, embed_dim)
     }
 
-    /// This module with other key and value sizes; the projections are reinitialized.
-    pub fn dims(mut self, kdim: usize, vdim: usize) -> MultiheadAttention {
-        let e = self.embed_dim;
-        let drawn = |shape: &[usize]| {
-            let p = parameter(shape);
-            xavier_uniform_(&p, 1.0);
-            Some(p)
-        };
-        (self.kdim, self.vdim) = (kdim, vdim);
-        if kdim == e && vdim == e {
-            self.in_proj_weight = drawn(&[3 * e, e]);
-            (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) = (None, None, None);
-        } else {
-            self.in_proj_weight = None;
-            self.q_proj_weight = drawn(&[e, e]);
-            self.k_proj_weight = drawn(&[e, kdim]);
-            self.v_proj_weight = drawn(&[e, vdim]);
+    /// This module with other projections, as if it had been made so.
+    fn redrawn(mut self, sizes: [usize; 3], bias: bool, bias_kv: bool) -> MultiheadAttention {
+        let projections = self.drawn.again(|| MultiheadAttention::projections(sizes, bias, bias_kv));
+        MultiheadAttention {
+            num_heads: self.num_heads,
+            dropout: self.dropout,
+            add_zero_attn: self.add_zero_attn,
+            batch_first: self.batch_first,
+            training: self.training,
+            drawn: self.drawn,
+            ..projections
         }
-        if let Some(bias) = &self.out_proj.bias {
-            zeros_(bias);
-        }
-        self
     }
 
-    /// This module with or without biases in its projections.
-    pub fn bias(mut self, bias: bool) -> MultiheadAttention {
-        self.in_proj_bias = bias.then(|| parameter(&[3 * self.embed_dim]));
-        self.out_proj = self.out_proj.bias(bias);
-        if let Some(bias) = &self.out_proj.bias {
-            zeros_(bias);
-        }
-        self
+    /// This module with projections that are drawn here.
+    fn redrawn_here(mut self, bias: bool) -> MultiheadAttention {
+        self.drawn = Draws::here();
+        self.bias(bias)
+    }
+
+    /// This module with other key and value sizes; the projections are drawn again.
+    pub fn dims(self, kdim: usize, vdim: usize) -> MultiheadAttention {
+        let (e, bias, bias_kv) = (self.embed_dim, self.in_proj_bias.is_some(), self.bias_k.is_some());
+        self.redrawn([e, kdim, vdim], bias, bias_kv)
+    }
+
+    /// This module with or without biases in its projections, which are drawn again.
+    pub fn bias(self, bias: bool) -> MultiheadAttention {
+        let (sizes, bias_kv) = ([self.embed_dim, self.kdim, self.vdim], self.bias_k.is_some());
+        self.redrawn(sizes, bias, bias_kv)
     }
 
     /// This module with dropout on the attention weights.
@@ -119,15 +140,10 @@ impl MultiheadAttention {
         self
     }
 
-    /// This module with one learned key and value appended.
-    pub fn add_bias_kv(mut self, add: bool) -> MultiheadAttention {
-        let drawn = || {
-            let p = parameter(&[1, 1, self.embed_dim]);
-            xavier_normal_(&p, 1.0);
-            p
-        };
-        (self.bias_k, self.bias_v) = if add { (Some(drawn()), Some(drawn())) } else { (None, None) };
-        self
+    /// This module with one learned key and value appended; the projections are drawn again.
+    pub fn add_bias_kv(self, add: bool) -> MultiheadAttention {
+        let (sizes, bias) = ([self.embed_dim, self.kdim, self.vdim], self.in_proj_bias.is_some());
+        self.redrawn(sizes, bias, add)
     }
 
     /// This module with one zero key and value appended.
@@ -391,6 +407,7 @@ crate::module! {
         d_model: usize,
         activation: FeedForwardActivation,
         norm_first: bool,
+        drawn: Draws,
     }
 }
 
@@ -402,11 +419,16 @@ impl TransformerEncoderLayer {
     /// If the size cannot be divided by the heads.
     #[track_caller]
     pub fn new(d_model: usize, nhead: usize) -> TransformerEncoderLayer {
+        let mut drawn = Draws::here();
+        let (self_attn, linear1, linear2) = drawn.again(|| {
+            let attention = MultiheadAttention::new(d_model, nhead).dropout(0.1);
+            (attention, Linear::new(d_model, 2048), Linear::new(2048, d_model))
+        });
         TransformerEncoderLayer {
-            self_attn: MultiheadAttention::new(d_model, nhead).dropout(0.1),
-            linear1: Linear::new(d_model, 2048),
+            self_attn,
+            linear1,
             dropout: Dropout::new(0.1),
-            linear2: Linear::new(2048, d_model),
+            linear2,
             norm1: LayerNorm::new(&[d_model]),
             norm2: LayerNorm::new(&[d_model]),
             dropout1: Dropout::new(0.1),
@@ -414,15 +436,24 @@ impl TransformerEncoderLayer {
             d_model,
             activation: FeedForwardActivation::ReLU,
             norm_first: false,
+            drawn,
         }
     }
 
-    /// This layer with this many units between its linear layers, which are reinitialized.
-    pub fn dim_feedforward(mut self, units: usize) -> TransformerEncoderLayer {
-        let bias = self.linear1.bias.is_some();
-        self.linear1 = Linear::new(self.d_model, units).bias(bias);
-        self.linear2 = Linear::new(units, self.d_model).bias(bias);
+    /// This layer with other weights, as if it had been made so.
+    fn redrawn(mut self, units: usize, bias: bool) -> TransformerEncoderLayer {
+        let (d, attention) = (self.d_model, self.self_attn);
+        (self.self_attn, self.linear1, self.linear2) = self.drawn.again(|| {
+            let layer = |from, to| Linear::new(from, to).bias(bias);
+            (attention.redrawn_here(bias), layer(d, units), layer(units, d))
+        });
         self
+    }
+
+    /// This layer with this many units between its linear layers; all weights are drawn again.
+    pub fn dim_feedforward(self, units: usize) -> TransformerEncoderLayer {
+        let bias = self.linear1.bias.is_some();
+        self.redrawn(units, bias)
     }
 
     /// This layer with another dropout probability.
@@ -460,12 +491,11 @@ impl TransformerEncoderLayer {
         self
     }
 
-    /// This layer with or without biases.
+    /// This layer with or without biases; all weights are drawn again.
     pub fn bias(mut self, bias: bool) -> TransformerEncoderLayer {
-        self.self_attn = self.self_attn.bias(bias);
-        (self.linear1, self.linear2) = (self.linear1.bias(bias), self.linear2.bias(bias));
         (self.norm1, self.norm2) = (self.norm1.bias(bias), self.norm2.bias(bias));
-        self
+        let units = self.linear1.weight.shape()[0];
+        self.redrawn(units, bias)
     }
 
     /// The output for `[L, N, E]` (or as set) with masks as of [`MultiheadAttention::attend`].

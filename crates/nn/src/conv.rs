@@ -1,7 +1,7 @@
 //! Convolutions.
 
 use crate::fields::Field;
-use crate::init::{default_bound, uniform_parameter};
+use crate::init::{Draws, default_bound};
 use crate::module::Module;
 use crate::summary::observe;
 use tapegrad_ops::{ConvOptions, ConvTransposeOptions, Padding, Size};
@@ -20,6 +20,11 @@ macro_rules! options {
     )*};
 }
 
+/// PyTorch's default bound for a weight of this shape.
+fn bound_of(shape: &[usize]) -> f64 {
+    default_bound(shape[1..].iter().product())
+}
+
 /// A layer's weight and bias, and what both kinds of convolutions do with them.
 macro_rules! layer {
     ($name:ident, $d:literal, $options:ident, $function:ident, [$first:ident, $second:ident], $example:literal) => {
@@ -34,6 +39,7 @@ macro_rules! layer {
                 pub bias: Option<Var>,
                 out_channels: usize,
                 options: $options<$d>,
+                drawn: Draws,
             }
         }
 
@@ -43,31 +49,22 @@ macro_rules! layer {
             pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Size<$d>>) -> $name {
                 let mut shape = vec![channels!($first, in_channels, out_channels), channels!($second, in_channels, out_channels)];
                 shape.extend(kernel_size.into().0);
-                let mut layer = $name {
-                    weight: uniform_parameter(&[0], 0.0),
-                    bias: None,
-                    out_channels,
-                    options: $options::default(),
-                };
-                layer.make(&shape, true);
-                layer
+                let mut drawn = Draws::here();
+                let (weight, bias) = drawn.layer(&shape, Some(out_channels), bound_of(&shape));
+                $name { weight, bias, out_channels, options: $options::default(), drawn }
             }
 
-            fn make(&mut self, shape: &[usize], bias: bool) {
-                let bound = default_bound(shape[1..].iter().product());
-                self.weight = uniform_parameter(shape, bound);
-                self.bias = bias.then(|| uniform_parameter(&[self.out_channels], bound));
-            }
-
-            /// This layer with or without a bias.
+            /// This layer with or without a bias, as if it had been made so: the next layer draws the numbers that
+            /// follow.
             pub fn bias(mut self, bias: bool) -> Self {
-                let bound = default_bound(self.weight.shape()[1..].iter().product());
-                let n = self.out_channels;
-                self.bias = bias.then(|| self.bias.take().unwrap_or_else(|| uniform_parameter(&[n], bound)));
+                if bias != self.bias.is_some() {
+                    self.bias = self.drawn.bias(bias.then_some(self.out_channels), bound_of(self.weight.shape()));
+                }
                 self
             }
 
-            /// This layer with its channels in independent groups; weight and bias are reinitialized.
+            /// This layer with its channels in independent groups; weight and bias are drawn again, as if it
+            /// had been made so.
             ///
             /// # Panics
             /// If a number of channels is not divisible by `groups`.
@@ -82,8 +79,8 @@ macro_rules! layer {
                 );
                 shape[1] = whole / groups;
                 self.options = self.options.groups(groups);
-                let bias = self.bias.is_some();
-                self.make(&shape, bias);
+                let bias = self.bias.is_some().then_some(self.out_channels);
+                (self.weight, self.bias) = self.drawn.layer(&shape, bias, bound_of(&shape));
                 self
             }
         }

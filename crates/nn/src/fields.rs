@@ -4,6 +4,7 @@ mod shown;
 
 use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use shown::{Shown, fields_of};
+use std::any::TypeId;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tapegrad_tape::{DType, Tensor, Var};
@@ -162,6 +163,13 @@ pub trait Fields: Send + Sync + 'static {
         std::ptr::from_ref(self).cast()
     }
 
+    /// The module's type, seen through boxes: what [`dyn Fields::is`](trait.Fields.html#method.is) compares. Two types of
+    /// the same name are not the same.
+    #[doc(hidden)]
+    fn type_of(&self) -> TypeId {
+        TypeId::of::<Self>()
+    }
+
     /// All parameters and their names, each once, in PyTorch's order: a module's own before those of the
     /// modules inside it (`torch.nn.Module.named_parameters`).
     fn named_parameters(&self) -> Vec<(String, Var)> {
@@ -275,5 +283,19 @@ pub trait Fields: Send + Sync + 'static {
     /// changed.
     fn load_state_dict(&self, state: &StateDict, strict: bool) -> Result<IncompatibleKeys, StateDictError> {
         Shown(&fields_of(self)).load(self.class(), state, strict)
+    }
+}
+
+impl dyn Fields {
+    /// True if this module is of type `M` (`isinstance`), seen through boxes.
+    ///
+    /// ```
+    /// use tapegrad_nn::{Fields, Linear, ReLU, sequential};
+    /// let model = sequential![Linear::new(4, 8), ReLU::new(), Linear::new(8, 2)];
+    /// let linear = model.named_modules().iter().filter(|(_, m)| m.is::<Linear>()).count();
+    /// assert_eq!(linear, 2);
+    /// ```
+    pub fn is<M: Fields>(&self) -> bool {
+        self.type_of() == TypeId::of::<M>()
     }
 }

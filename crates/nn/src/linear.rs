@@ -1,6 +1,6 @@
 //! `Linear`, `Bilinear`, `Identity`, `Flatten`, `Unflatten`.
 
-use crate::init::{default_bound, uniform_parameter};
+use crate::init::{Draws, default_bound};
 use crate::module::Module;
 use crate::summary::observe;
 use tapegrad_tape::Var;
@@ -20,23 +20,25 @@ crate::module! {
         pub weight: Var,
         /// `[out_features]`
         pub bias: Option<Var>,
+        drawn: Draws,
     }
 }
 
 impl Linear {
     /// A layer with a bias. Both are drawn uniformly within `1 / sqrt(in_features)`.
     pub fn new(in_features: usize, out_features: usize) -> Linear {
-        let bound = default_bound(in_features);
-        Linear {
-            weight: uniform_parameter(&[out_features, in_features], bound),
-            bias: Some(uniform_parameter(&[out_features], bound)),
-        }
+        let mut drawn = Draws::here();
+        let (weight, bias) =
+            drawn.layer(&[out_features, in_features], Some(out_features), default_bound(in_features));
+        Linear { weight, bias, drawn }
     }
 
-    /// This layer with or without a bias.
+    /// This layer with or without a bias, as if it had been made so: the next layer draws the numbers that follow.
     pub fn bias(mut self, bias: bool) -> Linear {
-        let (n, bound) = (self.weight.shape()[0], default_bound(self.weight.shape()[1]));
-        self.bias = bias.then(|| self.bias.take().unwrap_or_else(|| uniform_parameter(&[n], bound)));
+        if bias != self.bias.is_some() {
+            let (n, bound) = (self.weight.shape()[0], default_bound(self.weight.shape()[1]));
+            self.bias = self.drawn.bias(bias.then_some(n), bound);
+        }
         self
     }
 }
@@ -121,6 +123,7 @@ crate::module! {
         pub weight: Var,
         /// `[out_features]`
         pub bias: Option<Var>,
+        drawn: Draws,
     }
 }
 
@@ -132,17 +135,18 @@ impl Bilinear {
     #[track_caller]
     pub fn new(in1_features: usize, in2_features: usize, out_features: usize) -> Bilinear {
         assert!(in1_features > 0, "Bilinear: in1_features must be greater than zero");
-        let bound = default_bound(in1_features);
-        Bilinear {
-            weight: uniform_parameter(&[out_features, in1_features, in2_features], bound),
-            bias: Some(uniform_parameter(&[out_features], bound)),
-        }
+        let mut drawn = Draws::here();
+        let shape = [out_features, in1_features, in2_features];
+        let (weight, bias) = drawn.layer(&shape, Some(out_features), default_bound(in1_features));
+        Bilinear { weight, bias, drawn }
     }
 
-    /// This layer with or without a bias.
+    /// This layer with or without a bias, as if it had been made so: the next layer draws the numbers that follow.
     pub fn bias(mut self, bias: bool) -> Bilinear {
-        let (n, bound) = (self.weight.shape()[0], default_bound(self.weight.shape()[1]));
-        self.bias = bias.then(|| self.bias.take().unwrap_or_else(|| uniform_parameter(&[n], bound)));
+        if bias != self.bias.is_some() {
+            let (n, bound) = (self.weight.shape()[0], default_bound(self.weight.shape()[1]));
+            self.bias = self.drawn.bias(bias.then_some(n), bound);
+        }
         self
     }
 

@@ -2,6 +2,7 @@
 
 use crate::fields::{Fields, Item};
 use crate::summary::{Modes, Summary};
+use std::any::TypeId;
 use std::sync::Arc;
 use tapegrad_tape::Var;
 
@@ -74,6 +75,9 @@ macro_rules! delegate {
             }
             fn address(&self) -> *const () {
                 (**self).address()
+            }
+            fn type_of(&self) -> TypeId {
+                (**self).type_of()
             }
         }
         impl<M: Module + ?Sized> Module for $pointer<M> {

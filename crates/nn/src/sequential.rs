@@ -1,8 +1,10 @@
 //! `Sequential`: modules one after the other.
 
+use crate::activation::ReLU;
 use crate::fields::{Fields, Item};
 use crate::module::Module;
 use crate::summary::{is_observed, observe};
+use std::any::TypeId;
 use tapegrad_tape::Var;
 
 /// Modules one after the other, named by their indices (`torch.nn.Sequential`).
@@ -69,8 +71,8 @@ impl Module for Sequential {
         observe(self, x, || {
             let mut modules = self.modules.iter().peekable();
             let Some(first) = modules.next() else { return x.clone() };
-            let fuses =
-                |next: Option<&&Box<dyn Module>>| !is_observed() && next.is_some_and(|m| m.class() == "ReLU");
+            let is_relu = |m: &&Box<dyn Module>| m.type_of() == TypeId::of::<ReLU>();
+            let fuses = |next: Option<&&Box<dyn Module>>| !is_observed() && next.is_some_and(is_relu);
             let mut y = if fuses(modules.peek()) {
                 modules.next();
                 first.forward_relu(x)
@@ -100,4 +102,46 @@ impl Module for Sequential {
 #[macro_export]
 macro_rules! sequential {
     ($($module:expr),* $(,)?) => { $crate::Sequential::new()$(.add($module))* };
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{BatchNorm1d, Linear, Module, ReLU, Sequential};
+    use tapegrad_tape::Var;
+
+    mod own {
+        crate::module! {
+            /// A module of the user's that shares its name with one of ours.
+            #[derive(Default)]
+            pub(super) struct ReLU {}
+        }
+        impl crate::Module for ReLU {
+            fn forward(&self, x: &tapegrad_tape::Var) -> tapegrad_tape::Var {
+                x * 10.0
+            }
+        }
+    }
+
+    #[test]
+    fn only_our_own_relu_is_fused() {
+        let x = Var::from_vec(vec![-1f32, 2.0, 3.0, -5.0], &[2, 2]);
+        let norm = || BatchNorm1d::new(2).affine(false);
+        let plain = norm().forward(&x).to_vec::<f32>();
+        let impostor = Sequential::new().add(norm()).add(own::ReLU::default()).forward(&x);
+        assert_eq!(impostor.to_vec::<f32>(), plain.iter().map(|v| v * 10.0).collect::<Vec<_>>());
+        let boxed: Box<dyn Module> = Box::new(ReLU::new());
+        for net in [Sequential::new().add(norm()).add(ReLU::new()), Sequential::new().add(norm()).add(boxed)]
+        {
+            let fused = net.forward(&x).to_vec::<f32>();
+            assert_eq!(fused, plain.iter().map(|v| v.max(0.0)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_box_is_seen_through() {
+        let boxed: Box<dyn Module> = Box::new(Box::new(Linear::new(1, 1)));
+        let net = Sequential::new().add(boxed).add(own::ReLU::default());
+        let modules = crate::Fields::children(&net);
+        assert!(modules[0].1.is::<Linear>() && !modules[1].1.is::<ReLU>() && modules[1].1.is::<own::ReLU>());
+    }
 }

@@ -10,9 +10,7 @@ use crate::normalization::{
 };
 use crate::options::setters;
 use tapegrad_tape::kernels::strided;
-use tapegrad_tape::{
-    DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_slice_with_output, where_,
-};
+use tapegrad_tape::{DType, Float, MemoryFormat, Tensor, Var, is_grad_enabled, record_with_output, where_};
 
 /// How [`batch_norm`] normalizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -297,27 +295,21 @@ fn normalize<T: Float>(
         Tail::Relu | Tail::Relu6 => None,
         Tail::AddRelu(residual) => Some(residual),
     };
-    let inputs: Vec<&Var> = [Some(x), weight, bias, residual].into_iter().flatten().collect();
-    let present = [true, weight.is_some(), bias.is_some(), residual.is_some()];
     let op = if six { "batch_norm_relu6" } else { "batch_norm_relu" };
-    record_slice_with_output(op, &inputs, out, move |c| {
-        let y = c.output();
-        let mut place = 0..;
-        let wants = present.map(|p| p && place.next().is_some_and(|i| c.wants(i)));
+    let adds = residual.is_some();
+    record_with_output(op, [Some(x), weight, bias, residual], out, move |c| {
+        let (y, wants) = (c.output(), [0, 1, 2].map(|i| c.wants(i)));
         let mut g = c.into_grad();
         if is_grad_enabled() {
             let passes = if six { y.gt(0.0).logical_and(&y.lt(6.0)) } else { y.gt(0.0) };
             g = where_(&passes, &g, 0.0);
-        } else if present[3] {
+        } else if adds {
             // Without a residual the passes of the rule recompute where the ReLU was active.
             let masked = |g, y| if y <= T::ZERO { T::ZERO } else { g };
             g = Var::from(strided::zip_owned::<T, T>(g.into_tensor(), &y.tensor(), masked));
         }
-        let [dx, dw, db] = rule(&g, [wants[0], wants[1], wants[2]], !present[3]);
-        let all = [dx, dw, db, Some(g)].into_iter().zip(wants).zip(present);
-        all.filter(|(_, present)| *present)
-            .map(|((gradient, wanted), _)| gradient.filter(|_| wanted))
-            .collect()
+        let [dx, dw, db] = rule(&g, wants, !adds);
+        [dx, dw, db, Some(g)]
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::matmul::rows;
 use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
-use tapegrad_tape::{Var, record, record_slice};
+use tapegrad_tape::{Var, record};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
 ///
@@ -51,14 +51,11 @@ pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Va
         });
         [dx, dw]
     };
-    match bias {
+    record("linear", [Some(x), Some(weight), bias], value, move |c| {
+        let [dx, dw] = gradients(c.grad(), [c.wants(0), c.wants(1)]);
         // The backward pass sums the gradient to the bias's shape.
-        Some(b) => record_slice("linear", &[x, weight, b], value, move |c| {
-            let [dx, dw] = gradients(c.grad(), [c.wants(0), c.wants(1)]);
-            vec![dx, dw, c.wants(2).then(|| c.grad().clone())]
-        }),
-        None => record("linear", [x, weight], value, move |c| gradients(c.grad(), [c.wants(0), c.wants(1)])),
-    }
+        [dx, dw, c.wants(2).then(|| c.grad().clone())]
+    })
 }
 
 #[track_caller]

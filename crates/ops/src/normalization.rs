@@ -1,6 +1,6 @@
 //! Shared by the normalizations: checks, and the derivative in differentiable operations.
 
-use tapegrad_tape::{DType, Tensor, Var, record_slice};
+use tapegrad_tape::{DType, Tensor, Var, record};
 
 /// `x` with its mean over `dims` subtracted, if `centered`, and divided by the root of the mean square of that
 /// plus `eps`; and the inverse of that root.
@@ -88,14 +88,7 @@ pub(crate) fn record_affine(
     value: Tensor,
     rule: impl Fn(&Var, [bool; 3]) -> [Option<Var>; 3] + Send + Sync + 'static,
 ) -> Var {
-    let inputs: Vec<&Var> = [Some(x), weight, bias].into_iter().flatten().collect();
-    let places = [Some(0), weight.map(|_| 1), bias.map(|_| 1 + usize::from(weight.is_some()))];
-    record_slice(op, &inputs, value, move |c| {
-        let wants = places.map(|p| p.is_some_and(|i| c.wants(i)));
-        let gradients = rule(c.grad(), wants);
-        let there = gradients.into_iter().zip(wants).zip(places).filter(|(_, place)| place.is_some());
-        there.map(|((gradient, wanted), _)| gradient.filter(|_| wanted)).collect()
-    })
+    record(op, [Some(x), weight, bias], value, move |c| rule(c.grad(), [0, 1, 2].map(|i| c.wants(i))))
 }
 
 /// The normalization of an empty input: its own value, and zero gradients.

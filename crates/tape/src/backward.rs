@@ -8,6 +8,7 @@ use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 /// How [`Var::backward_with`] traverses the graph.
@@ -287,15 +288,85 @@ fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>, through: bool) -
     needed
 }
 
-/// Walks from the largest sequence number down, so that a node is reached after all nodes that use it.
+/// How many operations below `roots` take each leaf as an input, counted once for each place.
+fn consumers_of_leaves(roots: &[(Arc<Node>, Var)]) -> HashMap<u64, usize, Numbers> {
+    let mut consumers: HashMap<u64, usize, Numbers> = HashMap::default();
+    let mut seen: HashSet<u64, Numbers> = HashSet::default();
+    let mut stack: Vec<&Arc<Node>> = roots.iter().map(|(n, _)| n).collect();
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node.seq) {
+            continue;
+        }
+        for input in node.inputs.iter().flatten() {
+            if input.leaf.is_some() {
+                *consumers.entry(input.seq).or_default() += 1;
+            } else {
+                stack.push(input);
+            }
+        }
+    }
+    consumers
+}
+
+/// A hash of sequence numbers, which differ in their low bits.
+#[derive(Clone, Copy, Default)]
+struct Numbers(u64);
+
+impl Hasher for Numbers {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers are hashed");
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl BuildHasher for Numbers {
+    type Hasher = Numbers;
+    fn build_hasher(&self) -> Numbers {
+        Numbers::default()
+    }
+}
+
+/// The state of a walk.
+struct Walk {
+    mode: Mode,
+    /// The nodes that have received a gradient, by their sequence numbers.
+    pending: BTreeMap<u64, (Arc<Node>, Var)>,
+    /// The operations that each leaf still waits for.
+    consumers: HashMap<u64, usize, Numbers>,
+    found: HashMap<u64, Var>,
+}
+
+/// Walks from the largest sequence number down, so that a node is reached after all nodes that use it. A leaf has a small
+/// number, but is delivered as soon as no operation is left that uses it.
 fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
-    let mut found = HashMap::new();
-    let mut pending: BTreeMap<u64, (Arc<Node>, Var)> = BTreeMap::new();
+    let consumers = if mode.targets.is_none() { consumers_of_leaves(&roots) } else { HashMap::default() };
+    let mut walk = Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new() };
     for (node, grad) in roots {
-        receive(&mut pending, &node, grad);
+        receive(&mut walk.pending, &node, grad);
     }
-    while let Some((id, (node, mut grad))) = pending.pop_last() {
+    while let Some((_, (node, grad))) = walk.pending.pop_last() {
+        let grad = walk.deliver(&node, grad);
+        if node.leaf.is_none() {
+            if let Some(grad) = grad {
+                walk.pass_on(&node, grad);
+            }
+            if walk.mode.targets.is_none() {
+                walk.release_leaves(&node);
+            }
+        }
+    }
+    walk.found
+}
+
+impl Walk {
+    /// Runs a node's hooks and keeps its gradient where that is asked for. `None` where the walk ends.
+    fn deliver(&mut self, node: &Arc<Node>, mut grad: Var) -> Option<Var> {
         for hook in node.hooks() {
             if let Some(replaced) = hook(&grad) {
                 assert_eq!(
@@ -307,36 +378,53 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
                 grad = replaced;
             }
         }
-        match &mode.targets {
-            Some(targets) if targets.ids.contains(&id) => {
-                found.insert(id, grad.clone());
-                if !targets.through {
-                    continue;
-                }
+        match &self.mode.targets {
+            Some(targets) if targets.ids.contains(&node.seq) => {
+                self.found.insert(node.seq, grad.clone());
+                return targets.through.then_some(grad);
             }
             Some(_) => {}
-            None if node.leaf.is_some() || node.retains_grad() => {
-                node.accumulate_grad(grad.clone(), add);
+            None if node.leaf.is_some() => {
+                node.accumulate_grad(grad, add);
+                for hook in node.accumulated_hooks() {
+                    hook(&Var::of_leaf(node.clone()));
+                }
+                return None;
             }
+            None if node.retains_grad() => node.accumulate_grad(grad.clone(), add),
             None => {}
         }
-        let wanted = |input: &Arc<Node>| mode.targets.as_ref().is_none_or(|t| t.needed.contains(&input.seq));
+        Some(grad)
+    }
+
+    /// Computes the gradients of a node's inputs.
+    fn pass_on(&mut self, node: &Arc<Node>, grad: Var) {
+        let wanted =
+            |input: &Arc<Node>| self.mode.targets.as_ref().is_none_or(|t| t.needed.contains(&input.seq));
         let wants = node
             .inputs
             .iter()
             .map(|i| i.as_ref().is_some_and(wanted))
             .collect::<smallvec::SmallVec<[bool; 4]>>();
-        if node.leaf.is_some() || !wants.contains(&true) {
-            continue;
+        if !wants.contains(&true) {
+            return;
         }
         let clock = node.cost.start();
-        let saved = node.saved(mode.retain);
-        if accumulate(&mut pending, &node, &saved, &grad) {
+        let saved = node.saved(self.mode.retain);
+        if accumulate(&mut self.pending, node, &saved, &grad) {
             node.cost.stop_backward(clock);
-            continue;
+            return;
         }
         let gradients = grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone()));
         node.cost.stop_backward(clock);
+        assert_eq!(
+            gradients.len(),
+            node.inputs.len(),
+            "{}: its rule gave {} gradients for {} inputs",
+            node.op,
+            gradients.len(),
+            node.inputs.len()
+        );
         for ((input, gradient), wants) in node.inputs.iter().zip(gradients).zip(wants) {
             if let (Some(input), Some(gradient), true) = (input, gradient, wants) {
                 if grad_mode::is_anomaly_detected() {
@@ -347,11 +435,23 @@ fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
                         )
                     });
                 }
-                receive(&mut pending, input, fit(&node, input, gradient));
+                receive(&mut self.pending, input, fit(node, input, gradient));
             }
         }
     }
-    found
+
+    /// Delivers the gradients of those leaves that no operation but this one was left for.
+    fn release_leaves(&mut self, node: &Arc<Node>) {
+        for input in node.inputs.iter().flatten().filter(|input| input.leaf.is_some()) {
+            let left = self.consumers.get_mut(&input.seq).expect("all leaves were counted");
+            *left -= 1;
+            if *left == 0
+                && let Some((leaf, grad)) = self.pending.remove(&input.seq)
+            {
+                self.deliver(&leaf, grad);
+            }
+        }
+    }
 }
 
 /// Sums and casts a gradient to its input's shape and type.

@@ -2,7 +2,7 @@
 
 use crate::backward::{GradOptions, external_nodes, grad_through};
 use crate::grad_mode::{enable_grad, is_grad_enabled};
-use crate::node::{next_number, record_slice};
+use crate::node::{next_number, record};
 use crate::random::{default_generator_state, set_default_generator_state};
 use crate::var::Var;
 
@@ -36,7 +36,7 @@ pub fn checkpoint(f: impl Fn(&[Var]) -> Var + Send + Sync + 'static, inputs: &[&
     let value = first.into_tensor();
     let handles: Vec<&Var> = sources.iter().collect();
     let targets = sources.clone();
-    record_slice("checkpoint", &handles, value, move |c| {
+    record("checkpoint", &handles, value, move |c| {
         let now = default_generator_state();
         set_default_generator_state(state);
         let again = enable_grad(|| f(&saved));

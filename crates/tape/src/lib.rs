@@ -46,7 +46,7 @@ pub use indexing::{Index, Indices};
 pub use int_list::{Int, IntList};
 pub use kernels::parallel::{num_threads, set_num_threads};
 pub use movement::{PadMode, Position, Slice, cat, stack};
-pub use node::{Cotangent, record, record_slice, record_slice_with_output, record_with_output};
+pub use node::{Cotangent, Inputs, record, record_with_output};
 pub use promote::{Operand, result_type};
 /// The traits and distributions behind [`Generator`].
 pub use rand;

@@ -19,6 +19,8 @@ type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
 /// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
 pub(crate) type Accumulate = Arc<dyn Fn(&Tensor, Tensor) -> Tensor + Send + Sync>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
+/// Called with a leaf that has its gradient.
+pub(crate) type LeafHook = Arc<dyn Fn(&Var) + Send + Sync>;
 
 /// One recorded operation, or a leaf.
 pub(crate) struct Node {
@@ -49,6 +51,7 @@ struct State {
     /// The operation's result, kept where its rule needs it.
     output: Option<Tensor>,
     hooks: Vec<(u64, Hook)>,
+    accumulated_hooks: Vec<(u64, LeafHook)>,
     retains_grad: bool,
     grad: Option<Var>,
 }
@@ -119,12 +122,24 @@ impl Node {
         id
     }
 
+    pub(crate) fn add_accumulated_hook(&self, hook: LeafHook) -> u64 {
+        let id = next_number();
+        self.state().accumulated_hooks.push((id, hook));
+        id
+    }
+
     pub(crate) fn remove_hook(&self, id: u64) {
-        self.state().hooks.retain(|(i, _)| *i != id);
+        let mut state = self.state();
+        state.hooks.retain(|(i, _)| *i != id);
+        state.accumulated_hooks.retain(|(i, _)| *i != id);
     }
 
     pub(crate) fn hooks(&self) -> Vec<Hook> {
         self.state().hooks.iter().map(|(_, hook)| hook.clone()).collect()
+    }
+
+    pub(crate) fn accumulated_hooks(&self) -> Vec<LeafHook> {
+        self.state().accumulated_hooks.iter().map(|(_, hook)| hook.clone()).collect()
     }
 
     /// What the operation saved for its derivative; the node keeps it only to `retain` it.
@@ -223,7 +238,8 @@ impl Cotangent {
         self.grad
     }
 
-    /// True if the gradient for input `i` is required; otherwise the rule returns `None` for it.
+    /// True if the gradient for input `i` is required; otherwise the rule returns `None` for it. False for an absent
+    /// input.
     pub fn wants(&self, i: usize) -> bool {
         self.wants[i]
     }
@@ -236,6 +252,38 @@ impl Cotangent {
         self.output
             .clone()
             .unwrap_or_else(|| panic!("{}: its rule asks for an output that was not kept", self.op))
+    }
+}
+
+/// The inputs of an operation that is recorded: an array, a slice or a list of `&Var`, or of `Option<&Var>` where one may
+/// be absent. Places are fixed: an absent input keeps its place, and no gradient is wanted for it.
+pub trait Inputs<'v> {
+    /// One gradient for each input: an array for an array, otherwise a `Vec`.
+    type Gradients: IntoIterator<Item = Option<Var>>;
+
+    /// The variables in their places.
+    #[doc(hidden)]
+    fn places(&self) -> SmallVec<[Option<&'v Var>; 4]>;
+}
+
+impl<'v, V: Into<Option<&'v Var>> + Copy, const N: usize> Inputs<'v> for [V; N] {
+    type Gradients = [Option<Var>; N];
+    fn places(&self) -> SmallVec<[Option<&'v Var>; 4]> {
+        self.iter().map(|v| (*v).into()).collect()
+    }
+}
+
+impl<'v, V: Into<Option<&'v Var>> + Copy> Inputs<'v> for &[V] {
+    type Gradients = Vec<Option<Var>>;
+    fn places(&self) -> SmallVec<[Option<&'v Var>; 4]> {
+        self.iter().map(|v| (*v).into()).collect()
+    }
+}
+
+impl<'v, V: Into<Option<&'v Var>> + Copy> Inputs<'v> for &Vec<V> {
+    type Gradients = Vec<Option<Var>>;
+    fn places(&self) -> SmallVec<[Option<&'v Var>; 4]> {
+        self.as_slice().places()
     }
 }
 
@@ -256,49 +304,43 @@ impl Cotangent {
 /// double(&x).backward();
 /// assert_eq!(x.grad().unwrap().item(), 2.0);
 /// ```
+///
+/// An input may be absent. It keeps its place, and its gradient is not wanted:
+///
+/// ```
+/// use tapegrad_tape::{Tensor, Var, record};
+/// /// `3 x`, plus a bias if there is one.
+/// fn affine(x: &Var, bias: Option<&Var>) -> Var {
+///     let product = x.detach() * 3.0;
+///     let value = bias.map_or(product.tensor(), |b| (&product + b.detach()).tensor());
+///     record("affine", [Some(x), bias], value, |c| {
+///         [c.wants(0).then(|| c.grad() * 3.0), c.wants(1).then(|| c.grad().clone())]
+///     })
+/// }
+/// let (x, bias) = (Var::parameter(Tensor::scalar(1.0)), Var::parameter(Tensor::scalar(2.0)));
+/// (affine(&x, None) + affine(&x, Some(&bias))).backward();
+/// assert_eq!((x.grad().unwrap().item(), bias.grad().unwrap().item()), (6.0, 1.0));
+/// ```
 #[track_caller]
-pub fn record<const N: usize>(
+pub fn record<'v, I: Inputs<'v>>(
     op: &'static str,
-    inputs: [&Var; N],
+    inputs: I,
     value: Tensor,
-    rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
+    rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs, value, false, move |c| gradients(rule(&c)))
+    enter_rule(op, &inputs.places(), value, false, move |c| gradients(rule(c)))
 }
 
 /// Like [`record`], for a rule that uses the result through [`Cotangent::output`]: capturing it would make a reference
 /// cycle.
 #[track_caller]
-pub fn record_with_output<const N: usize>(
+pub fn record_with_output<'v, I: Inputs<'v>>(
     op: &'static str,
-    inputs: [&Var; N],
+    inputs: I,
     value: Tensor,
-    rule: impl Fn(&Cotangent) -> [Option<Var>; N] + Send + Sync + 'static,
+    rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs, value, true, move |c| gradients(rule(&c)))
-}
-
-/// Like [`record`], for any number of inputs.
-#[track_caller]
-pub fn record_slice(
-    op: &'static str,
-    inputs: &[&Var],
-    value: Tensor,
-    rule: impl Fn(&Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
-) -> Var {
-    enter_rule(op, inputs, value, false, move |c| rule(&c).into())
-}
-
-/// Like [`record_with_output`], for any number of inputs, and for a rule that may reuse the gradient's memory: the
-/// cotangent is its own.
-#[track_caller]
-pub fn record_slice_with_output(
-    op: &'static str,
-    inputs: &[&Var],
-    value: Tensor,
-    rule: impl Fn(Cotangent) -> Vec<Option<Var>> + Send + Sync + 'static,
-) -> Var {
-    enter_rule(op, inputs, value, true, move |c| rule(c).into())
+    enter_rule(op, &inputs.places(), value, true, move |c| gradients(rule(c)))
 }
 
 /// Like [`record`], for an operation that reads few elements of `x`. Where other operations read `x` too,
@@ -313,14 +355,14 @@ pub(crate) fn record_part(
     accumulate: impl Fn(&Tensor, Tensor) -> Tensor + Send + Sync + 'static,
 ) -> Var {
     let mut both = Some((rule, accumulate));
-    enter(op, &[x], value, false, &mut || {
+    enter(op, &[Some(x)], value, false, &mut || {
         let (rule, accumulate) = both.take().expect("asked for once");
         (Arc::new(move |c| gradients([Some(rule(&c))])), Some(Arc::new(accumulate)))
     })
 }
 
 #[inline(never)]
-fn gradients<const N: usize>(list: [Option<Var>; N]) -> Gradients {
+fn gradients(list: impl IntoIterator<Item = Option<Var>>) -> Gradients {
     list.into_iter().collect()
 }
 
@@ -329,7 +371,7 @@ fn gradients<const N: usize>(list: [Option<Var>; N]) -> Gradients {
 #[inline]
 fn enter_rule(
     op: &'static str,
-    inputs: &[&Var],
+    inputs: &[Option<&Var>],
     value: Tensor,
     keeps_output: bool,
     rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
@@ -341,7 +383,7 @@ fn enter_rule(
 #[track_caller]
 fn enter(
     op: &'static str,
-    inputs: &[&Var],
+    inputs: &[Option<&Var>],
     value: Tensor,
     keeps_output: bool,
     rule: &mut dyn FnMut() -> (Rule, Option<Accumulate>),
@@ -350,8 +392,9 @@ fn enter(
         check_finite(op, inputs, &value);
     }
     let cost = Cost::take();
-    let wanted =
-        grad_mode::is_grad_enabled() && value.dtype().is_float() && inputs.iter().any(|v| v.requires_grad());
+    let wanted = grad_mode::is_grad_enabled()
+        && value.dtype().is_float()
+        && inputs.iter().flatten().any(|v| v.requires_grad());
     if !wanted {
         return Var::from(value);
     }
@@ -359,13 +402,14 @@ fn enter(
         cost.add_saved(value.bytes());
     }
     let (rule, accumulate) = rule();
+    let trained = |v: &Var| v.node().filter(|n| n.requires_grad()).cloned();
     let node = Arc::new(Node {
         seq: next_number(),
         op,
         location: Location::caller(),
         shape: value.shape().into(),
         dtype: value.dtype(),
-        inputs: inputs.iter().map(|v| v.node().filter(|n| n.requires_grad()).cloned()).collect(),
+        inputs: inputs.iter().map(|v| v.and_then(trained)).collect(),
         leaf: None,
         cost,
         state: Mutex::new(State {
@@ -379,9 +423,10 @@ fn enter(
 }
 
 #[track_caller]
-fn check_finite(op: &str, inputs: &[&Var], value: &Tensor) {
+fn check_finite(op: &str, inputs: &[Option<&Var>], value: &Tensor) {
     let place = Location::caller();
-    grad_mode::report_nonfinite(value, inputs, |what| {
+    let inputs: Vec<&Var> = inputs.iter().copied().flatten().collect();
+    grad_mode::report_nonfinite(value, &inputs, |what| {
         let shapes = inputs.iter().map(|v| v.shape()).collect::<Vec<_>>();
         format!("{op}: made the first {what}, called at {place}, from inputs of shapes {shapes:?}")
     });

@@ -53,6 +53,14 @@ impl Operand {
         }
     }
 
+    /// The variable as an input of [`record`](crate::record); a scalar has no place in the graph.
+    pub fn input(&self) -> Option<&Var> {
+        match self {
+            Operand::Var(v) => Some(v),
+            Operand::Scalar(_) => None,
+        }
+    }
+
     /// The sizes; none for a scalar.
     pub fn shape(&self) -> &[usize] {
         match self {

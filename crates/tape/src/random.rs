@@ -9,6 +9,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng, TryRng};
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// A source of random numbers (ChaCha with 8 rounds): the same seed gives the same numbers on every machine.
 ///
@@ -199,7 +201,32 @@ impl Generator {
 }
 
 thread_local! {
-    static DEFAULT: RefCell<Generator> = RefCell::new(Generator::manual_seed(0));
+    static DEFAULT: RefCell<Generator> = RefCell::new(first_of_this_thread());
+}
+
+/// The seed of the process, and how many threads have drawn theirs from it.
+static THREADS: Mutex<(u64, u64)> = Mutex::new((0, 0));
+
+fn threads() -> MutexGuard<'static, (u64, u64)> {
+    THREADS.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn is_main_thread() -> bool {
+    std::thread::current().name() == Some("main")
+}
+
+/// The main thread begins with seed 0. Every other one gets a stream of its own: with equal seeds, models that several
+/// threads make would be copies of each other.
+fn first_of_this_thread() -> Generator {
+    static MAIN: AtomicBool = AtomicBool::new(false);
+    // The name can be given to any thread, but only one begins with the seed.
+    if is_main_thread() && !MAIN.swap(true, Ordering::Relaxed) {
+        return Generator::manual_seed(0);
+    }
+    let mut threads = threads();
+    let (seed, number) = *threads;
+    threads.1 += 1;
+    Generator::stream(seed, "threads", [number, 0])
 }
 
 /// Borrows this thread's default generator for the function of this name.
@@ -218,16 +245,36 @@ fn borrow_default<R>(name: &str, f: impl FnOnce(&mut Generator) -> R) -> R {
 
 /// Seeds this thread's default generator, from which initializers and dropout draw (`torch.manual_seed`).
 ///
+/// Other threads keep theirs. On the main thread it also seeds the process: threads that have drawn nothing yet get new
+/// streams, numbered from zero. So a program that seeds its main thread and starts its threads one after the other, each
+/// drawing before the next one starts, is repeatable. Where threads start at once, the order in which they first draw
+/// decides who gets which stream: each of them should then call `manual_seed` itself, with a seed of its own.
+///
+/// ```
+/// use tapegrad_tape::{manual_seed, with_default_generator};
+/// let draw = |thread: u64| {
+///     manual_seed(100 + thread);
+///     with_default_generator(|g| g.next_u64())
+/// };
+/// let run = || [0, 1].map(|i| std::thread::spawn(move || draw(i))).map(|t| t.join().unwrap());
+/// assert_eq!(run(), run());
+/// ```
+///
 /// # Panics
 /// Inside [`with_default_generator`].
 #[track_caller]
 pub fn manual_seed(seed: u64) {
     borrow_default("manual_seed", |g| *g = Generator::manual_seed(seed));
+    if is_main_thread() {
+        *threads() = (seed, 0);
+    }
 }
 
 /// Calls a function with this thread's default generator.
 ///
-/// Every thread has its own, seeded with 0 until [`manual_seed`] is called on that thread.
+/// Every thread has its own. Until [`manual_seed`] is called, that of the main thread begins with seed 0, and that of any
+/// other thread with the next stream of the process: two threads never draw the same numbers unless they were seeded
+/// alike.
 ///
 /// # Panics
 /// Inside another call; `f` should draw from the generator that it is given.
@@ -331,6 +378,28 @@ mod tests {
             assert!(message.starts_with(&format!("{name}: the default generator")), "{message}");
             assert_eq!(default_generator_state(), before, "{name} left the generator as it was");
         }
+    }
+
+    #[test]
+    fn fresh_threads_draw_different_numbers() {
+        let draw = || with_default_generator(|g| g.next_u64());
+        let first = |f: fn() -> u64| std::thread::spawn(f).join().unwrap();
+        let fresh = [0; 4].map(|_| first(|| with_default_generator(|g| g.next_u64())));
+        let here = draw();
+        for (i, a) in fresh.iter().enumerate() {
+            assert!(!fresh[..i].contains(a) && *a != here, "{fresh:?}, {here}");
+        }
+        // A name does not make a thread the main one twice.
+        let named = || {
+            let thread = std::thread::Builder::new().name("main".into());
+            thread.spawn(|| with_default_generator(|g| g.next_u64())).unwrap().join().unwrap()
+        };
+        assert_ne!(named(), named());
+        let seeded = || {
+            manual_seed(7);
+            with_default_generator(|g| g.next_u64())
+        };
+        assert_eq!(first(seeded), first(seeded));
     }
 
     #[test]

@@ -61,12 +61,12 @@ impl Var {
             "parameter: only floating-point tensors have gradients, not {}",
             value.dtype()
         );
-        Var { value: None, node: Some(Node::leaf(value, true)) }
+        Var::of_leaf(Node::leaf(value, true))
     }
 
     /// A leaf without a gradient whose value can be replaced, such as a running mean.
     pub fn buffer(value: Tensor) -> Var {
-        Var { value: None, node: Some(Node::leaf(value, false)) }
+        Var::of_leaf(Node::leaf(value, false))
     }
 
     /// A constant with the values of `data`, in row-major order.
@@ -82,6 +82,11 @@ impl Var {
     /// The result of a recorded operation.
     pub(crate) fn of_node(value: Tensor, node: Arc<Node>) -> Var {
         Var { value: Some(value), node: Some(node) }
+    }
+
+    /// The variable of a leaf's node.
+    pub(crate) fn of_leaf(node: Arc<Node>) -> Var {
+        Var { value: None, node: Some(node) }
     }
 
     pub(crate) fn node(&self) -> Option<&Arc<Node>> {
@@ -300,6 +305,43 @@ impl Var {
         assert!(self.requires_grad(), "register_hook: the variable does not require a gradient");
         let node = self.node.clone().expect("requires a gradient");
         let id = node.add_hook(Arc::new(hook));
+        HookHandle { node: Arc::downgrade(&node), id }
+    }
+
+    /// Calls a function with this parameter each time that `backward` has added to its gradient
+    /// (`torch.Tensor.register_post_accumulate_grad_hook`). `backward` does so as soon as no operation is left that uses the
+    /// parameter, long before it ends: the hook of a last layer runs before the backward pass of the first one.
+    ///
+    /// The hook may change the value and take the gradient: what the backward pass still needs was saved. So an
+    /// optimizer can step while the pass goes on, and no gradient outlives its step.
+    ///
+    /// ```
+    /// use tapegrad_tape::{Tensor, Var};
+    /// let w = Var::parameter(Tensor::scalar(3.0));
+    /// w.register_post_accumulate_grad_hook(|w| {
+    ///     let g = w.take_grad().unwrap();
+    ///     w.set_value((w.detach() - 0.1 * g).tensor());
+    /// });
+    /// (&w * &w).backward();
+    /// assert!((w.item() - 2.4).abs() < 1e-6 && w.grad().is_none());
+    /// ```
+    ///
+    /// A hook that holds the variable keeps it alive: use the argument. Where several threads run `backward` at once, the
+    /// hook runs after each of their additions, on their threads.
+    ///
+    /// # Panics
+    /// If this is not a parameter that requires a gradient.
+    #[track_caller]
+    pub fn register_post_accumulate_grad_hook(
+        &self,
+        hook: impl Fn(&Var) + Send + Sync + 'static,
+    ) -> HookHandle {
+        assert!(
+            self.requires_grad() && self.is_leaf(),
+            "register_post_accumulate_grad_hook: only a parameter that requires a gradient accumulates one; see register_hook"
+        );
+        let node = self.node.clone().expect("requires a gradient");
+        let id = node.add_accumulated_hook(Arc::new(hook));
         HookHandle { node: Arc::downgrade(&node), id }
     }
 

@@ -122,6 +122,100 @@ fn hooks_and_retained_gradients() {
     assert_eq!((y.grad().unwrap().item(), x.grad().unwrap().item()), (12.0, 36.0));
 }
 
+/// `x w`, which notes its backward pass.
+fn noted(x: &Var, w: &Var, name: &'static str, log: &Log) -> Var {
+    let log = log.clone();
+    record("noted", [x, w], (x.detach() * w.detach()).tensor(), {
+        let (x, w) = (x.saved(), w.saved());
+        move |c| {
+            log.lock().unwrap().push(format!("backward of {name}"));
+            [c.wants(0).then(|| c.grad() * &w), c.wants(1).then(|| c.grad() * &x)]
+        }
+    })
+}
+
+type Log = std::sync::Arc<std::sync::Mutex<Vec<String>>>;
+
+fn notes(log: &Log, text: &'static str) -> impl Fn(&Var) + Send + Sync + 'static {
+    let log = log.clone();
+    move |w: &Var| log.lock().unwrap().push(format!("{text} has {}", w.grad().unwrap().item()))
+}
+
+#[test]
+fn a_leaf_gets_its_gradient_as_soon_as_nothing_uses_it() {
+    let log = Log::default();
+    let (first, shared, last) = (parameter(&[2.0]), parameter(&[3.0]), parameter(&[5.0]));
+    for (v, text) in [(&first, "first"), (&shared, "shared"), (&last, "last")] {
+        v.register_post_accumulate_grad_hook(notes(&log, text));
+    }
+    let x = Var::from_vec(vec![1f64], &[1]);
+    let a = noted(&x, &first, "first", &log);
+    let b = noted(&a, &shared, "shared, early", &log);
+    let c = noted(&b, &shared, "shared, late", &log);
+    noted(&c, &last, "last", &log).sum_all().backward();
+    let expected = [
+        "backward of last",
+        "last has 18",
+        "backward of shared, late",
+        "backward of shared, early",
+        "shared has 60",
+        "backward of first",
+        "first has 45",
+    ];
+    assert_eq!(*log.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_step_inside_backward_changes_no_gradient() {
+    let (a, b) = (parameter(&[2.0]), parameter(&[3.0]));
+    let step = |w: &Var| {
+        let g = w.take_grad().unwrap();
+        w.set_value((w.detach() - g).tensor());
+    };
+    let hooks = [&a, &b].map(|w| w.register_post_accumulate_grad_hook(step));
+    (&a * &b).square().sum_all().backward();
+    assert_eq!((a.item(), b.item()), (2.0 - 36.0, 3.0 - 24.0));
+    assert!(a.grad().is_none() && b.grad().is_none());
+    hooks.map(|hook| hook.remove());
+    (&a * 1.0).sum_all().backward();
+    assert_eq!((a.item(), a.grad().unwrap().item()), (-34.0, 1.0), "the hook is gone");
+}
+
+/// A rule may withhold a gradient, so that an operation that was counted never runs.
+#[test]
+fn leaves_behind_withheld_gradients_are_not_forgotten() {
+    let w = parameter(&[2.0]);
+    let hidden = &w * 5.0;
+    let withheld = record("withheld", [&hidden, &w], w.tensor(), |c| [None, Some(c.grad().clone())]);
+    withheld.sum_all().backward();
+    assert_eq!(w.grad().unwrap().item(), 1.0);
+    // The hook of a leaf belongs to `backward`: `grad` accumulates nothing.
+    w.register_post_accumulate_grad_hook(|_| panic!("nothing is accumulated"));
+    assert_eq!(grad(&[&(&w * 3.0)], &[&w], GradOptions::default())[0].as_ref().unwrap().item(), 3.0);
+    let text = message(|| drop(parameter(&[1.0]).exp().register_post_accumulate_grad_hook(|_| {})));
+    assert!(text.contains("see register_hook"), "{text}");
+}
+
+#[test]
+fn an_absent_input_keeps_its_place() {
+    let add = |a: Option<&Var>, b: &Var, c: Option<&Var>| {
+        record("places", [a, Some(b), c], Tensor::from_vec(vec![0f64], &[1]), |c| {
+            let g = |i: usize| c.wants(i).then(|| c.grad() * (i + 1) as f64);
+            [g(0), g(1), g(2)]
+        })
+    };
+    let (a, b, c) = (parameter(&[1.0]), parameter(&[1.0]), parameter(&[1.0]));
+    add(None, &b, Some(&c)).sum_all().backward();
+    assert_eq!((b.grad().unwrap().item(), c.grad().unwrap().item()), (2.0, 3.0));
+    let places = [Some(&a), None];
+    let y = record("list", &places[..], a.tensor(), |c| vec![c.wants(0).then(|| c.grad().clone()), None]);
+    y.sum_all().backward();
+    assert_eq!(a.grad().unwrap().item(), 1.0);
+    let short = record("short", &vec![&a, &b], a.tensor(), |_| vec![None]).sum_all();
+    let text = message(std::panic::AssertUnwindSafe(|| short.backward()));
+    assert!(text.contains("short: its rule gave 1 gradients for 2 inputs"), "{text}");
+}
+
 #[test]
 fn the_first_nan_is_named() {
     let x = parameter(&[-1.0, 1.0]);

@@ -3,6 +3,7 @@
 use super::{Nonlinearity, Weights, plain};
 use crate::fields::{Field, Fields, Item};
 use tapegrad_ops::RecurrentCell;
+use crate::init::Draws;
 use tapegrad_tape::{Tensor, Var};
 
 macro_rules! cells {
@@ -13,18 +14,22 @@ macro_rules! cells {
             kind: RecurrentCell,
             input_size: usize,
             hidden_size: usize,
+            drawn: Draws,
         }
 
         impl $name {
             /// A cell with these input and hidden sizes, with biases.
             pub fn new(input_size: usize, hidden_size: usize) -> $name {
                 let kind = $kind;
-                $name { weights: Weights::new(kind, input_size, hidden_size, None, true), kind, input_size, hidden_size }
+                let mut drawn = Draws::here();
+                let weights = drawn.again(|| Weights::new(kind, input_size, hidden_size, None, true));
+                $name { weights, kind, input_size, hidden_size, drawn }
             }
 
-            /// This cell with or without biases; all weights are reinitialized.
+            /// This cell with or without biases; all weights are drawn again.
             pub fn bias(mut self, bias: bool) -> $name {
-                self.weights = Weights::new(self.kind, self.input_size, self.hidden_size, None, bias);
+                let (kind, input, hidden) = (self.kind, self.input_size, self.hidden_size);
+                self.weights = self.drawn.again(|| Weights::new(kind, input, hidden, None, bias));
                 self
             }
 

@@ -2,6 +2,7 @@
 
 use super::{Nonlinearity, Weights, plain};
 use crate::fields::{Field, Fields, Item, Training};
+use crate::init::Draws;
 use crate::module::Module;
 use crate::summary::observe;
 use tapegrad_ops::RecurrentCell;
@@ -15,6 +16,7 @@ macro_rules! networks {
             weights: Vec<Weights>,
             shape: Shape,
             training: Training,
+            drawn: Draws,
         }
 
         impl $name {
@@ -30,15 +32,16 @@ macro_rules! networks {
                     stringify!($name)
                 );
                 let shape = Shape::new($kind, input_size, hidden_size);
-                $name { weights: shape.weights(), shape, training: Training::default() }
+                let mut drawn = Draws::here();
+                $name { weights: drawn.again(|| shape.weights()), shape, training: Training::default(), drawn }
             }
 
             fn remade(mut self) -> $name {
-                self.weights = self.shape.weights();
+                self.weights = self.drawn.again(|| self.shape.weights());
                 self
             }
 
-            /// This network with this many layers, each fed by the one before; all weights are reinitialized.
+            /// This network with this many layers, each fed by the one before; all weights are drawn again.
             ///
             /// # Panics
             /// If there is none.
@@ -49,13 +52,13 @@ macro_rules! networks {
                 self.remade()
             }
 
-            /// This network with or without biases; all weights are reinitialized.
+            /// This network with or without biases; all weights are drawn again.
             pub fn bias(mut self, bias: bool) -> $name {
                 self.shape.bias = bias;
                 self.remade()
             }
 
-            /// This network running in one or both directions; all weights are reinitialized.
+            /// This network running in one or both directions; all weights are drawn again.
             pub fn bidirectional(mut self, bidirectional: bool) -> $name {
                 self.shape.bidirectional = bidirectional;
                 self.remade()
@@ -169,7 +172,7 @@ impl GRU {
 }
 
 impl LSTM {
-    /// This network with its output projected to a smaller size; all weights are reinitialized.
+    /// This network with its output projected to a smaller size; all weights are drawn again.
     ///
     /// # Panics
     /// If the size is not below that of the state.

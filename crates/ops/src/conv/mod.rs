@@ -21,27 +21,21 @@ pub use conv3d::{conv3d, conv3d_with};
 pub use geometry::{ConvOptions, Padding};
 
 use crate::kernels::geometry::Geometry;
-use tapegrad_tape::{Var, note_flops, record, record_slice};
+use tapegrad_tape::{Var, note_flops, record};
 
 /// `conv(x, w) + bias`.
 #[track_caller]
 fn conv(op: &'static str, g: Geometry, x: &Var, w: &Var, bias: Option<&Var>) -> Var {
     let value = select::forward(&g, &x.tensor(), &w.tensor(), bias.map(Var::tensor).as_ref());
     let (xs, ws) = (w.requires_grad().then(|| x.saved()), x.requires_grad().then(|| w.saved()));
-    let has_bias = bias.is_some();
-    let inputs: Vec<&Var> = [x, w].into_iter().chain(bias).collect();
     note_flops(g.flops());
-    record_slice(op, &inputs, value, move |c| {
+    record(op, [Some(x), Some(w), bias], value, move |c| {
         let dx =
             c.wants(0).then(|| conv_input(g, c.grad(), ws.as_ref().expect("kept for the input's gradient")));
         let dw = c
             .wants(1)
             .then(|| conv_weight(g, xs.as_ref().expect("kept for the weight's gradient"), c.grad()));
-        let mut gradients = vec![dx, dw];
-        if has_bias {
-            gradients.push(c.wants(2).then(|| sum_channels(c.grad())));
-        }
-        gradients
+        [dx, dw, c.wants(2).then(|| sum_channels(c.grad()))]
     })
 }
 

@@ -17,14 +17,9 @@ pub(crate) fn record_binary(
     value: crate::Tensor,
     rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
 ) -> Var {
-    match (a, b) {
-        (Operand::Var(a), Operand::Var(b)) => record(op, [a, b], value, move |c| {
-            [c.wants(0).then(|| rule(c, 0)), c.wants(1).then(|| rule(c, 1))]
-        }),
-        (Operand::Var(a), _) => record(op, [a], value, move |c| [Some(rule(c, 0))]),
-        (_, Operand::Var(b)) => record(op, [b], value, move |c| [Some(rule(c, 1))]),
-        _ => Var::from(value),
-    }
+    record(op, [a.input(), b.input()], value, move |c| {
+        [c.wants(0).then(|| rule(&c, 0)), c.wants(1).then(|| rule(&c, 1))]
+    })
 }
 
 /// `a^2 + b^2`, or 1 at the origin.

@@ -4,7 +4,7 @@ use super::binary::constant;
 use super::select::where_;
 use crate::dtype::DType;
 use crate::kernels::strided::{GRAIN, zip_rows, zip3_rows};
-use crate::node::record_slice;
+use crate::node::record;
 use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -151,17 +151,9 @@ pub(crate) fn record_operands(
     value: Tensor,
     rule: impl Fn(&Var, usize) -> Var + Send + Sync + 'static,
 ) -> Var {
-    let (positions, inputs): (Vec<usize>, Vec<&Var>) = operands
-        .iter()
-        .enumerate()
-        .filter_map(|(i, o)| match o {
-            Operand::Var(v) => Some((i, v)),
-            Operand::Scalar(_) => None,
-        })
-        .unzip();
-    record_slice(op, &inputs, value, move |c| {
-        positions.iter().enumerate().map(|(k, &i)| c.wants(k).then(|| rule(c.grad(), i))).collect()
-    })
+    let inputs: Vec<Option<&Var>> = operands.iter().map(Operand::input).collect();
+    let count = inputs.len();
+    record(op, &inputs, value, move |c| (0..count).map(|i| c.wants(i).then(|| rule(c.grad(), i))).collect())
 }
 
 #[cfg(test)]

@@ -34,17 +34,9 @@ fn choose(condition: &Var, a: &Operand, b: &Operand) -> Var {
     let mask = condition.tensor().cast(DType::Bool);
     let value = select(&shape, &mask, &a.tensor(dtype), &b.tensor(dtype));
     let mask = Var::from(mask);
-    match (a, b) {
-        (Operand::Var(a), Operand::Var(b)) => record("where", [a, b], value, move |c| {
-            [
-                c.wants(0).then(|| where_(&mask, c.grad(), 0.0)),
-                c.wants(1).then(|| where_(&mask, 0.0, c.grad())),
-            ]
-        }),
-        (Operand::Var(a), _) => record("where", [a], value, move |c| [Some(where_(&mask, c.grad(), 0.0))]),
-        (_, Operand::Var(b)) => record("where", [b], value, move |c| [Some(where_(&mask, 0.0, c.grad()))]),
-        _ => Var::from(value),
-    }
+    record("where", [a.input(), b.input()], value, move |c| {
+        [c.wants(0).then(|| where_(&mask, c.grad(), 0.0)), c.wants(1).then(|| where_(&mask, 0.0, c.grad()))]
+    })
 }
 
 /// Only the size of an element matters here, but one loop for each type is simpler.

@@ -3,7 +3,7 @@
 use super::part::{Part, take};
 use crate::dtype::DType;
 use crate::kernels::place;
-use crate::node::record_slice;
+use crate::node::record;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -76,7 +76,7 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
             place::write(&mut value, |v| part.of(v), &t.tensor().cast(dtype));
         }
     }
-    record_slice("cat", &all, value, move |c| {
+    record("cat", &all, value, move |c| {
         let gradient = |(i, part): (usize, &Option<Part>)| {
             c.wants(i).then(|| match part {
                 Some(part) => take("cat", c.grad(), part.clone()),

@@ -2,6 +2,7 @@
 
 use super::TrainError;
 use crate::module::Module;
+use crate::norm::{BatchNorm1d, BatchNorm2d, BatchNorm3d};
 use crate::summary::{Modes, with_forward_hook};
 use crate::train::source::Source;
 use std::cell::RefCell;
@@ -18,7 +19,8 @@ pub(super) fn check(model: &dyn Module, source: &Source<'_>, x: &Var) -> Result<
     let found = alone.clone();
     let hook = move |m: &dyn crate::fields::Fields, input: &Var, _: &Var| {
         let channels = input.shape().get(1).copied().unwrap_or(0);
-        if m.class().starts_with("BatchNorm") && channels > 0 && input.numel() == channels {
+        let is_norm = m.is::<BatchNorm1d>() || m.is::<BatchNorm2d>() || m.is::<BatchNorm3d>();
+        if is_norm && channels > 0 && input.numel() == channels {
             let text = format!("{} gets {:?} of it, one value per channel", m.class(), input.shape());
             found.borrow_mut().get_or_insert(text);
         }
