@@ -1,19 +1,26 @@
 //! The loops of the operations, on plain slices and without a tape.
 
+pub(crate) mod cdist;
 #[cfg(test)]
 mod conv_testing;
+pub(crate) mod ctc;
 pub mod direct_conv;
 pub mod dropout;
+pub(crate) mod embedding_bag;
 mod fold;
 pub mod gemm;
 pub mod geometry;
+pub(crate) mod grid_sample;
 pub(crate) mod im2col;
 pub mod layer_norm;
+#[cfg(feature = "linalg")]
+pub(crate) mod linalg;
 pub mod matmul;
 pub mod microkernel;
 pub mod norm;
 mod pixels;
 pub(crate) mod pool;
+pub(crate) mod resample;
 pub mod row_winograd;
 pub(crate) mod scratch;
 pub mod softmax;
