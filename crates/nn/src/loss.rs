@@ -244,7 +244,13 @@ impl CTCLoss {
     /// # Panics
     /// If the shapes or lengths do not fit.
     #[track_caller]
-    pub fn forward(&self, log_probs: &Var, targets: &Var, input_lengths: &[usize], target_lengths: &[usize]) -> Var {
+    pub fn forward(
+        &self,
+        log_probs: &Var,
+        targets: &Var,
+        input_lengths: &[usize],
+        target_lengths: &[usize],
+    ) -> Var {
         let CTCLoss { blank, reduction, zero_infinity } = *self;
         let options = tapegrad_ops::CtcOptions { blank, reduction, zero_infinity };
         tapegrad_ops::ctc_loss(log_probs, targets, input_lengths, target_lengths, options)

@@ -88,7 +88,8 @@ pub fn addmv(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl
 #[track_caller]
 pub fn addbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
     check("addbmm", input, [("batch1", a), ("batch2", b)], 3);
-    let ([n, rows, inner], [other, k, columns]) = ([0, 1, 2].map(|d| a.shape()[d]), [0, 1, 2].map(|d| b.shape()[d]));
+    let ([n, rows, inner], [other, k, columns]) =
+        ([0, 1, 2].map(|d| a.shape()[d]), [0, 1, 2].map(|d| b.shape()[d]));
     assert!(
         n == other && inner == k,
         "addbmm: batch1 and batch2 must be as many matrices of sizes that fit, got shapes {:?} and {:?}",

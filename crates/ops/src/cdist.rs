@@ -104,7 +104,8 @@ fn record_distances(op: &'static str, x1: &Var, x2: &Var, p: f64, value: Tensor,
             g.div(d.powf(p - 1.0)).masked_fill(&d.detach().eq(0.0), 0.0)
         };
         if p == 2.0 && (is_grad_enabled() || !exact) {
-            let of = |x: &Var, y: &Var, w: &Var| x.mul(w.sum(&[-1], true)) - product("matmul", w, false, y, false);
+            let of =
+                |x: &Var, y: &Var, w: &Var| x.mul(w.sum(&[-1], true)) - product("matmul", w, false, y, false);
             return [Some(of(&a, &b, &weights)), Some(of(&b, &a, &weights.transpose(-2, -1)))];
         }
         if is_grad_enabled() {
@@ -210,8 +211,14 @@ mod tests {
 
     #[test]
     fn no_pairs() {
-        assert_eq!(cdist(&parameter(&[0, 2], 1), &parameter(&[3, 2], 1), 1.0, CdistMode::NoMm).shape(), [0, 3]);
-        assert_eq!(cdist(&parameter(&[2, 0], 1), &parameter(&[3, 0], 1), 2.0, CdistMode::Mm).sum_all().item(), 0.0);
+        assert_eq!(
+            cdist(&parameter(&[0, 2], 1), &parameter(&[3, 2], 1), 1.0, CdistMode::NoMm).shape(),
+            [0, 3]
+        );
+        assert_eq!(
+            cdist(&parameter(&[2, 0], 1), &parameter(&[3, 0], 1), 2.0, CdistMode::Mm).sum_all().item(),
+            0.0
+        );
         assert_eq!(pdist(&parameter(&[0, 2], 1), 2.0).shape(), [0]);
         assert_eq!(pdist(&parameter(&[1, 2], 1), 2.0).shape(), [0]);
     }

@@ -43,7 +43,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "channel_shuffle: number of channels must be divisible by groups, got 6 channels and 4 groups")]
+    #[should_panic(
+        expected = "channel_shuffle: number of channels must be divisible by groups, got 6 channels and 4 groups"
+    )]
     fn channels_that_do_not_divide() {
         channel_shuffle(&parameter(&[1, 6, 2], 1), 4);
     }

@@ -76,7 +76,12 @@ fn weights(n: usize, options: &CovOptions) -> Option<Var> {
             w.shape()
         );
         let fits = if whole { matches!(w.dtype(), DType::I64 | DType::U8) } else { w.dtype().is_float() };
-        assert!(fits, "cov: expected {name} to have {} dtype, but got {}", if whole { "integral" } else { "floating point" }, w.dtype());
+        assert!(
+            fits,
+            "cov: expected {name} to have {} dtype, but got {}",
+            if whole { "integral" } else { "floating point" },
+            w.dtype()
+        );
         assert!(
             w.numel() == n,
             "cov: expected {name} to have the same numel as there are observations in the input but got {} != {n}",
@@ -128,7 +133,8 @@ mod tests {
     fn weights_are_repetitions() {
         let x = parameter(&[2, 3], 1);
         let repeated = x.index_select(1, &Var::from_vec(vec![0i64, 0, 1, 2, 2, 2], &[6]));
-        let options = CovOptions { fweights: Some(Var::from_vec(vec![2i64, 1, 3], &[3])), ..Default::default() };
+        let options =
+            CovOptions { fweights: Some(Var::from_vec(vec![2i64, 1, 3], &[3])), ..Default::default() };
         assert_close(&cov(&x, options), &cov(&repeated, Default::default()), 1e-12);
     }
 

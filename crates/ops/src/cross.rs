@@ -19,7 +19,8 @@ use tapegrad_tape::shape::{broadcast_for, dim as check_dim};
 pub fn cross(a: &Var, b: &Var, dim: Option<isize>) -> Var {
     let dim = dim.unwrap_or_else(|| {
         let found = a.shape().iter().position(|&n| n == 3);
-        found.unwrap_or_else(|| panic!("cross: no dimension of size 3 in input of shape {:?}", a.shape())) as isize
+        found.unwrap_or_else(|| panic!("cross: no dimension of size 3 in input of shape {:?}", a.shape()))
+            as isize
     });
     product("cross", a, b, dim)
 }

@@ -82,7 +82,10 @@ pub fn embedding_bag(indices: &Var, weight: &Var, options: EmbeddingBagOptions) 
     }
     let factors = bags.factors(options.mode);
     match options.per_sample_weights {
-        None => bags.weighted(weight, &Var::from(Tensor::from_vec(factors, &[bags.index.len()]).cast(weight.dtype()))),
+        None => bags.weighted(
+            weight,
+            &Var::from(Tensor::from_vec(factors, &[bags.index.len()]).cast(weight.dtype())),
+        ),
         Some(w) => bags.weighted(weight, &w.reshape(&[bags.index.len() as isize])),
     }
 }
@@ -137,11 +140,17 @@ impl Bags {
         let (rows, width) = (weight.shape()[0], weight.shape()[1]);
         let list = indices.to_vec::<i64>();
         if let Some(bad) = list.iter().find(|&&i| i < 0 || i >= rows as i64) {
-            panic!("{op}: index {bad} is out of range for a weight of {rows} rows (shape {:?})", weight.shape());
+            panic!(
+                "{op}: index {bad} is out of range for a weight of {rows} rows (shape {:?})",
+                weight.shape()
+            );
         }
         let padding = options.padding_idx.map(|p| {
             let n = rows as isize;
-            assert!((-n..n).contains(&p), "{op}: padding_idx must be within the {rows} rows of the weight, got {p}");
+            assert!(
+                (-n..n).contains(&p),
+                "{op}: padding_idx must be within the {rows} rows of the weight, got {p}"
+            );
             (if p < 0 { p + n } else { p }) as usize
         });
         let starts = starts(op, indices, options);
@@ -278,7 +287,9 @@ fn starts(op: &str, indices: &Var, options: &EmbeddingBagOptions) -> Vec<usize> 
     let n = indices.numel();
     match (indices.shape(), &options.offsets) {
         (&[bags, size], None) => (0..=bags).map(|b| b * size).collect(),
-        (&[_, _], Some(_)) => panic!("{op}: if input is 2D, then offsets has to be None, since each row is a bag"),
+        (&[_, _], Some(_)) => {
+            panic!("{op}: if input is 2D, then offsets has to be None, since each row is a bag")
+        }
         (&[_], None) => panic!("{op}: offsets has to be a 1D tensor but got none"),
         (&[_], Some(offsets)) => {
             assert!(
@@ -329,7 +340,8 @@ mod tests {
         let table = parameter(&[4, 3], 1);
         for mode in [EmbeddingBagMode::Sum, EmbeddingBagMode::Mean, EmbeddingBagMode::Max] {
             for padding_idx in [None, Some(-1)] {
-                let options = EmbeddingBagOptions { offsets: offsets.clone(), mode, padding_idx, ..Default::default() };
+                let options =
+                    EmbeddingBagOptions { offsets: offsets.clone(), mode, padding_idx, ..Default::default() };
                 check_gradients(|v| embedding_bag(&indices, &v[0], options.clone()), &[table.clone()]);
             }
         }
@@ -370,6 +382,10 @@ mod tests {
     #[should_panic(expected = "embedding_bag: offsets have to ascend and end at the number of indices, 5")]
     fn offsets_out_of_order() {
         let offsets = Some(Var::from_vec(vec![0i64, 4, 2], &[3]));
-        embedding_bag(&list().0, &parameter(&[4, 3], 1), EmbeddingBagOptions { offsets, ..Default::default() });
+        embedding_bag(
+            &list().0,
+            &parameter(&[4, 3], 1),
+            EmbeddingBagOptions { offsets, ..Default::default() },
+        );
     }
 }

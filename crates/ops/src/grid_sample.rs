@@ -87,7 +87,8 @@ pub fn grid_sample(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
             let mut found = tapegrad_tape::grad(&[&y], &inputs, gradients).into_iter();
             return [&x, &points].map(|v| if v.requires_grad() { found.next().flatten() } else { None });
         }
-        let (x, points, g) = (x.tensor().contiguous(), points.tensor().contiguous(), c.grad().tensor().contiguous());
+        let (x, points, g) =
+            (x.tensor().contiguous(), points.tensor().contiguous(), c.grad().tensor().contiguous());
         fused(&x, &points, &g, options, [c.wants(0), c.wants(1)])
     })
 }
@@ -135,7 +136,8 @@ fn for_each_image<T: tapegrad_tape::Float>(
     for i in 0..if channels == 0 { 0 } else { x.shape()[0] } {
         let axes: Vec<AxisTaps<T>> = (0..dims)
             .map(|d| {
-                let part = grid_data[i * count * dims..][..count * dims].iter().skip(dims - 1 - d).step_by(dims);
+                let part =
+                    grid_data[i * count * dims..][..count * dims].iter().skip(dims - 1 - d).step_by(dims);
                 axis_taps(part.copied(), sizes[d], options)
             })
             .collect();
@@ -177,13 +179,15 @@ fn composed(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
     let n = input.shape()[0] as isize;
     let count: usize = grid.shape()[1..=dims].iter().product();
     let points = grid.reshape(&[n, count as isize, dims as isize]);
-    let axes: Vec<Coordinates> =
-        (0..dims).map(|d| coordinates(&points.select(2, (dims - 1 - d) as isize), sizes[d], options)).collect();
+    let axes: Vec<Coordinates> = (0..dims)
+        .map(|d| coordinates(&points.select(2, (dims - 1 - d) as isize), sizes[d], options))
+        .collect();
     let flat = input.flatten(2, -1);
     let mut y: Option<Var> = None;
     let combinations: usize = axes.iter().map(|a| a.index.len()).product();
     for number in 0..combinations {
-        let (mut rest, mut weight, mut index, mut step) = (number, None::<Var>, vec![Some(0i64); n as usize * count], 1);
+        let (mut rest, mut weight, mut index, mut step) =
+            (number, None::<Var>, vec![Some(0i64); n as usize * count], 1);
         for (axis, &size) in axes.iter().zip(sizes).rev() {
             let tap = rest % axis.index.len();
             rest /= axis.index.len();
@@ -249,10 +253,11 @@ mod tests {
         let identity: Vec<f64> = (0..64 * 64 * 2)
             .map(|i| (if i % 2 == 0 { i / 2 % 64 } else { i / 128 } as f64 + 0.5) / 32.0 - 1.0)
             .collect();
-        let y = grid_sample(&x, &Var::from_vec(identity, &[1, 64, 64, 2]), GridSampleOptions {
-            padding_mode: GridPadding::Border,
-            ..Default::default()
-        });
+        let y = grid_sample(
+            &x,
+            &Var::from_vec(identity, &[1, 64, 64, 2]),
+            GridSampleOptions { padding_mode: GridPadding::Border, ..Default::default() },
+        );
         let options = crate::InterpolateOptions::size([64, 64]).mode(crate::InterpolateMode::Bilinear);
         assert_close(&y, &crate::interpolate(&x, options), 1e-12);
         let nan = Var::from_vec(vec![f64::NAN, 0.0], &[1, 1, 1, 2]);
@@ -260,7 +265,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "grid_sample: expected a grid of 4 dimensions with batch size 2 and 2 coordinates in the last")]
+    #[should_panic(
+        expected = "grid_sample: expected a grid of 4 dimensions with batch size 2 and 2 coordinates in the last"
+    )]
     fn a_grid_for_another_batch() {
         grid_sample(&parameter(&[2, 1, 3, 3], 1), &parameter(&[1, 2, 2, 2], 1), Default::default());
     }

@@ -18,11 +18,7 @@ use tapegrad_tape::{DType, Var, where_};
 /// ```
 #[track_caller]
 pub fn renorm(x: &Var, p: f64, dim: isize, maxnorm: f64) -> Var {
-    assert!(
-        x.ndim() >= 2,
-        "renorm: input needs at least 2 dimensions, but got shape {:?}",
-        x.shape()
-    );
+    assert!(x.ndim() >= 2, "renorm: input needs at least 2 dimensions, but got shape {:?}", x.shape());
     assert!(p > 0.0, "renorm: non-positive norm not supported, got p = {p}");
     assert!(maxnorm >= 0.0, "renorm: expected maxnorm to be >= 0, but got {maxnorm}");
     let d = check_dim("renorm", dim, x.ndim()) as isize;

@@ -111,7 +111,11 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
         "triplet_margin_with_distance_loss" => {
             let [a, p, n] = triplet();
             // A function: the default distance, or one that Python's samples define themselves.
-            call.only("distance_function", call.has("distance_function") && call.text_opt("distance_function").is_some(), false);
+            call.only(
+                "distance_function",
+                call.has("distance_function") && call.text_opt("distance_function").is_some(),
+                false,
+            );
             let distance = |a: &Var, b: &Var| ops::pairwise_distance(a, b, 2.0, 1e-6, false);
             let (margin, swap) = (call.float_or("margin", 1.0), call.bool_or("swap", false));
             ops::triplet_margin_with_distance_loss(&a, &p, &n, distance, margin, swap, r())

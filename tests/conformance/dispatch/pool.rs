@@ -1,7 +1,7 @@
 //! Pooling.
 
 use tapegrad::ops;
-use tapegrad::ops::{AvgPoolOptions, MaxPoolOptions, LpPoolOptions, MaxUnpoolOptions};
+use tapegrad::ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions};
 use tapegrad::tape::Var;
 
 use super::super::call::{Call, Outcome};
@@ -50,9 +50,16 @@ fn unpool_options<const D: usize>(call: &Call) -> MaxUnpoolOptions<D> {
     let output_size = size.map(|s| {
         let spatial = if s.len() == D + 2 { s[2..].to_vec() } else { s };
         let n = spatial.len();
-        spatial.try_into().unwrap_or_else(|_| call.unwritable("output_size", format!("{n} numbers for {D} dimensions")))
+        spatial
+            .try_into()
+            .unwrap_or_else(|_| call.unwritable("output_size", format!("{n} numbers for {D} dimensions")))
     });
-    MaxUnpoolOptions { kernel_size, stride: stride(call, kernel_size), padding: call.each_or("padding", 0), output_size }
+    MaxUnpoolOptions {
+        kernel_size,
+        stride: stride(call, kernel_size),
+        padding: call.each_or("padding", 0),
+        output_size,
+    }
 }
 
 /// An empty list stands for the kernel's size.

@@ -84,7 +84,9 @@ pub fn build(c: &Call) -> Built {
             with(loss, |l, call| l.forward(&call.var("log_input"), &call.var("target")).into())
         }
         "MultiLabelMarginLoss" => loss!(c, MultiLabelMarginLoss, (input, target), reduction: reduction()),
-        "MultiLabelSoftMarginLoss" => weighted!(c, MultiLabelSoftMarginLoss, [weight], reduction: reduction()),
+        "MultiLabelSoftMarginLoss" => {
+            weighted!(c, MultiLabelSoftMarginLoss, [weight], reduction: reduction())
+        }
         "TripletMarginLoss" => loss!(
             c, TripletMarginLoss, (anchor, positive, negative), reduction: reduction(), margin: margin(1.0),
             p: c.float_or("p", 2.0), eps: c.float_or("eps", 1e-6), swap: c.bool_or("swap", false)

@@ -131,7 +131,8 @@ fn decoder_masks(call: &Call) -> [Option<tape::Var>; 4] {
     // Hints that masks are causal; the masks themselves say so.
     call.bool_opt("tgt_is_causal");
     call.bool_opt("memory_is_causal");
-    ["tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask"].map(|name| call.var_opt(name))
+    ["tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask"]
+        .map(|name| call.var_opt(name))
 }
 
 fn masks(list: &[Option<tape::Var>; 4]) -> DecoderMasks<'_> {

@@ -40,11 +40,8 @@ fn padded<T: Float>(x: T, size: usize, o: GridSampleOptions) -> (T, T) {
         GridPadding::Zeros => (x, T::ONE),
         GridPadding::Border => clip(x, T::ONE),
         GridPadding::Reflection => {
-            let (low, span) = if o.align_corners {
-                (T::ZERO, last)
-            } else {
-                (T::from_f64(-0.5), T::from_f64(size as f64))
-            };
+            let (low, span) =
+                if o.align_corners { (T::ZERO, last) } else { (T::from_f64(-0.5), T::from_f64(size as f64)) };
             if span == T::ZERO {
                 return (T::ZERO, T::ZERO);
             }
@@ -102,9 +99,14 @@ fn taps<T: Float>(point: T, size: usize, o: GridSampleOptions, mut put: impl FnM
 /// The weights of the four pixels around a point that lies `t` after the second, and their derivatives.
 fn cubic<T: Float>(t: T) -> ([T; 4], [T; 4]) {
     let c = T::from_f64;
-    let near = |x: T| ((c(A + 2.0) * x - c(A + 3.0)) * x * x + T::ONE, (c(3.0 * (A + 2.0)) * x - c(2.0 * (A + 3.0))) * x);
+    let near = |x: T| {
+        ((c(A + 2.0) * x - c(A + 3.0)) * x * x + T::ONE, (c(3.0 * (A + 2.0)) * x - c(2.0 * (A + 3.0))) * x)
+    };
     let far = |x: T| {
-        (((c(A) * x - c(5.0 * A)) * x + c(8.0 * A)) * x - c(4.0 * A), (c(3.0 * A) * x - c(10.0 * A)) * x + c(8.0 * A))
+        (
+            ((c(A) * x - c(5.0 * A)) * x + c(8.0 * A)) * x - c(4.0 * A),
+            (c(3.0 * A) * x - c(10.0 * A)) * x + c(8.0 * A),
+        )
     };
     let parts = [far(t + T::ONE), near(t), near(T::ONE - t), far(c(2.0) - t)];
     let sign = [T::ONE, T::ONE, -T::ONE, -T::ONE];
@@ -120,13 +122,14 @@ fn tap_count(mode: GridSampleMode) -> usize {
 }
 
 /// The pixels along one dimension around each point.
-pub(super) fn axis_taps<T: Float>(points: impl Iterator<Item = T>, size: usize, o: GridSampleOptions) -> AxisTaps<T> {
+pub(super) fn axis_taps<T: Float>(
+    points: impl Iterator<Item = T>,
+    size: usize,
+    o: GridSampleOptions,
+) -> AxisTaps<T> {
     let n = tap_count(o.mode);
-    let mut all = AxisTaps {
-        index: vec![Vec::new(); n],
-        weight: vec![Vec::new(); n],
-        slope: vec![Vec::new(); n],
-    };
+    let mut all =
+        AxisTaps { index: vec![Vec::new(); n], weight: vec![Vec::new(); n], slope: vec![Vec::new(); n] };
     for point in points {
         let mut k = 0;
         taps(point, size, o, |i, w, s| {

@@ -56,7 +56,9 @@ impl Lattice {
         }
         for t in 1..self.steps {
             for s in 0..states {
-                let from = |back: usize| if s >= back { alpha[(t - 1) * states + s - back] } else { f64::NEG_INFINITY };
+                let from = |back: usize| {
+                    if s >= back { alpha[(t - 1) * states + s - back] } else { f64::NEG_INFINITY }
+                };
                 let skip = if self.skips(s) { from(2) } else { f64::NEG_INFINITY };
                 alpha[t * states + s] = log_sum([from(0), from(1), skip]) + at(t, s);
             }
@@ -67,12 +69,16 @@ impl Lattice {
         }
         for t in (0..last).rev() {
             for s in 0..states {
-                let to = |on: usize| if s + on < states { beta[(t + 1) * states + s + on] } else { f64::NEG_INFINITY };
+                let to = |on: usize| {
+                    if s + on < states { beta[(t + 1) * states + s + on] } else { f64::NEG_INFINITY }
+                };
                 let skip = if s + 2 < states && self.skips(s + 2) { to(2) } else { f64::NEG_INFINITY };
                 beta[t * states + s] = log_sum([to(0), to(1), skip]) + at(t, s);
             }
         }
-        let end = |back: usize| if states >= back { alpha[last * states + states - back] } else { f64::NEG_INFINITY };
+        let end = |back: usize| {
+            if states >= back { alpha[last * states + states - back] } else { f64::NEG_INFINITY }
+        };
         let loss = -log_sum([end(1), end(2), f64::NEG_INFINITY]);
         let mut sums = vec![f64::NEG_INFINITY; classes];
         for t in 0..self.steps {

@@ -44,14 +44,18 @@ impl Factors {
         for (r, &from) in rows.iter().enumerate() {
             let row = &mut a[(start + r) * n..][..n];
             row.copy_from_slice(&old[from * n..][..n]);
-            row[start..start + width].iter_mut().zip(panel.lu_internal().row(r).iter()).for_each(|(x, &v)| *x = v);
+            row[start..start + width]
+                .iter_mut()
+                .zip(panel.lu_internal().row(r).iter())
+                .for_each(|(x, &v)| *x = v);
             self.order[start + r] = old_order[from];
         }
         let next = start + width;
         if next == n {
             return;
         }
-        let corner: Vec<f64> = (0..width).flat_map(|r| a[(start + r) * n + start..][..width].to_vec()).collect();
+        let corner: Vec<f64> =
+            (0..width).flat_map(|r| a[(start + r) * n + start..][..width].to_vec()).collect();
         let left: Vec<f64> = (next..n).flat_map(|r| a[r * n + start..][..width].to_vec()).collect();
         let (above, below) = a.split_at_mut(next * n);
         let right = &mut above[start * n + next..];
@@ -131,7 +135,8 @@ fn substitute(a: View<f64>, n: usize, side: Side, b: &mut [f64], k: usize, strid
         let row = &mut row[..k];
         let solved = if side.upper { i + 1..n } else { 0..i };
         for j in solved {
-            let known = if side.upper { &after[(j - i - 1) * stride..][..k] } else { &before[j * stride..][..k] };
+            let known =
+                if side.upper { &after[(j - i - 1) * stride..][..k] } else { &before[j * stride..][..k] };
             subtract(row, known, at(i, j));
         }
         if !side.unit {
@@ -168,7 +173,10 @@ pub(crate) fn cholesky(a: &mut [f64], n: usize) -> bool {
             break;
         }
         // L21^T, from L11 L21^T = A21^T.
-        let mut left: Vec<f64> = (0..width).flat_map(|c| (next..n).map(move |r| (r, c))).map(|(r, c)| a[r * n + start + c]).collect();
+        let mut left: Vec<f64> = (0..width)
+            .flat_map(|c| (next..n).map(move |r| (r, c)))
+            .map(|(r, c)| a[r * n + start + c])
+            .collect();
         let lower = View { data: corner.as_slice(), row: 1, column: width };
         solve_triangular(lower, width, Side { upper: false, unit: false }, &mut left, rows, rows);
         for r in 0..rows {
@@ -193,7 +201,9 @@ pub(crate) fn eigh(a: &[f64], n: usize, values: &mut [f64], vectors: &mut [f64])
     if a.iter().any(|x| !x.is_finite()) {
         return false;
     }
-    let Some(e) = SymmetricEigen::try_new(DMatrix::from_row_slice(n, n, a), EPSILON, 100 * n + 1000) else { return false };
+    let Some(e) = SymmetricEigen::try_new(DMatrix::from_row_slice(n, n, a), EPSILON, 100 * n + 1000) else {
+        return false;
+    };
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&i, &j| e.eigenvalues[i].total_cmp(&e.eigenvalues[j]));
     for (c, &from) in order.iter().enumerate() {
@@ -287,7 +297,16 @@ mod tests {
 
     #[test]
     fn singular_values_of_every_rank() {
-        for ([m, n], rank) in [([6, 4], 4), ([4, 6], 2), ([9, 9], 1), ([20, 20], 7), ([5, 5], 0), ([3, 3], 2), ([2, 2], 1), ([1, 4], 1)] {
+        for ([m, n], rank) in [
+            ([6, 4], 4),
+            ([4, 6], 2),
+            ([9, 9], 1),
+            ([20, 20], 7),
+            ([5, 5], 0),
+            ([3, 3], 2),
+            ([2, 2], 1),
+            ([1, 4], 1),
+        ] {
             let a = product(&numbers(m * rank, 4), &numbers(rank * n, 5), [m, n, rank]);
             let k = m.min(n);
             let (mut u, mut s, mut vh) = (vec![0.0; m * k], vec![0.0; k], vec![0.0; k * n]);

@@ -21,7 +21,11 @@ pub(crate) struct Taps {
 
 impl Taps {
     /// From the taps of each of `to` output elements; those without weight may be left out.
-    pub(crate) fn new(from: usize, to: usize, mut taps: impl FnMut(usize, &mut dyn FnMut(usize, f64))) -> Taps {
+    pub(crate) fn new(
+        from: usize,
+        to: usize,
+        mut taps: impl FnMut(usize, &mut dyn FnMut(usize, f64)),
+    ) -> Taps {
         let mut new = Taps { from, starts: vec![0], index: Vec::new(), weight: Vec::new() };
         for o in 0..to {
             taps(o, &mut |i, w| {
@@ -74,7 +78,8 @@ struct Plan<'a, T> {
 impl<'a, T: Float> Plan<'a, T> {
     fn new(taps: &'a Taps, along_rows: bool) -> Plan<'a, T> {
         let weight: Vec<T> = taps.weight.iter().map(|&w| T::from_f64(w)).collect();
-        let mut plan = Plan { taps, weight, run: 0..0, count: 0, lane_index: Vec::new(), lane_weight: Vec::new() };
+        let mut plan =
+            Plan { taps, weight, run: 0..0, count: 0, lane_index: Vec::new(), lane_weight: Vec::new() };
         if !along_rows {
             return plan;
         }

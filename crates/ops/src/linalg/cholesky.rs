@@ -34,7 +34,10 @@ fn lower(op: &'static str, a: &Var) -> Var {
         linalg::cholesky(l, n)
     });
     let value = found.unwrap_or_else(|i| {
-        panic!("{op}: the factorization could not be completed because the input is not positive-definite{}", element(a, i))
+        panic!(
+            "{op}: the factorization could not be completed because the input is not positive-definite{}",
+            element(a, i)
+        )
     });
     let value = Tensor::from_vec(value, &with_batch(a, &[n, n])).cast(a.dtype());
     record_with_output(op, [a], value, move |c| {
@@ -108,7 +111,11 @@ mod tests {
         for upper in [false, true] {
             check_gradients(|v| cholesky(&positive(&v[0]), upper), &[x.clone()]);
             let b = parameter(&[3, 2], 2);
-            assert_close(&mm(&a, &cholesky_solve(&b, if upper { &u } else { &l }, upper)), &b.expand(&[2, -1, -1]), 1e-12);
+            assert_close(
+                &mm(&a, &cholesky_solve(&b, if upper { &u } else { &l }, upper)),
+                &b.expand(&[2, -1, -1]),
+                1e-12,
+            );
             check_gradients(
                 |v| cholesky_solve(&v[1], &cholesky(&positive(&v[0]), upper), upper),
                 &[x.clone(), b],

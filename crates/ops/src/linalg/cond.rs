@@ -18,7 +18,11 @@ use tapegrad_tape::Var;
 pub fn cond(a: &Var, ord: Option<NormOrd>) -> Var {
     let op = "linalg.cond";
     let [m, n] = matrix_size(op, a);
-    assert!(m > 0 && n > 0, "{op}: matrices without elements (shape {:?}) have no condition number", a.shape());
+    assert!(
+        m > 0 && n > 0,
+        "{op}: matrices without elements (shape {:?}) have no condition number",
+        a.shape()
+    );
     match ord {
         None | Some(NormOrd::P(2.0)) => {
             let s = svdvals(a);

@@ -92,7 +92,10 @@ fn factorize(op: &str, a: &Var, uplo: Uplo) -> (Tensor, Tensor) {
         linalg::eigh(a, n, values, vectors)
     });
     let found = found.unwrap_or_else(|i| {
-        panic!("{op}: the algorithm failed to converge, or the input has elements that are not finite{}", element(&a, i))
+        panic!(
+            "{op}: the algorithm failed to converge, or the input has elements that are not finite{}",
+            element(&a, i)
+        )
     });
     let [w, v] = split_rows(&a, &found, [&[n], &[n, n]]);
     (w, v)
@@ -101,15 +104,16 @@ fn factorize(op: &str, a: &Var, uplo: Uplo) -> (Tensor, Tensor) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tapegrad_tape::DType;
     use crate::testing::{assert_close, check_gradients, parameter};
+    use tapegrad_tape::DType;
 
     #[test]
     fn decompositions_and_gradients() {
         let a = parameter(&[2, 4, 4], 3);
         for uplo in [Uplo::Lower, Uplo::Upper] {
             let (w, v) = eigh(&a, uplo);
-            let (tri, strict) = if uplo == Uplo::Lower { (a.tril(0), a.tril(-1)) } else { (a.triu(0), a.triu(1)) };
+            let (tri, strict) =
+                if uplo == Uplo::Lower { (a.tril(0), a.tril(-1)) } else { (a.triu(0), a.triu(1)) };
             assert_close(&mmt(&v.mul(w.unsqueeze(-2)), &v), &(tri + t(&strict)), 1e-12);
             let symmetric = |x: &Var| x + t(x);
             check_gradients(|v| eigvalsh(&symmetric(&v[0]), uplo), &[a.clone()]);

@@ -49,7 +49,11 @@ mod tests {
         for n in [1, 2, 3, 6, -1, -3] {
             check_gradients(|v| matrix_power(&v[0], n), &[a.clone()]);
         }
-        assert_close(&mm(&matrix_power(&a, -3), &matrix_power(&a, 3)), &identity(3, a.dtype()).expand(&[2, 3, 3]), 1e-9);
+        assert_close(
+            &mm(&matrix_power(&a, -3), &matrix_power(&a, 3)),
+            &identity(3, a.dtype()).expand(&[2, 3, 3]),
+            1e-9,
+        );
         assert_close(&matrix_power(&a, 0), &identity(3, a.dtype()).expand(&[2, 3, 3]), 0.0);
     }
 }

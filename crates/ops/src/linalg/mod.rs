@@ -76,7 +76,11 @@ fn matrix_size(op: &str, a: &Var) -> [usize; 2] {
 #[track_caller]
 fn square_size(op: &str, a: &Var) -> usize {
     let [m, n] = matrix_size(op, a);
-    assert!(m == n, "{op}: A must be batches of square matrices, but they are {m} by {n} (shape {:?})", a.shape());
+    assert!(
+        m == n,
+        "{op}: A must be batches of square matrices, but they are {m} by {n} (shape {:?})",
+        a.shape()
+    );
     n
 }
 
@@ -126,7 +130,8 @@ fn split_rows<const N: usize>(a: &Var, rows: &[f64], shapes: [&[usize]; N]) -> [
     let mut start = 0;
     shapes.map(|shape| {
         let size: usize = shape.iter().product();
-        let part: Vec<f64> = rows.chunks(len.max(1)).flat_map(|row| &row[start..start + size]).copied().collect();
+        let part: Vec<f64> =
+            rows.chunks(len.max(1)).flat_map(|row| &row[start..start + size]).copied().collect();
         start += size;
         Tensor::from_vec(part, &with_batch(a, shape)).cast(a.dtype())
     })

@@ -106,7 +106,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "linalg.multi_dot: tensors 0 and 1 with shapes [[2, 3], [2, 3]] cannot be multiplied")]
+    #[should_panic(
+        expected = "linalg.multi_dot: tensors 0 and 1 with shapes [[2, 3], [2, 3]] cannot be multiplied"
+    )]
     fn sizes_that_do_not_fit() {
         let a = parameter(&[2, 3], 1);
         multi_dot(&[&a, &a]);

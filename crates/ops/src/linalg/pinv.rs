@@ -115,7 +115,11 @@ mod tests {
         let x = parameter(&[3, 3], 2);
         let options = PinvOptions { hermitian: true, ..Default::default() };
         let symmetric = |x: &Var| x + t(x);
-        assert_close(&pinv(&symmetric(&x), options.clone()), &pinv(&symmetric(&x), Default::default()), 1e-12);
+        assert_close(
+            &pinv(&symmetric(&x), options.clone()),
+            &pinv(&symmetric(&x), Default::default()),
+            1e-12,
+        );
         check_gradients(|v| pinv(&symmetric(&v[0]), options.clone()), &[x]);
         assert_eq!(pinv(&parameter(&[2, 0, 3], 1), Default::default()).shape(), [2, 3, 0]);
     }

@@ -65,7 +65,11 @@ struct Kept {
 
 impl Kept {
     fn factors(&self) -> (Var, Var) {
-        if is_grad_enabled() && self.a.requires_grad() { qr(&self.a) } else { ((&self.q).into(), (&self.r).into()) }
+        if is_grad_enabled() && self.a.requires_grad() {
+            qr(&self.a)
+        } else {
+            ((&self.q).into(), (&self.r).into())
+        }
     }
 }
 

@@ -24,7 +24,9 @@ impl Factored {
         let a = a.tensor().cast(DType::F64).contiguous();
         let data = a.as_slice::<f64>().expect("contiguous");
         let mut matrices: Vec<Option<Factors>> = (0..count).map(|_| None).collect();
-        parallel_chunks(&mut matrices, 1, |i, out| out[0] = Some(Factors::new(&data[i * n * n..][..n * n], n)));
+        parallel_chunks(&mut matrices, 1, |i, out| {
+            out[0] = Some(Factors::new(&data[i * n * n..][..n * n], n))
+        });
         Factored { matrices: matrices.into_iter().map(|f| f.expect("factorized")).collect(), batch: shape }
     }
 
@@ -34,7 +36,10 @@ impl Factored {
         let singular = self.matrices.iter().position(|f| f.diagonal().any(|d| d == 0.0));
         if let Some(i) = singular {
             let at = self.matrices[i].diagonal().position(|d| d == 0.0).expect("found") + 1;
-            panic!("{op}: the diagonal element {at} is zero, since the input matrix is singular{}", element(a, i));
+            panic!(
+                "{op}: the diagonal element {at} is zero, since the input matrix is singular{}",
+                element(a, i)
+            );
         }
     }
 }
@@ -126,7 +131,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "linalg.solve: the diagonal element 2 is zero, since the input matrix is singular (batch element 0)")]
+    #[should_panic(
+        expected = "linalg.solve: the diagonal element 2 is zero, since the input matrix is singular (batch element 0)"
+    )]
     fn a_matrix_without_inverse() {
         let a = Var::from_vec(vec![1f64, 2.0, 2.0, 4.0], &[1, 2, 2]);
         solve(&a, &parameter(&[1, 2], 1));

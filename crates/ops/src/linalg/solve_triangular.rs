@@ -64,7 +64,9 @@ pub fn solve_triangular(a: &Var, b: &Var, options: TriangularOptions) -> Var {
 pub(super) fn solve_left(op: &'static str, a: &Var, b: &Var, upper: bool, unit: bool) -> Var {
     let (n, k) = (b.size(-2), b.size(-1));
     let all = broadcast_for(op, batch(a.shape()), batch(b.shape()));
-    let expand = |v: &Var, size: [usize; 2]| v.tensor().cast(DType::F64).expand(&[&all[..], &size].concat()).contiguous();
+    let expand = |v: &Var, size: [usize; 2]| {
+        v.tensor().cast(DType::F64).expand(&[&all[..], &size].concat()).contiguous()
+    };
     let (left, mut x) = (expand(a, [n, n]), expand(b, [n, k]));
     let data = left.as_slice::<f64>().expect("contiguous");
     tapegrad_tape::kernels::parallel::parallel_chunks(x.make_mut::<f64>(), n * k, |i, x| {
@@ -104,7 +106,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "linalg.solve_triangular: incompatible shapes of A and B for the equation XA = B")]
+    #[should_panic(
+        expected = "linalg.solve_triangular: incompatible shapes of A and B for the equation XA = B"
+    )]
     fn sizes_that_do_not_fit() {
         let options = TriangularOptions { left: false, ..TriangularOptions::new(true) };
         solve_triangular(&parameter(&[3, 3], 1), &parameter(&[3, 2], 1), options);

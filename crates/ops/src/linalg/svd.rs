@@ -128,7 +128,10 @@ fn left_gradient((u, s, vh): (Var, Var, Var), g: &Var) -> Var {
 #[cold]
 #[track_caller]
 fn failed(op: &str, a: &Var, i: usize) -> ! {
-    panic!("{op}: the algorithm failed to converge, or the input has elements that are not finite{}", element(a, i))
+    panic!(
+        "{op}: the algorithm failed to converge, or the input has elements that are not finite{}",
+        element(a, i)
+    )
 }
 
 #[cfg(test)]

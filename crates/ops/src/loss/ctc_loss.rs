@@ -84,7 +84,11 @@ fn lattices(
         "{op}: expected log_probs of float32 or float64, but got {}",
         log_probs.dtype()
     );
-    assert!(matches!(targets.dtype(), DType::I64 | DType::U8), "{op}: targets must be integers, not {}", targets.dtype());
+    assert!(
+        matches!(targets.dtype(), DType::I64 | DType::U8),
+        "{op}: targets must be integers, not {}",
+        targets.dtype()
+    );
     assert!(blank < classes, "{op}: blank must be in label range, but is {blank} of {classes} classes");
     assert!(
         input_lengths.len() == n && target_lengths.len() == n,
@@ -137,7 +141,8 @@ fn record_losses(log_probs: &Var, lattices: Arc<Vec<Lattice>>, zero_infinity: bo
     record("ctc_loss", [log_probs], value.into_tensor(), move |c| {
         let g = c.grad().reshape(&[1, -1, 1]);
         let product = gradient.mul(&g);
-        let product = if zero_infinity { where_(&infinite.reshape(&[1, -1, 1]), 0.0, product) } else { product };
+        let product =
+            if zero_infinity { where_(&infinite.reshape(&[1, -1, 1]), 0.0, product) } else { product };
         [Some(record("ctc_loss_backward", [&g], product.detach().into_tensor(), |_| {
             panic!("ctc_loss: it has no second derivative, as in PyTorch")
         }))]
@@ -155,7 +160,8 @@ mod tests {
         let target = Var::from_vec(vec![1i64, 1, 2, 3, 2], &[5]);
         for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
             let options = CtcOptions { reduction, ..Default::default() };
-            let loss = |v: &[Var]| ctc_loss(&crate::log_softmax(&v[0], 2, None), &target, &[6, 5], &[3, 2], options);
+            let loss =
+                |v: &[Var]| ctc_loss(&crate::log_softmax(&v[0], 2, None), &target, &[6, 5], &[3, 2], options);
             gradcheck(loss, &[parameter(&[6, 2, 4], 1)], GradCheck::default()).unwrap();
         }
     }

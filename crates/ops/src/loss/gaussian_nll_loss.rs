@@ -55,7 +55,8 @@ pub fn gaussian_nll_loss(
         var.unsqueeze(-1)
     } else {
         let mut other = v.iter().zip(all).filter(|(a, b)| a != b);
-        let one = v.len() == all.len() && other.next().is_some_and(|(&n, _)| n == 1) && other.next().is_none();
+        let one =
+            v.len() == all.len() && other.next().is_some_and(|(&n, _)| n == 1) && other.next().is_none();
         assert!(one, "{op}: var of shape {v:?} is of incorrect size for an input of shape {all:?}");
         var
     };
@@ -93,8 +94,15 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "gaussian_nll_loss: var of shape [3] is of incorrect size for an input of shape [2, 3]")]
+    #[should_panic(
+        expected = "gaussian_nll_loss: var of shape [3] is of incorrect size for an input of shape [2, 3]"
+    )]
     fn a_variance_of_another_shape() {
-        gaussian_nll_loss(&parameter(&[2, 3], 1), &parameter(&[2, 3], 2), &parameter(&[3], 3).square(), Default::default());
+        gaussian_nll_loss(
+            &parameter(&[2, 3], 1),
+            &parameter(&[2, 3], 2),
+            &parameter(&[3], 3).square(),
+            Default::default(),
+        );
     }
 }

@@ -28,9 +28,7 @@ pub use multilabel::{multilabel_margin_loss, multilabel_soft_margin_loss};
 pub use nll_loss::{NllLossOptions, nll_loss};
 pub use pointwise::{huber_loss, l1_loss, mse_loss, smooth_l1_loss};
 pub use poisson_nll_loss::{PoissonNllOptions, poisson_nll_loss};
-pub use triplet_margin_loss::{
-    TripletMarginOptions, triplet_margin_loss, triplet_margin_with_distance_loss,
-};
+pub use triplet_margin_loss::{TripletMarginOptions, triplet_margin_loss, triplet_margin_with_distance_loss};
 
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{Float, Var, dispatch, record};

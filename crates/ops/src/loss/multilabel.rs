@@ -104,7 +104,10 @@ mod tests {
             check_gradients(|v| multilabel_margin_loss(&v[0], &classes, r), &[parameter(&[3, 4], 1)]);
             check_gradients(|v| multilabel_soft_margin_loss(&v[0], &t, None, r), &[parameter(&[2, 3], 1)]);
             let w = Var::from_vec(vec![1f64, 2.0, 0.5], &[3]);
-            check_gradients(|v| multilabel_soft_margin_loss(&v[0], &t, Some(&w), r), &[parameter(&[2, 3], 1)]);
+            check_gradients(
+                |v| multilabel_soft_margin_loss(&v[0], &t, Some(&w), r),
+                &[parameter(&[2, 3], 1)],
+            );
         }
     }
 

@@ -71,7 +71,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "poisson_nll_loss: the size of tensor a (3) must match the size of tensor b (2)")]
+    #[should_panic(
+        expected = "poisson_nll_loss: the size of tensor a (3) must match the size of tensor b (2)"
+    )]
     fn shapes_that_do_not_broadcast() {
         poisson_nll_loss(&parameter(&[2, 3], 1), &parameter(&[2], 1), Default::default());
     }

@@ -79,17 +79,13 @@ fn output_size<const D: usize>(op: &str, input: &[usize], o: &MaxUnpoolOptions<D
                 size
             }
         };
-        usize::try_from(size).unwrap_or_else(|_| panic!("{op}: the result would have a size of {size} in dim {d}"))
+        usize::try_from(size)
+            .unwrap_or_else(|_| panic!("{op}: the result would have a size of {size} in dim {d}"))
     })
 }
 
 #[track_caller]
-fn max_unpool<const D: usize>(
-    op: &'static str,
-    x: &Var,
-    indices: &Var,
-    o: MaxUnpoolOptions<D>,
-) -> Var {
+fn max_unpool<const D: usize>(op: &'static str, x: &Var, indices: &Var, o: MaxUnpoolOptions<D>) -> Var {
     assert!(
         x.ndim() == D + 1 || x.ndim() == D + 2,
         "{op}: input should be a {}d or {}d tensor, but got a tensor with {} dimensions",
@@ -185,7 +181,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "max_unpool2d: invalid output_size Some([4, 6]) (dim 1 must be between 2 and 6)")]
+    #[should_panic(
+        expected = "max_unpool2d: invalid output_size Some([4, 6]) (dim 1 must be between 2 and 6)"
+    )]
     fn a_size_out_of_reach() {
         let indices = Var::from(Tensor::zeros(&[1, 2, 2], DType::I64));
         max_unpool2d(&parameter(&[1, 2, 2], 1), &indices, MaxUnpoolOptions::new(2).output_size([4, 6]));
