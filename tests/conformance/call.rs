@@ -428,6 +428,16 @@ impl Call {
         self.ints(name).into_iter().map(|i| self.unsigned(name, i)).collect()
     }
 
+    /// Sizes, as a list or as a tensor of integers.
+    pub fn lengths(&self, name: &str) -> Vec<usize> {
+        match self.value(name) {
+            Some(Value::Tensor(t)) if t.dtype() == DType::I64 => {
+                t.to_vec::<i64>().into_iter().map(|i| self.unsigned(name, i)).collect()
+            }
+            _ => self.sizes(name),
+        }
+    }
+
     /// One count for each of `N` dimensions: an int for all, a list of `N`, or a list of one for all.
     pub fn each_opt<const N: usize>(&self, name: &str) -> Option<[usize; N]> {
         let list = self.ints_opt(name)?;

@@ -71,6 +71,21 @@ fn usual(function: &str) -> &'static [&'static str] {
         "sum" | "mean" | "prod" | "amax" | "amin" | "argmax" | "argmin" | "all" | "any" | "logsumexp"
         | "var" | "std" | "var_mean" | "std_mean" | "cumsum" | "cumprod" | "squeeze" | "unsqueeze"
         | "unbind" | "count_nonzero" | "softmax" | "log_softmax" => &["input", "dim", "keepdim"],
+        "addbmm" => &["input", "batch1", "batch2"],
+        "addr" => &["input", "vec1", "vec2"],
+        "addmv" => &["input", "mat", "vec"],
+        "cdist" => &["x1", "x2", "p", "compute_mode"],
+        "cholesky_solve" => &["input", "input2", "upper"],
+        "dist" => &["input", "other", "p"],
+        "renorm" => &["input", "p", "dim", "maxnorm"],
+        "linalg.matrix_norm" | "linalg.norm" => &["input", "ord", "dim", "keepdim"],
+        "linalg.lstsq" => &["input", "b"],
+        "linalg.matrix_power" => &["input", "n"],
+        "linalg.multi_dot" => &["tensors"],
+        "linalg.solve" => &["A", "B"],
+        "linalg.det" | "linalg.inv" | "linalg.slogdet" | "linalg.svdvals" => &["A"],
+        "linalg.solve_triangular" => &["input", "B"],
+        "linalg.vecdot" => &["x", "y"],
         f if f.starts_with("nn.functional.") => functional(&f["nn.functional.".len()..]),
         _ => &["input", "other"],
     }
@@ -130,6 +145,21 @@ fn functional(name: &str) -> &'static [&'static str] {
         "cosine_similarity" => &["x1", "x2", "dim", "eps"],
         "pairwise_distance" => &["x1", "x2", "p", "eps", "keepdim"],
         "scaled_dot_product_attention" => &["query", "key", "value", "attn_mask"],
+        "triplet_margin_loss" | "triplet_margin_with_distance_loss" => &["anchor", "positive", "negative"],
+        "gaussian_nll_loss" => &["input", "target", "var"],
+        "ctc_loss" => &["log_probs", "targets", "input_lengths", "target_lengths"],
+        "grid_sample" => &["input", "grid", "mode", "padding_mode", "align_corners"],
+        "max_unpool1d" | "max_unpool2d" | "max_unpool3d" => {
+            &["input", "indices", "kernel_size", "stride", "padding", "output_size"]
+        }
+        "lp_pool1d" | "lp_pool2d" | "lp_pool3d" => {
+            &["input", "norm_type", "kernel_size", "stride", "ceil_mode"]
+        }
+        "embedding_bag" => &["input", "weight", "offsets"],
+        "channel_shuffle" => &["input", "groups"],
+        "pdist" => &["input", "p"],
+        "adaptive_max_pool3d" => &["input", "output_size", "return_indices"],
+        "adaptive_avg_pool3d" => &["input", "output_size"],
         "margin_ranking_loss" | "cosine_embedding_loss" => &["input1", "input2", "target", "margin"],
         _ => &["input", "target", "weight"],
     }

@@ -5,7 +5,48 @@ use crate::init::{Draws, default_bound};
 use crate::module::Module;
 use crate::summary::observe;
 use tapegrad_ops::{ConvOptions, ConvTransposeOptions, Padding, Size};
-use tapegrad_tape::Var;
+use tapegrad_tape::{PadMode, Var};
+
+/// What a convolution's padding consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PaddingMode {
+    /// Zeros, the default.
+    #[default]
+    Zeros,
+    /// The mirrored input.
+    Reflect,
+    /// The repeated border.
+    Replicate,
+    /// The opposite side.
+    Circular,
+}
+
+impl Field for PaddingMode {}
+
+/// The input with the padding of a convolution that is not zeros, and the options of one without padding.
+#[track_caller]
+fn padded<const D: usize>(
+    x: &Var,
+    kernel: &[usize],
+    options: &ConvOptions<D>,
+    mode: PaddingMode,
+) -> Option<(Var, ConvOptions<D>)> {
+    let mode = match mode {
+        PaddingMode::Zeros => return None,
+        PaddingMode::Reflect => PadMode::Reflect,
+        PaddingMode::Replicate => PadMode::Replicate,
+        PaddingMode::Circular => PadMode::Circular,
+    };
+    let sides = |d: usize| match &options.padding {
+        Padding::Explicit(p) => [p[d], p[d]],
+        Padding::Same => {
+            let total = options.dilation[d] * (kernel[d] - 1);
+            [total / 2, total - total / 2]
+        }
+    };
+    let all: Vec<isize> = (0..D).rev().flat_map(sides).map(|n| n as isize).collect();
+    Some((x.pad(&all, mode), ConvOptions { padding: Padding::Explicit([0; D]), ..options.clone() }))
+}
 
 impl<const D: usize> Field for ConvOptions<D> {}
 impl<const D: usize> Field for ConvTransposeOptions<D> {}
@@ -27,7 +68,10 @@ fn bound_of(shape: &[usize]) -> f64 {
 
 /// A layer's weight and bias, and what both kinds of convolutions do with them.
 macro_rules! layer {
-    ($name:ident, $d:literal, $options:ident, $function:ident, [$first:ident, $second:ident], $example:literal) => {
+    (
+        $name:ident, $d:literal, $options:ident, $function:ident, [$first:ident, $second:ident], $example:literal,
+        [$($mode:ident)?]
+    ) => {
         crate::module! {
             #[doc = concat!("A ", $d, "-dimensional convolution with its weight and bias (`torch.nn.", stringify!($name), "`).")]
             ///
@@ -40,6 +84,7 @@ macro_rules! layer {
                 out_channels: usize,
                 options: $options<$d>,
                 drawn: Draws,
+                $($mode: PaddingMode,)?
             }
         }
 
@@ -51,7 +96,7 @@ macro_rules! layer {
                 shape.extend(kernel_size.into().0);
                 let mut drawn = Draws::here();
                 let (weight, bias) = drawn.layer(&shape, Some(out_channels), bound_of(&shape));
-                $name { weight, bias, out_channels, options: $options::default(), drawn }
+                $name { weight, bias, out_channels, options: $options::default(), drawn, $($mode: PaddingMode::Zeros,)? }
             }
 
             /// This layer with or without a bias, as if it had been made so: the next layer draws the numbers that
@@ -88,7 +133,12 @@ macro_rules! layer {
         impl Module for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$function(x, &self.weight, self.bias.as_ref(), self.options.clone()))
+                observe(self, x, || {
+                    $(if let Some((x, options)) = padded(x, &self.weight.shape()[2..], &self.options, self.$mode) {
+                        return tapegrad_ops::$function(&x, &self.weight, self.bias.as_ref(), options);
+                    })?
+                    tapegrad_ops::$function(x, &self.weight, self.bias.as_ref(), self.options.clone())
+                })
             }
         }
     };
@@ -105,7 +155,7 @@ macro_rules! channels {
 
 macro_rules! conv {
     ($($name:ident, $transposed:ident, $d:literal, $function:ident, $transposed_function:ident, $example:literal, $transposed_example:literal;)*) => {$(
-        layer!($name, $d, ConvOptions, $function, [out, in], $example);
+        layer!($name, $d, ConvOptions, $function, [out, in], $example, [padding_mode]);
         impl $name {
             options! {
                 ConvOptions, $d;
@@ -116,9 +166,15 @@ macro_rules! conv {
                 /// This layer with a dilation.
                 dilation: Size<$d>;
             }
+
+            /// This layer with another padding than zeros.
+            pub fn padding_mode(mut self, padding_mode: PaddingMode) -> Self {
+                self.padding_mode = padding_mode;
+                self
+            }
         }
 
-        layer!($transposed, $d, ConvTransposeOptions, $transposed_function, [in, out], $transposed_example);
+        layer!($transposed, $d, ConvTransposeOptions, $transposed_function, [in, out], $transposed_example, []);
         impl $transposed {
             options! {
                 ConvTransposeOptions, $d;
@@ -160,6 +216,27 @@ mod tests {
         let up = ConvTranspose2d::new(4, 6, 2).stride(2).groups(2);
         assert_eq!(up.weight.shape(), [4, 3, 2, 2]);
         assert_eq!(up.forward(&x).shape(), [2, 6, 18, 18]);
+    }
+
+    #[test]
+    fn padding_other_than_zeros() {
+        let x = Var::from(Tensor::arange(0, 12).cast(DType::F32).reshape(&[1, 1, 3, 4]));
+        for (padding_mode, mode) in [
+            (PaddingMode::Reflect, PadMode::Reflect),
+            (PaddingMode::Replicate, PadMode::Replicate),
+            (PaddingMode::Circular, PadMode::Circular),
+        ] {
+            let conv = Conv2d::new(1, 2, (3, 2)).padding((2, 1)).padding_mode(padding_mode);
+            let want = tapegrad_ops::conv2d(
+                &x.pad(&[1, 1, 2, 2], mode),
+                &conv.weight,
+                conv.bias.as_ref(),
+                Default::default(),
+            );
+            assert_eq!(conv.forward(&x).to_vec::<f32>(), want.to_vec::<f32>());
+            let same = Conv2d::new(1, 2, (3, 2)).padding(Padding::Same).padding_mode(padding_mode);
+            assert_eq!(same.forward(&x).shape(), [1, 2, 3, 4]);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod checkpoint;
 mod conv;
 mod dropout;
 mod embedding;
+mod embedding_bag;
 mod fields;
 mod files;
 pub mod init;
@@ -28,6 +29,8 @@ mod sequential;
 mod state_dict;
 mod summary;
 pub mod train;
+mod transformer;
+mod upsample;
 
 pub use activation::*;
 pub use attention::*;
@@ -35,6 +38,7 @@ pub use checkpoint::Checkpoint;
 pub use conv::*;
 pub use dropout::*;
 pub use embedding::Embedding;
+pub use embedding_bag::EmbeddingBag;
 pub use fields::{Buffer, Field, Fields, Item, Training};
 pub use files::{FileError, RunFolder, write_atomically};
 pub use linear::*;
@@ -48,6 +52,8 @@ pub use recurrent::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
 pub use sequential::Sequential;
 pub use state_dict::{IncompatibleKeys, Mismatch, StateDict, StateDictError};
 pub use summary::{Summary, SummaryRow, observe, with_forward_hook};
+pub use transformer::*;
+pub use upsample::Upsample;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

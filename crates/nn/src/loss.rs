@@ -155,4 +155,104 @@ losses! {
     /// Whether two vectors should point the same way, for targets 1 and -1 (`torch.nn.CosineEmbeddingLoss`).
     CosineEmbeddingLoss [] { margin: f64 = 0.0, reduction: Reduction = Reduction::Mean }
     |s, input1, input2, target| tapegrad_ops::cosine_embedding_loss(input1, input2, target, s.margin, s.reduction);
+
+    /// The negative log-likelihood of targets under normal distributions (`torch.nn.GaussianNLLLoss`).
+    GaussianNLLLoss [] { full: bool = false, eps: f64 = 1e-6, reduction: Reduction = Reduction::Mean }
+    |s, input, target, var| tapegrad_ops::gaussian_nll_loss(input, target, var, tapegrad_ops::GaussianNllOptions {
+        full: s.full,
+        eps: s.eps,
+        reduction: s.reduction,
+    });
+
+    /// The negative log-likelihood of counts under Poisson distributions (`torch.nn.PoissonNLLLoss`).
+    PoissonNLLLoss [] {
+        log_input: bool = true, full: bool = false, eps: f64 = 1e-8, reduction: Reduction = Reduction::Mean
+    }
+    |s, input, target| tapegrad_ops::poisson_nll_loss(input, target, tapegrad_ops::PoissonNllOptions {
+        log_input: s.log_input,
+        full: s.full,
+        eps: s.eps,
+        reduction: s.reduction,
+    });
+
+    /// The margin between the classes of a sample and the others (`torch.nn.MultiLabelMarginLoss`).
+    MultiLabelMarginLoss [] { reduction: Reduction = Reduction::Mean }
+    |s, input, target| tapegrad_ops::multilabel_margin_loss(input, target, s.reduction);
+
+    /// The binary cross-entropy of each class, averaged (`torch.nn.MultiLabelSoftMarginLoss`).
+    MultiLabelSoftMarginLoss [weight] { reduction: Reduction = Reduction::Mean }
+    |s, input, target| tapegrad_ops::multilabel_soft_margin_loss(input, target, var(&s.weight).as_ref(), s.reduction);
+
+    /// Whether a positive is nearer to an anchor than a negative, by a margin (`torch.nn.TripletMarginLoss`).
+    TripletMarginLoss [] {
+        margin: f64 = 1.0, p: f64 = 2.0, eps: f64 = 1e-6, swap: bool = false, reduction: Reduction = Reduction::Mean
+    }
+    |s, anchor, positive, negative| tapegrad_ops::triplet_margin_loss(anchor, positive, negative, tapegrad_ops::TripletMarginOptions {
+        margin: s.margin,
+        p: s.p,
+        eps: s.eps,
+        swap: s.swap,
+        reduction: s.reduction,
+    });
+}
+
+crate::module! {
+    /// The connectionist temporal classification loss (`torch.nn.CTCLoss`).
+    ///
+    /// ```
+    /// use tapegrad_nn::CTCLoss;
+    /// use tapegrad_tape::{DType, Tensor, Var};
+    /// let log_probs = Var::from(Tensor::full(&[2, 1, 2], -std::f64::consts::LN_2, DType::F64));
+    /// let target = Var::from_vec(vec![1i64], &[1, 1]);
+    /// // Three of four paths spell it.
+    /// assert!((CTCLoss::new().forward(&log_probs, &target, &[2], &[1]).item() + 0.75f64.ln()).abs() < 1e-12);
+    /// ```
+    pub struct CTCLoss {
+        blank: usize,
+        reduction: Reduction,
+        zero_infinity: bool,
+    }
+}
+
+impl CTCLoss {
+    /// The loss with PyTorch's default options: blanks are class 0, and the mean is taken.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> CTCLoss {
+        CTCLoss { blank: 0, reduction: Reduction::Mean, zero_infinity: false }
+    }
+
+    /// This loss with another blank.
+    pub fn blank(mut self, blank: usize) -> CTCLoss {
+        self.blank = blank;
+        self
+    }
+
+    /// This loss with another reduction.
+    pub fn reduction(mut self, reduction: Reduction) -> CTCLoss {
+        self.reduction = reduction;
+        self
+    }
+
+    /// This loss with zeros for infinite losses, or not.
+    pub fn zero_infinity(mut self, zero_infinity: bool) -> CTCLoss {
+        self.zero_infinity = zero_infinity;
+        self
+    }
+
+    /// The loss; arguments as of [`tapegrad_ops::ctc_loss`].
+    ///
+    /// # Panics
+    /// If the shapes or lengths do not fit.
+    #[track_caller]
+    pub fn forward(
+        &self,
+        log_probs: &Var,
+        targets: &Var,
+        input_lengths: &[usize],
+        target_lengths: &[usize],
+    ) -> Var {
+        let CTCLoss { blank, reduction, zero_infinity } = *self;
+        let options = tapegrad_ops::CtcOptions { blank, reduction, zero_infinity };
+        tapegrad_ops::ctc_loss(log_probs, targets, input_lengths, target_lengths, options)
+    }
 }

@@ -3,7 +3,7 @@
 use crate::fields::Field;
 use crate::module::Module;
 use crate::summary::observe;
-use tapegrad_ops::{AvgPoolOptions, MaxPoolOptions, Size};
+use tapegrad_ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions, Size};
 use tapegrad_tape::Var;
 
 impl<const D: usize> Field for MaxPoolOptions<D> {}
@@ -184,4 +184,80 @@ pools! {
         AdaptiveAvgPool2d adaptive_avg_pool2d, AdaptiveMaxPool2d adaptive_max_pool2d, 2;
     MaxPool3d max_pool3d max_pool3d_with_indices, AvgPool3d avg_pool3d,
         AdaptiveAvgPool3d adaptive_avg_pool3d, AdaptiveMaxPool3d adaptive_max_pool3d, 3;
+}
+
+impl<const D: usize> Field for LpPoolOptions<D> {}
+impl<const D: usize> Field for MaxUnpoolOptions<D> {}
+
+macro_rules! other_pools {
+    ($($lp:ident $lp_fn:ident, $unpool:ident $unpool_fn:ident, $d:literal;)*) => {$(
+        crate::module! {
+            #[doc = concat!("The root of the sum of powers of each window (`torch.nn.", stringify!($lp), "`).")]
+            pub struct $lp {
+                options: LpPoolOptions<$d>,
+            }
+        }
+
+        impl $lp {
+            /// Windows of this size, with a stride of the same size.
+            pub fn new(norm_type: f64, kernel_size: impl Into<Size<$d>>) -> $lp {
+                $lp { options: LpPoolOptions::new(norm_type, kernel_size) }
+            }
+            /// This module with another stride.
+            pub fn stride(mut self, stride: impl Into<Size<$d>>) -> $lp {
+                self.options = self.options.stride(stride);
+                self
+            }
+            /// This module with windows that may extend past the end (`ceil_mode`).
+            pub fn ceil_mode(mut self, ceil_mode: bool) -> $lp {
+                self.options = self.options.ceil_mode(ceil_mode);
+                self
+            }
+        }
+
+        impl Module for $lp {
+            #[track_caller]
+            fn forward(&self, x: &Var) -> Var {
+                observe(self, x, || tapegrad_ops::$lp_fn(x, self.options))
+            }
+        }
+
+        crate::module! {
+            #[doc = concat!("Elements where they were before a max pooling, and zeros elsewhere (`torch.nn.", stringify!($unpool), "`).")]
+            pub struct $unpool {
+                options: MaxUnpoolOptions<$d>,
+            }
+        }
+
+        impl $unpool {
+            /// For windows of this size, with a stride of the same size.
+            pub fn new(kernel_size: impl Into<Size<$d>>) -> $unpool {
+                $unpool { options: MaxUnpoolOptions::new(kernel_size) }
+            }
+            /// This module with another stride.
+            pub fn stride(mut self, stride: impl Into<Size<$d>>) -> $unpool {
+                self.options = self.options.stride(stride);
+                self
+            }
+            /// This module for windows that were padded.
+            pub fn padding(mut self, padding: impl Into<Size<$d>>) -> $unpool {
+                self.options = self.options.padding(padding);
+                self
+            }
+            /// The output for the indices of a pooling, with a size where the smallest is not the right one.
+            ///
+            /// # Panics
+            /// If shapes, indices and options do not fit.
+            #[track_caller]
+            pub fn forward(&self, x: &Var, indices: &Var, output_size: Option<[usize; $d]>) -> Var {
+                tapegrad_ops::$unpool_fn(x, indices, MaxUnpoolOptions { output_size, ..self.options })
+            }
+        }
+    )*};
+}
+
+other_pools! {
+    LPPool1d lp_pool1d, MaxUnpool1d max_unpool1d, 1;
+    LPPool2d lp_pool2d, MaxUnpool2d max_unpool2d, 2;
+    LPPool3d lp_pool3d, MaxUnpool3d max_unpool3d, 3;
 }

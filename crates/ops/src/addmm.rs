@@ -1,4 +1,4 @@
-//! `addmm`, `baddbmm`, `addmv`: a product added to something.
+//! `addmm`, `baddbmm`, `addbmm`, `addmv`, `addr`: a product added to something.
 
 use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
 use tapegrad_tape::{Scalar, Tensor, Var, record};
@@ -74,6 +74,60 @@ pub fn addmv(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl
         .reshape(&[rows as isize])
 }
 
+/// `beta * input + alpha * sum of the products of all pairs` of two batches of equally many matrices (`torch.addbmm`).
+/// `input` is broadcast; with `beta = 0` it is not read.
+///
+/// # Panics
+/// If shapes or types do not fit.
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let a = Var::from_vec(vec![1f32, 2.0], &[2, 1, 1]);
+/// assert_eq!(tapegrad_ops::addbmm(&Var::from(1.0), &a, &a, 1, 1).item(), 6.0);
+/// ```
+#[track_caller]
+pub fn addbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+    check("addbmm", input, [("batch1", a), ("batch2", b)], 3);
+    let ([n, rows, inner], [other, k, columns]) =
+        ([0, 1, 2].map(|d| a.shape()[d]), [0, 1, 2].map(|d| b.shape()[d]));
+    assert!(
+        n == other && inner == k,
+        "addbmm: batch1 and batch2 must be as many matrices of sizes that fit, got shapes {:?} and {:?}",
+        a.shape(),
+        b.shape()
+    );
+    // The sum is one product: of all matrices side by side with all below one another.
+    let [rows, steps, columns] = [rows, n * k, columns].map(|n| n as isize);
+    let wide = a.permute(&[1, 0, 2]).reshape(&[rows, steps]);
+    add_product("addbmm", input, &wide, &b.reshape(&[steps, columns]), beta.into(), alpha.into())
+}
+
+/// `beta * input + alpha * (x outer y)` for two vectors (`torch.addr`). `input` is broadcast; with `beta = 0` it is not
+/// read.
+///
+/// # Panics
+/// If shapes or types do not fit.
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
+/// assert_eq!(tapegrad_ops::addr(&Var::from(1.0), &x, &x, 1, 10).to_vec::<f32>(), [11.0, 21.0, 21.0, 41.0]);
+/// ```
+#[track_caller]
+pub fn addr(input: &Var, x: &Var, y: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+    assert!(
+        x.ndim() == 1 && y.ndim() == 1,
+        "addr: expected two vectors, but got shapes {:?} and {:?}",
+        x.shape(),
+        y.shape()
+    );
+    for v in [x, y] {
+        check_types("addr", input.dtype(), v.dtype());
+    }
+    let (x, y) = (x.unsqueeze(1), y.unsqueeze(0));
+    add_product("addr", input, &x, &y, beta.into(), alpha.into())
+}
+
 #[track_caller]
 fn check(op: &str, input: &Var, operands: [(&str, &Var); 2], ndim: usize) {
     for (name, v) in operands {
@@ -133,6 +187,9 @@ mod tests {
             check_gradients(|x| addmm(&x[0], &x[1], &x[2], 0.2, 0.6), &inputs);
             let inputs = [parameter(shape, 1), parameter(&[2, 3, 2], 2), parameter(&[2, 2, 4], 3)];
             check_gradients(|x| baddbmm(&x[0], &x[1], &x[2], 1, -0.5), &inputs);
+            check_gradients(|x| addbmm(&x[0], &x[1], &x[2], 0.5, 2), &inputs);
+            let inputs = [parameter(shape, 1), parameter(&[3], 2), parameter(&[4], 3)];
+            check_gradients(|x| addr(&x[0], &x[1], &x[2], 0.2, 0.6), &inputs);
         }
         let inputs = [parameter(&[3], 1), parameter(&[3, 2], 2), parameter(&[2], 3)];
         check_gradients(|x| addmv(&x[0], &x[1], &x[2], 0.5, 2), &inputs);

@@ -1,4 +1,4 @@
-//! `normalize`, `cosine_similarity`, `pairwise_distance`.
+//! `normalize`, `cosine_similarity`, `pairwise_distance`, `dist`.
 
 use tapegrad_tape::Var;
 
@@ -59,6 +59,22 @@ pub fn pairwise_distance(x1: &Var, x2: &Var, p: f64, eps: f64, keepdim: bool) ->
     (x1 - x2 + eps).norm_with(p, -1, keepdim)
 }
 
+/// The `p`-norm of the difference of two tensors, whose shapes broadcast (`torch.dist`; PyTorch's default `p` is 2).
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let (a, b) = (Var::from_vec(vec![3f64, 4.0], &[2]), Var::from_vec(vec![0f64], &[1]));
+/// assert_eq!(tapegrad_ops::dist(&a, &b, 2.0).item(), 5.0);
+/// ```
+#[track_caller]
+pub fn dist(a: &Var, b: &Var, p: f64) -> Var {
+    tapegrad_tape::shape::broadcast_for("dist", a.shape(), b.shape());
+    (a - b).norm(p, &[], false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +88,8 @@ mod tests {
             check_gradients(|v| cosine_similarity(&v[0], &v[1], dim, 1e-8), &both);
         }
         check_gradients(|v| pairwise_distance(&v[0], &v[1], 3.0, 1e-6, true), &both);
+        for p in [1.0, 2.0, 4.0, f64::INFINITY] {
+            check_gradients(|v| dist(&v[0], &v[1].select(0, 0isize), p), &both);
+        }
     }
 }

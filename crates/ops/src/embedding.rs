@@ -80,7 +80,7 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
         (if p < 0 { p + n } else { p }) as i64
     });
     if let Some(max_norm) = options.max_norm {
-        renormalize(weight, &list, max_norm, options.norm_type);
+        renormalize("embedding", weight, &list, max_norm, options.norm_type);
     }
     let n = list.len();
     numel_for("embedding", &[indices.shape(), &[width]].concat());
@@ -113,10 +113,10 @@ fn gradient_factors(list: &[i64], rows: usize, padding: Option<i64>, by_frequenc
 
 /// Scales down, in place, the rows in the list whose norm is too large.
 #[track_caller]
-fn renormalize(weight: &Var, list: &[i64], max_norm: f64, norm_type: f64) {
+pub(crate) fn renormalize(op: &str, weight: &Var, list: &[i64], max_norm: f64, norm_type: f64) {
     assert!(
         weight.is_leaf() && weight.id().is_some(),
-        "embedding: max_norm changes the weight, so it must be a parameter or buffer"
+        "{op}: max_norm changes the weight, so it must be a parameter or buffer"
     );
     let mut wanted = vec![false; weight.shape()[0]];
     list.iter().for_each(|&i| wanted[i as usize] = true);

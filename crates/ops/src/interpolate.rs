@@ -1,21 +1,32 @@
 //! `interpolate`: resizing of the spatial dimensions.
 
-use tapegrad_tape::kernels::list::list_for;
+mod axis;
+
+use crate::kernels::resample::{Taps, resample};
+use crate::{adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d};
+use axis::Line;
+use std::sync::Arc;
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, MemoryFormat, Tensor, Var, dispatch, record};
 
 /// How values between pixels are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InterpolateMode {
-    /// The nearest pixel, in one to three spatial dimensions.
+    /// The nearest pixel, in one to three spatial dimensions; rounded down as in PyTorch and OpenCV.
     #[default]
     Nearest,
+    /// The pixel whose center is nearest, as in Pillow and scikit-image.
+    NearestExact,
     /// Linear interpolation, in one spatial dimension.
     Linear,
     /// The same in two dimensions.
     Bilinear,
     /// The same in three dimensions.
     Trilinear,
+    /// Cubic interpolation, in two spatial dimensions.
+    Bicubic,
+    /// The mean of the pixels under each output pixel, in one to three spatial dimensions.
+    Area,
 }
 
 /// The size and the mode of [`interpolate`].
@@ -26,6 +37,7 @@ pub struct InterpolateOptions {
     mode: InterpolateMode,
     align_corners: bool,
     recompute_scale_factor: bool,
+    antialias: bool,
 }
 
 impl InterpolateOptions {
@@ -56,6 +68,12 @@ impl InterpolateOptions {
         self.recompute_scale_factor = recompute;
         self
     }
+
+    /// Whether a smaller result is a weighted mean of all pixels (for bilinear and bicubic), as in Pillow.
+    pub fn antialias(mut self, antialias: bool) -> InterpolateOptions {
+        self.antialias = antialias;
+        self
+    }
 }
 
 /// `[N, C, ...]` with another size of the spatial dimensions (`torch.nn.functional.interpolate`).
@@ -75,7 +93,42 @@ impl InterpolateOptions {
 /// ```
 #[track_caller]
 pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
-    let InterpolateOptions { mode, align_corners, recompute_scale_factor, .. } = options;
+    let shape = checked_shape(x, &options);
+    let InterpolateOptions { mode, align_corners, recompute_scale_factor, antialias, .. } = options;
+    let factor = |d: usize| options.scale_factor.get(d).or(options.scale_factor.first()).copied();
+    if mode == InterpolateMode::Area {
+        let size = |d: usize| Some(shape[d + 2]);
+        return match shape.len() {
+            3 => adaptive_avg_pool1d(x, [size(0)]),
+            4 => adaptive_avg_pool2d(x, [size(0), size(1)]),
+            _ => adaptive_avg_pool3d(x, [size(0), size(1), size(2)]),
+        };
+    }
+    let line = |d: usize| {
+        let (from, to) = (x.shape()[d + 2], shape[d + 2]);
+        let factor = factor(d).filter(|f| *f > 0.0 && !recompute_scale_factor);
+        let step = factor.map_or(from as f64 / to as f64, |f| 1.0 / f);
+        Line { from, to, step, single: x.dtype() != DType::F64, exact: factor.is_none() }
+    };
+    let taps: Vec<Taps> = (0..shape.len() - 2)
+        .map(|d| match mode {
+            InterpolateMode::Nearest => line(d).nearest(),
+            InterpolateMode::NearestExact => line(d).nearest_exact(),
+            InterpolateMode::Bicubic if antialias => line(d).antialiased(align_corners, 4),
+            InterpolateMode::Bicubic => line(d).cubic(align_corners),
+            _ if antialias => line(d).antialiased(align_corners, 2),
+            _ => line(d).linear(align_corners),
+        })
+        .collect();
+    // Sums of the smaller types are in F32.
+    let wide = if matches!(x.dtype(), DType::F32 | DType::F64) { x.clone() } else { x.cast(DType::F32) };
+    map("interpolate", &wide, Arc::new(shape), Arc::new(taps)).cast(x.dtype())
+}
+
+/// The result's shape.
+#[track_caller]
+fn checked_shape(x: &Var, options: &InterpolateOptions) -> Vec<usize> {
+    let mode = options.mode;
     assert!(
         (3..=5).contains(&x.ndim()),
         "interpolate: expected an input [N, C, ...] of one to three spatial dimensions, but got shape {:?}",
@@ -83,9 +136,9 @@ pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
     );
     let space = x.ndim() - 2;
     let wanted = match mode {
-        InterpolateMode::Nearest => space,
+        InterpolateMode::Nearest | InterpolateMode::NearestExact | InterpolateMode::Area => space,
         InterpolateMode::Linear => 1,
-        InterpolateMode::Bilinear => 2,
+        InterpolateMode::Bilinear | InterpolateMode::Bicubic => 2,
         InterpolateMode::Trilinear => 3,
     };
     assert!(
@@ -93,9 +146,14 @@ pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
         "interpolate: {mode:?} is for {wanted} spatial dimensions, but the input of shape {:?} has {space}",
         x.shape()
     );
+    let nearest = matches!(mode, InterpolateMode::Nearest | InterpolateMode::NearestExact);
     assert!(
-        !(align_corners && mode == InterpolateMode::Nearest),
-        "interpolate: align_corners can be set only for linear, bilinear and trilinear"
+        !(options.align_corners && (nearest || mode == InterpolateMode::Area)),
+        "interpolate: align_corners can be set only for linear, bilinear, bicubic and trilinear"
+    );
+    assert!(
+        !options.antialias || matches!(mode, InterpolateMode::Bilinear | InterpolateMode::Bicubic),
+        "interpolate: antialias can be set only for bilinear and bicubic"
     );
     let numbers = options.size.len().max(options.scale_factor.len());
     assert!(
@@ -104,98 +162,84 @@ pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
         x.shape()
     );
     assert!(
-        x.dtype().is_float() || (x.dtype() == DType::U8 && mode == InterpolateMode::Nearest),
+        x.dtype().is_float() || (x.dtype() == DType::U8 && nearest),
         "interpolate: not defined for {}; it takes floating-point types",
         x.dtype()
     );
-    let factor = |d: usize| options.scale_factor.get(d).or(options.scale_factor.first()).copied();
     let mut shape = x.shape().to_vec();
     for d in 0..space {
-        shape[d + 2] = match factor(d) {
+        let factor = options.scale_factor.get(d).or(options.scale_factor.first());
+        shape[d + 2] = match factor {
             Some(factor) => (shape[d + 2] as f64 * factor).floor() as usize,
             None => *options.size.get(d).unwrap_or(&options.size[0]),
         };
     }
     numel_for("interpolate", &shape);
-    let mut y = x.clone();
-    for d in 0..space {
-        let (from, to) = (x.shape()[d + 2], shape[d + 2]);
+    for d in 2..shape.len() {
+        let (from, to) = (x.shape()[d], shape[d]);
         assert!(
             from > 0 && to > 0,
-            "interpolate: input and output sizes should be greater than 0, but dimension {} goes from {from} to {to}",
-            d + 2
+            "interpolate: input and output sizes should be greater than 0, but dimension {d} goes from {from} to {to}"
         );
-        let factor = factor(d).filter(|f| *f > 0.0 && !recompute_scale_factor);
-        let line = Line { from, to, step: factor.map_or(from as f64 / to as f64, |f| 1.0 / f) };
-        let single = x.dtype() != DType::F64;
-        let dim = d as isize + 2;
-        y = match mode {
-            InterpolateMode::Nearest => line.nearest(&y, dim, single),
-            _ => line.between(&y, dim, single, align_corners, factor.is_none()),
-        };
     }
-    y
+    shape
 }
 
-/// One dimension: its sizes, and the distance of output pixels in input pixels.
-struct Line {
-    from: usize,
-    to: usize,
-    step: f64,
+/// The map along each spatial dimension, to a tensor of this shape; its adjoint is of the same kind.
+#[track_caller]
+fn map(op: &'static str, x: &Var, shape: Arc<Vec<usize>>, taps: Arc<Vec<Taps>>) -> Var {
+    let value = x.tensor();
+    // Channels stay where they are: the last dimension, or the planes of an image.
+    let format = match value.is_contiguous_in(MemoryFormat::ChannelsLast) && !value.is_contiguous() {
+        true => MemoryFormat::ChannelsLast,
+        false => MemoryFormat::Contiguous,
+    };
+    let value = value.to_format(format);
+    let (groups, inner) = match format {
+        MemoryFormat::ChannelsLast => (shape[0], shape[1]),
+        MemoryFormat::Contiguous => (shape[0] * shape[1], 1),
+    };
+    let mut out = Tensor::uninit_format(&shape, x.dtype(), format);
+    dispatch!(float: x.dtype(), op, T => {
+        resample::<T>(crate::memory::slice(&value, format), out.data_mut(), groups, &taps, inner);
+    });
+    let from = Arc::new(x.shape().to_vec());
+    record(op, [x], out, move |c| {
+        let back = taps.iter().map(Taps::transposed).collect();
+        [Some(map("interpolate_backward", c.grad(), from.clone(), Arc::new(back)))]
+    })
 }
 
-impl Line {
-    #[track_caller]
-    fn index(&self, place: impl Fn(usize) -> usize) -> Var {
-        Var::from_vec(list_for("interpolate", self.to, |i| place(i) as i64), &[self.to])
-    }
+/// [`interpolate`] by bilinear interpolation with aligned corners (`torch.nn.functional.upsample_bilinear`).
+///
+/// # Panics
+/// Same as [`interpolate`].
+///
+/// ```
+/// use tapegrad_ops::{InterpolateOptions, upsample_bilinear};
+/// use tapegrad_tape::Var;
+/// let x = Var::from_vec(vec![1f32, 3.0], &[1, 1, 1, 2]);
+/// assert_eq!(upsample_bilinear(&x, InterpolateOptions::size([1, 3])).to_vec::<f32>(), [1.0, 2.0, 3.0]);
+/// ```
+#[track_caller]
+pub fn upsample_bilinear(x: &Var, options: InterpolateOptions) -> Var {
+    interpolate(x, options.mode(InterpolateMode::Bilinear).align_corners(true))
+}
 
-    /// Coordinates are computed in the precision of the elements, as in PyTorch, so that both select the same pixel.
-    #[track_caller]
-    fn nearest(&self, x: &Var, dim: isize, single: bool) -> Var {
-        if self.from == self.to {
-            return x.clone();
-        }
-        let place = |i: usize| {
-            let at = if single { i as f32 * self.step as f32 } else { (i as f64 * self.step) as f32 };
-            (at.floor() as usize).min(self.from - 1)
-        };
-        x.index_select(dim, &self.index(place))
-    }
-
-    #[track_caller]
-    fn between(&self, x: &Var, dim: isize, single: bool, align_corners: bool, exact: bool) -> Var {
-        if self.from == self.to && (exact || align_corners) {
-            return x.clone();
-        }
-        let step = match align_corners {
-            true if self.to > 1 => (self.from - 1) as f64 / (self.to - 1) as f64,
-            true => 0.0,
-            false => self.step,
-        };
-        let place = |i: usize| {
-            let (i, half) = (i as f64, 0.5);
-            match (align_corners, single) {
-                (true, true) => f64::from(step as f32 * i as f32),
-                (true, false) => step * i,
-                (false, true) => f64::from((step as f32 * (i as f32 + 0.5) - 0.5).max(0.0)),
-                (false, false) => (step * (i + half) - half).max(0.0),
-            }
-        };
-        let last = self.from - 1;
-        let low = |i: usize| (place(i) as usize).min(last);
-        let share = |i: usize| (place(i) - low(i) as f64).clamp(0.0, 1.0);
-        let mut shape = vec![1; x.ndim()];
-        shape[dim as usize] = self.to;
-        let weight = |share: &dyn Fn(usize) -> f64| {
-            let values = list_for("interpolate", self.to, share);
-            Var::from(Tensor::from_vec(values, &shape).cast(x.dtype()))
-        };
-        let (below, above) = (weight(&|i| 1.0 - share(i)), weight(&share));
-        let a = x.index_select(dim, &self.index(low));
-        let b = x.index_select(dim, &self.index(|i| (low(i) + 1).min(last)));
-        a * below + b * above
-    }
+/// [`interpolate`] by the nearest pixel (`torch.nn.functional.upsample_nearest`).
+///
+/// # Panics
+/// Same as [`interpolate`].
+///
+/// ```
+/// use tapegrad_ops::{InterpolateOptions, upsample_nearest};
+/// use tapegrad_tape::Var;
+/// let x = Var::from_vec(vec![1f32, 3.0], &[1, 1, 2]);
+/// assert_eq!(upsample_nearest(&x, InterpolateOptions::size([4])).to_vec::<f32>(), [1.0, 1.0, 3.0, 3.0]);
+/// ```
+#[track_caller]
+pub fn upsample_nearest(x: &Var, options: InterpolateOptions) -> Var {
+    interpolate(x, options.mode(InterpolateMode::Nearest).align_corners(false))
 }
 
 #[cfg(test)]
@@ -213,6 +257,32 @@ mod tests {
             let factor =
                 InterpolateOptions::scale_factor([1.7]).mode(InterpolateMode::Linear).align_corners(corners);
             check_gradients(|x| interpolate(&x[0], factor.clone()), &[parameter(&[1, 2, 3], 1)]);
+        }
+    }
+
+    #[test]
+    fn gradients_of_the_other_modes() {
+        let size = InterpolateOptions::size([5, 2]);
+        for mode in [InterpolateMode::NearestExact, InterpolateMode::Area, InterpolateMode::Bicubic] {
+            check_gradients(|x| interpolate(&x[0], size.clone().mode(mode)), &[parameter(&[1, 2, 3, 4], 1)]);
+        }
+        for mode in [InterpolateMode::Bilinear, InterpolateMode::Bicubic] {
+            let options = size.clone().mode(mode).antialias(true);
+            check_gradients(|x| interpolate(&x[0], options.clone()), &[parameter(&[1, 2, 3, 4], 1)]);
+        }
+        let options = InterpolateOptions::size([3, 2, 5]).mode(InterpolateMode::Trilinear);
+        check_gradients(|x| interpolate(&x[0], options.clone()), &[parameter(&[1, 2, 2, 3, 4], 1)]);
+    }
+
+    #[test]
+    fn both_memory_formats_agree() {
+        let x = parameter(&[2, 3, 5, 6], 1).detach();
+        let last = Var::from(x.tensor().to_format(MemoryFormat::ChannelsLast));
+        for mode in [InterpolateMode::Nearest, InterpolateMode::Bilinear, InterpolateMode::Bicubic] {
+            let options = InterpolateOptions::size([9, 4]).mode(mode);
+            let (y, z) = (interpolate(&x, options.clone()), interpolate(&last, options));
+            assert!(z.tensor().is_contiguous_in(MemoryFormat::ChannelsLast));
+            crate::testing::assert_close(&y, &z, 1e-14);
         }
     }
 

@@ -7,13 +7,23 @@ mod activation;
 mod addmm;
 mod attention;
 mod batch_norm;
+mod cdist;
+mod channel_shuffle;
 mod conv;
+mod cov;
+mod cross;
 mod distance;
 mod einsum;
 mod embedding;
+mod embedding_bag;
+mod grid_sample;
 mod group_norm;
+mod inner;
 mod interpolate;
+mod kron;
 mod layer_norm;
+#[cfg(feature = "linalg")]
+pub mod linalg;
 mod linear;
 mod local_response_norm;
 mod loss;
@@ -25,28 +35,42 @@ mod pixel_shuffle;
 mod pool;
 mod product;
 mod recurrent;
+mod renorm;
 mod size;
 mod softmax;
 #[cfg(test)]
 mod testing;
+mod trace;
 mod unfold;
 mod var_ops;
 
 pub use activation::*;
-pub use addmm::{addmm, addmv, baddbmm};
+pub use addmm::{addbmm, addmm, addmv, addr, baddbmm};
 pub use attention::{
     AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with,
     scaled_dot_product_attention_with_weights,
 };
 pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_relu6, batch_norm_with};
+pub use cdist::{CdistMode, cdist, pdist};
+pub use channel_shuffle::channel_shuffle;
 pub use conv::*;
-pub use distance::{cosine_similarity, normalize, pairwise_distance};
+pub use cov::{CovOptions, corrcoef, cov};
+pub use cross::{cross, linalg_cross};
+pub use distance::{cosine_similarity, dist, normalize, pairwise_distance};
 pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
 pub use embedding::{EmbeddingOptions, embedding, embedding_with};
+pub use embedding_bag::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag};
+pub use grid_sample::{GridPadding, GridSampleMode, GridSampleOptions, grid_sample};
 pub use group_norm::{InstanceNormOptions, group_norm, group_norm_with, instance_norm, instance_norm_with};
-pub use interpolate::{InterpolateMode, InterpolateOptions, interpolate};
-pub use layer_norm::{layer_norm, layer_norm_with, rms_norm, rms_norm_with};
+pub use inner::inner;
+pub use interpolate::{
+    InterpolateMode, InterpolateOptions, interpolate, upsample_bilinear, upsample_nearest,
+};
 pub use kernels::recurrent::RecurrentCell;
+pub use kron::kron;
+pub use layer_norm::{layer_norm, layer_norm_with, rms_norm, rms_norm_with};
+#[cfg(feature = "linalg")]
+pub use linalg::{cholesky_solve, logdet};
 pub use linear::linear;
 pub use local_response_norm::local_response_norm;
 pub use loss::*;
@@ -54,8 +78,10 @@ pub use matmul::{bmm, dot, matmul, mm, mv, outer};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use pool::*;
 pub use recurrent::recurrent;
+pub use renorm::renorm;
 pub use size::Size;
 pub use softmax::{log_softmax, softmax, softmin};
+pub use trace::trace;
 pub use unfold::{UnfoldOptions, fold, unfold};
 pub use var_ops::VarOps;
 

@@ -2,8 +2,10 @@
 
 use tapegrad::ops;
 use tapegrad::ops::{
-    BceWithLogitsOptions, CrossEntropyOptions, KlDivReduction, MultiMarginOptions, NllLossOptions, Reduction,
+    BceWithLogitsOptions, CrossEntropyOptions, CtcOptions, GaussianNllOptions, KlDivReduction,
+    MultiMarginOptions, NllLossOptions, PoissonNllOptions, Reduction, TripletMarginOptions,
 };
+use tapegrad::tape::Var;
 
 use super::super::call::{Call, Outcome};
 
@@ -66,6 +68,66 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 label_smoothing: call.float_or("label_smoothing", 0.0),
             };
             ops::cross_entropy_with(&x(), &t(), options)
+        }
+        _ => return more(call, name),
+    };
+    Some(y.into())
+}
+
+fn more(call: &Call, name: &str) -> Option<Outcome> {
+    let (x, t) = (|| call.var("input"), || call.var("target"));
+    let r = || reduction(call);
+    let triplet = || ["anchor", "positive", "negative"].map(|name| call.var(name));
+    let y = match name {
+        "gaussian_nll_loss" => {
+            let full = call.bool_or("full", false);
+            let options = GaussianNllOptions { full, eps: call.float_or("eps", 1e-6), reduction: r() };
+            ops::gaussian_nll_loss(&x(), &t(), call.operand("var"), options)
+        }
+        "poisson_nll_loss" => {
+            let options = PoissonNllOptions {
+                log_input: call.bool_or("log_input", true),
+                full: call.bool_or("full", false),
+                eps: call.float_or("eps", 1e-8),
+                reduction: r(),
+            };
+            ops::poisson_nll_loss(&x(), &t(), options)
+        }
+        "multilabel_margin_loss" => ops::multilabel_margin_loss(&x(), &t(), r()),
+        "multilabel_soft_margin_loss" => {
+            ops::multilabel_soft_margin_loss(&x(), &t(), call.var_opt("weight").as_ref(), r())
+        }
+        "triplet_margin_loss" => {
+            let [a, p, n] = triplet();
+            let options = TripletMarginOptions {
+                margin: call.float_or("margin", 1.0),
+                p: call.float_or("p", 2.0),
+                eps: call.float_or("eps", 1e-6),
+                swap: call.bool_or("swap", false),
+                reduction: r(),
+            };
+            ops::triplet_margin_loss(&a, &p, &n, options)
+        }
+        "triplet_margin_with_distance_loss" => {
+            let [a, p, n] = triplet();
+            // A function: the default distance, or one that Python's samples define themselves.
+            call.only(
+                "distance_function",
+                call.has("distance_function") && call.text_opt("distance_function").is_some(),
+                false,
+            );
+            let distance = |a: &Var, b: &Var| ops::pairwise_distance(a, b, 2.0, 1e-6, false);
+            let (margin, swap) = (call.float_or("margin", 1.0), call.bool_or("swap", false));
+            ops::triplet_margin_with_distance_loss(&a, &p, &n, distance, margin, swap, r())
+        }
+        "ctc_loss" => {
+            let options = CtcOptions {
+                blank: call.size_or("blank", 0),
+                reduction: r(),
+                zero_infinity: call.bool_or("zero_infinity", false),
+            };
+            let (inputs, targets) = (call.lengths("input_lengths"), call.lengths("target_lengths"));
+            ops::ctc_loss(&call.var("log_probs"), &call.var("targets"), &inputs, &targets, options)
         }
         _ => return None,
     };

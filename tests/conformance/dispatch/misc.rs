@@ -1,7 +1,11 @@
 //! Embedding, interpolation, attention.
 
 use tapegrad::ops;
-use tapegrad::ops::{AttentionOptions, EmbeddingOptions, InterpolateMode, InterpolateOptions};
+use tapegrad::ops::{
+    AttentionOptions, EmbeddingBagMode, EmbeddingBagOptions, EmbeddingOptions, GridPadding, GridSampleMode,
+    GridSampleOptions, InterpolateMode, InterpolateOptions,
+};
+use tapegrad::tape::DType;
 
 use super::super::call::{Call, Outcome};
 
@@ -44,19 +48,42 @@ pub fn run(call: &Call) -> Option<Outcome> {
                     ("linear", InterpolateMode::Linear),
                     ("bilinear", InterpolateMode::Bilinear),
                     ("trilinear", InterpolateMode::Trilinear),
+                    ("bicubic", InterpolateMode::Bicubic),
+                    ("area", InterpolateMode::Area),
+                    ("nearest-exact", InterpolateMode::NearestExact),
                 ],
             );
-            let options = match call.floats_opt("scale_factor") {
-                Some(factors) => InterpolateOptions::scale_factor(factors),
-                None => InterpolateOptions::size(call.sizes("size")),
-            };
-            call.ints_opt("size");
+            let options = size(call);
             let options = options
                 .mode(mode)
                 .align_corners(call.bool_or("align_corners", false))
-                .recompute_scale_factor(call.bool_or("recompute_scale_factor", false));
+                .recompute_scale_factor(call.bool_or("recompute_scale_factor", false))
+                .antialias(call.bool_or("antialias", false));
             ops::interpolate(&x(), options).into()
         }
+        "upsample_bilinear" => ops::upsample_bilinear(&x(), size(call)).into(),
+        "upsample_nearest" => ops::upsample_nearest(&x(), size(call)).into(),
+        "channel_shuffle" => ops::channel_shuffle(&x(), call.size("groups")).into(),
+        "pdist" => ops::pdist(&x(), call.float_or("p", 2.0)).into(),
+        "grid_sample" => {
+            let modes = [
+                ("bilinear", GridSampleMode::Bilinear),
+                ("nearest", GridSampleMode::Nearest),
+                ("bicubic", GridSampleMode::Bicubic),
+            ];
+            let paddings = [
+                ("zeros", GridPadding::Zeros),
+                ("border", GridPadding::Border),
+                ("reflection", GridPadding::Reflection),
+            ];
+            let options = GridSampleOptions {
+                mode: call.choice("mode", "bilinear", &modes),
+                padding_mode: call.choice("padding_mode", "zeros", &paddings),
+                align_corners: call.bool_or("align_corners", false),
+            };
+            ops::grid_sample(&x(), &call.var("grid"), options).into()
+        }
+        "embedding_bag" => embedding_bag(call),
         "scaled_dot_product_attention" => {
             let mask = call.var_opt("attn_mask");
             let options = AttentionOptions {
@@ -71,4 +98,34 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         _ => return None,
     })
+}
+
+/// The size or the factor of a resizing.
+fn size(call: &Call) -> InterpolateOptions {
+    let factors = call.floats_opt("scale_factor");
+    match (factors, call.ints_opt("size")) {
+        (Some(factors), _) => InterpolateOptions::scale_factor(factors),
+        (None, _) => InterpolateOptions::size(call.sizes("size")),
+    }
+}
+
+fn embedding_bag(call: &Call) -> Outcome {
+    // PyTorch takes the older order as well: the table first.
+    let (first, second) = (call.var("input"), call.var("weight"));
+    let (indices, weight) = if first.dtype() == DType::I64 { (first, second) } else { (second, first) };
+    let modes =
+        [("sum", EmbeddingBagMode::Sum), ("mean", EmbeddingBagMode::Mean), ("max", EmbeddingBagMode::Max)];
+    // `sparse` is about the gradient's storage alone.
+    call.bool_or("sparse", false);
+    let options = EmbeddingBagOptions {
+        offsets: call.var_opt("offsets"),
+        max_norm: call.float_opt("max_norm"),
+        norm_type: call.float_or("norm_type", 2.0),
+        scale_grad_by_freq: call.bool_or("scale_grad_by_freq", false),
+        mode: call.choice("mode", "mean", &modes),
+        per_sample_weights: call.var_opt("per_sample_weights"),
+        include_last_offset: call.bool_or("include_last_offset", false),
+        padding_idx: call.dim_opt("padding_idx"),
+    };
+    ops::embedding_bag(&indices, &weight, options).into()
 }

@@ -1,7 +1,7 @@
 //! Pooling.
 
 use tapegrad::ops;
-use tapegrad::ops::{AvgPoolOptions, MaxPoolOptions};
+use tapegrad::ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions};
 use tapegrad::tape::Var;
 
 use super::super::call::{Call, Outcome};
@@ -29,6 +29,36 @@ pub fn avg_options<const D: usize>(call: &Call) -> AvgPoolOptions<D> {
         ceil_mode: call.bool_or("ceil_mode", false),
         count_include_pad: call.bool_or("count_include_pad", true),
         divisor_override: call.int_opt("divisor_override").map(|n| n as isize),
+    }
+}
+
+/// The arguments of a power-average pooling; also those of a module's constructor.
+pub fn lp_options<const D: usize>(call: &Call) -> LpPoolOptions<D> {
+    let kernel_size = call.each("kernel_size");
+    LpPoolOptions {
+        norm_type: call.float("norm_type"),
+        kernel_size,
+        stride: stride(call, kernel_size),
+        ceil_mode: call.bool_or("ceil_mode", false),
+    }
+}
+
+/// The arguments of a max unpooling; the size of the result may begin with batch and channels.
+fn unpool_options<const D: usize>(call: &Call) -> MaxUnpoolOptions<D> {
+    let kernel_size = call.each("kernel_size");
+    let size = call.ints_opt("output_size").map(|_| call.sizes("output_size"));
+    let output_size = size.map(|s| {
+        let spatial = if s.len() == D + 2 { s[2..].to_vec() } else { s };
+        let n = spatial.len();
+        spatial
+            .try_into()
+            .unwrap_or_else(|_| call.unwritable("output_size", format!("{n} numbers for {D} dimensions")))
+    });
+    MaxUnpoolOptions {
+        kernel_size,
+        stride: stride(call, kernel_size),
+        padding: call.each_or("padding", 0),
+        output_size,
     }
 }
 
@@ -80,6 +110,12 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "avg_pool1d" => ops::avg_pool1d(&x(), avg_options(call)).into(),
         "avg_pool2d" => ops::avg_pool2d(&x(), avg_options(call)).into(),
         "avg_pool3d" => ops::avg_pool3d(&x(), avg_options(call)).into(),
+        "lp_pool1d" => ops::lp_pool1d(&x(), lp_options(call)).into(),
+        "lp_pool2d" => ops::lp_pool2d(&x(), lp_options(call)).into(),
+        "lp_pool3d" => ops::lp_pool3d(&x(), lp_options(call)).into(),
+        "max_unpool1d" => ops::max_unpool1d(&x(), &call.var("indices"), unpool_options(call)).into(),
+        "max_unpool2d" => ops::max_unpool2d(&x(), &call.var("indices"), unpool_options(call)).into(),
+        "max_unpool3d" => ops::max_unpool3d(&x(), &call.var("indices"), unpool_options(call)).into(),
         "adaptive_avg_pool1d" => ops::adaptive_avg_pool1d(&x(), output_size(call)).into(),
         "adaptive_avg_pool2d" => ops::adaptive_avg_pool2d(&x(), output_size(call)).into(),
         "adaptive_avg_pool3d" => ops::adaptive_avg_pool3d(&x(), output_size(call)).into(),

@@ -10,10 +10,24 @@ use super::{Built, unary, with};
 macro_rules! conv {
     ($c:ident, $module:ident, $options:ident, $($option:ident),*) => {{
         let o = conv::$options($c);
-        $c.only("padding_mode", $c.text_or("padding_mode", "zeros").as_str(), "zeros");
         let module = $module::new($c.size("in_channels"), $c.size("out_channels"), $c.each("kernel_size"));
-        unary(module$(.$option(o.$option))*.groups(o.groups).bias($c.bool_or("bias", true)))
+        module$(.$option(o.$option))*.groups(o.groups).bias($c.bool_or("bias", true))
     }};
+}
+
+fn padding_mode(c: &Call) -> PaddingMode {
+    let modes = [
+        ("zeros", PaddingMode::Zeros),
+        ("reflect", PaddingMode::Reflect),
+        ("replicate", PaddingMode::Replicate),
+        ("circular", PaddingMode::Circular),
+    ];
+    c.choice("padding_mode", "zeros", &modes)
+}
+
+/// Zeros, the only padding of a transposed convolution.
+fn zeros(c: &Call) {
+    c.only("padding_mode", c.text_or("padding_mode", "zeros").as_str(), "zeros");
 }
 
 /// A normalization by channels. `momentum=None` means the mean of all batches.
@@ -41,17 +55,20 @@ pub fn build(c: &Call) -> Built {
     let elementwise = || c.bool_or("elementwise_affine", true);
     match c.op() {
         "Linear" => unary(Linear::new(c.size("in_features"), c.size("out_features")).bias(bias())),
-        "Conv1d" => conv!(c, Conv1d, options, stride, padding, dilation),
-        "Conv2d" => conv!(c, Conv2d, options, stride, padding, dilation),
-        "Conv3d" => conv!(c, Conv3d, options, stride, padding, dilation),
+        "Conv1d" => unary(conv!(c, Conv1d, options, stride, padding, dilation).padding_mode(padding_mode(c))),
+        "Conv2d" => unary(conv!(c, Conv2d, options, stride, padding, dilation).padding_mode(padding_mode(c))),
+        "Conv3d" => unary(conv!(c, Conv3d, options, stride, padding, dilation).padding_mode(padding_mode(c))),
         "ConvTranspose1d" => {
-            conv!(c, ConvTranspose1d, transpose_options, stride, padding, output_padding, dilation)
+            zeros(c);
+            unary(conv!(c, ConvTranspose1d, transpose_options, stride, padding, output_padding, dilation))
         }
         "ConvTranspose2d" => {
-            conv!(c, ConvTranspose2d, transpose_options, stride, padding, output_padding, dilation)
+            zeros(c);
+            unary(conv!(c, ConvTranspose2d, transpose_options, stride, padding, output_padding, dilation))
         }
         "ConvTranspose3d" => {
-            conv!(c, ConvTranspose3d, transpose_options, stride, padding, output_padding, dilation)
+            zeros(c);
+            unary(conv!(c, ConvTranspose3d, transpose_options, stride, padding, output_padding, dilation))
         }
         "BatchNorm1d" => channel_norm!(c, BatchNorm1d, true),
         "BatchNorm2d" => channel_norm!(c, BatchNorm2d, true),

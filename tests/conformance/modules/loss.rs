@@ -70,6 +70,37 @@ pub fn build(c: &Call) -> Built {
         ),
         "BCELoss" => weighted!(c, BCELoss, [weight], reduction: reduction()),
         "BCEWithLogitsLoss" => weighted!(c, BCEWithLogitsLoss, [weight, pos_weight], reduction: reduction()),
+        "GaussianNLLLoss" => loss!(
+            c, GaussianNLLLoss, (input, target, var), reduction: reduction(), full: c.bool_or("full", false),
+            eps: c.float_or("eps", 1e-6)
+        ),
+        "PoissonNLLLoss" => {
+            let loss = PoissonNLLLoss::new()
+                .log_input(c.bool_or("log_input", true))
+                .full(c.bool_or("full", false))
+                .eps(c.float_or("eps", 1e-8))
+                .reduction(reduction());
+            // Its argument has the option's name.
+            with(loss, |l, call| l.forward(&call.var("log_input"), &call.var("target")).into())
+        }
+        "MultiLabelMarginLoss" => loss!(c, MultiLabelMarginLoss, (input, target), reduction: reduction()),
+        "MultiLabelSoftMarginLoss" => {
+            weighted!(c, MultiLabelSoftMarginLoss, [weight], reduction: reduction())
+        }
+        "TripletMarginLoss" => loss!(
+            c, TripletMarginLoss, (anchor, positive, negative), reduction: reduction(), margin: margin(1.0),
+            p: c.float_or("p", 2.0), eps: c.float_or("eps", 1e-6), swap: c.bool_or("swap", false)
+        ),
+        "CTCLoss" => {
+            let loss = CTCLoss::new()
+                .blank(c.size_or("blank", 0))
+                .reduction(reduction())
+                .zero_infinity(c.bool_or("zero_infinity", false));
+            with(loss, |l, call| {
+                let (inputs, targets) = (call.lengths("input_lengths"), call.lengths("target_lengths"));
+                l.forward(&call.var("log_probs"), &call.var("targets"), &inputs, &targets).into()
+            })
+        }
         "MultiMarginLoss" => weighted!(
             c, MultiMarginLoss, [weight], reduction: reduction(), p: c.size_or("p", 1) as u32, margin: margin(1.0)
         ),

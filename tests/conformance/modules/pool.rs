@@ -3,7 +3,7 @@
 use tapegrad::nn::*;
 
 use super::super::call::Call;
-use super::super::dispatch::pool::{avg_options, max_options, output_size};
+use super::super::dispatch::pool::{avg_options, lp_options, max_options, output_size};
 use super::{Built, unary, with};
 
 macro_rules! max_pool {
@@ -33,6 +33,13 @@ macro_rules! avg_pool {
     }};
 }
 
+macro_rules! lp_pool {
+    ($c:ident, $module:ident) => {{
+        let o = lp_options($c);
+        unary($module::new(o.norm_type, o.kernel_size).stride(o.stride).ceil_mode(o.ceil_mode))
+    }};
+}
+
 /// With `return_indices` the module's other method is called.
 macro_rules! max {
     ($c:ident, $module:expr) => {
@@ -52,6 +59,9 @@ pub fn build(c: &Call) -> Built {
         "AvgPool1d" => avg_pool!(c, AvgPool1d),
         "AvgPool2d" => avg_pool!(c, AvgPool2d),
         "AvgPool3d" => avg_pool!(c, AvgPool3d),
+        "LPPool1d" => lp_pool!(c, LPPool1d),
+        "LPPool2d" => lp_pool!(c, LPPool2d),
+        "LPPool3d" => lp_pool!(c, LPPool3d),
         "AdaptiveAvgPool1d" => unary(AdaptiveAvgPool1d::new(output_size(c))),
         "AdaptiveAvgPool2d" => unary(AdaptiveAvgPool2d::new(output_size(c))),
         "AdaptiveAvgPool3d" => unary(AdaptiveAvgPool3d::new(output_size(c))),

@@ -2,8 +2,8 @@
 
 use tapegrad::nn::recurrent::Nonlinearity;
 use tapegrad::nn::{
-    FeedForwardActivation, GRU, GRUCell, LSTM, LSTMCell, MultiheadAttention, RNN, RNNCell,
-    TransformerEncoderLayer,
+    DecoderMasks, FeedForwardActivation, GRU, GRUCell, LSTM, LSTMCell, MultiheadAttention, RNN, RNNCell,
+    Transformer, TransformerDecoderLayer, TransformerEncoderLayer, TransformerMasks, TransformerOptions,
 };
 use tapegrad::tape;
 
@@ -65,12 +65,26 @@ pub fn build(c: &Call) -> Built {
                 .batch_first(c.bool_or("batch_first", false));
             with(module, attention)
         }
+        "Transformer" => transformer(c),
+        "TransformerDecoderLayer" => {
+            let module = TransformerDecoderLayer::new(c.size("d_model"), c.size("nhead"))
+                .dim_feedforward(c.size_or("dim_feedforward", 2048))
+                .dropout(c.float_or("dropout", 0.1))
+                .activation(activation(c))
+                .layer_norm_eps(c.float_or("layer_norm_eps", 1e-5))
+                .batch_first(c.bool_or("batch_first", false))
+                .norm_first(c.bool_or("norm_first", false))
+                .bias(c.bool_or("bias", true));
+            with(module, |m, call| {
+                let list = decoder_masks(call);
+                m.forward(&call.var("tgt"), &call.var("memory"), masks(&list)).into()
+            })
+        }
         "TransformerEncoderLayer" => {
-            let activations = [("relu", FeedForwardActivation::ReLU), ("gelu", FeedForwardActivation::GELU)];
             let module = TransformerEncoderLayer::new(c.size("d_model"), c.size("nhead"))
                 .dim_feedforward(c.size_or("dim_feedforward", 2048))
                 .dropout(c.float_or("dropout", 0.1))
-                .activation(c.choice("activation", "relu", &activations))
+                .activation(activation(c))
                 .layer_norm_eps(c.float_or("layer_norm_eps", 1e-5))
                 .batch_first(c.bool_or("batch_first", false))
                 .norm_first(c.bool_or("norm_first", false))
@@ -106,4 +120,53 @@ fn state(call: &Call) -> Option<(tape::Var, tape::Var)> {
         [h, c] => Some((h.clone(), c.clone())),
         _ => call.unwritable("hx", format!("{} tensors where two are expected", list.len())),
     }
+}
+
+fn activation(c: &Call) -> FeedForwardActivation {
+    let activations = [("relu", FeedForwardActivation::ReLU), ("gelu", FeedForwardActivation::GELU)];
+    c.choice("activation", "relu", &activations)
+}
+
+fn decoder_masks(call: &Call) -> [Option<tape::Var>; 4] {
+    // Hints that masks are causal; the masks themselves say so.
+    call.bool_opt("tgt_is_causal");
+    call.bool_opt("memory_is_causal");
+    ["tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask"]
+        .map(|name| call.var_opt(name))
+}
+
+fn masks(list: &[Option<tape::Var>; 4]) -> DecoderMasks<'_> {
+    DecoderMasks {
+        tgt_mask: list[0].as_ref(),
+        memory_mask: list[1].as_ref(),
+        tgt_key_padding_mask: list[2].as_ref(),
+        memory_key_padding_mask: list[3].as_ref(),
+    }
+}
+
+fn transformer(c: &Call) -> Built {
+    let options = TransformerOptions {
+        d_model: c.size_or("d_model", 512),
+        nhead: c.size_or("nhead", 8),
+        num_encoder_layers: c.size_or("num_encoder_layers", 6),
+        num_decoder_layers: c.size_or("num_decoder_layers", 6),
+        dim_feedforward: c.size_or("dim_feedforward", 2048),
+        dropout: c.float_or("dropout", 0.1),
+        activation: activation(c),
+        layer_norm_eps: c.float_or("layer_norm_eps", 1e-5),
+        batch_first: c.bool_or("batch_first", false),
+        norm_first: c.bool_or("norm_first", false),
+        bias: c.bool_or("bias", true),
+    };
+    with(Transformer::new(options), |m, call| {
+        call.bool_opt("src_is_causal");
+        let list = decoder_masks(call);
+        let [mask, padding] = ["src_mask", "src_key_padding_mask"].map(|name| call.var_opt(name));
+        let masks = TransformerMasks {
+            src_mask: mask.as_ref(),
+            src_key_padding_mask: padding.as_ref(),
+            decoder: masks(&list),
+        };
+        m.forward(&call.var("src"), &call.var("tgt"), masks).into()
+    })
 }

@@ -5,20 +5,29 @@ pub(crate) mod attention;
 #[cfg(test)]
 mod conv_testing;
 pub mod depthwise;
+pub(crate) mod cdist;
+#[cfg(test)]
+mod conv_testing;
+pub(crate) mod ctc;
 pub mod direct_conv;
 pub mod dropout;
+pub(crate) mod embedding_bag;
 mod fold;
 pub mod gemm;
 pub mod geometry;
 pub mod grouped;
+pub(crate) mod grid_sample;
 pub(crate) mod im2col;
 pub mod layer_norm;
+#[cfg(feature = "linalg")]
+pub(crate) mod linalg;
 pub mod matmul;
 pub mod microkernel;
 pub mod norm;
 mod pixels;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
+pub(crate) mod resample;
 pub mod row_winograd;
 pub(crate) mod scratch;
 pub mod softmax;

@@ -3,11 +3,16 @@
 mod binary_cross_entropy;
 mod cosine_embedding_loss;
 mod cross_entropy;
+mod ctc_loss;
+mod gaussian_nll_loss;
 mod kl_div;
 mod margin;
 mod multi_margin_loss;
+mod multilabel;
 mod nll_loss;
 mod pointwise;
+mod poisson_nll_loss;
+mod triplet_margin_loss;
 
 pub use binary_cross_entropy::{
     BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with_logits,
@@ -15,14 +20,19 @@ pub use binary_cross_entropy::{
 };
 pub use cosine_embedding_loss::cosine_embedding_loss;
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_with};
+pub use ctc_loss::{CtcOptions, ctc_loss};
+pub use gaussian_nll_loss::{GaussianNllOptions, gaussian_nll_loss};
 pub use kl_div::{KlDivReduction, kl_div};
 pub use margin::{
     hinge_embedding_loss, hinge_loss, hinge_loss_with, margin_ranking_loss, soft_margin_loss,
     soft_margin_loss_with,
 };
 pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss, multi_margin_loss_with};
+pub use multilabel::{multilabel_margin_loss, multilabel_soft_margin_loss};
 pub use nll_loss::{NllLossOptions, nll_loss, nll_loss_with};
 pub use pointwise::{huber_loss, l1_loss, l1_loss_with, mse_loss, mse_loss_with, smooth_l1_loss};
+pub use poisson_nll_loss::{PoissonNllOptions, poisson_nll_loss};
+pub use triplet_margin_loss::{TripletMarginOptions, triplet_margin_loss, triplet_margin_with_distance_loss};
 
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{Float, Var, dispatch, record};

@@ -2,17 +2,21 @@
 
 mod adaptive_pool;
 mod avg_pool;
+mod lp_pool;
 mod max_pool;
+mod max_unpool;
 
 pub use adaptive_pool::{
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d, adaptive_max_pool2d,
     adaptive_max_pool3d,
 };
 pub use avg_pool::{AvgPoolOptions, avg_pool1d, avg_pool2d, avg_pool3d};
+pub use lp_pool::{LpPoolOptions, lp_pool1d, lp_pool2d, lp_pool3d};
 pub use max_pool::{
     MaxPoolOptions, max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool2d_with_indices, max_pool3d,
     max_pool3d_with_indices,
 };
+pub use max_unpool::{MaxUnpoolOptions, max_unpool1d, max_unpool2d, max_unpool3d};
 
 use crate::size::check_sizes;
 use tapegrad_tape::Var;

@@ -1,0 +1,198 @@
+//! `TransformerDecoderLayer`, `TransformerDecoder`.
+
+use super::FeedForwardActivation;
+use crate::MultiheadAttention;
+use crate::dropout::Dropout;
+use crate::linear::Linear;
+use crate::module::Module;
+use crate::norm::LayerNorm;
+use tapegrad_tape::Var;
+
+/// The masks of a decoder; none by default. They are as of [`MultiheadAttention::attend`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DecoderMasks<'a> {
+    /// Which targets a target may attend to.
+    pub tgt_mask: Option<&'a Var>,
+    /// Which elements of the memory a target may attend to.
+    pub memory_mask: Option<&'a Var>,
+    /// Which targets are padding.
+    pub tgt_key_padding_mask: Option<&'a Var>,
+    /// Which elements of the memory are padding.
+    pub memory_key_padding_mask: Option<&'a Var>,
+}
+
+crate::module! {
+    /// Self-attention, attention to the memory that an encoder returns, and two linear layers, each with a residual and a
+    /// normalization (`torch.nn.TransformerDecoderLayer`).
+    ///
+    /// ```
+    /// use tapegrad_nn::TransformerDecoderLayer;
+    /// use tapegrad_tape::{DType, Tensor, Var};
+    /// let layer = TransformerDecoderLayer::new(8, 2).batch_first(true);
+    /// let (target, memory) = (Tensor::ones(&[3, 5, 8], DType::F32), Tensor::ones(&[3, 7, 8], DType::F32));
+    /// assert_eq!(layer.forward(&target.into(), &memory.into(), Default::default()).shape(), [3, 5, 8]);
+    /// ```
+    pub struct TransformerDecoderLayer {
+        self_attn: MultiheadAttention,
+        multihead_attn: MultiheadAttention,
+        linear1: Linear,
+        dropout: Dropout,
+        linear2: Linear,
+        norm1: LayerNorm,
+        norm2: LayerNorm,
+        norm3: LayerNorm,
+        dropout1: Dropout,
+        dropout2: Dropout,
+        dropout3: Dropout,
+        d_model: usize,
+        activation: FeedForwardActivation,
+        norm_first: bool,
+    }
+}
+
+impl TransformerDecoderLayer {
+    /// A layer for vectors of this size with this many heads, and PyTorch's defaults for the rest: 2048 units,
+    /// dropout of 0.1.
+    ///
+    /// # Panics
+    /// If the size cannot be divided by the heads.
+    #[track_caller]
+    pub fn new(d_model: usize, nhead: usize) -> TransformerDecoderLayer {
+        TransformerDecoderLayer {
+            self_attn: MultiheadAttention::new(d_model, nhead).dropout(0.1),
+            multihead_attn: MultiheadAttention::new(d_model, nhead).dropout(0.1),
+            linear1: Linear::new(d_model, 2048),
+            dropout: Dropout::new(0.1),
+            linear2: Linear::new(2048, d_model),
+            norm1: LayerNorm::new(&[d_model]),
+            norm2: LayerNorm::new(&[d_model]),
+            norm3: LayerNorm::new(&[d_model]),
+            dropout1: Dropout::new(0.1),
+            dropout2: Dropout::new(0.1),
+            dropout3: Dropout::new(0.1),
+            d_model,
+            activation: FeedForwardActivation::ReLU,
+            norm_first: false,
+        }
+    }
+
+    /// This layer with this many units between its linear layers, which are reinitialized.
+    pub fn dim_feedforward(mut self, units: usize) -> TransformerDecoderLayer {
+        let bias = self.linear1.bias.is_some();
+        self.linear1 = Linear::new(self.d_model, units).bias(bias);
+        self.linear2 = Linear::new(units, self.d_model).bias(bias);
+        self
+    }
+
+    /// This layer with another dropout probability.
+    ///
+    /// # Panics
+    /// If it is not in `[0, 1]`.
+    #[track_caller]
+    pub fn dropout(mut self, p: f64) -> TransformerDecoderLayer {
+        self.self_attn = self.self_attn.dropout(p);
+        self.multihead_attn = self.multihead_attn.dropout(p);
+        (self.dropout, self.dropout1) = (Dropout::new(p), Dropout::new(p));
+        (self.dropout2, self.dropout3) = (Dropout::new(p), Dropout::new(p));
+        self
+    }
+
+    /// This layer with another function between its linear layers.
+    pub fn activation(mut self, activation: FeedForwardActivation) -> TransformerDecoderLayer {
+        self.activation = activation;
+        self
+    }
+
+    /// This layer with another value added to the variances for numerical stability.
+    pub fn layer_norm_eps(mut self, eps: f64) -> TransformerDecoderLayer {
+        (self.norm1, self.norm2) = (self.norm1.eps(eps), self.norm2.eps(eps));
+        self.norm3 = self.norm3.eps(eps);
+        self
+    }
+
+    /// This layer for inputs `[N, L, E]` instead of `[L, N, E]`.
+    pub fn batch_first(mut self, batch_first: bool) -> TransformerDecoderLayer {
+        self.self_attn = self.self_attn.batch_first(batch_first);
+        self.multihead_attn = self.multihead_attn.batch_first(batch_first);
+        self
+    }
+
+    /// This layer with its normalizations before attention and linear layers instead of after.
+    pub fn norm_first(mut self, norm_first: bool) -> TransformerDecoderLayer {
+        self.norm_first = norm_first;
+        self
+    }
+
+    /// This layer with or without biases.
+    pub fn bias(mut self, bias: bool) -> TransformerDecoderLayer {
+        self.self_attn = self.self_attn.bias(bias);
+        self.multihead_attn = self.multihead_attn.bias(bias);
+        (self.linear1, self.linear2) = (self.linear1.bias(bias), self.linear2.bias(bias));
+        (self.norm1, self.norm2) = (self.norm1.bias(bias), self.norm2.bias(bias));
+        self.norm3 = self.norm3.bias(bias);
+        self
+    }
+
+    /// The output for `[T, N, E]` and a memory `[S, N, E]`, or as set.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
+        let attend = |x: &Var| {
+            let (padding, mask) = (masks.tgt_key_padding_mask, masks.tgt_mask);
+            self.dropout1.forward(&self.self_attn.attend(x, x, x, padding, mask).0)
+        };
+        let look = |x: &Var| {
+            let (padding, mask) = (masks.memory_key_padding_mask, masks.memory_mask);
+            self.dropout2.forward(&self.multihead_attn.attend(x, memory, memory, padding, mask).0)
+        };
+        let feed = |x: &Var| {
+            let inner = self.activation.apply(&self.linear1.forward(x));
+            self.dropout3.forward(&self.linear2.forward(&self.dropout.forward(&inner)))
+        };
+        if self.norm_first {
+            let x = tgt + attend(&self.norm1.forward(tgt));
+            let x = &x + look(&self.norm2.forward(&x));
+            &x + feed(&self.norm3.forward(&x))
+        } else {
+            let x = self.norm1.forward(&(tgt + attend(tgt)));
+            let x = self.norm2.forward(&(&x + look(&x)));
+            self.norm3.forward(&(&x + feed(&x)))
+        }
+    }
+}
+
+crate::module! {
+    /// Decoder layers one after the other (`torch.nn.TransformerDecoder`).
+    pub struct TransformerDecoder {
+        layers: Vec<TransformerDecoderLayer>,
+        norm: Option<LayerNorm>,
+    }
+}
+
+impl TransformerDecoder {
+    /// This many layers, each made by `layer`. (PyTorch copies one, so that all begin with the same values.)
+    pub fn new(num_layers: usize, layer: impl Fn() -> TransformerDecoderLayer) -> TransformerDecoder {
+        TransformerDecoder { layers: (0..num_layers).map(|_| layer()).collect(), norm: None }
+    }
+
+    /// This decoder with a normalization after the last layer.
+    pub fn norm(mut self, norm: LayerNorm) -> TransformerDecoder {
+        self.norm = Some(norm);
+        self
+    }
+
+    /// The output for `[T, N, E]` and a memory `[S, N, E]`, or as its layers are set.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
+        let mut y = tgt.clone();
+        for layer in &self.layers {
+            y = layer.forward(&y, memory, masks);
+        }
+        self.norm.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(&y))
+    }
+}

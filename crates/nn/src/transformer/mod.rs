@@ -1,0 +1,178 @@
+//! `Transformer` and its parts.
+
+mod decoder;
+mod encoder;
+
+pub use decoder::{DecoderMasks, TransformerDecoder, TransformerDecoderLayer};
+pub use encoder::{FeedForwardActivation, TransformerEncoder, TransformerEncoderLayer};
+
+use crate::Fields;
+use crate::init::xavier_uniform_;
+use crate::norm::LayerNorm;
+use tapegrad_tape::{DType, Tensor, Var};
+
+/// The options of a [`Transformer`], with PyTorch's defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TransformerOptions {
+    /// The size of the vectors.
+    pub d_model: usize,
+    /// The heads of each attention.
+    pub nhead: usize,
+    /// The layers of the encoder.
+    pub num_encoder_layers: usize,
+    /// The layers of the decoder.
+    pub num_decoder_layers: usize,
+    /// The units between the linear layers.
+    pub dim_feedforward: usize,
+    /// The probability of dropout.
+    pub dropout: f64,
+    /// The function between the linear layers.
+    pub activation: FeedForwardActivation,
+    /// What is added to variances for numerical stability.
+    pub layer_norm_eps: f64,
+    /// Inputs are `[N, L, E]` instead of `[L, N, E]`.
+    pub batch_first: bool,
+    /// Normalizations come before attention and linear layers instead of after.
+    pub norm_first: bool,
+    /// Linear layers, attention and normalizations have biases.
+    pub bias: bool,
+}
+
+impl Default for TransformerOptions {
+    fn default() -> TransformerOptions {
+        TransformerOptions {
+            d_model: 512,
+            nhead: 8,
+            num_encoder_layers: 6,
+            num_decoder_layers: 6,
+            dim_feedforward: 2048,
+            dropout: 0.1,
+            activation: FeedForwardActivation::ReLU,
+            layer_norm_eps: 1e-5,
+            batch_first: false,
+            norm_first: false,
+            bias: true,
+        }
+    }
+}
+
+/// The masks of a [`Transformer`]; none by default. They are as of [`MultiheadAttention::attend`](crate::MultiheadAttention::attend).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TransformerMasks<'a> {
+    /// Which sources a source may attend to.
+    pub src_mask: Option<&'a Var>,
+    /// Which sources are padding, for the encoder.
+    pub src_key_padding_mask: Option<&'a Var>,
+    /// The masks of the decoder.
+    pub decoder: DecoderMasks<'a>,
+}
+
+crate::module! {
+    /// An encoder and a decoder (`torch.nn.Transformer`; Vaswani et al. 2017, "Attention is all you need").
+    ///
+    /// ```
+    /// use tapegrad_nn::{Transformer, TransformerOptions};
+    /// use tapegrad_tape::{DType, Tensor, Var};
+    /// let options = TransformerOptions { d_model: 8, nhead: 2, num_encoder_layers: 1, num_decoder_layers: 1, ..Default::default() };
+    /// let model = Transformer::new(options);
+    /// let (source, target) = (Tensor::ones(&[7, 3, 8], DType::F32), Tensor::ones(&[5, 3, 8], DType::F32));
+    /// assert_eq!(model.forward(&source.into(), &target.into(), Default::default()).shape(), [5, 3, 8]);
+    /// ```
+    pub struct Transformer {
+        encoder: TransformerEncoder,
+        decoder: TransformerDecoder,
+        d_model: usize,
+    }
+}
+
+impl Transformer {
+    /// A model with these options. Matrices are drawn as by [`xavier_uniform_`].
+    ///
+    /// # Panics
+    /// If the size cannot be divided by the heads.
+    #[track_caller]
+    pub fn new(o: TransformerOptions) -> Transformer {
+        let norm = || LayerNorm::new(&[o.d_model]).eps(o.layer_norm_eps).bias(o.bias);
+        let encoder_layer = || {
+            TransformerEncoderLayer::new(o.d_model, o.nhead)
+                .dim_feedforward(o.dim_feedforward)
+                .dropout(o.dropout)
+                .activation(o.activation)
+                .layer_norm_eps(o.layer_norm_eps)
+                .batch_first(o.batch_first)
+                .norm_first(o.norm_first)
+                .bias(o.bias)
+        };
+        let decoder_layer = || {
+            TransformerDecoderLayer::new(o.d_model, o.nhead)
+                .dim_feedforward(o.dim_feedforward)
+                .dropout(o.dropout)
+                .activation(o.activation)
+                .layer_norm_eps(o.layer_norm_eps)
+                .batch_first(o.batch_first)
+                .norm_first(o.norm_first)
+                .bias(o.bias)
+        };
+        let model = Transformer {
+            encoder: TransformerEncoder::new(o.num_encoder_layers, encoder_layer).norm(norm()),
+            decoder: TransformerDecoder::new(o.num_decoder_layers, decoder_layer).norm(norm()),
+            d_model: o.d_model,
+        };
+        model.parameters().iter().filter(|p| p.ndim() > 1).for_each(|p| xavier_uniform_(p, 1.0));
+        model
+    }
+
+    /// The output `[T, N, E]` for a source `[S, N, E]` and a target `[T, N, E]`, or as set.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn forward(&self, src: &Var, tgt: &Var, masks: TransformerMasks) -> Var {
+        for (name, v) in [("src", src), ("tgt", tgt)] {
+            assert!(
+                (2..=3).contains(&v.ndim()) && v.size(-1) == self.d_model,
+                "Transformer: {name} of shape {:?} should have {} features in its last dimension",
+                v.shape(),
+                self.d_model
+            );
+        }
+        let memory = self.encoder.forward_with_masks(src, masks.src_mask, masks.src_key_padding_mask);
+        self.decoder.forward(tgt, &memory, masks.decoder)
+    }
+
+    /// The mask with which a target attends only to itself and to those before it: minus infinity above the diagonal
+    /// (`torch.nn.Transformer.generate_square_subsequent_mask`).
+    pub fn generate_square_subsequent_mask(size: usize) -> Var {
+        Var::from(Tensor::full(&[size, size], f64::NEG_INFINITY, DType::F32)).triu(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapegrad_tape::with_default_generator;
+
+    /// With the causal mask, a change of the last target changes no output before it.
+    #[test]
+    fn targets_do_not_see_later_ones() {
+        let options = TransformerOptions {
+            d_model: 8,
+            nhead: 2,
+            num_encoder_layers: 1,
+            num_decoder_layers: 2,
+            dim_feedforward: 16,
+            dropout: 0.0,
+            batch_first: true,
+            ..Default::default()
+        };
+        let model = Transformer::new(options);
+        let random = |shape: &[usize]| Var::from(with_default_generator(|g| g.normal(shape, 0.0, 1.0)));
+        let (src, tgt) = (random(&[2, 4, 8]), random(&[2, 3, 8]));
+        let mask = Transformer::generate_square_subsequent_mask(3);
+        let decoder = DecoderMasks { tgt_mask: Some(&mask), ..Default::default() };
+        let masks = TransformerMasks { decoder, ..Default::default() };
+        let other = tapegrad_tape::cat(&[tgt.narrow(1, 0, 2), random(&[2, 1, 8])], 1);
+        let first = |t: &Var| model.forward(&src, t, masks).narrow(1, 0, 2).to_vec::<f32>();
+        assert_eq!(first(&tgt), first(&other));
+    }
+}

@@ -1,0 +1,151 @@
+//! `cov`, `corrcoef`.
+
+use crate::matmul::matmul;
+use tapegrad_tape::{DType, Var};
+
+/// The options of [`cov`].
+#[derive(Clone, Debug)]
+pub struct CovOptions {
+    /// What is subtracted from the number of observations: 1 by default.
+    pub correction: i64,
+    /// How often each observation occurs: integers.
+    pub fweights: Option<Var>,
+    /// How important each observation is.
+    pub aweights: Option<Var>,
+}
+
+impl Default for CovOptions {
+    fn default() -> CovOptions {
+        CovOptions { correction: 1, fweights: None, aweights: None }
+    }
+}
+
+/// The covariances of variables, one a row, from observations, one a column (`torch.cov`). One variable alone may be a
+/// vector; its variance has no dimensions. Has infinities or NaN, as in PyTorch, where there are not more observations
+/// than the correction.
+///
+/// # Panics
+/// If there are more than two dimensions, the input is boolean, or weights are of another type or size, or negative.
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let x = Var::from_vec(vec![0f64, 1.0, 2.0, 2.0, 1.0, 0.0], &[2, 3]);
+/// assert_eq!(tapegrad_ops::cov(&x, Default::default()).to_vec::<f64>(), [1.0, -1.0, -1.0, 1.0]);
+/// ```
+#[track_caller]
+pub fn cov(x: &Var, options: CovOptions) -> Var {
+    assert!(
+        x.ndim() <= 2,
+        "cov: expected input to have two or fewer dimensions but got shape {:?}",
+        x.shape()
+    );
+    assert!(x.dtype() != DType::Bool, "cov: bool dtype is not supported for input");
+    let rows = if x.ndim() < 2 { x.reshape(&[1, x.numel() as isize]) } else { x.clone() };
+    let n = rows.shape()[1];
+    let weights = weights(n, &options);
+    let rows = rows.to_float();
+    let (mean, count) = match &weights {
+        None => (rows.mean(&[1], true), Var::from(n as i64)),
+        Some(w) => {
+            let total = w.sum(&[], false);
+            (rows.mul(w).sum(&[1], true) / &total, total)
+        }
+    };
+    // With both kinds of weights, or importance alone, the correction is weighted as well.
+    let correction = match (&weights, &options.aweights) {
+        (Some(w), Some(a)) if options.correction != 0 => {
+            w.mul(a).sum(&[], false) / &count * options.correction as f64
+        }
+        _ => Var::from(options.correction),
+    };
+    let centered = &rows - mean;
+    let weighted = weights.map_or_else(|| centered.clone(), |w| centered.mul(w));
+    let freedom = (count - correction).clamp_min(0);
+    let products = matmul(&weighted.cast(rows.dtype()), &centered.cast(rows.dtype()).transpose(0, 1));
+    let y = products.div(freedom);
+    if y.numel() == 1 { y.reshape(&[]) } else { y }
+}
+
+/// The weights of the observations, checked.
+#[track_caller]
+fn weights(n: usize, options: &CovOptions) -> Option<Var> {
+    let check = |name: &str, w: &Var, whole: bool| {
+        assert!(
+            w.ndim() <= 1,
+            "cov: expected {name} to have one or fewer dimensions but got shape {:?}",
+            w.shape()
+        );
+        let fits = if whole { matches!(w.dtype(), DType::I64 | DType::U8) } else { w.dtype().is_float() };
+        assert!(
+            fits,
+            "cov: expected {name} to have {} dtype, but got {}",
+            if whole { "integral" } else { "floating point" },
+            w.dtype()
+        );
+        assert!(
+            w.numel() == n,
+            "cov: expected {name} to have the same numel as there are observations in the input but got {} != {n}",
+            w.numel()
+        );
+        assert!(w.to_vec::<f64>().iter().all(|&x| x >= 0.0 || x.is_nan()), "cov: {name} cannot be negative");
+    };
+    let (f, a) = (&options.fweights, &options.aweights);
+    f.iter().for_each(|w| check("fweights", w, true));
+    a.iter().for_each(|w| check("aweights", w, false));
+    match (f, a) {
+        (Some(f), Some(a)) => Some(a.mul(f)),
+        (f, a) => f.clone().or(a.clone()),
+    }
+}
+
+/// The correlation coefficients of variables, one a row, from observations, one a column (`torch.corrcoef`).
+///
+/// # Panics
+/// If there are more than two dimensions.
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let x = Var::from_vec(vec![0f64, 1.0, 2.0, 4.0, 2.0, 0.0], &[2, 3]);
+/// let y = tapegrad_ops::corrcoef(&x).to_vec::<f64>();
+/// assert!((y[0] - 1.0).abs() < 1e-12 && (y[1] + 1.0).abs() < 1e-12);
+/// ```
+#[track_caller]
+pub fn corrcoef(x: &Var) -> Var {
+    assert!(
+        x.ndim() <= 2,
+        "corrcoef: expected input to have two or fewer dimensions but got shape {:?}",
+        x.shape()
+    );
+    let c = cov(x, CovOptions::default());
+    if c.ndim() == 0 {
+        return &c / &c;
+    }
+    let deviation = c.diagonal(0, 0, 1).sqrt();
+    (c / deviation.unsqueeze(1) / deviation.unsqueeze(0)).clamp(-1, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+
+    #[test]
+    fn weights_are_repetitions() {
+        let x = parameter(&[2, 3], 1);
+        let repeated = x.index_select(1, &Var::from_vec(vec![0i64, 0, 1, 2, 2, 2], &[6]));
+        let options =
+            CovOptions { fweights: Some(Var::from_vec(vec![2i64, 1, 3], &[3])), ..Default::default() };
+        assert_close(&cov(&x, options), &cov(&repeated, Default::default()), 1e-12);
+    }
+
+    #[test]
+    fn gradients() {
+        check_gradients(|v| cov(&v[0], Default::default()), &[parameter(&[2, 3], 1)]);
+        check_gradients(|v| corrcoef(&v[0]), &[parameter(&[2, 4], 1)]);
+        let weighted = |v: &[Var]| {
+            let fweights = Some(Var::from_vec(vec![2i64, 1, 3], &[3]));
+            cov(&v[0], CovOptions { fweights, aweights: Some(v[1].square() + 0.1), correction: 1 })
+        };
+        check_gradients(weighted, &[parameter(&[2, 3], 1), parameter(&[3], 2)]);
+    }
+}

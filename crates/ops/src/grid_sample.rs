@@ -1,0 +1,274 @@
+//! `grid_sample`.
+
+mod coordinate;
+
+use crate::kernels::grid_sample::{AxisTaps, NONE, Points};
+use crate::product::check_types;
+use coordinate::{Coordinates, axis_taps, coordinates};
+use tapegrad_tape::shape::numel_for;
+use tapegrad_tape::{DType, GradOptions, Tensor, Var, dispatch, is_grad_enabled, record, where_};
+
+/// How values between pixels are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GridSampleMode {
+    /// Linear interpolation in each dimension, the default.
+    #[default]
+    Bilinear,
+    /// The nearest pixel; a half is rounded to the even one.
+    Nearest,
+    /// Cubic convolution in each dimension.
+    Bicubic,
+}
+
+/// What lies outside of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GridPadding {
+    /// Zeros, the default.
+    #[default]
+    Zeros,
+    /// The pixels of the border.
+    Border,
+    /// The image reflected at its border.
+    Reflection,
+}
+
+/// The options of [`grid_sample`], with PyTorch's defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GridSampleOptions {
+    /// How values between pixels are computed.
+    pub mode: GridSampleMode,
+    /// What lies outside.
+    pub padding_mode: GridPadding,
+    /// Whether -1 and 1 are the centers of the corner pixels, or the edges of the image.
+    pub align_corners: bool,
+}
+
+/// The values of images at the points of a grid (`torch.nn.functional.grid_sample`; Jaderberg et al. 2015, "Spatial
+/// transformer networks").
+///
+/// `input` is `[N, C, H, W]` with a grid `[N, h, w, 2]`, and the result is `[N, C, h, w]`; or `[N, C, D, H, W]` with
+/// `[N, d, h, w, 3]`. A point is `(x, y)` or `(x, y, z)`, from -1 to 1 inside the image. A NaN counts as -1 where the
+/// border or a reflection is read, and as outside otherwise.
+///
+/// # Panics
+/// If shapes or types do not fit, or a spatial size is zero.
+///
+/// ```
+/// use tapegrad_ops::{GridSampleOptions, grid_sample};
+/// use tapegrad_tape::Var;
+/// let image = Var::from_vec(vec![1f64, 3.0], &[1, 1, 1, 2]);
+/// let grid = Var::from_vec(vec![0f64, 0.0], &[1, 1, 1, 2]);
+/// assert_eq!(grid_sample(&image, &grid, GridSampleOptions::default()).item(), 2.0);
+/// ```
+#[track_caller]
+pub fn grid_sample(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
+    check(input, grid);
+    let shape = [&input.shape()[..2], &grid.shape()[1..grid.ndim() - 1]].concat();
+    numel_for("grid_sample", &shape);
+    let mut y = Tensor::uninit(&shape, input.dtype());
+    let (x, points) = (input.tensor().contiguous(), grid.tensor().contiguous());
+    dispatch!(float: input.dtype(), "grid_sample", T => {
+        for_each_image::<T>(&x, &points, options, |i, p| {
+            let (from, to) = (p.channels * p.sizes.iter().product::<usize>(), p.channels * p.count);
+            let x = &x.as_slice::<T>().expect("contiguous")[i * from..][..from];
+            p.forward(x, &mut y.data_mut::<T>()[i * to..][..to]);
+        });
+    });
+    let (x, points) = (input.saved(), grid.saved());
+    record("grid_sample", [input, grid], y, move |c| {
+        if is_grad_enabled() {
+            let y = composed(&x, &points, options);
+            let gradients = GradOptions {
+                grad_outputs: Some(vec![c.grad().clone()]),
+                create_graph: true,
+                ..GradOptions::default()
+            };
+            let inputs: Vec<&Var> = [&x, &points].into_iter().filter(|v| v.requires_grad()).collect();
+            let mut found = tapegrad_tape::grad(&[&y], &inputs, gradients).into_iter();
+            return [&x, &points].map(|v| if v.requires_grad() { found.next().flatten() } else { None });
+        }
+        let (x, points, g) =
+            (x.tensor().contiguous(), points.tensor().contiguous(), c.grad().tensor().contiguous());
+        fused(&x, &points, &g, options, [c.wants(0), c.wants(1)])
+    })
+}
+
+#[track_caller]
+fn check(input: &Var, grid: &Var) {
+    let op = "grid_sample";
+    let (s, g) = (input.shape(), grid.shape());
+    let space = s.len().wrapping_sub(2);
+    assert!(
+        space == 2 || space == 3,
+        "{op}: expected an input [N, C, H, W] or [N, C, D, H, W], but got shape {s:?}"
+    );
+    assert!(
+        g.len() == s.len() && g[0] == s[0] && g[g.len() - 1] == space,
+        "{op}: expected a grid of {} dimensions with batch size {} and {space} coordinates in the last, but got shape {g:?} for an input of shape {s:?}",
+        s.len(),
+        s[0]
+    );
+    check_types(op, input.dtype(), grid.dtype());
+    assert!(
+        matches!(input.dtype(), DType::F32 | DType::F64),
+        "{op}: expected tensors of float32 or float64, but got {}",
+        input.dtype()
+    );
+    assert!(
+        s[2..].iter().all(|&n| n > 0),
+        "{op}: expected input to have non-empty spatial dimensions, but got shape {s:?}"
+    );
+    let pixels: usize = s[2..].iter().product();
+    assert!(pixels < NONE as usize, "{op}: images of shape {s:?} have too many pixels");
+}
+
+/// Calls `f` for each image of a batch with the points in it.
+fn for_each_image<T: tapegrad_tape::Float>(
+    x: &Tensor,
+    grid: &Tensor,
+    options: GridSampleOptions,
+    mut f: impl FnMut(usize, Points<T>),
+) {
+    let (channels, sizes) = (x.shape()[1], &x.shape()[2..]);
+    let count: usize = grid.shape()[1..grid.ndim() - 1].iter().product();
+    let grid_data = grid.as_slice::<T>().expect("contiguous");
+    let dims = sizes.len();
+    for i in 0..if channels == 0 { 0 } else { x.shape()[0] } {
+        let axes: Vec<AxisTaps<T>> = (0..dims)
+            .map(|d| {
+                let part =
+                    grid_data[i * count * dims..][..count * dims].iter().skip(dims - 1 - d).step_by(dims);
+                axis_taps(part.copied(), sizes[d], options)
+            })
+            .collect();
+        f(i, Points { axes: &axes, sizes, channels, count });
+    }
+}
+
+/// Both gradients, in one pass over the images.
+fn fused(
+    x: &Tensor,
+    grid: &Tensor,
+    g: &Tensor,
+    options: GridSampleOptions,
+    wants: [bool; 2],
+) -> [Option<Var>; 2] {
+    let dtype = x.dtype();
+    let mut dx = wants[0].then(|| Tensor::zeros(x.shape(), dtype));
+    let mut dgrid = wants[1].then(|| Tensor::zeros(grid.shape(), dtype));
+    dispatch!(float: dtype, "grid_sample", T => {
+        for_each_image::<T>(x, grid, options, |i, p| {
+            let (from, to) = (p.channels * p.sizes.iter().product::<usize>(), p.channels * p.count);
+            let g = &g.as_slice::<T>().expect("contiguous")[i * to..][..to];
+            if let Some(dx) = &mut dx {
+                p.image_gradient(g, &mut dx.data_mut::<T>()[i * from..][..from]);
+            }
+            if let Some(dgrid) = &mut dgrid {
+                let size = p.count * p.sizes.len();
+                let x = &x.as_slice::<T>().expect("contiguous")[i * from..][..from];
+                p.point_gradient(x, g, &mut dgrid.data_mut::<T>()[i * size..][..size]);
+            }
+        });
+    });
+    [dx.map(Var::from), dgrid.map(Var::from)]
+}
+
+/// The same in differentiable operations.
+fn composed(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
+    let (sizes, dims) = (&input.shape()[2..], input.ndim() - 2);
+    let n = input.shape()[0] as isize;
+    let count: usize = grid.shape()[1..=dims].iter().product();
+    let points = grid.reshape(&[n, count as isize, dims as isize]);
+    let axes: Vec<Coordinates> = (0..dims)
+        .map(|d| coordinates(&points.select(2, (dims - 1 - d) as isize), sizes[d], options))
+        .collect();
+    let flat = input.flatten(2, -1);
+    let mut y: Option<Var> = None;
+    let combinations: usize = axes.iter().map(|a| a.index.len()).product();
+    for number in 0..combinations {
+        let (mut rest, mut weight, mut index, mut step) =
+            (number, None::<Var>, vec![Some(0i64); n as usize * count], 1);
+        for (axis, &size) in axes.iter().zip(sizes).rev() {
+            let tap = rest % axis.index.len();
+            rest /= axis.index.len();
+            for (index, &i) in index.iter_mut().zip(&axis.index[tap]) {
+                *index = index.filter(|_| i != NONE).map(|index| index + step * i64::from(i));
+            }
+            step *= size as i64;
+            let w = &axis.weight[tap];
+            weight = Some(weight.map_or_else(|| w.clone(), |all| all * w));
+        }
+        let inside: Vec<bool> = index.iter().map(Option::is_some).collect();
+        let index: Vec<i64> = index.into_iter().map(|i| i.unwrap_or(0)).collect();
+        let shape = [n as usize, 1, count];
+        let all = [n, flat.shape()[1] as isize, count as isize];
+        let values = flat.gather(2, &Var::from_vec(index, &shape).expand(&all));
+        let values = where_(&Var::from_vec(inside, &shape), values, 0.0);
+        let term = values * weight.expect("one of each dimension").unsqueeze(1);
+        y = Some(y.map_or_else(|| term.clone(), |y| y + &term));
+    }
+    let shape: Vec<isize> =
+        input.shape()[..2].iter().chain(&grid.shape()[1..=dims]).map(|&n| n as isize).collect();
+    y.expect("at least one").reshape(&shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, parameter};
+
+    fn every_option() -> impl Iterator<Item = GridSampleOptions> {
+        let modes = [GridSampleMode::Bilinear, GridSampleMode::Nearest, GridSampleMode::Bicubic];
+        let paddings = [GridPadding::Zeros, GridPadding::Border, GridPadding::Reflection];
+        (0..18).map(move |i| GridSampleOptions {
+            mode: modes[i % 3],
+            padding_mode: paddings[i / 3 % 3],
+            align_corners: i >= 9,
+        })
+    }
+
+    #[test]
+    fn both_forms_agree() {
+        for (shape, grid) in [(&[2, 3, 4, 5][..], &[2, 3, 4, 2][..]), (&[1, 2, 3, 4, 2], &[1, 2, 3, 2, 3])] {
+            for options in every_option() {
+                let (x, points) = (parameter(shape, 1), &parameter(grid, 2) * 2.0);
+                assert_close(&grid_sample(&x, &points, options), &composed(&x, &points, options), 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn derivatives() {
+        for options in every_option() {
+            let both = [parameter(&[1, 2, 3, 4], 1), parameter(&[1, 2, 2, 2], 2)];
+            check_gradients(|v| grid_sample(&v[0], &(&v[1] * 1.3), options), &both);
+        }
+        let both = [parameter(&[1, 1, 2, 3, 2], 1), parameter(&[1, 1, 2, 1, 3], 2)];
+        check_gradients(|v| grid_sample(&v[0], &v[1], GridSampleOptions::default()), &both);
+    }
+
+    #[test]
+    fn many_points_and_nan() {
+        let x = parameter(&[1, 2, 8, 8], 1);
+        let identity: Vec<f64> = (0..64 * 64 * 2)
+            .map(|i| (if i % 2 == 0 { i / 2 % 64 } else { i / 128 } as f64 + 0.5) / 32.0 - 1.0)
+            .collect();
+        let y = grid_sample(
+            &x,
+            &Var::from_vec(identity, &[1, 64, 64, 2]),
+            GridSampleOptions { padding_mode: GridPadding::Border, ..Default::default() },
+        );
+        let options = crate::InterpolateOptions::size([64, 64]).mode(crate::InterpolateMode::Bilinear);
+        assert_close(&y, &crate::interpolate(&x, options), 1e-12);
+        let nan = Var::from_vec(vec![f64::NAN, 0.0], &[1, 1, 1, 2]);
+        assert_eq!(grid_sample(&x, &nan, GridSampleOptions::default()).to_vec::<f64>(), [0.0, 0.0]);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "grid_sample: expected a grid of 4 dimensions with batch size 2 and 2 coordinates in the last"
+    )]
+    fn a_grid_for_another_batch() {
+        grid_sample(&parameter(&[2, 1, 3, 3], 1), &parameter(&[1, 2, 2, 2], 1), Default::default());
+    }
+}
