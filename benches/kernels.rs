@@ -275,7 +275,7 @@ fn convolution(
     let (x, w) = (images([batch, from, size, size]), numbers(&[to, from / groups, kernel, kernel]));
     let out = (size + 2 * padding - kernel) / stride + 1;
     let flops = || Flops(2 * batch * out * out * to * from / groups * kernel * kernel);
-    let conv = |x: &Var, w: &Var| ops::conv2d(x, w, None, options);
+    let conv = |x: &Var, w: &Var| ops::conv2d_with(x, w, None, options);
     let constants = (Var::from(x.clone()), Var::from(w.clone()));
     bench.forward(&name, flops(), || conv(&constants.0, &constants.1));
     let x = Var::parameter(x);

@@ -11,7 +11,9 @@ mod memory;
 use clap::{Parser, ValueEnum};
 use memory::peak_rss_mb;
 use std::time::Instant;
-use tapegrad::nn::models::{Gpt, GptConfig, LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp};
+use tapegrad::nn::models::{
+    Gpt, GptConfig, LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp,
+};
 use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_grad_norm_};
 use tapegrad::nn::{Fields, LSTM, Linear, Module};
 use tapegrad::prelude::*;
@@ -85,7 +87,7 @@ fn main() {
         optimizer.zero_grad();
         let logits = model.forward(&x);
         let classes = logits.size(-1) as isize;
-        let loss = ops::cross_entropy(&logits.reshape(&[-1, classes]), &target, Default::default());
+        let loss = ops::cross_entropy(&logits.reshape(&[-1, classes]), &target);
         loss.backward();
         if name.starts_with("gpt") {
             clip_grad_norm_(&model.parameters(), 1.0, 2.0, false);

@@ -6,7 +6,7 @@ use crate::linear::Linear;
 use crate::module::Module;
 use crate::summary::observe;
 use tapegrad_ops::{
-    AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with_weights,
+    AttentionOptions, scaled_dot_product_attention_with, scaled_dot_product_attention_with_weights,
 };
 use tapegrad_tape::{DType, PadMode, Tensor, Var};
 
@@ -206,7 +206,7 @@ impl MultiheadAttention {
     /// use tapegrad_nn::MultiheadAttention;
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
-    /// let x = Var::from(Tensor::ones(&[3, 5, 8], DType::F32));
+    /// let x = Var::from(Tensor::ones_with(&[3, 5, 8], DType::F32));
     /// assert_eq!(attention.attend_without_weights(&x, &x, &x, None, None).shape(), [3, 5, 8]);
     /// ```
     #[track_caller]
@@ -285,7 +285,7 @@ impl MultiheadAttention {
             let (found, weights) = scaled_dot_product_attention_with_weights(&q, &k, &v, options);
             (found, Some(if batched { weights } else { weights.squeeze(0) }))
         } else {
-            (scaled_dot_product_attention(&q, &k, &v, options), None)
+            (scaled_dot_product_attention_with(&q, &k, &v, options), None)
         };
         // The heads of a query lie beside one another, as those of the projection do.
         let [l, n, e] = [l, n, self.embed_dim].map(|n| n as isize);

@@ -31,7 +31,7 @@ crate::module! {
 impl EmbeddingBag {
     /// A table of this many embeddings of this size, of which means are taken.
     pub fn new(num_embeddings: usize, embedding_dim: usize) -> EmbeddingBag {
-        let weight = Var::parameter(Tensor::zeros(&[num_embeddings, embedding_dim], DType::F32));
+        let weight = Var::parameter(Tensor::zeros_with(&[num_embeddings, embedding_dim], DType::F32));
         normal_(&weight, 0.0, 1.0);
         EmbeddingBag {
             weight,

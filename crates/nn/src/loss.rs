@@ -202,7 +202,7 @@ crate::module! {
     /// ```
     /// use tapegrad_nn::CTCLoss;
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let log_probs = Var::from(Tensor::full(&[2, 1, 2], -std::f64::consts::LN_2, DType::F64));
+    /// let log_probs = Var::from(Tensor::full_with(&[2, 1, 2], -std::f64::consts::LN_2, DType::F64));
     /// let target = Var::from_vec(vec![1i64], &[1, 1]);
     /// // Three of four paths spell it.
     /// assert!((CTCLoss::new().forward(&log_probs, &target, &[2], &[1]).item() + 0.75f64.ln()).abs() < 1e-12);

@@ -15,7 +15,7 @@ crate::module! {
     /// use tapegrad_ops::{InterpolateMode, InterpolateOptions};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let up = Upsample::new(InterpolateOptions::scale_factor([2.0]).mode(InterpolateMode::Bilinear));
-    /// assert_eq!(up.forward(&Var::from(Tensor::ones(&[1, 3, 4, 5], DType::F32))).shape(), [1, 3, 8, 10]);
+    /// assert_eq!(up.forward(&Var::from(Tensor::ones_with(&[1, 3, 4, 5], DType::F32))).shape(), [1, 3, 8, 10]);
     /// ```
     pub struct Upsample {
         options: InterpolateOptions,

@@ -157,7 +157,7 @@ pub fn batch_norm_relu6(
     options: BatchNormOptions,
 ) -> Var {
     if is_half(x.dtype()) || x.numel() == 0 {
-        return crate::relu6(&batch_norm(x, running, weight, bias, options));
+        return crate::relu6(&batch_norm_with(x, running, weight, bias, options));
     }
     check(x, running, weight, bias, options);
     tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu6", T => normalize::<T>(x, running, weight, bias, options, Tail::Relu6))
@@ -455,7 +455,7 @@ mod tests {
         #[test]
         fn with_a_relu_as_composed(
             n in 2usize..4, c in 1usize..4, space in proptest::collection::vec(1usize..4, 0..3),
-            last: bool, train: bool, affine: bool, (residual, six): (bool, bool), seed: u64,
+            last: bool, train: bool, affine: bool, residual: bool, six: bool, seed: u64,
         ) {
             let mut shape = vec![n, c];
             shape.extend(space);
@@ -478,9 +478,9 @@ mod tests {
             let apart = |v: &[Var]| {
                 let (w, b) = if affine { (Some(&v[1]), Some(&v[2])) } else { (None, None) };
                 if six {
-                    return crate::relu6(&batch_norm(&(&v[0] * 8.0), Some((&mean, &var)), w, b, options));
+                    return crate::relu6(&batch_norm_with(&(&v[0] * 8.0), Some((&mean, &var)), w, b, options));
                 }
-                let y = batch_norm(&v[0], Some((&mean, &var)), w, b, options);
+                let y = batch_norm_with(&v[0], Some((&mean, &var)), w, b, options);
                 crate::relu(&if residual { &y + &v[3] } else { y })
             };
             let seed = parameter(&shape, seed ^ 9).detach();

@@ -83,7 +83,7 @@ fn slice<T: tapegrad_tape::Element>(t: &Tensor) -> &[T] {
 #[track_caller]
 fn euclidean(x1: &Var, x2: &Var) -> Var {
     let (a, b) = (x1.detach(), x2.detach());
-    let squares = |v: &Var| v.square().sum(&[-1], true);
+    let squares = |v: &Var| v.square().sum_keepdim(-1);
     let products = product("cdist", &a, false, &b, true);
     let sum = products * -2.0 + squares(&a) + squares(&b).transpose(-2, -1);
     record_distances("cdist", x1, x2, 2.0, sum.clamp_min(0).sqrt().into_tensor(), false)
@@ -105,12 +105,12 @@ fn record_distances(op: &'static str, x1: &Var, x2: &Var, p: f64, value: Tensor,
         };
         if p == 2.0 && (is_grad_enabled() || !exact) {
             let of =
-                |x: &Var, y: &Var, w: &Var| x.mul(w.sum(&[-1], true)) - product("matmul", w, false, y, false);
+                |x: &Var, y: &Var, w: &Var| x.mul(w.sum_keepdim(-1)) - product("matmul", w, false, y, false);
             return [Some(of(&a, &b, &weights)), Some(of(&b, &a, &weights.transpose(-2, -1)))];
         }
         if is_grad_enabled() {
             let whole = composed(&a, &b, &weights, &d, p);
-            return [Some(whole.sum(&[-2], false)), Some(-whole.sum(&[-3], false))];
+            return [Some(whole.sum(-2)), Some(-whole.sum(-3))];
         }
         let (wt, dt) = (weights.transpose(-2, -1), d.transpose(-2, -1));
         let first = c.wants(0).then(|| fused(&a, &b, &weights, &d, p));
@@ -184,7 +184,7 @@ mod tests {
         let diff = x.unsqueeze(-2) - y.unsqueeze(-3);
         for p in ORDERS {
             for mode in [CdistMode::Mm, CdistMode::NoMm, CdistMode::MmIfNecessary] {
-                assert_close(&cdist(&x, &y, p, mode), &diff.norm(p, &[-1], false), 1e-7);
+                assert_close(&cdist(&x, &y, p, mode), &diff.norm_with(p, -1, false), 1e-7);
             }
         }
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn equal_vectors_have_a_gradient_of_zero() {
         for p in ORDERS {
-            let x = Var::parameter(Tensor::ones(&[2, 3], DType::F64));
+            let x = Var::parameter(Tensor::ones_with(&[2, 3], DType::F64));
             cdist(&x, &x, p, CdistMode::NoMm).sum_all().backward();
             assert_eq!(x.grad().unwrap().to_vec::<f64>(), [0.0; 6], "p = {p}");
         }

@@ -45,16 +45,16 @@ pub fn cov(x: &Var, options: CovOptions) -> Var {
     let weights = weights(n, &options);
     let rows = rows.to_float();
     let (mean, count) = match &weights {
-        None => (rows.mean(&[1], true), Var::from(n as i64)),
+        None => (rows.mean_keepdim(1), Var::from(n as i64)),
         Some(w) => {
-            let total = w.sum(&[], false);
-            (rows.mul(w).sum(&[1], true) / &total, total)
+            let total = w.sum(());
+            (rows.mul(w).sum_keepdim(1) / &total, total)
         }
     };
     // With both kinds of weights, or importance alone, the correction is weighted as well.
     let correction = match (&weights, &options.aweights) {
         (Some(w), Some(a)) if options.correction != 0 => {
-            w.mul(a).sum(&[], false) / &count * options.correction as f64
+            w.mul(a).sum(()) / &count * options.correction as f64
         }
         _ => Var::from(options.correction),
     };
@@ -63,7 +63,7 @@ pub fn cov(x: &Var, options: CovOptions) -> Var {
     let freedom = (count - correction).clamp_min(0);
     let products = matmul(&weighted.cast(rows.dtype()), &centered.cast(rows.dtype()).transpose(0, 1));
     let y = products.div(freedom);
-    if y.numel() == 1 { y.reshape(&[]) } else { y }
+    if y.numel() == 1 { y.reshape(()) } else { y }
 }
 
 /// The weights of the observations, checked.

@@ -72,7 +72,7 @@ pub fn pairwise_distance(x1: &Var, x2: &Var, p: f64, eps: f64, keepdim: bool) ->
 #[track_caller]
 pub fn dist(a: &Var, b: &Var, p: f64) -> Var {
     tapegrad_tape::shape::broadcast_for("dist", a.shape(), b.shape());
-    (a - b).norm(p, &[], false)
+    (a - b).norm_with(p, (), false)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub fn grid_sample(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
                 ..GradOptions::default()
             };
             let inputs: Vec<&Var> = [&x, &points].into_iter().filter(|v| v.requires_grad()).collect();
-            let mut found = tapegrad_tape::grad(&[&y], &inputs, gradients).into_iter();
+            let mut found = tapegrad_tape::grad_with(&[&y], &inputs, gradients).into_iter();
             return [&x, &points].map(|v| if v.requires_grad() { found.next().flatten() } else { None });
         }
         let (x, points, g) =
@@ -154,8 +154,8 @@ fn fused(
     wants: [bool; 2],
 ) -> [Option<Var>; 2] {
     let dtype = x.dtype();
-    let mut dx = wants[0].then(|| Tensor::zeros(x.shape(), dtype));
-    let mut dgrid = wants[1].then(|| Tensor::zeros(grid.shape(), dtype));
+    let mut dx = wants[0].then(|| Tensor::zeros_with(x.shape(), dtype));
+    let mut dgrid = wants[1].then(|| Tensor::zeros_with(grid.shape(), dtype));
     dispatch!(float: dtype, "grid_sample", T => {
         for_each_image::<T>(x, grid, options, |i, p| {
             let (from, to) = (p.channels * p.sizes.iter().product::<usize>(), p.channels * p.count);

@@ -3,8 +3,8 @@
 use crate::kernels::recurrent::{Gradients, Operands, RecurrentCell, Sequence, Steps, Written};
 use crate::kernels::recurrent::{backward, forward, weight_grad};
 use tapegrad_tape::{
-    Cotangent, GradOptions, Tensor, Var, cat, dispatch, enable_grad, grad, is_grad_enabled, note_flops,
-    note_saved, record_slice_with_output, stack,
+    Cotangent, GradOptions, Tensor, Var, cat, dispatch, enable_grad, grad_with, is_grad_enabled, note_flops,
+    note_saved, record_with_output, stack,
 };
 
 impl RecurrentCell {
@@ -73,7 +73,7 @@ pub fn recurrent(
     note_saved(kept.iter().map(|t| t.numel() * t.dtype().size()).sum());
     let saved: Vec<Var> = all.iter().map(|v| v.saved()).collect();
     let has_bias = bias.is_some();
-    let y = record_slice_with_output("recurrent", &all, y, move |cot| {
+    let y = record_with_output("recurrent", &all, y, move |cot| {
         if is_grad_enabled() {
             return composed_gradients(&q, &saved, has_bias, &cot);
         }
@@ -179,7 +179,7 @@ fn run_backward<T: Steps>(
     let shape = [q.steps, q.n, q.cell.blocks() * q.hidden];
     let mut inputs = Tensor::uninit(&shape, T::DTYPE);
     let mut product = Tensor::uninit(if q.cell.state_differs() { &shape } else { &[0] }, T::DTYPE);
-    let mut h = Tensor::zeros(&[q.n, q.hidden], T::DTYPE);
+    let mut h = Tensor::zeros_with(&[q.n, q.hidden], T::DTYPE);
     let mut cell = Tensor::uninit(&[if from.c.is_empty() { 0 } else { q.n }, q.hidden], T::DTYPE);
     if !from.c.is_empty() {
         cell.data_mut::<T>().copy_from_slice(&grad[states..]);
@@ -198,7 +198,7 @@ fn run_backward<T: Steps>(
         weight_grad(q, from.h, &y[..states], gradient, dw.data_mut());
         Var::from(dw)
     });
-    let bias = has_bias.then(|| c.wants(2).then(|| Var::from(gradient.clone()).sum(&[0, 1], false)));
+    let bias = has_bias.then(|| c.wants(2).then(|| Var::from(gradient.clone()).sum([0, 1])));
     let mut gradients = vec![Some(Var::from(inputs)), weight];
     gradients.extend(bias);
     gradients.push(Some(Var::from(h)));
@@ -240,7 +240,7 @@ fn composed_gradients(q: &Sequence, saved: &[Var], has_bias: bool, c: &Cotangent
     };
     let inputs: Vec<&Var> = wanted.iter().map(|&i| &operands[i]).collect();
     let mut gradients = vec![None; operands.len()];
-    for (i, gradient) in wanted.iter().zip(grad(&[&again], &inputs, options)) {
+    for (i, gradient) in wanted.iter().zip(grad_with(&[&again], &inputs, options)) {
         gradients[*i] = gradient;
     }
     gradients

@@ -25,7 +25,7 @@ pub fn renorm(x: &Var, p: f64, dim: isize, maxnorm: f64) -> Var {
     let others: Vec<isize> = (0..x.ndim() as isize).filter(|&i| i != d).collect();
     // Sums in F32 for the smaller types.
     let wide = if matches!(x.dtype(), DType::F16 | DType::BF16) { x.cast(DType::F32) } else { x.clone() };
-    let norm = wide.norm(p, &others, true);
+    let norm = wide.norm_with(p, &others, true);
     let scale = where_(&norm.gt(maxnorm), maxnorm / (&norm + 1e-7), 1.0);
     x.mul(scale.cast(x.dtype()))
 }

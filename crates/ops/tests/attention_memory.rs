@@ -1,7 +1,7 @@
 //! Attention in F32 takes memory that is linear in the lengths. Alone in its process, since the pool's counters are
 //! those of the whole program.
 
-use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention};
+use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with};
 use tapegrad_tape::{Tensor, Var, pool_stats};
 
 /// Bytes that the pool hands out for a forward and a backward pass of one head.
@@ -11,7 +11,7 @@ fn bytes(l: usize, options: AttentionOptions) -> usize {
         Var::parameter(Tensor::from_vec(values, &[l, 16]))
     });
     let before = pool_stats().allocated_bytes;
-    let y = scaled_dot_product_attention(&inputs[0], &inputs[1], &inputs[2], options);
+    let y = scaled_dot_product_attention_with(&inputs[0], &inputs[1], &inputs[2], options);
     y.sum_all().backward();
     assert!(inputs.iter().all(|x| x.grad().is_some_and(|g| g.to_vec::<f32>().iter().all(|g| g.is_finite()))));
     pool_stats().allocated_bytes - before

@@ -2,7 +2,7 @@
 
 use crate::init::{normal_, zeros_};
 use crate::{Embedding, Fields, LayerNorm, Linear, Module, observe};
-use tapegrad_ops::{Approximate, AttentionOptions, gelu, scaled_dot_product_attention};
+use tapegrad_ops::{Approximate, AttentionOptions, gelu_with, scaled_dot_product_attention_with};
 use tapegrad_tape::{Tensor, Var, cat};
 
 /// The sizes of a [`Gpt`].
@@ -114,9 +114,9 @@ impl GptBlock {
         let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2));
         // A single token may see all before it.
         let options = AttentionOptions { is_causal: first, ..Default::default() };
-        let y = scaled_dot_product_attention(&q, &k, &v, options).transpose(1, 2);
+        let y = scaled_dot_product_attention_with(&q, &k, &v, options).transpose(1, 2);
         let x = x + self.c_proj.forward(&y.reshape(&[b, t, embd as isize]));
-        let inner = gelu(&self.c_fc.forward(&self.ln_2.forward(&x)), Approximate::Tanh);
+        let inner = gelu_with(&self.c_fc.forward(&self.ln_2.forward(&x)), Approximate::Tanh);
         &x + self.c_out.forward(&inner)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Nonlinearity, Weights, plain};
 use crate::fields::{Field, Fields, Item};
-use tapegrad_ops::RecurrentCell;
 use crate::init::Draws;
+use tapegrad_ops::RecurrentCell;
 use tapegrad_tape::{Tensor, Var};
 
 macro_rules! cells {

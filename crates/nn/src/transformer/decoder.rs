@@ -29,7 +29,7 @@ crate::module! {
     /// use tapegrad_nn::TransformerDecoderLayer;
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = TransformerDecoderLayer::new(8, 2).batch_first(true);
-    /// let (target, memory) = (Tensor::ones(&[3, 5, 8], DType::F32), Tensor::ones(&[3, 7, 8], DType::F32));
+    /// let (target, memory) = (Tensor::ones_with(&[3, 5, 8], DType::F32), Tensor::ones_with(&[3, 7, 8], DType::F32));
     /// assert_eq!(layer.forward(&target.into(), &memory.into(), Default::default()).shape(), [3, 5, 8]);
     /// ```
     pub struct TransformerDecoderLayer {

@@ -25,7 +25,7 @@ impl FeedForwardActivation {
     pub(super) fn apply(self, x: &Var) -> Var {
         match self {
             FeedForwardActivation::ReLU => tapegrad_ops::relu(x),
-            FeedForwardActivation::GELU => tapegrad_ops::gelu(x, tapegrad_ops::Approximate::None),
+            FeedForwardActivation::GELU => tapegrad_ops::gelu(x),
         }
     }
 }
@@ -38,7 +38,7 @@ crate::module! {
     /// use tapegrad_nn::{Module, TransformerEncoderLayer};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = TransformerEncoderLayer::new(8, 2).batch_first(true);
-    /// let x = Var::from(Tensor::ones(&[3, 5, 8], DType::F32));
+    /// let x = Var::from(Tensor::ones_with(&[3, 5, 8], DType::F32));
     /// assert_eq!(layer.forward(&x).shape(), [3, 5, 8]);
     /// ```
     pub struct TransformerEncoderLayer {
@@ -186,7 +186,7 @@ crate::module! {
     /// use tapegrad_nn::{Module, TransformerEncoder, TransformerEncoderLayer};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let encoder = TransformerEncoder::new(2, || TransformerEncoderLayer::new(8, 2));
-    /// assert_eq!(encoder.forward(&Var::from(Tensor::ones(&[5, 3, 8], DType::F32))).shape(), [5, 3, 8]);
+    /// assert_eq!(encoder.forward(&Var::from(Tensor::ones_with(&[5, 3, 8], DType::F32))).shape(), [5, 3, 8]);
     /// ```
     pub struct TransformerEncoder {
         layers: Vec<TransformerEncoderLayer>,

@@ -75,7 +75,7 @@ crate::module! {
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let options = TransformerOptions { d_model: 8, nhead: 2, num_encoder_layers: 1, num_decoder_layers: 1, ..Default::default() };
     /// let model = Transformer::new(options);
-    /// let (source, target) = (Tensor::ones(&[7, 3, 8], DType::F32), Tensor::ones(&[5, 3, 8], DType::F32));
+    /// let (source, target) = (Tensor::ones_with(&[7, 3, 8], DType::F32), Tensor::ones_with(&[5, 3, 8], DType::F32));
     /// assert_eq!(model.forward(&source.into(), &target.into(), Default::default()).shape(), [5, 3, 8]);
     /// ```
     pub struct Transformer {
@@ -143,7 +143,7 @@ impl Transformer {
     /// The mask with which a target attends only to itself and to those before it: minus infinity above the diagonal
     /// (`torch.nn.Transformer.generate_square_subsequent_mask`).
     pub fn generate_square_subsequent_mask(size: usize) -> Var {
-        Var::from(Tensor::full(&[size, size], f64::NEG_INFINITY, DType::F32)).triu(1)
+        Var::from(Tensor::full_with(&[size, size], f64::NEG_INFINITY, DType::F32)).triu(1)
     }
 }
 

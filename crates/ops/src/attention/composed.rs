@@ -35,7 +35,7 @@ impl Composed {
         let weights = self.weights(query, &key);
         let dv = product(OP, &self.dropped(&weights), true, g, false);
         let dw = self.dropped(&product(OP, g, false, &value, true));
-        let ds = &weights * &(&dw - &(&dw * &weights).sum(&[-1], true));
+        let ds = &weights * &(&dw - &(&dw * &weights).sum_keepdim(-1));
         let dq = product(OP, &ds, false, &key, false) * self.scale;
         let dk = product(OP, &ds, true, query, false) * self.scale;
         [dq, self.shared(dk, heads[0]), self.shared(dv, heads[1])]
@@ -57,7 +57,7 @@ impl Composed {
         let d = shape.len() - 3;
         shape[d] = heads as isize;
         shape.insert(d + 1, (grad.size(-3) / heads) as isize);
-        grad.reshape(&shape).sum(&[d as isize + 1], false)
+        grad.reshape(&shape).sum([d as isize + 1])
     }
 
     fn dropped(&self, weights: &Var) -> Var {
@@ -84,7 +84,7 @@ impl Composed {
         }
         // Only a mask can leave a row without keys.
         let kind = if self.mask.is_some() { Kind::Safe } else { Kind::Plain };
-        along("softmax", &scores, -1, None, kind)
+        along("softmax", &scores, -1, kind)
     }
 }
 

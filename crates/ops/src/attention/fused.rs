@@ -4,7 +4,7 @@ use super::OP;
 use super::composed::Composed;
 use crate::kernels::attention::{self as kernel, Attention, Drop, Mask, Results, Rows, RowsMut, Sizes};
 use tapegrad_tape::shape::{self, Dims};
-use tapegrad_tape::{DType, Tensor, Var, is_grad_enabled, note_flops, note_saved, record_slice_with_output};
+use tapegrad_tape::{DType, Tensor, Var, is_grad_enabled, note_flops, note_saved, record_with_output};
 
 /// Whether the kernel computes this. It has no gradient for a mask, and nothing to do for empty tensors.
 pub(super) fn applies(query: &Var, key: &Var, value: &Var, form: &Composed) -> bool {
@@ -27,7 +27,7 @@ pub(super) fn attention(query: &Var, key: &Var, value: &Var, form: Composed) -> 
     note_flops(if form.causal { flops / 2 } else { flops });
     note_saved(logs.bytes());
     let saved = [query, key, value].map(Var::saved);
-    record_slice_with_output(OP, &[query, key, value], out, move |c| {
+    record_with_output(OP, [query, key, value], out, move |c| {
         let wants = [0, 1, 2].map(|i| c.wants(i));
         let all = match is_grad_enabled() {
             true => form.gradients([&saved[0], &saved[1], &saved[2]], c.grad()),
@@ -42,7 +42,8 @@ pub(super) fn attention(query: &Var, key: &Var, value: &Var, form: Composed) -> 
                 [dq, form.shared(dk, heads(k)), form.shared(dv, heads(v))]
             }
         };
-        all.into_iter().zip(wants).map(|(g, wanted)| wanted.then_some(g)).collect()
+        let [dq, dk, dv] = all;
+        [wants[0].then_some(dq), wants[1].then_some(dk), wants[2].then_some(dv)]
     })
 }
 
@@ -55,7 +56,7 @@ fn contiguous_rows(t: Tensor) -> Tensor {
 fn additive(mask: &Var, geometry: &Geometry) -> Tensor {
     let numbers = match mask.dtype() {
         DType::Bool => {
-            let zeros = Var::from(Tensor::zeros(mask.shape(), DType::F32));
+            let zeros = Var::from(Tensor::zeros_with(mask.shape(), DType::F32));
             zeros.masked_fill(&mask.detach().logical_not(), f64::NEG_INFINITY).tensor()
         }
         _ => mask.tensor().cast(DType::F32),

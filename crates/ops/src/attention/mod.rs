@@ -41,12 +41,12 @@ const OP: &str = "scaled_dot_product_attention";
 /// If shapes or types do not fit, or a mask is given together with `is_causal`.
 ///
 /// ```
-/// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention};
+/// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with};
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let q = Var::from(Tensor::ones(&[2, 3, 4], DType::F32));
+/// let q = Var::from(Tensor::ones_with(&[2, 3, 4], DType::F32));
 /// let v = Var::from(Tensor::arange(0, 3).cast(DType::F32).reshape(&[3, 1]));
 /// let options = AttentionOptions::new().is_causal(true);
-/// let y = scaled_dot_product_attention(&q, &q, &v.expand(&[2, 3, 1]), options);
+/// let y = scaled_dot_product_attention_with(&q, &q, &v.expand(&[2, 3, 1]), options);
 /// assert_eq!(y.to_vec::<f32>()[..3], [0.0, 0.5, 1.0]);
 /// ```
 #[track_caller]
@@ -59,7 +59,12 @@ pub fn scaled_dot_product_attention(query: &Var, key: &Var, value: &Var) -> Var 
 /// # Panics
 /// Same as [`scaled_dot_product_attention`].
 #[track_caller]
-pub fn scaled_dot_product_attention_with(query: &Var, key: &Var, value: &Var, options: AttentionOptions) -> Var {
+pub fn scaled_dot_product_attention_with(
+    query: &Var,
+    key: &Var,
+    value: &Var,
+    options: AttentionOptions,
+) -> Var {
     let form = check(query, key, value, &options);
     if fused::applies(query, key, value, &form) {
         return fused::attention(query, key, value, form);
@@ -76,7 +81,7 @@ pub fn scaled_dot_product_attention_with(query: &Var, key: &Var, value: &Var, op
 /// ```
 /// use tapegrad_ops::{AttentionOptions, scaled_dot_product_attention_with_weights};
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let q = Var::from(Tensor::ones(&[3, 4], DType::F32));
+/// let q = Var::from(Tensor::ones_with(&[3, 4], DType::F32));
 /// let (_, weights) = scaled_dot_product_attention_with_weights(&q, &q, &q, AttentionOptions::default());
 /// assert_eq!(weights.shape(), [3, 3]);
 /// ```
@@ -164,7 +169,7 @@ mod tests {
                     2 => AttentionOptions { attn_mask: Some(&seen), ..Default::default() },
                     _ => AttentionOptions { attn_mask: Some(&x[3]), ..Default::default() },
                 };
-                scaled_dot_product_attention(&x[0], &x[1], &x[2], options)
+                scaled_dot_product_attention_with(&x[0], &x[1], &x[2], options)
             };
             let mut all = inputs().to_vec();
             all.push(added.clone());
@@ -177,7 +182,7 @@ mod tests {
         let [q, k, v] = inputs();
         let mask = Var::from_vec((0..15).map(|i| i >= 5).collect::<Vec<bool>>(), &[3, 5]);
         let options = AttentionOptions { attn_mask: Some(&mask), ..Default::default() };
-        let y = scaled_dot_product_attention(&q, &k, &v, options).to_vec::<f64>();
+        let y = scaled_dot_product_attention_with(&q, &k, &v, options).to_vec::<f64>();
         assert!(y[..2] == [0.0; 2] && y[6..8] == [0.0; 2] && y.iter().all(|y| y.is_finite()));
     }
 
@@ -186,8 +191,8 @@ mod tests {
         let (q, k) = (parameter(&[2, 4, 3, 4], 1), parameter(&[2, 2, 5, 4], 2));
         let options = AttentionOptions { enable_gqa: true, ..Default::default() };
         let twice = |x: &Var| tapegrad_tape::stack(&[x, x], 2).reshape(&[2, 4, 5, 4]);
-        let want = scaled_dot_product_attention(&q, &twice(&k), &twice(&k), AttentionOptions::default());
-        assert_close(&scaled_dot_product_attention(&q, &k, &k, options), &want, 1e-12);
+        let want = scaled_dot_product_attention(&q, &twice(&k), &twice(&k));
+        assert_close(&scaled_dot_product_attention_with(&q, &k, &k, options), &want, 1e-12);
     }
 
     /// One case of [`fused_is_composed`].
@@ -246,7 +251,7 @@ mod tests {
             let [q, k, v] = inputs.each_ref().map(see);
             let y = match composed {
                 true => scaled_dot_product_attention_with_weights(&q, &k, &v, options).0,
-                false => scaled_dot_product_attention(&q, &k, &v, options),
+                false => scaled_dot_product_attention_with(&q, &k, &v, options),
             };
             let weights = Var::from(parameter(y.shape(), 5).tensor().cast(DType::F32));
             let gradient = |create_graph| {
@@ -293,7 +298,7 @@ mod tests {
             tapegrad_tape::set_num_threads(threads);
             inputs.iter().for_each(|x| x.zero_grad());
             let options = AttentionOptions::new().is_causal(true);
-            let y = scaled_dot_product_attention(&inputs[0], &inputs[1], &inputs[2], options);
+            let y = scaled_dot_product_attention_with(&inputs[0], &inputs[1], &inputs[2], options);
             y.square().sum_all().backward();
             inputs.each_ref().map(|x| x.grad().unwrap().to_vec::<f32>())
         };
@@ -304,6 +309,6 @@ mod tests {
     #[should_panic(expected = "query and key need the same last size")]
     fn sizes_that_do_not_fit() {
         let [q, _, v] = inputs();
-        scaled_dot_product_attention(&q, &v, &v, AttentionOptions::default());
+        scaled_dot_product_attention(&q, &v, &v);
     }
 }

@@ -2,21 +2,19 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
-#[cfg(test)]
-mod conv_testing;
-pub mod depthwise;
 pub(crate) mod cdist;
 #[cfg(test)]
 mod conv_testing;
 pub(crate) mod ctc;
+pub mod depthwise;
 pub mod direct_conv;
 pub mod dropout;
 pub(crate) mod embedding_bag;
 mod fold;
 pub mod gemm;
 pub mod geometry;
-pub mod grouped;
 pub(crate) mod grid_sample;
+pub mod grouped;
 pub(crate) mod im2col;
 pub mod layer_norm;
 #[cfg(feature = "linalg")]

@@ -35,7 +35,7 @@ pub fn det(a: &Var) -> Var {
     record_with_output(op, [a], value, move |c| {
         let (d, g) = (c.output(), c.grad());
         let singular = d.detach().eq(0.0);
-        if singular.count_nonzero(&[]).item() == 0.0 {
+        if singular.count_nonzero(()).item() == 0.0 {
             return [Some(by_inverse(&factors, &saved, &g.mul(&d)))];
         }
         if saved.numel() == 0 {
@@ -46,7 +46,7 @@ pub fn det(a: &Var) -> Var {
         let (flat, d, g) = (saved.reshape(&[-1, n, n]), d.reshape(&[-1]), g.reshape(&[-1]));
         let mask = singular.reshape(&[-1]);
         let (zero, other) = (mask.nonzero().squeeze(1), mask.logical_not().nonzero().squeeze(1));
-        let mut sum = Var::from(Tensor::zeros(flat.shape(), flat.dtype()));
+        let mut sum = Var::from(Tensor::zeros_with(flat.shape(), flat.dtype()));
         let part = flat.index_select(0, &zero);
         sum = sum.index_add(0, &zero, &cofactors(&part, &g.index_select(0, &zero)), 1.0);
         if other.numel() > 0 {
@@ -74,7 +74,7 @@ fn cofactors(a: &Var, g: &Var) -> Var {
     let n = s.size(-1);
     // Ones in place of the diagonal: each row is left with the other values.
     let one = identity(n, DType::Bool);
-    let others = where_(&one, 1.0, s.unsqueeze(-2)).prod(-1, false);
+    let others = where_(&one, 1.0, s.unsqueeze(-2)).prod(-1);
     let sign = (det(&u) * det(&vh)).detach();
     mm(&u.mul((others * (sign * g).unsqueeze(-1)).unsqueeze(-2)), &vh)
 }

@@ -73,12 +73,12 @@ pub fn lstsq(a: &Var, b: &Var, rcond: Option<f64>, driver: Driver) -> LeastSquar
     let a = &a.expand_to(&[&all[..], &[m, n]].concat());
     let options = PinvOptions { rtol: rcond.map(Into::into), ..Default::default() };
     let x = mm(&pinv_named(op, a, &options), &columns);
-    let none = |dtype: DType| Var::from(Tensor::zeros(&[0], dtype));
+    let none = |dtype: DType| Var::from(Tensor::zeros_with(&[0], dtype));
     let by_svd = matches!(driver, Driver::Gelsd | Driver::Gelss);
     let rank = no_grad(|| matrix_rank(a, options));
-    let full = driver == Driver::Gels || rank.eq(n as i64).all(&[], false).item() == 1.0;
+    let full = driver == Driver::Gels || rank.eq(n as i64).all(()).item() == 1.0;
     let residuals = if m > n && full && driver != Driver::Gelsy {
-        (mm(a, &x) - &columns).square().sum(&[-2], false)
+        (mm(a, &x) - &columns).square().sum(-2)
     } else {
         none(a.dtype())
     };

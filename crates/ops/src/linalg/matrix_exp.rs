@@ -42,7 +42,7 @@ pub fn matrix_exp(a: &Var) -> Var {
     if a.numel() == 0 {
         return a.clone();
     }
-    let norm = a.detach().abs().sum(&[-2], false).max_all().item();
+    let norm = a.detach().abs().sum(-2).max_all().item();
     assert!(norm.is_finite(), "{op}: the input has elements that are not finite, or a norm that overflows");
     let squarings = if norm > LARGEST { (norm / LARGEST).log2().ceil() as i32 } else { 0 };
     let a = a * 0.5f64.powi(squarings);

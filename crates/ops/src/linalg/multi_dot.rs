@@ -50,7 +50,7 @@ pub fn multi_dot(tensors: &[&Var]) -> Var {
     }
     let y = multiply(&list, &splits(&list), 0, n - 1);
     match (row, column) {
-        (true, true) => y.reshape(&[]),
+        (true, true) => y.reshape(()),
         (true, false) => y.squeeze(0),
         (false, true) => y.squeeze(1),
         (false, false) => y,

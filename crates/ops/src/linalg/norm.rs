@@ -55,7 +55,7 @@ fn matrix_norm_named(op: &'static str, a: &Var, ord: NormOrd, dims: [isize; 2], 
     let [r, c] = dims.map(|d| shape::dim(op, d, a.ndim()));
     assert!(r != c, "{op}: dims must be different, got {dims:?}");
     let p = match ord {
-        NormOrd::Fro => return a.norm(2.0, &[r as isize, c as isize], keepdim),
+        NormOrd::Fro => return a.norm_with(2.0, [r as isize, c as isize], keepdim),
         NormOrd::Nuc => f64::NAN,
         NormOrd::P(p) => p,
     };
@@ -68,15 +68,15 @@ fn matrix_norm_named(op: &'static str, a: &Var, ord: NormOrd, dims: [isize; 2], 
             "{op}: order {p} of a matrix without elements (shape {:?}): no largest or smallest exists",
             a.shape()
         );
-        if p > 0.0 { v.amax(&[d], true) } else { v.amin(&[d], true) }
+        if p > 0.0 { v.amax_keepdim(d) } else { v.amin_keepdim(d) }
     };
     let kept = if ord == NormOrd::Nuc || p.abs() == 2.0 {
         let values = svdvals_named(op, &a.movedim(&[r, c], &[-2, -1]));
-        let value = if ord == NormOrd::Nuc { values.sum(&[-1], true) } else { extreme(&values, -1) };
+        let value = if ord == NormOrd::Nuc { values.sum_keepdim(-1) } else { extreme(&values, -1) };
         value.unsqueeze(-1).movedim(&[-2, -1], &[r, c])
     } else {
         let (sum, best) = if p.abs() == 1.0 { (r, c) } else { (c, r) };
-        extreme(&a.norm(1.0, &[sum], true), best)
+        extreme(&a.norm_with(1.0, sum, true), best)
     };
     if keepdim { kept } else { kept.squeeze_dims(&[r, c]) }
 }
@@ -102,12 +102,12 @@ pub fn norm(x: &Var, ord: Option<NormOrd>, dims: &[isize], keepdim: bool) -> Var
     let op = "linalg.norm";
     assert!(x.dtype().is_float(), "{op}: expected a floating point tensor, got {}", x.dtype());
     let Some(ord) = ord else {
-        return x.norm(2.0, dims, keepdim);
+        return x.norm_with(2.0, dims, keepdim);
     };
     let all: Vec<isize> = (0..x.ndim() as isize).collect();
     match (if dims.is_empty() { &all } else { dims }, ord) {
         (&[r, c], ord) => matrix_norm_named(op, x, ord, [r, c], keepdim),
-        (&[d], NormOrd::P(p)) => x.norm(p, &[d], keepdim),
+        (&[d], NormOrd::P(p)) => x.norm_with(p, d, keepdim),
         (&[_], _) => panic!("{op}: order {ord:?} is not supported for vectors (shape {:?})", x.shape()),
         _ => panic!(
             "{op}: with an order, the tensor or the dims must be one or two, but got shape {:?} and dims {dims:?}",
@@ -130,7 +130,7 @@ mod tests {
         for ord in [NormOrd::Fro, NormOrd::Nuc] {
             check_gradients(|v| matrix_norm(&v[0], ord, [1, 2], false), &[a.clone()]);
         }
-        assert_close(&norm(&a, Some(NormOrd::P(3.0)), &[1], true), &a.norm(3.0, &[1], true), 0.0);
+        assert_close(&norm(&a, Some(NormOrd::P(3.0)), &[1], true), &a.norm_with(3.0, 1, true), 0.0);
         assert_eq!(matrix_norm(&a, 2.0, [0, 1], true).shape(), [1, 1, 2]);
         assert_eq!(norm(&parameter(&[0, 5], 1), Some(NormOrd::Nuc), &[], true).shape(), [1, 1]);
     }

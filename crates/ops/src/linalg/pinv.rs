@@ -35,7 +35,7 @@ impl PinvOptions {
             (None, Some(a)) => where_(&number(a).gt(0.0), 0.0, m.max(n) as f64 * epsilon).cast(dtype),
             (None, None) => Var::from(m.max(n) as f64 * epsilon).cast(dtype),
         };
-        let largest = if values.size(-1) == 0 { values.sum(&[-1], true) } else { values.amax(&[-1], true) };
+        let largest = if values.size(-1) == 0 { values.sum_keepdim(-1) } else { values.amax_keepdim(-1) };
         let relative = rtol.mul(largest);
         self.atol.as_ref().map_or_else(|| relative.clone(), |a| relative.maximum(&number(a)))
     }

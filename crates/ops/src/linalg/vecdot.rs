@@ -18,7 +18,7 @@ use tapegrad_tape::shape::{broadcast_for, dim as check_dim};
 pub fn vecdot(x: &Var, y: &Var, dim: isize) -> Var {
     let shape = broadcast_for("linalg.vecdot", x.shape(), y.shape());
     check_dim("linalg.vecdot", dim, shape.len());
-    x.mul(y).sum(&[dim], false)
+    x.mul(y).sum(dim)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub fn gaussian_nll_loss(
     let op = "gaussian_nll_loss";
     let var = match var.into() {
         Operand::Var(v) => v,
-        Operand::Scalar(s) => Var::from(Tensor::full(input.shape(), s, input.dtype())),
+        Operand::Scalar(s) => Var::from(Tensor::full_with(input.shape(), s, input.dtype())),
     };
     broadcast_for(op, input.shape(), target.shape());
     let (all, v) = (input.shape(), var.shape());

@@ -53,8 +53,8 @@ pub fn multilabel_margin_loss(input: &Var, target: &Var, reduction: Reduction) -
     let x = input.reshape(&[n as isize, classes as isize]);
     let chosen = x.gather(1, &target.reshape(&[n as isize, classes as isize]).clamp_min(0));
     let violation = (1.0 - chosen.unsqueeze(2) + x.unsqueeze(1)).clamp_min(0);
-    let losses = where_(&counts, violation, 0.0).sum(&[1, 2], false) / classes as f64;
-    reduction.apply(if shape.len() < 2 { losses.reshape(&[]) } else { losses })
+    let losses = where_(&counts, violation, 0.0).sum([1, 2]) / classes as f64;
+    reduction.apply(if shape.len() < 2 { losses.reshape(()) } else { losses })
 }
 
 /// The binary cross-entropy of each class with targets of 0 and 1, averaged over the classes
@@ -88,7 +88,7 @@ pub fn multilabel_soft_margin_loss(
         }
         None => losses,
     };
-    reduction.apply(losses.mean(&[-1], false))
+    reduction.apply(losses.mean(-1))
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn max_unpool<const D: usize>(op: &'static str, x: &Var, indices: &Var, o: MaxUn
     let flat = |s: &[usize]| [&s[..lead], &[s[lead..].iter().product()]].concat();
     let index = indices.detach().reshape(&signed(&flat(x.shape())));
     let value = no_grad(|| {
-        let zeros = Var::from(Tensor::zeros(&flat(&shape), x.dtype()));
+        let zeros = Var::from(Tensor::zeros_with(&flat(&shape), x.dtype()));
         zeros.scatter(-1, &index, x.reshape(&signed(&flat(x.shape())))).reshape(&signed(&shape))
     });
     let (from, wide) = (signed(x.shape()), signed(&flat(&shape)));
@@ -185,7 +185,7 @@ mod tests {
         expected = "max_unpool2d: invalid output_size Some([4, 6]) (dim 1 must be between 2 and 6)"
     )]
     fn a_size_out_of_reach() {
-        let indices = Var::from(Tensor::zeros(&[1, 2, 2], DType::I64));
+        let indices = Var::from(Tensor::zeros_with(&[1, 2, 2], DType::I64));
         max_unpool2d(&parameter(&[1, 2, 2], 1), &indices, MaxUnpoolOptions::new(2).output_size([4, 6]));
     }
 
