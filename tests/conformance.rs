@@ -5,6 +5,8 @@
 //! TAPEGRAD_CONFORMANCE=DATA cargo test --release --test conformance
 //! ```
 //!
+//! Several directories are given as in `PATH`: `TAPEGRAD_CONFORMANCE=DATA:MORE`; the counts of each are told.
+//!
 //! The directory holds the samples with which PyTorch tests itself, as JSON and safetensors, with the outputs,
 //! gradients and second derivatives that PyTorch computes. Each sample is dispatched by the function's name and the
 //! arguments' names; see `conformance/dispatch`. More settings:

@@ -1,4 +1,4 @@
-//! The runner: reads a directory, runs all files on a few threads, reports.
+//! The runner: reads one or several directories, runs all files on a few threads, reports.
 
 mod attempt;
 mod call;
@@ -41,7 +41,7 @@ pub(crate) fn main() -> ExitCode {
     if std::env::args().any(|a| a == "--list") {
         return ExitCode::SUCCESS;
     }
-    let Some(root) = std::env::var_os("TAPEGRAD_CONFORMANCE").filter(|v| !v.is_empty()) else {
+    let Some(folders) = std::env::var_os("TAPEGRAD_CONFORMANCE").filter(|v| !v.is_empty()) else {
         println!("conformance: skipped, TAPEGRAD_CONFORMANCE names no directory");
         return ExitCode::SUCCESS;
     };
@@ -50,28 +50,42 @@ pub(crate) fn main() -> ExitCode {
         verbose: flag("TAPEGRAD_CONFORMANCE_VERBOSE"),
         poison: flag("TAPEGRAD_CONFORMANCE_POISON"),
     };
-    let root = PathBuf::from(root);
-    let files = match find(&root, &settings) {
-        Ok(files) if files.is_empty() => {
-            eprintln!("conformance: no samples in {}", root.display());
-            return ExitCode::FAILURE;
+    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
+    let mut files = Vec::new();
+    for (folder, root) in folders.iter().enumerate() {
+        // A folder without samples is a mistake; one of several may have none that the filter lets through.
+        match find(root, folder, &settings) {
+            Ok(found) if !found.is_empty() || (folders.len() > 1 && settings.only.is_some()) => {
+                files.extend(found)
+            }
+            Ok(_) => {
+                eprintln!("conformance: no samples in {}", root.display());
+                return ExitCode::FAILURE;
+            }
+            Err(e) => {
+                eprintln!("conformance: {}: {e}", root.display());
+                return ExitCode::FAILURE;
+            }
         }
-        Ok(files) => files,
-        Err(e) => {
-            eprintln!("conformance: {}: {e}", root.display());
-            return ExitCode::FAILURE;
-        }
-    };
+    }
+    if files.is_empty() {
+        eprintln!("conformance: no samples that the filter lets through");
+        return ExitCode::FAILURE;
+    }
+    files.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
     attempt::quiet();
     let started = Instant::now();
-    let report = Mutex::new(Report::default());
+    let report = Mutex::new(Report::of(&folders));
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 while let Some(job) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let tally = run_file(job, &settings);
-                    report.lock().expect("no thread panics with the lock").add(job.suite, &job.name, tally);
+                    report
+                        .lock()
+                        .expect("no thread panics with the lock")
+                        .add(job.folder, job.suite, &job.name, tally);
                 }
             });
         }
@@ -94,21 +108,23 @@ pub(crate) fn main() -> ExitCode {
 }
 
 struct Job {
+    /// The position among the folders.
+    folder: usize,
     suite: &'static str,
     name: String,
     path: PathBuf,
     size: u64,
 }
 
-/// The files to run, large ones first.
-fn find(root: &Path, settings: &Settings) -> std::io::Result<Vec<Job>> {
+/// The files of a folder that are to run.
+fn find(root: &Path, folder: usize, settings: &Settings) -> std::io::Result<Vec<Job>> {
     let mut files = Vec::new();
     for suite in SUITES {
-        let folder = root.join(suite);
-        if !folder.is_dir() {
+        let inside = root.join(suite);
+        if !inside.is_dir() {
             continue;
         }
-        for entry in std::fs::read_dir(folder)? {
+        for entry in std::fs::read_dir(inside)? {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json"))
             else {
@@ -117,11 +133,10 @@ fn find(root: &Path, settings: &Settings) -> std::io::Result<Vec<Job>> {
             let wanted = settings.only.as_ref().is_none_or(|p| matches(p, &format!("{suite}/{name}")));
             if wanted {
                 let size = std::fs::metadata(path.with_extension("safetensors")).map_or(0, |m| m.len());
-                files.push(Job { suite, name: name.to_string(), path: path.clone(), size });
+                files.push(Job { folder, suite, name: name.to_string(), path: path.clone(), size });
             }
         }
     }
-    files.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
     Ok(files)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -68,19 +69,48 @@ impl Tally {
             Verdict::Missing => self.missing += 1,
         }
     }
+
+    /// Adds the count of a file of the same name in another folder.
+    fn merge(&mut self, other: Tally) {
+        for (label, counts) in other.labels {
+            let row = self.labels.entry(label).or_default();
+            row.iter_mut().zip(counts).for_each(|(total, n)| *total += n);
+        }
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.missing += other.missing;
+        self.unwritable.extend(other.unwritable);
+        self.failures.extend(other.failures);
+        self.seconds += other.seconds;
+    }
 }
 
-/// All results: by suite, then by name.
-#[derive(Default)]
+/// All results: by suite, then by name; files of one name in several folders are counted together.
 pub struct Report {
     /// Counts by suite and name.
     pub suites: BTreeMap<&'static str, BTreeMap<String, Tally>>,
+    /// The folders; passed, failed and missing of each.
+    folders: Vec<(PathBuf, [usize; 3])>,
 }
 
 impl Report {
-    /// Adds a file.
-    pub fn add(&mut self, suite: &'static str, name: &str, tally: Tally) {
-        self.suites.entry(suite).or_default().insert(name.to_string(), tally);
+    /// No results yet of these folders.
+    pub fn of(folders: &[PathBuf]) -> Report {
+        let folders = folders.iter().map(|f| (f.clone(), [0; 3])).collect();
+        Report { suites: BTreeMap::new(), folders }
+    }
+
+    /// Adds a file of a folder.
+    pub fn add(&mut self, folder: usize, suite: &'static str, name: &str, mut tally: Tally) {
+        let several = self.folders.len() > 1;
+        let (path, counts) = &mut self.folders[folder];
+        let found = [tally.passed, tally.failed, tally.missing];
+        counts.iter_mut().zip(found).for_each(|(total, n)| *total += n);
+        if several {
+            let place = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            tally.failures.iter_mut().for_each(|(id, _)| *id = format!("{id} in {place}"));
+        }
+        self.suites.entry(suite).or_default().entry(name.to_string()).or_default().merge(tally);
     }
 
     fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> [usize; 3] {
@@ -157,6 +187,11 @@ impl Report {
         }
         let [p, f, m] = self.totals();
         let _ = writeln!(out, "{:<12} {p:>7} {f:>7} {m:>7}   in {:.1} s", "total", elapsed.as_secs_f64());
+        if self.folders.len() > 1 {
+            for (path, [p, f, m]) in &self.folders {
+                let _ = writeln!(out, "{:<12} {p:>7} {f:>7} {m:>7}   {}", "", path.display());
+            }
+        }
         print!("{out}");
     }
 
@@ -178,6 +213,11 @@ impl Report {
             entry["names"] = by_name.into();
             suites.insert(suite.to_string(), entry);
         }
-        format!("{:#}\n", json!({"totals": count(self.totals()), "suites": suites}))
+        let folders: Vec<_> = self
+            .folders
+            .iter()
+            .map(|(path, counts)| json!({"path": path.to_string_lossy(), "totals": count(*counts)}))
+            .collect();
+        format!("{:#}\n", json!({"totals": count(self.totals()), "folders": folders, "suites": suites}))
     }
 }
