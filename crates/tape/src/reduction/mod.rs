@@ -1,14 +1,23 @@
 //! Reductions, and scans along a dimension.
 
+mod cumulative;
+mod differences;
 mod extreme;
 mod logical;
 mod logsumexp;
+mod median;
+mod nan;
 mod norm;
 mod prod;
+mod quantile;
 mod scan;
 mod sort;
 mod sum;
+mod unique;
 mod var;
+
+pub use differences::Spacing;
+pub use quantile::Interpolation;
 
 use crate::dtype::DType;
 use crate::indexing::collect;
