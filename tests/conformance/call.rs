@@ -229,6 +229,14 @@ impl Call {
         })
     }
 
+    /// Tensors that are passed one after the other, or one tensor alone.
+    pub fn variadic(&self, name: &str) -> Vec<Var> {
+        match self.given(name) {
+            Some(Value::Tensor(one)) => vec![one],
+            _ => self.vars(name),
+        }
+    }
+
     /// A list of tensors.
     pub fn vars(&self, name: &str) -> Vec<Var> {
         let x = self.vars_opt(name);

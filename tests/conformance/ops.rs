@@ -76,11 +76,11 @@ pub fn compare_outputs(
     Ok(faults)
 }
 
-/// `sort` without `stable=True` and `topk` leave the order of equal values open: the values must agree, and the indices
-/// must name them, each once.
+/// `sort` without `stable=True`, `topk` and the operations that choose one of several equal values leave open which: the
+/// values must agree, and the indices must name them, each once.
 fn is_tie(call: &Call, sample: &Json, outcome: &Outcome, store: &Store) -> Result<bool, String> {
     let open = match call.op() {
-        "topk" => true,
+        "topk" | "kthvalue" | "median" | "nanmedian" => true,
         "sort" => !call.bool_or("stable", false),
         _ => false,
     };
@@ -98,8 +98,11 @@ fn is_tie(call: &Call, sample: &Json, outcome: &Outcome, store: &Store) -> Resul
         return Ok(false);
     }
     let input = call.var("input").tensor();
-    let (shape, n) = (indices.shape().to_vec(), input.ndim());
+    let (mut shape, n) = (indices.shape().to_vec(), input.ndim());
     let dim = call.dim_or("dim", -1).rem_euclid(n.max(1) as isize) as usize;
+    if shape.len() < n {
+        shape.insert(dim, 1);
+    }
     let (source, values, at) =
         (input.to_vec::<f64>(), values.tensor().to_vec::<f64>(), indices.tensor().to_vec::<i64>());
     let mut seen = std::collections::HashSet::new();

@@ -33,7 +33,7 @@ pub use backward::{BackwardOptions, GradOptions, grad, grad_with};
 pub use checkpoint::checkpoint;
 pub use cost::{note_flops, note_saved, set_profiling};
 pub use dtype::{DType, Element, Float, Number, Scalar, default_dtype, set_default_dtype};
-pub use elementwise::{Params, Pointwise, RoundingMode, Rows, pow, where_, xlogy};
+pub use elementwise::{Params, Pointwise, RoundingMode, Rows, float_power, pow, where_, xlog1py, xlogy};
 pub use functional::{hessian, jacobian, jvp, vjp};
 pub use grad_mode::{
     GradModeGuard, detect_anomaly, enable_grad, find_nonfinite, is_grad_enabled, no_grad, set_grad_enabled,
@@ -42,10 +42,13 @@ pub use gradcheck::{
     GradCheck, GradCheckError, Outputs, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with,
 };
 pub use half::{bf16, f16};
-pub use indexing::{Index, Indices};
+pub use indexing::{Index, Indices, Reduce};
 pub use int_list::{Int, IntList};
 pub use kernels::parallel::{num_threads, set_num_threads};
-pub use movement::{PadMode, Position, Slice, cat, stack};
+pub use movement::{
+    Indexing, PadMode, Position, Sections, Slice, block_diag, broadcast_tensors, cartesian_prod, cat,
+    column_stack, dstack, hstack, meshgrid, stack, vstack,
+};
 pub use node::{Cotangent, Inputs, record, record_with_output};
 pub use promote::{Operand, result_type};
 /// The traits and distributions behind [`Generator`].
@@ -54,6 +57,7 @@ pub use random::{
     Generator, GeneratorState, default_generator_state, manual_seed, set_default_generator_state,
     with_default_generator,
 };
+pub use reduction::{Interpolation, Spacing};
 pub use shape::{Dims, MemoryFormat};
 pub use storage::{OutOfMemoryError, PoolStats, empty_cache, pool_stats, set_cache_limit};
 pub use tensor::Tensor;

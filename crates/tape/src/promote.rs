@@ -77,6 +77,14 @@ impl Operand {
         }
     }
 
+    /// The operand without its graph.
+    pub(crate) fn detach(&self) -> Operand {
+        match self {
+            Operand::Var(v) => Operand::Var(v.detach()),
+            Operand::Scalar(s) => Operand::Scalar(*s),
+        }
+    }
+
     /// The operand for capture by a derivative rule.
     pub fn saved(&self) -> Operand {
         match self {

@@ -2,7 +2,7 @@
 
 use super::super::call::{Call, Outcome};
 use super::super::data::Value;
-use tapegrad::tape::{Index, Slice};
+use tapegrad::tape::{Index, Reduce, Slice};
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
@@ -21,6 +21,30 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         "torch.masked_fill" => x().masked_fill(&call.var("mask"), call.operand("value")).into(),
         "torch.masked_select" => x().masked_select(&call.var("mask")).into(),
+        "torch.index_copy" => x().index_copy(call.dim("dim"), &call.var("index"), &call.var("source")).into(),
+        "torch.index_fill" => {
+            x().index_fill(call.dim("dim"), &call.var("index"), call.operand("value")).into()
+        }
+        "torch.index_reduce" => {
+            let (source, include) = (call.var("source"), call.bool_or("include_self", true));
+            x().index_reduce(call.dim("dim"), &call.var("index"), &source, reduce(call), include).into()
+        }
+        "torch.scatter_reduce" => {
+            let (src, include) = (call.var("src"), call.bool_or("include_self", true));
+            x().scatter_reduce(call.dim("dim"), &call.var("index"), &src, reduce(call), include).into()
+        }
+        "torch.index_put" => {
+            let indices = match call.value("indices") {
+                Some(Value::List(entries)) => entries.iter().map(|e| put_entry(call, e)).collect::<Vec<_>>(),
+                _ => call.unwritable("indices", "no list"),
+            };
+            x().index_put(indices, call.operand("values"), call.bool_or("accumulate", false)).into()
+        }
+        "torch.take" => x().take(&call.var("index")).into(),
+        "torch.put" => {
+            x().put(&call.var("index"), &call.var("source"), call.bool_or("accumulate", false)).into()
+        }
+        "torch.masked_scatter" => x().masked_scatter(&call.var("mask"), &call.var("source")).into(),
         "torch.take_along_dim" => match call.dim_opt("dim") {
             Some(dim) => x().take_along_dim(&call.var("indices"), dim),
             None => x().flatten(0, -1).take_along_dim(&call.var("indices").flatten(0, -1), 0),
@@ -40,6 +64,20 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         _ => return None,
     })
+}
+
+fn reduce(call: &Call) -> Reduce {
+    use Reduce::{Amax, Amin, Mean, Prod, Sum};
+    let variants = [("sum", Sum), ("prod", Prod), ("mean", Mean), ("amax", Amax), ("amin", Amin)];
+    call.choice("reduce", "", &variants)
+}
+
+/// In `index_put` None stands for all of a dimension.
+fn put_entry(call: &Call, value: &Value) -> Index {
+    match value {
+        Value::None => Index::Full,
+        other => entry(call, other),
+    }
 }
 
 fn entry(call: &Call, value: &Value) -> Index {

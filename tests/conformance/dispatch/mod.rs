@@ -5,12 +5,14 @@
 //! names, and every argument that a sample passes has to be asked for.
 
 mod activation;
+mod arrange;
 pub mod conv;
 mod index;
 mod linalg;
 mod loss;
 mod misc;
 mod norm;
+mod order;
 mod pointwise;
 pub mod pool;
 mod reduction;
@@ -20,10 +22,12 @@ use super::call::{Call, Outcome};
 
 /// Runs the operation that the call names, or `None` if there is no row for it.
 pub fn run(call: &Call) -> Option<Outcome> {
-    let files: [fn(&Call) -> Option<Outcome>; 11] = [
+    let files: [fn(&Call) -> Option<Outcome>; 13] = [
         pointwise::run,
         reduction::run,
+        order::run,
         shape::run,
+        arrange::run,
         index::run,
         linalg::run,
         conv::run,

@@ -1,6 +1,8 @@
 //! Functions of each element by itself, comparisons, and what broadcasts.
 
-use tapegrad::tape::{Operand, RoundingMode, Tensor, Var, pow, result_type, where_, xlogy};
+use tapegrad::tape::{
+    Operand, RoundingMode, Tensor, Var, float_power, pow, result_type, where_, xlog1py, xlogy,
+};
 
 use super::super::call::{Call, Outcome};
 
@@ -24,26 +26,45 @@ fn of_one(call: &Call) -> Option<Var> {
         "ceil" => Var::ceil,
         "cos" => Var::cos,
         "cosh" => Var::cosh,
+        "deg2rad" => Var::deg2rad,
+        "digamma" => Var::digamma,
+        "entr" => Var::entr,
         "erf" => Var::erf,
         "erfc" => Var::erfc,
+        "erfcx" => Var::erfcx,
+        "erfinv" => Var::erfinv,
         "exp" => Var::exp,
         "exp2" => Var::exp2,
         "expm1" => Var::expm1,
         "floor" => Var::floor,
+        "frac" => Var::frac,
+        "i0" => Var::i0,
+        "i0e" => Var::i0e,
+        "i1" => Var::i1,
+        "i1e" => Var::i1e,
         "isfinite" => Var::isfinite,
         "isinf" => Var::isinf,
         "isnan" => Var::isnan,
+        "lgamma" => Var::lgamma,
         "log" => Var::log,
         "log10" => Var::log10,
         "log1p" => Var::log1p,
         "log2" => Var::log2,
+        "log_ndtr" => Var::log_ndtr,
         "logical_not" => Var::logical_not,
+        "ndtr" => Var::ndtr,
+        "ndtri" => Var::ndtri,
         "neg" => Var::neg,
+        "positive" => Var::positive,
+        "rad2deg" => Var::rad2deg,
         "reciprocal" => Var::reciprocal,
         "rsqrt" => Var::rsqrt,
         "sigmoid" => Var::sigmoid,
+        "sgn" => Var::sgn,
         "sign" => Var::sign,
+        "signbit" => Var::signbit,
         "sin" => Var::sin,
+        "sinc" => Var::sinc,
         "sinh" => Var::sinh,
         "sqrt" => Var::sqrt,
         "square" => Var::square,
@@ -82,6 +103,16 @@ fn of_two(call: &Call) -> Option<Var> {
             Some("trunc") => left(call).div_rounded(other(), RoundingMode::Trunc),
             Some(mode) => call.unwritable("rounding_mode", mode),
         },
+        "floor_divide" => left(call).floor_divide(other()),
+        "fmod" => x().fmod(other()),
+        "remainder" => left(call).remainder(other()),
+        "copysign" => x().copysign(other()),
+        "heaviside" => x().heaviside(&call.var("values")),
+        "ldexp" => x().ldexp(&variable()),
+        "isclose" => {
+            let (rtol, atol) = (call.float_or("rtol", 1e-5), call.float_or("atol", 1e-8));
+            x().isclose(&variable(), rtol, atol, call.bool_or("equal_nan", false))
+        }
         "eq" => x().eq(other()),
         "ne" => x().ne(other()),
         "lt" => x().lt(other()),
@@ -100,10 +131,16 @@ fn of_two(call: &Call) -> Option<Var> {
         "atan2" => x().atan2(&variable()),
         "hypot" => x().hypot(&variable()),
         "logaddexp" => x().logaddexp(&variable()),
+        "logaddexp2" => x().logaddexp2(&variable()),
         "xlogy" => match call.operand("input") {
             Operand::Var(x) => x.xlogy(other()),
             number => xlogy(number, variable()),
         },
+        "xlog1py" => match call.operand("input") {
+            Operand::Var(x) => x.xlog1py(other()),
+            number => xlog1py(number, variable()),
+        },
+        "float_power" => float_power(call.operand("input"), call.operand("exponent")),
         "pow" => match call.operand("input") {
             Operand::Var(x) => x.pow(call.operand("exponent")),
             number => pow(number, call.var("exponent")),

@@ -1,8 +1,8 @@
-//! Reductions, cumulative sums, sorting.
+//! Reductions and scans along dimensions.
 
 use super::super::call::{Call, Outcome};
 use super::super::data::Value;
-use tapegrad::tape::Var;
+use tapegrad::tape::{Operand, Spacing, Var};
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
@@ -53,25 +53,41 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "torch.linalg.vector_norm" => {
             cast().vector_norm(call.float_or("ord", 2.0), &call.dims("dim"), keepdim()).into()
         }
-        "torch.sort" => {
-            // The sort is always stable.
-            call.bool_opt("stable");
-            x().sort_with(call.dim_or("dim", -1), call.bool_or("descending", false)).into()
+        "torch.nansum" => cast().nansum(&call.dims("dim"), keepdim()).into(),
+        "torch.nanmean" => cast().nanmean(&call.dims("dim"), keepdim()).into(),
+        "torch.aminmax" => x().aminmax(call.dim_opt("dim"), keepdim()).into(),
+        "torch.cummax" => x().cummax(call.dim("dim")).into(),
+        "torch.cummin" => x().cummin(call.dim("dim")).into(),
+        "torch.logcumsumexp" => x().logcumsumexp(call.dim("dim")).into(),
+        "torch.diff" => {
+            let (before, after) = (call.var_opt("prepend"), call.var_opt("append"));
+            x().diff(call.size_or("n", 1), call.dim_or("dim", -1), before.as_ref(), after.as_ref()).into()
         }
-        "torch.argsort" => {
-            call.bool_opt("stable");
-            x().argsort_with(call.dim_or("dim", -1), call.bool_or("descending", false)).into()
+        "torch.gradient" => {
+            x().gradient(spacing(call), &call.dims("dim"), call.size_or("edge_order", 1)).into()
         }
-        "torch.topk" => {
-            let (largest, sorted) = (call.bool_or("largest", true), call.bool_or("sorted", true));
-            x().topk_with(call.size("k"), call.dim_or("dim", -1), largest, sorted).into()
+        "torch.trapezoid" => call.var("y").trapezoid(positions(call), call.dim_or("dim", -1)).into(),
+        "torch.cumulative_trapezoid" => {
+            call.var("y").cumulative_trapezoid(positions(call), call.dim_or("dim", -1)).into()
         }
-        "torch.median" => match call.dim_opt("dim") {
-            Some(dim) => x().median_with(dim, keepdim()).into(),
-            None => x().median_all().into(),
-        },
         _ => return None,
     })
+}
+
+/// The distance between samples, or their positions.
+fn positions(call: &Call) -> Operand {
+    call.var_opt("x").map_or_else(|| Operand::from(call.float_or("dx", 1.0)), Operand::from)
+}
+
+fn spacing(call: &Call) -> Spacing {
+    match call.value("spacing") {
+        None | Some(Value::None) => Spacing::from(1.0),
+        Some(Value::List(items)) if matches!(items[..], [Value::Tensor(_), ..]) => {
+            call.vars("spacing").into()
+        }
+        Some(Value::List(_)) => call.floats_opt("spacing").unwrap_or_default().into(),
+        Some(_) => Spacing::from(call.float("spacing")),
+    }
 }
 
 fn arg(call: &Call, along: fn(&Var, isize, bool) -> Var, all: fn(&Var) -> Var) -> Var {

@@ -159,14 +159,62 @@ impl Var {
     #[track_caller]
     pub fn div_rounded(&self, other: impl Into<Operand>, mode: RoundingMode) -> Var {
         let (a, b): (Operand, Operand) = (self.into(), other.into());
-        if !result_type(&[&a, &b]).is_float() {
-            let divisors = b.tensor(DType::I64).to_vec::<i64>();
-            assert!(!divisors.contains(&0), "div: an integer is divided by zero");
-        }
+        check_divisor("div", &a, &b);
         match mode {
             RoundingMode::Trunc => table::div_trunc.apply(&a, &b),
             RoundingMode::Floor => table::div_floor.apply(&a, &b),
         }
+    }
+
+    /// The quotient of elements, rounded down (`torch.floor_divide`): [`Var::div_rounded`] with [`RoundingMode::Floor`].
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, or an integer is divided by zero.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// assert_eq!(Var::from(-7).floor_divide(2).item(), -4.0);
+    /// ```
+    #[track_caller]
+    pub fn floor_divide(&self, other: impl Into<Operand>) -> Var {
+        let (a, b): (Operand, Operand) = (self.into(), other.into());
+        check_divisor("floor_divide", &a, &b);
+        // PyTorch gives it no derivative at all.
+        table::div_floor.apply(&a.detach(), &b.detach())
+    }
+
+    /// What is left of [`Var::div_rounded`] toward zero: it has the sign of the dividend (`torch.fmod`). Integers stay
+    /// integers.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, or an integer is divided by zero.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// assert_eq!(Var::from(-7).fmod(3).item(), -1.0);
+    /// ```
+    #[track_caller]
+    pub fn fmod(&self, other: impl Into<Operand>) -> Var {
+        let (a, b): (Operand, Operand) = (self.into(), other.into());
+        check_divisor("fmod", &a, &b);
+        table::fmod.apply(&a, &b)
+    }
+
+    /// What is left of the quotient rounded down: it has the sign of the divisor, as Python's `%`
+    /// (`torch.remainder`). Integers stay integers.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, or an integer is divided by zero.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// assert_eq!(Var::from(-7).remainder(3).item(), 2.0);
+    /// ```
+    #[track_caller]
+    pub fn remainder(&self, other: impl Into<Operand>) -> Var {
+        let (a, b): (Operand, Operand) = (self.into(), other.into());
+        check_divisor("remainder", &a, &b);
+        table::remainder.apply(&a, &b)
     }
 
     /// `self + alpha * other` (`torch.add` with `alpha`).
@@ -212,6 +260,16 @@ impl Var {
     pub fn rsub(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
         let b = other.into();
         difference("rsub", &b, &scaled("rsub", &b, self.into(), alpha.into()))
+    }
+}
+
+/// # Panics
+/// If integers are divided by zero.
+#[track_caller]
+fn check_divisor(op: &str, a: &Operand, b: &Operand) {
+    if !result_type(&[a, b]).is_float() {
+        let divisors = b.tensor(DType::I64).to_vec::<i64>();
+        assert!(!divisors.contains(&0), "{op}: an integer is divided by zero");
     }
 }
 

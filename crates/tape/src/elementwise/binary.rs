@@ -1,5 +1,6 @@
 //! Functions of two operands.
 
+use super::arithmetic::RoundingMode;
 use super::select::where_;
 use crate::dtype::{DType, Float};
 use crate::kernels::strided::{GRAIN, zip_rows};
@@ -269,6 +270,39 @@ binary! {
         rule(g) g.zeros_like(), g.zeros_like(); on (0.3, 0.5);
     hidden scalar div_floor(a, b) = floor_quotient(a, b); integers integer_floor_quotient(a, b);
         rule(g) g.zeros_like(), g.zeros_like(); on (0.6, 0.9);
+    // What is left of these quotients.
+    hidden scalar fmod(a, b) = T::from_f64(a.to_f64() % b.to_f64()); integers a.wrapping_rem(b);
+        rule(g) g.clone(), -(g * a.div_rounded(b, RoundingMode::Trunc)); on (0.6, 0.9);
+    hidden scalar remainder(a, b) = {
+            let rest = T::from_f64(a.to_f64() % b.to_f64());
+            if rest != T::ZERO && (rest < T::ZERO) != (b < T::ZERO) { rest + b } else { rest }
+        };
+        integers a.wrapping_sub(integer_floor_quotient(a, b).wrapping_mul(b));
+        rule(g) g.clone(), -(g * a.div_rounded(b, RoundingMode::Floor)); on (0.6, 0.9);
+
+    hidden simd copysign(a, b) = T::from_f64(a.to_f64().copysign(b.to_f64()));
+        // As in PyTorch, zero at zero.
+        rule(g) g * where_(&a.eq(0.0), 0.0, a.copysign(b) / a), g.zeros_like(); on (0.3, 2.0);
+
+    /// `log2(2^x + 2^y)` without overflow (`torch.logaddexp2`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// let x = Var::from(1000.0);
+    /// assert_eq!(x.logaddexp2(&x).item(), 1001.0);
+    /// ```
+    method simd logaddexp2(a, b) = if a == b && a.is_infinite() { a } else {
+            let high = a.maximum(b);
+            high + (-(a - b).abs()).exp2().ln_1p() * T::c(std::f64::consts::LOG2_E)
+        };
+        rule(g) g / ((b - a).exp2() + 1.0), g / ((a - b).exp2() + 1.0); on (-2.0, 2.0);
+
+    hidden simd xlog1py(a, b) = if b.is_nan() { b } else if a == T::ZERO { T::ZERO } else { a * b.ln_1p() };
+        rule(g) where_(&a.eq(0.0).logical_and(&b.le(-1.0)), 0.0, table::xlog1py.apply(&g.into(), &b.into())),
+            g * a / (b + 1.0); on (0.3, 2.0);
 }
 
 /// Integer powers; negative ones are zero but for the bases 1 and -1.
@@ -318,7 +352,50 @@ pub fn xlogy(x: impl Into<Operand>, y: impl Into<Operand>) -> Var {
     table::xlogy.apply(&x.into(), &y.into())
 }
 
+/// `x ln(1 + y)`, and zero where `x` is zero, unless `y` is NaN (`torch.special.xlog1py`). Either may be a scalar.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tapegrad_tape::{Var, xlog1py};
+/// assert_eq!(xlog1py(0.0, &Var::from(-1.0)).item(), 0.0);
+/// ```
+#[track_caller]
+pub fn xlog1py(x: impl Into<Operand>, y: impl Into<Operand>) -> Var {
+    table::xlog1py.apply(&x.into(), &y.into())
+}
+
 impl Var {
+    /// The absolute value of this with the sign of the other, be it that of a zero (`torch.copysign`). Integers are
+    /// computed as F32.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// assert_eq!(Var::from(2.0).copysign(-0.0).item(), -2.0);
+    /// ```
+    #[track_caller]
+    pub fn copysign(&self, other: impl Into<Operand>) -> Var {
+        table::copysign.apply(&self.into(), &other.into())
+    }
+
+    /// `x ln(1 + y)`, and zero where `x` is zero, unless `y` is NaN (`torch.special.xlog1py`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// assert_eq!(Var::from(0.0).xlog1py(-1.0).item(), 0.0);
+    /// ```
+    #[track_caller]
+    pub fn xlog1py(&self, other: impl Into<Operand>) -> Var {
+        xlog1py(self, other)
+    }
+
     /// `x ln(y)`, and zero where `x` is zero, unless `y` is NaN (`torch.xlogy`).
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Comparisons and logic: results are booleans, without gradient.
 
-use crate::dtype::DType;
+use crate::dtype::{DType, Float, Number};
 use crate::kernels::strided::{GRAIN, map_rows, zip_rows};
 use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::var::Var;
@@ -160,6 +160,89 @@ impl Var {
         Var::from(map_rows::<bool, bool>(&flags, GRAIN, &|out, a| {
             out.iter_mut().zip(a).for_each(|(o, &a)| *o = !a);
         }))
+    }
+}
+
+#[inline(always)]
+fn is_close<T: Float>(a: T, b: T, rtol: f64, atol: f64) -> bool {
+    let off = (a - b).abs();
+    off.is_finite() && off <= T::c(atol) + (T::c(rtol) * b).abs()
+}
+
+#[inline(always)]
+fn step<T: Number>(x: T, at_zero: T) -> T {
+    if x == T::ZERO {
+        at_zero
+    } else if x > T::ZERO {
+        T::ONE
+    } else {
+        T::ZERO
+    }
+}
+
+impl Var {
+    /// True where `|a - b| <= atol + rtol * |b|`, and where both are equal (`torch.isclose`); where both are NaN if
+    /// `equal_nan` asks for it. PyTorch's defaults are 1e-5 and 1e-8. Without gradient.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, the types differ, or a tolerance is negative.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// let (a, b) = (Var::from(1.0), Var::from(1.000001));
+    /// assert_eq!(a.isclose(&b, 1e-5, 1e-8, false).to_vec::<bool>(), [true]);
+    /// ```
+    #[track_caller]
+    pub fn isclose(&self, other: &Var, rtol: f64, atol: f64, equal_nan: bool) -> Var {
+        assert_eq!(
+            self.dtype(),
+            other.dtype(),
+            "isclose: expected operands of one type, not {} and {}",
+            self.dtype(),
+            other.dtype()
+        );
+        assert!(
+            rtol >= 0.0 && atol >= 0.0,
+            "isclose: rtol ({rtol}) and atol ({atol}) must be greater than or equal to zero"
+        );
+        let equal = self.eq(other);
+        let (a, b) = (self.detach().to_float(), other.detach().to_float());
+        let dtype = if a.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let (a, b) = (Operand::from(a), Operand::from(b));
+        let close = binary_value!(float, dtype, "isclose", &a, &b, |x: T, y| -> bool {
+            is_close(x, y, rtol, atol) || (equal_nan && x.is_nan() && y.is_nan())
+        });
+        equal.logical_or(&Var::from(close))
+    }
+
+    /// 0 where an element is negative, 1 where it is positive, and that of `values` where it is zero
+    /// (`torch.heaviside`); 0 for NaN. Without gradient.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast, or the types differ.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// let x = Var::from_vec(vec![-2f32, 0.0, 3.0], &[3]);
+    /// assert_eq!(x.heaviside(&Var::from(0.5)).to_vec::<f32>(), [0.0, 0.5, 1.0]);
+    /// ```
+    #[track_caller]
+    pub fn heaviside(&self, values: &Var) -> Var {
+        assert_eq!(
+            self.dtype(),
+            values.dtype(),
+            "heaviside: expected input and values of one type, not {} and {}",
+            self.dtype(),
+            values.dtype()
+        );
+        let dtype = match self.dtype() {
+            DType::F16 | DType::BF16 => DType::F32,
+            DType::Bool | DType::U8 => DType::I64,
+            other => other,
+        };
+        let (a, b) = (Operand::from(self), Operand::from(values));
+        let value = binary_value!(number, dtype, "heaviside", &a, &b, |x: T, y| -> T { step(x, y) });
+        Var::from(value.cast(self.dtype()))
     }
 }
 

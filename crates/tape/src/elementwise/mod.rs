@@ -14,13 +14,14 @@ mod compare;
 mod pow;
 mod rounding;
 mod select;
+mod special;
 mod ternary;
 mod unary;
 
 pub use arithmetic::RoundingMode;
 pub(crate) use arithmetic::scalar_first;
-pub use binary::xlogy;
-pub use pow::pow;
+pub use binary::{xlog1py, xlogy};
+pub use pow::{float_power, pow};
 pub use select::where_;
 pub use table::{Params, Pointwise, Rows};
 

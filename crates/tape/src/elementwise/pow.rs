@@ -2,6 +2,7 @@
 
 use super::binary::table;
 use crate::dtype::{DType, Scalar};
+use crate::node::record_with_output;
 use crate::promote::{Operand, result_type};
 use crate::var::Var;
 
@@ -49,6 +50,25 @@ pub fn pow(base: impl Into<Operand>, exponent: impl Into<Operand>) -> Var {
     table::pow.apply(&base, &exponent)
 }
 
+/// `base^exponent` of elements in F64, whatever their types (`torch.float_power`); either may be a scalar.
+///
+/// # Panics
+/// If the shapes do not broadcast.
+///
+/// ```
+/// use tapegrad_tape::{DType, Var, float_power};
+/// let y = float_power(&Var::from(2), -1);
+/// assert_eq!((y.dtype(), y.item()), (DType::F64, 0.5));
+/// ```
+#[track_caller]
+pub fn float_power(base: impl Into<Operand>, exponent: impl Into<Operand>) -> Var {
+    let wide = |operand: Operand| match operand {
+        Operand::Var(v) => Operand::Var(v.cast(DType::F64)),
+        Operand::Scalar(s) => Operand::Scalar(Scalar::Float(s.to_f64())),
+    };
+    pow(wide(base.into()), wide(exponent.into()))
+}
+
 /// Powers for which there is a cheaper operation.
 #[track_caller]
 fn to_constant(x: &Var, e: f64) -> Var {
@@ -79,6 +99,39 @@ impl Var {
         pow(self, exponent)
     }
 
+    /// [`float_power`] with this as the base (`torch.float_power`).
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(4).float_power(0.5).item(), 2.0);
+    /// ```
+    #[track_caller]
+    pub fn float_power(&self, exponent: impl Into<Operand>) -> Var {
+        float_power(self, exponent)
+    }
+
+    /// `self * 2^exponent` (`torch.ldexp`); two tensors of integers give F32.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// assert_eq!(Var::from(1.5).ldexp(&Var::from(3)).item(), 12.0);
+    /// ```
+    #[track_caller]
+    pub fn ldexp(&self, exponent: &Var) -> Var {
+        crate::promote::broadcast_operands("ldexp", &[&self.into(), &exponent.into()]);
+        let value = self.detach().mul(pow(Scalar::Float(2.0), exponent.detach())).into_tensor();
+        let saved = exponent.saved();
+        record_with_output("ldexp", [self, exponent], value, move |c| {
+            let of_self = || c.grad() * pow(Scalar::Float(2.0), &saved);
+            [c.wants(0).then(of_self), c.wants(1).then(|| c.grad() * c.output() * std::f64::consts::LN_2)]
+        })
+    }
+
     /// Like [`Var::pow`] with a scalar exponent, for places where its type could not be inferred.
     #[track_caller]
     pub fn powf(&self, exponent: f64) -> Var {
@@ -102,6 +155,13 @@ mod tests {
         assert_eq!(e.take_grad().unwrap().to_vec::<f64>(), [0.0, 2f64.ln()]);
         pow(0.0, &e).sum_all().backward();
         assert_eq!(e.take_grad().unwrap().to_vec::<f64>(), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn two_to_a_variable() {
+        for seed in 0..5 {
+            crate::test_views::check2([&[2, 3], &[3]], seed, |x, y| x.ldexp(y));
+        }
     }
 
     #[test]

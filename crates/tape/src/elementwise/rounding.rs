@@ -17,6 +17,7 @@ crate::pointwise! {
         output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.61, 0.69, 10.0, 0.1;
     hidden sign(x) = if x > T::ZERO { T::ONE } else if x < T::ZERO { -T::ONE } else { T::ZERO };
         output(y, g) fused T::ZERO; rule g.zeros_like(); on 0.1, 0.9;
+    hidden frac(x) = x - x.trunc(); output(y, g) fused g; rule g.clone(); on 0.1, 0.9;
 }
 
 macro_rules! step_methods {
@@ -71,6 +72,75 @@ step_methods! {
 }
 
 impl Var {
+    /// The part after the point, with the sign of the element (`torch.frac`).
+    ///
+    /// # Panics
+    /// If the elements are not floating point.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(-1.5).frac().item(), -0.5);
+    /// ```
+    #[track_caller]
+    pub fn frac(&self) -> Var {
+        assert!(
+            self.dtype().is_float(),
+            "frac: the elements have to be floating point, not {}",
+            self.dtype()
+        );
+        steps::frac.apply(self, [0.0; 4])
+    }
+
+    /// The same as [`Var::sign`] (`torch.sgn`, which differs for complex numbers only).
+    #[track_caller]
+    pub fn sgn(&self) -> Var {
+        self.sign()
+    }
+
+    /// The same variable (`torch.positive`). Also Python's `+x`.
+    ///
+    /// # Panics
+    /// For booleans.
+    #[track_caller]
+    pub fn positive(&self) -> Var {
+        assert!(self.dtype() != DType::Bool, "positive: not defined for bool");
+        self.clone()
+    }
+
+    /// Angles in degrees as radians (`torch.deg2rad`). Integers are computed as F32.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(180.0).deg2rad().item(), std::f32::consts::PI as f64);
+    /// ```
+    #[track_caller]
+    pub fn deg2rad(&self) -> Var {
+        self.to_float().mul(std::f64::consts::PI / 180.0)
+    }
+
+    /// Angles in radians as degrees (`torch.rad2deg`). Integers are computed as F32.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).rad2deg().item(), 0.0);
+    /// ```
+    #[track_caller]
+    pub fn rad2deg(&self) -> Var {
+        self.to_float().mul(180.0 / std::f64::consts::PI)
+    }
+
+    /// True where the sign is negative, be it that of a zero (`torch.signbit`); without gradient.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(-0.0).signbit().to_vec::<bool>(), [true]);
+    /// ```
+    pub fn signbit(&self) -> Var {
+        let t = self.tensor();
+        Var::from(match t.dtype() {
+            DType::F64 => strided::map(&t, |x: f64| x.is_sign_negative()),
+            DType::F32 => strided::map(&t, |x: f32| x.is_sign_negative()),
+            DType::F16 | DType::BF16 => strided::map(&t.cast(DType::F32), |x: f32| x.is_sign_negative()),
+            _ => strided::map(&t.cast(DType::I64), |x: i64| x < 0),
+        })
+    }
+
     /// Rounds to a number of decimal places, which may be negative (`torch.round` with `decimals`). Its
     /// gradient is zero.
     ///

@@ -1,6 +1,6 @@
 //! What holds for every row of the tables.
 
-use super::{binary, pow, rounding, unary};
+use super::{binary, pow, rounding, special, unary};
 use crate::{DType, Operand, Pointwise, Tensor, Var, gradcheck, gradgradcheck};
 use proptest::prelude::*;
 
@@ -11,6 +11,7 @@ fn all_rows() -> impl Iterator<Item = &'static Pointwise> {
         rounding::steps::ALL,
         rounding::replacement::ALL,
         pow::constant::ALL,
+        special::table::ALL,
     ]
     .into_iter()
     .flatten()

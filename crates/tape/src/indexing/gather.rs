@@ -147,7 +147,7 @@ impl Var {
 
     /// The dimension and the values of an index, checked against this tensor.
     #[track_caller]
-    fn check_index(&self, op: &str, dim: isize, index: &Var) -> (usize, Tensor) {
+    pub(super) fn check_index(&self, op: &str, dim: isize, index: &Var) -> (usize, Tensor) {
         let d = shape::dim(op, dim, self.ndim());
         let values = integers(op, index);
         // A tensor without dimensions is treated as a vector of one element.
@@ -174,7 +174,7 @@ impl Var {
     }
 
     #[track_caller]
-    fn check_source(&self, op: &str, index: &Tensor, src: &Var) {
+    pub(super) fn check_source(&self, op: &str, index: &Tensor, src: &Var) {
         assert_eq!(
             src.dtype(),
             self.dtype(),
@@ -198,7 +198,7 @@ impl Var {
 }
 
 /// At least one dimension, for kernels that iterate over rows.
-fn with_dims(t: &Tensor) -> Tensor {
+pub(super) fn with_dims(t: &Tensor) -> Tensor {
     if t.ndim() == 0 { t.reshape(&[1]) } else { t.clone() }
 }
 
@@ -266,7 +266,7 @@ fn overwritten(index: &Tensor, d: usize, own: &[usize], shape: &[usize]) -> Tens
 }
 
 /// A row-major tensor that is not shared, with at least one dimension; copies only if needed.
-fn prepared<T: crate::Element>(base: Tensor) -> Tensor {
+pub(super) fn prepared<T: crate::Element>(base: Tensor) -> Tensor {
     let mut out = if base.is_contiguous() { base } else { base.contiguous() };
     out.make_mut::<T>();
     if out.ndim() == 0 { out.reshape(&[1]) } else { out }

@@ -4,9 +4,13 @@ mod gather;
 mod get;
 mod mask;
 mod one_hot;
+mod put;
+mod scatter_reduce;
+mod search;
 mod select;
 
 pub use get::{Index, Indices};
+pub use scatter_reduce::Reduce;
 
 pub(crate) use gather::collect;
 pub(crate) use select::pick;

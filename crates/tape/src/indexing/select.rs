@@ -1,7 +1,7 @@
 //! `index_select` and `index_add`, which are each other's rules.
 
 use super::{check_range, integers, places};
-use crate::dtype::Number;
+use crate::dtype::{Element, Number};
 use crate::kernels::index;
 use crate::node::{record, record_part};
 use crate::shape::{self, Dims};
@@ -74,20 +74,15 @@ impl Var {
         );
         let source = if alpha == 1.0 { source.clone() } else { source.mul(alpha) };
         if self.ndim() == 0 {
-            return self.add(&source);
+            return list.iter().fold(self.clone(), |sum, _| sum.add(&source));
         }
-        let value = add_rows(self.tensor(), &source.tensor(), d, &list);
-        record("index_add", [self, &source], value, move |c| {
-            [
-                c.wants(0).then(|| c.grad().clone()),
-                c.wants(1).then(|| pick("index_add", c.grad(), d, list.clone())),
-            ]
-        })
+        add_at("index_add", self, d, list, &source)
     }
 }
 
+/// The values of an index vector, checked.
 #[track_caller]
-fn list(op: &str, index: &Var, dim: usize, size: usize) -> Arc<[usize]> {
+pub(super) fn list(op: &str, index: &Var, dim: usize, size: usize) -> Arc<[usize]> {
     assert!(index.ndim() <= 1, "{op}: the index has to be a vector, but has shape {:?}", index.shape());
     let index = integers(op, index);
     check_range(op, &index, dim, size);
@@ -110,6 +105,55 @@ pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -
         move |c| spread(op, c.grad(), dim, index.clone(), n),
         move |grad, sum| add_rows(sum, grad, dim, &list),
     )
+}
+
+/// A copy to which entries are added at a checked index.
+#[track_caller]
+pub(super) fn add_at(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>, source: &Var) -> Var {
+    let value = add_rows(x.tensor(), &source.tensor(), dim, &index);
+    record(op, [x, source], value, move |c| {
+        [c.wants(0).then(|| c.grad().clone()), c.wants(1).then(|| pick(op, c.grad(), dim, index.clone()))]
+    })
+}
+
+/// A copy in which the entries at a checked index are replaced: of several with one index the last is kept, and only it
+/// gets the gradient.
+#[track_caller]
+pub(super) fn put_at(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>, source: &Var) -> Var {
+    fn put<T: Element>(mut out: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
+        out.make_mut::<T>();
+        index::put_rows::<T>(&mut out, src, dim, index);
+        out
+    }
+    let base = x.tensor().contiguous();
+    let value = crate::dispatch!(all: base.dtype(), op, T => put::<T>(base, &source.tensor(), dim, &index));
+    let (n, shape): (usize, Dims) = (x.shape()[dim], source.shape().into());
+    record(op, [x, source], value, move |c| {
+        let rest = || {
+            let zeros = Var::from(Tensor::zeros(&shape, c.grad().dtype()));
+            put_at(op, c.grad(), dim, index.clone(), &zeros)
+        };
+        let taken = || {
+            let g = pick(op, c.grad(), dim, index.clone());
+            match overwritten(&index, n) {
+                None => g,
+                Some(lost) => {
+                    let mut to = Dims::from_elem(1, shape.len());
+                    to[dim] = lost.len();
+                    g.masked_fill(&Var::from_vec(lost, &to), 0.0)
+                }
+            }
+        };
+        [c.wants(0).then(rest), c.wants(1).then(taken)]
+    })
+}
+
+/// Which entries of an index a later one repeats, if any does.
+fn overwritten(index: &[usize], n: usize) -> Option<Vec<bool>> {
+    let mut last = vec![usize::MAX; n];
+    index.iter().enumerate().for_each(|(k, &i)| last[i] = k);
+    let lost: Vec<bool> = index.iter().enumerate().map(|(k, &i)| last[i] != k).collect();
+    lost.contains(&true).then_some(lost)
 }
 
 /// The adjoint: entries are added at the index, into a dimension of size `n`.

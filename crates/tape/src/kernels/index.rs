@@ -57,6 +57,21 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
 ///
 /// Every sum is in the order of the index, whatever the number of threads.
 pub(crate) fn add_rows<T: Number>(out: &mut Tensor, src: &Tensor, dim: usize, index: &[usize]) {
+    combine_rows::<T>(out, src, dim, index, |x, y| *x += y);
+}
+
+/// Copies the rows of `src` to the rows `index` of a dimension of `out`: of several with one index, the last one.
+pub(crate) fn put_rows<T: Element>(out: &mut Tensor, src: &Tensor, dim: usize, index: &[usize]) {
+    combine_rows::<T>(out, src, dim, index, |x, y| *x = y);
+}
+
+fn combine_rows<T: Element>(
+    out: &mut Tensor,
+    src: &Tensor,
+    dim: usize,
+    index: &[usize],
+    f: impl Fn(&mut T, T) + Sync,
+) {
     let src = src.contiguous();
     let source = src.as_slice::<T>().expect("contiguous");
     let n = out.shape()[dim];
@@ -85,7 +100,7 @@ pub(crate) fn add_rows<T: Number>(out: &mut Tensor, src: &Tensor, dim: usize, in
                 let row = &mut rows[(at - mine.start) * inner..][..inner];
                 let from = &source[(*o * count + k) * inner..][..inner];
                 for (x, &y) in row.iter_mut().zip(from) {
-                    *x += y;
+                    f(x, y);
                 }
             }
         }

@@ -9,42 +9,100 @@ use crate::tensor::Tensor;
 /// Loops over fewer elements stay on one thread.
 const GRAIN: usize = 32 * 1024;
 
-/// Replaces each element by the result of folding all up to it, from the front or from the back. At least one
-/// dimension; the result is row-major.
-pub(crate) fn scan<T: Element, A: Element>(
+/// Rows that are scanned at once: in each, a step waits for the one before.
+const LANES: usize = 8;
+/// Columns that are scanned at once: their state stays in the L1 cache.
+const COLUMNS: usize = 256;
+
+/// Replaces each element by the result of folding all up to it, from the front or from the back; `step` is told the
+/// position, too. At least one dimension; the result is row-major.
+pub(crate) fn scan<T: Element, A: Copy + Sync, O: Element>(
     t: &Tensor,
     dim: usize,
     reverse: bool,
     init: A,
-    step: impl Fn(A, T) -> A + Sync,
-    finish: impl Fn(A) -> T + Sync,
+    step: impl Fn(A, T, usize) -> A + Sync,
+    finish: impl Fn(A) -> O + Sync,
 ) -> Tensor {
     let t = t.contiguous();
-    let mut out = Tensor::uninit(t.shape(), T::DTYPE);
+    let mut out = Tensor::uninit(t.shape(), O::DTYPE);
     let (n, inner) = (t.shape()[dim], shape::numel(&t.shape()[dim + 1..]));
     if t.numel() == 0 {
         return out;
     }
     let source = t.as_slice::<T>().expect("contiguous");
-    let pointer = SharedSlice::new(out.data_mut::<T>());
-    let size = n * inner;
-    parallel_blocks(source.len() / size, GRAIN.div_ceil(size), |start, end| {
-        let mut acc = vec![init; inner];
-        for o in start..end {
-            // SAFETY: each outer position has its own range of a result that is not shared.
-            let out = unsafe { pointer.part(o * size, size) };
-            let source = &source[o * size..][..size];
-            acc.fill(init);
-            for i in 0..n {
-                let at = if reverse { n - 1 - i } else { i } * inner;
-                for ((a, x), o) in acc.iter_mut().zip(&source[at..]).zip(&mut out[at..at + inner]) {
-                    *a = step(*a, *x);
-                    *o = finish(*a);
-                }
+    let pointer = SharedSlice::new(out.data_mut::<O>());
+    let outer = source.len() / (n * inner);
+    if inner == 1 {
+        parallel_blocks(outer.div_ceil(LANES), GRAIN.div_ceil(LANES * n), |start, end| {
+            let (start, end) = (start * LANES * n, (end * LANES * n).min(source.len()));
+            // SAFETY: each group of rows has its own range of a result that is not shared.
+            let out = unsafe { pointer.part(start, end - start) };
+            for (out, source) in out.chunks_mut(LANES * n).zip(source[start..end].chunks(LANES * n)) {
+                along(out, source, n, reverse, init, &step, &finish);
+            }
+        });
+        return out;
+    }
+    let blocks = inner.div_ceil(COLUMNS);
+    let work = n * inner.min(COLUMNS);
+    parallel_blocks(outer * blocks, GRAIN.div_ceil(work), |start, end| {
+        let mut state = [init; COLUMNS];
+        for task in start..end {
+            let (o, from) = (task / blocks, task % blocks * COLUMNS);
+            let width = COLUMNS.min(inner - from);
+            let state = &mut state[..width];
+            state.fill(init);
+            for k in 0..n {
+                let i = if reverse { n - 1 - k } else { k };
+                let at = (o * n + i) * inner + from;
+                // SAFETY: each block of columns is taken once.
+                let out = unsafe { pointer.part(at, width) };
+                across(out, &source[at..at + width], state, i, &step, &finish);
             }
         }
     });
     out
+}
+
+crate::multiversion! {
+    vectors of T;
+    fn along<T: Element, A: Copy, O: Element>(out: &mut [O], source: &[T], n: usize, reverse: bool, init: A, step: &F, finish: &G)
+    where F: [Fn(A, T, usize) -> A], G: [Fn(A) -> O] {
+        if source.len() == LANES * n {
+            let mut outs = out.chunks_exact_mut(n);
+            let outs: [&mut [O]; LANES] = std::array::from_fn(|_| outs.next().expect("as many rows"));
+            let rows: [&[T]; LANES] = std::array::from_fn(|l| &source[l * n..][..n]);
+            let mut state = [init; LANES];
+            for k in 0..n {
+                let i = if reverse { n - 1 - k } else { k };
+                for l in 0..LANES {
+                    state[l] = step(state[l], rows[l][i], i);
+                    outs[l][i] = finish(state[l]);
+                }
+            }
+            return;
+        }
+        for (out, row) in out.chunks_exact_mut(n).zip(source.chunks_exact(n)) {
+            let mut state = init;
+            for k in 0..n {
+                let i = if reverse { n - 1 - k } else { k };
+                state = step(state, row[i], i);
+                out[i] = finish(state);
+            }
+        }
+    }
+}
+
+crate::multiversion! {
+    vectors of T;
+    fn across<T: Element, A: Copy, O: Element>(out: &mut [O], source: &[T], state: &mut [A], i: usize, step: &F, finish: &G)
+    where F: [Fn(A, T, usize) -> A], G: [Fn(A) -> O] {
+        for ((a, x), o) in state.iter_mut().zip(source).zip(out) {
+            *a = step(*a, *x, i);
+            *o = finish(*a);
+        }
+    }
 }
 
 /// Fills a row of the result from the number of a row and its elements.

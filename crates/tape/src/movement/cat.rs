@@ -22,14 +22,22 @@ use std::borrow::Borrow;
 /// ```
 #[track_caller]
 pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
-    let all: Vec<&Var> = tensors.iter().map(Borrow::borrow).collect();
-    assert!(!all.is_empty(), "cat: expected a list of at least one tensor");
+    cat_as("cat", &tensors.iter().map(Borrow::borrow).collect::<Vec<_>>(), dim)
+}
+
+/// [`cat`] under the name of the operation that is made of it.
+#[track_caller]
+pub(super) fn cat_as(op: &'static str, all: &[&Var], dim: isize) -> Var {
+    assert!(!all.is_empty(), "{op}: expected a list of at least one tensor");
     for (i, t) in all.iter().enumerate() {
-        assert!(t.ndim() > 0, "cat: the tensor at position {i} has no dimensions and cannot be concatenated");
+        assert!(
+            t.ndim() > 0,
+            "{op}: the tensor at position {i} has no dimensions and cannot be concatenated"
+        );
     }
     let counts = |t: &Var| t.shape() != [0];
     let model = all.iter().copied().find(|t| counts(t)).unwrap_or(all[0]);
-    let d = shape::dim("cat", dim, model.ndim());
+    let d = shape::dim(op, dim, model.ndim());
     let mut to: Dims = model.shape().into();
     to[d] = 0;
     // The start of each along the dimension; `None` for those left out.
@@ -42,14 +50,14 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
         assert_eq!(
             t.ndim(),
             model.ndim(),
-            "cat: tensors must have the same number of dimensions, but shapes {:?} and {:?} (number {i}) differ",
+            "{op}: tensors must have the same number of dimensions, but shapes {:?} and {:?} (number {i}) differ",
             model.shape(),
             t.shape()
         );
         for e in (0..to.len()).filter(|&e| e != d) {
             assert!(
                 t.shape()[e] == to[e],
-                "cat: sizes of tensors must match except in dimension {d}: expected size {} but got size {} in \
+                "{op}: sizes of tensors must match except in dimension {d}: expected size {} but got size {} in \
                  dimension {e} of tensor number {i} (shapes {:?} and {:?})",
                 to[e],
                 t.shape()[e],
@@ -60,7 +68,7 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
         starts.push(Some(to[d]));
         to[d] = to[d].saturating_add(t.shape()[d]);
     }
-    shape::numel_for("cat", &to);
+    shape::numel_for(op, &to);
     let dtype = all.iter().map(|t| t.dtype()).reduce(DType::promote).expect("at least one");
     // In the memory order of the first tensor, so that channels-last is kept.
     let order = model.tensor();
@@ -76,10 +84,10 @@ pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
             place::write(&mut value, |v| part.of(v), &t.tensor().cast(dtype));
         }
     }
-    record("cat", &all, value, move |c| {
+    record(op, &all, value, move |c| {
         let gradient = |(i, part): (usize, &Option<Part>)| {
             c.wants(i).then(|| match part {
-                Some(part) => take("cat", c.grad(), part.clone()),
+                Some(part) => take(op, c.grad(), part.clone()),
                 None => Var::from(Tensor::zeros_with(&[0], c.grad().dtype())),
             })
         };

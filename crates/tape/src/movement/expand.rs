@@ -61,7 +61,35 @@ impl Var {
         self.expand_to(to)
     }
 
+    /// Like [`Var::expand_to`], to the shape of another (`torch.Tensor.expand_as`).
+    ///
+    /// # Panics
+    /// If this shape does not broadcast to the other.
+    #[track_caller]
+    pub fn expand_as(&self, other: &Var) -> Var {
+        let fits =
+            shape::broadcast(self.shape(), other.shape()).is_some_and(|s| s.as_slice() == other.shape());
+        assert!(fits, "expand_as: shape {:?} cannot be expanded to {:?}", self.shape(), other.shape());
+        self.expand_to(other.shape())
+    }
+
     /// Sums over the dimensions that broadcasting from `to` has made (`torch.Tensor.sum_to_size`).
+    ///
+    /// # Panics
+    /// If `to` does not broadcast to this shape.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.sum_to_size(&[2, 1]).to_vec::<f32>(), [3.0, 7.0]);
+    /// ```
+    #[track_caller]
+    pub fn sum_to_size(&self, to: &[usize]) -> Var {
+        let fits = shape::broadcast(to, self.shape()).is_some_and(|s| s.as_slice() == self.shape());
+        assert!(fits, "sum_to_size: size {to:?} is not expandable to size {:?}", self.shape());
+        self.sum_to(to)
+    }
+
+    /// [`Var::sum_to_size`] under a shorter name.
     ///
     /// # Panics
     /// If `to` does not broadcast to this shape.

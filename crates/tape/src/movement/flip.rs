@@ -30,6 +30,67 @@ impl Var {
         record("flip", [self], value, move |c| [Some(c.grad().flip(&dims))])
     }
 
+    /// The columns of matrices in reverse order: [`Var::flip`] of dimension 1 (`torch.fliplr`).
+    ///
+    /// # Panics
+    /// If there are fewer than two dimensions.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0], &[1, 2]);
+    /// assert_eq!(x.fliplr().to_vec::<f32>(), [2.0, 1.0]);
+    /// ```
+    #[track_caller]
+    pub fn fliplr(&self) -> Var {
+        assert!(
+            self.ndim() >= 2,
+            "fliplr: the input must have at least 2 dimensions, but has shape {:?}",
+            self.shape()
+        );
+        self.flip(&[1])
+    }
+
+    /// The entries of the first dimension in reverse order: [`Var::flip`] of dimension 0 (`torch.flipud`).
+    ///
+    /// # Panics
+    /// If there is no dimension.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0], &[2]);
+    /// assert_eq!(x.flipud().to_vec::<f32>(), [2.0, 1.0]);
+    /// ```
+    #[track_caller]
+    pub fn flipud(&self) -> Var {
+        assert!(self.ndim() >= 1, "flipud: the input must have at least 1 dimension");
+        self.flip(&[0])
+    }
+
+    /// Rotates by 90 degrees, `k` times, from the first of two dimensions toward the second (`torch.rot90`, whose defaults
+    /// are 1 and the dimensions 0 and 1).
+    ///
+    /// # Panics
+    /// If the dimensions are out of range or the same.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.rot90(1, [0, 1]).to_vec::<f32>(), [2.0, 4.0, 1.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn rot90(&self, k: isize, dims: [isize; 2]) -> Var {
+        assert!(
+            self.ndim() >= 2,
+            "rot90: expected at least 2 dimensions, but the shape is {:?}",
+            self.shape()
+        );
+        let [a, b] = dims.map(|d| shape::dim("rot90", d, self.ndim()) as isize);
+        assert!(a != b, "rot90: expected rotation dims to be different, but got {dims:?}");
+        match k.rem_euclid(4) {
+            1 => self.flip(&[b]).transpose(a, b),
+            2 => self.flip(&[a, b]),
+            3 => self.flip(&[a]).transpose(a, b),
+            _ => self.clone(),
+        }
+    }
+
     /// Shifts the entries of dimensions by `shifts`, wrapping around (`torch.roll`). Without dimensions, one shift
     /// moves all elements in row-major order.
     ///

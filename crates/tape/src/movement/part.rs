@@ -86,9 +86,26 @@ fn add_part(mut sum: Tensor, part: &Part, grad: &Tensor) -> Tensor {
     sum
 }
 
+/// A copy of a variable in which one part is replaced. `op` has checked the shape of `src`.
+#[track_caller]
+pub(crate) fn replaced(op: &'static str, x: &Var, src: &Var, part: Part) -> Var {
+    let mut value = x.tensor();
+    crate::dispatch!(all: value.dtype(), op, T => {
+        value.make_mut::<T>();
+    });
+    let src = src.cast(x.dtype());
+    place::write(&mut value, |v| part.of(v), &src.tensor());
+    let shape: Dims = src.shape().into();
+    record(op, [x, &src], value, move |c| {
+        let rest =
+            || replaced(op, c.grad(), &Var::from(Tensor::zeros(&shape, c.grad().dtype())), part.clone());
+        [c.wants(0).then(rest), c.wants(1).then(|| take(op, c.grad(), part.clone()))]
+    })
+}
+
 /// Zeros of a shape, but for one part.
 #[track_caller]
-fn put(op: &'static str, g: &Var, part: Part, shape: &[usize]) -> Var {
+pub(crate) fn put(op: &'static str, g: &Var, part: Part, shape: &[usize]) -> Var {
     let value = filled(&g.tensor(), &part, shape, 0.0);
     record(op, [g], value, move |c| [Some(take(op, c.grad(), part.clone()))])
 }

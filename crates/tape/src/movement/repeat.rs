@@ -1,6 +1,10 @@
-//! `repeat`, `tile`.
+//! `repeat`, `tile`, `repeat_interleave`.
 
 use crate::int_list::IntList;
+use crate::dtype::DType;
+use crate::indexing::pick;
+use crate::kernels::list::list_for;
+use crate::promote::Operand;
 use crate::shape::{self, Dims};
 use crate::var::Var;
 
@@ -40,6 +44,51 @@ impl Var {
         let mut all = vec![1; self.ndim().saturating_sub(repeats.len())];
         all.extend_from_slice(repeats);
         self.repeated(&all)
+    }
+
+    /// Repeats each entry of a dimension, or each element of the flattened tensor (`torch.repeat_interleave`): all of
+    /// them so many times, or each as often as a vector of integers says.
+    ///
+    /// # Panics
+    /// If there is no such dimension; or if the repeats are negative, no integers, or not as many as there are entries.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
+    /// assert_eq!(x.repeat_interleave(2, None).to_vec::<f32>(), [1.0, 1.0, 2.0, 2.0]);
+    /// let times = Var::from_vec(vec![0i64, 3], &[2]);
+    /// assert_eq!(x.repeat_interleave(&times, Some(0)).to_vec::<f32>(), [2.0, 2.0, 2.0]);
+    /// ```
+    #[track_caller]
+    pub fn repeat_interleave(&self, repeats: impl Into<Operand>, dim: Option<isize>) -> Var {
+        let op = "repeat_interleave";
+        let x = if dim.is_none() || self.ndim() == 0 { self.flatten(0, -1) } else { self.clone() };
+        let d = shape::dim(op, dim.unwrap_or(0), x.ndim());
+        let n = x.shape()[d];
+        let repeats = repeats.into();
+        let repeats = repeats.var();
+        assert!(
+            matches!(repeats.dtype(), DType::I64 | DType::U8),
+            "{op}: the repeats have to be integers, not {}",
+            repeats.dtype()
+        );
+        let list = repeats.to_vec::<i64>();
+        assert!(
+            repeats.ndim() <= 1 && (list.len() == 1 || list.len() == n),
+            "{op}: the repeats have to be one number, or {n} for the dimension {d} of shape {:?}, but have shape {:?}",
+            x.shape(),
+            repeats.shape()
+        );
+        let times = |i: usize| {
+            let times = list[if list.len() == 1 { 0 } else { i }];
+            usize::try_from(times)
+                .unwrap_or_else(|_| panic!("{op}: the repeats cannot be negative, but one is {times}"))
+        };
+        let mut to: Dims = x.shape().into();
+        to[d] = (0..n).fold(0, |sum: usize, i| sum.saturating_add(times(i)));
+        shape::numel_for(op, &to);
+        let mut entries = (0..n).flat_map(|i| std::iter::repeat_n(i, times(i)));
+        pick(op, &x, d, list_for(op, to[d], |_| entries.next().expect("as many as counted")).into())
     }
 
     /// Each repetition is a new dimension, expanded and merged, so the rules are those of these operations.

@@ -81,6 +81,17 @@ impl Var {
         record("reshape", [self], self.tensor().copy(strides.clone()), |c| [Some(c.grad().clone())])
     }
 
+    /// All elements as a vector, in row-major order: [`Var::flatten`] of all dimensions (`torch.ravel`).
+    ///
+    /// ```
+    /// use tapegrad_tape::{DType, Tensor, Var};
+    /// assert_eq!(Var::from(Tensor::zeros(&[2, 3], DType::F32)).ravel().shape(), [6]);
+    /// ```
+    #[track_caller]
+    pub fn ravel(&self) -> Var {
+        self.flatten(0, -1)
+    }
+
     /// Merges the dimensions `start..=end` (`torch.flatten`). No dimension becomes one.
     ///
     /// # Panics

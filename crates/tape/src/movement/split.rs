@@ -1,12 +1,47 @@
-//! `split`, `chunk`, `unbind`.
+//! `split`, `chunk`, `unbind`, `tensor_split`.
 
 use super::part::{Part, take};
 use crate::int_list::IntList;
+use super::slice::Slice;
 use crate::shape;
 use crate::var::Var;
 
 /// How many empty pieces an empty dimension can be split into.
 const MAX_EMPTY_CHUNKS: usize = 1 << 16;
+
+/// Into what a dimension is split: a number of pieces, or the positions between them. Made by `into()` from a number,
+/// or from an array, a slice or a vector of positions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sections {
+    /// So many pieces.
+    Count(usize),
+    /// A piece up to each position, and one from the last on.
+    At(Vec<isize>),
+}
+
+impl From<usize> for Sections {
+    fn from(count: usize) -> Sections {
+        Sections::Count(count)
+    }
+}
+
+impl From<Vec<isize>> for Sections {
+    fn from(positions: Vec<isize>) -> Sections {
+        Sections::At(positions)
+    }
+}
+
+impl From<&[isize]> for Sections {
+    fn from(positions: &[isize]) -> Sections {
+        Sections::At(positions.to_vec())
+    }
+}
+
+impl<const N: usize> From<[isize; N]> for Sections {
+    fn from(positions: [isize; N]) -> Sections {
+        Sections::At(positions.to_vec())
+    }
+}
 
 impl Var {
     /// Pieces of `size` entries of a dimension, the last one smaller if need be (`torch.split` with a number). Views.
@@ -102,6 +137,110 @@ impl Var {
         (0..self.shape()[d]).map(|index| take("unbind", self, Part::Select { dim: d, index })).collect()
     }
 
+    /// Pieces of a dimension: so many, of sizes that differ by at most one, or cut at positions, of which negative ones
+    /// count from the back (`torch.tensor_split`). Views.
+    ///
+    /// # Panics
+    /// If there is no such dimension, or no pieces are asked for.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0], &[5]);
+    /// assert_eq!(x.tensor_split(2, 0)[0].to_vec::<f32>(), [1.0, 2.0, 3.0]);
+    /// assert_eq!(x.tensor_split([1, 3], 0)[1].to_vec::<f32>(), [2.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn tensor_split(&self, sections: impl Into<Sections>, dim: isize) -> Vec<Var> {
+        self.sections("tensor_split", sections.into(), dim)
+    }
+
+    /// Equal pieces, or pieces cut at positions, of the second dimension, or of a vector (`torch.hsplit`). Views.
+    ///
+    /// # Panics
+    /// If there is no dimension, or it cannot be split into equal pieces.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.hsplit(2)[0].to_vec::<f32>(), [1.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn hsplit(&self, sections: impl Into<Sections>) -> Vec<Var> {
+        self.equal_sections("hsplit", sections.into(), 1, if self.ndim() == 1 { 0 } else { 1 })
+    }
+
+    /// Equal pieces, or pieces cut at positions, of the first of two or more dimensions (`torch.vsplit`). Views.
+    ///
+    /// # Panics
+    /// If there are fewer than two dimensions, or the first cannot be split into equal pieces.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
+    /// assert_eq!(x.vsplit(2)[0].to_vec::<f32>(), [1.0, 2.0]);
+    /// ```
+    #[track_caller]
+    pub fn vsplit(&self, sections: impl Into<Sections>) -> Vec<Var> {
+        self.equal_sections("vsplit", sections.into(), 2, 0)
+    }
+
+    /// Equal pieces, or pieces cut at positions, of the third dimension (`torch.dsplit`). Views.
+    ///
+    /// # Panics
+    /// If there are fewer than three dimensions, or the third cannot be split into equal pieces.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[1, 2, 2]);
+    /// assert_eq!(x.dsplit(2)[0].to_vec::<f32>(), [1.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn dsplit(&self, sections: impl Into<Sections>) -> Vec<Var> {
+        self.equal_sections("dsplit", sections.into(), 3, 2)
+    }
+
+    #[track_caller]
+    fn equal_sections(&self, op: &'static str, sections: Sections, least: usize, d: usize) -> Vec<Var> {
+        assert!(
+            self.ndim() >= least,
+            "{op}: requires a tensor with at least {least} dimensions, but the shape is {:?}",
+            self.shape()
+        );
+        if let Sections::Count(count) = sections {
+            assert!(
+                count > 0 && self.shape()[d].is_multiple_of(count),
+                "{op}: dimension {d} of size {} cannot be split into {count} equal pieces",
+                self.shape()[d]
+            );
+        }
+        self.sections(op, sections, d as isize)
+    }
+
+    #[track_caller]
+    fn sections(&self, op: &'static str, sections: Sections, dim: isize) -> Vec<Var> {
+        assert!(self.ndim() > 0, "{op}: expects at least a 1-dimensional tensor");
+        let d = shape::dim(op, dim, self.ndim());
+        let n = self.shape()[d];
+        match sections {
+            Sections::Count(count) => {
+                assert!(count > 0, "{op}: the number of sections must be larger than 0");
+                assert!(
+                    count <= n.saturating_add(MAX_EMPTY_CHUNKS),
+                    "{op}: a dimension of size {n} (shape {:?}) cannot be split into {count} pieces",
+                    self.shape()
+                );
+                let sizes: Vec<usize> = (0..count).map(|i| n / count + usize::from(i < n % count)).collect();
+                self.pieces(op, d, &sizes)
+            }
+            Sections::At(positions) => {
+                let starts = std::iter::once(None).chain(positions.iter().copied().map(Some));
+                let ends = positions.iter().copied().map(Some).chain([None]);
+                let piece = |(start, end)| {
+                    let (start, count) = Slice { start, end, step: 1 }.resolve(n);
+                    take(op, self, Part::range(self.shape(), d, start, count, 1))
+                };
+                starts.zip(ends).map(piece).collect()
+            }
+        }
+    }
+
     #[track_caller]
     fn pieces(&self, op: &'static str, d: usize, sizes: &[usize]) -> Vec<Var> {
         let mut start = 0;
@@ -128,6 +267,8 @@ mod tests {
         assert_eq!(sizes(of(0).split(2, 0)), [0]);
         assert_eq!(sizes(of(0).split(0, 0)), [0]);
         assert_eq!(of(3).unbind(0).len(), 3);
+        assert_eq!(sizes(of(5).tensor_split(7, 0)), [1, 1, 1, 1, 1, 0, 0]);
+        assert_eq!(sizes(of(5).tensor_split([3, 1, -1], 0)), [3, 0, 3, 1]);
     }
 
     #[test]
@@ -137,7 +278,15 @@ mod tests {
             check(&[2, 5], seed, |x| x.split_with_sizes(&[1, 0, 4], -1));
             check(&[3, 2], seed, |x| x.unbind(1));
             check(&[4, 2], seed, |x| x.chunk(3, 0)[1].clone());
+            check(&[5, 2], seed, |x| x.tensor_split(3, 0));
+            check(&[2, 4], seed, |x| x.hsplit([1, -1, 7]));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "hsplit: dimension 0 of size 5 cannot be split into 2 equal pieces")]
+    fn pieces_that_are_not_equal() {
+        Var::from(Tensor::zeros(&[5], DType::F32)).hsplit(2);
     }
 
     #[test]

@@ -132,6 +132,25 @@ extremes!(
     "argmin"
 );
 
+impl Var {
+    /// The smallest and the largest elements along a dimension, or of all elements (`torch.aminmax`): [`Var::amin`] and
+    /// [`Var::amax`].
+    ///
+    /// # Panics
+    /// If the dimension is out of range or of size zero.
+    ///
+    /// ```
+    /// let (low, high) = tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).aminmax(None, false);
+    /// assert_eq!((low.item(), high.item()), (1.0, 3.0));
+    /// ```
+    #[track_caller]
+    pub fn aminmax(&self, dim: Option<isize>, keepdim: bool) -> (Var, Var) {
+        let dims: Vec<isize> = dim.into_iter().collect();
+        let of = |best| over("aminmax", self, &dims, keepdim, best, false);
+        (of(Best::Smallest), of(Best::Largest))
+    }
+}
+
 /// Which elements are selected.
 #[derive(Clone, Copy, PartialEq)]
 enum Best {

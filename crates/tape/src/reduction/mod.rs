@@ -1,14 +1,23 @@
 //! Reductions, and scans along a dimension.
 
+mod cumulative;
+mod differences;
 mod extreme;
 mod logical;
 mod logsumexp;
+mod median;
+mod nan;
 mod norm;
 mod prod;
+mod quantile;
 mod scan;
 mod sort;
 mod sum;
+mod unique;
 mod var;
+
+pub use differences::Spacing;
+pub use quantile::Interpolation;
 
 use crate::dtype::DType;
 use crate::indexing::collect;
@@ -45,6 +54,9 @@ keepdim! {
     argmin argmin_keepdim argmin_with(dim: isize) -> Var;
     median median_keepdim median_with(dim: isize) -> (Var, Var);
     logsumexp logsumexp_keepdim logsumexp_with(dims: impl IntList) -> Var;
+    nansum nansum_keepdim nansum_with(dims: impl IntList) -> Var;
+    nanmean nanmean_keepdim nanmean_with(dims: impl IntList) -> Var;
+    nanmedian nanmedian_keepdim nanmedian_with(dim: isize) -> (Var, Var);
     all all_keepdim all_with(dims: impl IntList) -> Var;
     any any_keepdim any_with(dims: impl IntList) -> Var;
 }

@@ -48,10 +48,10 @@ impl Var {
         let value = if x.ndim() == 0 {
             value
         } else if value.dtype() == DType::I64 {
-            scan::scan::<i64, i64>(&value, d, false, 1, |a, x| a.wrapping_mul(x), |a| a)
+            scan::scan::<i64, i64, i64>(&value, d, false, 1, |a, x, _| a.wrapping_mul(x), |a| a)
         } else {
             half_as_f32(value, |t| crate::dispatch!(float: t.dtype(), "cumprod", T => {
-                scan::scan::<T, f64>(&t, d, false, 1.0, |a, x| a * crate::Element::to_f64(x), crate::Element::from_f64)
+                scan::scan::<T, f64, T>(&t, d, false, 1.0, |a, x, _| a * crate::Element::to_f64(x), crate::Element::from_f64)
             }))
             .cast(x.dtype())
         };
@@ -79,10 +79,10 @@ fn sums(x: &Var, d: usize, reverse: bool) -> Var {
     let value = if t.ndim() == 0 {
         t
     } else if t.dtype() == DType::I64 {
-        scan::scan::<i64, i64>(&t, d, reverse, 0, |a, x| a.wrapping_add(x), |a| a)
+        scan::scan::<i64, i64, i64>(&t, d, reverse, 0, |a, x, _| a.wrapping_add(x), |a| a)
     } else {
         half_as_f32(t, |t| crate::dispatch!(float: t.dtype(), "cumsum", T => {
-            scan::scan::<T, f64>(&t, d, reverse, 0.0, |a, x| a + crate::Element::to_f64(x), crate::Element::from_f64)
+            scan::scan::<T, f64, T>(&t, d, reverse, 0.0, |a, x, _| a + crate::Element::to_f64(x), crate::Element::from_f64)
         }))
         .cast(x.dtype())
     };

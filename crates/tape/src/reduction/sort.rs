@@ -1,13 +1,10 @@
-//! `sort`, `argsort`, `topk`, `median`.
+//! `sort`, `argsort`, `msort`, `topk`.
 
-use super::extreme::record_shared;
-use super::{Reduced, as_number, record_chosen};
-use crate::dtype::{DType, Number};
+use super::{as_number, record_chosen};
+use crate::kernels::order::{self, Ranked};
 use crate::kernels::scan;
 use crate::shape;
-use crate::tensor::Tensor;
 use crate::var::Var;
-use std::cmp::Ordering;
 
 impl Var {
     /// The elements along a dimension in order, and their indices, as I64 (`torch.sort` with `stable=True`). NaN counts
@@ -30,13 +27,18 @@ impl Var {
     #[track_caller]
     pub fn sort_with(&self, dim: isize, descending: bool) -> (Var, Var) {
         let d = shape::dim("sort", dim, self.ndim());
-        self.ordered(
-            "sort",
-            d,
-            self.size(dim),
-            |list, _| sort_all(list, descending),
-            |list, _| sort_all(list, descending),
-        )
+        self.chosen("sort", d, self.size(dim), Choice::First { descending })
+    }
+
+    /// The entries of the first dimension in ascending order (`torch.msort`).
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).msort().to_vec::<f32>(), [1.0, 2.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn msort(&self) -> Var {
+        self.sort(0, false).0
     }
 
     /// The indices that sort the elements along a dimension, as I64; equal ones stay in their order (`torch.argsort`).
@@ -84,78 +86,17 @@ impl Var {
         let d = shape::dim("topk", dim, self.ndim());
         let n = self.size(dim);
         assert!(k <= n, "topk: selected index k = {k} is out of range for dimension {d} of size {n}");
-        self.ordered("topk", d, k, |list, k| best_of(list, k, largest), |list, k| best_of(list, k, largest))
+        self.chosen("topk", d, k, Choice::First { descending: largest })
     }
 
-    /// The medians along a dimension, the lower of two middle elements, and their indices, as I64 (`torch.median` with
-    /// a dimension). NaN where there is one. The gradient goes to that one element.
-    ///
-    /// # Panics
-    /// If the dimension is out of range or of size zero.
-    ///
-    /// ```
-    /// use tapegrad_tape::Var;
-    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]).median(0).0.item(), 2.0);
-    /// ```
+    /// The elements along a dimension that are chosen from each line, `k` of them, and their indices; the dimension
+    /// stays, if there is one.
     #[track_caller]
-    pub fn median(&self, dim: isize) -> (Var, Var) {
-        self.median_with(dim, false)
-    }
-
-    /// [`Var::median`], where the reduced dimensions stay with size one if `keepdim`.
-    #[track_caller]
-    pub fn median_with(&self, dim: isize, keepdim: bool) -> (Var, Var) {
-        let d = shape::dim("median", dim, self.ndim());
-        let n = self.size(dim);
-        assert!(
-            n > 0,
-            "median: expected reduction dim {d} of shape {:?} to have non-zero size",
-            self.shape()
-        );
-        let (value, index) = self.ordered("median", d, 1, |list, _| middle(list), |list, _| middle(list));
-        if keepdim || self.ndim() == 0 {
-            (value, index)
-        } else {
-            (value.squeeze(d as isize), index.squeeze(d as isize))
-        }
-    }
-
-    /// The median of all elements, the lower of two middle ones, without dimensions (`torch.median`). NaN where there
-    /// is one. Elements that are equal to it share the gradient evenly.
-    ///
-    /// # Panics
-    /// If the tensor is empty.
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 2.0, 2.0], &[2, 2]).median_all().item(), 2.0);
-    /// ```
-    #[track_caller]
-    pub fn median_all(&self) -> Var {
-        let r = Reduced::new((0..self.ndim()).collect(), self.shape(), false);
-        r.check_not_empty("median");
-        let value = self.detach().flatten(0, -1).median(0).0.into_tensor();
-        record_shared("median", self, r, value, true)
-    }
-
-    /// The first `k` pairs of a value and its index that `order` (for floats, `order_integers` for integers) sorts
-    /// first.
-    #[track_caller]
-    fn ordered(
-        &self,
-        op: &'static str,
-        d: usize,
-        k: usize,
-        order: impl Fn(&mut Vec<(f64, i64)>, usize) + Sync,
-        order_integers: impl Fn(&mut Vec<(i64, i64)>, usize) + Sync,
-    ) -> (Var, Var) {
-        let x = if self.ndim() == 0 { self.tensor().reshape(&[1]) } else { self.tensor() };
-        let x = as_number(&x);
-        // f32 values are all f64 values, in the same order.
-        let indices = match x.dtype() {
-            DType::I64 => places::<i64, i64>(&x, d, k, |x| x, &order_integers),
-            DType::F64 => places::<f64, f64>(&x, d, k, |x| x, &order),
-            _ => places::<f32, f64>(&x, d, k, f64::from, &order),
-        };
+    pub(super) fn chosen(&self, op: &'static str, d: usize, k: usize, choice: Choice) -> (Var, Var) {
+        let x = as_number(&if self.ndim() == 0 { self.tensor().reshape(&[1]) } else { self.tensor() });
+        let indices = crate::dispatch!(number: x.dtype(), op, T => {
+            scan::rows::<T, i64>(&x, d, k, &|_, row, out| choice.choose(row, out))
+        });
         let mut to: shape::Dims = self.shape().into();
         if let Some(n) = to.get_mut(d) {
             *n = k;
@@ -166,62 +107,50 @@ impl Var {
     }
 }
 
-/// For every line along a dimension, the indices of the `k` elements that come first.
-fn places<T: Number, K: Number>(
-    t: &Tensor,
-    d: usize,
-    k: usize,
-    key: impl Fn(T) -> K + Sync,
-    order: &(impl Fn(&mut Vec<(K, i64)>, usize) + Sync),
-) -> Tensor {
-    scan::rows::<T, i64>(t, d, k, &|_, row, out| {
-        let mut list: Vec<(K, i64)> = row.iter().zip(0..).map(|(&x, i)| (key(x), i)).collect();
-        order(&mut list, k);
-        for (o, (_, i)) in out.iter_mut().zip(list) {
-            *o = i;
-        }
-    })
+/// Which elements of a line are chosen.
+#[derive(Clone, Copy)]
+pub(super) enum Choice {
+    /// The first ones in order.
+    First { descending: bool },
+    /// The lower middle one, or the first NaN.
+    Median,
+    /// The lower middle one of those that are numbers, or the first NaN if none is.
+    NanMedian,
+    /// The one that is at this place in ascending order, counted from zero.
+    Nth(usize),
 }
 
-/// NaN above all numbers.
-fn compare<K: Number>(a: K, b: K) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-}
-
-fn order<K: Number>(descending: bool) -> impl Fn(&(K, i64), &(K, i64)) -> Ordering {
-    move |a, b| {
-        let order = compare(a.0, b.0);
-        (if descending { order.reverse() } else { order }).then(a.1.cmp(&b.1))
+impl Choice {
+    /// The positions of the chosen elements.
+    fn choose<T: Ranked>(self, row: &[T], out: &mut [i64]) {
+        let first = match self {
+            Choice::First { descending } => {
+                let keys = if out.len() == row.len() {
+                    order::sorted(row, descending)
+                } else {
+                    order::first(row, out.len(), descending)
+                };
+                out.iter_mut().zip(keys).for_each(|(o, key)| *o = T::position(key) as i64);
+                return;
+            }
+            Choice::Median => match row.iter().position(|x| x.is_nan()) {
+                Some(nan) => nan,
+                None => order::nth(row, (row.len() - 1) / 2),
+            },
+            Choice::NanMedian => {
+                let numbers = row.iter().filter(|x| !x.is_nan()).count();
+                order::nth(row, numbers.saturating_sub(1) / 2)
+            }
+            Choice::Nth(k) => order::nth(row, k),
+        };
+        out.fill(first as i64);
     }
-}
-
-fn sort_all<K: Number>(list: &mut [(K, i64)], descending: bool) {
-    list.sort_unstable_by(order(descending));
-}
-
-fn best_of<K: Number>(list: &mut Vec<(K, i64)>, k: usize, largest: bool) {
-    if k > 0 && k < list.len() {
-        list.select_nth_unstable_by(k - 1, order(largest));
-    }
-    list.truncate(k);
-    list.sort_unstable_by(order(largest));
-}
-
-fn middle<K: Number>(list: &mut [(K, i64)]) {
-    let at = match list.iter().position(|(x, _)| x.is_nan()) {
-        Some(nan) => nan,
-        None => {
-            let middle = (list.len() - 1) / 2;
-            list.select_nth_unstable_by(middle, order(false));
-            middle
-        }
-    };
-    list.swap(0, at);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
     use crate::test_views::check;
     use proptest::prelude::*;
 
@@ -231,9 +160,8 @@ mod tests {
         fn gradients(seed in 0u64..1000, dim in -2isize..2, flag: bool, k in 0usize..3) {
             // Layout 3 repeats elements: ties may be reordered.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
-            check(&[2, 3], seed, |x| x.sort_with(dim, flag).0);
-            check(&[2, 3], seed, |x| [x.topk_with(k, dim, flag, true).0, x.median_with(dim, flag).0]);
-            check(&[2, 3], seed, |x| x.median_all());
+            check(&[2, 3], seed, |x| x.sort(dim, flag).0);
+            check(&[2, 3], seed, |x| [x.topk(k, dim, flag, true).0, x.msort()]);
         }
 
         #[test]
@@ -245,8 +173,9 @@ mod tests {
             let (best, places) = x.topk_with(k, 0, largest, true);
             prop_assert_eq!(&all.to_vec::<i64>()[..k], &best.to_vec::<i64>()[..]);
             prop_assert_eq!(&at.to_vec::<i64>()[..k], &places.to_vec::<i64>()[..]);
-            let middle = x.sort(0).0.select(0, (n - 1) / 2);
-            prop_assert_eq!(x.median(0).0.to_vec::<i64>(), middle.to_vec::<i64>());
+            let middle = x.sort(0, false).0.select(0, (n - 1) / 2);
+            prop_assert_eq!(x.median(0, false).0.to_vec::<i64>(), middle.to_vec::<i64>());
+            prop_assert_eq!(x.kthvalue(n, 0, false).0.item(), x.max_all().item());
         }
     }
 
@@ -257,14 +186,6 @@ mod tests {
         assert_eq!(x.argsort_with(0, true).to_vec::<i64>(), [0, 2, 1]);
         assert_eq!(x.topk_with(2, 0, false, true).1.to_vec::<i64>(), [1, 2]);
         assert!(x.median(0).0.item().is_nan());
-    }
-
-    /// The values are PyTorch's.
-    #[test]
-    fn equal_elements_share_the_gradient_of_the_median() {
-        let x = Var::parameter(Tensor::from_vec(vec![2f64, 1.0, 2.0, 5.0], &[2, 2]));
-        x.median_all().backward();
-        assert_eq!(x.grad().unwrap().to_vec::<f64>(), [0.5, 0.0, 0.5, 0.0]);
     }
 
     #[test]
