@@ -15,16 +15,16 @@ pub fn run(call: &Call) -> Option<Outcome> {
         call.bool_or("descending", false)
     };
     Some(match call.function.strip_prefix("torch.")? {
-        "sort" => x().sort(dim(), descending()).into(),
-        "argsort" => x().argsort(dim(), descending()).into(),
+        "sort" => x().sort_with(dim(), descending()).into(),
+        "argsort" => x().argsort_with(dim(), descending()).into(),
         "msort" => x().msort().into(),
         "topk" => {
             let (largest, sorted) = (call.bool_or("largest", true), call.bool_or("sorted", true));
-            x().topk(call.size("k"), dim(), largest, sorted).into()
+            x().topk_with(call.size("k"), dim(), largest, sorted).into()
         }
-        "kthvalue" => x().kthvalue(call.size("k"), dim(), keepdim()).into(),
-        "median" => median(call, Var::median, Var::median_all),
-        "nanmedian" => median(call, Var::nanmedian, Var::nanmedian_all),
+        "kthvalue" => x().kthvalue_with(call.size("k"), dim(), keepdim()).into(),
+        "median" => median(call, Var::median_with, Var::median_all),
+        "nanmedian" => median(call, Var::nanmedian_with, Var::nanmedian_all),
         "quantile" => {
             x().quantile(quantile(call), call.dim_opt("dim"), keepdim(), interpolation(call)).into()
         }

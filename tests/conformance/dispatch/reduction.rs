@@ -53,8 +53,8 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "torch.linalg.vector_norm" => {
             cast().vector_norm(call.float_or("ord", 2.0), &call.dims("dim"), keepdim()).into()
         }
-        "torch.nansum" => cast().nansum(&call.dims("dim"), keepdim()).into(),
-        "torch.nanmean" => cast().nanmean(&call.dims("dim"), keepdim()).into(),
+        "torch.nansum" => cast().nansum_with(&call.dims("dim"), keepdim()).into(),
+        "torch.nanmean" => cast().nanmean_with(&call.dims("dim"), keepdim()).into(),
         "torch.aminmax" => x().aminmax(call.dim_opt("dim"), keepdim()).into(),
         "torch.cummax" => x().cummax(call.dim("dim")).into(),
         "torch.cummin" => x().cummin(call.dim("dim")).into(),

@@ -80,7 +80,7 @@ impl Var {
         let mut to: Dims = x.shape().into();
         to[d] = list.len();
         let fill = match value {
-            Operand::Scalar(s) => Var::from(Tensor::full(&[], s, self.dtype())),
+            Operand::Scalar(s) => Var::from(Tensor::full_with((), s, self.dtype())),
             Operand::Var(v) => v.cast(self.dtype()),
         };
         put_at(op, &x, d, list.into(), &fill.expand_to(&to)).reshape_to(self.shape())
@@ -149,7 +149,7 @@ impl Var {
         let op = "index_put";
         let values = match values.into() {
             Operand::Var(v) => v,
-            Operand::Scalar(s) => Var::from(Tensor::full(&[], s, self.dtype())),
+            Operand::Scalar(s) => Var::from(Tensor::full_with((), s, self.dtype())),
         };
         same_type(op, self, &values);
         // The places of the elements that reading at the index would give.

@@ -234,7 +234,7 @@ impl At {
     #[track_caller]
     fn product_of_others(&self, x: &Var, src: &Var, out: &Var, g: &Var) -> Var {
         let zero = src.detach().eq(0.0);
-        if zero.any(&[], false).item() == 0.0 {
+        if zero.any(()).item() == 0.0 {
             return self.gather(&(g * out)) / src;
         }
         let count = x.detach().zeros_like().scatter_add(self.dim, &self.index, &zero.cast(x.dtype()));
@@ -244,7 +244,7 @@ impl At {
         let single_gradient = self.gather(&(g * without));
         let gradient = self.gather(&(g * out)) / src.masked_fill(&zero, 1.0);
         let gradient = where_(&single, &single_gradient, &gradient);
-        if is_grad_enabled() && count.gt(1.0).any(&[], false).item() != 0.0 {
+        if is_grad_enabled() && count.gt(1.0).any(()).item() != 0.0 {
             let op = self.op;
             return record(op, [&gradient], gradient.tensor(), move |_| {
                 panic!("{op}: there is no second derivative of a product of which several factors are zero")
@@ -270,8 +270,8 @@ impl At {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gradcheck;
     use crate::test_views::check2;
-    use crate::{GradCheck, gradcheck};
     use proptest::prelude::*;
 
     const ALL: [Reduce; 5] = [Reduce::Sum, Reduce::Prod, Reduce::Mean, Reduce::Amax, Reduce::Amin];
@@ -299,7 +299,7 @@ mod tests {
             let src = Var::parameter(Tensor::from_slice(&values[2..], &[4]));
             let index = Var::from_vec(list, &[4]);
             let f = |v: &[Var]| v[0].scatter_reduce(0, &index, &v[1], Reduce::Prod, include);
-            gradcheck(f, &[x, src], GradCheck::default()).unwrap();
+            gradcheck(f, &[x, src]).unwrap();
         }
     }
 
@@ -314,7 +314,7 @@ mod tests {
         let x = Var::from_vec(vec![1f32, f32::NAN], &[2]);
         let nan = x.scatter_reduce(0, &index, &Var::from_vec(vec![3f32, 5.0], &[2]), Reduce::Amax, true);
         assert!(nan.to_vec::<f32>()[1].is_nan());
-        let none = Var::from(Tensor::zeros(&[0], DType::I64));
+        let none = Var::from(Tensor::zeros_with(&[0], DType::I64));
         assert_eq!(x.scatter_reduce(0, &none, &x, Reduce::Amin, false).to_vec::<f32>()[0], 1.0);
         let y = Var::from(2f32).scatter_reduce(0, &Var::from(0i64), &Var::from(3f32), Reduce::Prod, true);
         assert_eq!((y.shape(), y.item()), (&[][..], 6.0));

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(x.searchsorted(&v, false, None).to_vec::<i64>(), [1, 3, 1, 3]);
         assert_eq!(x.searchsorted(&v, true, None).to_vec::<i64>(), [2, 3, 3, 3]);
         let unsorted = Var::from_vec(vec![5f64, 1.0, 3.0], &[3]);
-        let sorter = unsorted.argsort(0, false);
+        let sorter = unsorted.argsort(0);
         assert_eq!(unsorted.searchsorted(4.0, false, Some(&sorter)).item(), 2.0);
         let nan = Var::from(f64::NAN);
         assert_eq!(nan.isin(&nan, false).to_vec::<bool>(), [false]);
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "searchsorted: the sequence of shape [2, 3] has to be a vector")]
     fn lines_that_do_not_fit() {
-        Var::from(Tensor::zeros(&[2, 3], DType::F32)).searchsorted(
+        Var::from(Tensor::zeros_with(&[2, 3], DType::F32)).searchsorted(
             &Var::from_vec(vec![1f32], &[1]),
             false,
             None,

@@ -130,7 +130,7 @@ pub(super) fn put_at(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>,
     let (n, shape): (usize, Dims) = (x.shape()[dim], source.shape().into());
     record(op, [x, source], value, move |c| {
         let rest = || {
-            let zeros = Var::from(Tensor::zeros(&shape, c.grad().dtype()));
+            let zeros = Var::from(Tensor::zeros_with(&shape, c.grad().dtype()));
             put_at(op, c.grad(), dim, index.clone(), &zeros)
         };
         let taken = || {

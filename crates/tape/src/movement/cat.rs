@@ -84,7 +84,7 @@ pub(super) fn cat_as(op: &'static str, all: &[&Var], dim: isize) -> Var {
             place::write(&mut value, |v| part.of(v), &t.tensor().cast(dtype));
         }
     }
-    record(op, &all, value, move |c| {
+    record(op, all, value, move |c| {
         let gradient = |(i, part): (usize, &Option<Part>)| {
             c.wants(i).then(|| match part {
                 Some(part) => take(op, c.grad(), part.clone()),

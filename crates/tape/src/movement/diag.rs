@@ -60,7 +60,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 2], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 2], DType::F32));
     /// let y = x.diagonal_scatter(&Var::from_vec(vec![1f32, 2.0], &[2]), 0, 0, 1);
     /// assert_eq!(y.to_vec::<f32>(), [1.0, 0.0, 0.0, 2.0]);
     /// ```
@@ -79,7 +79,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[2, 2], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[2, 2], DType::F32));
     /// let y = x.select_scatter(&Var::from_vec(vec![1f32, 2.0], &[2]), 0, -1);
     /// assert_eq!(y.to_vec::<f32>(), [0.0, 0.0, 1.0, 2.0]);
     /// ```
@@ -107,7 +107,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let x = Var::from(Tensor::zeros(&[3], DType::F32));
+    /// let x = Var::from(Tensor::zeros_with(&[3], DType::F32));
     /// assert_eq!(x.slice_scatter(&Var::from_vec(vec![1f32, 2.0], &[2]), 0, 1..).to_vec::<f32>(), [0.0, 1.0, 2.0]);
     /// ```
     #[track_caller]
@@ -169,7 +169,7 @@ mod tests {
             let other = (dim + 1).rem_euclid(3);
             check(&[2, 2], seed, |x| x.diag_embed(offset, dim, other));
             check(&[2, 3], seed, |x| [x.diag(offset), x.diagflat(offset)]);
-            let x = Var::from(Tensor::zeros(&[3, 3, 3], DType::F64));
+            let x = Var::from(Tensor::zeros_with(&[3, 3, 3], DType::F64));
             let part = x.diagonal(offset, dim, other);
             check2([&[3, 3, 3], part.shape()], seed, |x, y| x.diagonal_scatter(y, offset, dim, other));
             let embedded = x.diagonal(0, 0, 1).diag_embed(offset, dim, other);
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "select_scatter: expected src of the shape [3] of what it replaces")]
     fn a_source_that_does_not_fit() {
-        let x = Var::from(Tensor::zeros(&[2, 3], DType::F32));
+        let x = Var::from(Tensor::zeros_with(&[2, 3], DType::F32));
         x.select_scatter(&Var::from(1f32), 0, 0);
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn replaced(op: &'static str, x: &Var, src: &Var, part: Part) -> Var 
     let shape: Dims = src.shape().into();
     record(op, [x, &src], value, move |c| {
         let rest =
-            || replaced(op, c.grad(), &Var::from(Tensor::zeros(&shape, c.grad().dtype())), part.clone());
+            || replaced(op, c.grad(), &Var::from(Tensor::zeros_with(&shape, c.grad().dtype())), part.clone());
         [c.wants(0).then(rest), c.wants(1).then(|| take(op, c.grad(), part.clone()))]
     })
 }

@@ -1,8 +1,8 @@
 //! `repeat`, `tile`, `repeat_interleave`.
 
-use crate::int_list::IntList;
 use crate::dtype::DType;
 use crate::indexing::pick;
+use crate::int_list::IntList;
 use crate::kernels::list::list_for;
 use crate::promote::Operand;
 use crate::shape::{self, Dims};

@@ -85,7 +85,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
-    /// assert_eq!(Var::from(Tensor::zeros(&[2, 3], DType::F32)).ravel().shape(), [6]);
+    /// assert_eq!(Var::from(Tensor::zeros_with(&[2, 3], DType::F32)).ravel().shape(), [6]);
     /// ```
     #[track_caller]
     pub fn ravel(&self) -> Var {

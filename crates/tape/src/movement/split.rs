@@ -1,8 +1,8 @@
 //! `split`, `chunk`, `unbind`, `tensor_split`.
 
 use super::part::{Part, take};
-use crate::int_list::IntList;
 use super::slice::Slice;
+use crate::int_list::IntList;
 use crate::shape;
 use crate::var::Var;
 
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "hsplit: dimension 0 of size 5 cannot be split into 2 equal pieces")]
     fn pieces_that_are_not_equal() {
-        Var::from(Tensor::zeros(&[5], DType::F32)).hsplit(2);
+        Var::from(Tensor::zeros_with(&[5], DType::F32)).hsplit(2);
     }
 
     #[test]

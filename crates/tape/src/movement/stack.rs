@@ -142,7 +142,7 @@ pub fn block_diag<V: Borrow<Var>>(tensors: &[V]) -> Var {
     let to = [size(0), size(1)];
     shape::numel_for("block_diag", &to);
     let dtype = blocks.iter().map(Var::dtype).reduce(DType::promote).expect("at least one");
-    let mut value = Tensor::zeros(&to, dtype);
+    let mut value = Tensor::zeros_with(&to, dtype);
     let mut start: Dims = Dims::from_elem(0, 2);
     let mut parts = Vec::with_capacity(blocks.len());
     for b in &blocks {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn shapes() {
-        let of = |shape: &[usize]| Var::from(Tensor::zeros(shape, DType::F32));
+        let of = |shape: &[usize]| Var::from(Tensor::zeros_with(shape, DType::F32));
         assert_eq!(of(&[]).atleast_3d().shape(), [1, 1, 1]);
         assert_eq!(of(&[4, 5]).atleast_3d().shape(), [4, 5, 1]);
         assert_eq!(hstack(&[of(&[2, 1, 3]), of(&[2, 4, 3])]).shape(), [2, 5, 3]);

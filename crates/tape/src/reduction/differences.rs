@@ -62,14 +62,14 @@ impl Var {
     pub fn trapezoid(&self, x: impl Into<Operand>, dim: isize) -> Var {
         let (d, width) = self.widths("trapezoid", dim, x.into());
         if self.size(d) == 0 {
-            return self.sum(&[d], false).zeros_like();
+            return self.sum(d).zeros_like();
         }
         match width {
             Operand::Scalar(dx) => {
                 let ends = self.select(d, 0).add(self.select(d, -1)).mul(0.5);
-                self.sum(&[d], false).sub(&ends).mul(dx)
+                self.sum(d).sub(&ends).mul(dx)
             }
-            Operand::Var(dx) => self.middles(d).mul(&dx).sum(&[d], false).div(2.0),
+            Operand::Var(dx) => self.middles(d).mul(&dx).sum(d).div(2.0),
         }
     }
 
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(x.diff(5, 0, None, None).shape(), [0]);
         assert_eq!(x.diff(0, 0, None, None).to_vec::<f64>(), [1.0, 2.0]);
         assert_eq!(
-            Var::from(Tensor::zeros(&[2, 0], DType::F32)).trapezoid(1.0, 1).to_vec::<f32>(),
+            Var::from(Tensor::zeros_with(&[2, 0], DType::F32)).trapezoid(1.0, 1).to_vec::<f32>(),
             [0.0, 0.0]
         );
         let flags = Var::from_vec(vec![true, true, false], &[3]);
@@ -306,6 +306,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "gradient: only edge_order = 1 and edge_order = 2 are supported, not 3")]
     fn an_unknown_order() {
-        Var::from(Tensor::zeros(&[9], DType::F32)).gradient(1.0, &[], 3);
+        Var::from(Tensor::zeros_with(&[9], DType::F32)).gradient(1.0, &[], 3);
     }
 }

@@ -15,7 +15,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]).median(0, false).0.item(), 2.0);
+    /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]).median(0).0.item(), 2.0);
     /// ```
     #[track_caller]
     pub fn median(&self, dim: isize) -> (Var, Var) {
@@ -50,7 +50,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// assert_eq!(Var::from_vec(vec![3f32, f32::NAN, 2.0], &[3]).nanmedian(0, false).0.item(), 2.0);
+    /// assert_eq!(Var::from_vec(vec![3f32, f32::NAN, 2.0], &[3]).nanmedian(0).0.item(), 2.0);
     /// ```
     #[track_caller]
     pub fn nanmedian(&self, dim: isize) -> (Var, Var) {
@@ -84,7 +84,7 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// let (value, index) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).kthvalue(2, 0, false);
+    /// let (value, index) = Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).kthvalue(2, 0);
     /// assert_eq!((value.item(), index.item()), (2.0, 2.0));
     /// ```
     #[track_caller]
@@ -143,8 +143,8 @@ mod tests {
         fn gradients(seed in 0u64..1000, dim in -2isize..2, keepdim: bool, k in 1usize..3) {
             // Layout 3 repeats elements: ties may be reordered.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
-            check(&[2, 3], seed, |x| [x.median(dim, keepdim).0, x.nanmedian(dim, keepdim).0]);
-            check(&[2, 3], seed, |x| [x.median_all(), x.nanmedian_all(), x.kthvalue(k, dim, keepdim).0]);
+            check(&[2, 3], seed, |x| [x.median_with(dim, keepdim).0, x.nanmedian_with(dim, keepdim).0]);
+            check(&[2, 3], seed, |x| [x.median_all(), x.nanmedian_all(), x.kthvalue_with(k, dim, keepdim).0]);
         }
     }
 
@@ -160,16 +160,16 @@ mod tests {
     fn nan_is_left_out_or_largest() {
         let nan = f64::NAN;
         let x = Var::from_vec(vec![nan, 5.0, 1.0, 3.0, nan, nan, nan, nan], &[2, 4]);
-        let (value, index) = x.nanmedian(1, false);
+        let (value, index) = x.nanmedian(1);
         assert_eq!((value.to_vec::<f64>()[0], index.to_vec::<i64>()), (3.0, vec![3, 0]));
         assert!(value.to_vec::<f64>()[1].is_nan() && x.median_all().item().is_nan());
-        assert_eq!(x.kthvalue(3, 1, false).1.to_vec::<i64>(), [1, 2]);
+        assert_eq!(x.kthvalue(3, 1).1.to_vec::<i64>(), [1, 2]);
         assert_eq!(x.nanmedian_all().item(), 3.0);
     }
 
     #[test]
     #[should_panic(expected = "kthvalue: selected number k = 3 is out of range for dimension 1 of size 2")]
     fn no_such_element() {
-        Var::from(Tensor::zeros(&[2, 2], crate::DType::F32)).kthvalue(3, -1, false);
+        Var::from(Tensor::zeros_with(&[2, 2], crate::DType::F32)).kthvalue(3, -1);
     }
 }

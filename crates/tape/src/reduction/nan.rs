@@ -1,8 +1,8 @@
 //! `nansum`, `nanmean`: NaN is left out.
 
 use super::{Reduced, half_as_f32};
-use crate::int_list::IntList;
 use crate::dtype::Float;
+use crate::int_list::IntList;
 use crate::kernels::reduce;
 use crate::node::record;
 use crate::shape;
@@ -18,7 +18,7 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![1f32, f32::NAN, 2.0], &[3]);
-    /// assert_eq!(x.nansum(&[], false).item(), 3.0);
+    /// assert_eq!(x.nansum(()).item(), 3.0);
     /// ```
     #[track_caller]
     pub fn nansum(&self, dims: impl IntList) -> Var {
@@ -31,7 +31,7 @@ impl Var {
         let dims = &dims.to_isizes();
         let r = Reduced::new(shape::dims("nansum", dims, self.ndim()), self.shape(), keepdim);
         if !self.dtype().is_float() {
-            return self.sum(dims, keepdim);
+            return self.sum_with(dims, keepdim);
         }
         let dtype = self.dtype();
         let sums = half_as_f32(
@@ -50,7 +50,7 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![1f32, f32::NAN, 2.0], &[3]);
-    /// assert_eq!(x.nanmean(&[], false).item(), 1.5);
+    /// assert_eq!(x.nanmean(()).item(), 1.5);
     /// ```
     #[track_caller]
     pub fn nanmean(&self, dims: impl IntList) -> Var {
@@ -67,8 +67,8 @@ impl Var {
             self.dtype()
         );
         shape::dims("nanmean", dims, self.ndim());
-        let count = self.detach().isnan().logical_not().sum(dims, keepdim);
-        self.nansum(dims, keepdim).div(count.cast(self.dtype()))
+        let count = self.detach().isnan().logical_not().sum_with(dims, keepdim);
+        self.nansum_with(dims, keepdim).div(count.cast(self.dtype()))
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn gradients() {
         for seed in 0..5 {
-            check(&[2, 3], seed, |x| [x.nansum(&[1], false), x.nanmean(&[-2], true), x.nanmean(&[], false)]);
+            check(&[2, 3], seed, |x| [x.nansum(1), x.nanmean_keepdim(-2), x.nanmean(())]);
         }
     }
 
@@ -92,10 +92,10 @@ mod tests {
     fn nan_gets_no_gradient() {
         let nan = f64::NAN;
         let x = Var::parameter(Tensor::from_vec(vec![1.0, nan, 4.0, nan, nan, nan], &[2, 3]));
-        let mean = x.nanmean(&[1], false);
+        let mean = x.nanmean(1);
         assert!(mean.to_vec::<f64>()[0] == 2.5 && mean.to_vec::<f64>()[1].is_nan());
         mean.select(0, 0).backward();
         assert_eq!(x.grad().unwrap().to_vec::<f64>()[..3], [0.5, 0.0, 0.5]);
-        assert_eq!(x.nansum(&[], false).item(), 5.0);
+        assert_eq!(x.nansum(()).item(), 5.0);
     }
 }

@@ -83,7 +83,7 @@ fn checked(op: &str, x: &Var, q: Operand, dim: Option<isize>) -> Var {
     assert!(!empty, "{op}: the input of shape {:?} has no elements to choose from", x.shape());
     let q = match q {
         Operand::Var(q) => q,
-        Operand::Scalar(s) => Var::from(Tensor::full(&[], s, dtype)),
+        Operand::Scalar(s) => Var::from(Tensor::full_with((), s, dtype)),
     };
     assert!(q.ndim() <= 1, "{op}: q has to be a number or a vector, but has shape {:?}", q.shape());
     assert_eq!(q.dtype(), dtype, "{op}: q has to be of the type of the input");
@@ -106,7 +106,7 @@ fn quantiles(
         Some(dim) if x.ndim() > 0 => x.movedim(&[dim], &[-1]),
         _ => x.flatten(0, -1),
     };
-    let sorted = lines.sort(-1, false).0;
+    let sorted = lines.sort(-1).0;
     let list = if q.ndim() == 0 { q.unsqueeze(0) } else { q.clone() };
     let ranks = ranks(&sorted, &list, op == "nanquantile");
     let ranks = match interpolation {
@@ -143,7 +143,7 @@ fn ranks(sorted: &Var, q: &Var, ignore_nan: bool) -> Var {
     let last = sorted.size(-1) as i64 - 1;
     let nan = sorted.detach().isnan();
     if ignore_nan {
-        let numbers = nan.logical_not().sum(&[-1], true).cast(sorted.dtype());
+        let numbers = nan.logical_not().sum_keepdim(-1).cast(sorted.dtype());
         let ranks = q * (numbers - 1.0);
         return where_(&ranks.lt(0.0), 0.0, &ranks);
     }

@@ -38,7 +38,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn msort(&self) -> Var {
-        self.sort(0, false).0
+        self.sort(0).0
     }
 
     /// The indices that sort the elements along a dimension, as I64; equal ones stay in their order (`torch.argsort`).
@@ -160,8 +160,8 @@ mod tests {
         fn gradients(seed in 0u64..1000, dim in -2isize..2, flag: bool, k in 0usize..3) {
             // Layout 3 repeats elements: ties may be reordered.
             let seed = if seed % 5 == 3 { seed + 1 } else { seed };
-            check(&[2, 3], seed, |x| x.sort(dim, flag).0);
-            check(&[2, 3], seed, |x| [x.topk(k, dim, flag, true).0, x.msort()]);
+            check(&[2, 3], seed, |x| x.sort_with(dim, flag).0);
+            check(&[2, 3], seed, |x| [x.topk_with(k, dim, flag, true).0, x.msort()]);
         }
 
         #[test]
@@ -173,9 +173,9 @@ mod tests {
             let (best, places) = x.topk_with(k, 0, largest, true);
             prop_assert_eq!(&all.to_vec::<i64>()[..k], &best.to_vec::<i64>()[..]);
             prop_assert_eq!(&at.to_vec::<i64>()[..k], &places.to_vec::<i64>()[..]);
-            let middle = x.sort(0, false).0.select(0, (n - 1) / 2);
-            prop_assert_eq!(x.median(0, false).0.to_vec::<i64>(), middle.to_vec::<i64>());
-            prop_assert_eq!(x.kthvalue(n, 0, false).0.item(), x.max_all().item());
+            let middle = x.sort(0).0.select(0, (n - 1) / 2);
+            prop_assert_eq!(x.median(0).0.to_vec::<i64>(), middle.to_vec::<i64>());
+            prop_assert_eq!(x.kthvalue(n, 0).0.item(), x.max_all().item());
         }
     }
 

@@ -154,7 +154,7 @@ mod tests {
     fn nan_zeros_and_nothing() {
         let x = Var::from_vec(vec![f64::NAN, 1.0, f64::NAN, -0.0, 0.0], &[5]);
         assert_eq!(x.unique(None).2.to_vec::<i64>(), [2, 1, 1, 1]);
-        let nothing = Var::from(Tensor::zeros(&[0, 0], DType::F32));
+        let nothing = Var::from(Tensor::zeros_with(&[0, 0], DType::F32));
         assert_eq!(nothing.unique(None).0.shape(), [0]);
         assert_eq!(nothing.unique(Some(0)).1.shape(), [0]);
         assert_eq!(Var::from(true).unique(Some(0)).0.to_vec::<bool>(), [true]);
