@@ -166,9 +166,10 @@ pub fn pdist(x: &Var, p: f64) -> Var {
     );
     assert!(p >= 0.0, "pdist: only supports non-negative p values, got {p}");
     let n = x.shape()[0];
-    let upper = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i * n + j) as i64)).collect::<Vec<_>>();
+    let all = cdist(x, x, p, CdistMode::NoMm).flatten(0, -1);
+    let upper: Vec<i64> = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i * n + j) as i64)).collect();
     let count = upper.len();
-    cdist(x, x, p, CdistMode::NoMm).flatten(0, -1).index_select(0, &Var::from_vec(upper, &[count]))
+    all.index_select(0, &Var::from_vec(upper, &[count]))
 }
 
 #[cfg(test)]

@@ -104,6 +104,12 @@ pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
             _ => adaptive_avg_pool3d(x, [size(0), size(1), size(2)]),
         };
     }
+    if shape[..2].contains(&0) {
+        let from = x.shape().to_vec();
+        return record("interpolate", [x], Tensor::zeros(&shape, x.dtype()), move |c| {
+            [Some(Var::from(Tensor::zeros(&from, c.grad().dtype())))]
+        });
+    }
     let line = |d: usize| {
         let (from, to) = (x.shape()[d + 2], shape[d + 2]);
         let factor = factor(d).filter(|f| *f > 0.0 && !recompute_scale_factor);
@@ -180,6 +186,10 @@ fn checked_shape(x: &Var, options: &InterpolateOptions) -> Vec<usize> {
         assert!(
             from > 0 && to > 0,
             "interpolate: input and output sizes should be greater than 0, but dimension {d} goes from {from} to {to}"
+        );
+        assert!(
+            from.max(to) < u32::MAX as usize,
+            "interpolate: dimension {d} is too large: it goes from {from} to {to}"
         );
     }
     shape

@@ -110,13 +110,11 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
         }
         "triplet_margin_with_distance_loss" => {
             let [a, p, n] = triplet();
-            // A function: the default distance, or one that Python's samples define themselves.
-            call.only(
-                "distance_function",
-                call.has("distance_function") && call.text_opt("distance_function").is_some(),
-                false,
-            );
-            let distance = |a: &Var, b: &Var| ops::pairwise_distance(a, b, 2.0, 1e-6, false);
+            let distance = match call.text_or("distance_function", "pairwise_distance").as_str() {
+                "pairwise_distance" => |a: &Var, b: &Var| ops::pairwise_distance(a, b, 2.0, 1e-6, false),
+                "cosine_similarity" => |a: &Var, b: &Var| ops::cosine_similarity(a, b, 1, 1e-8),
+                other => call.unwritable("distance_function", format!("{other} is a function of Python")),
+            };
             let (margin, swap) = (call.float_or("margin", 1.0), call.bool_or("swap", false));
             ops::triplet_margin_with_distance_loss(&a, &p, &n, distance, margin, swap, r())
         }

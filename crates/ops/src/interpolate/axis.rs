@@ -2,6 +2,8 @@
 
 use crate::kernels::resample::Taps;
 
+const OP: &str = "interpolate";
+
 /// One dimension: its sizes, and the distance of output pixels in input pixels.
 ///
 /// Coordinates are computed in the precision of the elements, as in PyTorch, so that both select the same pixels.
@@ -18,7 +20,7 @@ pub(super) struct Line {
 impl Line {
     /// The pixels as they are.
     fn same(&self) -> Taps {
-        Taps::new(self.from, self.to, |o, put| put(o, 1.0))
+        Taps::new(OP, self.from, self.to, 1, |o, put| put(o, 1.0))
     }
 
     pub(super) fn nearest(&self) -> Taps {
@@ -28,12 +30,16 @@ impl Line {
         let place = |i: usize| {
             if self.single { i as f32 * self.step as f32 } else { (i as f64 * self.step) as f32 }
         };
-        Taps::new(self.from, self.to, |o, put| put((place(o).floor() as usize).min(self.from - 1), 1.0))
+        Taps::new(OP, self.from, self.to, 1, |o, put| {
+            put((place(o).floor() as usize).min(self.from - 1), 1.0)
+        })
     }
 
     pub(super) fn nearest_exact(&self) -> Taps {
         let place = |i: usize| (self.center(i, true) + 0.5) as f32;
-        Taps::new(self.from, self.to, |o, put| put((place(o).floor() as usize).min(self.from - 1), 1.0))
+        Taps::new(OP, self.from, self.to, 1, |o, put| {
+            put((place(o).floor() as usize).min(self.from - 1), 1.0)
+        })
     }
 
     /// Where the center of an output pixel lies.
@@ -69,7 +75,7 @@ impl Line {
             return self.same();
         }
         let last = self.from - 1;
-        Taps::new(self.from, self.to, |o, put| {
+        Taps::new(OP, self.from, self.to, 2, |o, put| {
             let at = self.place(o, align_corners, true);
             let low = (at as usize).min(last);
             let share = (at - low as f64).clamp(0.0, 1.0);
@@ -84,7 +90,7 @@ impl Line {
             return self.same();
         }
         let last = self.from as isize - 1;
-        Taps::new(self.from, self.to, |o, put| {
+        Taps::new(OP, self.from, self.to, 4, |o, put| {
             let at = self.place(o, align_corners, false);
             let low = at.floor().min(last as f64);
             let weights = cubic_weights((at - low).clamp(0.0, 1.0));
@@ -108,7 +114,7 @@ impl Line {
                 _ => 0.0,
             }
         };
-        Taps::new(self.from, self.to, |o, put| {
+        Taps::new(OP, self.from, self.to, width, |o, put| {
             let center = step * (o as f64 + 0.5);
             let first = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(self.from);

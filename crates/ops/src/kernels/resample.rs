@@ -1,8 +1,9 @@
 //! Linear maps along single dimensions: each output element is a weighted sum of a few input elements.
 
-use tapegrad_tape::Float;
+use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::kernels::parallel::{parallel_blocks, parallel_chunks};
 use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::{Float, Tensor};
 
 /// The fewest sums of a task for another thread.
 const GRAIN: usize = 1 << 14;
@@ -20,22 +21,30 @@ pub(crate) struct Taps {
 }
 
 impl Taps {
-    /// From the taps of each of `to` output elements; those without weight may be left out.
+    /// From the taps of each of `to` output elements, about `most` of them; those without weight may be left out. Sizes
+    /// are below 2^32.
+    #[track_caller]
     pub(crate) fn new(
+        op: &str,
         from: usize,
         to: usize,
+        most: usize,
         mut taps: impl FnMut(usize, &mut dyn FnMut(usize, f64)),
     ) -> Taps {
-        let mut new = Taps { from, starts: vec![0], index: Vec::new(), weight: Vec::new() };
+        // A panic, where there is no memory for them.
+        let (mut starts, count) = (list_for(op, to.saturating_add(1), |_| 0), to.saturating_mul(most));
+        let (mut index, mut weight) = (list_for(op, count, |_| 0), list_for(op, count, |_| 0.0));
+        index.clear();
+        weight.clear();
         for o in 0..to {
             taps(o, &mut |i, w| {
                 assert!(i < from, "a tap lies inside the input");
-                new.index.push(u32::try_from(i).expect("a dimension of less than 2^32 elements"));
-                new.weight.push(w);
+                index.push(i as u32);
+                weight.push(w);
             });
-            new.starts.push(new.index.len());
+            starts[o + 1] = index.len();
         }
-        new
+        Taps { from, starts, index, weight }
     }
 
     fn to(&self) -> usize {
@@ -269,18 +278,19 @@ pub(crate) fn resample<T: Float>(x: &[T], y: &mut [T], groups: usize, taps: &[Ta
     let plans: Vec<Plan<T>> =
         taps.iter().enumerate().map(|(d, t)| Plan::new(t, inner == 1 && d + 1 == taps.len())).collect();
     let group = |g: usize, y: &mut [T]| {
-        let mut now: Vec<T> = Vec::new();
+        // (Memory of the tensors' pool: its pages are in use already.)
+        let mut now: Option<Tensor> = None;
         let mut outer: usize = taps.iter().map(|t| t.from).product();
         let mut inner = inner;
         for (d, plan) in plans.iter().enumerate().rev() {
             outer /= plan.taps.from;
-            let source: &[T] = if d + 1 == plans.len() { &x[g * from..][..from] } else { &now };
+            let source: &[T] = now.as_ref().map_or(&x[g * from..][..from], |t| t.data::<T>());
             if d == 0 {
                 return plan.apply(source, y, outer, inner);
             }
-            let mut next = vec![T::ZERO; outer * plan.taps.to() * inner];
-            plan.apply(source, &mut next, outer, inner);
-            now = next;
+            let mut next = Tensor::uninit(&[outer * plan.taps.to() * inner], T::DTYPE);
+            plan.apply(source, next.data_mut::<T>(), outer, inner);
+            now = Some(next);
             inner *= plan.taps.to();
         }
     };
@@ -294,7 +304,7 @@ mod tests {
 
     /// Every output element is the mean of two neighbors, but for the first and the last.
     fn means(from: usize) -> Taps {
-        Taps::new(from, from + 1, |o, put| {
+        Taps::new("test", from, from + 1, 2, |o, put| {
             if o > 0 {
                 put(o - 1, if o == from { 1.0 } else { 0.5 });
             }

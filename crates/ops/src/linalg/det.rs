@@ -80,7 +80,7 @@ fn cofactors(a: &Var, g: &Var) -> Var {
 }
 
 /// The sign of each determinant and the logarithm of its absolute value (`torch.linalg.slogdet`): where the determinant
-/// itself would overflow or vanish. For singular matrices they are 0 and minus infinity. The sign has no gradient.
+/// itself would overflow or vanish. For singular matrices they are 0 and minus infinity. The gradient of the sign is zero.
 ///
 /// # Panics
 /// If the matrices are not square.
@@ -105,7 +105,10 @@ fn slogdet_named(op: &'static str, a: &Var) -> (Var, Var) {
     let value = each(a, &factors, |f| f.diagonal().map(|x| x.abs().ln()).sum());
     let saved = a.saved();
     let log = record(op, [a], value, move |c| [Some(by_inverse(&factors, &saved, c.grad()))]);
-    (Var::from(sign), log)
+    // Piecewise constant.
+    let constant = a.detach();
+    let sign = record(op, [a], sign, move |_| [Some(constant.zeros_like())]);
+    (sign, log)
 }
 
 /// The logarithms of the determinants of square matrices (`torch.logdet`): NaN where they are negative.

@@ -41,8 +41,9 @@ pub fn eigh(a: &Var, uplo: Uplo) -> (Var, Var) {
         let n = w.size(-1);
         // Differences of eigenvalues; 1 where there is none.
         let gaps = w.unsqueeze(-2) - w.unsqueeze(-1) + identity(n, w.dtype());
-        let off = tmm(&v, c.grad()) / gaps;
-        let off = off.mul(1.0 - identity(n, w.dtype()));
+        let inner = tmm(&v, c.grad());
+        // What is antisymmetric: the rest would change the length of the vectors.
+        let off = (&inner - t(&inner)) * 0.5 / gaps;
         [Some(mmt(&mm(&v, &off), &v))]
     });
     (values, vectors)

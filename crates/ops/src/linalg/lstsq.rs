@@ -80,7 +80,9 @@ pub fn lstsq(a: &Var, b: &Var, rcond: Option<f64>, driver: Driver) -> LeastSquar
     let residuals = if m > n && full && driver != Driver::Gelsy {
         (mm(a, &x) - &columns).square().sum(-2)
     } else {
-        none(a.dtype())
+        // Nothing, as a function of both.
+        let nothing = |v: &Var| v.flatten(0, -1).narrow(0, 0isize, 0);
+        nothing(a) + nothing(&columns)
     };
     LeastSquares {
         solution: if vectors { x.squeeze(-1) } else { x },

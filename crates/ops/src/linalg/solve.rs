@@ -23,7 +23,7 @@ impl Factored {
         let count: usize = shape.iter().product();
         let a = a.tensor().cast(DType::F64).contiguous();
         let data = a.as_slice::<f64>().expect("contiguous");
-        let mut matrices: Vec<Option<Factors>> = (0..count).map(|_| None).collect();
+        let mut matrices: Vec<Option<Factors>> = list_for(op, count, |_| None);
         parallel_chunks(&mut matrices, 1, |i, out| {
             out[0] = Some(Factors::new(&data[i * n * n..][..n * n], n))
         });

@@ -59,8 +59,9 @@ impl<const D: usize> LpPoolOptions<D> {
         };
         let mean = means(&x.pow(self.norm_type), options);
         let count: f64 = self.kernel_size.iter().map(|&n| n as f64).product();
-        // (Not just the mean: at zero its gradient is zero.)
-        (mean.sign() * mean.abs()).mul(count).pow(1.0 / self.norm_type)
+        // Of a mean of zero the gradient is multiplied by zero.
+        let kept = mean.detach().ne(0.0).cast(mean.dtype());
+        mean.mul(kept).mul(count).pow(1.0 / self.norm_type)
     }
 }
 

@@ -131,6 +131,58 @@ fn patches_and_pixels() {
 }
 
 #[test]
+#[cfg(feature = "linalg")]
+fn linear_algebra() {
+    check(calls! {
+        "linalg.vecdot": |d| linalg::vecdot(&f32s(&[2, 3]), &f32s(&[2, 3]), d.i());
+        "linalg.matrix_norm": |d| linalg::matrix_norm(&f32s(&[2, 3]), 1.0, [d.i(), d.i()], false);
+        "linalg.matrix_power": |d| linalg::matrix_power(&f32s(&[1, 1]), d.n());
+        "linalg.matrix_norm": |d| linalg::matrix_norm(&f32s(&[2, 3]), linalg::NormOrd::Nuc, [d.i(), d.i()], true);
+    });
+}
+
+#[test]
+fn unpooling_bags_and_sequences() {
+    check(calls! {
+        "max_unpool1d": |d| {
+            let o = MaxUnpoolOptions::<1>::new(d.s()).stride(d.s()).padding(d.s());
+            max_unpool1d(&f32s(&[1, 2]), &i64s(&[d.n(), d.n()]).reshape(&[1, 2]), o)
+        };
+        "max_unpool2d": |d| {
+            let o = MaxUnpoolOptions::<2>::new(Size(d.sizes())).stride(Size(d.sizes())).output_size(Size(d.sizes()));
+            max_unpool2d(&f32s(&[1, 1, 2]), &i64s(&[0, d.n()]).reshape(&[1, 1, 2]), o)
+        };
+        "lp_pool1d": |d| {
+            let o = LpPoolOptions::<1>::new(2.0, d.s()).stride(d.s()).ceil_mode(d.n() > 0);
+            lp_pool1d(&f32s(&[1, 2, 5]), o)
+        };
+        "cross": |d| cross(&f32s(&[2, 3]), &f32s(&[2, 3]), Some(d.i()));
+        "renorm": |d| renorm(&f32s(&[2, 3]), 2.0, d.i(), 1.0);
+        "channel_shuffle": |d| channel_shuffle(&f32s(&[1, 4, 2]), d.s());
+        "channel_shuffle": |d| channel_shuffle(&f32s(&[1, 0, 2]), d.s());
+        "embedding_bag": |d| {
+            let offsets = Some(i64s(&[0, d.n()]));
+            let o = EmbeddingBagOptions { offsets, padding_idx: Some(d.i()), ..Default::default() };
+            embedding_bag(&i64s(&[d.n(), d.n()]), &f32s(&[3, 2]), o)
+        };
+        "ctc_loss": |d| {
+            let o = CtcOptions { blank: d.s(), ..Default::default() };
+            ctc_loss(&f32s(&[3, 1, 2]), &i64s(&[d.n(), d.n()]).reshape(&[1, 2]), &[d.s()], &[d.s()], o)
+        };
+        "multilabel_margin_loss": |d| {
+            multilabel_margin_loss(&f32s(&[3]), &i64s(&[d.n(), d.n(), -1]), Reduction::Mean)
+        };
+        "interpolate": |d| {
+            let o = InterpolateOptions::size(d.sizes::<2>()).mode(InterpolateMode::Bicubic);
+            interpolate(&f32s(&[1, 2, 3, 2]), o.antialias(d.n() > 0))
+        };
+        "interpolate": |d| {
+            interpolate(&f32s(&[1, 0, 3, 2]), InterpolateOptions::size(d.sizes::<2>()))
+        };
+    });
+}
+
+#[test]
 fn classes_and_rows() {
     check(calls! {
         "embedding": |d| {

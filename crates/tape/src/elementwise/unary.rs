@@ -112,7 +112,7 @@ crate::pointwise! {
 
     // NaN stays, at zero the gradient is zero.
     hidden abs(x) = x.abs();
-        input(x, g) fused if x > T::ZERO { g } else if x < T::ZERO { -g } else { T::ZERO };
+        input(x, g) fused if x > T::ZERO { g } else if x < T::ZERO { -g } else { g * T::ZERO };
         rule g * x.sign(); on 0.1, 2.0;
 
     hidden square(x) = x * x; input(x, g) fused g * (x + x); rule g * (x * 2.0); on -2.0, 2.0;

@@ -107,7 +107,7 @@ fn gradient(x: &Var, norm: &Var, g: &Var, p: f64, r: &Reduced) -> Var {
     let at_zero = norm.detach().eq(0.0);
     let scale = |power: f64| g.div(norm.powf(power)).masked_fill(&at_zero, 0.0);
     if p == 2.0 {
-        x.mul(g.div(norm).masked_fill(&at_zero, 0.0))
+        g.mul(x.div(norm).masked_fill(&at_zero, 0.0))
     } else if p < 1.0 {
         let part = x.sign().mul(x.abs().powf(p - 1.0)).masked_fill(&x.detach().eq(0.0), 0.0);
         part.mul(g).mul(norm.powf(1.0 - p))
