@@ -4,6 +4,7 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 #[cfg(test)]
 mod conv_testing;
+pub(crate) mod cross_entropy;
 pub mod direct_conv;
 pub mod dropout;
 mod fold;

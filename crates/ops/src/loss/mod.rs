@@ -4,6 +4,7 @@ mod binary_cross_entropy;
 mod cosine_embedding_loss;
 mod cross_entropy;
 mod kl_div;
+mod linear_cross_entropy;
 mod margin;
 mod multi_margin_loss;
 mod nll_loss;
@@ -15,6 +16,7 @@ pub use binary_cross_entropy::{
 pub use cosine_embedding_loss::cosine_embedding_loss;
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy};
 pub use kl_div::{KlDivReduction, kl_div};
+pub use linear_cross_entropy::linear_cross_entropy;
 pub use margin::{hinge_embedding_loss, hinge_loss, margin_ranking_loss, soft_margin_loss};
 pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss};
 pub use nll_loss::{NllLossOptions, nll_loss};
