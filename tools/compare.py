@@ -18,8 +18,9 @@ import statistics
 import subprocess
 import sys
 
-STEPS = {"mlp": 300, "lenet": 200, "cnn3": 50, "vgg11": 6, "resnet18": 4}
-BATCH = {"mlp": 64, "mlp-batch1": 1, "lenet": 64, "cnn3": 50, "vgg11": 128, "resnet18": 128}
+STEPS = {"mlp": 300, "lenet": 200, "cnn3": 50, "vgg11": 6, "resnet18": 4, "gpt-tiny": 40, "gpt-small": 4}
+BATCH = {"mlp": 64, "mlp-batch1": 1, "lenet": 64, "cnn3": 50, "vgg11": 128, "resnet18": 128,
+         "gpt-tiny": 12, "gpt-small": 8}
 TUNED = {
     "LD_PRELOAD": "libjemalloc.so.2",
     "MALLOC_CONF": "oversize_threshold:1,background_thread:true,metadata_thp:auto,"

@@ -176,7 +176,9 @@ impl<'a> Training<'a> {
                 (clock, losses) = (Instant::now(), Vec::new());
             }
         }
-        self.save();
+        if self.step < steps {
+            self.save();
+        }
         signals.end_of_training(&self.run);
         or_fail(self.model.state_dict().save(self.run.file("model.safetensors")));
     }
