@@ -21,10 +21,12 @@ import sys
 STEPS = {
     "mlp": 300, "lenet": 200, "cnn3": 50, "vgg11": 6, "resnet18": 4,
     "resnet18-224": 6, "resnet50-224": 3, "mobilenetv2-224": 6, "lstm": 10,
+    "gpt-tiny": 40, "gpt-small": 4,
 }
 BATCH = {
     "mlp": 64, "mlp-batch1": 1, "lenet": 64, "cnn3": 50, "vgg11": 128, "resnet18": 128,
     "resnet18-224": 8, "resnet50-224": 8, "mobilenetv2-224": 8, "lstm": 32,
+    "gpt-tiny": 12, "gpt-small": 8,
 }
 TUNED = {
     "LD_PRELOAD": "libjemalloc.so.2",

@@ -22,7 +22,7 @@ use tapegrad_tape::{Var, record};
 #[track_caller]
 pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Var {
     let bias = bias.into();
-    check(x, weight, bias);
+    check("linear", x, weight, bias);
     let (n, vector) = (weight.shape()[0], weight.ndim() == 1);
     if vector {
         let y = crate::matmul(x, weight);
@@ -58,30 +58,27 @@ pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Va
     })
 }
 
+/// Checks the operands of a linear layer.
 #[track_caller]
-fn check(x: &Var, weight: &Var, bias: Option<&Var>) {
+pub(crate) fn check(op: &str, x: &Var, weight: &Var, bias: Option<&Var>) {
     let (sx, sw) = (x.shape(), weight.shape());
     assert!(
         !sx.is_empty() && (1..=2).contains(&sw.len()),
-        "linear: input {sx:?} and weight {sw:?} do not fit: the input is [..., in], the weight [out, in] or [in]"
+        "{op}: input {sx:?} and weight {sw:?} do not fit: the input is [..., in], the weight [out, in] or [in]"
     );
     let (have, want) = (sx[sx.len() - 1], sw[sw.len() - 1]);
     assert!(
         have == want,
-        "linear: input {sx:?} has {have} features but weight {sw:?} expects {want} (mat1 and mat2 shapes cannot be \
+        "{op}: input {sx:?} has {have} features but weight {sw:?} expects {want} (mat1 and mat2 shapes cannot be \
          multiplied)"
     );
-    check_types("linear", x.dtype(), weight.dtype());
+    check_types(op, x.dtype(), weight.dtype());
     if let Some(b) = bias {
         let out: &[usize] = if sw.len() == 2 { &sw[..1] } else { &[] };
         let fits = b.ndim() <= 1
             && tapegrad_tape::shape::broadcast(b.shape(), out).is_some_and(|s| s.as_slice() == out);
-        assert!(
-            fits,
-            "linear: bias {:?} does not fit weight {sw:?}, which makes {out:?} features",
-            b.shape()
-        );
-        check_types("linear", x.dtype(), b.dtype());
+        assert!(fits, "{op}: bias {:?} does not fit weight {sw:?}, which makes {out:?} features", b.shape());
+        check_types(op, x.dtype(), b.dtype());
     }
 }
 

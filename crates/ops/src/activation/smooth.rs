@@ -176,7 +176,7 @@ mod tests {
         let g: Vec<f32> = (0..n).map(|i| 1.0 + (i % 7) as f32).collect();
         for row in [&GELU, &GELU_TANH, &SILU, &MISH] {
             let (x64, g64): (Vec<f64>, Vec<f64>) =
-                (&x).into_iter().zip(&g).map(|(&x, &g)| (f64::from(x), f64::from(g))).unzip();
+                x.iter().zip(&g).map(|(&x, &g)| (f64::from(x), f64::from(g))).unzip();
             let (mut y, mut y64) = ([vec![0.0f32; n], vec![0.0; n]], [vec![0.0f64; n], vec![0.0; n]]);
             (row.f32.value)(&mut y[0], &x, &[0.0; 4]);
             (row.f64.value)(&mut y64[0], &x64, &[0.0; 4]);

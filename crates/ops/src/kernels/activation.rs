@@ -134,7 +134,7 @@ pub(crate) struct GeluTanh;
 
 impl GeluTanh {
     /// 2 sqrt(2 / pi)
-    const SCALE: f32 = 1.595_769_1;
+    const SCALE: f32 = 1.595_769;
     const CUBIC: f32 = 0.044_715;
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod attention;
 pub(crate) mod cdist;
 #[cfg(test)]
 mod conv_testing;
+pub(crate) mod cross_entropy;
 pub(crate) mod ctc;
 pub mod depthwise;
 pub mod direct_conv;

@@ -76,7 +76,12 @@ pub fn cross_entropy_with(input: &Var, target: &Var, options: CrossEntropyOption
     }
     let plain = options.weight.is_none() && smoothing == 0.0 && options.reduction != Reduction::None;
     if plain && input.ndim() == 2 {
-        let targets = class_numbers(input, target, options.ignore_index);
+        let targets = class_numbers(
+            "cross_entropy",
+            [input.shape()[0], input.shape()[1]],
+            target,
+            options.ignore_index,
+        );
         return fused(input, targets, options.ignore_index, options.reduction);
     }
     composed(input, target, &options)
@@ -139,16 +144,15 @@ fn from_probabilities(input: &Var, target: &Var, options: &CrossEntropyOptions) 
 
 /// The class numbers `[N]` of an input `[N, C]`, checked.
 #[track_caller]
-fn class_numbers(input: &Var, target: &Var, ignore_index: i64) -> Vec<i64> {
-    let [n, classes] = *input.shape() else { unreachable!("called for two dimensions") };
+pub(super) fn class_numbers(op: &str, [n, classes]: [usize; 2], target: &Var, ignore_index: i64) -> Vec<i64> {
     assert!(
         target.shape() == [n],
-        "cross_entropy: expected a target of shape [{n}] for an input of shape [{n}, {classes}], got {:?}",
+        "{op}: expected a target of shape [{n}] for an input of shape [{n}, {classes}], got {:?}",
         target.shape()
     );
     let targets = target.to_vec::<i64>();
     if let Some(bad) = targets.iter().find(|&&t| t != ignore_index && (t < 0 || t >= classes as i64)) {
-        panic!("cross_entropy: target {bad} is out of bounds for {classes} classes");
+        panic!("{op}: target {bad} is out of bounds for {classes} classes");
     }
     targets
 }
@@ -184,7 +188,7 @@ fn fused(input: &Var, targets: Vec<i64>, ignore_index: i64, reduction: Reduction
 }
 
 /// The gradient for the logits as a differentiable function of them: `softmax - one_hot`, scaled.
-fn composed_gradient(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
+pub(super) fn composed_gradient(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
     let picked = ClassTargets::new("cross_entropy", input, target, None, options.ignore_index);
     let scale = match options.reduction {
         // If all targets are ignored, the gradient is zero.

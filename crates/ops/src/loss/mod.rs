@@ -6,6 +6,7 @@ mod cross_entropy;
 mod ctc_loss;
 mod gaussian_nll_loss;
 mod kl_div;
+mod linear_cross_entropy;
 mod margin;
 mod multi_margin_loss;
 mod multilabel;
@@ -23,6 +24,7 @@ pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_with};
 pub use ctc_loss::{CtcOptions, ctc_loss};
 pub use gaussian_nll_loss::{GaussianNllOptions, gaussian_nll_loss};
 pub use kl_div::{KlDivReduction, kl_div};
+pub use linear_cross_entropy::{linear_cross_entropy, linear_cross_entropy_with};
 pub use margin::{
     hinge_embedding_loss, hinge_loss, hinge_loss_with, margin_ranking_loss, soft_margin_loss,
     soft_margin_loss_with,
