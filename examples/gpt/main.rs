@@ -203,7 +203,7 @@ impl<'a> Training<'a> {
     fn loss(&self, x: &Var, target: &Var) -> Var {
         let hidden = self.model.hidden(x);
         let hidden = hidden.reshape(&[target.numel() as isize, -1]);
-        ops::linear_cross_entropy(&hidden, self.model.head(), target, None, Default::default())
+        ops::linear_cross_entropy(&hidden, self.model.head(), target, None)
     }
 
     /// The mean loss of the validation text, in windows beside one another.

@@ -106,8 +106,8 @@ pub fn interpolate(x: &Var, options: InterpolateOptions) -> Var {
     }
     if shape[..2].contains(&0) {
         let from = x.shape().to_vec();
-        return record("interpolate", [x], Tensor::zeros(&shape, x.dtype()), move |c| {
-            [Some(Var::from(Tensor::zeros(&from, c.grad().dtype())))]
+        return record("interpolate", [x], Tensor::zeros_with(&shape, x.dtype()), move |c| {
+            [Some(Var::from(Tensor::zeros_with(&from, c.grad().dtype())))]
         });
     }
     let line = |d: usize| {

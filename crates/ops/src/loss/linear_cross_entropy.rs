@@ -1,11 +1,11 @@
 //! `linear_cross_entropy`: the loss of a linear head, without its logits in memory.
 
 use super::Reduction;
-use super::cross_entropy::{CrossEntropyOptions, class_numbers, composed_gradient, cross_entropy};
+use super::cross_entropy::{CrossEntropyOptions, class_numbers, composed_gradient, cross_entropy_with};
 use crate::kernels::cross_entropy::{log_sums, logit_gradients};
 use crate::product::{Addend, product_value};
 use std::ops::Range;
-use tapegrad_tape::{DType, Float, Tensor, Var, cat, dispatch, is_grad_enabled, note_saved, record_slice};
+use tapegrad_tape::{DType, Float, Tensor, Var, cat, dispatch, is_grad_enabled, note_saved, record};
 
 /// The most logits that are held at once: 16 MiB in F32, unless 64 rows have more.
 const LOGITS: usize = 1 << 22;
@@ -25,13 +25,13 @@ const ROWS: usize = 64;
 /// If the shapes do not fit, or for the reasons of [`cross_entropy`](crate::cross_entropy).
 ///
 /// ```
-/// use tapegrad_ops::{cross_entropy, linear, linear_cross_entropy};
+/// use tapegrad_ops::{cross_entropy, cross_entropy_with, linear, linear_cross_entropy, linear_cross_entropy_with};
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 2.0, -1.0, 0.5], &[2, 2]);
 /// let w = Var::from_vec(vec![0.3f64, -0.2, 0.1, 0.4, 0.0, 0.2], &[3, 2]);
 /// let target = Var::from_vec(vec![2i64, 0], &[2]);
-/// let loss = linear_cross_entropy(&x, &w, &target, None, Default::default());
-/// let same = cross_entropy(&linear(&x, &w, None), &target, Default::default());
+/// let loss = linear_cross_entropy(&x, &w, &target, None);
+/// let same = cross_entropy(&linear(&x, &w, None), &target);
 /// assert!((loss.item() - same.item()).abs() < 1e-12);
 /// ```
 #[track_caller]
@@ -64,7 +64,7 @@ pub fn linear_cross_entropy_with<'a>(
     let parts = [input.dtype(), linear_weight.dtype()];
     let alike = parts == [DType::F32; 2] || parts == [DType::F64; 2];
     if !(plain && alike && input.ndim() == 2 && linear_weight.ndim() == 2) {
-        return cross_entropy(&crate::linear(input, linear_weight, linear_bias), target, options);
+        return cross_entropy_with(&crate::linear(input, linear_weight, linear_bias), target, options);
     }
     crate::linear::check("linear_cross_entropy", input, linear_weight, linear_bias);
     let sizes = [input.shape()[0], linear_weight.shape()[0]];
@@ -112,11 +112,11 @@ fn fused(x: &Var, w: &Var, bias: Option<&Var>, targets: Vec<i64>, options: &Cros
         losses::<T>(&head, logs.data_mut(), &targets, ignore_index)
     });
     // A mean without targets is 0 / 0, as in PyTorch.
-    let value = Tensor::full(&[], loss * scale, dtype);
+    let value = Tensor::full_with((), loss * scale, dtype);
     note_saved(logs.bytes());
     let saved = [Some(x), Some(w), bias].map(|v| v.map(Var::saved));
     let inputs: Vec<&Var> = [Some(x), Some(w), bias].into_iter().flatten().collect();
-    record_slice("linear_cross_entropy", &inputs, value, move |c| {
+    record("linear_cross_entropy", &inputs, value, move |c| {
         let [x, w, bias] = saved.each_ref().map(Option::as_ref);
         let (x, w) = (x.expect("an operand"), w.expect("an operand"));
         let wants: Vec<bool> = (0..2 + usize::from(bias.is_some())).map(|i| c.wants(i)).collect();
@@ -126,7 +126,7 @@ fn fused(x: &Var, w: &Var, bias: Option<&Var>, targets: Vec<i64>, options: &Cros
             let logits = crate::linear(x, w, bias);
             let dl = c.grad() * composed_gradient(&logits, &target, &options);
             let dw = crate::matmul(&dl.transpose(0, 1), x);
-            let all = [crate::matmul(&dl, w), dw, dl.sum(&[0], false)];
+            let all = [crate::matmul(&dl, w), dw, dl.sum(0)];
             return all.into_iter().zip(wants).map(|(g, wanted)| wanted.then_some(g)).collect();
         }
         let factor = c.grad().item() * scale;
@@ -177,14 +177,14 @@ fn gradients(
             dw = Some(product_value(OP, &dl, true, &head.rows(&chunk), false, addend));
         }
         if wants.get(2) == Some(&true) {
-            let sum = Var::from(dl).sum(&[0], false);
+            let sum = Var::from(dl).sum(0);
             db = Some(match db.take() {
                 Some(old) => sum + old,
                 None => sum,
             });
         }
     }
-    let zeros = |t: &Tensor| Var::from(Tensor::zeros(t.shape(), dtype));
+    let zeros = |t: &Tensor| Var::from(Tensor::zeros_with(t.shape(), dtype));
     let dx = match dx.len() {
         0 => zeros(&head.x),
         1 => dx.remove(0),
@@ -201,6 +201,7 @@ fn gradients(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cross_entropy;
     use crate::testing::{assert_close, check_gradients, parameter};
     use tapegrad_tape::BackwardOptions;
 
@@ -216,8 +217,9 @@ mod tests {
         let inputs = [parameter(&[6, 3], 1), parameter(&[4, 3], 2), parameter(&[4], 3)];
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
             let options = CrossEntropyOptions { reduction, ..Default::default() };
-            let loss =
-                |x: &[Var]| linear_cross_entropy(&x[0], &x[1], &targets(6, 4), x.get(2), options.clone());
+            let loss = |x: &[Var]| {
+                linear_cross_entropy_with(&x[0], &x[1], &targets(6, 4), x.get(2), options.clone())
+            };
             check_gradients(loss, &inputs);
             check_gradients(loss, &inputs[..2]);
         }
@@ -233,10 +235,8 @@ mod tests {
         let run = |chunked: bool, create_graph: bool| {
             inputs.iter().for_each(|x| x.zero_grad());
             let loss = match chunked {
-                true => linear_cross_entropy(x, w, &targets(n, classes), Some(b), Default::default()),
-                false => {
-                    cross_entropy(&crate::linear(x, w, Some(b)), &targets(n, classes), Default::default())
-                }
+                true => linear_cross_entropy(x, w, &targets(n, classes), Some(b)),
+                false => cross_entropy(&crate::linear(x, w, Some(b)), &targets(n, classes)),
             };
             (&loss * 3.0).backward_with(None, BackwardOptions { create_graph, ..Default::default() });
             let gradients = inputs.each_ref().map(|x| x.grad().unwrap().detach());
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn nothing_to_learn_from() {
         let inputs = [parameter(&[0, 3], 1), parameter(&[4, 3], 2)];
-        let loss = linear_cross_entropy(&inputs[0], &inputs[1], &targets(0, 4), None, Default::default());
+        let loss = linear_cross_entropy(&inputs[0], &inputs[1], &targets(0, 4), None);
         assert!(loss.item().is_nan());
         loss.backward();
         assert_eq!(inputs[1].grad().unwrap().to_vec::<f64>(), [0.0; 12]);
@@ -265,13 +265,7 @@ mod tests {
     #[should_panic(expected = "linear_cross_entropy: target 4 is out of bounds for 4 classes")]
     fn a_target_that_is_no_class() {
         let target = Var::from_vec(vec![4i64], &[1]);
-        linear_cross_entropy(
-            &parameter(&[1, 3], 1),
-            &parameter(&[4, 3], 2),
-            &target,
-            None,
-            Default::default(),
-        );
+        linear_cross_entropy(&parameter(&[1, 3], 1), &parameter(&[4, 3], 2), &target, None);
     }
 
     #[test]
@@ -279,12 +273,6 @@ mod tests {
         expected = "linear_cross_entropy: input [1, 2] has 2 features but weight [4, 3] expects 3"
     )]
     fn features_that_do_not_fit() {
-        linear_cross_entropy(
-            &parameter(&[1, 2], 1),
-            &parameter(&[4, 3], 2),
-            &targets(1, 4),
-            None,
-            Default::default(),
-        );
+        linear_cross_entropy(&parameter(&[1, 2], 1), &parameter(&[4, 3], 2), &targets(1, 4), None);
     }
 }
