@@ -271,10 +271,10 @@ binary! {
     hidden scalar div_floor(a, b) = floor_quotient(a, b); integers integer_floor_quotient(a, b);
         rule(g) g.zeros_like(), g.zeros_like(); on (0.6, 0.9);
     // What is left of these quotients.
-    hidden scalar fmod(a, b) = T::from_f64(a.to_f64() % b.to_f64()); integers a.wrapping_rem(b);
+    hidden scalar fmod(a, b) = rest(a, b); integers a.wrapping_rem(b);
         rule(g) g.clone(), -(g * a.div_rounded(b, RoundingMode::Trunc)); on (0.6, 0.9);
     hidden scalar remainder(a, b) = {
-            let rest = T::from_f64(a.to_f64() % b.to_f64());
+            let rest = rest(a, b);
             if rest != T::ZERO && (rest < T::ZERO) != (b < T::ZERO) { rest + b } else { rest }
         };
         integers a.wrapping_sub(integer_floor_quotient(a, b).wrapping_mul(b));
@@ -320,13 +320,27 @@ fn integer_floor_quotient(a: i64, b: i64) -> i64 {
     if r != 0 && (r < 0) != (b < 0) { q - 1 } else { q }
 }
 
+/// What is left of the quotient rounded toward zero, exactly.
+#[inline(always)]
+fn rest<T: Float>(a: T, b: T) -> T {
+    let (x, y) = (a.to_f64(), b.to_f64());
+    let quotient = (x / y).trunc();
+    // The product of an F32 and a number of 29 bits is exact in F64, and so is the difference.
+    if T::DTYPE == DType::F32 && quotient.abs() < (1 << 29) as f64 {
+        let off = x - quotient * y;
+        // Rounding may have taken the quotient up to an integer.
+        let off = if off != 0.0 && (off < 0.0) != (x < 0.0) { off + y.abs().copysign(x) } else { off };
+        return T::from_f64(off.copysign(x));
+    }
+    T::from_f64(x % y)
+}
+
 /// The floor of the exact quotient: dividing first could round up to an integer.
 fn floor_quotient<T: Float>(a: T, b: T) -> T {
     if b == T::ZERO {
         return a / b;
     }
-    // The remainder of a division is exact in either type.
-    let rest = T::from_f64(a.to_f64() % b.to_f64());
+    let rest = rest(a, b);
     let mut quotient = (a - rest) / b;
     if rest != T::ZERO && (rest < T::ZERO) != (b < T::ZERO) {
         quotient = quotient - T::ONE;

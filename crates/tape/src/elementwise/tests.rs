@@ -11,7 +11,8 @@ fn all_rows() -> impl Iterator<Item = &'static Pointwise> {
         rounding::steps::ALL,
         rounding::replacement::ALL,
         pow::constant::ALL,
-        special::table::ALL,
+        special::gamma::ALL,
+        special::vectors::ALL,
     ]
     .into_iter()
     .flatten()

@@ -225,7 +225,6 @@ impl Var {
     fn get_advanced(&self, indices: &[(usize, Var)]) -> Var {
         let common =
             indices.iter().fold(Dims::new(), |s, (_, v)| shape::broadcast_for("index", &s, v.shape()));
-        let count = shape::numel(&common);
         let first = indices[0].0;
         let adjacent = indices.iter().enumerate().all(|(i, (d, _))| *d == first + i);
         let (x, at) = if adjacent {
@@ -236,20 +235,7 @@ impl Var {
             (self.movedim(&from, &to), 0)
         };
         // The indexed dimensions flattened to one, and a flat index into it.
-        let mut flat = list_for("index", count, |_| 0usize);
-        for (i, (d, v)) in indices.iter().enumerate() {
-            let n = x.shape()[at + i];
-            let values = integers("index", v).expand(&common).to_vec::<i64>();
-            for (f, &i) in flat.iter_mut().zip(&values) {
-                let here = if i < 0 { i + n as i64 } else { i };
-                assert!(
-                    (0..n as i64).contains(&here),
-                    "index: index {i} is out of bounds for dimension {d} with size {n} (shape {:?})",
-                    self.shape()
-                );
-                *f = *f * n + here as usize;
-            }
-        }
+        let flat = flat_index("index", &x.shape()[at..], indices, &common);
         let end = at + indices.len();
         let sizes = |middle: &[usize]| -> Dims {
             x.shape()[..at].iter().chain(middle).chain(&x.shape()[end..]).copied().collect()
@@ -257,6 +243,30 @@ impl Var {
         let merged = x.reshape_to(&sizes(&[shape::numel(&x.shape()[at..end])]));
         pick("index", &merged, at, flat.into()).reshape_to(&sizes(&common))
     }
+}
+
+/// The positions in several dimensions, of `sizes`, as positions in one that they are flattened to.
+#[track_caller]
+pub(super) fn flat_index(
+    op: &str,
+    sizes: &[usize],
+    indices: &[(usize, Var)],
+    common: &[usize],
+) -> Vec<usize> {
+    let mut flat = list_for(op, shape::numel(common), |_| 0usize);
+    for ((d, v), &n) in indices.iter().zip(sizes) {
+        let values = integers(op, v).expand(common).to_vec::<i64>();
+        for (f, &i) in flat.iter_mut().zip(&values) {
+            let here = if i < 0 { i + n as i64 } else { i };
+            assert!(
+                (0..n as i64).contains(&here),
+                "{op}: index {i} is out of bounds for dimension {d} with size {n} (indexed sizes {:?})",
+                &sizes[..indices.len()]
+            );
+            *f = *f * n + here as usize;
+        }
+    }
+    flat
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `index_copy`, `index_fill`, `take`, `put`, `index_put`, `masked_scatter`.
 
-use super::get::Indices;
+use super::get::{Index, Indices, flat_index};
 use super::integers;
 use super::select::{add_at, list, pick, put_at};
 use crate::dtype::DType;
@@ -152,6 +152,10 @@ impl Var {
             Operand::Scalar(s) => Var::from(Tensor::full_with((), s, self.dtype())),
         };
         same_type(op, self, &values);
+        let index = index.into_indices();
+        if let Some(leading) = self.leading(&index) {
+            return self.put_leading(op, &leading, &values, accumulate);
+        }
         // The places of the elements that reading at the index would give.
         let places = Var::from(Tensor::arange(0, self.numel() as i64).reshape(self.shape())).get(index);
         let fits =
@@ -198,6 +202,29 @@ impl Var {
         self.expand_to(&to).put_flat(op, chosen, &source, false)
     }
 
+    /// The index tensors of an index that has nothing else, one for each of the first dimensions.
+    fn leading(&self, index: &[Index]) -> Option<Vec<(usize, Var)>> {
+        let tensors = index.iter().enumerate().map(|(d, entry)| match entry {
+            Index::Tensor(v) if v.dtype() == DType::I64 => Some((d, v.clone())),
+            _ => None,
+        });
+        tensors.collect::<Option<Vec<_>>>().filter(|list| (1..=self.ndim()).contains(&list.len()))
+    }
+
+    #[track_caller]
+    fn put_leading(&self, op: &'static str, indices: &[(usize, Var)], values: &Var, accumulate: bool) -> Var {
+        let common = indices.iter().fold(Dims::new(), |s, (_, v)| shape::broadcast_for(op, &s, v.shape()));
+        let list = flat_index(op, self.shape(), indices, &common);
+        let (indexed, rest) = self.shape().split_at(indices.len());
+        let sizes = |first: &[usize]| -> Dims { first.iter().chain(rest).copied().collect() };
+        let wanted = sizes(&common);
+        check_values(op, values, &wanted);
+        let values = values.expand_to(&wanted).reshape_to(&sizes(&[list.len()]));
+        let x = self.reshape_to(&sizes(&[shape::numel(indexed)]));
+        let put = if accumulate { add_at } else { put_at };
+        put(op, &x, 0, list.into(), &values).reshape_to(self.shape())
+    }
+
     /// A copy in which elements are written or added at checked places of the flattened tensor.
     #[track_caller]
     fn put_flat(&self, op: &'static str, places: Arc<[usize]>, source: &Var, accumulate: bool) -> Var {
@@ -206,6 +233,16 @@ impl Var {
             if accumulate { add_at(op, &x, 0, places, &source) } else { put_at(op, &x, 0, places, &source) };
         y.reshape_to(self.shape())
     }
+}
+
+#[track_caller]
+fn check_values(op: &str, values: &Var, to: &[usize]) {
+    let fits = shape::broadcast(values.shape(), to).is_some_and(|s| s.as_slice() == to);
+    assert!(
+        fits,
+        "{op}: values of shape {:?} cannot be broadcast to the indexed elements of shape {to:?}",
+        values.shape()
+    );
 }
 
 #[track_caller]
@@ -254,6 +291,7 @@ mod tests {
             check2([&[2, 3], &[k]], seed, |x, y| x.put(&of(&index), y, accumulate));
             check2([&[2, 3], &[k]], seed, |x, y| x.index_put((&of(&index), 1), y, accumulate));
             check2([&[2, 3], &[3]], seed, |x, y| x.index_put(&of(&index), y, accumulate));
+            check2([&[2, 3], &[k]], seed, |x, y| x.index_put((&of(&index), &Var::from(-1i64)), y, accumulate));
             check(&[2, 3], seed, |x| x.take(&of(&index)));
             let mask = Var::from_vec(vec![true, false, true], &[3]);
             check2([&[2, 1], &[3, 2]], seed, |x, y| x.masked_scatter(&mask, y));

@@ -1,6 +1,7 @@
 //! `scatter_reduce`, `index_reduce`.
 
 use super::gather::{prepared, with_dims};
+use super::select::list;
 use crate::dtype::{DType, Number};
 use crate::grad_mode::is_grad_enabled;
 use crate::kernels::index;
@@ -9,6 +10,7 @@ use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
 use crate::{RoundingMode, where_};
+use std::sync::Arc;
 
 /// How elements that come to one place are reduced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Var {
         reduce: Reduce,
         include_self: bool,
     ) -> Var {
-        reduced("scatter_reduce", self, dim, index, src, reduce, include_self)
+        reduced("scatter_reduce", self, dim, index, None, src, reduce, include_self)
     }
 
     /// A copy in which the entries of `source` are reduced into the entries of a dimension that the index lists
@@ -95,17 +97,21 @@ impl Var {
         if let Some(n) = line.get_mut(d) {
             *n = index.numel();
         }
+        let rows = list(op, index, d, self.size(dim));
         let index = index.reshape_to(&line).expand_to(source.shape());
-        reduced(op, self, dim, &index, source, reduce, include_self)
+        let rows = (self.ndim() > 0).then_some(rows);
+        reduced(op, self, dim, &index, rows, source, reduce, include_self)
     }
 }
 
 #[track_caller]
+#[allow(clippy::too_many_arguments)]
 fn reduced(
     op: &'static str,
     x: &Var,
     dim: isize,
     index: &Var,
+    rows: Option<Arc<[usize]>>,
     src: &Var,
     reduce: Reduce,
     include_self: bool,
@@ -125,7 +131,7 @@ fn reduced(
     } else {
         src = src.reshape_to(index.shape());
     }
-    let at = At { op, dim, index, include_self };
+    let at = At { op, dim, index, rows, include_self };
     match reduce {
         Reduce::Sum => at.sum(x, &src),
         Reduce::Mean => at.mean(x, &src),
@@ -140,6 +146,8 @@ struct At {
     op: &'static str,
     dim: isize,
     index: Var,
+    /// The index, if it is the same for all entries of a dimension.
+    rows: Option<Arc<[usize]>>,
     include_self: bool,
 }
 
@@ -170,7 +178,6 @@ impl At {
     /// The value of a product or an extreme.
     fn value(&self, x: &Tensor, src: &Tensor, reduce: Reduce) -> Tensor {
         fn of<T: Number>(at: &At, x: Tensor, src: &Tensor, reduce: Reduce) -> Tensor {
-            let (index, d) = (with_dims(&at.index.tensor()), at.dim as usize);
             let (mut out, src) = (prepared::<T>(x), with_dims(src));
             if !at.include_self {
                 let neutral = match reduce {
@@ -178,28 +185,16 @@ impl At {
                     Reduce::Amin => T::from_f64(f64::INFINITY),
                     _ => T::ONE,
                 };
-                index::scatter(&mut out, d, &index, &src, |_: T, _| neutral);
+                at.combine(&mut out, &src, |_: T, _| neutral);
             }
             match reduce {
                 Reduce::Amax => {
-                    index::scatter(
-                        &mut out,
-                        d,
-                        &index,
-                        &src,
-                        |a: T, b| if b > a || b.is_nan() { b } else { a },
-                    )
+                    at.combine(&mut out, &src, |a: T, b| if b > a || b.is_nan() { b } else { a });
                 }
                 Reduce::Amin => {
-                    index::scatter(
-                        &mut out,
-                        d,
-                        &index,
-                        &src,
-                        |a: T, b| if b < a || b.is_nan() { b } else { a },
-                    )
+                    at.combine(&mut out, &src, |a: T, b| if b < a || b.is_nan() { b } else { a });
                 }
-                _ => index::scatter(&mut out, d, &index, &src, |a: T, b| a * b),
+                _ => at.combine(&mut out, &src, |a: T, b| a * b),
             }
             out
         }
@@ -211,6 +206,14 @@ impl At {
         let (base, src) = (x.cast(wide), src.cast(wide));
         let out = crate::dispatch!(number: wide, self.op, T => of::<T>(self, base, &src, reduce));
         out.reshape(x.shape()).cast(x.dtype())
+    }
+
+    fn combine<T: Number>(&self, out: &mut Tensor, src: &Tensor, f: impl Fn(T, T) -> T + Sync) {
+        let d = self.dim as usize;
+        match &self.rows {
+            Some(rows) => index::combine_rows(out, src, d, rows, |x, y| *x = f(*x, y)),
+            None => index::scatter(out, d, &with_dims(&self.index.tensor()), src, f),
+        }
     }
 
     #[track_caller]

@@ -43,6 +43,22 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
     }
     let rows = out.numel() / inner;
     let pointer = SharedSlice::new(out.data_mut::<T>());
+    if inner == 1 {
+        parallel_blocks(rows, GRAIN, |start, end| {
+            // SAFETY: blocks of a result that is not shared; they do not overlap.
+            let mut block = unsafe { pointer.part(start, end - start) };
+            let mut r = start;
+            while !block.is_empty() {
+                let (outer, at) = (r / count, r % count);
+                let (line, rest) = block.split_at_mut(block.len().min(count - at));
+                let source = &source[outer * n..][..n];
+                line.iter_mut().zip(&index[at..]).for_each(|(o, &i)| *o = source[i]);
+                r += line.len();
+                block = rest;
+            }
+        });
+        return;
+    }
     parallel_blocks(rows, GRAIN.div_ceil(inner), |start, end| {
         // SAFETY: blocks of rows of a result that is not shared; they do not overlap.
         let block = unsafe { pointer.part(start * inner, (end - start) * inner) };
@@ -65,7 +81,8 @@ pub(crate) fn put_rows<T: Element>(out: &mut Tensor, src: &Tensor, dim: usize, i
     combine_rows::<T>(out, src, dim, index, |x, y| *x = y);
 }
 
-fn combine_rows<T: Element>(
+/// Combines the rows of `src` with the rows `index` of a dimension of `out`, in that order.
+pub(crate) fn combine_rows<T: Element>(
     out: &mut Tensor,
     src: &Tensor,
     dim: usize,
@@ -95,6 +112,12 @@ fn combine_rows<T: Element>(
         for task in &tasks[start..end] {
             let mut task = task.lock().expect("each task is taken once");
             let (o, first, rows) = &mut *task;
+            if inner == 1 && rows.len() == n {
+                // One element each, and all are here.
+                let from = &source[*o * count..][..count];
+                index.iter().zip(from).for_each(|(&at, &y)| f(&mut rows[at], y));
+                continue;
+            }
             let mine = *first..*first + rows.len() / inner;
             for (k, &at) in index.iter().enumerate().filter(|(_, at)| mine.contains(at)) {
                 let row = &mut rows[(at - mine.start) * inner..][..inner];

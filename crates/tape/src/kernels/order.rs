@@ -20,10 +20,8 @@ pub(crate) trait Ranked: Number {
     fn rank_of(key: Self::Key) -> Self::Rank;
     /// The position in a key.
     fn position(key: Self::Key) -> usize;
-    /// Sorts the keys of a row, which are in the order of their positions.
-    fn sort(keys: &mut Vec<Self::Key>) {
-        keys.sort_unstable();
-    }
+    /// A rank as 64 bits.
+    fn bits(rank: Self::Rank) -> u64;
 }
 
 /// The bits of a float as an integer in its order: the sign is turned round, and below it all bits.
@@ -56,34 +54,9 @@ impl Ranked for f32 {
     fn position(key: u64) -> usize {
         (key & u64::from(u32::MAX)) as usize
     }
-    fn sort(keys: &mut Vec<u64>) {
-        // Below this, comparing is faster than counting.
-        if keys.len() < 2048 { keys.sort_unstable() } else { sort_by_digits(keys) }
-    }
-}
-
-/// Sorts keys that are in the order of their positions by the digits of their ranks, the lowest first: each pass keeps
-/// the order of equal digits.
-fn sort_by_digits(keys: &mut Vec<u64>) {
-    const BITS: u32 = 11;
-    let digit = |key: u64, shift: u32| (key >> shift) as usize & ((1 << BITS) - 1);
-    let mut other = vec![0u64; keys.len()];
-    for shift in [32, 32 + BITS, 32 + 2 * BITS] {
-        let mut starts = [0usize; 1 << BITS];
-        keys.iter().for_each(|&key| starts[digit(key, shift)] += 1);
-        if starts.contains(&keys.len()) {
-            continue;
-        }
-        let mut next = 0;
-        for start in &mut starts {
-            next += std::mem::replace(start, next);
-        }
-        for &key in keys.iter() {
-            let place = &mut starts[digit(key, shift)];
-            other[*place] = key;
-            *place += 1;
-        }
-        std::mem::swap(keys, &mut other);
+    #[inline(always)]
+    fn bits(rank: u32) -> u64 {
+        rank.into()
     }
 }
 
@@ -108,6 +81,10 @@ macro_rules! wide_ranks {
             #[inline(always)]
             fn position(key: (u64, usize)) -> usize {
                 key.1
+            }
+            #[inline(always)]
+            fn bits(rank: u64) -> u64 {
+                rank
             }
         }
     )*};
@@ -135,9 +112,41 @@ pub(crate) fn keys<T: Ranked>(row: &[T], descending: bool) -> Vec<T::Key> {
 
 /// The keys of a row in their order.
 pub(crate) fn sorted<T: Ranked>(row: &[T], descending: bool) -> Vec<T::Key> {
-    let mut keys = keys(row, descending);
-    T::sort(&mut keys);
+    let mut keys = keys::<T>(row, descending);
+    // Below this, comparing is faster than counting.
+    if keys.len() < 2048 {
+        keys.sort_unstable();
+    } else {
+        sort_by_digits::<T>(&mut keys);
+    }
     keys
+}
+
+/// Sorts keys that are in the order of their positions by the digits of their ranks, the lowest first: each pass keeps
+/// the order of equal digits.
+fn sort_by_digits<T: Ranked>(keys: &mut Vec<T::Key>) {
+    const BITS: u32 = 11;
+    let bits = |key: T::Key| T::bits(T::rank_of(key));
+    let first = bits(keys[0]);
+    let differ = keys.iter().fold(0, |all, &key| all | (bits(key) ^ first));
+    let mut other = keys.clone();
+    let mut shift = differ.trailing_zeros();
+    while shift < u64::BITS - differ.leading_zeros() {
+        let digit = |key: T::Key| (bits(key) >> shift) as usize & ((1 << BITS) - 1);
+        let mut starts = [0usize; 1 << BITS];
+        keys.iter().for_each(|&key| starts[digit(key)] += 1);
+        let mut next = 0;
+        for start in &mut starts {
+            next += std::mem::replace(start, next);
+        }
+        for &key in keys.iter() {
+            let place = &mut starts[digit(key)];
+            other[*place] = key;
+            *place += 1;
+        }
+        std::mem::swap(keys, &mut other);
+        shift += BITS;
+    }
 }
 
 /// The position of the element that is number `k` in ascending order.
@@ -212,6 +221,10 @@ mod tests {
         fn digits_sort_as_comparisons(seed in 0u32..1000, same: bool) {
             let of = |i: u32| if same { (i % 3) as f32 } else { (i as f32).sin() * 1e3 };
             let row: Vec<f32> = (0..5000u32).map(|i| of(i.wrapping_mul(7919) ^ seed)).collect();
+            let mut by_comparison = keys(&row, same);
+            by_comparison.sort_unstable();
+            prop_assert_eq!(sorted(&row, same), by_comparison);
+            let row: Vec<f64> = row.iter().map(|&x| f64::from(x).exp()).collect();
             let mut by_comparison = keys(&row, same);
             by_comparison.sort_unstable();
             prop_assert_eq!(sorted(&row, same), by_comparison);

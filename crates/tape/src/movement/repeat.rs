@@ -87,6 +87,11 @@ impl Var {
         let mut to: Dims = x.shape().into();
         to[d] = (0..n).fold(0, |sum: usize, i| sum.saturating_add(times(i)));
         shape::numel_for(op, &to);
+        if list.len() == 1 {
+            let mut apart: Dims = x.shape().into();
+            apart.insert(d + 1, times(0));
+            return x.unsqueeze(d as isize + 1).expand_to(&apart).reshape_to(&to);
+        }
         let mut entries = (0..n).flat_map(|i| std::iter::repeat_n(i, times(i)));
         pick(op, &x, d, list_for(op, to[d], |_| entries.next().expect("as many as counted")).into())
     }

@@ -62,7 +62,11 @@ fn groups(op: &'static str, x: &Var, dim: Option<isize>, sorted: bool) -> (Var, 
     let order = crate::dispatch!(number: t.dtype(), op, T => {
         let data = t.as_slice::<T>().expect("contiguous");
         let order = if sorted { ordered(data, n, width) } else { (0..n).collect() };
-        Groups::new(order, |a, b| data[a * width..][..width] == data[b * width..][..width])
+        if width == 1 {
+            Groups::new(order, |a, b| data[a] == data[b])
+        } else {
+            Groups::new(order, |a, b| data[a * width..][..width] == data[b * width..][..width])
+        }
     });
     let values = entries.index_select(0, &list(order.first));
     let values = match d {
@@ -86,8 +90,8 @@ fn ordered<T: Ranked>(data: &[T], n: usize, width: usize) -> Vec<usize> {
     }
     let row = |i: usize| &data[i * width..][..width];
     let compare = |a: usize, b: usize| {
-        let differ = row(a).iter().zip(row(b)).map(|(x, y)| x.rank(false).cmp(&y.rank(false)));
-        differ.reduce(Ordering::then).unwrap_or(Ordering::Equal)
+        let mut order = row(a).iter().zip(row(b)).map(|(x, y)| x.rank(false).cmp(&y.rank(false)));
+        order.find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
     };
     let mut list: Vec<usize> = (0..n).collect();
     list.sort_by(|&a, &b| compare(a, b));

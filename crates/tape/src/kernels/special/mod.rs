@@ -1,7 +1,7 @@
-//! Special functions in double precision, accurate to a few units in the last place unless said otherwise. They are
-//! computed by arithmetic and `libm` alone, so that results do not depend on the platform.
+//! Special functions in double precision, accurate to a few units in the last place unless said otherwise.
 
 mod series;
+pub(crate) mod short;
 
 use series::{BERNOULLI, DIGAMMA, ERFCX, I0_FAR, I0_NEAR, I1_FAR, I1_NEAR};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI, SQRT_2};
@@ -20,7 +20,7 @@ fn chebyshev(coefficients: &[f64], t: f64) -> f64 {
 fn exp_square(x: f64, scale: f64) -> f64 {
     // 27 bits, whose square is exact.
     let high = f64::from_bits(x.to_bits() & (!0 << 27));
-    libm::exp(high * high / scale) * libm::exp((x - high) * (x + high) / scale)
+    f64::exp(high * high / scale) * f64::exp((x - high) * (x + high) / scale)
 }
 
 /// `e^(x^2) erfc(x)`.
@@ -49,7 +49,7 @@ pub(crate) fn ndtr(x: f64) -> f64 {
 
 /// The logarithm of the standard normal distribution function.
 pub(crate) fn log_ndtr(x: f64) -> f64 {
-    if x < -1.0 { libm::log(erfcx(-x * FRAC_1_SQRT_2) / 2.0) - x * x / 2.0 } else { libm::log1p(-ndtr(-x)) }
+    if x < -1.0 { f64::ln(erfcx(-x * FRAC_1_SQRT_2) / 2.0) - x * x / 2.0 } else { f64::ln_1p(-ndtr(-x)) }
 }
 
 /// The inverse of the error function.
@@ -60,7 +60,7 @@ pub(crate) fn erfinv(y: f64) -> f64 {
         let z = PI * y * y;
         let mut x = y / FRAC_2_SQRT_PI * (1.0 + z * (1.0 / 12.0 + z * (7.0 / 480.0 + z * (127.0 / 40320.0))));
         for _ in 0..2 {
-            let step = (libm::erf(x) - y) / (FRAC_2_SQRT_PI * libm::exp(-x * x));
+            let step = (libm::erf(x) - y) / (FRAC_2_SQRT_PI * f64::exp(-x * x));
             x -= step / (1.0 + x * step);
         }
         x
@@ -76,14 +76,14 @@ pub(crate) fn erfinv(y: f64) -> f64 {
 /// The inverse of the complementary error function on (0, 1/2].
 fn erfc_inverse(q: f64) -> f64 {
     // Winitzki's approximation, within 0.2%; then Halley's method on the logarithm, which is nearly a parabola.
-    let log = libm::log(q);
-    let both = log + libm::log1p(1.0 - q);
+    let log = f64::ln(q);
+    let both = log + f64::ln_1p(1.0 - q);
     let t = 2.0 / (PI * 0.147) + both / 2.0;
     let mut x = (((t * t - both / 0.147).sqrt()) - t).sqrt();
     for _ in 0..2 {
         let scaled = erfcx(x);
         let slope = -FRAC_2_SQRT_PI / scaled;
-        let step = (libm::log(scaled) - x * x - log) / slope;
+        let step = (f64::ln(scaled) - x * x - log) / slope;
         x -= step / (1.0 + step * (2.0 * x + slope) / 2.0);
     }
     x
@@ -134,13 +134,13 @@ fn unscaled(y: f64, x: f64) -> f64 {
     if x.is_infinite() {
         return f64::INFINITY.copysign(y);
     }
-    let half = libm::exp(x.abs() / 2.0);
+    let half = f64::exp(x.abs() / 2.0);
     y * half * half
 }
 
 /// `pi / tan(pi x)` for a number that is no integer.
 fn pi_cotangent(x: f64) -> f64 {
-    PI / libm::tan(PI * (x - x.round_ties_even()))
+    PI / f64::tan(PI * (x - x.round_ties_even()))
 }
 
 /// The root of digamma, in two parts.
@@ -171,7 +171,7 @@ pub(crate) fn digamma(x: f64) -> f64 {
         [1.0 / 12.0, -1.0 / 120.0, 1.0 / 252.0, -1.0 / 240.0, 1.0 / 132.0, -691.0 / 32760.0, 1.0 / 12.0];
     let z = 1.0 / (x * x);
     let tail = TERMS.iter().rev().fold(0.0, |sum, c| sum * z + c) * z;
-    libm::log(x) - 0.5 / x - tail
+    f64::ln(x) - 0.5 / x - tail
 }
 
 /// The derivative of order `n` of digamma; of order zero, digamma itself. Near roots the error is absolute.
@@ -181,7 +181,7 @@ pub(crate) fn polygamma(n: u32, x: f64) -> f64 {
     }
     if n == 1 && x < 0.0 && x == x.floor() {
         // As in PyTorch, a pole is the square of the cosecant of a rounded multiple of pi.
-        return (PI / libm::sin(PI * x)).powi(2);
+        return (PI / f64::sin(PI * x)).powi(2);
     }
     let size = libm::tgamma(f64::from(n) + 1.0) * zeta(n + 1, x);
     if n % 2 == 0 { -size } else { size }
@@ -198,25 +198,32 @@ fn zeta(s: u32, q: f64) -> f64 {
         let other = zeta(s, 1.0 - part) - zeta(s, 1.0 - q);
         return if s % 2 == 0 { zeta(s, part) + other } else { zeta(s, part) - other };
     }
-    // Twelve terms or more, and the rest by the formula of Euler and Maclaurin.
-    let power = s as i32;
+    if q == f64::INFINITY {
+        return 0.0;
+    }
+    // Some terms, and the rest by the formula of Euler and Maclaurin.
+    let order = f64::from(s);
     let (mut a, mut head) = (q, 0.0);
-    while a < 12.0 + f64::from(s) {
-        head += a.powi(-power);
+    while a < 8.0 + order {
+        head += inverse_power(a, s);
         a += 1.0;
     }
-    let order = f64::from(s);
-    let mut term = a.powi(-power) / a;
+    let last = inverse_power(a, s);
+    let square = 1.0 / (a * a);
+    let mut term = order * last / a;
     let mut tail = 0.0;
-    let mut factor = order;
     for (j, c) in (0..).zip(BERNOULLI) {
-        tail += c * factor * term;
+        tail += c * term;
         let k = f64::from(2 * j);
-        factor *= (order + k + 1.0) * (order + k + 2.0);
-        term /= a * a;
+        term *= (order + k + 1.0) * (order + k + 2.0) * square;
     }
-    let near = a.powi(1 - power) / (order - 1.0) + 0.5 * a.powi(-power);
-    head + (near + tail)
+    head + (last * a / (order - 1.0) + 0.5 * last + tail)
+}
+
+/// `x^-n`
+fn inverse_power(x: f64, n: u32) -> f64 {
+    let inverse = 1.0 / x;
+    (1..n).fold(inverse, |power, _| power * inverse)
 }
 
 /// `sin(pi x) / (pi x)`, 1 at zero.
@@ -242,13 +249,13 @@ pub(crate) fn sinc_slope(x: f64) -> f64 {
 
 fn sin_pi(x: f64) -> f64 {
     let n = x.round_ties_even();
-    let sine = libm::sin(PI * (x - n));
+    let sine = f64::sin(PI * (x - n));
     if n % 2.0 == 0.0 { sine } else { -sine }
 }
 
 fn cos_pi(x: f64) -> f64 {
     let n = x.round_ties_even();
-    let cosine = libm::cos(PI * (x - n));
+    let cosine = f64::cos(PI * (x - n));
     if n % 2.0 == 0.0 { cosine } else { -cosine }
 }
 
