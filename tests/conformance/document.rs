@@ -128,6 +128,9 @@ fn tapegrad(label: &str) -> String {
     if let Some(name) = path.strip_prefix("nn.") {
         return format!("`nn::{name}`");
     }
+    if let Some(name) = path.strip_prefix("linalg.").filter(|name| *name != "vector_norm") {
+        return format!("`ops::linalg::{name}`");
+    }
     match path.rsplit('.').next().unwrap_or(path) {
         "__getitem__" => "`x.get`".to_string(),
         name @ ("cat" | "stack") => format!("`tape::{name}`"),
@@ -142,6 +145,8 @@ fn tapegrad(label: &str) -> String {
         name @ ("sum" | "mean" | "prod" | "argmax" | "argmin") => format!("`x.{name}`, `x.{name}_all`"),
         "max" => "`x.max`, `x.max_all`, `x.maximum`".to_string(),
         "min" => "`x.min`, `x.min_all`, `x.minimum`".to_string(),
+        name @ ("addbmm" | "addmv" | "addr" | "cdist" | "cholesky_solve" | "corrcoef" | "cov" | "cross"
+        | "dist" | "inner" | "kron" | "logdet" | "renorm" | "trace") => format!("`ops::{name}`"),
         name @ ("matmul" | "mm" | "bmm" | "mv" | "dot" | "outer" | "addmm" | "baddbmm" | "einsum"
         | "tensordot" | "softmax" | "log_softmax") => format!("`ops::{name}`"),
         name => format!("`x.{name}`"),

@@ -44,26 +44,29 @@ pub fn cov(x: &Var, options: CovOptions) -> Var {
     let n = rows.shape()[1];
     let weights = weights(n, &options);
     let rows = rows.to_float();
+    // The steps and their order are PyTorch's, so that weights of F32 are rounded alike.
     let (mean, count) = match &weights {
         None => (rows.mean_keepdim(1), Var::from(n as i64)),
         Some(w) => {
-            let total = w.sum(());
-            (rows.mul(w).sum_keepdim(1) / &total, total)
+            let total = w.sum(&[], false);
+            assert!(n == 0 || total.item() != 0.0, "cov: weights sum to zero, can't be normalized");
+            (rows.mul(w).sum(&[1], false).div(&total).unsqueeze(1), total)
         }
     };
     // With both kinds of weights, or importance alone, the correction is weighted as well.
-    let correction = match (&weights, &options.aweights) {
-        (Some(w), Some(a)) if options.correction != 0 => {
-            w.mul(a).sum(()) / &count * options.correction as f64
+    let correction = options.correction;
+    let freedom = match (&weights, &options.aweights) {
+        (Some(w), Some(a)) if correction != 0 => {
+            &count - w.mul(a).sum(&[], false).mul(correction).div(&count)
         }
-        _ => Var::from(options.correction),
+        _ => &count - correction,
     };
-    let centered = &rows - mean;
+    let freedom = if freedom.item() <= 0.0 { Var::from(0i64) } else { freedom };
+    let centered = rows.sub(mean);
     let weighted = weights.map_or_else(|| centered.clone(), |w| centered.mul(w));
-    let freedom = (count - correction).clamp_min(0);
-    let products = matmul(&weighted.cast(rows.dtype()), &centered.cast(rows.dtype()).transpose(0, 1));
-    let y = products.div(freedom);
-    if y.numel() == 1 { y.reshape(()) } else { y }
+    let dtype = rows.dtype();
+    let y = matmul(&centered.cast(dtype), &weighted.cast(dtype).transpose(0, 1)).div(freedom);
+    if y.numel() == 1 { y.reshape(&[]) } else { y }
 }
 
 /// The weights of the observations, checked.

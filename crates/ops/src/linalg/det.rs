@@ -34,6 +34,9 @@ pub fn det(a: &Var) -> Var {
     let saved = a.saved();
     record_with_output(op, [a], value, move |c| {
         let (d, g) = (c.output(), c.grad());
+        if saved.size(-1) == 1 {
+            return [Some(g.unsqueeze(-1).unsqueeze(-1))];
+        }
         let singular = d.detach().eq(0.0);
         if singular.count_nonzero(()).item() == 0.0 {
             return [Some(by_inverse(&factors, &saved, &g.mul(&d)))];
