@@ -196,6 +196,14 @@ mod tests {
             }
             row.check(&Tensor::from_vec((0..31).map(|i| f64::from(i) / 30.0).collect(), &[31]));
         }
+        for x in [1e3f32, 1e18, 3e38, -1e3, -1e18, -3e38] {
+            for row in [&GELU, &GELU_TANH, &SILU, &MISH] {
+                let mut slope = [f32::NAN; 1];
+                (row.f32.gradient)(&mut slope, &[x], &[3.0], &[0.0; 4]);
+                let error = slope[0] - if x > 0.0 { 3.0 } else { 0.0 };
+                assert!(error.abs() < 1e-6, "the slope of {} at {x} is {}", row.name, slope[0]);
+            }
+        }
         for x in [f32::INFINITY, f32::NAN, -200.0] {
             let mut y = [0.0f32; 1];
             for row in [&GELU, &GELU_TANH, &SILU, &MISH] {

@@ -72,6 +72,12 @@ impl<C: Curve> Kernel for Gradients<'_, C> {
     }
 }
 
+/// Beyond 100, where all slopes are zero or one, products with `x` would not vanish with their other factor.
+#[inline(always)]
+fn bounded<V: Vector>(x: V) -> V {
+    x.max(V::splat(-100.0)).min(V::splat(100.0))
+}
+
 #[inline(always)]
 fn negated<V: Vector>(x: V) -> V {
     V::splat(-0.0).sub(x)
@@ -123,6 +129,7 @@ impl Curve for Gelu {
     }
     #[inline(always)]
     fn slope<V: Vector>(x: V) -> V {
+        let x = bounded(x);
         let [distribution, density] = normal(x);
         // 1 / sqrt(2 pi)
         x.mul(density).mul_add(V::splat(0.398_942_3), distribution)
@@ -147,6 +154,7 @@ impl Curve for GeluTanh {
     }
     #[inline(always)]
     fn slope<V: Vector>(x: V) -> V {
+        let x = bounded(x);
         let square = x.mul(x);
         let inner = square.mul_add(V::splat(Self::CUBIC * Self::SCALE), V::splat(Self::SCALE));
         let steep = square.mul_add(V::splat(3.0 * Self::CUBIC * Self::SCALE), V::splat(Self::SCALE));
@@ -165,6 +173,7 @@ impl Curve for Silu {
     }
     #[inline(always)]
     fn slope<V: Vector>(x: V) -> V {
+        let x = bounded(x);
         let [s, slope] = logistic(x);
         x.mul_add(slope, s)
     }
@@ -181,6 +190,7 @@ impl Curve for Mish {
     }
     #[inline(always)]
     fn slope<V: Vector>(x: V) -> V {
+        let x = bounded(x);
         let [e, n] = Self::parts(x);
         let r = V::splat(1.0).div(n.add(V::splat(2.0)));
         let inner = x.mul(V::splat(4.0)).mul(e.mul(r)).mul(e.add(V::splat(1.0)));

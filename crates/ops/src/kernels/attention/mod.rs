@@ -28,7 +28,7 @@ pub(crate) const KEYS: usize = 192;
 const TASK: usize = 2_000_000;
 
 /// The number of tasks from which all threads are busy.
-const TASKS: usize = 16;
+const TASKS: usize = 8;
 
 /// Rows of several matrices: those of matrix `i` start at `offsets[i]` and are `stride` elements apart.
 #[derive(Clone, Copy)]
