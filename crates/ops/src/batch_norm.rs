@@ -442,7 +442,7 @@ mod tests {
         #[test]
         fn with_a_relu_as_composed(
             n in 2usize..4, c in 1usize..4, space in proptest::collection::vec(1usize..4, 0..3),
-            last: bool, train: bool, affine: bool, (residual, six): (bool, bool), seed: u64,
+            last: bool, train: bool, affine: bool, residual: bool, six: bool, seed: u64,
         ) {
             let mut shape = vec![n, c];
             shape.extend(space);
