@@ -199,8 +199,8 @@ pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     let mut nest = Nest::<2>::new(a.shape(), [out.strides(), a.strides()]);
     let inner = nest.sizes.len() - 1;
     let (width, [to_step, from_step]) = (nest.sizes[inner], nest.strides[inner]);
-    let across = (0..inner).find(|&d| nest.strides[d][1] == 1 && nest.sizes[d] >= 4);
-    let fits = size_of::<T>() == 4 && to_step == 1 && from_step > 1 && width >= 4;
+    let across = (0..inner).find(|&d| nest.strides[d][1] == 1 && nest.sizes[d] >= 2);
+    let fits = size_of::<T>() == 4 && to_step == 1 && from_step > 1 && width >= 2;
     let Some(across) = across.filter(|_| fits) else {
         return unary_into(out, a, |x: T| x);
     };

@@ -28,7 +28,7 @@ use tapegrad_tape::kernels::arch::{InstructionSet, MAX_LANES, instruction_set, r
 use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// The most channels of a group on either side with which these kernels are the fastest.
-const MAX_CHANNELS: usize = 15;
+const MAX_CHANNELS: usize = 3;
 
 /// Operations of a task, unless a row has more.
 const TASK_FLOPS: usize = 1 << 19;

@@ -5,6 +5,9 @@ use crate::kernels::gemm::{Bias, Finish, Real, View, matmul};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use tapegrad_tape::kernels::shared::SharedSlice;
 
+/// Rows that a product prefetches: the whole weight is larger than a near cache.
+const AHEAD: usize = 16;
+
 /// The right operand of several products.
 pub(super) struct Packed<T> {
     data: Vec<T>,
@@ -95,7 +98,7 @@ impl Steps for f32 {
                     rows: &[strided_rows(a.as_ptr().wrapping_add(row * rows), rows)],
                     b: data.as_ptr().wrapping_add(column * rows),
                     b_step: width,
-                    ahead: 0,
+                    ahead: AHEAD * width,
                     c: out.at(row * columns + column),
                     output: Output::Strided(columns),
                     epilogue: Epilogue {
