@@ -36,7 +36,7 @@ pub use conv::*;
 pub use dropout::*;
 pub use embedding::Embedding;
 pub use fields::{Buffer, Field, Fields, Item, Training};
-pub use files::{FileError, RunFolder, write_atomically};
+pub use files::{FileError, LoadOptions, RunFolder, StoredType, TensorFile, write_atomically};
 pub use linear::*;
 pub use local_response::LocalResponseNorm;
 pub use loss::*;
