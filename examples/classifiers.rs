@@ -16,7 +16,7 @@ use common::fit::{hold_out_tenth, normalized};
 use common::{or_fail, or_warn};
 use std::sync::Arc;
 use std::time::Instant;
-use tapegrad::datasets::{DataLoader, Dataset, ImageDataset, Mnist, Subset};
+use tapegrad::datasets::{Dataset, ImageDataset, ImageLoader, Mnist, Subset};
 use tapegrad::nn::optim::Adam;
 use tapegrad::nn::plots::{Corner, Panel, Series, panels};
 use tapegrad::nn::train::predict;
@@ -166,12 +166,12 @@ fn cnn_regularized(s: Sizes, outputs: usize) -> Sequential {
 
 /// The fraction of images on the correct side of zero, or whose class has the highest score.
 fn accuracy(model: &Sequential, data: &Subset) -> f64 {
-    let loader = DataLoader::new(data.clone()).batch_size(500);
+    let loader = ImageLoader::new(data.clone()).batch_size(500);
     let mut right = 0;
-    for batch in &loader {
-        let scores = predict(model, &Var::from(batch.images));
-        let classes = if scores.size(1) == 1 { scores.gt(0.0).squeeze(1) } else { scores.argmax(1) };
-        let labels = batch.labels.to_vec::<i64>();
+    for (images, labels) in &loader {
+        let scores = predict(model, &images);
+        let classes = if scores.size(1) == 1 { scores.gt(0.0).squeeze(1) } else { scores.argmax(1, false) };
+        let labels = labels.to_vec::<i64>();
         right +=
             classes.cast(DType::I64).to_vec::<i64>().iter().zip(labels).filter(|(c, l)| **c == *l).count();
     }
@@ -185,14 +185,13 @@ fn train(kind: &Kind, sizes: Sizes, data: &Data, epochs: usize, seed: u64) -> (S
     let model = (kind.make)(sizes, data.outputs);
     let mut adam = Adam::new(model.parameters(), 1e-3);
     let batch = if data.train.len() <= 500 { 25 } else { 100 };
-    let loader = DataLoader::new(data.train.clone()).batch_size(batch).shuffle(true).seed(seed).workers(1);
+    let loader = ImageLoader::new(data.train.clone()).batch_size(batch).shuffle(true).seed(seed).workers(1);
     let (mut history, mut best) = (Vec::new(), (f64::MIN, model.state_dict()));
     for _ in 0..epochs {
         model.train();
-        for batch in &loader {
+        for (images, labels) in &loader {
             adam.zero_grad();
-            let scores = model.forward(&Var::from(batch.images));
-            (kind.loss)(&scores, &Var::from(batch.labels)).backward();
+            (kind.loss)(&model.forward(&images), &labels).backward();
             adam.step();
         }
         let validated = accuracy(&model, &data.validation);
@@ -248,7 +247,7 @@ fn pair(all: &Mnist, digits: [i64; 2]) -> Data {
     };
     let train = only(&all.train, 0, 500);
     let statistics = train.statistics();
-    let whole = |data: ImageDataset| {
+    let whole = |data: ImageDataset| -> Subset {
         let n = data.len();
         Subset::new(Arc::new(data.with_normalization(statistics.clone())), (0..n).collect())
     };

@@ -19,7 +19,7 @@ use common::results::{image, predictions_file};
 use common::training::rate;
 use common::{or_fail, or_warn, progress};
 use tapegrad::datasets::transforms::{HorizontalFlip, RandomCrop};
-use tapegrad::datasets::{DataLoader, Dataset};
+use tapegrad::datasets::{Dataset, ImageLoader};
 use tapegrad::nn::lr_scheduler::OneCycleLR;
 use tapegrad::nn::optim::SGD;
 use tapegrad::nn::plots::{Corner, Panel};
@@ -89,7 +89,13 @@ fn network([a, b, c]: [usize; 3], classes: usize) -> Sequential {
 }
 
 /// Trains with flips, shifts and label smoothing, on a one-cycle schedule.
-fn fit(model: &Sequential, train: &DataLoader, tenth: &DataLoader, epochs: u64, lr: f64) -> Vec<EpochRecord> {
+fn fit(
+    model: &Sequential,
+    train: &ImageLoader,
+    tenth: &ImageLoader,
+    epochs: u64,
+    lr: f64,
+) -> Vec<EpochRecord> {
     let sgd = SGD::new(model.parameters(), lr).momentum(0.9).nesterov(true).weight_decay(5e-4);
     let steps = (epochs * train.len() as u64).max(1);
     let images = train.dataset().len();
@@ -153,14 +159,14 @@ fn main() {
     let model = network(common.either([32, 64, 128], [8, 16, 32]), classes.len());
     let summary = model.summary(&[1, 3, 32, 32]).to_string();
     println!("{summary}");
-    let train = DataLoader::new(rest)
+    let train = ImageLoader::new(rest)
         .batch_size(common.either(128, 50))
         .shuffle(true)
         .workers(1)
         .transform(HorizontalFlip::new(0.5))
         .transform(RandomCrop::reflect(4))
         .seed(common.seed);
-    let held_out = DataLoader::new(tenth.clone()).batch_size(500);
+    let held_out = ImageLoader::new(tenth.clone()).batch_size(500);
     let epochs = epochs.unwrap_or(common.either(7, 4));
     let lr = lr.unwrap_or(common.either(0.1, 0.01));
     let history = fit(&model, &train, &held_out, epochs, lr);

@@ -16,7 +16,7 @@ use common::fit::hold_out_tenth;
 use common::training::rate;
 use common::{or_fail, or_warn};
 use std::time::Instant;
-use tapegrad::datasets::{DataLoader, Mnist};
+use tapegrad::datasets::{ImageLoader, Mnist};
 use tapegrad::nn::lr_scheduler::{OneCycleLR, Schedule};
 use tapegrad::nn::optim::Adam;
 use tapegrad::nn::plots::{Panel, Series, panels};
@@ -121,9 +121,9 @@ impl Mlp {
     }
 
     /// The fraction of wrong predictions over all batches.
-    fn error(&mut self, data: &DataLoader) -> f64 {
+    fn error(&mut self, data: &ImageLoader) -> f64 {
         let (mut wrong, mut count) = (0, 0);
-        for batch in data {
+        for batch in data.iter() {
             no_grad(|| self.forward(&batch.images));
             wrong += self.wrong(&batch.labels);
             count += batch.len();
@@ -140,7 +140,7 @@ struct Curves {
     validation: Vec<(f64, f64)>,
 }
 
-fn train(mlp: &mut Mlp, train: &DataLoader, validation: &DataLoader, epochs: usize) -> Curves {
+fn train(mlp: &mut Mlp, train: &ImageLoader, validation: &ImageLoader, epochs: usize) -> Curves {
     let mut curves = Curves::default();
     let steps = (epochs * train.len()).max(1) as u64;
     let peak = mlp.optimizer.lr(0);
@@ -148,7 +148,7 @@ fn train(mlp: &mut Mlp, train: &DataLoader, validation: &DataLoader, epochs: usi
     for epoch in 1..=epochs {
         let start = Instant::now();
         let (mut loss_sum, mut wrong, mut count) = (0.0, 0, 0);
-        for batch in train {
+        for batch in train.iter() {
             mlp.zero_grad();
             mlp.forward(&batch.images);
             loss_sum += mlp.loss(&batch.labels) * batch.len() as f64;
@@ -184,9 +184,9 @@ fn main() {
     // Pixels stay between 0 and 1: with centered ones, weights from N(0, 1) would drive every unit further into
     // saturation.
     let [rest, tenth] = hold_out_tenth(&all, common.seed);
-    let train_loader = DataLoader::new(rest).batch_size(64).shuffle(true).seed(common.seed).workers(1);
-    let validation = DataLoader::new(tenth).batch_size(500);
-    let test = DataLoader::new(test).batch_size(500);
+    let train_loader = ImageLoader::new(rest).batch_size(64).shuffle(true).seed(common.seed).workers(1);
+    let validation = ImageLoader::new(tenth).batch_size(500);
+    let test = ImageLoader::new(test).batch_size(500);
 
     let epochs = epochs.unwrap_or(common.either(10, 4));
     let chosen = activation.map_or_else(|| Activation::value_variants().to_vec(), |a| vec![a]);

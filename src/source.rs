@@ -1,30 +1,29 @@
 //! Connects data and training: a loader as a trainer's source.
 
-use crate::datasets::{Batch, DataLoader, LoaderState};
+use crate::datasets::{IntoVars, Loader, LoaderState, Prepare};
 use crate::nn::train::Source;
 use crate::tape::Var;
 
-/// The batches of a loader for a [`Trainer`](crate::nn::train::Trainer): images, and labels or, after mixup and
-/// cutmix, class probabilities. A checkpoint keeps the loader's position.
+/// The batches of a loader for a [`Trainer`](crate::nn::train::Trainer): inputs and targets; of images, their labels or,
+/// after mixup and cutmix, class probabilities. A checkpoint keeps the loader's position.
 ///
 /// ```
 /// use tapegrad::prelude::*;
-/// use tapegrad::datasets::{DataLoader, synthetic};
+/// use tapegrad::datasets::{ImageLoader, synthetic};
 /// use tapegrad::nn::train::Trainer;
-/// let loader = DataLoader::new(synthetic::digits(64, 0)).batch_size(32).shuffle(true);
+/// let loader = ImageLoader::new(synthetic::digits(64, 0)).batch_size(32).shuffle(true);
 /// let model = nn::Sequential::new().add(nn::Flatten::new()).add(nn::Linear::new(784, 10));
 /// let mut trainer = Trainer::new(&model, nn::optim::SGD::new(model.parameters(), 0.1));
 /// let history = trainer.fit(tapegrad::source(&loader), None).unwrap();
 /// assert_eq!(history[0].step, 2);
 /// ```
-pub fn source(loader: &DataLoader) -> Source<'_> {
-    let pair = |batch: Batch| {
-        let target = batch.targets.as_ref().unwrap_or(&batch.labels);
-        (Var::from(&batch.images), Var::from(target))
-    };
+pub fn source<R: Prepare>(loader: &Loader<R>) -> Source<'_>
+where
+    R::Batch: IntoVars<Vars = (Var, Var)>,
+{
     let [_, _, _, samples, size] = loader.state().to_array();
     let rest = samples.saturating_sub((loader.len() as u64).saturating_sub(1) * size).min(size);
-    Source::new(move || loader.iter().map(pair)).smallest_batch(rest as usize).resumable(
+    Source::new(move || loader.into_iter()).smallest_batch(rest as usize).resumable(
         || loader.state().to_array().map(|n| n as i64).to_vec(),
         |place| {
             let numbers: [i64; 5] =

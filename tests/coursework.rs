@@ -149,7 +149,7 @@ mod modular_networks {
     fn shapes(n: usize) -> (Var, Var) {
         let set = datasets::synthetic::shapes(n, 0);
         let statistics = set.statistics();
-        let loader = datasets::DataLoader::new(set.with_normalization(statistics)).batch_size(n);
+        let loader = datasets::ImageLoader::new(set.with_normalization(statistics)).batch_size(n);
         let batch = loader.iter().next().expect("one batch");
         (batch.images.into(), batch.labels.into())
     }

@@ -17,7 +17,20 @@ fn exchange(folder: &Path, name: &str, model: &dyn Module) {
 
     let pair = load("torch.logits");
     let [x, want] = ["input", "logits"].map(|key| pair.get(key).expect("written by the script").clone());
-    model.load_state_dict(&load("torch"), true).unwrap_or_else(|e| panic!("{e}"));
+    let weights = load("torch");
+    for what in ["torch", "legacy"] {
+        let own = folder.join(format!("{name}.{what}.pt"));
+        let own = StateDict::load(own).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(own.len(), weights.len());
+        for (key, t) in own.iter() {
+            assert_eq!(
+                t.to_vec::<f64>(),
+                weights.get(key).expect("in both").to_vec::<f64>(),
+                "{key} of {what}"
+            );
+        }
+    }
+    model.load_state_dict(&weights, true).unwrap_or_else(|e| panic!("{e}"));
     let off = logits(&x)
         .to_vec::<f64>()
         .iter()
@@ -32,6 +45,7 @@ fn exchange(folder: &Path, name: &str, model: &dyn Module) {
         nn::init::kaiming_normal_(p, nn::init::FanMode::FanIn, nn::init::Nonlinearity::ReLU);
     }
     model.state_dict().save(file("tapegrad")).unwrap_or_else(|e| panic!("{e}"));
+    model.state_dict().save(folder.join(format!("{name}.tapegrad.pt"))).unwrap_or_else(|e| panic!("{e}"));
     let pair: StateDict = [("input".into(), x.clone()), ("logits".into(), logits(&x))].into_iter().collect();
     pair.save(file("tapegrad.logits")).unwrap_or_else(|e| panic!("{e}"));
 }

@@ -40,7 +40,7 @@ fn may_be_unsafe(path: &Path) -> bool {
 #[test]
 fn unsafe_code_stands_in_kernels_and_storage_only() {
     let mut files = Vec::new();
-    for crate_name in ["tape", "ops", "nn", "datasets"] {
+    for crate_name in ["tape", "ops", "nn", "datasets", "pickle"] {
         sources(&root().join("crates").join(crate_name).join("src"), &mut files);
     }
     for folder in ["src", "examples"] {
@@ -63,7 +63,9 @@ fn unsafe_code_stands_in_kernels_and_storage_only() {
 
 #[test]
 fn crates_without_kernels_forbid_unsafe_code() {
-    for file in ["src/lib.rs", "crates/nn/src/lib.rs", "crates/datasets/src/lib.rs"] {
+    for file in
+        ["src/lib.rs", "crates/nn/src/lib.rs", "crates/datasets/src/lib.rs", "crates/pickle/src/lib.rs"]
+    {
         let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert!(text.contains("#![forbid(unsafe_code)]"), "{file} forbids unsafe code");
     }

@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use tapegrad::datasets::{Cifar, DataLoader, Dataset, ImageDataset, Normalization, random_split};
+use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Normalization, random_split};
 use tapegrad::nn::plots::{confusion, training_curves};
 use tapegrad::nn::train::{Score, confusion_matrix, predictions};
 use tapegrad::nn::{Module, RunFolder, StateDict};
@@ -178,11 +178,11 @@ fn fit(
     let kept = train.len() - args.validation;
     let [part, held_back] = random_split(Arc::new(train.clone()), [kept, args.validation], args.seed);
     let watched = match args.validation {
-        0 => DataLoader::new(test.clone().take(WATCHED)),
-        _ => DataLoader::new(held_back),
+        0 => ImageLoader::new(test.clone().take(WATCHED)),
+        _ => ImageLoader::new(held_back),
     }
     .batch_size(500);
-    let loader = DataLoader::new(part).batch_size(recipe.batch_size.min(kept)).shuffle(true).seed(args.seed);
+    let loader = ImageLoader::new(part).batch_size(recipe.batch_size.min(kept)).shuffle(true).seed(args.seed);
     // Batches of equal size: the fast recipe relies on its number of steps.
     let loader = recipe.augmented(loader.drop_last(args.model == Model::Resnet9).workers(1));
 
@@ -302,7 +302,7 @@ fn predict_with(args: &Args, files: &[PathBuf], test: &ImageDataset) -> (Var, Ne
 
 /// The scores of all images, `[N, classes]`.
 fn scores_of(model: &dyn Module, tta: Tta, data: &ImageDataset) -> Var {
-    let loader = DataLoader::new(data.clone()).batch_size(500);
+    let loader = ImageLoader::new(data.clone()).batch_size(500);
     let parts: Vec<Var> = loader.iter().map(|batch| tta.scores(model, &Var::from(&batch.images))).collect();
     tape::cat(&parts, 0)
 }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use tapegrad::datasets::transforms::{AlternatingFlip, CutMix, Cutout, HorizontalFlip, Mixup, RandomCrop};
-use tapegrad::datasets::{DataLoader, Dataset, ImageDataset, Whitening};
+use tapegrad::datasets::{Dataset, ImageDataset, ImageLoader, Whitening};
 use tapegrad::nn::lr_scheduler::{CosineAnnealingLR, LambdaLR, MultiStepLR, Schedule};
 use tapegrad::nn::models::{LeNet5, MlpOptions, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp_with};
 use tapegrad::nn::optim::{Adam, AdamW, AdamWOptions, Optimizer, SGD, SGDOptions};
@@ -191,7 +191,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     /// The loader with augmentation.
-    pub(crate) fn augmented(&self, mut loader: DataLoader) -> DataLoader {
+    pub(crate) fn augmented(&self, mut loader: ImageLoader) -> ImageLoader {
         for augment in &self.augment {
             loader = match augment {
                 Augment::None => loader,
@@ -256,7 +256,7 @@ impl Recipe {
             let model = network.module();
             return Trainer::new(model, self.optimizer(model)).loss(loss).schedule_steps(self.plan(steps));
         };
-        let first = DataLoader::new(train.clone().take(5000)).batch_size(train.len().min(5000));
+        let first = ImageLoader::new(train.clone().take(5000)).batch_size(train.len().min(5000));
         let images = first.iter().next().expect("at least one image").images;
         net.set_whitening(Whitening::of(&images, 2).filters(5e-4));
         let (norms, others) = net.parameter_groups();

@@ -3,7 +3,7 @@
 use super::course::Common;
 use super::or_fail;
 use std::sync::Arc;
-use tapegrad::datasets::{Cifar, DataLoader, Dataset, ImageDataset, Subset, random_split};
+use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Images, Subset, random_split};
 use tapegrad::nn::plots::Series;
 use tapegrad::nn::train::{EpochRecord, predict, predictions};
 use tapegrad::prelude::*;
@@ -32,14 +32,14 @@ pub(crate) fn hold_out_tenth(data: &ImageDataset, seed: u64) -> [Subset; 2] {
 }
 
 /// The predicted class of each image.
-pub(crate) fn classes_of(model: &dyn Module, data: impl Dataset + 'static) -> Vec<i64> {
-    let loader = DataLoader::new(data).batch_size(500);
+pub(crate) fn classes_of(model: &dyn Module, data: impl Images + 'static) -> Vec<i64> {
+    let loader = ImageLoader::new(data).batch_size(500);
     loader.iter().flat_map(|b| predictions(&predict(model, &Var::from(b.images)))).collect()
 }
 
 /// The fraction of images whose class is predicted.
-pub(crate) fn accuracy(model: &dyn Module, data: impl Dataset + 'static) -> f64 {
-    let loader = DataLoader::new(data).batch_size(500);
+pub(crate) fn accuracy(model: &dyn Module, data: impl Images + 'static) -> f64 {
+    let loader = ImageLoader::new(data).batch_size(500);
     let batches = loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels)));
     let score = nn::train::evaluate(model, batches, |y, t| ops::cross_entropy(y, t));
     score.accuracy().unwrap_or(0.0)

@@ -18,7 +18,7 @@ use indicatif::ProgressBar;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tapegrad::datasets::{DataLoader, Dataset, ImageDataset, Mnist, Normalization, random_split};
+use tapegrad::datasets::{Dataset, ImageDataset, ImageLoader, Mnist, Normalization, random_split};
 use tapegrad::nn::lr_scheduler::OneCycleLR;
 use tapegrad::nn::models::{LeNet5, mlp};
 use tapegrad::nn::optim::{Adam, Optimizer, SGD};
@@ -162,8 +162,8 @@ fn fit(
     let data = digest(&train);
     let [train, validation] =
         random_split(Arc::new(train.clone()), [train.len() - held_out, held_out], args.seed);
-    let train = DataLoader::new(train).batch_size(args.batch_size).shuffle(true).seed(args.seed).workers(1);
-    let validation = DataLoader::new(validation).batch_size(500);
+    let train = ImageLoader::new(train).batch_size(args.batch_size).shuffle(true).seed(args.seed).workers(1);
+    let validation = ImageLoader::new(validation).batch_size(500);
     let images = train.dataset().len();
 
     let optimizer: Box<dyn Optimizer> = match args.optimizer {
@@ -229,7 +229,7 @@ fn image_batches<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
 
 /// The predicted class of each image.
 fn classes(args: &Args, model: &dyn Module, data: &ImageDataset) -> Vec<i64> {
-    let loader = DataLoader::new(data.clone()).batch_size(500);
+    let loader = ImageLoader::new(data.clone()).batch_size(500);
     let input = |images: Tensor| match args.model {
         Model::Mlp => Var::from(images).flatten(1, -1),
         Model::Lenet => Var::from(images),

@@ -4,7 +4,7 @@ use crate::Course;
 use crate::common::fit::{accuracy, by_epoch, training};
 use crate::common::{or_fail, or_warn};
 use crate::measures::{half_squares, layers, relative_errors};
-use tapegrad::datasets::DataLoader;
+use tapegrad::datasets::ImageLoader;
 use tapegrad::nn::models::{ThreeLayerConvNet, mlp};
 use tapegrad::nn::optim::Adam;
 use tapegrad::nn::plots::{Corner, Panel, panels};
@@ -15,7 +15,7 @@ use tapegrad::source;
 /// With small weights every class is as likely as the others: the loss is ln 10.
 pub(crate) fn loss(course: &Course) {
     let (train, _) = course.images();
-    let batch = DataLoader::new(train.clone().take(50)).batch_size(50).iter().next().expect("50 images");
+    let batch = ImageLoader::new(train.clone().take(50)).batch_size(50).iter().next().expect("50 images");
     let (x, labels) = (Var::from(batch.images), Var::from(batch.labels));
     let nets: [(&str, Box<dyn Module>); 2] = [
         ("fully connected, 3072-100-10", Box::new(layers(&[100]))),
@@ -63,7 +63,7 @@ pub(crate) fn gradients(course: &Course) {
 /// A network that cannot overfit 50 images has a bug.
 pub(crate) fn overfit(course: &Course) {
     let fifty = course.images().0.clone().take(50);
-    let loader = DataLoader::new(fifty.clone()).batch_size(10).shuffle(true).seed(course.common.seed);
+    let loader = ImageLoader::new(fifty.clone()).batch_size(10).shuffle(true).seed(course.common.seed);
     let (mut losses, mut accuracies) = (vec![], vec![]);
     for (name, hidden) in [("three layers", vec![100; 2]), ("five layers", vec![100; 4])] {
         let net = layers(&hidden);

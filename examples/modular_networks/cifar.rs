@@ -4,7 +4,7 @@ use crate::common::fit::{accuracy, by_epoch, hold_out_tenth, training, validatio
 use crate::common::results::first_layer;
 use crate::common::{or_fail, or_warn};
 use crate::{Course, talking};
-use tapegrad::datasets::DataLoader;
+use tapegrad::datasets::ImageLoader;
 use tapegrad::datasets::transforms::{HorizontalFlip, RandomCrop};
 use tapegrad::nn::Flatten;
 use tapegrad::nn::lr_scheduler::OneCycleLR;
@@ -25,13 +25,13 @@ fn fit(
 ) -> Vec<EpochRecord> {
     let epochs = course.epochs.unwrap_or(course.common.either(epochs, 2));
     let [rest, tenth] = hold_out_tenth(&course.images().0, course.common.seed);
-    let mut train = DataLoader::new(rest).batch_size(64).shuffle(true).workers(1);
+    let mut train = ImageLoader::new(rest).batch_size(64).shuffle(true).workers(1);
     train = train.transform(HorizontalFlip::new(0.5));
     if shift > 0 {
         train = train.transform(RandomCrop::reflect(shift));
     }
     let train = train.seed(course.common.seed);
-    let tenth = DataLoader::new(tenth).batch_size(500);
+    let tenth = ImageLoader::new(tenth).batch_size(500);
     let peak = optimizer.lr(0);
     let schedule = OneCycleLR::new(peak, (epochs * train.len() as u64).max(1)).cycle_momentum(false);
     let mut trainer = talking(Trainer::new(model, optimizer).epochs(epochs).schedule_steps(schedule));

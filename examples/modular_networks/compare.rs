@@ -4,7 +4,7 @@ use crate::Course;
 use crate::common::fit::{by_epoch, training, validation};
 use crate::common::{or_fail, or_warn};
 use crate::measures::layers;
-use tapegrad::datasets::DataLoader;
+use tapegrad::datasets::ImageLoader;
 use tapegrad::nn::Flatten;
 use tapegrad::nn::models::{MlpOptions, mlp_with};
 use tapegrad::nn::optim::{Adadelta, Adagrad, Adam, RMSprop, SGD};
@@ -34,8 +34,8 @@ pub(crate) fn optimizers(course: &Course) {
     for (name, method) in METHODS {
         manual_seed(course.common.seed);
         let net = layers(&[100; 5]);
-        let train = DataLoader::new(train.clone().take(images)).batch_size(100).shuffle(true);
-        let held_out = DataLoader::new(held_out.clone()).batch_size(500);
+        let train = ImageLoader::new(train.clone().take(images)).batch_size(100).shuffle(true);
+        let held_out = ImageLoader::new(held_out.clone()).batch_size(500);
         let mut trainer = Trainer::new(&net, method(net.parameters())).epochs(epochs);
         let history = or_fail(trainer.fit(source(&train.seed(course.common.seed)), Some(source(&held_out))));
         tell(name, &history);
@@ -59,9 +59,9 @@ fn tell(name: &str, history: &[EpochRecord]) {
 /// Few images and many weights: without dropout the network overfits.
 pub(crate) fn dropout(course: &Course) {
     let (train, held_out) = (&course.images().0, course.held_out());
-    let loader = DataLoader::new(train.clone().take(500)).batch_size(100).shuffle(true);
+    let loader = ImageLoader::new(train.clone().take(500)).batch_size(100).shuffle(true);
     let loader = loader.seed(course.common.seed);
-    let held_out = DataLoader::new(held_out.clone()).batch_size(500);
+    let held_out = ImageLoader::new(held_out.clone()).batch_size(500);
     let (mut losses, mut known, mut new) = (vec![], vec![], vec![]);
     println!("{:<16} {:>9} {:>9} {:>11}", "", "loss", "training", "validation");
     for (name, p) in [("no dropout", 0.0), ("dropout 0.75", 0.75)] {

@@ -5,7 +5,8 @@
   python tests/interop/weights.py check DIR
 
 `write` saves the weights of PyTorch's models with an input and its logits; the test loads them, compares the
-logits, and saves weights of its own with their logits; `check` loads those into PyTorch's models.
+logits, and saves weights of its own with their logits; `check` loads those into PyTorch's models. Both ways as
+safetensors and as PyTorch's own files.
 """
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def write(folder):
         model.train()(torch.randn(8, *shape))
         x = torch.randn(4, *shape)
         save_file(model.state_dict(), folder / f"{name}.torch.safetensors")
+        torch.save(model.state_dict(), folder / f"{name}.torch.pt")
+        torch.save(model.state_dict(), folder / f"{name}.legacy.pt", _use_new_zipfile_serialization=False)
         save_file({"input": x, "logits": model.eval()(x)}, folder / f"{name}.torch.logits.safetensors")
 
 
@@ -41,7 +44,11 @@ def write(folder):
 def check(folder):
     for name, (build, _) in MODELS.items():
         model = build()
-        model.load_state_dict(load_file(folder / f"{name}.tapegrad.safetensors"), strict=True)
+        state = load_file(folder / f"{name}.tapegrad.safetensors")
+        ours = torch.load(folder / f"{name}.tapegrad.pt", weights_only=True)
+        assert state.keys() == ours.keys() and all(torch.equal(state[k], ours[k]) for k in state)
+        assert all(state[k].dtype == ours[k].dtype and ours[k].is_contiguous() for k in state)
+        model.load_state_dict(ours, strict=True)
         pair = load_file(folder / f"{name}.tapegrad.logits.safetensors")
         logits = model.eval()(pair["input"])
         off = ((logits - pair["logits"]).abs().max() / logits.abs().max()).item()

@@ -5,8 +5,8 @@ mod archive;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::dataset::ImageDataset;
 use crate::error::{DataError, Result, read_file};
+use crate::images::ImageDataset;
 use crate::pickle::Pickle;
 use crate::synthetic;
 

@@ -50,7 +50,8 @@ pub fn read(path: impl AsRef<Path>, pixels: usize, classes: usize) -> Result<Csv
 /// # Ok::<(), tapegrad_datasets::DataError>(())
 /// ```
 pub fn parse(name: &str, input: impl Read, pixels: usize, classes: usize) -> Result<CsvImages> {
-    let mut lines = Lines::new(name, input, pixels);
+    let longest = pixels.saturating_mul(64).saturating_add(1 << 16);
+    let mut lines = Lines::new(name, input, longest, "a row of numbers");
     let mut images = CsvImages { labels: vec![], pixels: vec![] };
     let mut first = true;
     while lines.advance()? {
@@ -148,13 +149,15 @@ fn shown(field: &[u8]) -> String {
 }
 
 /// The lines of a text file, one at a time.
-struct Lines<'n, R> {
+pub(crate) struct Lines<'n, R> {
     name: &'n str,
+    /// What a line should be.
+    expected: &'static str,
     input: BufReader<R>,
     line: Vec<u8>,
     /// The number of the line, from 1.
     row: u64,
-    /// More bytes than any row with this many fields needs.
+    /// More bytes than any row needs.
     longest: usize,
     /// The last line ended with `\r`: a `\n` that follows belongs to it.
     after_return: bool,
@@ -162,27 +165,31 @@ struct Lines<'n, R> {
 
 impl<R> Lines<'_, R> {
     /// The line, without the byte order mark that some programs write.
-    fn text(&self) -> &[u8] {
+    pub(crate) fn text(&self) -> &[u8] {
         match self.line.strip_prefix(b"\xef\xbb\xbf") {
             Some(rest) if self.row == 1 => rest,
             _ => &self.line,
         }
     }
 
-    fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> DataError {
+    /// The number of the line, from 1.
+    pub(crate) fn row(&self) -> u64 {
+        self.row
+    }
+
+    pub(crate) fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> DataError {
         DataError::row(self.name, self.row, found, expected)
     }
 }
 
 impl<'n, R: Read> Lines<'n, R> {
-    fn new(name: &'n str, input: R, pixels: usize) -> Self {
-        let longest = pixels.saturating_mul(64).saturating_add(1 << 16);
+    pub(crate) fn new(name: &'n str, input: R, longest: usize, expected: &'static str) -> Self {
         let input = BufReader::with_capacity(1 << 18, input);
-        Lines { name, input, line: vec![], row: 0, longest, after_return: false }
+        Lines { name, expected, input, line: vec![], row: 0, longest, after_return: false }
     }
 
     /// Reads the next line; false at the end.
-    fn advance(&mut self) -> Result<bool> {
+    pub(crate) fn advance(&mut self) -> Result<bool> {
         self.line.clear();
         self.row += 1;
         loop {
@@ -191,7 +198,7 @@ impl<'n, R: Read> Lines<'n, R> {
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => {
                     let found = e.to_string().replace('\n', " ");
-                    return Err(DataError::row(self.name, self.row, found, "a row of numbers"));
+                    return Err(DataError::row(self.name, self.row, found, self.expected));
                 }
             };
             if buffer.is_empty() {
@@ -208,7 +215,7 @@ impl<'n, R: Read> Lines<'n, R> {
             self.input.consume(length + usize::from(end.is_some()));
             if self.line.len() > self.longest {
                 let found = format!("a line of more than {} bytes", self.longest);
-                return Err(self.error(found, "a row of numbers"));
+                return Err(self.error(found, self.expected));
             }
             if end.is_some() {
                 return Ok(true);

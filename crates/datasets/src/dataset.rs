@@ -1,283 +1,225 @@
-//! What a loader reads from: the [`Dataset`] trait, images in memory, subsets.
+//! What a loader reads from: the [`Dataset`] trait, subsets, concatenations, tensors.
 
 use std::sync::Arc;
 
-use tapegrad_tape::Generator;
-use tapegrad_tape::shape::checked_numel;
+use tapegrad_tape::{Generator, Tensor, Var};
 
-/// Labeled images, accessible by index, as `torch.utils.data.Dataset`.
+use crate::collate::Collate;
+use crate::error::{DataError, Result};
+use crate::images::Images;
+use crate::parallel;
+
+/// Samples that are accessible by index, as `torch.utils.data.Dataset`.
 ///
-/// An image is `channels * height * width` values in `f32`, in channel-first order.
+/// ```
+/// use tapegrad_datasets::{DataLoader, Dataset, Result};
+///
+/// /// Numbers and their squares.
+/// struct Squares(usize);
+///
+/// impl Dataset for Squares {
+///     type Sample = (f32, f32);
+///     fn len(&self) -> usize {
+///         self.0
+///     }
+///     fn get(&self, index: usize) -> Result<(f32, f32)> {
+///         let x = index as f32;
+///         Ok((x, x * x))
+///     }
+/// }
+///
+/// for (x, y) in &DataLoader::new(Squares(4)).batch_size(4) {
+///     assert_eq!((&x * &x).to_vec::<f32>(), y.to_vec::<f32>());
+/// }
+/// ```
 pub trait Dataset: Send + Sync {
+    /// What [`get`](Self::get) returns. Numbers, tensors, sequences and tuples of them make batches by themselves
+    /// ([`Collate`]); for other types, give the loader a function ([`DataLoader::collate_with`](crate::DataLoader)).
+    type Sample: Send;
+
     /// The number of samples.
     fn len(&self) -> usize;
 
-    /// `[channels, height, width]`, the same for all samples.
-    fn image_shape(&self) -> [usize; 3];
-
-    /// Writes sample `index` into `image` (of the length that [`image_shape`](Self::image_shape) gives) and returns
-    /// its label.
-    fn read(&self, index: usize, image: &mut [f32]) -> i64;
-
-    /// The names of the classes; their number is the number of classes.
-    fn classes(&self) -> &[String];
+    /// Sample `index`. Loaders call it from several threads.
+    ///
+    /// # Errors
+    /// If the sample cannot be read. A loader adds its index to the message.
+    fn get(&self, index: usize) -> Result<Self::Sample>;
 
     /// True if there is no sample.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Sample `index` as pixels and label.
-    fn get(&self, index: usize) -> (Vec<f32>, i64) {
-        let mut image = vec![0.0; self.image_shape().iter().product()];
-        let label = self.read(index, &mut image);
-        (image, label)
+    /// The samples with these indices as a batch. Override it to make batches in another way.
+    ///
+    /// # Errors
+    /// If a sample cannot be read, or the samples do not fit together.
+    fn batch(&self, indices: &[usize]) -> Result<<Self::Sample as Collate>::Batch>
+    where
+        Self: Sized,
+        Self::Sample: Collate,
+    {
+        Collate::collate(samples(self, indices)?).map_err(|reason| DataError::Batch { reason })
     }
+}
+
+/// The samples with these indices, read by several threads.
+pub(crate) fn samples<D: Dataset + ?Sized>(dataset: &D, indices: &[usize]) -> Result<Vec<D::Sample>> {
+    let mut read: Vec<Option<Result<D::Sample>>> = indices.iter().map(|_| None).collect();
+    parallel::for_each_chunk(&mut read, 1, 1, |i, place| place[0] = Some(dataset.get(indices[i])));
+    let named = |(read, &index): (Option<Result<D::Sample>>, &usize)| {
+        read.expect("each place is filled").map_err(|e| e.of_sample(index))
+    };
+    read.into_iter().zip(indices).map(named).collect()
 }
 
 impl<D: Dataset + ?Sized> Dataset for Arc<D> {
+    type Sample = D::Sample;
     fn len(&self) -> usize {
         (**self).len()
     }
-    fn image_shape(&self) -> [usize; 3] {
-        (**self).image_shape()
-    }
-    fn read(&self, index: usize, image: &mut [f32]) -> i64 {
-        (**self).read(index, image)
-    }
-    fn classes(&self) -> &[String] {
-        (**self).classes()
+    fn get(&self, index: usize) -> Result<D::Sample> {
+        (**self).get(index)
     }
 }
 
-/// Mean and standard deviation of each channel, for pixels between 0 and 1.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Normalization {
-    /// The mean of each channel.
-    pub mean: Vec<f32>,
-    /// The standard deviation of each channel.
-    pub std: Vec<f32>,
-}
-
-impl Normalization {
-    /// `(x - mean) / std` with the values given for each channel.
-    ///
-    /// # Panics
-    /// If the lengths differ, or a standard deviation is not positive.
-    #[track_caller]
-    pub fn new(mean: &[f32], std: &[f32]) -> Self {
-        assert!(
-            mean.len() == std.len() && !mean.is_empty(),
-            "Normalization: {} means and {} standard deviations; each channel needs one of each",
-            mean.len(),
-            std.len()
-        );
-        assert!(std.iter().all(|&s| s > 0.0), "Normalization: standard deviations {std:?} must be positive");
-        Normalization { mean: mean.to_vec(), std: std.to_vec() }
+impl<D: Dataset + ?Sized> Dataset for Box<D> {
+    type Sample = D::Sample;
+    fn len(&self) -> usize {
+        (**self).len()
     }
-
-    /// The values commonly used for MNIST: mean 0.1307, standard deviation 0.3081.
-    pub fn mnist() -> Self {
-        Normalization::new(&[0.1307], &[0.3081])
-    }
-
-    /// The values of CIFAR-10's training set.
-    pub fn cifar10() -> Self {
-        Normalization::new(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616])
-    }
-
-    /// Applies it to one image, channel after channel.
-    pub(crate) fn apply(&self, image: &mut [f32]) {
-        let area = image.len() / self.mean.len();
-        for (channel, (&mean, &std)) in image.chunks_exact_mut(area).zip(self.mean.iter().zip(&self.std)) {
-            channel.iter_mut().for_each(|x| *x = (*x - mean) / std);
-        }
+    fn get(&self, index: usize) -> Result<D::Sample> {
+        (**self).get(index)
     }
 }
 
-/// Labeled images in memory, one byte a pixel; `read` gives them between 0 and 1, or normalized.
-///
-/// A clone shares the pixels.
+/// Tensors whose first dimension counts the samples, as `torch.utils.data.TensorDataset`.
 ///
 /// ```
-/// use tapegrad_datasets::{Dataset, ImageDataset};
-/// let classes = vec!["dark".to_string(), "light".to_string()];
-/// let set = ImageDataset::new(vec![0, 51, 255, 204], [2, 1, 1, 2], vec![0, 1], classes);
-/// assert_eq!(set.get(1), (vec![1.0, 0.8], 1));
+/// use tapegrad_datasets::{DataLoader, TensorDataset};
+/// use tapegrad_tape::Tensor;
+/// let (x, y) = (Tensor::from_vec((0..6).map(|i| i as f32).collect(), &[3, 2]), Tensor::arange(0, 3));
+/// let batches: Vec<_> = DataLoader::new(TensorDataset::new((x, y))).batch_size(2).into_iter().collect();
+/// assert_eq!(batches[1].0.to_vec::<f32>(), [4.0, 5.0]);
+/// assert_eq!(batches[0].1.to_vec::<i64>(), [0, 1]);
 /// ```
 #[derive(Debug, Clone)]
-pub struct ImageDataset {
-    pixels: Arc<Vec<u8>>,
-    shape: [usize; 4],
-    labels: Arc<Vec<i64>>,
-    classes: Arc<Vec<String>>,
-    normalization: Option<Normalization>,
+pub struct TensorDataset<T> {
+    tensors: T,
+    len: usize,
 }
 
-impl ImageDataset {
-    /// Images `[N, channels, height, width]` with a label each.
-    ///
-    /// # Panics
-    /// If the sizes are inconsistent, a dimension is zero, or a label has no class.
-    #[track_caller]
-    pub fn new(pixels: Vec<u8>, shape: [usize; 4], labels: Vec<i64>, classes: Vec<String>) -> Self {
-        assert!(
-            checked_numel(&shape) == Some(pixels.len()),
-            "ImageDataset: {} pixels for shape {shape:?}",
-            pixels.len()
-        );
-        assert!(shape[1..].iter().all(|&d| d > 0), "ImageDataset: shape {shape:?} has an empty dimension");
-        assert_eq!(labels.len(), shape[0], "ImageDataset: {} labels for {} images", labels.len(), shape[0]);
-        if let Some(label) = labels.iter().find(|&&l| l < 0 || l >= classes.len() as i64) {
-            panic!("ImageDataset: label {label} with {} classes", classes.len());
-        }
-        ImageDataset {
-            pixels: Arc::new(pixels),
-            shape,
-            labels: Arc::new(labels),
-            classes: Arc::new(classes),
-            normalization: None,
-        }
-    }
+/// A tensor, or a tuple of tensors, whose first dimension counts the samples.
+pub trait Rows: Send + Sync {
+    /// One sample of each tensor.
+    type Row: Collate + Send;
+    /// The number of samples of each tensor.
+    #[doc(hidden)]
+    fn counts(&self) -> Vec<usize>;
+    #[doc(hidden)]
+    fn row(&self, index: usize) -> Self::Row;
+    #[doc(hidden)]
+    fn rows(&self, index: &Tensor) -> <Self::Row as Collate>::Batch;
+}
 
-    /// `[N, channels, height, width]`.
-    pub fn shape(&self) -> [usize; 4] {
-        self.shape
+impl Rows for Tensor {
+    type Row = Tensor;
+    fn counts(&self) -> Vec<usize> {
+        vec![self.shape().first().copied().unwrap_or(0)]
     }
-
-    /// All pixels, image after image, channel after channel.
-    pub fn pixels(&self) -> &[u8] {
-        &self.pixels
+    fn row(&self, index: usize) -> Tensor {
+        self.select(0, index as isize)
     }
-
-    /// The pixels of one image.
-    ///
-    /// # Panics
-    /// If `index` is not below the number of images.
-    #[track_caller]
-    pub fn image(&self, index: usize) -> &[u8] {
-        assert!(index < self.shape[0], "image: index {index} with {} images", self.shape[0]);
-        let size = self.shape[1..].iter().product::<usize>();
-        &self.pixels[index * size..][..size]
+    fn rows(&self, index: &Tensor) -> Tensor {
+        Var::from(self).index_select(0, &Var::from(index)).into_tensor()
     }
+}
 
-    /// The label of each image.
-    pub fn labels(&self) -> &[i64] {
-        &self.labels
-    }
-
-    /// The same images, read as `(x - mean) / std`.
-    ///
-    /// # Panics
-    /// If there is not one mean for each channel.
-    #[track_caller]
-    #[must_use]
-    pub fn with_normalization(mut self, normalization: Normalization) -> Self {
-        assert_eq!(
-            normalization.mean.len(),
-            self.shape[1],
-            "with_normalization: {} means for {} channels",
-            normalization.mean.len(),
-            self.shape[1]
-        );
-        self.normalization = Some(normalization);
-        self
-    }
-
-    /// The same images under other class names.
-    ///
-    /// # Panics
-    /// If a label has no name.
-    #[track_caller]
-    #[must_use]
-    pub fn with_classes(mut self, classes: &[&str]) -> Self {
-        let most = self.labels.iter().max().map_or(0, |&l| l + 1);
-        assert!(classes.len() as i64 >= most, "with_classes: {} names for {most} classes", classes.len());
-        self.classes = Arc::new(classes.iter().map(|&c| c.into()).collect());
-        self
-    }
-
-    /// The first `n` images, or all if there are fewer.
-    #[must_use]
-    pub fn take(mut self, n: usize) -> Self {
-        if n < self.shape[0] {
-            let size = self.shape[1..].iter().product::<usize>();
-            self.pixels = Arc::new(self.pixels[..n * size].to_vec());
-            self.labels = Arc::new(self.labels[..n].to_vec());
-            self.shape[0] = n;
-        }
-        self
-    }
-
-    /// How the images are normalized when they are read, if at all.
-    pub fn normalization(&self) -> Option<&Normalization> {
-        self.normalization.as_ref()
-    }
-
-    /// The mean and standard deviation of each channel over all images (for pixels between 0 and 1).
-    ///
-    /// Exact: sums of integers. A constant channel gets the standard deviation 1.
-    pub fn statistics(&self) -> Normalization {
-        let [n, channels, height, width] = self.shape;
-        let mut counts = vec![[0u64; 256]; channels];
-        for image in self.pixels.chunks_exact(channels * height * width) {
-            for (count, plane) in counts.iter_mut().zip(image.chunks_exact(height * width)) {
-                plane.iter().for_each(|&p| count[p as usize] += 1);
+macro_rules! rows {
+    ($($name:ident $place:tt),*) => {
+        impl<$($name: Rows),*> Rows for ($($name,)*) {
+            type Row = ($($name::Row,)*);
+            fn counts(&self) -> Vec<usize> {
+                [$(self.$place.counts()),*].concat()
+            }
+            fn row(&self, index: usize) -> Self::Row {
+                ($(self.$place.row(index),)*)
+            }
+            fn rows(&self, index: &Tensor) -> <Self::Row as Collate>::Batch {
+                ($(self.$place.rows(index),)*)
             }
         }
-        let total = (n * height * width).max(1) as f64;
-        let moments = counts.iter().map(|count| {
-            let sum: u64 = count.iter().zip(0u64..).map(|(c, p)| c * p).sum();
-            let squares: u64 = count.iter().zip(0u64..).map(|(c, p)| c * p * p).sum();
-            let mean = sum as f64 / total;
-            let variance = (squares as f64 / total - mean * mean).max(0.0);
-            let std = if variance > 0.0 { variance.sqrt() / 255.0 } else { 1.0 };
-            ((mean / 255.0) as f32, std as f32)
-        });
-        let (mean, std): (Vec<f32>, Vec<f32>) = moments.unzip();
-        Normalization { mean, std }
+    };
+}
+rows!(A 0);
+rows!(A 0, B 1);
+rows!(A 0, B 1, C 2);
+rows!(A 0, B 1, C 2, D 3);
+
+impl<T: Rows> TensorDataset<T> {
+    /// The rows of a tensor or of a tuple of tensors.
+    ///
+    /// # Panics
+    /// If the tensors differ in their first size.
+    #[track_caller]
+    pub fn new(tensors: T) -> Self {
+        let counts = tensors.counts();
+        assert!(
+            counts.windows(2).all(|w| w[0] == w[1]),
+            "TensorDataset: the tensors should have one first size, but have {counts:?}"
+        );
+        TensorDataset { len: counts[0], tensors }
+    }
+
+    /// The tensors.
+    pub fn tensors(&self) -> &T {
+        &self.tensors
     }
 }
 
-impl Dataset for ImageDataset {
+impl<T: Rows> Dataset for TensorDataset<T> {
+    type Sample = T::Row;
+
     fn len(&self) -> usize {
-        self.shape[0]
+        self.len
     }
 
-    fn image_shape(&self) -> [usize; 3] {
-        let [_, channels, height, width] = self.shape;
-        [channels, height, width]
-    }
-
-    fn read(&self, index: usize, image: &mut [f32]) -> i64 {
-        for (x, &p) in image.iter_mut().zip(self.image(index)) {
-            *x = f32::from(p) / 255.0;
+    fn get(&self, index: usize) -> Result<T::Row> {
+        if index >= self.len {
+            return Err(DataError::other(format!("there is no such row: there are {}", self.len)));
         }
-        if let Some(normalization) = &self.normalization {
-            normalization.apply(image);
-        }
-        self.labels[index]
+        Ok(self.tensors.row(index))
     }
 
-    fn classes(&self) -> &[String] {
-        &self.classes
+    fn batch(&self, indices: &[usize]) -> Result<<T::Row as Collate>::Batch> {
+        if let Some(&index) = indices.iter().find(|&&i| i >= self.len) {
+            return Err(self.get(index).err().expect("out of range").of_sample(index));
+        }
+        let index: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+        Ok(self.tensors.rows(&Tensor::from_vec(index, &[indices.len()])))
     }
 }
 
 /// Some samples of a data set, as `torch.utils.data.Subset`.
-#[derive(Clone)]
-pub struct Subset {
-    dataset: Arc<dyn Dataset>,
+pub struct Subset<D: ?Sized = dyn Images> {
+    dataset: Arc<D>,
     indices: Arc<[usize]>,
 }
 
-impl Subset {
+impl<D: ?Sized> Clone for Subset<D> {
+    fn clone(&self) -> Self {
+        Subset { dataset: self.dataset.clone(), indices: self.indices.clone() }
+    }
+}
+
+impl<D: Dataset + ?Sized> Subset<D> {
     /// The samples with these indices, in this order.
     ///
     /// # Panics
     /// If an index is not below the data set's length.
     #[track_caller]
-    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>) -> Self {
+    pub fn new(dataset: Arc<D>, indices: Vec<usize>) -> Self {
         if let Some(index) = indices.iter().find(|&&i| i >= dataset.len()) {
             panic!("Subset: index {index} of a data set with {} samples", dataset.len());
         }
@@ -290,14 +232,21 @@ impl Subset {
     }
 }
 
-impl Dataset for Subset {
+impl<D: Dataset + ?Sized> Dataset for Subset<D> {
+    type Sample = D::Sample;
     fn len(&self) -> usize {
         self.indices.len()
     }
+    fn get(&self, index: usize) -> Result<D::Sample> {
+        self.dataset.get(self.indices[index])
+    }
+}
+
+impl<D: Images + ?Sized> Images for Subset<D> {
     fn image_shape(&self) -> [usize; 3] {
         self.dataset.image_shape()
     }
-    fn read(&self, index: usize, image: &mut [f32]) -> i64 {
+    fn read(&self, index: usize, image: &mut [f32]) -> Result<i64> {
         self.dataset.read(self.indices[index], image)
     }
     fn classes(&self) -> &[String] {
@@ -305,12 +254,94 @@ impl Dataset for Subset {
     }
 }
 
+/// Several data sets, one after the other, as `torch.utils.data.ConcatDataset`.
+///
+/// Data sets of several types are joined as `Arc<dyn Dataset<Sample = ...>>`.
+///
+/// ```
+/// use tapegrad_datasets::{ConcatDataset, Dataset, TensorDataset};
+/// use tapegrad_tape::Tensor;
+/// let part = |from, to| TensorDataset::new(Tensor::arange(from, to));
+/// let all = ConcatDataset::new([part(0, 3), part(10, 12)]);
+/// assert_eq!((all.len(), all.get(3)?.item::<i64>()), (5, 10));
+/// # Ok::<(), tapegrad_datasets::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ConcatDataset<D> {
+    parts: Vec<D>,
+    /// The index behind the last sample of each part.
+    ends: Vec<usize>,
+}
+
+impl<D: Dataset> ConcatDataset<D> {
+    /// The samples of all parts.
+    ///
+    /// # Panics
+    /// If there is no part, or there are more samples than an index can count.
+    #[track_caller]
+    pub fn new(parts: impl IntoIterator<Item = D>) -> Self {
+        let parts: Vec<D> = parts.into_iter().collect();
+        assert!(!parts.is_empty(), "ConcatDataset: expects at least one data set");
+        let mut end = 0usize;
+        let ends = parts.iter().map(|part| {
+            end = end.checked_add(part.len()).expect("ConcatDataset: more samples than an index can count");
+            end
+        });
+        ConcatDataset { ends: ends.collect(), parts }
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &[D] {
+        &self.parts
+    }
+
+    /// The number of a part and the index in it.
+    fn place(&self, index: usize) -> (usize, usize) {
+        let part = self.ends.partition_point(|&end| end <= index);
+        (part, index - if part == 0 { 0 } else { self.ends[part - 1] })
+    }
+}
+
+impl<D: Dataset> Dataset for ConcatDataset<D> {
+    type Sample = D::Sample;
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+    fn get(&self, index: usize) -> Result<D::Sample> {
+        let (part, index) = self.place(index);
+        match self.parts.get(part) {
+            Some(part) => part.get(index),
+            None => Err(DataError::other(format!("there is no such sample: there are {}", self.len()))),
+        }
+    }
+}
+
+impl<D: Images> Images for ConcatDataset<D> {
+    fn image_shape(&self) -> [usize; 3] {
+        self.parts[0].image_shape()
+    }
+    fn read(&self, index: usize, image: &mut [f32]) -> Result<i64> {
+        let (part, index) = self.place(index);
+        let [part, first] = [&self.parts[part], &self.parts[0]];
+        if part.image_shape() != first.image_shape() {
+            let (here, there) = (part.image_shape(), first.image_shape());
+            return Err(DataError::other(format!(
+                "an image of shape {here:?} among images of shape {there:?}"
+            )));
+        }
+        part.read(index, image)
+    }
+    fn classes(&self) -> &[String] {
+        self.parts[0].classes()
+    }
+}
+
 /// Splits a data set at random into parts of the given lengths, as `torch.utils.data.random_split`.
 ///
-/// The same seed gives the same parts. Samples beyond the sum of the lengths are left out.
+/// The same seed gives the same parts.
 ///
 /// # Panics
-/// If the lengths add up to more than the number of samples.
+/// If the lengths do not add up to the number of samples.
 ///
 /// ```
 /// use tapegrad_datasets::{Dataset, random_split, synthetic};
@@ -319,15 +350,15 @@ impl Dataset for Subset {
 /// assert_eq!((train.len(), validation.len()), (90, 10));
 /// ```
 #[track_caller]
-pub fn random_split<const N: usize>(
-    dataset: Arc<dyn Dataset>,
+pub fn random_split<D: Dataset + ?Sized, const N: usize>(
+    dataset: Arc<D>,
     lengths: [usize; N],
     seed: u64,
-) -> [Subset; N] {
+) -> [Subset<D>; N] {
     let sum = lengths.iter().fold(0, |sum: usize, &n| sum.saturating_add(n));
     assert!(
-        sum <= dataset.len(),
-        "random_split: lengths {lengths:?} of a data set with {} samples",
+        sum == dataset.len(),
+        "random_split: lengths {lengths:?} of a data set with {} samples; they should add up to that",
         dataset.len()
     );
     let mut order: Vec<usize> = (0..dataset.len()).collect();
@@ -342,68 +373,74 @@ pub fn random_split<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synthetic;
 
-    fn set(n: usize) -> ImageDataset {
-        let pixels = (0..n * 6).map(|i| (i * 37 % 256) as u8).collect();
-        let classes = ["a", "b", "c"].map(String::from).to_vec();
-        ImageDataset::new(pixels, [n, 2, 1, 3], (0..n).map(|i| (i % 3) as i64).collect(), classes)
-    }
-
-    #[test]
-    fn statistics_agree_with_the_normalized_pixels() {
-        let plain = set(50);
-        let statistics = plain.statistics();
-        let normalized = plain.with_normalization(statistics);
-        let images: Vec<_> = (0..50).map(|i| normalized.get(i).0).collect();
-        for channel in 0..2 {
-            let values: Vec<f64> =
-                images.iter().flat_map(|i| &i[channel * 3..channel * 3 + 3]).map(|&x| x.into()).collect();
-            let mean = values.iter().sum::<f64>() / 150.0;
-            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 150.0;
-            assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{mean} {variance}");
-        }
-        assert_eq!(
-            ImageDataset::new(vec![7; 4], [1, 1, 2, 2], vec![0], vec!["x".into()]).statistics().std,
-            [1.0]
-        );
+    fn values(n: i64) -> TensorDataset<(Tensor, Tensor)> {
+        TensorDataset::new((Tensor::arange(0, 2 * n).reshape(&[n as usize, 2]), Tensor::arange(0, n)))
     }
 
     #[test]
     fn splits_are_disjoint_and_repeat() {
-        let whole: Arc<dyn Dataset> = Arc::new(set(100));
-        let [a, b] = random_split(whole.clone(), [70, 20], 5);
-        let [c, _] = random_split(whole.clone(), [70, 20], 5);
+        let whole: Arc<dyn Images> = Arc::new(synthetic::digits(100, 0));
+        let [a, b] = random_split(whole.clone(), [70, 30], 5);
+        let [c, _] = random_split(whole.clone(), [70, 30], 5);
         assert_eq!(a.indices(), c.indices());
-        let [other, _] = random_split(whole.clone(), [70, 20], 6);
+        let [other, _] = random_split(whole.clone(), [70, 30], 6);
         assert_ne!(a.indices(), other.indices());
-        let mut all: Vec<_> = a.indices().iter().chain(b.indices()).collect();
+        let mut all: Vec<_> = a.indices().iter().chain(b.indices()).copied().collect();
         all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 90);
-        assert_eq!(a.get(3), whole.get(a.indices()[3]));
+        assert_eq!(all, (0..100).collect::<Vec<_>>());
+        let pixels = |sample: Result<(Tensor, i64)>| sample.unwrap().0.to_vec::<f32>();
+        assert_eq!(pixels(a.get(3)), pixels(whole.get(a.indices()[3])));
     }
 
     #[test]
     #[should_panic(expected = "random_split: lengths [99, 2] of a data set with 100 samples")]
     fn too_long_a_split_panics() {
-        random_split(Arc::new(set(100)), [99, 2], 0);
+        random_split(Arc::new(values(100)), [99, 2], 0);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "random_split: lengths [90, 9] of a data set with 100 samples; they should add up"
+    )]
+    fn no_sample_is_left_out_silently() {
+        random_split(Arc::new(values(100)), [90, 9], 0);
     }
 
     #[test]
     #[should_panic(expected = "random_split: lengths [18446744073709551615, 2] of a data set")]
     fn lengths_do_not_wrap() {
-        random_split(Arc::new(set(100)), [usize::MAX, 2], 0);
+        random_split(Arc::new(values(1)), [usize::MAX, 2], 0);
     }
 
     #[test]
-    #[should_panic(expected = "ImageDataset: 0 pixels for shape [2, 9223372036854775808, 1, 1]")]
-    fn sizes_do_not_wrap() {
-        ImageDataset::new(vec![], [2, 1 << 63, 1, 1], vec![0, 0], vec!["x".into()]);
+    #[should_panic(expected = "TensorDataset: the tensors should have one first size, but have [3, 4]")]
+    fn tensors_of_other_lengths_are_refused() {
+        TensorDataset::new((Tensor::arange(0, 3), Tensor::arange(0, 4)));
     }
 
     #[test]
-    #[should_panic(expected = "label 3 with 1 classes")]
-    fn labels_need_a_class() {
-        ImageDataset::new(vec![1], [1, 1, 1, 1], vec![3], vec!["x".into()]);
+    fn rows_of_tensors_one_by_one_and_together() {
+        let set = values(5);
+        let (x, y) = set.batch(&[4, 0, 4]).unwrap();
+        assert_eq!((x.to_vec::<i64>(), y.to_vec::<i64>()), (vec![8, 9, 0, 1, 8, 9], vec![4, 0, 4]));
+        let (one, by_one) = Collate::collate(samples(&set, &[4, 0, 4]).unwrap()).unwrap();
+        assert_eq!((one.to_vec::<i64>(), by_one.to_vec::<i64>()), (x.to_vec::<i64>(), y.to_vec::<i64>()));
+        let message = set.batch(&[1, 7]).unwrap_err().to_string();
+        assert_eq!(message, "sample 7: there is no such row: there are 5");
+    }
+
+    #[test]
+    fn a_concatenation_finds_each_part() {
+        let parts: [Arc<dyn Dataset<Sample = (Tensor, Tensor)>>; 3] = [
+            Arc::new(values(2)),
+            Arc::new(values(0)),
+            Arc::new(Subset::new(Arc::new(values(9)), vec![8, 7])),
+        ];
+        let all = ConcatDataset::new(parts);
+        let labels: Vec<i64> = (0..all.len()).map(|i| all.get(i).unwrap().1.item()).collect();
+        assert_eq!(labels, [0, 1, 8, 7]);
+        assert!(all.get(4).unwrap_err().to_string().contains("there are 4"));
     }
 }

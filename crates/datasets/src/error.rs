@@ -40,6 +40,16 @@ pub enum DataError {
         /// What was expected.
         expected: String,
     },
+    /// A table has no column of this name.
+    #[error("{file}: there is no column {column:?}; the columns are {columns}")]
+    Column {
+        /// The file.
+        file: String,
+        /// The name that was asked for.
+        column: String,
+        /// The names that there are.
+        columns: String,
+    },
     /// Two files that belong together hold different numbers of entries.
     #[error("{images} holds {image_count} images but {labels} holds {label_count} labels")]
     Counts {
@@ -72,6 +82,26 @@ pub enum DataError {
         /// The expected value.
         expected: String,
     },
+    /// A sample of a data set cannot be read.
+    #[error("sample {index}: {reason}")]
+    Sample {
+        /// Its index in the data set that the loader reads from.
+        index: usize,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Samples do not fit together in a batch.
+    #[error("{reason}")]
+    Batch {
+        /// What does not fit.
+        reason: String,
+    },
+    /// An error of a data set of the program's own.
+    #[error("{reason}")]
+    Other {
+        /// What went wrong.
+        reason: String,
+    },
     /// A transfer failed.
     #[error("{url}: {reason}")]
     Download {
@@ -82,10 +112,32 @@ pub enum DataError {
     },
 }
 
+impl From<tapegrad_pickle::PickleError> for DataError {
+    fn from(e: tapegrad_pickle::PickleError) -> Self {
+        DataError::Format { file: e.file, offset: e.offset, found: e.found, expected: e.expected }
+    }
+}
+
 /// A result with a [`DataError`].
 pub type Result<T> = std::result::Result<T, DataError>;
 
 impl DataError {
+    /// An error of a data set of the program's own, such as one from another crate.
+    ///
+    /// ```
+    /// use tapegrad_datasets::DataError;
+    /// let number = "x".parse::<i64>().map_err(DataError::other);
+    /// assert_eq!(number.unwrap_err().to_string(), "invalid digit found in string");
+    /// ```
+    pub fn other(reason: impl std::fmt::Display) -> Self {
+        DataError::Other { reason: reason.to_string() }
+    }
+
+    /// This error, with the index of the sample in which it occurred.
+    pub(crate) fn of_sample(self, index: usize) -> Self {
+        DataError::Sample { index, reason: self.to_string() }
+    }
+
     pub(crate) fn io(file: &Path, source: std::io::Error) -> Self {
         DataError::Io { file: file.display().to_string(), source }
     }

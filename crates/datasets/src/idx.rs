@@ -11,6 +11,8 @@ use std::path::Path;
 use byteorder::{BigEndian, ByteOrder};
 use flate2::read::MultiGzDecoder;
 
+use tapegrad_tape::Tensor;
+
 use crate::error::{DataError, Result, read_file};
 
 /// The largest allowed compression ratio: images compress to a fifth, a zip bomb to a thousandth.
@@ -53,18 +55,51 @@ pub fn read(path: impl AsRef<Path>, dims: usize) -> Result<IdxArray> {
 /// # Ok::<(), tapegrad_datasets::DataError>(())
 /// ```
 pub fn parse(name: &str, bytes: &[u8], dims: usize) -> Result<IdxArray> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        Parser {
-            name,
-            at: 0,
-            input: MultiGzDecoder::new(bytes),
-            most: (bytes.len() as u64).saturating_mul(GROWTH).max(SMALL),
-            gzip: true,
-        }
-        .parse(dims)
-    } else {
-        Parser { name, at: 0, input: bytes, most: bytes.len() as u64, gzip: false }.parse(dims)
+    match is_gzip(bytes) {
+        true => packed(name, bytes).parse(dims),
+        false => plain(name, bytes).parse(dims),
     }
+}
+
+/// Reads an IDX file of any element type and any number of dimensions, such as QMNIST's labels (`int32 [N, 8]`). Signed
+/// integers become I64.
+///
+/// # Errors
+/// If the file cannot be read, or is not exactly such an array.
+pub fn read_any(path: impl AsRef<Path>) -> Result<Tensor> {
+    let path = path.as_ref();
+    parse_any(&path.display().to_string(), &read_file(path)?)
+}
+
+/// Parses the bytes of an IDX file of any type (see [`read_any`]); `name` is used in error messages.
+///
+/// # Errors
+/// If the bytes are not exactly such an array.
+///
+/// ```
+/// let bytes = [0, 0, 12, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 255, 255, 255, 255];
+/// let array = tapegrad_datasets::idx::parse_any("labels", &bytes)?;
+/// assert_eq!((array.shape(), array.to_vec::<i64>()), (&[1, 2][..], vec![5, -1]));
+/// # Ok::<(), tapegrad_datasets::DataError>(())
+/// ```
+pub fn parse_any(name: &str, bytes: &[u8]) -> Result<Tensor> {
+    match is_gzip(bytes) {
+        true => packed(name, bytes).parse_any(),
+        false => plain(name, bytes).parse_any(),
+    }
+}
+
+fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
+}
+
+fn packed<'a>(name: &'a str, bytes: &'a [u8]) -> Parser<'a, MultiGzDecoder<&'a [u8]>> {
+    let most = (bytes.len() as u64).saturating_mul(GROWTH).max(SMALL);
+    Parser { name, at: 0, input: MultiGzDecoder::new(bytes), most, gzip: true }
+}
+
+fn plain<'a>(name: &'a str, bytes: &'a [u8]) -> Parser<'a, &'a [u8]> {
+    Parser { name, at: 0, input: bytes, most: bytes.len() as u64, gzip: false }
 }
 
 struct Parser<'a, R> {
@@ -84,8 +119,48 @@ impl<R: Read> Parser<'_, R> {
         if magic != [0, 0, 8, dims as u8] {
             return Err(DataError::format(self.name, 0, describe_magic(magic), expected));
         }
+        let (shape, data) = self.body(dims, 1)?;
+        Ok(IdxArray { shape, data })
+    }
+
+    /// An array of any type and any number of dimensions.
+    fn parse_any(mut self) -> Result<Tensor> {
+        const EXPECTED: &str =
+            "two zero bytes, an element type (8, 9, 11, 12, 13 or 14) and the number of dimensions";
+        let mut magic = [0; 4];
+        self.fill(&mut magic, EXPECTED)?;
+        let [0, 0, kind @ (8 | 9 | 11..=14), dims] = magic else {
+            return Err(DataError::format(
+                self.name,
+                0,
+                format!("{:#010x}", BigEndian::read_u32(&magic)),
+                EXPECTED,
+            ));
+        };
+        let size = match kind {
+            8 | 9 => 1,
+            11 => 2,
+            12 | 13 => 4,
+            _ => 8,
+        };
+        let (shape, data) = self.body(dims.into(), size as u64)?;
+        let ints = |decode: fn(&[u8]) -> i64| {
+            Tensor::from_vec(data.chunks_exact(size).map(decode).collect(), &shape)
+        };
+        Ok(match kind {
+            8 => Tensor::from_vec(data, &shape),
+            9 => ints(|b| i64::from(b[0] as i8)),
+            11 => ints(|b| BigEndian::read_i16(b).into()),
+            12 => ints(|b| BigEndian::read_i32(b).into()),
+            13 => Tensor::from_vec(data.chunks_exact(4).map(BigEndian::read_f32).collect(), &shape),
+            _ => Tensor::from_vec(data.chunks_exact(8).map(BigEndian::read_f64).collect(), &shape),
+        })
+    }
+
+    /// The sizes of this many dimensions, and the bytes of the elements, which have this size.
+    fn body(mut self, dims: usize, element: u64) -> Result<(Vec<usize>, Vec<u8>)> {
         let mut shape = Vec::with_capacity(dims);
-        let mut claimed = 1u64;
+        let mut claimed = element;
         for d in 0..dims {
             let mut size = [0; 4];
             self.fill(&mut size, &format!("the size of dimension {d}"))?;
@@ -124,7 +199,7 @@ impl<R: Read> Parser<'_, R> {
         }
         // Reading on to the end also checks the gzip checksum.
         match self.input.read(&mut [0]) {
-            Ok(0) => Ok(IdxArray { shape, data }),
+            Ok(0) => Ok((shape, data)),
             Ok(_) => {
                 let expected = format!("the end of the file after a shape of {shape:?}");
                 Err(DataError::format(self.name, self.at, "more bytes", expected))
@@ -194,6 +269,41 @@ mod tests {
         let message = parse("f", bytes, dims).unwrap_err().to_string();
         assert!(!message.contains('\n'));
         message
+    }
+
+    #[test]
+    fn every_type_and_rank() {
+        let file = |kind: u8, shape: &[u32], data: &[u8]| {
+            let mut bytes = vec![0, 0, kind, shape.len() as u8];
+            shape.iter().for_each(|n| bytes.extend(n.to_be_bytes()));
+            [bytes, data.to_vec()].concat()
+        };
+        let cases: [(u8, Vec<u8>); 6] = [
+            (8, vec![7, 2]),
+            (9, vec![7, 254]),
+            (11, [7i16.to_be_bytes(), (-2i16).to_be_bytes()].concat()),
+            (12, [7i32.to_be_bytes(), (-2i32).to_be_bytes()].concat()),
+            (13, [7f32.to_be_bytes(), (-2f32).to_be_bytes()].concat()),
+            (14, [7f64.to_be_bytes(), (-2f64).to_be_bytes()].concat()),
+        ];
+        for (kind, data) in cases {
+            let values = if kind == 8 { [7.0, 2.0] } else { [7.0, -2.0] };
+            for shape in [&[2][..], &[1, 2], &[2, 1, 1, 1, 1]] {
+                let bytes = file(kind, shape, &data);
+                let t = parse_any("f", &bytes).unwrap();
+                assert_eq!(t.to_vec::<f64>(), values);
+                assert_eq!(t.shape().len(), shape.len());
+                for cut in 0..bytes.len() {
+                    assert!(parse_any("f", &bytes[..cut]).is_err(), "type {kind}, {cut} bytes");
+                }
+                assert!(parse_any("f", &[&bytes[..], &[0]].concat()).is_err());
+            }
+        }
+        assert_eq!(parse_any("f", &file(12, &[], &[0, 0, 0, 9])).unwrap().item::<i64>(), 9);
+        let message = parse_any("f", &file(10, &[1], &[0])).unwrap_err().to_string();
+        assert!(message.contains("found 0x00000a01, expected two zero bytes, an element type"), "{message}");
+        let huge = parse_any("f", &file(14, &[u32::MAX; 255], &[0; 8])).unwrap_err().to_string();
+        assert!(huge.contains("a truncated file with 8 bytes of data"), "{huge}");
     }
 
     #[test]

@@ -1,44 +1,110 @@
 //! Batches from a data set: their order, the worker threads, and prefetching.
 
-use std::any::Any;
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+mod augmented;
+mod workers;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tapegrad_tape::{DType, Tensor};
+pub use augmented::{Augmented, Batch, ImageLoader};
 
-use crate::dataset::Dataset;
+use crate::collate::{Collate, IntoVars};
+use crate::dataset::{Dataset, samples};
 use crate::error::{DataError, Result};
-use crate::parallel;
 use crate::sampler::{RandomSampler, Sampler, SequentialSampler};
-use crate::transforms::{Mix, Pipeline, Transform};
+use workers::{WorkerPool, lock};
 
-/// The input of a training step: images, their labels, and their indices.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// The images, `f32 [N, channels, height, width]`.
-    pub images: Tensor,
-    /// The class of each image, `i64 [N]`.
-    pub labels: Tensor,
-    /// After mixup or cutmix, the probability of each class, `f32 [N, classes]`: which cross-entropy takes instead of
-    /// `labels`.
-    pub targets: Option<Tensor>,
-    /// The index of each image in the data set.
-    pub indices: Vec<usize>,
-}
+/// How a [`Loader`] makes a batch from indices. [`Collated`] does it for any data set, [`Augmented`] for images.
+pub trait Prepare: Send + Sync + 'static {
+    /// A batch.
+    type Batch: Send + 'static;
 
-impl Batch {
-    /// The number of images.
-    pub fn len(&self) -> usize {
-        self.indices.len()
+    /// The number of samples.
+    fn len(&self) -> usize;
+
+    /// True if there is no sample.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// True if there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.indices.is_empty()
+    /// The batch of these samples. It must depend on nothing but the arguments.
+    ///
+    /// # Errors
+    /// If a sample cannot be read, or the samples do not fit together.
+    fn batch(&self, indices: Vec<usize>, seed: u64, epoch: u64) -> Result<Self::Batch>;
+}
+
+/// The samples of any data set, collated.
+pub struct Collated<D, B> {
+    dataset: Arc<D>,
+    batch: Arc<dyn Fn(&D, &[usize]) -> Result<B> + Send + Sync>,
+}
+
+impl<D: Dataset + 'static, B: Send + 'static> Prepare for Collated<D, B> {
+    type Batch = B;
+    fn len(&self) -> usize {
+        self.dataset.len()
+    }
+    fn batch(&self, indices: Vec<usize>, _seed: u64, _epoch: u64) -> Result<B> {
+        (self.batch)(&self.dataset, &indices)
+    }
+}
+
+/// A loader of the samples of a [`Dataset`], as `torch.utils.data.DataLoader`; see [`Loader`] for its options and
+/// [`ImageLoader`] for images that are transformed.
+///
+/// ```
+/// use tapegrad_datasets::{DataLoader, TensorDataset};
+/// use tapegrad_tape::{DType, Tensor};
+/// let data = TensorDataset::new((Tensor::ones(&[10, 3], DType::F32), Tensor::arange(0, 10)));
+/// let loader = DataLoader::new(data).batch_size(4).shuffle(true).seed(1);
+/// for (x, y) in &loader {
+///     assert_eq!(x.shape(), [y.numel(), 3]);
+/// }
+/// assert_eq!((loader.len(), loader.state().epoch), (3, 1));
+/// ```
+pub type DataLoader<D, B = <<D as Dataset>::Sample as Collate>::Batch> = Loader<Collated<D, B>>;
+
+impl<D: Dataset + 'static> Loader<Collated<D, <D::Sample as Collate>::Batch>>
+where
+    D::Sample: Collate,
+{
+    /// Batches of one sample in order, without workers; the other methods change these defaults.
+    pub fn new(dataset: D) -> Self {
+        Loader::of(Collated {
+            dataset: Arc::new(dataset),
+            batch: Arc::new(|d: &D, indices| d.batch(indices)),
+        })
+    }
+}
+
+impl<D: Dataset + 'static, B: Send + 'static> Loader<Collated<D, B>> {
+    /// As [`DataLoader::new`](Loader::new), with a function that makes the batch (`collate_fn`). Its error is a sentence.
+    ///
+    /// ```
+    /// use tapegrad_datasets::{DataLoader, TensorDataset, pad_sequence};
+    /// use tapegrad_tape::Tensor;
+    /// let words = TensorDataset::new(Tensor::arange(0, 4));
+    /// let loader = DataLoader::collate_with(words, |samples| {
+    ///     let sequences: Vec<Tensor> = samples.iter().map(|n| Tensor::arange(0, n.item::<i64>())).collect();
+    ///     pad_sequence(&sequences, -1.0)
+    /// });
+    /// assert_eq!(loader.batch_size(4).iter().next().unwrap().shape(), [4, 3]);
+    /// ```
+    pub fn collate_with(
+        dataset: D,
+        collate: impl Fn(Vec<D::Sample>) -> std::result::Result<B, String> + Send + Sync + 'static,
+    ) -> Self {
+        let batch = move |d: &D, indices: &[usize]| {
+            collate(samples(d, indices)?).map_err(|reason| DataError::Batch { reason })
+        };
+        Loader::of(Collated { dataset: Arc::new(dataset), batch: Arc::new(batch) })
+    }
+
+    /// What it reads from.
+    pub fn dataset(&self) -> &D {
+        &self.recipe.dataset
     }
 }
 
@@ -66,28 +132,15 @@ impl LoaderState {
     }
 }
 
-/// Iterates over a data set in batches, as `torch.utils.data.DataLoader`.
+/// Iterates over samples in batches.
 ///
-/// Each `for batch in &loader` is one epoch. The batches depend on the seed, the epoch and the data, never on the number
+/// Each `for ... in &loader` is one epoch. The batches depend on the seed, the epoch and the data, never on the number
 /// of workers. With workers, background threads prepare the next batches while training uses this one.
 ///
-/// ```
-/// use tapegrad_datasets::{DataLoader, synthetic, transforms::RandomCrop};
-/// let loader = DataLoader::new(synthetic::digits(100, 0))
-///     .batch_size(32)
-///     .shuffle(true)
-///     .seed(1)
-///     .workers(1)
-///     .transform(RandomCrop::reflect(2));
-/// for batch in &loader {
-///     assert_eq!(batch.images.shape()[1..], [1, 28, 28]);
-///     assert_eq!(batch.labels.shape(), [batch.len()]);
-/// }
-/// assert_eq!(loader.len(), 4);
-/// assert_eq!(loader.state().epoch, 1);
-/// ```
-pub struct DataLoader {
-    dataset: Arc<dyn Dataset>,
+/// A sample that cannot be read ends its epoch: [`try_iter`](Self::try_iter) returns the error, the other iterators panic
+/// with it. The next iteration is the next epoch.
+pub struct Loader<R> {
+    recipe: Arc<R>,
     batch_size: usize,
     shuffle: bool,
     sampler: Option<Arc<dyn Sampler>>,
@@ -95,8 +148,6 @@ pub struct DataLoader {
     drop_last: bool,
     workers: usize,
     prefetch: usize,
-    pipeline: Pipeline,
-    mix: Option<Arc<dyn Mix>>,
     progress: Arc<Mutex<Progress>>,
     waited: Arc<AtomicU64>,
 }
@@ -109,11 +160,11 @@ struct Progress {
     restored: bool,
 }
 
-impl DataLoader {
-    /// Batches of one sample in order, without workers; the other methods change these defaults.
-    pub fn new(dataset: impl Dataset + 'static) -> Self {
-        DataLoader {
-            dataset: Arc::new(dataset),
+impl<R: Prepare> Loader<R> {
+    /// Batches that are made by `recipe`: one sample each, in order, without workers.
+    pub fn of(recipe: R) -> Self {
+        Loader {
+            recipe: Arc::new(recipe),
             batch_size: 1,
             shuffle: false,
             sampler: None,
@@ -121,8 +172,6 @@ impl DataLoader {
             drop_last: false,
             workers: 0,
             prefetch: 2,
-            pipeline: Pipeline::new(0),
-            mix: None,
             progress: Arc::default(),
             waited: Arc::default(),
         }
@@ -154,11 +203,10 @@ impl DataLoader {
         self
     }
 
-    /// The seed of the order and of all transforms.
+    /// The seed of the order and of everything else that is random.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
-        self.pipeline.set_seed(seed);
         self
     }
 
@@ -188,37 +236,22 @@ impl DataLoader {
         self
     }
 
-    /// Adds a transform; they are applied to each image in the order in which they were added.
-    #[must_use]
-    pub fn transform(mut self, transform: impl Transform + 'static) -> Self {
-        self.pipeline = self.pipeline.with(transform);
-        self
-    }
-
-    /// Mixes the images of a batch after all transforms, with [`Mixup`](crate::transforms::Mixup) or
-    /// [`CutMix`](crate::transforms::CutMix).
-    #[must_use]
-    pub fn mix(mut self, mix: impl Mix + 'static) -> Self {
-        self.mix = Some(Arc::new(mix));
-        self
-    }
-
     /// The number of batches in an epoch.
     pub fn len(&self) -> usize {
+        let samples = self.recipe.len();
+        self.batches(self.sampler.as_ref().map_or(samples, |s| s.count(samples)))
+    }
+
+    fn batches(&self, samples: usize) -> usize {
         match self.drop_last {
-            true => self.dataset.len() / self.batch_size,
-            false => self.dataset.len().div_ceil(self.batch_size),
+            true => samples / self.batch_size,
+            false => samples.div_ceil(self.batch_size),
         }
     }
 
     /// True if an epoch has no batch.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// What it reads from.
-    pub fn dataset(&self) -> &dyn Dataset {
-        &*self.dataset
     }
 
     /// Its position: the epoch, and the number of its batches that were returned.
@@ -228,7 +261,7 @@ impl DataLoader {
             epoch: progress.epoch,
             position: progress.position as u64,
             seed: self.seed,
-            samples: self.dataset.len() as u64,
+            samples: self.recipe.len() as u64,
             batch_size: self.batch_size as u64,
         }
     }
@@ -265,7 +298,15 @@ impl DataLoader {
     /// The batches of one epoch: the first, the next, or after [`restore`](Self::restore) the rest of the restored one.
     ///
     /// An epoch that was left early is not resumed.
-    pub fn iter(&self) -> Batches {
+    ///
+    /// # Panics
+    /// In `next`, if a sample cannot be read; see [`try_iter`](Self::try_iter).
+    pub fn iter(&self) -> Batches<R> {
+        Batches(self.try_iter())
+    }
+
+    /// As [`iter`](Self::iter), with an error where a sample cannot be read. It is the last item of the epoch.
+    pub fn try_iter(&self) -> TryBatches<R> {
         let mut progress = lock(&self.progress);
         if !std::mem::take(&mut progress.restored) && progress.position > 0 {
             progress.epoch += 1;
@@ -273,72 +314,93 @@ impl DataLoader {
         }
         let (epoch, position) = (progress.epoch, progress.position);
         drop(progress);
+        let samples = self.recipe.len();
         let order = match (&self.sampler, self.shuffle) {
-            (Some(sampler), _) => sampler.order(self.dataset.len(), epoch),
-            (None, true) => RandomSampler::new(self.seed).order(self.dataset.len(), epoch),
-            (None, false) => SequentialSampler.order(self.dataset.len(), epoch),
+            (Some(sampler), _) => sampler.order(samples, epoch),
+            (None, true) => RandomSampler::new(self.seed).order(samples, epoch),
+            (None, false) => SequentialSampler.order(samples, epoch),
         };
-        let end = match self.drop_last {
-            true => order.len() / self.batch_size,
-            false => order.len().div_ceil(self.batch_size),
-        };
-        let recipe = Arc::new(Recipe {
-            dataset: self.dataset.clone(),
-            pipeline: self.pipeline.clone(),
-            mix: self.mix.clone(),
+        let end = self.batches(order.len());
+        let plan = Arc::new(Plan {
+            recipe: self.recipe.clone(),
             seed: self.seed,
             epoch,
             order,
             batch_size: self.batch_size,
         });
         let pool = (self.workers > 0 && position < end)
-            .then(|| WorkerPool::start(&recipe, position..end, self.workers, self.workers * self.prefetch))
-            .filter(|pool| !pool.threads.is_empty());
+            .then(|| WorkerPool::start(&plan, position..end, self.workers, self.workers * self.prefetch))
+            .filter(|pool| !pool.is_empty());
         let (progress, waited) = (self.progress.clone(), self.waited.clone());
-        Batches { recipe, pool, position, end, progress, waited }
+        TryBatches { plan, pool, position, end, progress, waited }
     }
 }
 
-impl IntoIterator for &DataLoader {
-    type Item = Batch;
-    type IntoIter = Batches;
-    fn into_iter(self) -> Batches {
-        self.iter()
+impl<R: Prepare> IntoIterator for &Loader<R>
+where
+    R::Batch: IntoVars,
+{
+    type Item = <R::Batch as IntoVars>::Vars;
+    type IntoIter = Vars<R>;
+    fn into_iter(self) -> Vars<R> {
+        Vars(self.iter())
     }
 }
 
-/// The batches of one epoch; made by [`DataLoader::iter`].
-pub struct Batches {
-    recipe: Arc<Recipe>,
-    pool: Option<WorkerPool>,
+/// Everything that determines the batches of an epoch.
+struct Plan<R> {
+    recipe: Arc<R>,
+    seed: u64,
+    epoch: u64,
+    order: Vec<usize>,
+    batch_size: usize,
+}
+
+impl<R: Prepare> Plan<R> {
+    fn batch(&self, number: usize) -> Result<R::Batch> {
+        let from = number * self.batch_size;
+        let indices = self.order[from..self.order.len().min(from + self.batch_size)].to_vec();
+        self.recipe.batch(indices, self.seed, self.epoch)
+    }
+}
+
+/// The batches of one epoch, or an error at the end; made by [`Loader::try_iter`].
+pub struct TryBatches<R: Prepare> {
+    plan: Arc<Plan<R>>,
+    pool: Option<WorkerPool<R>>,
     position: usize,
     end: usize,
     progress: Arc<Mutex<Progress>>,
     waited: Arc<AtomicU64>,
 }
 
-impl Iterator for Batches {
-    type Item = Batch;
+impl<R: Prepare> Iterator for TryBatches<R> {
+    type Item = Result<R::Batch>;
 
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<Result<R::Batch>> {
         if self.position >= self.end {
             let mut progress = lock(&self.progress);
-            if progress.epoch == self.recipe.epoch {
-                *progress = Progress { epoch: self.recipe.epoch + 1, ..Progress::default() };
+            if progress.epoch == self.plan.epoch {
+                *progress = Progress { epoch: self.plan.epoch + 1, ..Progress::default() };
             }
             return None;
         }
         let start = Instant::now();
         let batch = match &self.pool {
             Some(pool) => pool.take(self.position).unwrap_or_else(|panic| {
-                self.end = self.position;
-                resume_unwind(panic)
+                self.fail();
+                std::panic::resume_unwind(panic)
             }),
-            None => self.recipe.batch(self.position),
+            None => self.plan.batch(self.position),
         };
         self.waited.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        self.position += 1;
-        lock(&self.progress).position = self.position;
+        match &batch {
+            Ok(_) => {
+                self.position += 1;
+                lock(&self.progress).position = self.position;
+            }
+            Err(_) => self.fail(),
+        }
         Some(batch)
     }
 
@@ -347,145 +409,54 @@ impl Iterator for Batches {
     }
 }
 
-impl ExactSizeIterator for Batches {}
-
-/// Everything that determines the batches of an epoch.
-struct Recipe {
-    dataset: Arc<dyn Dataset>,
-    pipeline: Pipeline,
-    mix: Option<Arc<dyn Mix>>,
-    seed: u64,
-    epoch: u64,
-    order: Vec<usize>,
-    batch_size: usize,
-}
-
-impl Recipe {
-    fn batch(&self, number: usize) -> Batch {
-        let from = number * self.batch_size;
-        let indices = self.order[from..self.order.len().min(from + self.batch_size)].to_vec();
-        let [channels, height, width] = self.dataset.image_shape();
-        let shape = [indices.len(), channels, height, width];
-        let mut images = Tensor::uninit(&shape, DType::F32);
-        let labels: Vec<Mutex<i64>> = indices.iter().map(|_| Mutex::new(0)).collect();
-        let size = channels * height * width;
-        parallel::for_each_chunk(images.data_mut::<f32>(), size, (1 << 14) / size.max(1), |i, pixels| {
-            *lock(&labels[i]) = self.dataset.read(indices[i], pixels);
-            self.pipeline.apply_to(pixels, self.dataset.image_shape(), self.epoch, indices[i]);
-        });
-        let labels: Vec<i64> =
-            labels.into_iter().map(|l| l.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-        let targets = self.mix.as_ref().map(|mix| {
-            let classes = self.dataset.classes().len();
-            mix.mix(&mut images, &labels, classes, self.seed, self.epoch, &indices)
-        });
-        Batch { images, labels: Tensor::from_vec(labels, &[indices.len()]), targets, indices }
-    }
-}
-
-type Prepared = std::result::Result<Batch, Box<dyn Any + Send>>;
-
-/// Background threads and their finished batches.
-struct WorkerPool {
-    queue: Arc<WorkQueue>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-struct WorkQueue {
-    state: Mutex<QueueState>,
-    /// A batch is ready.
-    ready: Condvar,
-    /// A batch was taken, so there is room for another; or the workers should stop.
-    room: Condvar,
-    window: usize,
-}
-
-struct QueueState {
-    ready: BTreeMap<usize, Prepared>,
-    /// The next batch that no worker has taken.
-    next: usize,
-    /// The next batch for the consumer.
-    wanted: usize,
-    end: usize,
-    stop: bool,
-}
-
-impl WorkerPool {
-    fn start(recipe: &Arc<Recipe>, batches: std::ops::Range<usize>, workers: usize, window: usize) -> Self {
-        let (next, end) = (batches.start, batches.end);
-        let state = QueueState { ready: BTreeMap::new(), next, wanted: next, end, stop: false };
-        let queue = Arc::new(WorkQueue {
-            state: Mutex::new(state),
-            ready: Condvar::new(),
-            room: Condvar::new(),
-            window,
-        });
-        // If the system refuses threads, there are fewer, or none.
-        let threads = (0..workers.min(batches.len()))
-            .map_while(|i| {
-                let (queue, recipe) = (queue.clone(), recipe.clone());
-                std::thread::Builder::new()
-                    .name(format!("loader-{i}"))
-                    .spawn(move || queue.work(&recipe))
-                    .ok()
-            })
-            .collect();
-        WorkerPool { queue, threads }
-    }
-
-    fn take(&self, number: usize) -> Prepared {
-        let mut state = lock(&self.queue.state);
-        loop {
-            if let Some(batch) = state.ready.remove(&number) {
-                state.wanted = number + 1;
-                drop(state);
-                self.queue.room.notify_all();
-                return batch;
-            }
-            state = self.queue.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+impl<R: Prepare> TryBatches<R> {
+    /// Ends the epoch. Its workers are not waited for: they may be busy with slow samples.
+    fn fail(&mut self) {
+        self.end = self.position;
+        if let Some(pool) = self.pool.take() {
+            pool.abandon();
         }
     }
 }
 
-impl Drop for WorkerPool {
-    fn drop(&mut self) {
-        lock(&self.queue.state).stop = true;
-        self.queue.room.notify_all();
-        for thread in self.threads.drain(..) {
-            // A worker's panic has been passed on with its batch.
-            let _ = thread.join();
-        }
+impl<R: Prepare> ExactSizeIterator for TryBatches<R> {}
+
+/// The batches of one epoch; made by [`Loader::iter`].
+pub struct Batches<R: Prepare>(TryBatches<R>);
+
+impl<R: Prepare> Iterator for Batches<R> {
+    type Item = R::Batch;
+
+    fn next(&mut self) -> Option<R::Batch> {
+        Some(self.0.next()?.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
     }
 }
 
-impl WorkQueue {
-    fn work(&self, recipe: &Recipe) {
-        parallel::work_alone();
-        while let Some(number) = self.claim() {
-            let batch = catch_unwind(AssertUnwindSafe(|| recipe.batch(number)));
-            lock(&self.state).ready.insert(number, batch);
-            self.ready.notify_all();
-        }
+impl<R: Prepare> ExactSizeIterator for Batches<R> {}
+
+/// The batches of one epoch as variables; made by `for ... in &loader`.
+pub struct Vars<R: Prepare>(Batches<R>);
+
+impl<R: Prepare> Iterator for Vars<R>
+where
+    R::Batch: IntoVars,
+{
+    type Item = <R::Batch as IntoVars>::Vars;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(IntoVars::into_vars)
     }
 
-    fn claim(&self) -> Option<usize> {
-        let mut state = lock(&self.state);
-        loop {
-            if state.stop || state.next >= state.end {
-                return None;
-            }
-            if state.next < state.wanted + self.window {
-                state.next += 1;
-                return Some(state.next - 1);
-            }
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+impl<R: Prepare> ExactSizeIterator for Vars<R> where R::Batch: IntoVars {}
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::ImageDataset;
 use crate::error::{DataError, Result};
+use crate::images::ImageDataset;
 use crate::{csv, idx, synthetic};
 
 /// The class names of Fashion-MNIST.
@@ -259,7 +259,6 @@ fn emnist_classes() -> [(&'static str, Vec<String>); 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Dataset;
     use std::io::Write;
 
     fn idx_bytes(shape: &[u32], data: &[u8]) -> Vec<u8> {

@@ -20,8 +20,8 @@ impl Whitening {
     /// If `images` is of another type or rank, or smaller than a patch.
     ///
     /// ```
-    /// use tapegrad_datasets::{DataLoader, Whitening, synthetic};
-    /// let batch = DataLoader::new(synthetic::shapes(100, 0)).batch_size(100).iter().next().unwrap();
+    /// use tapegrad_datasets::{ImageLoader, Whitening, synthetic};
+    /// let batch = ImageLoader::new(synthetic::shapes(100, 0)).batch_size(100).iter().next().unwrap();
     /// let whitening = Whitening::of(&batch.images, 2);
     /// assert_eq!(whitening.filters(5e-4).shape(), [24, 3, 2, 2]);
     /// ```
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn filtered_patches_are_white() {
         let set = crate::synthetic::shapes(60, 1);
-        let loader = crate::DataLoader::new(set).batch_size(60);
+        let loader = crate::ImageLoader::new(set).batch_size(60);
         let images = loader.iter().next().unwrap().images;
         let whitening = Whitening::of(&images, 2);
         let filters = whitening.filters(0.0).to_vec::<f32>();

@@ -40,7 +40,7 @@ pub use dropout::*;
 pub use embedding::Embedding;
 pub use embedding_bag::EmbeddingBag;
 pub use fields::{Buffer, Field, Fields, Item, Training};
-pub use files::{FileError, RunFolder, write_atomically};
+pub use files::{FileError, LoadOptions, RunFolder, StoredType, TensorFile, write_atomically};
 pub use linear::*;
 pub use local_response::LocalResponseNorm;
 pub use loss::*;

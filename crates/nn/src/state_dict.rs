@@ -1,5 +1,6 @@
 //! State dicts: tensors by name, in a fixed order.
 
+use crate::files::StoredType;
 use std::collections::{BTreeMap, HashMap};
 use tapegrad_tape::{Tensor, Var};
 
@@ -18,6 +19,10 @@ pub struct StateDict {
     places: HashMap<String, usize>,
     /// Notes that are saved with the tensors, such as a model's name.
     pub metadata: BTreeMap<String, String>,
+    /// The types that tensors had in their file, where they were widened.
+    stored: HashMap<String, StoredType>,
+    /// What the file held besides these tensors, and why it was left out.
+    pub(crate) skipped: Vec<(String, String)>,
 }
 
 impl StateDict {
@@ -29,6 +34,7 @@ impl StateDict {
     /// Inserts a tensor, replacing an earlier one of the same name.
     pub fn insert(&mut self, key: impl Into<String>, value: Tensor) {
         let key = key.into();
+        self.stored.remove(&key);
         match self.places.get(&key) {
             Some(&i) => self.entries[i].1 = value,
             None => {
@@ -36,6 +42,26 @@ impl StateDict {
                 self.entries.push((key, value));
             }
         }
+    }
+
+    /// Inserts a tensor that had another type in its file.
+    pub(crate) fn insert_stored(&mut self, key: String, value: Tensor, stored: Option<StoredType>) {
+        self.insert(key.clone(), value);
+        if let Some(stored) = stored {
+            self.stored.insert(key, stored);
+        }
+    }
+
+    /// The type that a tensor of I64 had in the file that it was read from; it is saved as that type again if its values
+    /// fit.
+    pub fn stored_type(&self, key: &str) -> Option<StoredType> {
+        self.stored.get(key).copied()
+    }
+
+    /// The members of the file that were left out when it was read, with the reason: arrays of strings, and
+    /// elements of unsupported types ([`LoadOptions::skip_unsupported`](crate::LoadOptions::skip_unsupported)).
+    pub fn skipped(&self) -> &[(String, String)] {
+        &self.skipped
     }
 
     /// The tensor with this name.
@@ -46,6 +72,7 @@ impl StateDict {
     /// Removes a tensor; the others keep their order.
     pub fn remove(&mut self, key: &str) -> Option<Tensor> {
         let i = self.places.remove(key)?;
+        self.stored.remove(key);
         self.places.values_mut().filter(|p| **p > i).for_each(|p| *p -= 1);
         Some(self.entries.remove(i).1)
     }
@@ -73,14 +100,20 @@ impl StateDict {
     /// Inserts all tensors of another state dict, with `prefix` and a dot before each name.
     pub fn insert_all(&mut self, prefix: &str, other: &StateDict) {
         for (key, value) in other.iter() {
-            self.insert(format!("{prefix}.{key}"), value.clone());
+            self.insert_stored(format!("{prefix}.{key}"), value.clone(), other.stored_type(key));
         }
     }
 
     /// The tensors whose names begin with `prefix` and a dot, without it.
     pub fn part(&self, prefix: &str) -> StateDict {
         let strip = |key: &str| key.strip_prefix(prefix)?.strip_prefix('.').map(String::from);
-        self.iter().filter_map(|(k, v)| Some((strip(k)?, v.clone()))).collect()
+        let mut part = StateDict::new();
+        for (key, value) in self.iter() {
+            if let Some(name) = strip(key) {
+                part.insert_stored(name, value.clone(), self.stored_type(key));
+            }
+        }
+        part
     }
 }
 

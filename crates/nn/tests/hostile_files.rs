@@ -40,6 +40,7 @@ fn mutated_files_neither_panic_nor_fill_the_memory() {
     let dir = tempfile::tempdir().unwrap();
     checkpoint.save(dir.path().join("c")).unwrap();
     let checkpoint = std::fs::read(dir.path().join("c")).unwrap();
+    let torch = state.to_torch().unwrap();
     let deflated = zip(CompressionMethod::Deflated, &[("a.npy", NPY), ("b.npy", NPY)]);
 
     let safe = |bytes: &[u8]| drop(StateDict::from_safetensors(bytes));
@@ -48,6 +49,9 @@ fn mutated_files_neither_panic_nor_fill_the_memory() {
     attack("checkpoint", &checkpoint, 10_000, 64, 64 * KB, |bytes| drop(Checkpoint::from_bytes(bytes)));
     attack("npz", &npz, 10_000, 64, 256 * KB, zipped);
     attack("compressed npz", &deflated, 10_000, 200, 256 * KB, zipped);
+    let pickled = |bytes: &[u8]| drop(StateDict::from_torch(bytes));
+    attack("torch", &torch, 10_000, 200, 256 * KB, pickled);
+    attack("legacy torch", include_bytes!("../src/files/torch/legacy.pt"), 10_000, 200, 256 * KB, pickled);
     attack("npy", NPY, 20_000, 64, 256 * KB, |bytes| {
         zipped(&zip(CompressionMethod::Stored, &[("a.npy", bytes)]))
     });

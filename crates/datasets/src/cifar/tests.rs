@@ -1,7 +1,6 @@
 mod rewritten;
 
 use super::*;
-use crate::dataset::Dataset;
 use proptest::prelude::*;
 use std::io::Write;
 

@@ -1,5 +1,10 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tapegrad_tape::{DType, Tensor};
+
 use super::*;
-use crate::dataset::ImageDataset;
+use crate::dataset::TensorDataset;
+use crate::images::{ImageDataset, Images, image_sample};
 use crate::synthetic;
 use crate::transforms::{AlternatingFlip, CutMix, Cutout, Mixup, RandomCrop};
 
@@ -7,8 +12,8 @@ fn set(n: usize) -> ImageDataset {
     synthetic::shapes(n, 0)
 }
 
-fn loader(workers: usize) -> DataLoader {
-    DataLoader::new(set(53))
+fn loader(workers: usize) -> ImageLoader {
+    ImageLoader::new(set(53))
         .batch_size(8)
         .shuffle(true)
         .seed(9)
@@ -49,18 +54,18 @@ fn an_epoch_visits_every_sample_once() {
     assert_eq!(whole.len(), 6);
     assert_eq!(whole.iter().len(), 6);
     assert!(whole.iter().all(|b| b.len() == 8));
-    let plain = DataLoader::new(set(5)).batch_size(2);
+    let plain = ImageLoader::new(set(5)).batch_size(2);
     assert_eq!(plain.iter().map(|b| b.indices).collect::<Vec<_>>(), [vec![0, 1], vec![2, 3], vec![4]]);
 }
 
 #[test]
 fn a_batch_holds_what_the_data_set_gives() {
     let set = set(10);
-    let batch = DataLoader::new(set.clone()).batch_size(4).iter().nth(1).unwrap();
+    let batch = ImageLoader::new(set.clone()).batch_size(4).iter().nth(1).unwrap();
     assert_eq!(batch.images.shape(), [4, 3, 32, 32]);
     assert_eq!(batch.labels.dtype(), DType::I64);
-    let (image, label) = set.get(6);
-    assert_eq!(batch.images.to_vec::<f32>()[2 * 3072..3 * 3072], image);
+    let (image, label) = set.get(6).unwrap();
+    assert_eq!(batch.images.to_vec::<f32>()[2 * 3072..3 * 3072], image.to_vec::<f32>());
     assert_eq!(batch.labels.to_vec::<i64>()[2], label);
 }
 
@@ -111,7 +116,7 @@ fn the_state_follows_the_batches() {
 #[test]
 fn a_state_of_another_loader_is_refused() {
     let state = loader(0).state();
-    let message = |l: DataLoader, s| l.restore(s).unwrap_err().to_string();
+    let message = |l: ImageLoader, s| l.restore(s).unwrap_err().to_string();
     assert_eq!(message(loader(0).batch_size(16), state), "saved loader state: batch_size is 8, expected 16");
     assert_eq!(message(loader(0).seed(1), state), "saved loader state: seed is 9, expected 1");
     let far = LoaderState { position: 8, ..state };
@@ -120,8 +125,8 @@ fn a_state_of_another_loader_is_refused() {
 
 #[test]
 fn mixed_targets_are_probabilities() {
-    let loader = DataLoader::new(set(20)).batch_size(10).shuffle(true).mix(Mixup::new(0.4));
-    for batch in &loader {
+    let loader = ImageLoader::new(set(20)).batch_size(10).shuffle(true).mix(Mixup::new(0.4));
+    for batch in loader.iter() {
         let targets = batch.targets.unwrap();
         assert_eq!(targets.shape(), [10, 10]);
         for row in targets.to_vec::<f32>().chunks(10) {
@@ -130,27 +135,111 @@ fn mixed_targets_are_probabilities() {
     }
 }
 
-#[test]
-fn a_panic_in_a_worker_reaches_the_consumer() {
-    struct Bad(Vec<String>);
-    impl Dataset for Bad {
-        fn len(&self) -> usize {
-            10
-        }
-        fn image_shape(&self) -> [usize; 3] {
-            [1, 1, 1]
-        }
-        fn read(&self, index: usize, _: &mut [f32]) -> i64 {
-            assert!(index != 7, "sample 7 is broken");
-            0
-        }
-        fn classes(&self) -> &[String] {
-            &self.0
+/// One sample of ten is broken: it fails, or panics.
+struct Bad {
+    panics: bool,
+    reads: Arc<AtomicU64>,
+}
+
+impl Dataset for Bad {
+    type Sample = (Tensor, i64);
+    fn len(&self) -> usize {
+        10
+    }
+    fn get(&self, index: usize) -> Result<(Tensor, i64)> {
+        image_sample(self, index)
+    }
+}
+
+impl Images for Bad {
+    fn image_shape(&self) -> [usize; 3] {
+        [1, 1, 1]
+    }
+    fn read(&self, index: usize, _: &mut [f32]) -> Result<i64> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        match (index, self.panics) {
+            (7, true) => panic!("sample 7 is broken"),
+            (7, false) => Err(DataError::other("its file is broken")),
+            _ => Ok(0),
         }
     }
-    let loader = DataLoader::new(Bad(vec!["x".into()])).batch_size(2).workers(2);
-    let mut batches = loader.iter();
-    assert_eq!(batches.by_ref().take(3).count(), 3);
-    let panic = catch_unwind(AssertUnwindSafe(|| batches.next())).unwrap_err();
-    assert_eq!(panic.downcast_ref::<&str>().copied(), Some("sample 7 is broken"));
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+}
+
+#[test]
+fn a_panic_in_a_worker_reaches_the_consumer() {
+    let loader = ImageLoader::new(Bad { panics: true, reads: Arc::default() }).batch_size(2).workers(2);
+    for _ in 0..2 {
+        let mut batches = loader.iter();
+        assert_eq!(batches.by_ref().take(3).count(), 3);
+        let panic = catch_unwind(AssertUnwindSafe(|| batches.next())).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>().copied(), Some("sample 7 is broken"));
+        assert!(batches.next().is_none(), "the epoch is over");
+    }
+    assert_eq!(loader.state().epoch, 2, "each was an epoch of its own");
+}
+
+#[test]
+fn an_error_ends_the_epoch_and_names_the_sample() {
+    for workers in [0, 1, 3] {
+        let reads = Arc::new(AtomicU64::new(0));
+        let loader =
+            ImageLoader::new(Bad { panics: false, reads: reads.clone() }).workers(workers).prefetch(100);
+        for epoch in 0..2 {
+            let mut batches = loader.try_iter();
+            assert!(batches.by_ref().take(7).all(|b| b.is_ok()));
+            let error = batches.next().unwrap().unwrap_err().to_string();
+            assert_eq!(error, "sample 7: its file is broken");
+            assert!(batches.next().is_none());
+            assert_eq!(loader.state().epoch, epoch + 1);
+        }
+        // Workers stop at the error; those that were at work on a later sample may have read it.
+        assert!(reads.load(Ordering::Relaxed) <= 2 * (8 + workers as u64), "{reads:?}");
+        let panic = catch_unwind(AssertUnwindSafe(|| loader.iter().count())).unwrap_err();
+        assert_eq!(panic.downcast_ref::<String>().unwrap(), "sample 7: its file is broken");
+    }
+}
+
+#[test]
+fn samples_of_any_type() {
+    struct Words;
+    impl Dataset for Words {
+        type Sample = (Vec<i64>, f32, String);
+        fn len(&self) -> usize {
+            5
+        }
+        fn get(&self, index: usize) -> Result<Self::Sample> {
+            Ok((vec![7; index], index as f32, format!("word {index}")))
+        }
+    }
+    let loader = DataLoader::new(Words).batch_size(2).shuffle(true).seed(3);
+    let epochs = |workers| {
+        let loader = DataLoader::new(Words).batch_size(2).shuffle(true).seed(3).workers(workers);
+        let epoch =
+            || loader.iter().map(|((words, _), x, names)| (words.to_vec::<i64>(), x.to_vec::<f32>(), names));
+        [epoch().collect::<Vec<_>>(), epoch().collect()]
+    };
+    assert_eq!(epochs(0), epochs(2));
+    assert_ne!(epochs(0)[0], epochs(0)[1]);
+    for ((words, lengths), x, names) in &loader {
+        assert_eq!(lengths.to_vec::<f32>(), x.to_vec::<f32>());
+        assert_eq!(
+            words.shape(),
+            [names.len(), x.to_vec::<f32>().iter().fold(0.0f32, |a, &b| a.max(b)) as usize]
+        );
+    }
+}
+
+#[test]
+fn a_sampler_decides_the_length() {
+    let data = || TensorDataset::new(Tensor::arange(0, 10));
+    let loader = DataLoader::new(data()).batch_size(4).sampler(crate::DistributedSampler::new(1, 3));
+    assert_eq!((loader.len(), loader.iter().len()), (1, 1));
+    assert_eq!(loader.iter().next().unwrap().to_vec::<i64>(), [1, 4, 7, 0]);
+    let weighted = crate::WeightedRandomSampler::new(&[1.0; 10], 25, true, 0);
+    assert_eq!(DataLoader::new(data()).batch_size(10).sampler(weighted).len(), 3);
+    let wrong = DataLoader::new(TensorDataset::new((Tensor::arange(0, 2), Tensor::arange(0, 2))));
+    assert_eq!(wrong.batch_size(2).drop_last(true).iter().count(), 1);
 }

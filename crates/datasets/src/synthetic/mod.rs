@@ -7,7 +7,7 @@ mod digits;
 mod pen;
 mod shapes;
 
-use crate::dataset::ImageDataset;
+use crate::images::ImageDataset;
 use crate::parallel::for_each_chunk;
 
 /// The index of the first test image, beyond any training set.

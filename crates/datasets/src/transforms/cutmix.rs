@@ -12,8 +12,8 @@ use super::{Mix, batch_shape, mix_with_next};
 /// clipped, and the labels follow the remaining area. Shuffle the data, so that the next image is a random one.
 ///
 /// ```
-/// use tapegrad_datasets::{DataLoader, synthetic, transforms::CutMix};
-/// let loader = DataLoader::new(synthetic::shapes(32, 0)).batch_size(16).shuffle(true).mix(CutMix::new(1.0));
+/// use tapegrad_datasets::{ImageLoader, synthetic, transforms::CutMix};
+/// let loader = ImageLoader::new(synthetic::shapes(32, 0)).batch_size(16).shuffle(true).mix(CutMix::new(1.0));
 /// assert_eq!(loader.iter().next().unwrap().targets.unwrap().shape(), [16, 10]);
 /// ```
 #[derive(Debug, Clone, Copy)]

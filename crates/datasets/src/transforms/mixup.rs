@@ -11,8 +11,8 @@ use super::{Mix, mix_with_next};
 /// Shuffle the data, so that the next image is a random one.
 ///
 /// ```
-/// use tapegrad_datasets::{DataLoader, synthetic, transforms::Mixup};
-/// let loader = DataLoader::new(synthetic::digits(32, 0)).batch_size(16).shuffle(true).mix(Mixup::new(0.2));
+/// use tapegrad_datasets::{ImageLoader, synthetic, transforms::Mixup};
+/// let loader = ImageLoader::new(synthetic::digits(32, 0)).batch_size(16).shuffle(true).mix(Mixup::new(0.2));
 /// assert_eq!(loader.iter().next().unwrap().targets.unwrap().shape(), [16, 10]);
 /// ```
 #[derive(Debug, Clone, Copy)]

@@ -128,10 +128,6 @@ impl Pipeline {
         self
     }
 
-    pub(crate) fn set_seed(&mut self, seed: u64) {
-        self.seed = seed;
-    }
-
     /// Transforms a batch `f32 [N, C, H, W]` in place, in parallel; `indices` are the images' indices in their data set.
     ///
     /// # Panics
@@ -142,23 +138,24 @@ impl Pipeline {
         *images = images.contiguous();
         let size = shape.iter().product::<usize>();
         for_each_chunk(images.make_mut::<f32>(), size, (1 << 14) / size.max(1), |i, pixels| {
-            self.apply_to(pixels, shape, epoch, indices[i]);
+            self.apply_to(pixels, shape, self.seed, epoch, indices[i]);
         });
     }
 
-    /// Transforms one image.
+    /// Transforms one image, by this seed.
     pub(crate) fn apply_to(
         &self,
         pixels: &mut [f32],
         [channels, height, width]: [usize; 3],
+        seed: u64,
         epoch: u64,
         index: usize,
     ) {
         if self.steps.is_empty() {
             return;
         }
-        let mut rng = Generator::stream(self.seed, "augment", [epoch, index as u64]);
-        let mut image = Image { pixels, channels, height, width, seed: self.seed, epoch, index };
+        let mut rng = Generator::stream(seed, "augment", [epoch, index as u64]);
+        let mut image = Image { pixels, channels, height, width, seed, epoch, index };
         for step in &self.steps {
             step.apply(&mut image, &mut rng);
         }

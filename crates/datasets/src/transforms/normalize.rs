@@ -1,7 +1,7 @@
 //! Normalization.
 
 use super::{Image, Transform};
-use crate::dataset::Normalization;
+use crate::images::Normalization;
 use tapegrad_tape::Generator;
 
 /// `(x - mean) / std` for each channel, as `v2.Normalize`.

@@ -1,12 +1,19 @@
-//! State dicts in files: safetensors and NumPy's `.npz`.
+//! State dicts in files: safetensors, NumPy's `.npz`, PyTorch's `.pt`.
 
+mod elements;
 mod folder;
 mod npy;
 mod npz;
+mod options;
 mod safetensors;
+mod tensor_file;
+mod torch;
 
+pub use elements::StoredType;
 pub use folder::RunFolder;
 pub(crate) use folder::rename_with_reason;
+pub use options::LoadOptions;
+pub use tensor_file::TensorFile;
 
 use crate::StateDict;
 use std::fs::{self, File};
@@ -59,19 +66,17 @@ impl FileError {
 }
 
 impl StateDict {
-    /// Reads a file: `.npz` by its name, everything else as safetensors.
+    /// Reads a file: `.npz`, PyTorch's `.pt`, `.pth` and `.bin`, and `.index.json` of sharded safetensors by their names,
+    /// everything else as safetensors. [`LoadOptions`] renames tensors and skips what is not supported; [`TensorFile`] reads
+    /// single tensors.
     ///
     /// # Errors
     /// If the file cannot be read, or its bytes are not what its name says.
     pub fn load(path: impl AsRef<Path>) -> Result<StateDict, FileError> {
-        let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|e| FileError::of_io(path, e))?;
-        let state =
-            if is_npz(path) { StateDict::from_npz(&bytes) } else { StateDict::from_safetensors(&bytes) };
-        state.map_err(|e| e.in_file(path))
+        LoadOptions::new().load(path)
     }
 
-    /// Writes a file: `.npz` by its name, everything else as safetensors. The write is atomic:
+    /// Writes a file: `.npz`, and PyTorch's `.pt`, `.pth` and `.bin` by their names, everything else as safetensors. The write is atomic:
     /// the data goes to a temporary file, which is flushed to disk and renamed.
     ///
     /// # Errors
@@ -81,7 +86,7 @@ impl StateDict {
     /// use tapegrad_nn::{Fields, Linear, StateDict};
     /// let dir = tempfile::tempdir().unwrap();
     /// let (a, b) = (Linear::new(3, 2), Linear::new(3, 2));
-    /// for name in ["model.safetensors", "model.npz"] {
+    /// for name in ["model.safetensors", "model.npz", "model.pt"] {
     ///     a.state_dict().save(dir.path().join(name)).unwrap();
     ///     b.load_state_dict(&StateDict::load(dir.path().join(name)).unwrap(), true).unwrap();
     ///     assert_eq!(a.weight.to_vec::<f32>(), b.weight.to_vec::<f32>());
@@ -89,14 +94,34 @@ impl StateDict {
     /// ```
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
         let path = path.as_ref();
-        let bytes = if is_npz(path) { self.to_npz() } else { self.to_safetensors() };
+        let bytes = match kind_of(path) {
+            Kind::Npz => self.to_npz(),
+            Kind::Torch => self.to_torch(),
+            Kind::Safetensors => self.to_safetensors(),
+        };
         let bytes = bytes.map_err(|e| e.in_file(path))?;
         write_atomically(path, &bytes)
     }
 }
 
-fn is_npz(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+/// The largest allowed ratio of tensors to the file that they come from. Weights compress little; a zip bomb a
+/// thousandfold.
+const GROWTH: usize = 64;
+
+enum Kind {
+    Npz,
+    Torch,
+    Safetensors,
+}
+
+/// The format that a file's name stands for.
+fn kind_of(path: &Path) -> Kind {
+    let extension = path.extension().map(|e| e.to_ascii_lowercase());
+    match extension.as_ref().and_then(|e| e.to_str()) {
+        Some("npz") => Kind::Npz,
+        Some("pt" | "pth" | "bin") => Kind::Torch,
+        _ => Kind::Safetensors,
+    }
 }
 
 /// Writes a file atomically: a crash at any moment leaves the old one or the new one. The data goes to a temporary
@@ -198,7 +223,7 @@ mod tests {
         }
         state.metadata.insert("note".into(), "ä \"quoted\"".into());
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a.safetensors", "a.npz"] {
+        for name in ["a.safetensors", "a.npz", "a.pt"] {
             let path = dir.path().join(name);
             state.save(&path).unwrap();
             let back = StateDict::load(&path).unwrap();
@@ -213,7 +238,7 @@ mod tests {
             }
         }
         assert_eq!(StateDict::load(dir.path().join("a.safetensors")).unwrap().metadata, state.metadata);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! NumPy's `.npy`: a header written as a Python dictionary, and the elements.
 
-use super::{from_bytes, to_bytes};
-use tapegrad_tape::shape::checked_numel;
+use super::elements::{StoredType, decode};
+use super::to_bytes;
+use tapegrad_pickle::TorchType;
 use tapegrad_tape::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -32,60 +33,81 @@ pub(super) fn write(t: &Tensor) -> Vec<u8> {
     out
 }
 
-/// A tensor from the bytes of a `.npy` file. Integers and floats of other widths become I64 and F32.
-pub(super) fn read(bytes: &[u8]) -> Result<Tensor, String> {
+/// Why an array was not read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) reason: String,
+    /// It holds strings, which no model needs.
+    pub(super) skippable: bool,
+}
+
+impl<S: Into<String>> From<S> for Unread {
+    fn from(reason: S) -> Unread {
+        Unread { reason: reason.into(), skippable: false }
+    }
+}
+
+/// A tensor from the bytes of a `.npy` file, and its type if it was widened: integers of other widths become I64.
+pub(super) fn read(bytes: &[u8]) -> Result<(Tensor, Option<StoredType>), Unread> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("does not begin with NumPy's magic string")?;
     let (length, rest) = match *rest {
         [1, _, a, b, ref rest @ ..] => (usize::from(u16::from_le_bytes([a, b])), rest),
         [2 | 3, _, a, b, c, d, ref rest @ ..] => (u32::from_le_bytes([a, b, c, d]) as usize, rest),
         [version, ..] if version > 3 => {
-            return Err(format!("version {version} of the format is not supported"));
+            return Err(format!("version {version} of the format is not supported").into());
         }
         _ => return Err("the header is truncated".into()),
     };
     if length > rest.len() {
-        return Err(format!("the header should be {length} bytes long, but only {} are left", rest.len()));
+        return Err(
+            format!("the header should be {length} bytes long, but only {} are left", rest.len()).into()
+        );
     }
     let (header, data) = rest.split_at(length);
     let header = std::str::from_utf8(header).map_err(|_| "the header is not text")?;
     let Header { descr, fortran, shape } = Header::parse(header)?;
+    if ["<U", ">U", "|S", "<S"].iter().any(|strings| descr.starts_with(strings)) {
+        let shown: String = descr.chars().take(20).collect();
+        return Err(Unread { reason: format!("elements of type {shown:?} are strings"), skippable: true });
+    }
     let mut stored = shape.clone();
     if fortran {
         stored.reverse();
     }
-    let t = decode(&descr, data, &stored)?;
+    let (t, kept) = elements(&descr, data, &stored)?;
     if !fortran {
-        return Ok(t);
+        return Ok((t, kept));
     }
     let order: Vec<isize> = (0..shape.len() as isize).rev().collect();
-    Ok(t.permute(&order).contiguous())
+    Ok((t.permute(&order).contiguous(), kept))
 }
 
-fn decode(descr: &str, data: &[u8], shape: &[usize]) -> Result<Tensor, String> {
-    let plain = |dtype: DType| {
-        from_bytes(data, shape, dtype)
-            .ok_or_else(|| format!("shape {shape:?} of {dtype} does not fit {} bytes", data.len()))
-    };
-    fn widened<const N: usize>(data: &[u8], shape: &[usize], decode: fn([u8; N]) -> i64) -> Option<Tensor> {
-        let values: Vec<i64> =
-            data.chunks(N).map(|c| c.try_into().ok().map(decode)).collect::<Option<_>>()?;
-        (checked_numel(shape)? == values.len()).then(|| Tensor::from_vec(values, shape))
-    }
-    let wide = match descr {
-        "<f8" => return plain(DType::F64),
-        "<f4" => return plain(DType::F32),
-        "<f2" => return plain(DType::F16),
-        "<i8" => return plain(DType::I64),
-        "|u1" => return plain(DType::U8),
-        "|b1" => return plain(DType::Bool),
-        "<i4" => widened(data, shape, |b| i64::from(i32::from_le_bytes(b))),
-        "<u4" => widened(data, shape, |b| i64::from(u32::from_le_bytes(b))),
-        "<i2" => widened(data, shape, |b| i64::from(i16::from_le_bytes(b))),
-        "<u2" => widened(data, shape, |b| i64::from(u16::from_le_bytes(b))),
-        "|i1" => widened(data, shape, |b| i64::from(i8::from_le_bytes(b))),
+/// The elements of an array, of either byte order.
+fn elements(descr: &str, data: &[u8], shape: &[usize]) -> Result<(Tensor, Option<StoredType>), String> {
+    let dtype = match descr.get(1..) {
+        Some("f8") => TorchType::F64,
+        Some("f4") => TorchType::F32,
+        Some("f2") => TorchType::F16,
+        Some("i8") => TorchType::I64,
+        Some("i4") => TorchType::I32,
+        Some("i2") => TorchType::I16,
+        Some("i1") => TorchType::I8,
+        Some("u8") => TorchType::U64,
+        Some("u4") => TorchType::U32,
+        Some("u2") => TorchType::U16,
+        Some("u1") => TorchType::U8,
+        Some("b1") => TorchType::Bool,
         _ => return Err(format!("elements of type {descr:?} are not supported")),
     };
-    wide.ok_or_else(|| format!("shape {shape:?} of {descr} does not fit {} bytes", data.len()))
+    match (descr.as_bytes()[0], dtype.size()) {
+        (b'<' | b'=', _) | (b'|' | b'>', 1) => decode(data, shape, dtype),
+        (b'>', size) => {
+            let mut swapped = data.to_vec();
+            swapped.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+            decode(&swapped, shape, dtype)
+        }
+        _ => Err(format!("elements of type {descr:?} are not supported")),
+    }
 }
 
 struct Header {
@@ -138,7 +160,8 @@ mod tests {
 
     #[test]
     fn reads_bytes_written_by_numpy() {
-        let t = read(FORTRAN).unwrap();
+        let (t, kept) = read(FORTRAN).unwrap();
+        assert_eq!(kept, Some(StoredType::I16));
         assert_eq!((t.shape(), t.to_vec::<i64>()), (&[2, 3][..], vec![1, 2, 3, 4, 5, 6]));
         let bytes = write(&Tensor::from_vec(vec![1f32, 2.0], &[2]));
         assert!(
@@ -166,10 +189,10 @@ mod tests {
                     format!("{huge}, 4,"),
                     format!("{},", u64::MAX),
                 ] {
-                    let message = read(&file(descr, order, &shape, &[])).unwrap_err();
+                    let message = read(&file(descr, order, &shape, &[])).unwrap_err().reason;
                     assert!(message.contains("does not fit 0 bytes"), "{message}");
                 }
-                assert_eq!(read(&file(descr, order, "3, 0, 5", &[])).unwrap().numel(), 0);
+                assert_eq!(read(&file(descr, order, "3, 0, 5", &[])).unwrap().0.numel(), 0);
             }
         }
     }
@@ -181,16 +204,30 @@ mod tests {
         {
             assert!(read(&file(descr, "False", "2,", &vec![0; 2 * size])).is_ok());
             for length in [2 * size - 1, 2 * size + 1, 3 * size] {
-                let message = read(&file(descr, "False", "2,", &vec![0; length])).unwrap_err();
+                let message = read(&file(descr, "False", "2,", &vec![0; length])).unwrap_err().reason;
                 assert!(message.ends_with(&format!("does not fit {length} bytes")), "{descr}: {message}");
             }
         }
-        for descr in [">f4", "<u8", "<c8", "<U3", "|O", "|V4"] {
-            assert!(
-                read(&file(descr, "False", "1,", &[0; 8])).unwrap_err().contains("are not supported"),
-                "{descr}"
-            );
+        for descr in ["<c8", "|O", "|V4", "|f4", "f4", "x", "", "\u{e4}f4"] {
+            let error = read(&file(descr, "False", "1,", &[0; 8])).unwrap_err();
+            assert!(error.reason.contains("are not supported") && !error.skippable, "{descr}");
         }
+    }
+
+    #[test]
+    fn every_width_and_both_byte_orders() {
+        let values =
+            |descr: &str, data: &[u8]| read(&file(descr, "False", "1,", data)).unwrap().0.to_vec::<f64>();
+        assert_eq!(values(">f4", &1.5f32.to_be_bytes()), [1.5]);
+        assert_eq!(values(">f8", &(-2.5f64).to_be_bytes()), [-2.5]);
+        assert_eq!(values(">f2", &[0x3c, 0]), [1.0]);
+        assert_eq!(values(">i2", &(-300i16).to_be_bytes()), [-300.0]);
+        assert_eq!(values(">u4", &70000u32.to_be_bytes()), [70000.0]);
+        assert_eq!(values("<u8", &7u64.to_le_bytes()), [7.0]);
+        assert_eq!(values(">i8", &(-7i64).to_be_bytes()), [-7.0]);
+        assert_eq!(values("|i1", &[255]), [-1.0]);
+        let large = read(&file("<u8", "False", "1,", &u64::MAX.to_le_bytes())).unwrap_err().reason;
+        assert!(large.contains("beyond the range"), "{large}");
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! NumPy's `.npz`: a zip archive of `.npy` files.
 
-use super::{FileError, npy};
+use super::{FileError, GROWTH, LoadOptions, npy};
 use crate::StateDict;
 use std::io::{Cursor, Read, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
-
-/// The largest allowed compression ratio. Weights compress little; a zip bomb a thousandfold.
-const GROWTH: usize = 64;
 
 impl StateDict {
     /// The bytes of a `.npz` file, as `numpy.load` reads it. BF16, which NumPy does not support, becomes F32; the
@@ -29,37 +26,51 @@ impl StateDict {
         Ok(archive.finish().map_err(|e| FileError::new(e.to_string()))?.into_inner())
     }
 
-    /// A state dict from the bytes of a `.npz` file. Integers of other widths become I64.
+    /// A state dict from the bytes of a `.npz` file. Integers of other widths become I64. Arrays of strings are left out;
+    /// [`StateDict::skipped`] lists them.
     ///
     /// # Errors
-    /// If the bytes are not such a file, or contain anything but arrays of supported types, or a name twice.
+    /// If the bytes are not such a file, or contain anything but arrays of supported types or of strings, or a name twice, or
+    /// expand too much ([`LoadOptions::max_bytes`]).
     pub fn from_npz(bytes: &[u8]) -> Result<StateDict, FileError> {
-        let wrong = |e: zip::result::ZipError| FileError::new(format!("not an npz file: {e}"));
-        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
-        if archive.has_duplicate_names() {
-            return Err(FileError::new("holds two arrays with the same name"));
-        }
-        let mut left = bytes.len().saturating_mul(GROWTH);
-        let mut state = StateDict::new();
-        for i in 0..archive.len() {
-            let mut entry = archive.by_index(i).map_err(wrong)?;
-            let name = entry.name().map_err(wrong)?.into_owned();
-            let Some(key) = name.strip_suffix(".npy") else {
-                return Err(FileError::of_key(&name, "is not an array: the name does not end with .npy"));
-            };
-            let mut data = Vec::new();
-            (&mut entry)
-                .take(left as u64 + 1)
-                .read_to_end(&mut data)
-                .map_err(|e| FileError::of_key(key, e.to_string()))?;
-            left = left.checked_sub(data.len()).ok_or_else(|| {
-                FileError::of_key(key, format!("the archive expands more than {GROWTH}-fold"))
-            })?;
-            let t = npy::read(&data).map_err(|e| FileError::of_key(key, e))?;
-            state.insert(key, t);
-        }
-        Ok(state)
+        LoadOptions::new().from_npz(bytes)
     }
+}
+
+pub(super) fn read(bytes: &[u8], options: &LoadOptions) -> Result<StateDict, FileError> {
+    let wrong = |e: zip::result::ZipError| FileError::new(format!("not an npz file: {e}"));
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(wrong)?;
+    if archive.has_duplicate_names() {
+        return Err(FileError::new("holds two arrays with the same name"));
+    }
+    let mut left = options.budget(bytes.len());
+    let mut state = StateDict::new();
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).map_err(wrong)?;
+        let name = entry.name().map_err(wrong)?.into_owned();
+        let Some(key) = name.strip_suffix(".npy") else {
+            return Err(FileError::of_key(&name, "is not an array: the name does not end with .npy"));
+        };
+        let mut data = Vec::new();
+        (&mut entry)
+            .take(left as u64 + 1)
+            .read_to_end(&mut data)
+            .map_err(|e| FileError::of_key(key, e.to_string()))?;
+        left = left.checked_sub(data.len()).ok_or_else(|| {
+            FileError::of_key(key, match options.max_bytes {
+                Some(most) => format!("the archive expands to more than {most} bytes"),
+                None => format!("the archive expands more than {GROWTH}-fold; LoadOptions::max_bytes sets another limit"),
+            })
+        })?;
+        match npy::read(&data) {
+            Ok((t, kept)) => state.insert_stored(key.into(), t, kept),
+            Err(npy::Unread { reason, skippable }) if skippable || options.skip_unsupported => {
+                state.skipped.push((key.into(), reason));
+            }
+            Err(e) => return Err(FileError::of_key(key, e.reason)),
+        }
+    }
+    Ok(state)
 }
 
 #[cfg(test)]
@@ -90,7 +101,25 @@ mod tests {
         archive.write_all(&npy::write(&Tensor::zeros_with(&[1 << 20], DType::F32))).unwrap();
         let bytes = archive.finish().unwrap().into_inner();
         let message = StateDict::from_npz(&bytes).unwrap_err().to_string();
-        assert_eq!(message, "x: the archive expands more than 64-fold");
+        assert!(message.starts_with("x: the archive expands more than 64-fold"), "{message}");
+        let limit = |n: usize| LoadOptions::new().max_bytes(n).from_npz(&bytes);
+        assert_eq!(limit((4 << 20) + 128).unwrap().get("x").unwrap().numel(), 1 << 20);
+        let message = limit(4 << 20).unwrap_err().to_string();
+        assert_eq!(message, "x: the archive expands to more than 4194304 bytes");
+    }
+
+    #[test]
+    fn arrays_of_strings_are_listed() {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let header = "{'descr': '<U1', 'fortran_order': False, 'shape': (2,)}";
+        let names = [b"\x93NUMPY\x01\x00\x37\x00", header.as_bytes(), b"a\0\0\0b\0\0\0"].concat();
+        for (name, bytes) in [("names.npy", names), ("x.npy", npy::write(&Tensor::scalar(1f32)))] {
+            archive.start_file(name, SimpleFileOptions::default()).unwrap();
+            archive.write_all(&bytes).unwrap();
+        }
+        let state = StateDict::from_npz(&archive.finish().unwrap().into_inner()).unwrap();
+        assert_eq!(state.skipped(), [("names".into(), "elements of type \"<U1\" are strings".into())]);
+        assert_eq!(state.len(), 1);
     }
 
     #[test]

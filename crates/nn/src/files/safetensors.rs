@@ -1,23 +1,31 @@
 //! The safetensors format.
 
-use super::{FileError, from_bytes, to_bytes};
+use super::elements::{decode, stored};
+use super::{FileError, LoadOptions};
 use crate::StateDict;
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors, serialize};
 use std::collections::BTreeMap;
-use tapegrad_tape::DType;
+use tapegrad_pickle::TorchType;
+use tapegrad_tape::Tensor;
 
-fn to_dtype(dtype: DType) -> Dtype {
-    match dtype {
-        DType::F32 => Dtype::F32,
-        DType::F64 => Dtype::F64,
-        DType::F16 => Dtype::F16,
-        DType::BF16 => Dtype::BF16,
-        DType::I64 => Dtype::I64,
-        DType::U8 => Dtype::U8,
-        DType::Bool => Dtype::BOOL,
-    }
-}
+const TYPES: [(TorchType, Dtype); 15] = [
+    (TorchType::F64, Dtype::F64),
+    (TorchType::F32, Dtype::F32),
+    (TorchType::F16, Dtype::F16),
+    (TorchType::BF16, Dtype::BF16),
+    (TorchType::F8E4M3, Dtype::F8_E4M3),
+    (TorchType::F8E5M2, Dtype::F8_E5M2),
+    (TorchType::I64, Dtype::I64),
+    (TorchType::I32, Dtype::I32),
+    (TorchType::I16, Dtype::I16),
+    (TorchType::I8, Dtype::I8),
+    (TorchType::U64, Dtype::U64),
+    (TorchType::U32, Dtype::U32),
+    (TorchType::U16, Dtype::U16),
+    (TorchType::U8, Dtype::U8),
+    (TorchType::Bool, Dtype::BOOL),
+];
 
 /// Sorts the notes in the header: they come from a hash map, and the same state must give the same file.
 fn sort_notes(bytes: &mut [u8], notes: &BTreeMap<String, String>) {
@@ -36,8 +44,12 @@ impl StateDict {
     /// # Errors
     /// If the format cannot hold a name.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, FileError> {
-        let data: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> =
-            self.iter().map(|(k, t)| (k, to_dtype(t.dtype()), t.shape().to_vec(), to_bytes(t))).collect();
+        let entry = |(key, t): (_, &Tensor)| {
+            let (kind, bytes) = stored(t, self.stored_type(key));
+            let dtype = TYPES.iter().find(|(k, _)| *k == kind).expect("all of ours are listed").1;
+            (key, dtype, t.shape().to_vec(), bytes)
+        };
+        let data: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = self.iter().map(entry).collect();
         let views = data.iter().map(|(key, dtype, shape, bytes)| {
             let view = TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit the shape");
             (*key, view)
@@ -51,41 +63,47 @@ impl StateDict {
         Ok(bytes)
     }
 
-    /// A state dict from the bytes of a safetensors file, in the order of its tensors in the file.
+    /// A state dict from the bytes of a safetensors file, in the order of its tensors in the file. Integers of other widths
+    /// become I64, and are saved in their own type again ([`StateDict::stored_type`]); floats of eight bits become F32.
     ///
     /// # Errors
     /// If the bytes are not such a file, or contain elements of an unsupported type.
     pub fn from_safetensors(bytes: &[u8]) -> Result<StateDict, FileError> {
-        let wrong =
-            |e: ::safetensors::SafeTensorError| FileError::new(format!("not a safetensors file: {e}"));
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
-        let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
-        let mut state = StateDict::new();
-        for key in metadata.offset_keys() {
-            let view = file.tensor(&key).map_err(wrong)?;
-            let dtype = match view.dtype() {
-                Dtype::F32 => DType::F32,
-                Dtype::F64 => DType::F64,
-                Dtype::F16 => DType::F16,
-                Dtype::BF16 => DType::BF16,
-                Dtype::I64 => DType::I64,
-                Dtype::U8 => DType::U8,
-                Dtype::BOOL => DType::Bool,
-                other => {
-                    return Err(FileError::of_key(
-                        &key,
-                        format!("elements of type {other:?} are not supported"),
-                    ));
-                }
-            };
-            let t = from_bytes(view.data(), view.shape(), dtype)
-                .ok_or_else(|| FileError::of_key(&key, "the bytes do not fit the shape"))?;
-            state.insert(key, t);
-        }
-        let notes = metadata.metadata().clone().unwrap_or_default();
-        state.metadata = notes.into_iter().filter(|(k, v)| !(k == "format" && v == "pt")).collect();
-        Ok(state)
+        LoadOptions::new().from_safetensors(bytes)
     }
+}
+
+pub(super) fn read(bytes: &[u8], options: &LoadOptions) -> Result<StateDict, FileError> {
+    let wrong = |e: ::safetensors::SafeTensorError| FileError::new(format!("not a safetensors file: {e}"));
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
+    let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
+    let mut state = StateDict::new();
+    for key in metadata.offset_keys() {
+        let view = file.tensor(&key).map_err(wrong)?;
+        let kind = TYPES.iter().find(|(_, dtype)| *dtype == view.dtype());
+        let read = match kind {
+            Some(&(kind, _)) => decode(view.data(), view.shape(), kind),
+            None => Err(format!("elements of type {:?} are not supported", view.dtype())),
+        };
+        match read {
+            Ok((t, kept)) => state.insert_stored(key, t, kept),
+            Err(reason) if options.skip_unsupported => state.skipped.push((key, reason)),
+            Err(reason) => return Err(FileError::of_key(&key, reason)),
+        }
+    }
+    state.metadata = notes(metadata.metadata().clone().unwrap_or_default());
+    Ok(state)
+}
+
+/// The notes of a header, without the one that PyTorch's readers expect.
+pub(super) fn notes(notes: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    notes.into_iter().filter(|(k, v)| !(k == "format" && v == "pt")).collect()
+}
+
+/// The type of a name in a header.
+pub(super) fn type_named(name: &str) -> Option<TorchType> {
+    let dtype = serde_json::from_value::<Dtype>(name.into()).ok()?;
+    TYPES.iter().find(|(_, d)| *d == dtype).map(|(kind, _)| *kind)
 }
 
 #[cfg(test)]
@@ -140,6 +158,21 @@ mod tests {
         ] {
             assert!(StateDict::from_safetensors(&file(&header, &vec![0; data])).is_err(), "{header}");
         }
+    }
+
+    #[test]
+    fn integers_keep_their_types_and_unknown_types_are_named() {
+        let header = r#"{"i":{"dtype":"I16","shape":[2],"data_offsets":[0,4]},"q":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[4,6]},"e":{"dtype":"F8_E8M0","shape":[2],"data_offsets":[6,8]}}"#;
+        let bytes = file(header, &[255, 255, 7, 0, 0x38, 0xb8, 1, 2]);
+        let message = StateDict::from_safetensors(&bytes).unwrap_err().to_string();
+        assert_eq!(message, "e: elements of type F8_E8M0 are not supported");
+        let state = LoadOptions::new().skip_unsupported(true).from_safetensors(&bytes).unwrap();
+        assert_eq!(state.skipped(), [("e".into(), "elements of type F8_E8M0 are not supported".into())]);
+        assert_eq!(state.get("i").unwrap().to_vec::<i64>(), [-1, 7]);
+        assert_eq!(state.get("q").unwrap().to_vec::<f32>(), [1.0, -1.0]);
+        let again = StateDict::from_safetensors(&state.to_safetensors().unwrap()).unwrap();
+        assert_eq!(again.stored_type("i"), Some(crate::StoredType::I16));
+        assert_eq!(again.get("i").unwrap().to_vec::<i64>(), [-1, 7]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `Adagrad`.
 
-use super::core::{Rule, Step};
+use super::rule::{Rule, Step};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::update1;
 

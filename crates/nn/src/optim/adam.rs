@@ -1,6 +1,6 @@
 //! `Adam` and `AdamW`.
 
-use super::core::{Rule, Step};
+use super::rule::{Rule, Step};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::{update2, update3};
 

@@ -5,9 +5,10 @@ mod saved;
 
 pub(crate) use bounds::check_option;
 
+use super::rule::{Rule, Step};
 use crate::StateDict;
 use std::fmt::Debug;
-use tapegrad_tape::{DType, Float, MemoryFormat, Tensor, Var};
+use tapegrad_tape::{DType, MemoryFormat, Tensor, Var};
 
 /// Parameters with options of their own.
 #[derive(Clone, Debug)]
@@ -52,52 +53,6 @@ hyper! {
     usize: x => [x as f64], [x] => *x as usize;
     (f64, f64): x => [x.0, x.1], [a, b] => (*a, *b);
     (f64, f64, f64): x => [x.0, x.1, x.2], [a, b, c] => (*a, *b, *c);
-}
-
-/// The arithmetic of an optimizer: its options, and what a step does to one parameter.
-pub(crate) trait Rule: Clone + Debug + Send + 'static {
-    const NAME: &'static str;
-    /// Names of the scalars kept for each parameter besides its step count.
-    const SCALARS: &'static [&'static str] = &[];
-
-    /// Each option with its name.
-    fn save(&self) -> Vec<(&'static str, Vec<f64>)>;
-    /// Sets an option from its numbers; false if they do not fit.
-    fn restore(&mut self, name: &str, numbers: &[f64]) -> bool;
-
-    /// Names of the buffers that these options keep for each parameter.
-    fn buffers(&self) -> &'static [&'static str];
-    /// The initial value of a buffer.
-    fn buffer_start(&self, _name: &str) -> f64 {
-        0.0
-    }
-    /// The initial values of [`Rule::SCALARS`].
-    fn scalars_start(&self) -> Vec<f64> {
-        Vec::new()
-    }
-
-    /// Checks the shape of a parameter, for optimizers that do not accept every shape.
-    #[track_caller]
-    fn check(&self, _shape: &[usize]) {}
-
-    /// Why these options cannot be combined; checked before a step.
-    fn conflict(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// One step (the first is number 1) on a parameter, in memory order.
-    fn update<T: Float>(&self, at: Step, scalars: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]);
-}
-
-/// The progress of one parameter.
-#[derive(Clone, Copy)]
-pub(crate) struct Step<'a> {
-    /// The number of this step, from 1.
-    pub(crate) number: u64,
-    /// True if the buffers have just been made.
-    pub(crate) fresh: bool,
-    /// The parameter's shape.
-    pub(crate) shape: &'a [usize],
 }
 
 #[derive(Clone, Default)]

@@ -1,6 +1,6 @@
 //! `Muon`.
 
-use super::core::{Rule, Step};
+use super::rule::{Rule, Step};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::{update0, update1};
 use tapegrad_tape::{Tensor, Var};

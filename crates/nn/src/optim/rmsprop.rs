@@ -1,6 +1,6 @@
 //! `RMSprop`.
 
-use super::core::{Rule, Step};
+use super::rule::{Rule, Step};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::update::{update1, update2, update3};
 

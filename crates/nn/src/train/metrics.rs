@@ -1,5 +1,6 @@
 //! Losses, accuracies, confusion matrices and their history.
 
+use super::metric::Metric;
 use crate::module::Module;
 use crate::summary::Modes;
 use tapegrad_tape::shape::numel_for;
@@ -165,7 +166,32 @@ pub fn evaluate<M: Module + ?Sized>(
     batches: impl IntoIterator<Item = (Var, Var)>,
     loss: impl Fn(&Var, &Var) -> Var,
 ) -> Score {
-    evaluate_weighted(model, batches, loss, batch_weight)
+    evaluate_weighted(model, batches, loss, batch_weight, &mut [])
+}
+
+/// The metrics of a model over batches, in evaluation mode and without recording, with their names. The model returns to the
+/// mode that it was in.
+///
+/// ```
+/// use tapegrad_nn::{Linear, train::{MeanAbsoluteError, measure}};
+/// use tapegrad_tape::{DType, Tensor, Var};
+/// let batch = || (Var::from(Tensor::ones(&[4, 3], DType::F32)), Var::from(Tensor::ones(&[4, 1], DType::F32)));
+/// let found = measure(&Linear::new(3, 1), [batch(), batch()], &mut [Box::new(MeanAbsoluteError::default())]);
+/// assert_eq!(found[0].0, "mae");
+/// ```
+pub fn measure<M: Module + ?Sized>(
+    model: &M,
+    batches: impl IntoIterator<Item = (Var, Var)>,
+    metrics: &mut [Box<dyn Metric + '_>],
+) -> Vec<(String, f64)> {
+    let no_loss = |_: &Var, _: &Var| Var::from(0.0);
+    evaluate_weighted(model, batches, no_loss, batch_weight, metrics);
+    values(metrics)
+}
+
+/// The names and values of metrics.
+pub(super) fn values(metrics: &[Box<dyn Metric + '_>]) -> Vec<(String, f64)> {
+    metrics.iter().map(|m| (m.name(), m.value())).collect()
 }
 
 pub(super) fn evaluate_weighted<M: Module + ?Sized>(
@@ -173,14 +199,17 @@ pub(super) fn evaluate_weighted<M: Module + ?Sized>(
     batches: impl IntoIterator<Item = (Var, Var)>,
     loss: impl Fn(&Var, &Var) -> Var,
     weight: impl Fn(&Var, &Var) -> f64,
+    metrics: &mut [Box<dyn Metric + '_>],
 ) -> Score {
     let modes = Modes::of(model);
     model.eval();
+    metrics.iter_mut().for_each(|m| m.reset());
     let mut score = Score::default();
     no_grad(|| {
         for (x, target) in batches {
             let y = model.forward(&x);
             score.add_weighted(loss(&y, &target).item(), weight(&y, &target), &y, &target);
+            metrics.iter_mut().for_each(|m| m.update(&y, &target));
         }
     });
     modes.restore(model);
@@ -202,16 +231,28 @@ pub struct EpochRecord {
     pub validation: Option<Score>,
     /// How long it took, validation included.
     pub seconds: f64,
+    /// The metrics of [`Trainer::metric`](super::Trainer::metric) over the validation batches, by their names.
+    pub metrics: Vec<(String, f64)>,
 }
 
 /// The metrics of all epochs as CSV, with a header line.
 pub fn to_csv(history: &[EpochRecord]) -> String {
-    let mut out = String::from("epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds\n");
+    let mut out = String::from("epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds");
+    // A name with a comma or a quote in it would need quotes.
+    let names: Vec<&str> =
+        history.iter().flat_map(|r| &r.metrics).map(|(n, _)| n.as_str()).fold(vec![], |mut all, n| {
+            if !all.contains(&n) {
+                all.push(n);
+            }
+            all
+        });
+    names.iter().for_each(|n| out.push_str(&format!(",\"{}\"", n.replace('"', "\"\""))));
+    out.push('\n');
     let accuracy = |s: Score| s.accuracy().map_or(String::new(), |a| format!("{a:.6}"));
     for r in history {
         let validation = r.validation.map_or(",".into(), |v| format!("{:.6},{}", v.loss(), accuracy(v)));
         out.push_str(&format!(
-            "{},{},{:e},{:.6},{},{validation},{:.3}\n",
+            "{},{},{:e},{:.6},{},{validation},{:.3}",
             r.epoch,
             r.step,
             r.lr,
@@ -219,6 +260,11 @@ pub fn to_csv(history: &[EpochRecord]) -> String {
             accuracy(r.train),
             r.seconds
         ));
+        for name in &names {
+            let value = r.metrics.iter().find(|(n, _)| n == name);
+            out.push_str(&value.map_or(",".into(), |(_, v)| format!(",{v:.6}")));
+        }
+        out.push('\n');
     }
     out
 }

@@ -1,6 +1,7 @@
 //! The training loop: for those who would rather not write one. A training loop of your own needs nothing from here.
 
 mod average;
+mod metric;
 mod metrics;
 mod predict;
 mod source;
@@ -8,7 +9,8 @@ mod tensorboard;
 mod trainer;
 
 pub use average::WeightAverage;
-pub use metrics::{EpochRecord, Score, confusion_matrix, evaluate, predictions, to_csv};
+pub use metric::{Accuracy, Confusion, MeanAbsoluteError, Metric, Perplexity, TopK};
+pub use metrics::{EpochRecord, Score, confusion_matrix, evaluate, measure, predictions, to_csv};
 pub use predict::{ensemble, predict, predict_mirrored, predict_shifted, predict_views};
 pub use source::Source;
 pub use tensorboard::TensorBoard;

@@ -13,7 +13,8 @@ pub use step::OnNonfinite;
 pub use stop::StopHandle;
 
 use super::average::WeightAverage;
-use super::metrics::{EpochRecord, Score, evaluate_weighted};
+use super::metric::Metric;
+use super::metrics::{EpochRecord, Score, evaluate_weighted, values};
 use super::source::Source;
 use super::tensorboard::TensorBoard;
 use crate::files::{FileError, RunFolder};
@@ -88,6 +89,7 @@ pub struct Trainer<'a> {
     optimizer: Box<dyn Optimizer + 'a>,
     loss: Loss<'a>,
     batch_weight: BatchWeight<'a>,
+    metrics: Vec<Box<dyn Metric + 'a>>,
     epochs: u64,
     max_steps: Option<u64>,
     step_scheduler: Option<Scheduler>,
@@ -162,6 +164,7 @@ impl<'a> Trainer<'a> {
             optimizer: Box::new(optimizer),
             loss: Box::new(|y, t| tapegrad_ops::cross_entropy(y, t)),
             batch_weight: Box::new(super::metrics::batch_weight),
+            metrics: Vec::new(),
             epochs: 1,
             max_steps: None,
             step_scheduler: None,
@@ -356,7 +359,8 @@ impl<'a> Trainer<'a> {
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
-        let score = evaluate_weighted(self.model, source.epoch(), &self.loss, &self.batch_weight);
+        let score =
+            evaluate_weighted(self.model, source.epoch(), &self.loss, &self.batch_weight, &mut self.metrics);
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
@@ -390,7 +394,8 @@ impl<'a> Trainer<'a> {
         p.epoch += 1;
         p.batch = 0;
         let train = std::mem::take(&mut p.score);
-        let record = EpochRecord { epoch: p.epoch, step: p.step, lr, train, validation, seconds };
+        let metrics = if validation.is_some() { values(&self.metrics) } else { Vec::new() };
+        let record = EpochRecord { epoch: p.epoch, step: p.step, lr, train, validation, seconds, metrics };
         p.history.push(record.clone());
         let judged = validation.unwrap_or(train);
         let value = self.value(judged);

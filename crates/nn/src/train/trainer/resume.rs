@@ -61,6 +61,9 @@ impl Trainer<'_> {
             row.extend(r.train.to_numbers());
             row.extend(r.validation.into_iter().flat_map(Score::to_numbers));
             floats.insert(format!("epoch.{}", r.epoch), list(row));
+            for (name, value) in &r.metrics {
+                floats.insert(format!("epoch.{}.metric.{name}", r.epoch), list(vec![*value]));
+            }
         }
         c.put("progress", &floats);
         c
@@ -226,6 +229,11 @@ fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
         let width =
             if scores.len().is_multiple_of(Score::NUMBERS) { Score::NUMBERS } else { Score::NUMBERS - 1 };
         let mut scores = scores.chunks(width).map(Score::from_numbers);
+        let prefix = format!("epoch.{number}.metric.");
+        let metric = |(key, t): (&str, &Tensor)| {
+            let value = t.to_vec::<f64>().first().copied()?;
+            Some((key.strip_prefix(&prefix)?.to_string(), value))
+        };
         history.push(EpochRecord {
             epoch: head[0] as u64,
             step: head[1] as u64,
@@ -233,6 +241,7 @@ fn read_progress(c: &Checkpoint) -> Result<Progress, FileError> {
             seconds: head[3],
             train: scores.next().flatten().ok_or_else(wrong)?,
             validation: scores.next().flatten(),
+            metrics: floats.iter().filter_map(metric).collect(),
         });
     }
     let [epoch, step, epochs_since_best, batch] =

@@ -4,6 +4,7 @@ use super::{Best, Folder, Lookahead, OnNonfinite, StepEvent, StopHandle, Trainer
 use crate::files::RunFolder;
 use crate::lr_scheduler::{ReduceLROnPlateau, Schedule};
 use crate::train::average::WeightAverage;
+use crate::train::metric::Metric;
 use crate::train::metrics::EpochRecord;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,26 @@ impl<'a> Trainer<'a> {
     /// This trainer with a loss of output and target.
     pub fn loss(mut self, loss: impl Fn(&Var, &Var) -> Var + 'a) -> Self {
         self.loss = Box::new(loss);
+        self
+    }
+
+    /// Computes a metric over the validation batches of each epoch: [`EpochRecord::metrics`](crate::train::EpochRecord) has
+    /// its value.
+    ///
+    /// ```
+    /// use tapegrad_nn::{Fields, Linear, optim::SGD, train::{MeanAbsoluteError, Source, Trainer}};
+    /// use tapegrad_tape::{DType, Tensor, Var};
+    /// let model = Linear::new(2, 1);
+    /// let batch = || (Var::from(Tensor::ones(&[4, 2], DType::F32)), Var::from(Tensor::zeros(&[4, 1], DType::F32)));
+    /// let source = || Source::new(move || [batch()].into_iter());
+    /// let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.01))
+    ///     .loss(|y, t| tapegrad_ops::mse_loss(y, t, Default::default()))
+    ///     .metric(MeanAbsoluteError::default());
+    /// let history = trainer.fit(source(), Some(source())).unwrap();
+    /// assert_eq!(history[0].metrics[0].0, "mae");
+    /// ```
+    pub fn metric(mut self, metric: impl Metric + 'a) -> Self {
+        self.metrics.push(Box::new(metric));
         self
     }
 

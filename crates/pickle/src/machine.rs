@@ -4,10 +4,11 @@ mod lines;
 
 use std::collections::HashMap;
 
-use super::{Array, Global, Handle, Object, Value, bytes_of, opcodes as op, text_of};
-use crate::error::{DataError, Result};
+use super::{
+    Array, Global, Handle, Object, PickleError, Result, Value, bytes_of, opcodes as op, text_of, torch,
+};
 
-/// More values than any image data set has; a file with more is an attempt to exhaust memory.
+/// More values than any image data set or model has; a file with more is an attempt to exhaust memory.
 pub(super) const MOST_VALUES: usize = 1 << 22;
 
 const ALLOWED_GLOBALS: &str = "one of those that make an array of unsigned bytes";
@@ -15,6 +16,8 @@ const ALLOWED_GLOBALS: &str = "one of those that make an array of unsigned bytes
 /// The state of the stack machine.
 pub(super) struct Machine<'n, 'a> {
     name: &'n str,
+    /// Whether PyTorch's globals are known.
+    torch: bool,
     bytes: &'a [u8],
     at: usize,
     /// The offset of the current opcode.
@@ -31,9 +34,10 @@ pub(super) struct Machine<'n, 'a> {
 }
 
 impl<'n, 'a> Machine<'n, 'a> {
-    pub(super) fn new(name: &'n str, bytes: &'a [u8]) -> Self {
+    pub(super) fn new(name: &'n str, bytes: &'a [u8], torch: bool) -> Self {
         Machine {
             name,
+            torch,
             bytes,
             at: 0,
             start: 0,
@@ -46,14 +50,27 @@ impl<'n, 'a> Machine<'n, 'a> {
         }
     }
 
-    /// Runs the program; returns its result and all containers.
-    pub(super) fn run(mut self) -> Result<(Value<'a>, Vec<Object<'a>>)> {
+    /// Runs the program; returns its result, all containers, and its length.
+    pub(super) fn run(mut self) -> Result<(Value<'a>, Vec<Object<'a>>, usize)> {
         let root = self.steps()?;
-        Ok((root, self.objects))
+        Ok((root, self.objects, self.at))
     }
 
-    fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> DataError {
-        DataError::format(self.name, self.start as u64, found, expected)
+    pub(super) fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> PickleError {
+        let (file, offset) = (self.name.into(), self.start as u64);
+        PickleError { file, offset, found: found.into(), expected: expected.into() }
+    }
+
+    pub(super) fn storage(&self, value: Value<'a>) -> Option<&torch::Storage<'a>> {
+        let Value::Object(handle) = value else { return None };
+        match &self.objects[handle.0 as usize] {
+            Object::Storage(storage) => Some(storage),
+            _ => None,
+        }
+    }
+
+    pub(super) fn string(&self, value: Value<'a>) -> Option<&str> {
+        text_of(&self.objects, value)
     }
 
     fn steps(&mut self) -> Result<Value<'a>> {
@@ -118,6 +135,11 @@ impl<'n, 'a> Machine<'n, 'a> {
                 self.global(module.as_bytes(), name.as_bytes())?;
             }
             op::REDUCE => self.reduce()?,
+            op::BINPERSID if self.torch => {
+                let id = self.pop("an identifier")?;
+                let storage = torch::Storage::new(self, id)?;
+                self.object(Object::Storage(storage))?;
+            }
             op::BUILD => self.build()?,
             _ if self.scalar(code)? || self.container(code)? => {}
             _ => {
@@ -372,12 +394,16 @@ impl<'n, 'a> Machine<'n, 'a> {
             (b"numpy", b"dtype") => Global::Type,
             (b"_codecs", b"encode") => Global::Encode,
             (b"__builtin__" | b"builtins", b"bytes") => Global::Bytes,
+            _ if self.torch && torch::Name::of(module, name).is_some() => {
+                Global::Torch(torch::Name::of(module, name).expect("just found"))
+            }
             _ => {
                 let shown = |bytes: &[u8]| {
                     String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).escape_debug().to_string()
                 };
                 let found = format!("the global {}.{}", shown(module), shown(name));
-                return Err(self.error(found, ALLOWED_GLOBALS));
+                let expected = if self.torch { torch::ALLOWED_GLOBALS } else { ALLOWED_GLOBALS };
+                return Err(self.error(found, expected));
             }
         };
         self.push(Value::Global(global))
@@ -411,6 +437,10 @@ impl<'n, 'a> Machine<'n, 'a> {
                 self.encode_latin1(text)?
             }
             (Value::Global(Global::Bytes), []) => Object::Owned(vec![]),
+            (Value::Global(Global::Torch(name)), arguments) => match torch::call(self, name, arguments)? {
+                torch::Result::New(object) => object,
+                torch::Result::Same(value) => return self.push(value),
+            },
             (Value::Global(global), _) => {
                 return Err(self.error(format!("{global:?} with other arguments"), "those that numpy writes"));
             }
@@ -422,8 +452,11 @@ impl<'n, 'a> Machine<'n, 'a> {
     /// Fills an empty array, or completes an element type.
     fn build(&mut self) -> Result<()> {
         let state = self.pop("a state")?;
+        let is_torch = self.torch;
         match self.top() {
             Some(Object::ByteType) => Ok(()),
+            // Attributes of a dictionary: the versions of PyTorch's modules.
+            Some(Object::Dict(_)) if is_torch => Ok(()),
             Some(Object::Array(None)) => {
                 let parts = self.short_tuple(state).unwrap_or_default();
                 let &[_version, shape, kind, fortran, data] = &parts[..] else {
@@ -444,7 +477,7 @@ impl<'n, 'a> Machine<'n, 'a> {
     }
 
     /// The items of a tuple of at most eight.
-    fn short_tuple(&self, value: Value<'a>) -> Option<Vec<Value<'a>>> {
+    pub(super) fn short_tuple(&self, value: Value<'a>) -> Option<Vec<Value<'a>>> {
         let Value::Object(handle) = value else { return None };
         match &self.objects[handle.0 as usize] {
             Object::Tuple(items) if items.len() <= 8 => Some(items.clone()),

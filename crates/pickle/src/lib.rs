@@ -1,16 +1,36 @@
-//! A reader for pickled data files: dictionaries, lists, numbers, strings and arrays of bytes.
+//! A reader for pickled data files: dictionaries, lists, numbers, strings, arrays of bytes, and PyTorch's tensors.
 //!
 //! A pickle is a program, and loading an untrusted one in Python can run arbitrary code. This reader supports only the
 //! opcodes that plain data needs, and of the globals that a pickle may call only those that make an array of unsigned
-//! bytes, and bytes in the protocols that lack them. It executes nothing; anything else is rejected by name.
+//! bytes, and bytes in the protocols that lack them; [`Pickle::parse_torch`] those of PyTorch's state dicts. It executes
+//! nothing; anything else is rejected by name.
 //! Protocols 0 to 5 of Python 2 and 3 are read. Strings and bytes are borrowed from the input unless they must be
 //! decoded, so memory grows with the number of values and the size of the file.
 
+#![forbid(unsafe_code)]
+
 mod machine;
 mod opcodes;
+mod torch;
 
-use crate::error::Result;
 use machine::Machine;
+pub use torch::{TensorRef, TorchType};
+
+/// The bytes at an offset are no plain data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: offset {offset}: found {found}, expected {expected}")]
+pub struct PickleError {
+    /// The file, or `archive: member`.
+    pub file: String,
+    /// Position in bytes.
+    pub offset: u64,
+    /// What was found.
+    pub found: String,
+    /// What was expected.
+    pub expected: String,
+}
+
+type Result<T> = std::result::Result<T, PickleError>;
 
 /// The value that a pickle describes; see the [module](self).
 #[derive(Debug)]
@@ -36,7 +56,7 @@ pub enum Value<'a> {
     Text(&'a str),
     /// A container, found in the [`Pickle`] by its methods.
     Object(Handle),
-    /// A global of a Python module, for internal use only.
+    /// A global of a Python module that is no value, for internal use only.
     #[doc(hidden)]
     Global(Global),
 }
@@ -61,6 +81,8 @@ pub enum Global {
     Encode,
     /// `bytes`, with which it writes empty ones there.
     Bytes,
+    /// One of PyTorch's.
+    Torch(torch::Name),
 }
 
 #[derive(Debug)]
@@ -75,6 +97,8 @@ enum Object<'a> {
     Owned(Vec<u8>),
     /// A string that had to be decoded.
     OwnedText(String),
+    Storage(torch::Storage<'a>),
+    Tensor(torch::Tensor),
 }
 
 #[derive(Debug)]
@@ -90,7 +114,7 @@ impl<'a> Pickle<'a> {
     /// If the bytes are not a complete pickle, or need more than plain data: the error names the opcode or the global.
     ///
     /// ```
-    /// use tapegrad_datasets::pickle::Pickle;
+    /// use tapegrad_pickle::Pickle;
     /// // pickle.dumps({"labels": [3, 5]}, protocol=2)
     /// let bytes = b"\x80\x02}q\x00X\x06\x00\x00\x00labelsq\x01]q\x02(K\x03K\x05es.";
     /// let pickle = Pickle::parse("memory", bytes)?;
@@ -99,11 +123,21 @@ impl<'a> Pickle<'a> {
     /// // os.system("echo gone")
     /// let error = Pickle::parse("memory", b"cos\nsystem\n(S'echo gone'\ntR.").unwrap_err();
     /// assert!(error.to_string().contains("found the global os.system"));
-    /// # Ok::<(), tapegrad_datasets::DataError>(())
+    /// # Ok::<(), tapegrad_pickle::PickleError>(())
     /// ```
     pub fn parse(name: &str, bytes: &'a [u8]) -> Result<Self> {
-        let (root, objects) = Machine::new(name, bytes).run()?;
+        let (root, objects, _) = Machine::new(name, bytes, false).run()?;
         Ok(Pickle { root, objects })
+    }
+
+    /// Reads a pickle that `torch.save` wrote, which may contain tensors; returns the number of its bytes, too, since other
+    /// pickles follow it in old files.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_torch(name: &str, bytes: &'a [u8]) -> Result<(Self, usize)> {
+        let (root, objects, end) = Machine::new(name, bytes, true).run()?;
+        Ok((Pickle { root, objects }, end))
     }
 
     /// The whole value.
@@ -113,9 +147,7 @@ impl<'a> Pickle<'a> {
 
     /// The entry `key` of the dictionary that the pickle is; the last one if there are several.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
-        let Value::Object(handle) = self.root else { return None };
-        let Object::Dict(entries) = &self.objects[handle.0 as usize] else { return None };
-        entries
+        self.entries(self.root)?
             .iter()
             .rev()
             .find(|(k, _)| raw_of(&self.objects, *k) == Some(key.as_bytes()))
@@ -151,6 +183,15 @@ impl<'a> Pickle<'a> {
         let Value::Object(handle) = value else { return None };
         let Object::Array(Some(array)) = &self.objects[handle.0 as usize] else { return None };
         Some((&array.shape, bytes_of(&self.objects, array.data)?))
+    }
+
+    /// The keys and values of a dictionary, in order; a key that was set twice is there twice.
+    pub fn entries(&self, value: Value<'a>) -> Option<&[(Value<'a>, Value<'a>)]> {
+        let Value::Object(handle) = value else { return None };
+        match &self.objects[handle.0 as usize] {
+            Object::Dict(entries) => Some(entries),
+            _ => None,
+        }
     }
 
     /// The items of a list or tuple.

@@ -1,8 +1,7 @@
 //! The opcodes of protocol 0, whose arguments are lines of text.
 
 use super::Machine;
-use crate::error::Result;
-use crate::pickle::{Object, Value, opcodes as op};
+use crate::{Object, Result, Value, opcodes as op};
 
 impl<'a> Machine<'_, 'a> {
     /// A number, a string or a memo key, written as a line.

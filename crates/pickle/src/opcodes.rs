@@ -23,10 +23,10 @@ opcodes! {
     EMPTY_TUPLE = b')', TUPLE = b't', TUPLE1 = 0x85, TUPLE2 = 0x86, TUPLE3 = 0x87,
     EMPTY_DICT = b'}', DICT = b'd', SETITEM = b's', SETITEMS = b'u',
     BINGET = b'h', LONG_BINGET = b'j', BINPUT = b'q', LONG_BINPUT = b'r', MEMOIZE = 0x94,
-    GLOBAL = b'c', STACK_GLOBAL = 0x93, REDUCE = b'R', BUILD = b'b', PROTO = 0x80, FRAME = 0x95
+    GLOBAL = b'c', STACK_GLOBAL = 0x93, REDUCE = b'R', BUILD = b'b', BINPERSID = b'Q', PROTO = 0x80, FRAME = 0x95
     ;
     POP_MARK = b'1', DUP = b'2', LONG4 = 0x8b,
-    PERSID = b'P', BINPERSID = b'Q', INST = b'i', OBJ = b'o', NEWOBJ = 0x81, NEWOBJ_EX = 0x92,
+    PERSID = b'P', INST = b'i', OBJ = b'o', NEWOBJ = 0x81, NEWOBJ_EX = 0x92,
     EXT1 = 0x82, EXT2 = 0x83, EXT4 = 0x84, EMPTY_SET = 0x8f, ADDITEMS = 0x90, FROZENSET = 0x91,
     NEXT_BUFFER = 0x97, READONLY_BUFFER = 0x98,
 }
