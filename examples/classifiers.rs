@@ -170,7 +170,7 @@ fn accuracy(model: &Sequential, data: &Subset) -> f64 {
     let mut right = 0;
     for (images, labels) in &loader {
         let scores = predict(model, &images);
-        let classes = if scores.size(1) == 1 { scores.gt(0.0).squeeze(1) } else { scores.argmax(1, false) };
+        let classes = if scores.size(1) == 1 { scores.gt(0.0).squeeze(1) } else { scores.argmax(1) };
         let labels = labels.to_vec::<i64>();
         right +=
             classes.cast(DType::I64).to_vec::<i64>().iter().zip(labels).filter(|(c, l)| **c == *l).count();

@@ -87,7 +87,7 @@ fn main() {
         optimizer.zero_grad();
         let logits = model.forward(&x);
         let classes = logits.size(-1) as isize;
-        let loss = ops::cross_entropy(&logits.reshape(&[-1, classes]), &target);
+        let loss = ops::cross_entropy(&logits.reshape((-1, classes)), &target);
         loss.backward();
         if name.starts_with("gpt") {
             clip_grad_norm_(&model.parameters(), 1.0, 2.0, false);
@@ -158,8 +158,8 @@ fn language(name: &'static str, config: GptConfig, batch: usize) -> Work {
         name,
         optimizer: Box::new(AdamW::new(model.parameters(), 1e-3)),
         model: Box::new(model),
-        x: Var::from_vec(numbers(|i| i * 7 + i / 3), &[batch, config.block]),
-        target: Var::from_vec(numbers(|i| i * 5 + i / 7), &[batch * config.block]),
+        x: Var::from_vec(numbers(|i| i * 7 + i / 3), (batch, config.block)),
+        target: Var::from_vec(numbers(|i| i * 5 + i / 7), batch * config.block),
     }
 }
 
@@ -196,7 +196,7 @@ fn images(args: &Args) -> Work {
         optimizer: Box::new(SGD::new(model.parameters(), 0.01).momentum(0.9).weight_decay(5e-4)),
         model,
         x: Var::from(with_default_generator(|g| g.normal(&[&[batch], shape].concat(), 0.0, 1.0))),
-        target: Var::from_vec((0..batch as i64).map(|i| i % 10).collect::<Vec<_>>(), &[batch]),
+        target: Var::from_vec((0..batch as i64).map(|i| i % 10).collect::<Vec<_>>(), batch),
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn generate(
             } else {
                 &tokens[tokens.len() - 1..]
             };
-            let logits = model.next(&Var::from_vec(new.to_vec(), &[1, new.len()]), &mut past);
+            let logits = model.next(&Var::from_vec(new.to_vec(), (1, new.len())), &mut past);
             let last = logits.select(1, -1).to_vec::<f64>();
             tokens.push(sampling.pick(&last, generator) as i64);
         }

@@ -202,7 +202,7 @@ impl<'a> Training<'a> {
 
     fn loss(&self, x: &Var, target: &Var) -> Var {
         let hidden = self.model.hidden(x);
-        let hidden = hidden.reshape(&[target.numel() as isize, -1]);
+        let hidden = hidden.reshape((target.numel(), -1));
         ops::linear_cross_entropy(&hidden, self.model.head(), target, None)
     }
 

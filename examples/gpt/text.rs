@@ -105,5 +105,5 @@ pub(crate) fn batch(tokens: &[i64], [batch, block]: [usize; 2], seed: u64, step:
 pub(crate) fn windows(tokens: &[i64], starts: &[usize], block: usize) -> (Var, Var) {
     let from =
         |shift: usize| starts.iter().flat_map(|s| tokens[s + shift..][..block].to_vec()).collect::<Vec<_>>();
-    (Var::from_vec(from(0), &[starts.len(), block]), Var::from_vec(from(1), &[starts.len() * block]))
+    (Var::from_vec(from(0), (starts.len(), block)), Var::from_vec(from(1), starts.len() * block))
 }

@@ -51,7 +51,7 @@ impl Collate for usize {
 impl Collate for Tensor {
     type Batch = Tensor;
     fn collate(samples: Vec<Tensor>) -> Result<Tensor, String> {
-        let Some(first) = samples.first() else { return Ok(Tensor::zeros(&[0], DType::F32)) };
+        let Some(first) = samples.first() else { return Ok(Tensor::zeros_with(&[0], DType::F32)) };
         if let Some(other) = samples.iter().find(|t| t.shape() != first.shape()) {
             return Err(format!(
                 "tensors of shapes {:?} and {:?} cannot be stacked; `pad_sequence` pads a first dimension",
@@ -161,7 +161,7 @@ tuples!(A 0, B 1, C 2, D 3);
 /// # Ok::<(), String>(())
 /// ```
 pub fn pad_sequence(sequences: &[Tensor], value: f64) -> Result<Tensor, String> {
-    let Some(first) = sequences.first() else { return Ok(Tensor::zeros(&[0, 0], DType::F32)) };
+    let Some(first) = sequences.first() else { return Ok(Tensor::zeros_with(&[0, 0], DType::F32)) };
     let fits = |t: &Tensor| {
         t.ndim() > 0 && t.shape().get(1..) == first.shape().get(1..) && t.dtype() == first.dtype()
     };
@@ -178,7 +178,7 @@ pub fn pad_sequence(sequences: &[Tensor], value: f64) -> Result<Tensor, String> 
     let padded = sequences.iter().map(|t| {
         let mut rest = t.shape().to_vec();
         rest[0] = longest - rest[0];
-        let rest = Tensor::full(&rest, value, t.dtype());
+        let rest = Tensor::full_with(&rest, value, t.dtype());
         tapegrad_tape::cat(&[Var::from(t), Var::from(rest)], 0)
     });
     Ok(tapegrad_tape::stack(&padded.collect::<Vec<_>>(), 0).into_tensor())
@@ -206,20 +206,20 @@ mod tests {
             <(Vec<i64>, i64)>::collate(vec![(vec![5, 6, 7], 0), (vec![], 1), (vec![8], 1)]).unwrap();
         assert_eq!(words.to_vec::<i64>(), [5, 6, 7, 0, 0, 0, 8, 0, 0]);
         assert_eq!((lengths.to_vec::<i64>(), labels.to_vec::<i64>()), (vec![3, 0, 1], vec![0, 1, 1]));
-        let rows = |n: usize| Tensor::ones(&[n, 2], DType::F32);
+        let rows = |n: usize| Tensor::ones_with(&[n, 2], DType::F32);
         let padded = pad_sequence(&[rows(1), rows(2)], 9.0).unwrap();
         assert_eq!(padded.to_vec::<f32>(), [1.0, 1.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0]);
-        let wrong = pad_sequence(&[rows(1), Tensor::ones(&[1, 3], DType::F32)], 0.0).unwrap_err();
+        let wrong = pad_sequence(&[rows(1), Tensor::ones_with(&[1, 3], DType::F32)], 0.0).unwrap_err();
         assert!(wrong.contains("[1, 2]") && wrong.contains("[1, 3]"), "{wrong}");
     }
 
     #[test]
     fn what_cannot_be_stacked_is_named() {
-        let a = Tensor::zeros(&[2], DType::F32);
-        let error = <(i64, Tensor)>::collate(vec![(0, a.clone()), (1, Tensor::zeros(&[3], DType::F32))]);
+        let a = Tensor::zeros_with(&[2], DType::F32);
+        let error = <(i64, Tensor)>::collate(vec![(0, a.clone()), (1, Tensor::zeros_with(&[3], DType::F32))]);
         let error = error.unwrap_err();
         assert!(error.starts_with("part 1: tensors of shapes [2] and [3] cannot be stacked"), "{error}");
-        let error = Tensor::collate(vec![a, Tensor::zeros(&[2], DType::I64)]).unwrap_err();
+        let error = Tensor::collate(vec![a, Tensor::zeros_with(&[2], DType::I64)]).unwrap_err();
         assert!(error.contains("float32 and int64"), "{error}");
     }
 }

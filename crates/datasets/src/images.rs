@@ -30,7 +30,7 @@ pub trait Images: Dataset<Sample = (Tensor, i64)> {
 /// # Errors
 /// If the sample cannot be read.
 pub fn image_sample<D: Images + ?Sized>(images: &D, index: usize) -> Result<(Tensor, i64)> {
-    let mut image = Tensor::zeros(&images.image_shape(), tapegrad_tape::DType::F32);
+    let mut image = Tensor::zeros_with(&images.image_shape(), tapegrad_tape::DType::F32);
     let label = images.read(index, image.data_mut::<f32>())?;
     Ok((image, label))
 }

@@ -57,7 +57,7 @@ impl<D: Dataset + 'static, B: Send + 'static> Prepare for Collated<D, B> {
 /// ```
 /// use tapegrad_datasets::{DataLoader, TensorDataset};
 /// use tapegrad_tape::{DType, Tensor};
-/// let data = TensorDataset::new((Tensor::ones(&[10, 3], DType::F32), Tensor::arange(0, 10)));
+/// let data = TensorDataset::new((Tensor::ones_with(&[10, 3], DType::F32), Tensor::arange(0, 10)));
 /// let loader = DataLoader::new(data).batch_size(4).shuffle(true).seed(1);
 /// for (x, y) in &loader {
 ///     assert_eq!(x.shape(), [y.numel(), 3]);

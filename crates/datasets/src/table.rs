@@ -267,7 +267,7 @@ impl Standardization {
             "Standardization: has {columns} columns, but the numbers have shape {:?}",
             x.shape()
         );
-        let mut out = Tensor::zeros(x.shape(), DType::F32);
+        let mut out = Tensor::zeros_with(x.shape(), DType::F32);
         for (i, (o, v)) in out.data_mut::<f32>().iter_mut().zip(x.to_vec::<f64>()).enumerate() {
             let c = i % columns;
             *o = ((v - self.mean[c]) / self.std[c]) as f32;

@@ -48,17 +48,15 @@ pub fn cov(x: &Var, options: CovOptions) -> Var {
     let (mean, count) = match &weights {
         None => (rows.mean_keepdim(1), Var::from(n as i64)),
         Some(w) => {
-            let total = w.sum(&[], false);
+            let total = w.sum(());
             assert!(n == 0 || total.item() != 0.0, "cov: weights sum to zero, can't be normalized");
-            (rows.mul(w).sum(&[1], false).div(&total).unsqueeze(1), total)
+            (rows.mul(w).sum(1).div(&total).unsqueeze(1), total)
         }
     };
     // With both kinds of weights, or importance alone, the correction is weighted as well.
     let correction = options.correction;
     let freedom = match (&weights, &options.aweights) {
-        (Some(w), Some(a)) if correction != 0 => {
-            &count - w.mul(a).sum(&[], false).mul(correction).div(&count)
-        }
+        (Some(w), Some(a)) if correction != 0 => &count - w.mul(a).sum(()).mul(correction).div(&count),
         _ => &count - correction,
     };
     let freedom = if freedom.item() <= 0.0 { Var::from(0i64) } else { freedom };
@@ -66,7 +64,7 @@ pub fn cov(x: &Var, options: CovOptions) -> Var {
     let weighted = weights.map_or_else(|| centered.clone(), |w| centered.mul(w));
     let dtype = rows.dtype();
     let y = matmul(&centered.cast(dtype), &weighted.cast(dtype).transpose(0, 1)).div(freedom);
-    if y.numel() == 1 { y.reshape(&[]) } else { y }
+    if y.numel() == 1 { y.reshape(()) } else { y }
 }
 
 /// The weights of the observations, checked.

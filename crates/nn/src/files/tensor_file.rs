@@ -252,7 +252,7 @@ mod tests {
     fn state(keys: &[&str]) -> StateDict {
         keys.iter()
             .enumerate()
-            .map(|(i, k)| (k.to_string(), Tensor::full(&[2, i + 1], i as f64, DType::F32)))
+            .map(|(i, k)| (k.to_string(), Tensor::full_with(&[2, i + 1], i as f64, DType::F32)))
             .collect()
     }
 

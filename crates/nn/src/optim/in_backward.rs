@@ -17,7 +17,7 @@ type Shared = Arc<Mutex<Vec<Box<dyn Optimizer>>>>;
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let model = Linear::new(3, 1);
 /// let optimizers = InBackward::new(model.parameters(), |p| SGD::new([p], 0.1));
-/// let x = Var::from(Tensor::ones(&[8, 3], DType::F32));
+/// let x = Var::from(Tensor::ones_with(&[8, 3], DType::F32));
 /// let before = model.forward(&x).sum_all().item();
 /// model.forward(&x).sum_all().backward(); // also steps
 /// assert!(model.forward(&x).sum_all().item() < before);

@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_rule_is_checked_like_ours() {
-        let w = || [Var::parameter(Tensor::ones(&[2], DType::F32))];
+        let w = || [Var::parameter(Tensor::ones_with(&[2], DType::F32))];
         let refused = |rule: Heavy, message: &str| {
             let error = std::panic::catch_unwind(|| drop(Custom::new(w(), rule))).unwrap_err();
             let text = error.downcast_ref::<String>().unwrap();

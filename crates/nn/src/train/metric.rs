@@ -254,7 +254,7 @@ impl Metric for MeanAbsoluteError {
 /// use tapegrad_nn::train::{Metric, Perplexity};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let mut perplexity = Perplexity::default();
-/// let uniform = Var::from(Tensor::zeros(&[3, 8], DType::F32));
+/// let uniform = Var::from(Tensor::zeros_with(&[3, 8], DType::F32));
 /// perplexity.update(&uniform, &Var::from_vec(vec![0i64, 5, -100], &[3]));
 /// assert!((perplexity.value() - 8.0).abs() < 1e-5);
 /// ```
@@ -274,7 +274,7 @@ impl Metric for Perplexity {
         if counted == 0 {
             return;
         }
-        let loss = tapegrad_ops::cross_entropy(&output.detach(), target, Default::default());
+        let loss = tapegrad_ops::cross_entropy(&output.detach(), target);
         self.sum += loss.item() * counted as f64;
         self.count += counted as u64;
     }

@@ -175,7 +175,7 @@ pub fn evaluate<M: Module + ?Sized>(
 /// ```
 /// use tapegrad_nn::{Linear, train::{MeanAbsoluteError, measure}};
 /// use tapegrad_tape::{DType, Tensor, Var};
-/// let batch = || (Var::from(Tensor::ones(&[4, 3], DType::F32)), Var::from(Tensor::ones(&[4, 1], DType::F32)));
+/// let batch = || (Var::from(Tensor::ones_with(&[4, 3], DType::F32)), Var::from(Tensor::ones_with(&[4, 1], DType::F32)));
 /// let found = measure(&Linear::new(3, 1), [batch(), batch()], &mut [Box::new(MeanAbsoluteError::default())]);
 /// assert_eq!(found[0].0, "mae");
 /// ```

@@ -37,10 +37,10 @@ impl<'a> Trainer<'a> {
     /// use tapegrad_nn::{Fields, Linear, optim::SGD, train::{MeanAbsoluteError, Source, Trainer}};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let model = Linear::new(2, 1);
-    /// let batch = || (Var::from(Tensor::ones(&[4, 2], DType::F32)), Var::from(Tensor::zeros(&[4, 1], DType::F32)));
+    /// let batch = || (Var::from(Tensor::ones_with(&[4, 2], DType::F32)), Var::from(Tensor::zeros_with(&[4, 1], DType::F32)));
     /// let source = || Source::new(move || [batch()].into_iter());
     /// let mut trainer = Trainer::new(&model, SGD::new(model.parameters(), 0.01))
-    ///     .loss(|y, t| tapegrad_ops::mse_loss(y, t, Default::default()))
+    ///     .loss(|y, t| tapegrad_ops::mse_loss(y, t))
     ///     .metric(MeanAbsoluteError::default());
     /// let history = trainer.fit(source(), Some(source())).unwrap();
     /// assert_eq!(history[0].metrics[0].0, "mae");
