@@ -96,6 +96,6 @@ impl EmbeddingBag {
             include_last_offset: self.include_last_offset,
             padding_idx: self.padding_idx,
         };
-        tapegrad_ops::embedding_bag(input, &self.weight, options)
+        tapegrad_ops::embedding_bag_with(input, &self.weight, options)
     }
 }

@@ -158,7 +158,7 @@ losses! {
 
     /// The negative log-likelihood of targets under normal distributions (`torch.nn.GaussianNLLLoss`).
     GaussianNLLLoss [] { full: bool = false, eps: f64 = 1e-6, reduction: Reduction = Reduction::Mean }
-    |s, input, target, var| tapegrad_ops::gaussian_nll_loss(input, target, var, tapegrad_ops::GaussianNllOptions {
+    |s, input, target, var| tapegrad_ops::gaussian_nll_loss_with(input, target, var, tapegrad_ops::GaussianNllOptions {
         full: s.full,
         eps: s.eps,
         reduction: s.reduction,
@@ -168,7 +168,7 @@ losses! {
     PoissonNLLLoss [] {
         log_input: bool = true, full: bool = false, eps: f64 = 1e-8, reduction: Reduction = Reduction::Mean
     }
-    |s, input, target| tapegrad_ops::poisson_nll_loss(input, target, tapegrad_ops::PoissonNllOptions {
+    |s, input, target| tapegrad_ops::poisson_nll_loss_with(input, target, tapegrad_ops::PoissonNllOptions {
         log_input: s.log_input,
         full: s.full,
         eps: s.eps,
@@ -187,7 +187,7 @@ losses! {
     TripletMarginLoss [] {
         margin: f64 = 1.0, p: f64 = 2.0, eps: f64 = 1e-6, swap: bool = false, reduction: Reduction = Reduction::Mean
     }
-    |s, anchor, positive, negative| tapegrad_ops::triplet_margin_loss(anchor, positive, negative, tapegrad_ops::TripletMarginOptions {
+    |s, anchor, positive, negative| tapegrad_ops::triplet_margin_loss_with(anchor, positive, negative, tapegrad_ops::TripletMarginOptions {
         margin: s.margin,
         p: s.p,
         eps: s.eps,
@@ -253,6 +253,6 @@ impl CTCLoss {
     ) -> Var {
         let CTCLoss { blank, reduction, zero_infinity } = *self;
         let options = tapegrad_ops::CtcOptions { blank, reduction, zero_infinity };
-        tapegrad_ops::ctc_loss(log_probs, targets, input_lengths, target_lengths, options)
+        tapegrad_ops::ctc_loss_with(log_probs, targets, input_lengths, target_lengths, options)
     }
 }

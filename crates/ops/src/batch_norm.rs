@@ -144,7 +144,7 @@ pub fn batch_norm_relu(
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 10.0, 3.0, 30.0], &[2, 2]);
 /// let weight = Var::from_vec(vec![2f64, 8.0], &[2]);
-/// let options = BatchNormOptions { training: true, eps: 0.0, ..Default::default() };
+/// let options = BatchNormOptions::new().training(true).eps(0.0);
 /// let y = batch_norm_relu6(&x, None, Some(&weight), None, options);
 /// assert_eq!(y.to_vec::<f64>(), [0.0, 0.0, 2.0, 6.0]);
 /// ```

@@ -28,11 +28,20 @@ pub enum CdistMode {
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0f64, 0.0, 3.0, 4.0], &[2, 2]);
-/// let d = tapegrad_ops::cdist(&x, &x, 2.0, Default::default());
+/// let d = tapegrad_ops::cdist(&x, &x);
 /// assert_eq!(d.to_vec::<f64>(), [0.0, 5.0, 5.0, 0.0]);
 /// ```
 #[track_caller]
-pub fn cdist(x1: &Var, x2: &Var, p: f64, mode: CdistMode) -> Var {
+pub fn cdist(x1: &Var, x2: &Var) -> Var {
+    cdist_with(x1, x2, 2.0, CdistMode::default())
+}
+
+/// [`cdist`] by another norm, or another way to compute it.
+///
+/// # Panics
+/// Same as [`cdist`].
+#[track_caller]
+pub fn cdist_with(x1: &Var, x2: &Var, p: f64, mode: CdistMode) -> Var {
     let op = "cdist";
     check_types(op, x1.dtype(), x2.dtype());
     assert!(
@@ -166,7 +175,7 @@ pub fn pdist(x: &Var, p: f64) -> Var {
     );
     assert!(p >= 0.0, "pdist: only supports non-negative p values, got {p}");
     let n = x.shape()[0];
-    let all = cdist(x, x, p, CdistMode::NoMm).flatten(0, -1);
+    let all = cdist_with(x, x, p, CdistMode::NoMm).flatten(0, -1);
     let upper: Vec<i64> = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i * n + j) as i64)).collect();
     let count = upper.len();
     all.index_select(0, &Var::from_vec(upper, &[count]))
@@ -185,7 +194,7 @@ mod tests {
         let diff = x.unsqueeze(-2) - y.unsqueeze(-3);
         for p in ORDERS {
             for mode in [CdistMode::Mm, CdistMode::NoMm, CdistMode::MmIfNecessary] {
-                assert_close(&cdist(&x, &y, p, mode), &diff.norm_with(p, -1, false), 1e-7);
+                assert_close(&cdist_with(&x, &y, p, mode), &diff.norm_with(p, -1, false), 1e-7);
             }
         }
     }
@@ -195,7 +204,7 @@ mod tests {
         let both = [parameter(&[2, 3, 2], 1), parameter(&[4, 2], 2)];
         for p in ORDERS {
             for mode in [CdistMode::Mm, CdistMode::NoMm] {
-                check_gradients(|v| cdist(&v[0], &v[1], p, mode), &both);
+                check_gradients(|v| cdist_with(&v[0], &v[1], p, mode), &both);
             }
             check_gradients(|v| pdist(&v[0], p), &[parameter(&[4, 3], 3)]);
         }
@@ -205,7 +214,7 @@ mod tests {
     fn equal_vectors_have_a_gradient_of_zero() {
         for p in ORDERS {
             let x = Var::parameter(Tensor::ones_with(&[2, 3], DType::F64));
-            cdist(&x, &x, p, CdistMode::NoMm).sum_all().backward();
+            cdist_with(&x, &x, p, CdistMode::NoMm).sum_all().backward();
             assert_eq!(x.grad().unwrap().to_vec::<f64>(), [0.0; 6], "p = {p}");
         }
     }
@@ -213,11 +222,11 @@ mod tests {
     #[test]
     fn no_pairs() {
         assert_eq!(
-            cdist(&parameter(&[0, 2], 1), &parameter(&[3, 2], 1), 1.0, CdistMode::NoMm).shape(),
+            cdist_with(&parameter(&[0, 2], 1), &parameter(&[3, 2], 1), 1.0, CdistMode::NoMm).shape(),
             [0, 3]
         );
         assert_eq!(
-            cdist(&parameter(&[2, 0], 1), &parameter(&[3, 0], 1), 2.0, CdistMode::Mm).sum_all().item(),
+            cdist_with(&parameter(&[2, 0], 1), &parameter(&[3, 0], 1), 2.0, CdistMode::Mm).sum_all().item(),
             0.0
         );
         assert_eq!(pdist(&parameter(&[0, 2], 1), 2.0).shape(), [0]);

@@ -1,6 +1,7 @@
 //! `cov`, `corrcoef`.
 
 use crate::matmul::matmul;
+use crate::options::setters;
 use tapegrad_tape::{DType, Var};
 
 /// The options of [`cov`].
@@ -12,6 +13,10 @@ pub struct CovOptions {
     pub fweights: Option<Var>,
     /// How important each observation is.
     pub aweights: Option<Var>,
+}
+
+impl CovOptions {
+    setters! { correction: i64; fweights: Var, aweights: Var }
 }
 
 impl Default for CovOptions {
@@ -30,10 +35,19 @@ impl Default for CovOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0f64, 1.0, 2.0, 2.0, 1.0, 0.0], &[2, 3]);
-/// assert_eq!(tapegrad_ops::cov(&x, Default::default()).to_vec::<f64>(), [1.0, -1.0, -1.0, 1.0]);
+/// assert_eq!(tapegrad_ops::cov(&x).to_vec::<f64>(), [1.0, -1.0, -1.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn cov(x: &Var, options: CovOptions) -> Var {
+pub fn cov(x: &Var) -> Var {
+    cov_with(x, Default::default())
+}
+
+/// [`cov`] with options.
+///
+/// # Panics
+/// Same as [`cov`].
+#[track_caller]
+pub fn cov_with(x: &Var, options: CovOptions) -> Var {
     assert!(
         x.ndim() <= 2,
         "cov: expected input to have two or fewer dimensions but got shape {:?}",
@@ -117,7 +131,7 @@ pub fn corrcoef(x: &Var) -> Var {
         "corrcoef: expected input to have two or fewer dimensions but got shape {:?}",
         x.shape()
     );
-    let c = cov(x, CovOptions::default());
+    let c = cov(x);
     if c.ndim() == 0 {
         return &c / &c;
     }
@@ -136,16 +150,16 @@ mod tests {
         let repeated = x.index_select(1, &Var::from_vec(vec![0i64, 0, 1, 2, 2, 2], &[6]));
         let options =
             CovOptions { fweights: Some(Var::from_vec(vec![2i64, 1, 3], &[3])), ..Default::default() };
-        assert_close(&cov(&x, options), &cov(&repeated, Default::default()), 1e-12);
+        assert_close(&cov_with(&x, options), &cov(&repeated), 1e-12);
     }
 
     #[test]
     fn gradients() {
-        check_gradients(|v| cov(&v[0], Default::default()), &[parameter(&[2, 3], 1)]);
+        check_gradients(|v| cov(&v[0]), &[parameter(&[2, 3], 1)]);
         check_gradients(|v| corrcoef(&v[0]), &[parameter(&[2, 4], 1)]);
         let weighted = |v: &[Var]| {
             let fweights = Some(Var::from_vec(vec![2i64, 1, 3], &[3]));
-            cov(&v[0], CovOptions { fweights, aweights: Some(v[1].square() + 0.1), correction: 1 })
+            cov_with(&v[0], CovOptions { fweights, aweights: Some(v[1].square() + 0.1), correction: 1 })
         };
         check_gradients(weighted, &[parameter(&[2, 3], 1), parameter(&[3], 2)]);
     }

@@ -2,6 +2,7 @@
 
 use crate::embedding::renormalize;
 use crate::kernels::embedding_bag::{spread, sums};
+use crate::options::setters;
 use std::sync::Arc;
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{DType, Tensor, Var, dispatch, is_grad_enabled, record};
@@ -39,6 +40,10 @@ pub struct EmbeddingBagOptions {
     pub padding_idx: Option<isize>,
 }
 
+impl EmbeddingBagOptions {
+    setters! { norm_type: f64, scale_grad_by_freq: bool, mode: EmbeddingBagMode, include_last_offset: bool; offsets: Var, max_norm: f64, per_sample_weights: Var, padding_idx: isize }
+}
+
 impl Default for EmbeddingBagOptions {
     fn default() -> EmbeddingBagOptions {
         EmbeddingBagOptions {
@@ -63,15 +68,24 @@ impl Default for EmbeddingBagOptions {
 /// If the shapes do not fit, indices are out of bounds, or an option is not for the mode.
 ///
 /// ```
-/// use tapegrad_ops::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag};
+/// use tapegrad_ops::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag, embedding_bag_with};
 /// use tapegrad_tape::Var;
 /// let table = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
 /// let bags = Var::from_vec(vec![0i64, 1, 1, 1], &[2, 2]);
-/// let options = EmbeddingBagOptions { mode: EmbeddingBagMode::Sum, ..Default::default() };
-/// assert_eq!(embedding_bag(&bags, &table, options).to_vec::<f32>(), [4.0, 6.0, 6.0, 8.0]);
+/// let options = EmbeddingBagOptions::new().mode(EmbeddingBagMode::Sum);
+/// assert_eq!(embedding_bag_with(&bags, &table, options).to_vec::<f32>(), [4.0, 6.0, 6.0, 8.0]);
 /// ```
 #[track_caller]
-pub fn embedding_bag(indices: &Var, weight: &Var, options: EmbeddingBagOptions) -> Var {
+pub fn embedding_bag(indices: &Var, weight: &Var) -> Var {
+    embedding_bag_with(indices, weight, Default::default())
+}
+
+/// [`embedding_bag`] with options.
+///
+/// # Panics
+/// Same as [`embedding_bag`].
+#[track_caller]
+pub fn embedding_bag_with(indices: &Var, weight: &Var, options: EmbeddingBagOptions) -> Var {
     let bags = Arc::new(Bags::new(indices, weight, &options));
     if let Some(max_norm) = options.max_norm {
         let list: Vec<i64> = bags.index.iter().map(|&i| i as i64).collect();
@@ -342,7 +356,7 @@ mod tests {
             for padding_idx in [None, Some(-1)] {
                 let options =
                     EmbeddingBagOptions { offsets: offsets.clone(), mode, padding_idx, ..Default::default() };
-                check_gradients(|v| embedding_bag(&indices, &v[0], options.clone()), &[table.clone()]);
+                check_gradients(|v| embedding_bag_with(&indices, &v[0], options.clone()), &[table.clone()]);
             }
         }
         let both = [table, parameter(&[5], 2)];
@@ -354,7 +368,7 @@ mod tests {
                     per_sample_weights: Some(v[1].clone()),
                     ..Default::default()
                 };
-                embedding_bag(&indices, &v[0], options)
+                embedding_bag_with(&indices, &v[0], options)
             },
             &both,
         );
@@ -365,12 +379,12 @@ mod tests {
         let table = parameter(&[4, 3], 1);
         let bags = Var::from_vec(vec![3i64, 0, 3, 1], &[2, 2]);
         let rows = crate::embedding(&bags, &table);
-        assert_close(&embedding_bag(&bags, &table, Default::default()), &rows.mean(1), 1e-14);
-        let options = EmbeddingBagOptions { mode: EmbeddingBagMode::Max, ..Default::default() };
-        assert_close(&embedding_bag(&bags, &table, options), &rows.amax(1), 0.0);
+        assert_close(&embedding_bag(&bags, &table), &rows.mean(1), 1e-14);
+        let options = EmbeddingBagOptions::new().mode(EmbeddingBagMode::Max);
+        assert_close(&embedding_bag_with(&bags, &table, options), &rows.amax(1), 0.0);
         let (indices, offsets) = list();
         let options = EmbeddingBagOptions { offsets, scale_grad_by_freq: true, ..Default::default() };
-        let y = embedding_bag(&indices, &table, options);
+        let y = embedding_bag_with(&indices, &table, options);
         assert_eq!(y.to_vec::<f64>()[3..6], [0.0; 3]);
         y.sum_all().backward();
         // Row 3 is looked up twice, in a bag of two and in one of three.
@@ -382,7 +396,7 @@ mod tests {
     #[should_panic(expected = "embedding_bag: offsets have to ascend and end at the number of indices, 5")]
     fn offsets_out_of_order() {
         let offsets = Some(Var::from_vec(vec![0i64, 4, 2], &[3]));
-        embedding_bag(
+        embedding_bag_with(
             &list().0,
             &parameter(&[4, 3], 1),
             EmbeddingBagOptions { offsets, ..Default::default() },

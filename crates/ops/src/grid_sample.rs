@@ -3,6 +3,7 @@
 mod coordinate;
 
 use crate::kernels::grid_sample::{AxisTaps, NONE, Points};
+use crate::options::setters;
 use crate::product::check_types;
 use coordinate::{Coordinates, axis_taps, coordinates};
 use tapegrad_tape::shape::numel_for;
@@ -43,6 +44,10 @@ pub struct GridSampleOptions {
     pub align_corners: bool,
 }
 
+impl GridSampleOptions {
+    setters! { mode: GridSampleMode, padding_mode: GridPadding, align_corners: bool }
+}
+
 /// The values of images at the points of a grid (`torch.nn.functional.grid_sample`; Jaderberg et al. 2015, "Spatial
 /// transformer networks").
 ///
@@ -54,14 +59,23 @@ pub struct GridSampleOptions {
 /// If shapes or types do not fit, or a spatial size is zero.
 ///
 /// ```
-/// use tapegrad_ops::{GridSampleOptions, grid_sample};
+/// use tapegrad_ops::{GridSampleOptions, grid_sample, grid_sample_with};
 /// use tapegrad_tape::Var;
 /// let image = Var::from_vec(vec![1f64, 3.0], &[1, 1, 1, 2]);
 /// let grid = Var::from_vec(vec![0f64, 0.0], &[1, 1, 1, 2]);
-/// assert_eq!(grid_sample(&image, &grid, GridSampleOptions::default()).item(), 2.0);
+/// assert_eq!(grid_sample(&image, &grid).item(), 2.0);
 /// ```
 #[track_caller]
-pub fn grid_sample(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
+pub fn grid_sample(input: &Var, grid: &Var) -> Var {
+    grid_sample_with(input, grid, Default::default())
+}
+
+/// [`grid_sample`] with options.
+///
+/// # Panics
+/// Same as [`grid_sample`].
+#[track_caller]
+pub fn grid_sample_with(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
     check(input, grid);
     let shape = [&input.shape()[..2], &grid.shape()[1..grid.ndim() - 1]].concat();
     numel_for("grid_sample", &shape);
@@ -232,7 +246,7 @@ mod tests {
         for (shape, grid) in [(&[2, 3, 4, 5][..], &[2, 3, 4, 2][..]), (&[1, 2, 3, 4, 2], &[1, 2, 3, 2, 3])] {
             for options in every_option() {
                 let (x, points) = (parameter(shape, 1), &parameter(grid, 2) * 2.0);
-                assert_close(&grid_sample(&x, &points, options), &composed(&x, &points, options), 1e-12);
+                assert_close(&grid_sample_with(&x, &points, options), &composed(&x, &points, options), 1e-12);
             }
         }
     }
@@ -241,10 +255,10 @@ mod tests {
     fn derivatives() {
         for options in every_option() {
             let both = [parameter(&[1, 2, 3, 4], 1), parameter(&[1, 2, 2, 2], 2)];
-            check_gradients(|v| grid_sample(&v[0], &(&v[1] * 1.3), options), &both);
+            check_gradients(|v| grid_sample_with(&v[0], &(&v[1] * 1.3), options), &both);
         }
         let both = [parameter(&[1, 1, 2, 3, 2], 1), parameter(&[1, 1, 2, 1, 3], 2)];
-        check_gradients(|v| grid_sample(&v[0], &v[1], GridSampleOptions::default()), &both);
+        check_gradients(|v| grid_sample(&v[0], &v[1]), &both);
     }
 
     #[test]
@@ -253,15 +267,15 @@ mod tests {
         let identity: Vec<f64> = (0..64 * 64 * 2)
             .map(|i| (if i % 2 == 0 { i / 2 % 64 } else { i / 128 } as f64 + 0.5) / 32.0 - 1.0)
             .collect();
-        let y = grid_sample(
+        let y = grid_sample_with(
             &x,
             &Var::from_vec(identity, &[1, 64, 64, 2]),
-            GridSampleOptions { padding_mode: GridPadding::Border, ..Default::default() },
+            GridSampleOptions::new().padding_mode(GridPadding::Border),
         );
         let options = crate::InterpolateOptions::size([64, 64]).mode(crate::InterpolateMode::Bilinear);
         assert_close(&y, &crate::interpolate(&x, options), 1e-12);
         let nan = Var::from_vec(vec![f64::NAN, 0.0], &[1, 1, 1, 2]);
-        assert_eq!(grid_sample(&x, &nan, GridSampleOptions::default()).to_vec::<f64>(), [0.0, 0.0]);
+        assert_eq!(grid_sample(&x, &nan).to_vec::<f64>(), [0.0, 0.0]);
     }
 
     #[test]
@@ -269,6 +283,6 @@ mod tests {
         expected = "grid_sample: expected a grid of 4 dimensions with batch size 2 and 2 coordinates in the last"
     )]
     fn a_grid_for_another_batch() {
-        grid_sample(&parameter(&[2, 1, 3, 3], 1), &parameter(&[1, 2, 2, 2], 1), Default::default());
+        grid_sample(&parameter(&[2, 1, 3, 3], 1), &parameter(&[1, 2, 2, 2], 1));
     }
 }

@@ -51,16 +51,16 @@ pub use attention::{
     scaled_dot_product_attention_with_weights,
 };
 pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_relu6, batch_norm_with};
-pub use cdist::{CdistMode, cdist, pdist};
+pub use cdist::{CdistMode, cdist, cdist_with, pdist};
 pub use channel_shuffle::channel_shuffle;
 pub use conv::*;
-pub use cov::{CovOptions, corrcoef, cov};
+pub use cov::{CovOptions, corrcoef, cov, cov_with};
 pub use cross::{cross, linalg_cross};
 pub use distance::{cosine_similarity, dist, normalize, pairwise_distance};
 pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
 pub use embedding::{EmbeddingOptions, embedding, embedding_with};
-pub use embedding_bag::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag};
-pub use grid_sample::{GridPadding, GridSampleMode, GridSampleOptions, grid_sample};
+pub use embedding_bag::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag, embedding_bag_with};
+pub use grid_sample::{GridPadding, GridSampleMode, GridSampleOptions, grid_sample, grid_sample_with};
 pub use group_norm::{InstanceNormOptions, group_norm, group_norm_with, instance_norm, instance_norm_with};
 pub use inner::inner;
 pub use interpolate::{

@@ -21,12 +21,12 @@ fn bytes(l: usize, options: AttentionOptions) -> usize {
 fn memory_is_linear() {
     for l in [128, 512, 2048, 8192] {
         for is_causal in [false, true] {
-            let used = bytes(l, AttentionOptions { is_causal, dropout_p: 0.1, ..Default::default() });
+            let used = bytes(l, AttentionOptions::new().is_causal(is_causal).dropout_p(0.1));
             // The result and four gradients of 16 numbers for each query, and what is rounded up.
             assert!(used <= 8 * 16 * 4 * l, "{l} queries take {used} bytes");
         }
         let padding = Var::from_vec((0..l).map(|i| i < l / 2).collect::<Vec<bool>>(), &[1, l]);
-        let used = bytes(l, AttentionOptions { attn_mask: Some(&padding), ..Default::default() });
+        let used = bytes(l, AttentionOptions::new().attn_mask(&padding));
         assert!(used <= 8 * 16 * 4 * l, "{l} queries with a mask take {used} bytes");
     }
 }

@@ -88,7 +88,7 @@ fn decomposition(call: &Call, name: &str) -> Option<Outcome> {
                 ("donot_use_mm_for_euclid_dist", CdistMode::NoMm),
             ];
             let mode = call.choice("compute_mode", "use_mm_for_euclid_dist_if_necessary", &modes);
-            ops::cdist(&v("x1"), &v("x2"), call.float_or("p", 2.0), mode).into()
+            ops::cdist_with(&v("x1"), &v("x2"), call.float_or("p", 2.0), mode).into()
         }
         "dist" => ops::dist(&x(), &v("other"), call.float_or("p", 2.0)).into(),
         "renorm" => ops::renorm(&x(), call.float("p"), call.dim("dim"), call.float("maxnorm")).into(),
@@ -99,7 +99,7 @@ fn decomposition(call: &Call, name: &str) -> Option<Outcome> {
                 fweights: call.var_opt("fweights"),
                 aweights: call.var_opt("aweights"),
             };
-            ops::cov(&x(), options).into()
+            ops::cov_with(&x(), options).into()
         }
         "cholesky_solve" => ops::cholesky_solve(&x(), &v("input2"), upper()).into(),
         "linalg.cross" => ops::linalg::cross(&x(), &v("other"), call.dim_or("dim", -1)).into(),
@@ -112,7 +112,7 @@ fn decomposition(call: &Call, name: &str) -> Option<Outcome> {
             let list = call.vars("tensors");
             ops::linalg::multi_dot(&list.iter().collect::<Vec<_>>()).into()
         }
-        "linalg.pinv" => ops::linalg::pinv(&x(), tolerances(call)).into(),
+        "linalg.pinv" => ops::linalg::pinv_with(&x(), tolerances(call)).into(),
         "linalg.solve_triangular" => {
             let options = TriangularOptions {
                 upper: upper(),

@@ -82,7 +82,7 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
         "gaussian_nll_loss" => {
             let full = call.bool_or("full", false);
             let options = GaussianNllOptions { full, eps: call.float_or("eps", 1e-6), reduction: r() };
-            ops::gaussian_nll_loss(&x(), &t(), call.operand("var"), options)
+            ops::gaussian_nll_loss_with(&x(), &t(), call.operand("var"), options)
         }
         "poisson_nll_loss" => {
             let options = PoissonNllOptions {
@@ -91,7 +91,7 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
                 eps: call.float_or("eps", 1e-8),
                 reduction: r(),
             };
-            ops::poisson_nll_loss(&x(), &t(), options)
+            ops::poisson_nll_loss_with(&x(), &t(), options)
         }
         "multilabel_margin_loss" => ops::multilabel_margin_loss(&x(), &t(), r()),
         "multilabel_soft_margin_loss" => {
@@ -106,7 +106,7 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
                 swap: call.bool_or("swap", false),
                 reduction: r(),
             };
-            ops::triplet_margin_loss(&a, &p, &n, options)
+            ops::triplet_margin_loss_with(&a, &p, &n, options)
         }
         "triplet_margin_with_distance_loss" => {
             let [a, p, n] = triplet();
@@ -125,7 +125,7 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
                 zero_infinity: call.bool_or("zero_infinity", false),
             };
             let (inputs, targets) = (call.lengths("input_lengths"), call.lengths("target_lengths"));
-            ops::ctc_loss(&call.var("log_probs"), &call.var("targets"), &inputs, &targets, options)
+            ops::ctc_loss_with(&call.var("log_probs"), &call.var("targets"), &inputs, &targets, options)
         }
         _ => return None,
     };

@@ -81,7 +81,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 padding_mode: call.choice("padding_mode", "zeros", &paddings),
                 align_corners: call.bool_or("align_corners", false),
             };
-            ops::grid_sample(&x(), &call.var("grid"), options).into()
+            ops::grid_sample_with(&x(), &call.var("grid"), options).into()
         }
         "embedding_bag" => embedding_bag(call),
         "scaled_dot_product_attention" => {
@@ -127,5 +127,5 @@ fn embedding_bag(call: &Call) -> Outcome {
         include_last_offset: call.bool_or("include_last_offset", false),
         padding_idx: call.dim_opt("padding_idx"),
     };
-    ops::embedding_bag(&indices, &weight, options).into()
+    ops::embedding_bag_with(&indices, &weight, options).into()
 }

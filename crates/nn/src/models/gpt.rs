@@ -113,7 +113,7 @@ impl GptBlock {
         }
         let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2));
         // A single token may see all before it.
-        let options = AttentionOptions { is_causal: first, ..Default::default() };
+        let options = AttentionOptions::new().is_causal(first);
         let y = scaled_dot_product_attention_with(&q, &k, &v, options).transpose(1, 2);
         let x = x + self.c_proj.forward(&y.reshape(&[b, t, embd as isize]));
         let inner = gelu_with(&self.c_fc.forward(&self.ln_2.forward(&x)), Approximate::Tanh);

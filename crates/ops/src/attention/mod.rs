@@ -165,9 +165,9 @@ mod tests {
             let f = |x: &[Var]| {
                 let options = match case {
                     0 => AttentionOptions::default(),
-                    1 => AttentionOptions { is_causal: true, scale: Some(0.3), ..Default::default() },
-                    2 => AttentionOptions { attn_mask: Some(&seen), ..Default::default() },
-                    _ => AttentionOptions { attn_mask: Some(&x[3]), ..Default::default() },
+                    1 => AttentionOptions::new().is_causal(true).scale(0.3),
+                    2 => AttentionOptions::new().attn_mask(&seen),
+                    _ => AttentionOptions::new().attn_mask(&x[3]),
                 };
                 scaled_dot_product_attention_with(&x[0], &x[1], &x[2], options)
             };
@@ -181,7 +181,7 @@ mod tests {
     fn a_query_without_keys_gets_zeros() {
         let [q, k, v] = inputs();
         let mask = Var::from_vec((0..15).map(|i| i >= 5).collect::<Vec<bool>>(), &[3, 5]);
-        let options = AttentionOptions { attn_mask: Some(&mask), ..Default::default() };
+        let options = AttentionOptions::new().attn_mask(&mask);
         let y = scaled_dot_product_attention_with(&q, &k, &v, options).to_vec::<f64>();
         assert!(y[..2] == [0.0; 2] && y[6..8] == [0.0; 2] && y.iter().all(|y| y.is_finite()));
     }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn heads_are_shared() {
         let (q, k) = (parameter(&[2, 4, 3, 4], 1), parameter(&[2, 2, 5, 4], 2));
-        let options = AttentionOptions { enable_gqa: true, ..Default::default() };
+        let options = AttentionOptions::new().enable_gqa(true);
         let twice = |x: &Var| tapegrad_tape::stack(&[x, x], 2).reshape(&[2, 4, 5, 4]);
         let want = scaled_dot_product_attention(&q, &twice(&k), &twice(&k));
         assert_close(&scaled_dot_product_attention_with(&q, &k, &k, options), &want, 1e-12);

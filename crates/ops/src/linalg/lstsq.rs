@@ -1,7 +1,7 @@
 //! `linalg.lstsq`.
 
 use super::pinv::pinv_named;
-use super::{PinvOptions, batch, matrix_rank, matrix_size, mm, svdvals};
+use super::{PinvOptions, batch, matrix_rank_with, matrix_size, mm, svdvals};
 use crate::product::check_types;
 use tapegrad_tape::shape::broadcast_for;
 use tapegrad_tape::{DType, Tensor, Var, no_grad};
@@ -75,7 +75,7 @@ pub fn lstsq(a: &Var, b: &Var, rcond: Option<f64>, driver: Driver) -> LeastSquar
     let x = mm(&pinv_named(op, a, &options), &columns);
     let none = |dtype: DType| Var::from(Tensor::zeros_with(&[0], dtype));
     let by_svd = matches!(driver, Driver::Gelsd | Driver::Gelss);
-    let rank = no_grad(|| matrix_rank(a, options));
+    let rank = no_grad(|| matrix_rank_with(a, options));
     let full = driver == Driver::Gels || rank.eq(n as i64).all(()).item() == 1.0;
     let residuals = if m > n && full && driver != Driver::Gelsy {
         (mm(a, &x) - &columns).square().sum(-2)

@@ -12,10 +12,19 @@ use tapegrad_tape::{Var, no_grad};
 /// ```
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f64, 2.0, 2.0, 4.0], &[2, 2]);
-/// assert_eq!(tapegrad_ops::linalg::matrix_rank(&a, Default::default()).item(), 1.0);
+/// assert_eq!(tapegrad_ops::linalg::matrix_rank(&a).item(), 1.0);
 /// ```
 #[track_caller]
-pub fn matrix_rank(a: &Var, options: PinvOptions) -> Var {
+pub fn matrix_rank(a: &Var) -> Var {
+    matrix_rank_with(a, PinvOptions::default())
+}
+
+/// [`matrix_rank`] with tolerances, or of a symmetric matrix.
+///
+/// # Panics
+/// Same as [`matrix_rank`].
+#[track_caller]
+pub fn matrix_rank_with(a: &Var, options: PinvOptions) -> Var {
     let size = matrix_size("linalg.matrix_rank", a);
     no_grad(|| {
         let s = if options.hermitian { eigvalsh(a, Uplo::Lower).abs() } else { svdvals(a) };
@@ -31,10 +40,10 @@ mod tests {
     #[test]
     fn ranks_of_a_batch() {
         let a = crate::linalg::mm(&parameter(&[3, 4, 2], 1), &parameter(&[3, 2, 5], 2));
-        assert_eq!(matrix_rank(&a, Default::default()).to_vec::<i64>(), [2, 2, 2]);
+        assert_eq!(matrix_rank(&a).to_vec::<i64>(), [2, 2, 2]);
         let square = crate::linalg::mmt(&a, &a);
         let options = PinvOptions { hermitian: true, ..Default::default() };
-        assert_eq!(matrix_rank(&square, options).to_vec::<i64>(), [2, 2, 2]);
-        assert_eq!(matrix_rank(&parameter(&[2, 0, 3], 1), Default::default()).to_vec::<i64>(), [0, 0]);
+        assert_eq!(matrix_rank_with(&square, options).to_vec::<i64>(), [2, 2, 2]);
+        assert_eq!(matrix_rank(&parameter(&[2, 0, 3], 1)).to_vec::<i64>(), [0, 0]);
     }
 }

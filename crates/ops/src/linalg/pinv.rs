@@ -49,13 +49,22 @@ impl PinvOptions {
 /// If the matrices have elements that are not finite, or are not square where `hermitian` is set.
 ///
 /// ```
-/// use tapegrad_ops::linalg::{PinvOptions, pinv};
+/// use tapegrad_ops::linalg::{PinvOptions, pinv, pinv_with};
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![2f64, 0.0, 0.0, 0.0], &[2, 2]);
-/// assert_eq!(pinv(&a, PinvOptions::default()).to_vec::<f64>(), [0.5, 0.0, 0.0, 0.0]);
+/// assert_eq!(pinv(&a).to_vec::<f64>(), [0.5, 0.0, 0.0, 0.0]);
 /// ```
 #[track_caller]
-pub fn pinv(a: &Var, options: PinvOptions) -> Var {
+pub fn pinv(a: &Var) -> Var {
+    pinv_with(a, PinvOptions::default())
+}
+
+/// [`pinv`] with tolerances, or of a symmetric matrix.
+///
+/// # Panics
+/// Same as [`pinv`].
+#[track_caller]
+pub fn pinv_with(a: &Var, options: PinvOptions) -> Var {
     pinv_named("linalg.pinv", a, &options)
 }
 
@@ -108,26 +117,22 @@ mod tests {
     fn inverses_and_gradients() {
         for shape in [&[2, 3, 3][..], &[4, 2], &[2, 4]] {
             let a = parameter(shape, 7);
-            let p = pinv(&a, Default::default());
+            let p = pinv(&a);
             assert_close(&mm(&mm(&a, &p), &a), &a, 1e-12);
-            check_gradients(|v| pinv(&v[0], Default::default()), &[a]);
+            check_gradients(|v| pinv(&v[0]), &[a]);
         }
         let x = parameter(&[3, 3], 2);
         let options = PinvOptions { hermitian: true, ..Default::default() };
         let symmetric = |x: &Var| x + t(x);
-        assert_close(
-            &pinv(&symmetric(&x), options.clone()),
-            &pinv(&symmetric(&x), Default::default()),
-            1e-12,
-        );
-        check_gradients(|v| pinv(&symmetric(&v[0]), options.clone()), &[x]);
-        assert_eq!(pinv(&parameter(&[2, 0, 3], 1), Default::default()).shape(), [2, 3, 0]);
+        assert_close(&pinv_with(&symmetric(&x), options.clone()), &pinv(&symmetric(&x)), 1e-12);
+        check_gradients(|v| pinv_with(&symmetric(&v[0]), options.clone()), &[x]);
+        assert_eq!(pinv(&parameter(&[2, 0, 3], 1)).shape(), [2, 3, 0]);
     }
 
     #[test]
     fn tolerances() {
         let a = Var::from(Tensor::from_vec(vec![4f64, 0.0, 0.0, 1.0], &[2, 2]));
-        let kept = |o: PinvOptions| pinv(&a, o).to_vec::<f64>()[3];
+        let kept = |o: PinvOptions| pinv_with(&a, o).to_vec::<f64>()[3];
         assert_eq!(kept(PinvOptions::rtol(0.3)), 0.0);
         assert_eq!(kept(PinvOptions::rtol(0.2)), 1.0);
         assert_eq!(kept(PinvOptions { atol: Some(1.5.into()), ..Default::default() }), 0.0);

@@ -2,8 +2,9 @@
 
 use super::Reduction;
 use crate::kernels::ctc::{self, Lattice};
+use crate::options::setters;
 use std::sync::Arc;
-use tapegrad_tape::{DType, Tensor, Var, record, where_};
+use tapegrad_tape::{DType, IntList, Tensor, Var, record, where_};
 
 /// The options of [`ctc_loss`], with PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub struct CtcOptions {
     pub reduction: Reduction,
     /// Whether losses that are infinite, since the target does not fit in the input, count as zero.
     pub zero_infinity: bool,
+}
+
+impl CtcOptions {
+    setters! { blank: usize, reduction: Reduction, zero_infinity: bool }
 }
 
 impl Default for CtcOptions {
@@ -34,11 +39,11 @@ impl Default for CtcOptions {
 /// itself differentiated.
 ///
 /// ```
-/// use tapegrad_ops::{ctc_loss, log_softmax};
+/// use tapegrad_ops::{ctc_loss, ctc_loss_with, log_softmax};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let log_probs = log_softmax(&Var::from(Tensor::zeros_with(&[2, 1, 2], DType::F64)), 2);
 /// let target = Var::from_vec(vec![1i64], &[1, 1]);
-/// let loss = ctc_loss(&log_probs, &target, &[2], &[1], Default::default());
+/// let loss = ctc_loss(&log_probs, &target, &[2], &[1]);
 /// // Three of four paths spell it.
 /// assert!((loss.item() + 0.75f64.ln()).abs() < 1e-12);
 /// ```
@@ -46,10 +51,26 @@ impl Default for CtcOptions {
 pub fn ctc_loss(
     log_probs: &Var,
     targets: &Var,
-    input_lengths: &[usize],
-    target_lengths: &[usize],
+    input_lengths: impl IntList,
+    target_lengths: impl IntList,
+) -> Var {
+    ctc_loss_with(log_probs, targets, input_lengths, target_lengths, Default::default())
+}
+
+/// [`ctc_loss`] with options.
+///
+/// # Panics
+/// Same as [`ctc_loss`].
+#[track_caller]
+pub fn ctc_loss_with(
+    log_probs: &Var,
+    targets: &Var,
+    input_lengths: impl IntList,
+    target_lengths: impl IntList,
     options: CtcOptions,
 ) -> Var {
+    let input_lengths = &input_lengths.to_sizes("ctc_loss");
+    let target_lengths = &target_lengths.to_sizes("ctc_loss");
     let single = log_probs.ndim() == 2;
     let wide = if single { log_probs.unsqueeze(1) } else { log_probs.clone() };
     let lattices = lattices(&wide, targets, input_lengths, target_lengths, options.blank);
@@ -159,9 +180,9 @@ mod tests {
     fn gradients_of_normalized_probabilities() {
         let target = Var::from_vec(vec![1i64, 1, 2, 3, 2], &[5]);
         for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
-            let options = CtcOptions { reduction, ..Default::default() };
+            let options = CtcOptions::new().reduction(reduction);
             let loss =
-                |v: &[Var]| ctc_loss(&crate::log_softmax(&v[0], 2), &target, &[6, 5], &[3, 2], options);
+                |v: &[Var]| ctc_loss_with(&crate::log_softmax(&v[0], 2), &target, &[6, 5], &[3, 2], options);
             gradcheck(loss, &[parameter(&[6, 2, 4], 1)]).unwrap();
         }
     }
@@ -172,8 +193,8 @@ mod tests {
         let x = parameter(&[2, 1, 3], 1);
         let target = Var::from_vec(vec![1i64, 1], &[1, 2]);
         let loss = |zero_infinity| {
-            let options = CtcOptions { zero_infinity, ..Default::default() };
-            ctc_loss(&crate::log_softmax(&x, 2), &target, &[2], &[2], options)
+            let options = CtcOptions::new().zero_infinity(zero_infinity);
+            ctc_loss_with(&crate::log_softmax(&x, 2), &target, &[2], &[2], options)
         };
         assert_eq!(loss(false).item(), f64::INFINITY);
         let zero = loss(true);
@@ -185,10 +206,10 @@ mod tests {
     #[test]
     fn without_a_batch() {
         let x = crate::log_softmax(&parameter(&[4, 3], 1), 1);
-        let options = CtcOptions { reduction: Reduction::None, ..Default::default() };
-        let loss = ctc_loss(&x, &Var::from_vec(vec![1i64, 2], &[2]), &[4], &[2], options);
+        let options = CtcOptions::new().reduction(Reduction::None);
+        let loss = ctc_loss_with(&x, &Var::from_vec(vec![1i64, 2], &[2]), &[4], &[2], options);
         assert_eq!(loss.ndim(), 0);
-        let empty = ctc_loss(&x, &Var::from_vec(Vec::<i64>::new(), &[0]), &[4], &[0], options);
+        let empty = ctc_loss_with(&x, &Var::from_vec(Vec::<i64>::new(), &[0]), &[4], &[0], options);
         assert!((empty.item() + x.narrow(1, 0isize, 1).sum_all().item()).abs() < 1e-12);
     }
 
@@ -196,6 +217,6 @@ mod tests {
     #[should_panic(expected = "ctc_loss: expected input_lengths to have value at most 4, but got value 5")]
     fn an_input_that_is_too_long() {
         let target = Var::from_vec(vec![1i64], &[1, 1]);
-        ctc_loss(&parameter(&[4, 1, 3], 1), &target, &[5], &[1], Default::default());
+        ctc_loss(&parameter(&[4, 1, 3], 1), &target, &[5], &[1]);
     }
 }

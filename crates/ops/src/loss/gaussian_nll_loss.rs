@@ -1,6 +1,7 @@
 //! `gaussian_nll_loss`.
 
 use super::Reduction;
+use crate::options::setters;
 use tapegrad_tape::shape::broadcast_for;
 use tapegrad_tape::{Operand, Tensor, Var};
 
@@ -13,6 +14,10 @@ pub struct GaussianNllOptions {
     pub eps: f64,
     /// How the losses of single elements are reduced.
     pub reduction: Reduction,
+}
+
+impl GaussianNllOptions {
+    setters! { full: bool, eps: f64, reduction: Reduction }
 }
 
 impl Default for GaussianNllOptions {
@@ -32,10 +37,19 @@ impl Default for GaussianNllOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from(1.0), Var::from(3.0));
-/// assert_eq!(tapegrad_ops::gaussian_nll_loss(&x, &t, 1.0, Default::default()).item(), 2.0);
+/// assert_eq!(tapegrad_ops::gaussian_nll_loss(&x, &t, 1.0).item(), 2.0);
 /// ```
 #[track_caller]
-pub fn gaussian_nll_loss(
+pub fn gaussian_nll_loss(input: &Var, target: &Var, var: impl Into<Operand>) -> Var {
+    gaussian_nll_loss_with(input, target, var, Default::default())
+}
+
+/// [`gaussian_nll_loss`] with options.
+///
+/// # Panics
+/// Same as [`gaussian_nll_loss`].
+#[track_caller]
+pub fn gaussian_nll_loss_with(
     input: &Var,
     target: &Var,
     var: impl Into<Operand>,
@@ -78,9 +92,9 @@ mod tests {
     fn derivatives_with_every_shape_of_the_variance() {
         for shape in [&[2, 3][..], &[2], &[2, 1], &[1, 3]] {
             for full in [false, true] {
-                let options = GaussianNllOptions { full, ..Default::default() };
+                let options = GaussianNllOptions::new().full(full);
                 check_gradients(
-                    |v| gaussian_nll_loss(&v[0], &v[1], v[2].square() + 0.1, options),
+                    |v| gaussian_nll_loss_with(&v[0], &v[1], v[2].square() + 0.1, options),
                     &[parameter(&[2, 3], 1), parameter(&[2, 3], 2), parameter(shape, 3)],
                 );
             }
@@ -90,7 +104,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "gaussian_nll_loss: var has negative entry -1")]
     fn a_negative_variance() {
-        gaussian_nll_loss(&Var::from(1.0), &Var::from(1.0), -1.0, Default::default());
+        gaussian_nll_loss(&Var::from(1.0), &Var::from(1.0), -1.0);
     }
 
     #[test]
@@ -98,11 +112,6 @@ mod tests {
         expected = "gaussian_nll_loss: var of shape [3] is of incorrect size for an input of shape [2, 3]"
     )]
     fn a_variance_of_another_shape() {
-        gaussian_nll_loss(
-            &parameter(&[2, 3], 1),
-            &parameter(&[2, 3], 2),
-            &parameter(&[3], 3).square(),
-            Default::default(),
-        );
+        gaussian_nll_loss(&parameter(&[2, 3], 1), &parameter(&[2, 3], 2), &parameter(&[3], 3).square());
     }
 }

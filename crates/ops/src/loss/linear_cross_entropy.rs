@@ -122,7 +122,7 @@ fn fused(x: &Var, w: &Var, bias: Option<&Var>, targets: Vec<i64>, options: &Cros
         let wants: Vec<bool> = (0..2 + usize::from(bias.is_some())).map(|i| c.wants(i)).collect();
         if is_grad_enabled() {
             let target = Var::from_vec(targets.clone(), &[targets.len()]);
-            let options = CrossEntropyOptions { ignore_index, reduction, ..Default::default() };
+            let options = CrossEntropyOptions::new().ignore_index(ignore_index).reduction(reduction);
             let logits = crate::linear(x, w, bias);
             let dl = c.grad() * composed_gradient(&logits, &target, &options);
             let dw = crate::matmul(&dl.transpose(0, 1), x);
@@ -216,7 +216,7 @@ mod tests {
     fn derivatives() {
         let inputs = [parameter(&[6, 3], 1), parameter(&[4, 3], 2), parameter(&[4], 3)];
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
-            let options = CrossEntropyOptions { reduction, ..Default::default() };
+            let options = CrossEntropyOptions::new().reduction(reduction);
             let loss = |x: &[Var]| {
                 linear_cross_entropy_with(&x[0], &x[1], &targets(6, 4), x.get(2), options.clone())
             };
@@ -238,7 +238,7 @@ mod tests {
                 true => linear_cross_entropy(x, w, &targets(n, classes), Some(b)),
                 false => cross_entropy(&crate::linear(x, w, Some(b)), &targets(n, classes)),
             };
-            (&loss * 3.0).backward_with(None, BackwardOptions { create_graph, ..Default::default() });
+            (&loss * 3.0).backward_with(None, BackwardOptions::new().create_graph(create_graph));
             let gradients = inputs.each_ref().map(|x| x.grad().unwrap().detach());
             (loss.detach(), gradients)
         };

@@ -21,8 +21,8 @@ pub use binary_cross_entropy::{
 };
 pub use cosine_embedding_loss::cosine_embedding_loss;
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_with};
-pub use ctc_loss::{CtcOptions, ctc_loss};
-pub use gaussian_nll_loss::{GaussianNllOptions, gaussian_nll_loss};
+pub use ctc_loss::{CtcOptions, ctc_loss, ctc_loss_with};
+pub use gaussian_nll_loss::{GaussianNllOptions, gaussian_nll_loss, gaussian_nll_loss_with};
 pub use kl_div::{KlDivReduction, kl_div};
 pub use linear_cross_entropy::{linear_cross_entropy, linear_cross_entropy_with};
 pub use margin::{
@@ -33,8 +33,10 @@ pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss, multi_margin_
 pub use multilabel::{multilabel_margin_loss, multilabel_soft_margin_loss};
 pub use nll_loss::{NllLossOptions, nll_loss, nll_loss_with};
 pub use pointwise::{huber_loss, l1_loss, l1_loss_with, mse_loss, mse_loss_with, smooth_l1_loss};
-pub use poisson_nll_loss::{PoissonNllOptions, poisson_nll_loss};
-pub use triplet_margin_loss::{TripletMarginOptions, triplet_margin_loss, triplet_margin_with_distance_loss};
+pub use poisson_nll_loss::{PoissonNllOptions, poisson_nll_loss, poisson_nll_loss_with};
+pub use triplet_margin_loss::{
+    TripletMarginOptions, triplet_margin_loss, triplet_margin_loss_with, triplet_margin_with_distance_loss,
+};
 
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{Float, Var, dispatch, record};

@@ -1,6 +1,7 @@
 //! `poisson_nll_loss`.
 
 use super::Reduction;
+use crate::options::setters;
 use tapegrad_tape::shape::broadcast_for;
 use tapegrad_tape::{Var, where_};
 
@@ -15,6 +16,10 @@ pub struct PoissonNllOptions {
     pub eps: f64,
     /// How the losses of single elements are reduced.
     pub reduction: Reduction,
+}
+
+impl PoissonNllOptions {
+    setters! { log_input: bool, full: bool, eps: f64, reduction: Reduction }
 }
 
 impl Default for PoissonNllOptions {
@@ -32,10 +37,19 @@ impl Default for PoissonNllOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from(0.0), Var::from(3.0));
-/// assert_eq!(tapegrad_ops::poisson_nll_loss(&x, &t, Default::default()).item(), 1.0);
+/// assert_eq!(tapegrad_ops::poisson_nll_loss(&x, &t).item(), 1.0);
 /// ```
 #[track_caller]
-pub fn poisson_nll_loss(input: &Var, target: &Var, options: PoissonNllOptions) -> Var {
+pub fn poisson_nll_loss(input: &Var, target: &Var) -> Var {
+    poisson_nll_loss_with(input, target, Default::default())
+}
+
+/// [`poisson_nll_loss`] with options.
+///
+/// # Panics
+/// Same as [`poisson_nll_loss`].
+#[track_caller]
+pub fn poisson_nll_loss_with(input: &Var, target: &Var, options: PoissonNllOptions) -> Var {
     broadcast_for("poisson_nll_loss", input.shape(), target.shape());
     let losses = if options.log_input {
         input.exp() - target * input
@@ -62,9 +76,9 @@ mod tests {
     #[test]
     fn derivatives_with_every_option() {
         for i in 0..4 {
-            let options = PoissonNllOptions { log_input: i & 1 > 0, full: i & 2 > 0, ..Default::default() };
+            let options = PoissonNllOptions::new().log_input(i & 1 > 0).full(i & 2 > 0);
             check_gradients(
-                |v| poisson_nll_loss(&(v[0].square() + 0.2), &(&v[1] * 2.0 + 1.5), options),
+                |v| poisson_nll_loss_with(&(v[0].square() + 0.2), &(&v[1] * 2.0 + 1.5), options),
                 &[parameter(&[2, 3], 1), parameter(&[2, 3], 2)],
             );
         }
@@ -75,6 +89,6 @@ mod tests {
         expected = "poisson_nll_loss: the size of tensor a (3) must match the size of tensor b (2)"
     )]
     fn shapes_that_do_not_broadcast() {
-        poisson_nll_loss(&parameter(&[2, 3], 1), &parameter(&[2], 1), Default::default());
+        poisson_nll_loss(&parameter(&[2, 3], 1), &parameter(&[2], 1));
     }
 }

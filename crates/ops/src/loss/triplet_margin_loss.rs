@@ -2,6 +2,7 @@
 
 use super::Reduction;
 use crate::distance::pairwise_distance;
+use crate::options::setters;
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::broadcast_for;
 
@@ -20,6 +21,10 @@ pub struct TripletMarginOptions {
     pub reduction: Reduction,
 }
 
+impl TripletMarginOptions {
+    setters! { margin: f64, p: f64, eps: f64, swap: bool, reduction: Reduction }
+}
+
 impl Default for TripletMarginOptions {
     fn default() -> TripletMarginOptions {
         TripletMarginOptions { margin: 1.0, p: 2.0, eps: 1e-6, swap: false, reduction: Reduction::Mean }
@@ -35,11 +40,20 @@ impl Default for TripletMarginOptions {
 /// ```
 /// use tapegrad_tape::Var;
 /// let [a, p, n] = [0.0, 1.0, 1.5].map(|x| Var::from_vec(vec![x], &[1, 1]));
-/// let loss = tapegrad_ops::triplet_margin_loss(&a, &p, &n, Default::default());
+/// let loss = tapegrad_ops::triplet_margin_loss(&a, &p, &n);
 /// assert!((loss.item() - 0.5).abs() < 1e-6);
 /// ```
 #[track_caller]
-pub fn triplet_margin_loss(
+pub fn triplet_margin_loss(anchor: &Var, positive: &Var, negative: &Var) -> Var {
+    triplet_margin_loss_with(anchor, positive, negative, Default::default())
+}
+
+/// [`triplet_margin_loss`] with options.
+///
+/// # Panics
+/// Same as [`triplet_margin_loss`].
+#[track_caller]
+pub fn triplet_margin_loss_with(
     anchor: &Var,
     positive: &Var,
     negative: &Var,
@@ -116,8 +130,8 @@ mod tests {
     fn derivatives_with_every_option() {
         let triplet = [parameter(&[3, 4], 1), parameter(&[3, 4], 2), parameter(&[1, 4], 3)];
         for (swap, p) in [(false, 2.0), (true, 2.0), (true, 3.0)] {
-            let options = TripletMarginOptions { swap, p, margin: 1.5, ..Default::default() };
-            check_gradients(|v| triplet_margin_loss(&v[0], &v[1], &v[2], options), &triplet);
+            let options = TripletMarginOptions::new().swap(swap).p(p).margin(1.5);
+            check_gradients(|v| triplet_margin_loss_with(&v[0], &v[1], &v[2], options), &triplet);
         }
     }
 
@@ -125,6 +139,6 @@ mod tests {
     #[should_panic(expected = "triplet_margin_loss: margin must be greater than 0, got -1")]
     fn a_negative_margin() {
         let x = parameter(&[1, 2], 1);
-        triplet_margin_loss(&x, &x, &x, TripletMarginOptions { margin: -1.0, ..Default::default() });
+        triplet_margin_loss_with(&x, &x, &x, TripletMarginOptions::new().margin(-1.0));
     }
 }

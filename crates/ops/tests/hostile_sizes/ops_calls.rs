@@ -163,11 +163,11 @@ fn unpooling_bags_and_sequences() {
         "embedding_bag": |d| {
             let offsets = Some(i64s(&[0, d.n()]));
             let o = EmbeddingBagOptions { offsets, padding_idx: Some(d.i()), ..Default::default() };
-            embedding_bag(&i64s(&[d.n(), d.n()]), &f32s(&[3, 2]), o)
+            embedding_bag_with(&i64s(&[d.n(), d.n()]), &f32s(&[3, 2]), o)
         };
         "ctc_loss": |d| {
-            let o = CtcOptions { blank: d.s(), ..Default::default() };
-            ctc_loss(&f32s(&[3, 1, 2]), &i64s(&[d.n(), d.n()]).reshape(&[1, 2]), &[d.s()], &[d.s()], o)
+            let o = CtcOptions::new().blank(d.s());
+            ctc_loss_with(&f32s(&[3, 1, 2]), &i64s(&[d.n(), d.n()]).reshape(&[1, 2]), &[d.s()], &[d.s()], o)
         };
         "multilabel_margin_loss": |d| {
             multilabel_margin_loss(&f32s(&[3]), &i64s(&[d.n(), d.n(), -1]), Reduction::Mean)
