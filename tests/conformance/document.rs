@@ -133,14 +133,16 @@ fn tapegrad(label: &str) -> String {
     }
     match path.rsplit('.').next().unwrap_or(path) {
         "__getitem__" => "`x.get`".to_string(),
-        name @ ("cat" | "stack") => format!("`tape::{name}`"),
+        name @ ("cat" | "stack" | "hstack" | "vstack" | "dstack" | "column_stack" | "block_diag"
+        | "cartesian_prod" | "meshgrid" | "broadcast_tensors") => format!("`tape::{name}`"),
         "where" => "`tape::where_`".to_string(),
         "split" => "`x.split`, `x.split_with_sizes`".to_string(),
         "squeeze" => "`x.squeeze`, `x.squeeze_dims`, `x.squeeze_all`".to_string(),
         "round" => "`x.round`, `x.round_decimals`".to_string(),
         "div" => "`x.div`, `x.div_rounded`".to_string(),
         "pow" => "`x.pow`, `tape::pow`".to_string(),
-        "xlogy" => "`x.xlogy`, `tape::xlogy`".to_string(),
+        name @ ("xlogy" | "xlog1py" | "float_power") => format!("`x.{name}`, `tape::{name}`"),
+        name @ ("median" | "nanmedian") => format!("`x.{name}`, `x.{name}_all`"),
         name @ ("add" | "sub") => format!("`x.{name}`, `x.{name}_scaled`"),
         name @ ("sum" | "mean" | "prod" | "argmax" | "argmin") => format!("`x.{name}`, `x.{name}_all`"),
         "max" => "`x.max`, `x.max_all`, `x.maximum`".to_string(),

@@ -45,8 +45,12 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         "bucketize" => {
             call.only("out_int32", call.bool_or("out_int32", false), false);
-            let x = call.operand("input").var();
-            x.bucketize(&call.var("boundaries"), call.bool_or("right", false)).into()
+            let (boundaries, right) = (call.var("boundaries"), call.bool_or("right", false));
+            match call.operand("input") {
+                Operand::Var(x) => x.bucketize(&boundaries, right),
+                number => boundaries.searchsorted(number, right, None),
+            }
+            .into()
         }
         "isin" => {
             // Whether elements are known to be distinct makes no difference.

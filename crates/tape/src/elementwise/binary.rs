@@ -266,16 +266,17 @@ binary! {
             g * where_(&a.eq(0.0).logical_and(&b.ge(0.0)), 0.0, a.pow(b) * a.log()); on (0.3, 2.0);
 
     // The quotient rounded toward zero, and toward minus infinity.
-    hidden scalar div_trunc(a, b) = (a / b).trunc(); integers a.wrapping_div(b);
+    hidden simd div_trunc(a, b) = (a / b).trunc(); integers a.wrapping_div(b);
         rule(g) g.zeros_like(), g.zeros_like(); on (0.3, 0.5);
-    hidden scalar div_floor(a, b) = floor_quotient(a, b); integers integer_floor_quotient(a, b);
+    hidden simd div_floor(a, b) = floor_quotient(a, b); integers integer_floor_quotient(a, b);
         rule(g) g.zeros_like(), g.zeros_like(); on (0.6, 0.9);
     // What is left of these quotients.
-    hidden scalar fmod(a, b) = rest(a, b); integers a.wrapping_rem(b);
+    hidden simd fmod(a, b) = rest(a, b); integers a.wrapping_rem(b);
         rule(g) g.clone(), -(g * a.div_rounded(b, RoundingMode::Trunc)); on (0.6, 0.9);
-    hidden scalar remainder(a, b) = {
+    hidden simd remainder(a, b) = {
             let rest = rest(a, b);
-            if rest != T::ZERO && (rest < T::ZERO) != (b < T::ZERO) { rest + b } else { rest }
+            // Without a branch: the signs may be random.
+            if (rest != T::ZERO) & ((rest < T::ZERO) != (b < T::ZERO)) { rest + b } else { rest }
         };
         integers a.wrapping_sub(integer_floor_quotient(a, b).wrapping_mul(b));
         rule(g) g.clone(), -(g * a.div_rounded(b, RoundingMode::Floor)); on (0.6, 0.9);
@@ -326,10 +327,10 @@ fn rest<T: Float>(a: T, b: T) -> T {
     let (x, y) = (a.to_f64(), b.to_f64());
     let quotient = (x / y).trunc();
     // The product of an F32 and a number of 29 bits is exact in F64, and so is the difference.
-    if T::DTYPE == DType::F32 && quotient.abs() < (1 << 29) as f64 {
+    if T::DTYPE == DType::F32 && y.is_finite() && quotient.abs() < (1 << 29) as f64 {
         let off = x - quotient * y;
         // Rounding may have taken the quotient up to an integer.
-        let off = if off != 0.0 && (off < 0.0) != (x < 0.0) { off + y.abs().copysign(x) } else { off };
+        let off = if (off != 0.0) & ((off < 0.0) != (x < 0.0)) { off + y.abs().copysign(x) } else { off };
         return T::from_f64(off.copysign(x));
     }
     T::from_f64(x % y)
@@ -342,7 +343,7 @@ fn floor_quotient<T: Float>(a: T, b: T) -> T {
     }
     let rest = rest(a, b);
     let mut quotient = (a - rest) / b;
-    if rest != T::ZERO && (rest < T::ZERO) != (b < T::ZERO) {
+    if (rest != T::ZERO) & ((rest < T::ZERO) != (b < T::ZERO)) {
         quotient = quotient - T::ONE;
     }
     if quotient == T::ZERO {
@@ -452,6 +453,23 @@ mod tests {
         assert_eq!(x.fmin(&Var::from(3.0)).to_vec::<f64>(), [3.0, 1.0]);
         let infinite = Var::from(f64::NEG_INFINITY);
         assert_eq!(infinite.logaddexp(&infinite).item(), f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn remainders_are_exact() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        let list =
+            [-inf, -7.5, -3.0, -1e-40, -0.0, 0.0, 0.1, 0.3, 1.0, 3.0, 1e10, 16_777_217.0, 3e38, inf, nan];
+        let n = list.len();
+        let (a, b) = (Var::from_vec(list.to_vec(), &[n, 1]), Var::from_vec(list.to_vec(), &[n]));
+        let (found, wide) =
+            (a.fmod(&b).to_vec::<f32>(), a.cast(DType::F64).fmod(b.cast(DType::F64)).to_vec::<f64>());
+        for (i, (x, y)) in found.iter().zip(&wide).enumerate() {
+            let (p, q) = (list[i / n], list[i % n]);
+            assert!(f64::from(*x) == *y || (x.is_nan() && y.is_nan()), "fmod({p}, {q}) is {x}, not {y}");
+        }
+        assert_eq!(Var::from(-7.0).remainder(f64::INFINITY).item(), f64::INFINITY);
+        assert_eq!(Var::from(-7.0).floor_divide(f64::INFINITY).item(), -1.0);
     }
 
     #[test]

@@ -265,7 +265,10 @@ impl At {
             let of_self = at.of_self(sx.detach().eq(&out).cast(dtype));
             let of_src = ss.detach().eq(at.gather(&out)).cast(dtype);
             let share = c.grad() / of_self.scatter_add(at.dim, &at.index, &of_src);
-            [c.wants(0).then(|| &of_self * &share), c.wants(1).then(|| &of_src * at.gather(&share))]
+            [
+                c.wants(0).then(|| at.of_self(&of_self * &share)),
+                c.wants(1).then(|| &of_src * at.gather(&share)),
+            ]
         })
     }
 }

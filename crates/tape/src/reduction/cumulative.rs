@@ -136,14 +136,14 @@ fn weighted_sums<T: Float>(x: &Tensor, y: &Tensor, v: &Tensor, d: usize, forward
         if forward {
             for j in 0..n {
                 let carried = if j == 0 { T::ZERO } else { sum * factor(y[j - 1], y[j]) };
-                sum = carried + v[j] * factor(x[j], y[j]);
+                sum = carried + v[j] * (x[j] - y[j]).exp();
                 out[j] = sum;
             }
         } else {
             for i in (0..n).rev() {
                 let carried = if i + 1 == n { T::ZERO } else { sum * factor(y[i], y[i + 1]) };
                 sum = carried + v[i];
-                out[i] = sum * factor(x[i], y[i]);
+                out[i] = sum * (x[i] - y[i]).exp();
             }
         }
     })

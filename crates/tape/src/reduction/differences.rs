@@ -233,7 +233,7 @@ fn even(x: &Var, d: isize, dx: f64, edge_order: usize) -> Var {
 fn uneven(x: &Var, d: usize, positions: &Var, edge_order: usize) -> Var {
     let n = x.shape()[d];
     assert!(
-        positions.shape() == &[n],
+        positions.shape() == [n],
         "gradient: the positions along dimension {d} have to be {n}, but have shape {:?}",
         positions.shape()
     );

@@ -184,7 +184,7 @@ pub(crate) fn polygamma(n: u32, x: f64) -> f64 {
         return (PI / f64::sin(PI * x)).powi(2);
     }
     let size = libm::tgamma(f64::from(n) + 1.0) * zeta(n + 1, x);
-    if n % 2 == 0 { -size } else { size }
+    if n.is_multiple_of(2) { -size } else { size }
 }
 
 /// The Hurwitz zeta function: the sum of `(q + k)^-s` for all `k` from zero on, `s` at least 2.
@@ -196,7 +196,7 @@ fn zeta(s: u32, q: f64) -> f64 {
         // The sum over all integers is periodic; what lies below `q` is another such sum.
         let part = q - q.floor();
         let other = zeta(s, 1.0 - part) - zeta(s, 1.0 - q);
-        return if s % 2 == 0 { zeta(s, part) + other } else { zeta(s, part) - other };
+        return if s.is_multiple_of(2) { zeta(s, part) + other } else { zeta(s, part) - other };
     }
     if q == f64::INFINITY {
         return 0.0;

@@ -1,18 +1,22 @@
 //! Special functions of `f32` that vectorize: straight-line arithmetic without calls or branches, accurate to a few units
-//! in the last place. Series are summed in `f64`.
+//! in the last place. Polynomials, from Chebyshev series
+//! computed in 30 digits, are summed in `f64`.
 
 use crate::kernels::math::{exp, ln, ln_1p};
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::f64::consts::PI;
 
-/// A Chebyshev series at `t` in [-1, 1], by Clenshaw's recurrence.
+/// A polynomial at `t`, written out, so that loops over it vectorize.
+macro_rules! polynomial {
+    ($t:ident; $c:expr) => { $c };
+    ($t:ident; $c:expr, $($rest:expr),+ $(,)?) => { $c + $t * polynomial!($t; $($rest),+) };
+}
+
+/// One of two values, both of which are computed: a branch would keep loops from vectorizing.
 #[inline(always)]
-fn chebyshev<const N: usize>(coefficients: &[f64; N], t: f64) -> f64 {
-    let (mut a, mut b) = (0.0, 0.0);
-    for k in (1..N).rev() {
-        (a, b) = (coefficients[k] + 2.0 * t * a - b, a);
-    }
-    coefficients[0] + t * a - b
+fn choose(first: bool, a: f32, b: f32) -> f32 {
+    let mask = 0u32.wrapping_sub(first.into());
+    f32::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask))
 }
 
 /// `e^(x^2 / scale)`, where the square is not rounded before it is exponentiated.
@@ -28,7 +32,7 @@ fn exp_square(x: f32, scale: f32) -> f32 {
 fn erfcx_positive(x: f32) -> f32 {
     // The quotient of two infinities would be NaN.
     let z = f64::from(if x > 1e30 { 1e30 } else { x });
-    let y = (chebyshev(&ERFCX, (z - 4.0) / (z + 4.0)) / (1.0 + 2.0 * z)) as f32;
+    let y = (erfcx_series((z - 4.0) / (z + 4.0)) / (1.0 + 2.0 * z)) as f32;
     if x == f32::INFINITY { 0.0 } else { y }
 }
 
@@ -62,17 +66,17 @@ pub(crate) fn log_ndtr(x: f32) -> f32 {
 #[inline(always)]
 fn erfinv_far(rest: f32) -> f32 {
     let s = f64::from(-ln(rest)).sqrt();
-    (s * chebyshev(&ERFINV_FAR, (s - 5.43) / 4.77)) as f32
+    (s * erfinv_far_series((s - 5.43) / 4.77)) as f32
 }
 
 /// The inverse of the error function.
 #[inline(always)]
 pub(crate) fn erfinv(y: f32) -> f32 {
     let wide = f64::from(y);
-    let near = wide * chebyshev(&ERFINV_NEAR, wide * wide / 0.18 - 1.0);
+    let near = wide * erfinv_near(wide * wide / 0.18 - 1.0);
     let size = y.abs();
     let far = erfinv_far((1.0 - size) * (1.0 + size)).copysign(y);
-    inverse_ends(if size <= 0.6 { near as f32 } else { far }, y)
+    inverse_ends(choose(size <= 0.6, near as f32, far), y)
 }
 
 /// The inverse of the standard normal distribution function.
@@ -80,7 +84,7 @@ pub(crate) fn erfinv(y: f32) -> f32 {
 pub(crate) fn ndtri(p: f32) -> f32 {
     let wide = 2.0 * f64::from(p) - 1.0;
     let y = wide as f32;
-    let near = wide * chebyshev(&ERFINV_NEAR, wide * wide / 0.18 - 1.0);
+    let near = wide * erfinv_near(wide * wide / 0.18 - 1.0);
     // Scaled, so that small numbers keep their digits.
     let far = erfinv_far(4.0 * p * (1.0 - p)).copysign(y);
     let ends = if p == 0.0 {
@@ -90,7 +94,7 @@ pub(crate) fn ndtri(p: f32) -> f32 {
     } else {
         0.0
     };
-    let inside = SQRT_2 * if y.abs() <= 0.6 { near as f32 } else { far };
+    let inside = SQRT_2 * choose(y.abs() <= 0.6, near as f32, far);
     inverse_ends(
         inside,
         if p > 0.0 && p < 1.0 {
@@ -117,11 +121,11 @@ macro_rules! bessel {
         pub(crate) fn $scaled($x: f32) -> f32 {
             let $size = f64::from($x.abs());
             let bounded = if $size < 8.0 { $size } else { 8.0 };
-            let $series = chebyshev(&$near, bounded / 4.0 - 1.0);
+            let $series = $near(bounded / 4.0 - 1.0);
             let inner = $inner;
             // NaN stays.
             let far = if $size < 8.0 { 8.0 } else { $size };
-            let $series = chebyshev(&$far, 16.0 / far - 1.0) / far.sqrt();
+            let $series = $far(16.0 / far - 1.0) / far.sqrt();
             (if $size < 8.0 { inner } else { $outer }) as f32
         }
 
@@ -135,12 +139,12 @@ macro_rules! bessel {
         }
     };
 }
-bessel!(i0e, i0, I0_NEAR, I0_FAR, "zero", |x, size, series| series, series);
+bessel!(i0e, i0, i0_near, i0_far, "zero", |x, size, series| series, series);
 bessel!(
     i1e,
     i1,
-    I1_NEAR,
-    I1_FAR,
+    i1_near,
+    i1_far,
     "one",
     |x, size, series| f64::from(x) * series,
     series.copysign(f64::from(x))
@@ -155,7 +159,7 @@ fn sin_cos_pi(x: f32) -> [f64; 2] {
     let t = 8.0 * r * r - 1.0;
     let odd = n * 0.5 != (n * 0.5).trunc();
     let sign = if odd { -1.0 } else { 1.0 };
-    [sign * r * chebyshev(&SIN_PI, t), sign * chebyshev(&COS_PI, t)]
+    [sign * r * sin_pi_series(t), sign * cos_pi_series(t)]
 }
 
 /// `sin(pi x) / (pi x)`, 1 at zero.
@@ -179,145 +183,59 @@ pub(crate) fn sinc_slope(x: f32) -> f32 {
     (if z.abs() < 0.5 { -PI * z / 3.0 * series } else { outer }) as f32
 }
 
-/// `erfinv(y) / y` for `y^2` in [0, 0.36].
-const ERFINV_NEAR: [f64; 8] = [
-    0.9358554015695653,
-    0.052577668691647476,
-    0.0031682725601199914,
-    0.00023718334163273783,
-    1.969541456821698e-05,
-    1.7378977332194695e-06,
-    1.5958891931528447e-07,
-    1.507364493969712e-08,
-];
+/// `erfinv(y) / y` for `y^2` in [0, 0.36], in `y^2 / 0.18 - 1`.
+#[inline(always)]
+fn erfinv_near(t: f64) -> f64 {
+    polynomial!(t; 0.9327066648350941, 0.05187470263990078, 0.006181854404241922, 0.000914819535983185, 0.00014990304841860217, 2.6118115498265435e-05, 5.106845418089103e-06, 9.647132761406157e-07)
+}
 
-/// `erfinv(y) / s` for `s = sqrt(-ln(1 - y^2))` in [0.66, 10.2].
-const ERFINV_FAR: [f64; 23] = [
-    0.9555824664624316,
-    0.04760672098976126,
-    -0.017345374582589963,
-    0.0033769390668076608,
-    0.0010428795329667858,
-    -0.0014766454338065726,
-    0.0008449059025220825,
-    -0.00026877696760037713,
-    -1.5123702766283527e-05,
-    8.40980464297684e-05,
-    -6.0206709371599905e-05,
-    2.183949893191686e-05,
-    1.3156162256102333e-06,
-    -7.91266040438038e-06,
-    5.864574601294877e-06,
-    -2.0905215974173603e-06,
-    -2.7080540104477847e-07,
-    9.147632689029614e-07,
-    -6.393259818427525e-07,
-    2.002984653297955e-07,
-    5.785436219490276e-08,
-    -1.1438746115177999e-07,
-    7.110947724022578e-08,
-];
+/// `erfinv(y) / s` for `s = sqrt(-ln(1 - y^2))` in [0.66, 10.2], in `(s - 5.43) / 4.77`.
+#[inline(always)]
+fn erfinv_far_series(t: f64) -> f64 {
+    polynomial!(t; 0.9731667039891616, 0.03242859972987509, -0.029935122317564327, 0.024069645357056108, -0.01691262872225555, 0.008129076995317586, -0.002745531592677758, 0.01880125984825242, -0.004603225159954294, -0.15001245260379534, 0.10210646549537679, 0.547155084190271, -0.404902345853658, -1.3811532704735836, 1.175997715183714, 1.9939448025555888, -1.9238921705316383, -1.6062963862765287, 1.7125169584493536, 0.6822127598350304, -0.7898682554266757, -0.11994394646468885, 0.14912738241329399)
+}
 
 /// `(1 + 2x) erfcx(x)` from 0 on, in `(x - 4) / (x + 4)`.
-const ERFCX: [f64; 13] = [
-    1.1774832004676086,
-    -0.007260796752269379,
-    -0.08126512334588605,
-    0.060092127965824055,
-    -0.028753935613208353,
-    0.010595663376386977,
-    -0.0031369272375629865,
-    0.0007456495316301275,
-    -0.00013696952936912923,
-    1.7183995373443728e-05,
-    -7.157048702981912e-07,
-    -2.4249919862332706e-07,
-    5.585115786090578e-08,
-];
+#[inline(always)]
+fn erfcx_series(t: f64) -> f64 {
+    polynomial!(t; 1.2329951174645082, -0.1396210870396717, 0.01537976635069221, 0.06809618883833345, -0.10104090528098171, 0.09374011149364898, -0.06631923208802594, 0.03714071094590129, -0.016229954322132277, 0.005081980558924884, -0.0007095904074900791, -0.0002483191793902869, 0.00011438317129913504)
+}
 
-/// `e^-x I0(x)` on [0, 8].
-const I0_NEAR: [f64; 19] = [
-    0.33839763720473803,
-    -0.3046826723431984,
-    0.17162090152220877,
-    -0.09490109704804764,
-    0.04930528423967071,
-    -0.02373741480589947,
-    0.010546460394594998,
-    -0.004324309995050576,
-    0.0016394756169413357,
-    -0.0005763755745385824,
-    0.00018850288509584165,
-    -5.754195010082104e-05,
-    1.6448448070728896e-05,
-    -4.4167383584587505e-06,
-    1.1173875391201037e-06,
-    -2.670793853940612e-07,
-    6.046995022541919e-08,
-    -1.300025009986248e-08,
-    2.6598237246823866e-09,
-];
+/// `e^-x I0(x)` on [0, 8], in `x / 4 - 1`.
+#[inline(always)]
+fn i0_near(t: f64) -> f64 {
+    polynomial!(t; 0.20700192113010857, -0.11300433639506777, 0.09451564719798698, -0.08904287536384435, 0.0873428051548701, -0.08497324395929251, 0.0792829727721399, -0.06946328880225135, 0.056727288301881666, -0.043317893014879816, 0.03036063713979472, -0.01885735483615598, 0.011554065598084008, -0.008018236782311292, 0.00416927365812649, -0.0007548949904818016, 0.0004126514603994719, -0.0008519843905445875, 0.0003486284152415698)
+}
 
 /// `sqrt(x) e^-x I0(x)` from 8 on, in `16 / x - 1`.
-const I0_FAR: [f64; 6] = [
-    0.40224520550705606,
-    0.0033691164782541395,
-    6.88975834691073e-05,
-    2.8913705208311428e-06,
-    2.0489185894659274e-07,
-    2.2666689904942304e-08,
-];
+#[inline(always)]
+fn i0_far(t: f64) -> f64 {
+    polynomial!(t; 0.4021765128154459, 0.0033605557001411706, 0.00013615603206664187, 1.1112148285225725e-05, 1.639134871572742e-06, 3.6266703847907687e-07)
+}
 
-/// `e^-x I1(x) / x` on [0, 8].
-const I1_NEAR: [f64; 18] = [
-    0.12629359322181682,
-    -0.17641651835783406,
-    0.1026436586898471,
-    -0.05294598120809499,
-    0.024726449030626516,
-    -0.010564084894626197,
-    0.004156422944312888,
-    -0.0015135724506312532,
-    0.0005122859561685758,
-    -0.00016176081582589674,
-    4.781565107550054e-05,
-    -1.3273163656039436e-05,
-    3.4702513081376785e-06,
-    -8.568720264695455e-07,
-    2.0032947535521353e-07,
-    -4.445059128796328e-08,
-    9.381537386495773e-09,
-    -1.8872497517228294e-09,
-];
+/// `e^-x I1(x) / x` on [0, 8], in `x / 4 - 1`.
+#[inline(always)]
+fn i1_near(t: f64) -> f64 {
+    polynomial!(t; 0.0446877102267466, -0.061124339255198515, 0.06805754344630807, -0.06848253319811619, 0.06376889552873898, -0.05528131276199901, 0.04465943707923484, -0.033661282866740416, 0.02376264203564766, -0.015614300990375514, 0.009367400355918506, -0.005427421324892722, 0.0033614203727057907, -0.0016985943146705428, 0.00041144219378713535, -0.00020262658881413414, 0.0003074142170806935, -0.00012368279972890735)
+}
 
 /// `sqrt(x) e^-x I1(x)` from 8 on, in `16 / x - 1`.
-const I1_FAR: [f64; 6] = [
-    0.3892881175091353,
-    -0.009761097491356799,
-    -0.00011058893876252389,
-    -3.882564808872759e-06,
-    -2.512236237866306e-07,
-    -2.6314688468848837e-08,
-];
+#[inline(always)]
+fn i1_far(t: f64) -> f64 {
+    polynomial!(t; 0.389398455224274, -0.009749581370372525, -0.00021916808853475472, -1.500396546611406e-05, -2.009788990293045e-06, -4.210350155015814e-07)
+}
 
-/// `sin(pi x) / x` for `x^2` in [0, 1/4].
-const SIN_PI: [f64; 5] = [
-    2.552557924804532,
-    -0.570523138362072,
-    0.018236032013303604,
-    -0.00027317502708393336,
-    2.3699237153233804e-06,
-];
+/// `sin(pi x) / x` for `x^2` in [0, 1/4], in `8 x^2 - 1`.
+#[inline(always)]
+fn sin_pi_series(t: f64) -> f64 {
+    polynomial!(t; 2.5343242627149434, -0.5697036132808202, 0.03645310463688462, -0.0010927001083357334, 1.8959389722587043e-05)
+}
 
-/// `cos(pi x)` for `x^2` in [0, 1/4].
-const COS_PI: [f64; 6] = [
-    0.4720012157682348,
-    -0.4994032582704071,
-    0.027992079617547617,
-    -0.0005966951965488465,
-    6.70439486991684e-06,
-    -4.653229589731953e-08,
-];
+/// `cos(pi x)` for `x^2` in [0, 1/4], in `8 x^2 - 1`.
+#[inline(always)]
+fn cos_pi_series(t: f64) -> f64 {
+    polynomial!(t; 0.4440158405455571, -0.49761340534224, 0.0559305240761359, -0.0023858501402774395, 5.363515895933472e-05, -7.445167343571124e-07)
+}
 
 #[cfg(test)]
 mod tests {
