@@ -133,7 +133,7 @@ fn check(input: &Var, grid: &Var) {
         "{op}: expected input to have non-empty spatial dimensions, but got shape {s:?}"
     );
     let pixels: usize = s[2..].iter().product();
-    assert!(pixels < NONE as usize, "{op}: images of shape {s:?} have too many pixels");
+    assert!(pixels < i32::MAX as usize, "{op}: images of shape {s:?} have too many pixels");
 }
 
 /// Calls `f` for each image of a batch with the points in it.

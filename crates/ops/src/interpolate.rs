@@ -188,7 +188,7 @@ fn checked_shape(x: &Var, options: &InterpolateOptions) -> Vec<usize> {
             "interpolate: input and output sizes should be greater than 0, but dimension {d} goes from {from} to {to}"
         );
         assert!(
-            from.max(to) < u32::MAX as usize,
+            from.max(to) < i32::MAX as usize,
             "interpolate: dimension {d} is too large: it goes from {from} to {to}"
         );
     }

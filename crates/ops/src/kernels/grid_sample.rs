@@ -1,6 +1,6 @@
 //! Values of an image at points between its pixels.
 
-use super::resample::add_gathered;
+use super::resample::{add_gathered, add_gathered_2};
 use tapegrad_tape::Float;
 use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
 use tapegrad_tape::kernels::shared::SharedSlice;
@@ -70,6 +70,11 @@ impl<T: Float> Points<'_, T> {
         Corner { index, weight }
     }
 
+    /// All combinations.
+    fn corners(&self, range: std::ops::Range<usize>, slope_of: Option<usize>) -> Vec<Corner<T>> {
+        (0..self.combinations()).map(|n| self.corner(n, range.clone(), slope_of)).collect()
+    }
+
     /// `x` `[channels, pixels]` to `y` `[channels, count]`.
     pub(crate) fn forward(&self, x: &[T], y: &mut [T]) {
         let pixels = self.pixels();
@@ -78,14 +83,13 @@ impl<T: Float> Points<'_, T> {
             let range = task * POINTS..self.count.min((task + 1) * POINTS);
             let part = |c: usize| {
                 // SAFETY: each task has its own points.
-                unsafe { y.part(c * self.count + range.start, range.len()) }
+                let y = unsafe { y.part(c * self.count + range.start, range.len()) };
+                y.fill(T::ZERO);
+                y
             };
-            (0..self.channels).for_each(|c| part(c).fill(T::ZERO));
-            for number in 0..self.combinations() {
-                let corner = self.corner(number, range.clone(), None);
-                for c in 0..self.channels {
-                    add_gathered(part(c), &x[c * pixels..][..pixels], &corner.index, &corner.weight);
-                }
+            let corners = self.corners(range.clone(), None);
+            for c in 0..self.channels {
+                add_corners(part(c), &x[c * pixels..][..pixels], &corners);
             }
         });
     }
@@ -96,8 +100,7 @@ impl<T: Float> Points<'_, T> {
         dx.fill(T::ZERO);
         for start in (0..self.count).step_by(POINTS) {
             let range = start..self.count.min(start + POINTS);
-            let corners: Vec<Corner<T>> =
-                (0..self.combinations()).map(|n| self.corner(n, range.clone(), None)).collect();
+            let corners = self.corners(range.clone(), None);
             parallel_chunks(dx, pixels, |c, dx| {
                 let g = &g[c * self.count..][range.clone()];
                 for corner in &corners {
@@ -119,13 +122,10 @@ impl<T: Float> Points<'_, T> {
             let mut value = vec![T::ZERO; range.len()];
             for d in 0..dims {
                 let mut sum = vec![T::ZERO; range.len()];
-                let corners: Vec<Corner<T>> =
-                    (0..self.combinations()).map(|n| self.corner(n, range.clone(), Some(d))).collect();
+                let corners = self.corners(range.clone(), Some(d));
                 for c in 0..self.channels {
                     value.fill(T::ZERO);
-                    for corner in &corners {
-                        add_gathered(&mut value, &x[c * pixels..][..pixels], &corner.index, &corner.weight);
-                    }
+                    add_corners(&mut value, &x[c * pixels..][..pixels], &corners);
                     let g = &g[c * self.count..][range.clone()];
                     sum.iter_mut().zip(&value).zip(g).for_each(|((s, &v), &g)| *s += v * g);
                 }
@@ -134,5 +134,16 @@ impl<T: Float> Points<'_, T> {
                 }
             }
         });
+    }
+}
+
+/// Adds the weighted pixels of all combinations.
+fn add_corners<T: Float>(y: &mut [T], x: &[T], corners: &[Corner<T>]) {
+    for pair in corners.chunks(2) {
+        match pair {
+            [a, b] => add_gathered_2(y, x, &a.index, &a.weight, &b.index, &b.weight),
+            [a] => add_gathered(y, x, &a.index, &a.weight),
+            _ => {}
+        }
     }
 }

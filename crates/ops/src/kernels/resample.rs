@@ -22,7 +22,7 @@ pub(crate) struct Taps {
 
 impl Taps {
     /// From the taps of each of `to` output elements, about `most` of them; those without weight may be left out. Sizes
-    /// are below 2^32.
+    /// are below 2^31.
     #[track_caller]
     pub(crate) fn new(
         op: &str,
@@ -183,12 +183,14 @@ fn gather<T: Float, const K: usize>(y: &mut [T], x: &[T], taps: [(&[u32], &[T]);
     }
 }
 
-/// An element that may lie outside: then it is zero.
+/// An element that may lie outside: then it is zero. (Indices are signed and of 32 bits, so that vectors of them are
+/// gathered at once.)
 #[inline(always)]
 fn at<T: Float>(x: &[T], i: u32) -> T {
-    // SAFETY: the index is clamped to the slice, which is not empty where there are indices of it.
-    let v = unsafe { *x.get_unchecked((i as usize).min(x.len() - 1)) };
-    if (i as usize) < x.len() { v } else { T::ZERO }
+    let last = (x.len() - 1).min(i32::MAX as usize) as u32;
+    // SAFETY: the index is clamped to the slice, which is not empty.
+    let v = unsafe { *x.get_unchecked(i.min(last) as i32 as usize) };
+    if i <= last { v } else { T::ZERO }
 }
 
 tapegrad_tape::multiversion! {
@@ -218,7 +220,8 @@ tapegrad_tape::multiversion! {
 
 tapegrad_tape::multiversion! {
     vectors of T;
-    fn add_gathered_2<T: Float>(y: &mut [T], x: &[T], i: &[u32], u: &[T], j: &[u32], v: &[T]) {
+    /// Adds two such products.
+    pub(crate) fn add_gathered_2<T: Float>(y: &mut [T], x: &[T], i: &[u32], u: &[T], j: &[u32], v: &[T]) {
         if x.is_empty() {
             return;
         }

@@ -172,7 +172,7 @@ mod tests {
         let (again, other) = max_pool2d_with_indices(&(&back + where_zero(&back)), 2);
         assert_eq!(again.to_vec::<f64>(), y.to_vec::<f64>());
         assert_eq!(other.to_vec::<i64>(), indices.to_vec::<i64>());
-        let options = MaxUnpoolOptions::new(2).output_size([4, 5]);
+        let options = MaxUnpoolOptions::<2>::new(2).output_size([4, 5]);
         check_gradients(
             |v| max_unpool2d(&v[0], &indices, options),
             &[y.detach().tensor()].map(Var::parameter),
