@@ -192,6 +192,20 @@ impl MultiheadAttention {
         key_padding_mask: Option<&Var>,
         attn_mask: Option<&Var>,
     ) -> (Var, Var) {
+        // Outside of the closure, so that a panic names the caller.
+        let (y, weights) = self.attention(query, key, value, key_padding_mask, attn_mask);
+        (observe(self, query, || y), weights)
+    }
+
+    #[track_caller]
+    fn attention(
+        &self,
+        query: &Var,
+        key: &Var,
+        value: &Var,
+        key_padding_mask: Option<&Var>,
+        attn_mask: Option<&Var>,
+    ) -> (Var, Var) {
         let batched = query.ndim() == 3;
         let sizes = [(query, "query", self.embed_dim), (key, "key", self.kdim), (value, "value", self.vdim)];
         for (v, name, size) in sizes {
@@ -322,7 +336,7 @@ impl Module for MultiheadAttention {
     /// Self-attention.
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.attend(x, x, x, None, None).0)
+        self.attend(x, x, x, None, None).0
     }
 }
 
