@@ -193,7 +193,8 @@ impl MultiheadAttention {
         attn_mask: Option<&Var>,
     ) -> (Var, Var) {
         let (y, weights) = self.run([query, key, value], [key_padding_mask, attn_mask], true);
-        (y, weights.expect("asked for"))
+        // Outside of the closure, so that a panic names the caller.
+        (observe(self, query, || y), weights.expect("asked for"))
     }
 
     /// As [`MultiheadAttention::attend`], without the weights (`need_weights=False`): in F32 the memory is linear in the
@@ -218,7 +219,8 @@ impl MultiheadAttention {
         key_padding_mask: Option<&Var>,
         attn_mask: Option<&Var>,
     ) -> Var {
-        self.run([query, key, value], [key_padding_mask, attn_mask], false).0
+        let y = self.run([query, key, value], [key_padding_mask, attn_mask], false).0;
+        observe(self, query, || y)
     }
 
     #[track_caller]
@@ -367,7 +369,7 @@ impl Module for MultiheadAttention {
     /// Self-attention.
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.attend_without_weights(x, x, x, None, None))
+        self.attend_without_weights(x, x, x, None, None)
     }
 }
 

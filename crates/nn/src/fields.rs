@@ -5,6 +5,8 @@ mod shown;
 use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use shown::{Shown, fields_of};
 use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tapegrad_tape::{DType, Tensor, Var};
@@ -133,12 +135,27 @@ impl<F: Field, const N: usize> Field for [F; N] {
     }
 }
 
-impl<A: Field, B: Field> Field for (A, B) {
+/// A map, in the order of its keys (`torch.nn.ModuleDict`, `ParameterDict`).
+impl<K: Display + Ord, F: Field> Field for BTreeMap<K, F> {
     fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
-        self.0.visit(&format!("{name}.0"), f);
-        self.1.visit(&format!("{name}.1"), f);
+        for (key, field) in self {
+            field.visit(&format!("{name}.{key}"), f);
+        }
     }
 }
+
+macro_rules! tuples {
+    ($($field:ident $place:tt),*) => {
+        impl<$($field: Field),*> Field for ($($field,)*) {
+            fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
+                $(self.$place.visit(&format!(concat!("{}.", stringify!($place)), name), f);)*
+            }
+        }
+    };
+}
+tuples!(A 0, B 1);
+tuples!(A 0, B 1, C 2);
+tuples!(A 0, B 1, C 2, D 3);
 
 impl<M: Fields> Field for M {
     fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
@@ -298,4 +315,45 @@ impl dyn Fields {
     pub fn is<M: Fields>(&self) -> bool {
         self.type_of() == TypeId::of::<M>()
     }
+}
+
+/// A module as PyTorch prints it: its type, and the modules inside it, each in a line. A module without modules shows the
+/// shapes of its parameters.
+impl fmt::Debug for dyn Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print_module(self, f)
+    }
+}
+
+/// What `Debug` does for modules, for a type that implements [`Fields`] by hand; [`module!`](crate::module) does it itself.
+///
+/// # Errors
+/// If the formatter fails.
+pub fn print_module(module: &dyn Fields, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    print(module, f, 0)
+}
+
+fn print(module: &dyn Fields, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
+    f.write_str(module.class())?;
+    f.write_str("(")?;
+    let indent = "  ".repeat(depth);
+    let children = module.children();
+    let mut between = "";
+    for (name, p) in module.own_parameters() {
+        let (open, frozen) = if children.is_empty() {
+            (between.to_string(), if p.requires_grad() { "" } else { " frozen" })
+        } else {
+            (format!("\n{indent}  "), if p.requires_grad() { "" } else { " frozen" })
+        };
+        write!(f, "{open}{name}={:?}{frozen}", p.shape())?;
+        between = ", ";
+    }
+    for (name, child) in &children {
+        write!(f, "\n{indent}  ({name}): ")?;
+        print(*child, f, depth + 1)?;
+    }
+    if !children.is_empty() {
+        write!(f, "\n{indent}")?;
+    }
+    f.write_str(")")
 }

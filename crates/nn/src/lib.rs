@@ -39,7 +39,7 @@ pub use conv::*;
 pub use dropout::*;
 pub use embedding::Embedding;
 pub use embedding_bag::EmbeddingBag;
-pub use fields::{Buffer, Field, Fields, Item, Training};
+pub use fields::{Buffer, Field, Fields, Item, Training, print_module};
 pub use files::{FileError, LoadOptions, RunFolder, StoredType, TensorFile, write_atomically};
 pub use linear::*;
 pub use local_response::LocalResponseNorm;
@@ -51,7 +51,7 @@ pub use pool::*;
 pub use recurrent::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
 pub use sequential::Sequential;
 pub use state_dict::{IncompatibleKeys, Mismatch, StateDict, StateDictError};
-pub use summary::{Summary, SummaryRow, observe, with_forward_hook};
+pub use summary::{Summary, SummaryRow, observe, summarize, with_forward_hook};
 pub use transformer::*;
 pub use upsample::Upsample;
 

@@ -156,6 +156,7 @@ impl Bilinear {
     /// If the shapes do not fit.
     #[track_caller]
     pub fn forward(&self, x1: &Var, x2: &Var) -> Var {
-        tapegrad_ops::bilinear(x1, x2, &self.weight, self.bias.as_ref())
+        let y = tapegrad_ops::bilinear(x1, x2, &self.weight, self.bias.as_ref());
+        observe(self, x1, || y)
     }
 }

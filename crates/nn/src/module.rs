@@ -98,17 +98,55 @@ delegate!(Box Arc);
 /// Defines the struct of a module and implements the visit of its fields: `module! { pub struct Net { fc: Linear, ...
 /// } }`.
 ///
-/// Fields can be modules, `Var` (parameters), [`Buffer`](crate::Buffer), [`Training`](crate::Training), options and lists of them, and plain
-/// values. With an `impl Module for Net` for its `forward`, the model is complete; see [`Module`].
+/// Fields can be modules, `Var` (parameters), [`Buffer`](crate::Buffer), [`Training`](crate::Training), options, lists and maps of them, and
+/// plain values. With an `impl Module for Net` for its `forward`, the model is complete; see [`Module`]. `Debug` prints it as
+/// PyTorch does.
+///
+/// The struct may have type parameters, with bounds that are names:
+///
+/// ```
+/// use tapegrad_nn::{Fields, Linear, Module, ReLU, module};
+/// use std::collections::BTreeMap;
+/// use tapegrad_tape::Var;
+///
+/// module! {
+///     /// A module beside its input, and heads by name.
+///     pub(crate) struct Residual<M: Module> {
+///         inner: M,
+///         heads: BTreeMap<String, Linear>,
+///     }
+/// }
+///
+/// impl<M: Module> Module for Residual<M> {
+///     fn forward(&self, x: &Var) -> Var {
+///         self.heads["a"].forward(&(x + self.inner.forward(x)))
+///     }
+/// }
+///
+/// let heads = BTreeMap::from(["a", "b"].map(|name| (name.to_string(), Linear::new(2, 1))));
+/// let net = Residual { inner: Linear::new(2, 2), heads };
+/// assert_eq!(net.named_parameters()[2].0, "heads.a.weight");
+/// assert_eq!(
+///     format!("{net:?}"),
+///     "Residual(\n  (inner): Linear(weight=[2, 2], bias=[2])\n  (heads.a): Linear(weight=[1, 2], bias=[1])\n  \
+///      (heads.b): Linear(weight=[1, 2], bias=[1])\n)"
+/// );
+/// ```
 #[macro_export]
 macro_rules! module {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident
+        $(< $($generic:ident $(: $bound:ident $(+ $more:ident)*)?),+ $(,)? >)?
+    {
         $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $ty:ty),* $(,)?
     }) => {
         $(#[$meta])*
-        $vis struct $name { $($(#[$field_meta])* $field_vis $field: $ty),* }
+        $vis struct $name $(<$($generic $(: $bound $(+ $more)*)?),+>)? {
+            $($(#[$field_meta])* $field_vis $field: $ty),*
+        }
 
-        impl $crate::Fields for $name {
+        impl $(<$($generic: $crate::Field + Send + Sync + 'static $(+ $bound $(+ $more)*)?),+>)? $crate::Fields
+            for $name $(<$($generic),+>)?
+        {
             #[allow(unused_variables)]
             fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, $crate::Item<'a>)) {
                 $($crate::Field::visit(&self.$field, stringify!($field), f);)*
@@ -117,7 +155,21 @@ macro_rules! module {
                 stringify!($name)
             }
         }
+
+        impl $(<$($generic: $crate::Field + Send + Sync + 'static $(+ $bound $(+ $more)*)?),+>)? std::fmt::Debug
+            for $name $(<$($generic),+>)?
+        {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                $crate::print_module(self, f)
+            }
+        }
     };
+}
+
+impl std::fmt::Debug for dyn Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        crate::print_module(self, f)
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +194,45 @@ mod tests {
             scale: Var,
             boxed: Box<Leaf>,
         }
+    }
+
+    module! {
+        /// Two parameters of types, lists in lists, and a tuple.
+        pub(crate) struct Generic<A: Module, B> {
+            /// A module.
+            pub(crate) first: A,
+            nested: Vec<Vec<Leaf>>,
+            three: (B, Leaf, Option<Leaf>),
+        }
+    }
+
+    #[test]
+    fn generic_modules_and_nested_fields() {
+        let boxed: Box<dyn Module> =
+            Box::new(crate::sequential![crate::Linear::new(2, 3), crate::ReLU::new()]);
+        let net = Generic {
+            first: boxed,
+            nested: vec![vec![leaf(false)], vec![leaf(false), leaf(false)]],
+            three: (crate::Linear::new(1, 1).bias(false), leaf(true), None),
+        };
+        let names: Vec<String> = net.named_parameters().into_iter().map(|(name, _)| name).collect();
+        let expected = [
+            "first.0.weight",
+            "first.0.bias",
+            "nested.0.0.weight",
+            "nested.1.0.weight",
+            "nested.1.1.weight",
+            "three.0.weight",
+            "three.1.weight",
+            "three.1.bias",
+        ];
+        assert_eq!(names, expected);
+        net.first.parameters()[1].set_requires_grad(false);
+        let text = format!("{:?}", &net as &dyn Fields);
+        let head = "Generic(\n  (first): Sequential(\n    (0): Linear(weight=[3, 2], bias=[3] frozen)\n    (1): ReLU()\n  )\n";
+        assert!(text.starts_with(head), "{text}");
+        assert!(text.ends_with("  (three.1): Leaf(weight=[2], bias=[2])\n)"), "{text}");
+        assert!(format!("{:?}", net.first).starts_with("Sequential("), "a box of a module prints it");
     }
 
     fn leaf(bias: bool) -> Leaf {

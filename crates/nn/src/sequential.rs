@@ -66,6 +66,12 @@ impl Fields for Sequential {
     }
 }
 
+impl std::fmt::Debug for Sequential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        crate::print_module(self, f)
+    }
+}
+
 impl Module for Sequential {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {

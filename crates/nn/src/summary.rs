@@ -86,7 +86,7 @@ pub struct SummaryRow {
 pub struct Summary {
     /// The model's type.
     pub class: String,
-    /// The shape of the input.
+    /// The shape of the input; empty for a model that [`summarize`] ran.
     pub input: Vec<usize>,
     /// The shape of the output.
     pub output: Vec<usize>,
@@ -112,13 +112,23 @@ impl Summary {
         forward: &dyn Fn(&Var) -> Var,
     ) -> Summary {
         let dtype = parameters.first().map_or(DType::F32, Var::dtype);
-        let x = Var::from(Tensor::zeros_with(input_shape, dtype));
+        let x = Var::from(Tensor::zeros(input_shape, dtype));
+        Summary::of(class, parameters, modules, input_shape.into(), &|| forward(&x))
+    }
+
+    fn of(
+        class: &str,
+        parameters: Vec<Var>,
+        modules: Vec<(String, &dyn Fields)>,
+        input: Vec<usize>,
+        forward: &dyn Fn() -> Var,
+    ) -> Summary {
         let shapes: Rc<RefCell<HashMap<_, Vec<Vec<usize>>>>> = Rc::default();
         let seen = shapes.clone();
         let hook = move |m: &dyn Fields, _: &Var, y: &Var| {
             seen.borrow_mut().entry(address(m)).or_default().push(y.shape().to_vec());
         };
-        let y = with_forward_hook(hook, || tapegrad_tape::no_grad(|| forward(&x)));
+        let y = with_forward_hook(hook, || tapegrad_tape::no_grad(forward));
 
         let mut shapes = shapes.borrow_mut();
         let rows = modules
@@ -137,13 +147,32 @@ impl Summary {
             .collect();
         Summary {
             class: class.into(),
-            input: input_shape.into(),
+            input,
             output: y.shape().into(),
             rows,
             parameters: parameters.iter().map(Var::numel).sum(),
             trainable: parameters.iter().filter(|p| p.requires_grad()).map(Var::numel).sum(),
         }
     }
+}
+
+/// A summary of any model: of several inputs, or of inputs that are no zeros. `forward` runs once, in evaluation mode and
+/// without recording; it returns the output. [`Module::summary`](crate::Module::summary) is shorter for a model of one input.
+///
+/// ```
+/// use tapegrad_nn::{Bilinear, summarize};
+/// use tapegrad_tape::{DType, Tensor, Var};
+/// let model = Bilinear::new(2, 3, 4);
+/// let x = |n: usize| Var::from(Tensor::ones(&[8, n], DType::F32));
+/// let summary = summarize(&model, || model.forward(&x(2), &x(3)));
+/// assert_eq!((summary.output.as_slice(), summary.parameters), (&[8, 4][..], 28));
+/// ```
+pub fn summarize<M: Fields + ?Sized>(model: &M, forward: impl Fn() -> Var) -> Summary {
+    let modes = Modes::of(model);
+    model.eval();
+    let summary = Summary::of(model.class(), model.parameters(), model.named_modules(), Vec::new(), &forward);
+    modes.restore(model);
+    summary
 }
 
 /// The training modes of a model.
@@ -195,7 +224,10 @@ impl fmt::Display for Summary {
         let width = |i: usize| table.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
         let widths = [width(0), width(1), width(2), width(3)];
         let line = "-".repeat(widths.iter().sum::<usize>() + 6);
-        writeln!(f, "{} {:?} -> {:?}", self.class, self.input, self.output)?;
+        match self.input.as_slice() {
+            [] => writeln!(f, "{} -> {:?}", self.class, self.output)?,
+            input => writeln!(f, "{} {input:?} -> {:?}", self.class, self.output)?,
+        }
         for (i, [name, class, output, count]) in table.iter().enumerate() {
             let [a, b, c, d] = widths;
             writeln!(f, "{name:<a$}  {class:<b$}  {output:<c$}  {count:>d$}")?;
@@ -210,6 +242,38 @@ impl fmt::Display for Summary {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn layers_of_several_inputs_have_rows() {
+        use crate::{LSTM, MultiheadAttention, TransformerEncoderLayer, summarize};
+        use tapegrad_tape::{DType, Tensor, Var};
+        crate::module! {
+            struct Both {
+                lstm: LSTM,
+                attention: MultiheadAttention,
+            }
+        }
+        let net = Both { lstm: LSTM::new(3, 4), attention: MultiheadAttention::new(4, 2).dims(3, 3) };
+        let x = Var::from(Tensor::ones(&[5, 2, 3], DType::F32));
+        let summary = summarize(&net, || {
+            let (y, _) = net.lstm.forward_with_state(&x, None);
+            net.attention.attend(&y, &x, &x, None, None).0
+        });
+        let outputs: Vec<_> = summary.rows.iter().map(|r| (r.class.as_str(), r.output.clone())).collect();
+        let wide = Some(vec![5, 2, 4]);
+        assert_eq!(outputs[..2], [("LSTM", wide.clone()), ("MultiheadAttention", wide)]);
+        assert!(summary.to_string().starts_with("Both -> [5, 2, 4]\n"));
+        // Each pass is seen once, whichever method is called.
+        let layer = TransformerEncoderLayer::new(4, 2);
+        let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+        let count = seen.clone();
+        let hook = move |m: &dyn crate::Fields, _: &Var, _: &Var| {
+            count.set(count.get() + u32::from(m.is::<MultiheadAttention>()));
+        };
+        let x = Var::from(Tensor::ones(&[5, 2, 4], DType::F32));
+        crate::with_forward_hook(hook, || crate::Module::forward(&layer, &x));
+        assert_eq!(seen.get(), 1);
+    }
+
     #[test]
     fn thousands() {
         assert_eq!(super::grouped(1234567), "1,234,567");

@@ -1,7 +1,8 @@
 //! The guarantees of the tape: order, snapshots, modes, errors.
 
 use tapegrad_tape::{
-    BackwardOptions, DType, GradOptions, Tensor, Var, detect_anomaly, enable_grad, grad_with, no_grad, record,
+    BackwardOptions, DType, GradOptions, HookHandle, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad,
+    record,
 };
 
 fn parameter(values: &[f64]) -> Var {
@@ -176,9 +177,7 @@ fn a_step_inside_backward_changes_no_gradient() {
     (&a * &b).square().sum_all().backward();
     assert_eq!((a.item(), b.item()), (2.0 - 36.0, 3.0 - 24.0));
     assert!(a.grad().is_none() && b.grad().is_none());
-    for hook in hooks {
-        hook.remove();
-    }
+    hooks.into_iter().for_each(HookHandle::remove);
     (&a * 1.0).sum_all().backward();
     assert_eq!((a.item(), a.grad().unwrap().item()), (-34.0, 1.0), "the hook is gone");
 }

@@ -57,6 +57,12 @@ macro_rules! cells {
             }
         }
 
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                crate::print_module(self, f)
+            }
+        }
+
         impl Fields for $name {
             fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
                 self.weights.ih.visit("weight_ih", f);

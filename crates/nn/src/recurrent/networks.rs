@@ -36,6 +36,13 @@ macro_rules! networks {
                 $name { weights: drawn.again(|| shape.weights()), shape, training: Training::default(), drawn }
             }
 
+            #[track_caller]
+            fn run(&self, x: &Var, h: Option<&Var>, c: Option<&Var>) -> (Var, Var, Option<Var>) {
+                let (y, h, c) =
+                    self.shape.run(stringify!($name), &self.weights, x, h, c, self.training.get());
+                (observe(self, x, || y), h, c)
+            }
+
             fn remade(mut self) -> $name {
                 self.weights = self.drawn.again(|| self.shape.weights());
                 self
@@ -82,6 +89,12 @@ macro_rules! networks {
             }
         }
 
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                crate::print_module(self, f)
+            }
+        }
+
         impl Fields for $name {
             fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
                 for (i, w) in self.weights.iter().enumerate() {
@@ -105,7 +118,7 @@ macro_rules! networks {
             /// The outputs of the last layer at all steps.
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || self.shape.run(stringify!($name), &self.weights, x, None, None, self.training.get()).0)
+                self.run(x, None, None).0
             }
         }
     )*};
@@ -153,7 +166,7 @@ impl RNN {
     /// If the shapes do not fit.
     #[track_caller]
     pub fn forward_with_state(&self, x: &Var, h: Option<&Var>) -> (Var, Var) {
-        let (y, h, _) = self.shape.run("RNN", &self.weights, x, h, None, self.training.get());
+        let (y, h, _) = self.run(x, h, None);
         (y, h)
     }
 }
@@ -166,7 +179,7 @@ impl GRU {
     /// If the shapes do not fit.
     #[track_caller]
     pub fn forward_with_state(&self, x: &Var, h: Option<&Var>) -> (Var, Var) {
-        let (y, h, _) = self.shape.run("GRU", &self.weights, x, h, None, self.training.get());
+        let (y, h, _) = self.run(x, h, None);
         (y, h)
     }
 }
@@ -195,7 +208,7 @@ impl LSTM {
     #[track_caller]
     pub fn forward_with_state(&self, x: &Var, state: Option<(&Var, &Var)>) -> (Var, (Var, Var)) {
         let (h, c) = (state.map(|s| s.0), state.map(|s| s.1));
-        let (y, h, c) = self.shape.run("LSTM", &self.weights, x, h, c, self.training.get());
+        let (y, h, c) = self.run(x, h, c);
         (y, (h, c.expect("an LSTM has a cell state")))
     }
 }
