@@ -112,7 +112,7 @@ impl Summary {
         forward: &dyn Fn(&Var) -> Var,
     ) -> Summary {
         let dtype = parameters.first().map_or(DType::F32, Var::dtype);
-        let x = Var::from(Tensor::zeros(input_shape, dtype));
+        let x = Var::from(Tensor::zeros_with(input_shape, dtype));
         Summary::of(class, parameters, modules, input_shape.into(), &|| forward(&x))
     }
 
@@ -163,7 +163,7 @@ impl Summary {
 /// use tapegrad_nn::{Bilinear, summarize};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let model = Bilinear::new(2, 3, 4);
-/// let x = |n: usize| Var::from(Tensor::ones(&[8, n], DType::F32));
+/// let x = |n: usize| Var::from(Tensor::ones_with(&[8, n], DType::F32));
 /// let summary = summarize(&model, || model.forward(&x(2), &x(3)));
 /// assert_eq!((summary.output.as_slice(), summary.parameters), (&[8, 4][..], 28));
 /// ```
@@ -253,7 +253,7 @@ mod tests {
             }
         }
         let net = Both { lstm: LSTM::new(3, 4), attention: MultiheadAttention::new(4, 2).dims(3, 3) };
-        let x = Var::from(Tensor::ones(&[5, 2, 3], DType::F32));
+        let x = Var::from(Tensor::ones_with(&[5, 2, 3], DType::F32));
         let summary = summarize(&net, || {
             let (y, _) = net.lstm.forward_with_state(&x, None);
             net.attention.attend(&y, &x, &x, None, None).0
@@ -269,7 +269,7 @@ mod tests {
         let hook = move |m: &dyn crate::Fields, _: &Var, _: &Var| {
             count.set(count.get() + u32::from(m.is::<MultiheadAttention>()));
         };
-        let x = Var::from(Tensor::ones(&[5, 2, 4], DType::F32));
+        let x = Var::from(Tensor::ones_with(&[5, 2, 4], DType::F32));
         crate::with_forward_hook(hook, || crate::Module::forward(&layer, &x));
         assert_eq!(seen.get(), 1);
     }

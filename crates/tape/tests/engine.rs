@@ -1,8 +1,8 @@
 //! The guarantees of the tape: order, snapshots, modes, errors.
 
 use tapegrad_tape::{
-    BackwardOptions, DType, GradOptions, HookHandle, Tensor, Var, detect_anomaly, enable_grad, grad, no_grad,
-    record,
+    BackwardOptions, DType, GradOptions, HookHandle, Tensor, Var, detect_anomaly, enable_grad, grad_with,
+    no_grad, record,
 };
 
 fn parameter(values: &[f64]) -> Var {

@@ -156,7 +156,13 @@ impl TransformerEncoderLayer {
         src_key_padding_mask: Option<&Var>,
     ) -> Var {
         let attend = |x: &Var| {
-            self.dropout1.forward(&self.self_attn.attend_without_weights(x, x, x, src_key_padding_mask, src_mask))
+            self.dropout1.forward(&self.self_attn.attend_without_weights(
+                x,
+                x,
+                x,
+                src_key_padding_mask,
+                src_mask,
+            ))
         };
         let feed = |x: &Var| {
             let inner = self.activation.apply(&self.linear1.forward(x));
