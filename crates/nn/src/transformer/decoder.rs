@@ -141,11 +141,12 @@ impl TransformerDecoderLayer {
     pub fn forward(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
         let attend = |x: &Var| {
             let (padding, mask) = (masks.tgt_key_padding_mask, masks.tgt_mask);
-            self.dropout1.forward(&self.self_attn.attend(x, x, x, padding, mask).0)
+            self.dropout1.forward(&self.self_attn.attend_without_weights(x, x, x, padding, mask))
         };
         let look = |x: &Var| {
             let (padding, mask) = (masks.memory_key_padding_mask, masks.memory_mask);
-            self.dropout2.forward(&self.multihead_attn.attend(x, memory, memory, padding, mask).0)
+            self.dropout2
+                .forward(&self.multihead_attn.attend_without_weights(x, memory, memory, padding, mask))
         };
         let feed = |x: &Var| {
             let inner = self.activation.apply(&self.linear1.forward(x));
