@@ -13,7 +13,8 @@ trajectories and learning-rate schedules, each within the sample's own tolerance
 
     pip install -r tools/requirements.txt
     python tools/conformance DATA
-    TAPEGRAD_CONFORMANCE=DATA TAPEGRAD_CONFORMANCE_DOC=1 cargo test --release --test conformance
+    python tools/conformance --set more MORE
+    TAPEGRAD_CONFORMANCE=DATA:MORE TAPEGRAD_CONFORMANCE_DOC=1 cargo test --release --test conformance
 
 How many samples there are depends on the version of PyTorch. A sample of an operation that Tapegrad does not have counts as missing, never as passed.
 ";

@@ -91,6 +91,10 @@ impl Var {
     }
 
     /// The same as [`Var::sign`] (`torch.sgn`, which differs for complex numbers only).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(-7.5).sgn().item(), -1.0);
+    /// ```
     #[track_caller]
     pub fn sgn(&self) -> Var {
         self.sign()
@@ -100,6 +104,10 @@ impl Var {
     ///
     /// # Panics
     /// For booleans.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(-2).positive().item(), -2.0);
+    /// ```
     #[track_caller]
     pub fn positive(&self) -> Var {
         assert!(self.dtype() != DType::Bool, "positive: not defined for bool");

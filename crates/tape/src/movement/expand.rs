@@ -65,6 +65,12 @@ impl Var {
     ///
     /// # Panics
     /// If this shape does not broadcast to the other.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
+    /// assert_eq!(Var::from(3f32).expand_as(&x).to_vec::<f32>(), [3.0, 3.0]);
+    /// ```
     #[track_caller]
     pub fn expand_as(&self, other: &Var) -> Var {
         let fits =

@@ -87,24 +87,9 @@ pub(crate) fn ndtri(p: f32) -> f32 {
     let near = wide * erfinv_near(wide * wide / 0.18 - 1.0);
     // Scaled, so that small numbers keep their digits.
     let far = erfinv_far(4.0 * p * (1.0 - p)).copysign(y);
-    let ends = if p == 0.0 {
-        -1.0
-    } else if p == 1.0 {
-        1.0
-    } else {
-        0.0
-    };
     let inside = SQRT_2 * choose(y.abs() <= 0.6, near as f32, far);
-    inverse_ends(
-        inside,
-        if p > 0.0 && p < 1.0 {
-            0.0
-        } else if ends != 0.0 {
-            ends
-        } else {
-            f32::NAN
-        },
-    )
+    let inner = if p > 0.0 && p < 1.0 { 0.0 } else { f32::NAN };
+    inverse_ends(inside, if p == 0.0 || p == 1.0 { y } else { inner })
 }
 
 /// An inverse at the ends -1 and 1 of its domain, and beyond them.
