@@ -45,7 +45,7 @@ fn padded<const D: usize>(
         }
     };
     let all: Vec<isize> = (0..D).rev().flat_map(sides).map(|n| n as isize).collect();
-    Some((x.pad(&all, mode), ConvOptions { padding: Padding::Explicit([0; D]), ..options.clone() }))
+    Some((x.pad(&all, mode), ConvOptions { padding: Padding::Explicit([0; D]), ..*options }))
 }
 
 impl<const D: usize> Field for ConvOptions<D> {}

@@ -133,7 +133,9 @@ pub fn corrcoef(x: &Var) -> Var {
     );
     let c = cov(x);
     if c.ndim() == 0 {
-        return &c / &c;
+        // One, unless the variance is zero or not finite.
+        let again = c.clone();
+        return c / again;
     }
     let deviation = c.diagonal(0, 0, 1).sqrt();
     (c / deviation.unsqueeze(1) / deviation.unsqueeze(0)).clamp(-1, 1)

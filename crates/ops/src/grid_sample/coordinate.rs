@@ -28,7 +28,7 @@ fn in_pixels<T: Float>(x: T, size: usize, align_corners: bool) -> (T, T) {
 fn padded<T: Float>(x: T, size: usize, o: GridSampleOptions) -> (T, T) {
     let last = T::from_f64(size as f64 - 1.0);
     let clip = |x: T, slope: T| {
-        if !(x > T::ZERO) {
+        if x <= T::ZERO || x.is_nan() {
             (T::ZERO, T::ZERO)
         } else if x >= last {
             (last, T::ZERO)

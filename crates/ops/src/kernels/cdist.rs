@@ -69,7 +69,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_different<T: Float>(out: &mut [T], x: T, y: &[T]) {
         for (d, &y) in out.iter_mut().zip(y) {
-            *d = *d + if x == y { T::ZERO } else { T::ONE };
+            *d += if x == y { T::ZERO } else { T::ONE };
         }
     }
 }
@@ -78,7 +78,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_sizes<T: Float>(out: &mut [T], x: T, y: &[T]) {
         for (d, &y) in out.iter_mut().zip(y) {
-            *d = *d + (x - y).abs();
+            *d += (x - y).abs();
         }
     }
 }
@@ -87,7 +87,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_squares<T: Float>(out: &mut [T], x: T, y: &[T]) {
         for (d, &y) in out.iter_mut().zip(y) {
-            *d = *d + (x - y) * (x - y);
+            *d += (x - y) * (x - y);
         }
     }
 }
@@ -105,7 +105,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_powers<T: Float>(out: &mut [T], x: T, y: &[T], p: T) {
         for (d, &y) in out.iter_mut().zip(y) {
-            *d = *d + (x - y).abs().powf(p);
+            *d += (x - y).abs().powf(p);
         }
     }
 }
@@ -161,7 +161,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_signs<T: Float>(out: &mut [T], x: &[T], y: &[T], w: T) {
         for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
-            *o = *o + sign(x - y) * w;
+            *o += sign(x - y) * w;
         }
     }
 }
@@ -170,7 +170,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_scaled<T: Float>(out: &mut [T], x: &[T], y: &[T], w: T) {
         for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
-            *o = *o + (x - y) * w;
+            *o += (x - y) * w;
         }
     }
 }
@@ -179,7 +179,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_extremes<T: Float>(out: &mut [T], x: &[T], y: &[T], w: T, distance: T) {
         for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
-            *o = *o + if (x - y).abs() == distance { sign(x - y) * w } else { T::ZERO };
+            *o += if (x - y).abs() == distance { sign(x - y) * w } else { T::ZERO };
         }
     }
 }
@@ -189,7 +189,7 @@ tapegrad_tape::multiversion! {
     fn add_signed_powers<T: Float>(out: &mut [T], x: &[T], y: &[T], w: T, power: T) {
         for ((o, &x), &y) in out.iter_mut().zip(x).zip(y) {
             let d = x - y;
-            *o = *o + if d == T::ZERO { T::ZERO } else { sign(d) * d.abs().powf(power) * w };
+            *o += if d == T::ZERO { T::ZERO } else { sign(d) * d.abs().powf(power) * w };
         }
     }
 }

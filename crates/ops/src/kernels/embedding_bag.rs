@@ -55,7 +55,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_row<T: Float>(out: &mut [T], row: &[T], w: T) {
         for (o, &x) in out.iter_mut().zip(row) {
-            *o = *o + x * w;
+            *o += x * w;
         }
     }
 }

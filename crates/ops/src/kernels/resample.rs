@@ -226,7 +226,7 @@ tapegrad_tape::multiversion! {
             return;
         }
         for ((((y, &i), &u), &j), &v) in y.iter_mut().zip(i).zip(u).zip(j).zip(v) {
-            *y = *y + at(x, i) * u + at(x, j) * v;
+            *y += at(x, i) * u + at(x, j) * v;
         }
     }
 }
@@ -239,7 +239,7 @@ tapegrad_tape::multiversion! {
             return;
         }
         for ((y, &i), &w) in y.iter_mut().zip(i).zip(w) {
-            *y = *y + at(x, i) * w;
+            *y += at(x, i) * w;
         }
     }
 }
@@ -266,7 +266,7 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn add_scaled<T: Float>(y: &mut [T], a: &[T], u: T) {
         for (y, &a) in y.iter_mut().zip(a) {
-            *y = *y + a * u;
+            *y += a * u;
         }
     }
 }

@@ -109,7 +109,7 @@ mod tests {
         assert_close(&mmt(&l, &l), &a, 1e-12);
         assert_close(&tmm(&u, &u), &a, 1e-12);
         for upper in [false, true] {
-            check_gradients(|v| cholesky(&positive(&v[0]), upper), &[x.clone()]);
+            check_gradients(|v| cholesky(&positive(&v[0]), upper), std::slice::from_ref(&x));
             let b = parameter(&[3, 2], 2);
             assert_close(
                 &mm(&a, &cholesky_solve(&b, if upper { &u } else { &l }, upper)),

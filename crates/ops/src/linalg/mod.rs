@@ -105,7 +105,7 @@ fn each_matrix(
     let count: usize = batch(a.shape()).iter().product();
     let a = a.cast(DType::F64).contiguous();
     let data = a.as_slice::<f64>().expect("contiguous");
-    let each = if count == 0 { 0 } else { data.len() / count };
+    let each = data.len().checked_div(count).unwrap_or(0);
     let mut out = list_for(op, numel_for(op, &[count, len]), |_| 0.0);
     let failed = AtomicUsize::new(usize::MAX);
     parallel_chunks(&mut out, len, |i, out| {

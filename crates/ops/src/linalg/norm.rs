@@ -125,10 +125,10 @@ mod tests {
     fn gradients_of_every_order() {
         let a = parameter(&[2, 3, 2], 3);
         for p in [1.0, -1.0, 2.0, -2.0, f64::INFINITY, f64::NEG_INFINITY] {
-            check_gradients(|v| matrix_norm(&v[0], p, [-1, 0], true), &[a.clone()]);
+            check_gradients(|v| matrix_norm(&v[0], p, [-1, 0], true), std::slice::from_ref(&a));
         }
         for ord in [NormOrd::Fro, NormOrd::Nuc] {
-            check_gradients(|v| matrix_norm(&v[0], ord, [1, 2], false), &[a.clone()]);
+            check_gradients(|v| matrix_norm(&v[0], ord, [1, 2], false), std::slice::from_ref(&a));
         }
         assert_close(&norm(&a, Some(NormOrd::P(3.0)), &[1], true), &a.norm_with(3.0, 1, true), 0.0);
         assert_eq!(matrix_norm(&a, 2.0, [0, 1], true).shape(), [1, 1, 2]);

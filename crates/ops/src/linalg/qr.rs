@@ -94,7 +94,7 @@ mod tests {
             assert_close(&mm(&q, &r), &a, 1e-12);
             assert_close(&r.triu(0), &r, 0.0);
             assert!(r.diagonal(0, -2, -1).to_vec::<f64>().iter().all(|&d| d >= 0.0));
-            check_gradients(|v| qr(&v[0]).0, &[a.clone()]);
+            check_gradients(|v| qr(&v[0]).0, std::slice::from_ref(&a));
             check_gradients(|v| qr(&v[0]).1, &[a]);
         }
     }
