@@ -21,9 +21,7 @@ pub fn source<R: Prepare>(loader: &Loader<R>) -> Source<'_>
 where
     R::Batch: IntoVars<Vars = (Var, Var)>,
 {
-    let [_, _, _, samples, size] = loader.state().to_array();
-    let rest = samples.saturating_sub((loader.len() as u64).saturating_sub(1) * size).min(size);
-    Source::new(move || loader.into_iter()).smallest_batch(rest as usize).resumable(
+    Source::new(move || loader.into_iter()).smallest_batch(loader.smallest_batch()).resumable(
         || loader.state().to_array().map(|n| n as i64).to_vec(),
         |place| {
             let numbers: [i64; 5] =

@@ -2,7 +2,8 @@
 //!
 //! [`Mnist`] reads the published files of MNIST and its relatives, [`Cifar`] those of CIFAR-10 and CIFAR-100;
 //! [`synthetic`] draws images if there are no files. A [`Dataset`] returns single samples of any
-//! type, a [`DataLoader`] makes batches of them, and an [`ImageLoader`] batches of images, which [`transforms`] change. With the feature `download`, `download` fetches the files.
+//! type, a [`DataLoader`] makes batches of them, and an [`ImageLoader`] batches of images, which [`transforms`] change. With the feature `download`, `download` fetches
+//! the files; with the feature `image-folder`, `ImageFolder` reads PNG and JPEG files in folders.
 #![forbid(unsafe_code)]
 
 mod cifar;
@@ -13,6 +14,8 @@ mod dataset;
 mod download;
 mod error;
 pub mod idx;
+#[cfg(feature = "image-folder")]
+mod image_folder;
 mod images;
 mod loader;
 mod mnist;
@@ -30,6 +33,8 @@ pub use dataset::{ConcatDataset, Dataset, Rows, Subset, TensorDataset, random_sp
 #[cfg(feature = "download")]
 pub use download::{Progress, download};
 pub use error::{DataError, Result};
+#[cfg(feature = "image-folder")]
+pub use image_folder::ImageFolder;
 pub use images::{ImageDataset, Images, Normalization, image_sample};
 pub use loader::{
     Augmented, Batch, Batches, Collated, DataLoader, ImageLoader, Loader, LoaderState, Prepare, TryBatches,

@@ -249,6 +249,17 @@ impl<R: Prepare> Loader<R> {
         }
     }
 
+    /// The number of samples in the smallest batch of an epoch.
+    pub fn smallest_batch(&self) -> usize {
+        let samples = self.recipe.len();
+        let samples = self.sampler.as_ref().map_or(samples, |s| s.count(samples));
+        match samples % self.batch_size {
+            0 => samples.min(self.batch_size),
+            rest if self.drop_last && samples > rest => self.batch_size,
+            rest => rest,
+        }
+    }
+
     /// True if an epoch has no batch.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

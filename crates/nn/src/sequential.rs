@@ -77,8 +77,9 @@ impl Module for Sequential {
         observe(self, x, || {
             let mut modules = self.modules.iter().peekable();
             let Some(first) = modules.next() else { return x.clone() };
-            let is_relu = |m: &&Box<dyn Module>| m.type_of() == TypeId::of::<ReLU>();
-            let fuses = |next: Option<&&Box<dyn Module>>| !is_observed() && next.is_some_and(is_relu);
+            let fuses = |next: Option<&&Box<dyn Module>>| {
+                !is_observed() && next.is_some_and(|m| m.type_of() == TypeId::of::<ReLU>())
+            };
             let mut y = if fuses(modules.peek()) {
                 modules.next();
                 first.forward_relu(x)

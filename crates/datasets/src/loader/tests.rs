@@ -238,6 +238,10 @@ fn a_sampler_decides_the_length() {
     let loader = DataLoader::new(data()).batch_size(4).sampler(crate::DistributedSampler::new(1, 3));
     assert_eq!((loader.len(), loader.iter().len()), (1, 1));
     assert_eq!(loader.iter().next().unwrap().to_vec::<i64>(), [1, 4, 7, 0]);
+    assert_eq!(loader.smallest_batch(), 4);
+    let rest = |n: usize| DataLoader::new(data()).batch_size(n);
+    assert_eq!([rest(4), rest(5), rest(3), rest(20)].map(|l| l.smallest_batch()), [2, 5, 1, 10]);
+    assert_eq!(rest(3).drop_last(true).smallest_batch(), 3);
     let weighted = crate::WeightedRandomSampler::new(&[1.0; 10], 25, true, 0);
     assert_eq!(DataLoader::new(data()).batch_size(10).sampler(weighted).len(), 3);
     let wrong = DataLoader::new(TensorDataset::new((Tensor::arange(0, 2), Tensor::arange(0, 2))));

@@ -74,13 +74,18 @@ pub(super) fn read(bytes: &[u8], options: &LoadOptions) -> Result<StateDict, Fil
     let (pickle, _) = Pickle::parse_torch("data.pkl", &pickled).map_err(|e| FileError::new(e.to_string()))?;
     let mut storages: HashMap<String, Vec<u8>> = HashMap::new();
     let mut storage = |t: &TensorRef<'_>, key: &str| -> Result<Vec<u8>, FileError> {
-        if !storages.contains_key(t.storage) {
-            let data = member(&format!("data/{}", t.storage), t.storage_bytes.min(left))
-                .map_err(|e| FileError::of_key(key, e.to_string()))?;
-            left -= data.len();
+        if let Some(data) = storages.get(t.storage) {
+            return gather(data, t, &mut left).map_err(|e| FileError::of_key(key, e));
+        }
+        let data = member(&format!("data/{}", t.storage), t.storage_bytes.min(left))
+            .map_err(|e| FileError::of_key(key, e.to_string()))?;
+        left -= data.len();
+        let found = gather(&data, t, &mut left).map_err(|e| FileError::of_key(key, e))?;
+        // Other tensors may be on the rest of a storage; of a whole one, only its copies, which are known by then.
+        if found.len() < data.len() {
             storages.insert(t.storage.into(), data);
         }
-        gather(&storages[t.storage], t, &mut left).map_err(|e| FileError::of_key(key, e))
+        Ok(found)
     };
     collect(&pickle, options, &mut storage)
 }
@@ -307,22 +312,19 @@ fn write(state: &StateDict) -> Result<Vec<u8>, FileError> {
     // PyTorch maps storages into memory, where they begin at a multiple of 64.
     let plain = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).with_alignment(64);
     let mut pickle = b"\x80\x02ccollections\nOrderedDict\n)R(".to_vec();
-    let mut written: Vec<(&Tensor, usize)> = Vec::new();
+    let mut written: Vec<(&Tensor, TorchType, usize)> = Vec::new();
     let mut storages = Vec::new();
     for (key, t) in state.iter() {
-        let same = |u: &&(&Tensor, usize)| {
-            u.0.shares_memory_with(t)
-                && (u.0.shape(), u.0.strides(), u.0.offset(), u.0.dtype())
-                    == (t.shape(), t.strides(), t.offset(), t.dtype())
-        };
         let (dtype, bytes) = stored(t, state.stored_type(key));
+        let place = |u: &Tensor| (u.shape().to_vec(), u.strides().to_vec(), u.offset());
+        let same = |(u, kind, _): &&(&Tensor, TorchType, usize)| {
+            *kind == dtype && u.shares_memory_with(t) && place(u) == place(t)
+        };
         let number = match written.iter().find(same) {
-            Some(&(_, number)) => number,
+            Some(&(_, _, number)) => number,
             None => {
-                let len = bytes.len();
                 storages.push(bytes);
-                written.push((t, storages.len() - 1));
-                let _ = len;
+                written.push((t, dtype, storages.len() - 1));
                 storages.len() - 1
             }
         };
@@ -381,15 +383,20 @@ fn put_tensor(out: &mut Vec<u8>, dtype: TorchType, storage: usize, shape: &[usiz
     int(out, if class.is_ok() { numel } else { numel * dtype.size() });
     out.extend_from_slice(b"tQ");
     int(out, 0);
-    let mut stride = numel;
-    for strides in [false, true] {
+    let mut strides: Vec<usize> = shape
+        .iter()
+        .rev()
+        .scan(1, |stride, &n| {
+            let own = *stride;
+            *stride *= n.max(1);
+            Some(own)
+        })
+        .collect();
+    strides.reverse();
+    for numbers in [shape, &strides] {
         out.push(b'(');
-        for &n in shape {
-            stride = if n == 0 { 1 } else { stride / n };
-            int(out, if strides { stride } else { n });
-        }
+        numbers.iter().for_each(|&n| int(out, n));
         out.push(b't');
-        stride = numel;
     }
     out.extend_from_slice(b"\x89ccollections\nOrderedDict\n)R");
     if let Err(dtype) = class {

@@ -201,7 +201,7 @@ fn gradients(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cross_entropy;
+    use crate::{cross_entropy, cross_entropy_with};
     use crate::testing::{assert_close, check_gradients, parameter};
     use tapegrad_tape::BackwardOptions;
 
