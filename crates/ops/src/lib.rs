@@ -74,7 +74,7 @@ pub use linalg::{cholesky_solve, logdet};
 pub use linear::linear;
 pub use local_response_norm::local_response_norm;
 pub use loss::*;
-pub use matmul::{bmm, dot, matmul, mm, mv, outer};
+pub use matmul::{bmm, dot, matmul, mm, mv, outer, vdot};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use pool::*;
 pub use recurrent::recurrent;

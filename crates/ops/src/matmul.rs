@@ -156,9 +156,23 @@ pub fn mv(a: &Var, x: &Var) -> Var {
 /// ```
 #[track_caller]
 pub fn dot(a: &Var, b: &Var) -> Var {
+    inner_product("dot", a, b)
+}
+
+/// The same as [`dot`], since there are no complex numbers (`torch.vdot`).
+///
+/// # Panics
+/// Same as [`dot`].
+#[track_caller]
+pub fn vdot(a: &Var, b: &Var) -> Var {
+    inner_product("vdot", a, b)
+}
+
+#[track_caller]
+fn inner_product(op: &'static str, a: &Var, b: &Var) -> Var {
     assert!(
         a.ndim() == 1 && b.ndim() == 1,
-        "dot: 1D tensors expected, but got {}D and {}D tensors (shapes {:?} and {:?})",
+        "{op}: 1D tensors expected, but got {}D and {}D tensors (shapes {:?} and {:?})",
         a.ndim(),
         b.ndim(),
         a.shape(),
@@ -166,11 +180,11 @@ pub fn dot(a: &Var, b: &Var) -> Var {
     );
     assert!(
         a.numel() == b.numel(),
-        "dot: inconsistent tensor size, expected tensor {:?} and src {:?} to have the same number of elements",
+        "{op}: inconsistent tensor size, expected tensor {:?} and src {:?} to have the same number of elements",
         a.shape(),
         b.shape()
     );
-    multiply("dot", a, b)
+    multiply(op, a, b)
 }
 
 /// All products of an element of one vector and one of the other: `[n]` and `[m]` give `[n, m]`

@@ -21,6 +21,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "bmm" => ops::bmm(&x(), &v("mat2")).into(),
         "mv" => ops::mv(&x(), &v("vec")).into(),
         "dot" => ops::dot(&x(), &v("tensor")).into(),
+        "vdot" => ops::vdot(&x(), &v("other")).into(),
         "outer" => ops::outer(&x(), &v("vec2")).into(),
         "addmm" => add(ops::addmm, "mat1", "mat2"),
         "baddbmm" => add(ops::baddbmm, "batch1", "batch2"),
