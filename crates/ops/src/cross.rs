@@ -29,7 +29,7 @@ pub fn cross(a: &Var, b: &Var, dim: Option<isize>) -> Var {
 /// last). The shapes broadcast.
 ///
 /// # Panics
-/// Same as [`crate::cross`].
+/// Same as [`crate::cross()`].
 ///
 /// ```
 /// use tapegrad_tape::Var;

@@ -7,7 +7,7 @@ use tapegrad_tape::kernels::parallel::parallel_chunks;
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{Tensor, Var, record_with_output};
 
-/// The inverses of square matrices `[..., n, n]` (`torch.linalg.inv`). To solve a system, [`solve`](super::solve) is
+/// The inverses of square matrices `[..., n, n]` (`torch.linalg.inv`). To solve a system, [`solve`](super::solve()) is
 /// faster and more accurate.
 ///
 /// # Panics
