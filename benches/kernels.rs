@@ -290,7 +290,7 @@ fn convolution(
 /// Recurrent layers: steps, batch, and size of inputs and states.
 fn recurrent(bench: &mut Bench) {
     for (steps, batch, hidden) in [(100, 32, 256), (20, 8, 32)] {
-        let layers: [(&str, usize, Box<dyn Module>); 3] = [
+        let layers: [(&str, usize, Box<dyn Forward>); 3] = [
             ("rnn", 1, Box::new(RNN::new(hidden, hidden))),
             ("lstm", 4, Box::new(LSTM::new(hidden, hidden))),
             ("gru", 3, Box::new(GRU::new(hidden, hidden))),

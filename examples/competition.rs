@@ -68,7 +68,7 @@ impl Stage {
     }
 }
 
-impl Module for Stage {
+impl Forward for Stage {
     fn forward(&self, x: &Var) -> Var {
         let x = ops::relu(&self.norm1.forward(&self.conv1.forward(x)));
         let x = ops::relu(&self.norm2.forward(&self.conv2.forward(&x)));

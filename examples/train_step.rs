@@ -15,7 +15,7 @@ use tapegrad::nn::models::{
     Gpt, GptConfig, LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp,
 };
 use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_grad_norm_};
-use tapegrad::nn::{Fields, LSTM, Linear, Module};
+use tapegrad::nn::{Forward, LSTM, Linear, Module};
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -45,7 +45,7 @@ tapegrad::nn::module! {
     }
 }
 
-impl Module for LastOutput {
+impl Forward for LastOutput {
     fn forward(&self, x: &Var) -> Var {
         self.fc.forward(&self.lstm.forward(x).select(1, -1))
     }
@@ -135,7 +135,7 @@ fn main() {
 /// What is timed.
 struct Work {
     name: &'static str,
-    model: Box<dyn Module>,
+    model: Box<dyn Forward>,
     optimizer: Box<dyn Optimizer>,
     x: Var,
     target: Var,
@@ -176,7 +176,7 @@ fn images(args: &Args) -> Work {
         Model::Lstm => ("lstm", &[100, 256], 32),
         _ => ("resnet18", &[3, 32, 32], 128),
     };
-    let model: Box<dyn Module> = match args.model {
+    let model: Box<dyn Forward> = match args.model {
         Model::Mlp => Box::new(mlp(&[784, 256, 128, 10])),
         Model::Lenet => Box::new(LeNet5::new(10)),
         Model::Cnn3 => Box::new(ThreeLayerConvNet::new(10)),

@@ -36,7 +36,7 @@ pub use tapegrad_tape as tape;
 pub mod prelude {
     pub use crate::{datasets, nn, ops, tape};
     pub use tapegrad_nn::optim::Optimizer;
-    pub use tapegrad_nn::{Fields, Module};
+    pub use tapegrad_nn::{Forward, Module};
     pub use tapegrad_ops::VarOps;
     pub use tapegrad_tape::{
         DType, Generator, MemoryFormat, Scalar, Tensor, Var, grad, grad_with, manual_seed, no_grad,

@@ -157,7 +157,7 @@ mod modular_networks {
     #[test]
     fn the_first_loss_is_that_of_a_guess_and_l2_adds_half_the_squares() {
         let (x, labels) = shapes(50);
-        let nets: [Box<dyn Module>; 2] = [Box::new(layers(&[100])), Box::new(ThreeLayerConvNet::new(10))];
+        let nets: [Box<dyn Forward>; 2] = [Box::new(layers(&[100])), Box::new(ThreeLayerConvNet::new(10))];
         for net in nets {
             manual_seed(0);
             for p in net.parameters() {
@@ -211,7 +211,7 @@ mod modular_networks {
         let convnet = ThreeLayerConvNet::with_sizes(3, 7, 10);
         let flat = mlp(&[15, 20, 30, 10]);
         for (model, shape, strength) in [
-            (&flat as &dyn Module, &[2, 15][..], 0.0),
+            (&flat as &dyn Forward, &[2, 15][..], 0.0),
             (&flat, &[2, 15], 3.0),
             (&convnet, &[2, 3, 32, 32], 0.1),
         ] {

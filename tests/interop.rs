@@ -7,7 +7,7 @@ use tapegrad::nn::StateDict;
 use tapegrad::nn::models::{LeNet5, MobileNetV2, ResNet};
 use tapegrad::prelude::*;
 
-fn exchange(folder: &Path, name: &str, model: &dyn Module) {
+fn exchange(folder: &Path, name: &str, model: &dyn Forward) {
     let file = |what: &str| folder.join(format!("{name}.{what}.safetensors"));
     let load = |what: &str| StateDict::load(file(what)).unwrap_or_else(|e| panic!("{e}"));
     let logits = |x: &Tensor| {

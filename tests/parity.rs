@@ -73,7 +73,7 @@ fn numbers(v: &Json) -> Vec<f64> {
     v.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
 }
 
-fn reproduce(name: &str, build: impl Fn() -> Box<dyn Module>, shape: &[usize], limits: &Limits) {
+fn reproduce(name: &str, build: impl Fn() -> Box<dyn Forward>, shape: &[usize], limits: &Limits) {
     let Some(reference) = reference() else { return };
     for (i, dtype) in [DType::F64, DType::F32].into_iter().enumerate() {
         let expected = &reference[name][dtype.to_string().as_str()];

@@ -25,7 +25,7 @@ use std::time::Instant;
 use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Normalization, random_split};
 use tapegrad::nn::plots::{confusion, training_curves};
 use tapegrad::nn::train::{Score, confusion_matrix, predictions};
-use tapegrad::nn::{Module, RunFolder, StateDict};
+use tapegrad::nn::{Forward, RunFolder, StateDict};
 use tapegrad::prelude::*;
 
 /// The number of test images for the curves of a run without a validation set.
@@ -301,7 +301,7 @@ fn predict_with(args: &Args, files: &[PathBuf], test: &ImageDataset) -> (Var, Ne
 }
 
 /// The scores of all images, `[N, classes]`.
-fn scores_of(model: &dyn Module, tta: Tta, data: &ImageDataset) -> Var {
+fn scores_of(model: &dyn Forward, tta: Tta, data: &ImageDataset) -> Var {
     let loader = ImageLoader::new(data.clone()).batch_size(500);
     let parts: Vec<Var> = loader.iter().map(|batch| tta.scores(model, &Var::from(&batch.images))).collect();
     tape::cat(&parts, 0)

@@ -7,7 +7,7 @@ use tapegrad::nn::lr_scheduler::{CosineAnnealingLR, LambdaLR, MultiStepLR, Sched
 use tapegrad::nn::models::{LeNet5, MlpOptions, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp_with};
 use tapegrad::nn::optim::{Adam, AdamW, AdamWOptions, Optimizer, SGD, SGDOptions};
 use tapegrad::nn::train::{Trainer, predict, predict_mirrored, predict_shifted};
-use tapegrad::nn::{Flatten, Module, Sequential};
+use tapegrad::nn::{Flatten, Forward, Sequential};
 use tapegrad::ops::CrossEntropyOptions;
 use tapegrad::prelude::*;
 
@@ -32,7 +32,7 @@ impl Model {
 
     /// The initialized network, for images `[3, 32, 32]`.
     pub(crate) fn build(self, classes: usize) -> Network {
-        let module: Box<dyn Module> = match self {
+        let module: Box<dyn Forward> = match self {
             Model::Fc => {
                 let options = MlpOptions { batch_norm: true, dropout: 0.2 };
                 Box::new(
@@ -101,11 +101,11 @@ impl Model {
 /// A model; the fast one has its own training procedure.
 pub(crate) enum Network {
     Speed(Box<SpeedNet>),
-    Other(Box<dyn Module>),
+    Other(Box<dyn Forward>),
 }
 
 impl Network {
-    pub(crate) fn module(&self) -> &dyn Module {
+    pub(crate) fn module(&self) -> &dyn Forward {
         match self {
             Network::Speed(net) => &**net,
             Network::Other(module) => &**module,
@@ -163,7 +163,7 @@ pub(crate) enum Tta {
 
 impl Tta {
     /// The class scores, averaged over the augmented copies.
-    pub(crate) fn scores(self, model: &dyn Module, x: &Var) -> Var {
+    pub(crate) fn scores(self, model: &dyn Forward, x: &Var) -> Var {
         match self {
             Tta::None => predict(model, x),
             Tta::Mirror => predict_mirrored(model, x),
@@ -228,7 +228,7 @@ impl Recipe {
     }
 
     /// The optimizer: weight decay applies to weights, not to biases and normalization scales.
-    fn optimizer(&self, model: &dyn Module) -> Box<dyn Optimizer> {
+    fn optimizer(&self, model: &dyn Forward) -> Box<dyn Optimizer> {
         let (weights, vectors): (Vec<Var>, Vec<Var>) =
             model.parameters().into_iter().partition(|p| p.ndim() > 1);
         let (lr, weight_decay) = (self.lr, self.weight_decay);

@@ -32,13 +32,13 @@ pub(crate) fn hold_out_tenth(data: &ImageDataset, seed: u64) -> [Subset; 2] {
 }
 
 /// The predicted class of each image.
-pub(crate) fn classes_of(model: &dyn Module, data: impl Images + 'static) -> Vec<i64> {
+pub(crate) fn classes_of(model: &dyn Forward, data: impl Images + 'static) -> Vec<i64> {
     let loader = ImageLoader::new(data).batch_size(500);
     loader.iter().flat_map(|b| predictions(&predict(model, &Var::from(b.images)))).collect()
 }
 
 /// The fraction of images whose class is predicted.
-pub(crate) fn accuracy(model: &dyn Module, data: impl Images + 'static) -> f64 {
+pub(crate) fn accuracy(model: &dyn Forward, data: impl Images + 'static) -> f64 {
     let loader = ImageLoader::new(data).batch_size(500);
     let batches = loader.iter().map(|b| (Var::from(b.images), Var::from(b.labels)));
     let score = nn::train::evaluate(model, batches, |y, t| ops::cross_entropy(y, t));

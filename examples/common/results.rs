@@ -4,7 +4,7 @@ use super::{or_warn, write_text};
 use std::fmt::Display;
 use std::path::Path;
 use tapegrad::datasets::ImageDataset;
-use tapegrad::nn::Module;
+use tapegrad::nn::Forward;
 use tapegrad::nn::plots::{Tile, sheet};
 
 /// One line per image: its index and its predicted class, by number or name.
@@ -37,7 +37,7 @@ pub(crate) fn mistakes(path: &Path, test: &ImageDataset, predictions: &[i64], na
 
 /// The weights of the first layer: one image for each filter, or for each of 64 hidden units, whose inputs are
 /// images of this shape.
-pub(crate) fn first_layer(path: &Path, model: &dyn Module, input: [usize; 3]) {
+pub(crate) fn first_layer(path: &Path, model: &dyn Forward, input: [usize; 3]) {
     let (name, weight) = model.named_parameters().remove(0);
     let (shape, zoom) = match *weight.shape() {
         [_, channels, height, width] => ([channels, height, width], (80 / height.max(1)).max(1)),

@@ -213,7 +213,7 @@ fn parameter_counts() {
     println!("without sharing:                 {:>11}", parameters_without_sharing(&layer, y.shape()));
 
     headline("Parameters of whole networks, and what PyTorch counts");
-    let models: [(&str, Box<dyn Module>, usize); 3] = [
+    let models: [(&str, Box<dyn Forward>, usize); 3] = [
         ("LeNet-5, 28x28x1", Box::new(LeNet5::new(10)), 61_706),
         ("VGG-11 with batch norm, 32x32x3", Box::new(Vgg::vgg11(10)), 9_231_114),
         ("ResNet-18, 32x32x3", Box::new(ResNet::resnet18(10)), 11_173_962),

@@ -47,7 +47,7 @@ nn::module! {
     }
 }
 
-impl Module for Network {
+impl Forward for Network {
     fn forward(&self, x: &Var) -> Var {
         let Some(hidden) = &self.hidden else { return self.output.forward(x) };
         let z = hidden.forward(x);

@@ -24,7 +24,7 @@ use tapegrad::nn::models::{LeNet5, mlp};
 use tapegrad::nn::optim::{Adam, Optimizer, SGD};
 use tapegrad::nn::plots::{Panel, Series, panels};
 use tapegrad::nn::train::{EpochRecord, Score, Source, Trainer, predict, predictions};
-use tapegrad::nn::{Module, RunFolder, StateDict};
+use tapegrad::nn::{Forward, RunFolder, StateDict};
 use tapegrad::prelude::*;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -109,7 +109,7 @@ fn main() {
     let (train, test) =
         (train.with_normalization(normalization.clone()), test.with_normalization(normalization));
 
-    let model: Box<dyn Module> = match args.model {
+    let model: Box<dyn Forward> = match args.model {
         Model::Mlp => Box::new(mlp(&[784, 256, 128, 10])),
         Model::Lenet => Box::new(LeNet5::new(10)),
     };
@@ -148,7 +148,7 @@ fn main() {
 /// Trains, and returns the metrics of all epochs and the loss of each batch with its position in epochs.
 fn fit(
     args: &Args,
-    model: &dyn Module,
+    model: &dyn Forward,
     train: ImageDataset,
     run: &RunFolder,
 ) -> (Vec<EpochRecord>, Vec<(f64, f64)>) {
@@ -228,7 +228,7 @@ fn image_batches<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
 }
 
 /// The predicted class of each image.
-fn classes(args: &Args, model: &dyn Module, data: &ImageDataset) -> Vec<i64> {
+fn classes(args: &Args, model: &dyn Forward, data: &ImageDataset) -> Vec<i64> {
     let loader = ImageLoader::new(data.clone()).batch_size(500);
     let input = |images: Tensor| match args.model {
         Model::Mlp => Var::from(images).flatten(1, -1),

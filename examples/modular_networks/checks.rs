@@ -17,7 +17,7 @@ pub(crate) fn loss(course: &Course) {
     let (train, _) = course.images();
     let batch = ImageLoader::new(train.clone().take(50)).batch_size(50).iter().next().expect("50 images");
     let (x, labels) = (Var::from(batch.images), Var::from(batch.labels));
-    let nets: [(&str, Box<dyn Module>); 2] = [
+    let nets: [(&str, Box<dyn Forward>); 2] = [
         ("fully connected, 3072-100-10", Box::new(layers(&[100]))),
         ("three-layer convnet", Box::new(ThreeLayerConvNet::new(10))),
     ];
@@ -44,7 +44,7 @@ pub(crate) fn gradients(course: &Course) {
     let images = Var::from(random.normal(&[2, 3, 32, 32], 0.0, 1.0)).cast(DType::F64);
     println!("relative error: largest difference over the largest gradient of the parameter");
     for (name, model, x, strength) in [
-        ("fully connected, 15-20-30-10", &small as &dyn Module, &x, 0.0),
+        ("fully connected, 15-20-30-10", &small as &dyn Forward, &x, 0.0),
         ("the same with L2 regularization", &small, &x, 3.0),
         ("three-layer convnet", &convnet, &images, 0.1),
     ] {

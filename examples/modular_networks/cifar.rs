@@ -18,7 +18,7 @@ use tapegrad::source;
 /// Trains for some epochs of a one-cycle schedule; nine tenths of the images train, one tenth validates.
 fn fit(
     course: &Course,
-    model: &dyn Module,
+    model: &dyn Forward,
     optimizer: impl Optimizer,
     shift: usize,
     epochs: u64,
@@ -38,7 +38,7 @@ fn fit(
     or_fail(trainer.fit(source(&train), Some(source(&tenth))))
 }
 
-fn report(course: &Course, file: &str, title: &str, model: &dyn Module, history: &[EpochRecord]) {
+fn report(course: &Course, file: &str, title: &str, model: &dyn Forward, history: &[EpochRecord]) {
     let loss = |r: &EpochRecord| r.validation.map_or(f64::NAN, |v| v.loss());
     let charts = [
         Panel::new(

@@ -15,7 +15,7 @@ pub(crate) fn layers(hidden: &[usize]) -> Sequential {
 
 /// Half of the sum of all squared weights, without biases: what L2 regularization adds, times its strength. Its gradient
 /// is what an optimizer's `weight_decay` adds.
-pub(crate) fn half_squares(model: &dyn Module) -> Var {
+pub(crate) fn half_squares(model: &dyn Forward) -> Var {
     let weights = model.parameters().into_iter().filter(|p| p.ndim() > 1);
     let squares = weights.map(|w| w.square().sum_all()).reduce(|a, b| a + b);
     squares.expect("a model with weights") * 0.5
@@ -26,7 +26,7 @@ pub(crate) fn half_squares(model: &dyn Module) -> Var {
 /// Where a ReLU or a maximum switches within the step, there is no derivative to compare with: the differences on the two
 /// sides disagree. These elements are skipped and counted.
 pub(crate) fn relative_errors(
-    model: &dyn Module,
+    model: &dyn Forward,
     loss: impl Fn() -> Var,
     random: &mut Generator,
 ) -> Vec<(String, f64, usize)> {

@@ -42,7 +42,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a file. Fields are separated by commas, surrounding spaces do not count, and quotes may be around a field with
+    /// Reads a file. Module are separated by commas, surrounding spaces do not count, and quotes may be around a field with
     /// commas (`"a, b"`; `""` is a quote within); they contain no line break. Blank lines and a byte order mark are
     /// skipped.
     ///

@@ -2,7 +2,7 @@
 
 use crate::fields::Field;
 use crate::init::constant_;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::Approximate;
 use tapegrad_tape::{DType, Tensor, Var};
@@ -40,7 +40,7 @@ macro_rules! activations {
             )*
         }
 
-        impl Module for $name {
+        impl Forward for $name {
             #[track_caller]
             fn forward(&self, $x: &Var) -> Var {
                 let $s = self;
@@ -125,7 +125,7 @@ crate::module! {
     /// The rectifier with a learned slope below zero (`torch.nn.PReLU`).
     ///
     /// ```
-    /// use tapegrad_nn::{Module, PReLU};
+    /// use tapegrad_nn::{Forward, PReLU};
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![-4f32, 2.0], &[1, 2]);
     /// assert_eq!(PReLU::new(1).forward(&x).to_vec::<f32>(), [-1.0, 2.0]);
@@ -149,7 +149,7 @@ impl PReLU {
     }
 }
 
-impl Module for PReLU {
+impl Forward for PReLU {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || tapegrad_ops::prelu(x, &self.weight))

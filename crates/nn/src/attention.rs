@@ -3,7 +3,7 @@
 use crate::fields::Training;
 use crate::init::{Draws, xavier_normal_, xavier_uniform_, zeros_};
 use crate::linear::Linear;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::{
     AttentionOptions, scaled_dot_product_attention_with, scaled_dot_product_attention_with_weights,
@@ -18,7 +18,7 @@ crate::module! {
     /// Multi-head attention (`torch.nn.MultiheadAttention`).
     ///
     /// ```
-    /// use tapegrad_nn::{MultiheadAttention, Module};
+    /// use tapegrad_nn::{MultiheadAttention, Forward};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
     /// let x = Var::from(Tensor::ones_with(&[3, 5, 8], DType::F32));
@@ -365,7 +365,7 @@ impl MultiheadAttention {
     }
 }
 
-impl Module for MultiheadAttention {
+impl Forward for MultiheadAttention {
     /// Self-attention.
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
@@ -376,7 +376,7 @@ impl Module for MultiheadAttention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Fields;
+    use crate::Module;
     use tapegrad_tape::{BackwardOptions, manual_seed, with_default_generator};
 
     /// The second sample has no valid key, and the first query of the first sample may attend to none.

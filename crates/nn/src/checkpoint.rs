@@ -15,7 +15,7 @@ const CHECKSUM_KEY: &str = "tapegrad.crc64";
 /// safetensors file with a version and a checksum.
 ///
 /// ```
-/// use tapegrad_nn::{Checkpoint, Fields, Linear, optim::{Adam, Optimizer}};
+/// use tapegrad_nn::{Checkpoint, Module, Linear, optim::{Adam, Optimizer}};
 /// let dir = tempfile::tempdir().unwrap();
 /// let path = dir.path().join("last.safetensors");
 /// let model = Linear::new(3, 2);

@@ -2,7 +2,7 @@
 
 use crate::fields::Field;
 use crate::init::{Draws, default_bound};
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::{ConvOptions, ConvTransposeOptions, Padding, Size};
 use tapegrad_tape::{PadMode, Var};
@@ -130,7 +130,7 @@ macro_rules! layer {
             }
         }
 
-        impl Module for $name {
+        impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 observe(self, x, || {

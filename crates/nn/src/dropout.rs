@@ -1,7 +1,7 @@
 //! Dropout as modules.
 
 use crate::fields::Training;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_tape::Var;
 
@@ -27,7 +27,7 @@ macro_rules! dropouts {
             }
         }
 
-        impl Module for $name {
+        impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 observe(self, x, || tapegrad_ops::$function(x, self.p, self.training.get()))
@@ -41,7 +41,7 @@ dropouts! {
     /// (`torch.nn.Dropout`).
     ///
     /// ```
-    /// use tapegrad_nn::{Dropout, Fields, Module};
+    /// use tapegrad_nn::{Dropout, Module, Forward};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::ones_with(&[1000], DType::F32));
     /// let dropout = Dropout::new(0.5);

@@ -2,7 +2,7 @@
 
 use crate::fields::Field;
 use crate::init::normal_;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::EmbeddingOptions;
 use tapegrad_tape::{DType, Tensor, Var};
@@ -13,7 +13,7 @@ crate::module! {
     /// A learned table whose rows are looked up by integers (`torch.nn.Embedding`).
     ///
     /// ```
-    /// use tapegrad_nn::{Embedding, Module};
+    /// use tapegrad_nn::{Embedding, Forward};
     /// use tapegrad_tape::Var;
     /// let words = Var::from_vec(vec![4i64, 0, 4], &[3]);
     /// assert_eq!(Embedding::new(10, 3).forward(&words).shape(), [3, 3]);
@@ -67,7 +67,7 @@ impl Embedding {
     }
 }
 
-impl Module for Embedding {
+impl Forward for Embedding {
     #[track_caller]
     fn forward(&self, indices: &Var) -> Var {
         observe(self, indices, || tapegrad_ops::embedding_with(indices, &self.weight, self.options))

@@ -34,7 +34,7 @@ impl Deref for Buffer {
 
 /// The training mode that a module's `forward` reads; initially true.
 ///
-/// [`Fields::train`] and [`Fields::eval`] set the mode of a whole model.
+/// [`Module::train`] and [`Module::eval`] set the mode of a whole model.
 #[derive(Debug)]
 pub struct Training(AtomicBool);
 
@@ -64,7 +64,7 @@ pub enum Item<'a> {
     /// A saved tensor that is not trained.
     Buffer(&'a Buffer),
     /// A module inside the module.
-    Module(&'a dyn Fields),
+    Module(&'a dyn Module),
     /// A training mode.
     Training(&'a Training),
 }
@@ -157,7 +157,7 @@ tuples!(A 0, B 1);
 tuples!(A 0, B 1, C 2);
 tuples!(A 0, B 1, C 2, D 3);
 
-impl<M: Fields> Field for M {
+impl<M: Module> Field for M {
     fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Item<'a>)) {
         f(name, Item::Module(self));
     }
@@ -165,9 +165,9 @@ impl<M: Fields> Field for M {
 
 /// The named fields of a module, and everything derived from them: parameters, buffers, modes, state dicts.
 ///
-/// The macro [`module!`](crate::module) implements it; by hand, implement [`Fields::visit_fields`] and
-/// [`Fields::class`]. Names are PyTorch's: `features.0.weight`, `layer1.0.bn1.running_mean`.
-pub trait Fields: Send + Sync + 'static {
+/// The macro [`module!`](crate::module) implements it; by hand, implement [`Module::visit_fields`] and
+/// [`Module::class`]. Names are PyTorch's: `features.0.weight`, `layer1.0.bn1.running_mean`.
+pub trait Module: Send + Sync + 'static {
     /// Calls `f` with the name and the content of each field, in the order of declaration.
     fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>));
 
@@ -180,7 +180,7 @@ pub trait Fields: Send + Sync + 'static {
         std::ptr::from_ref(self).cast()
     }
 
-    /// The module's type, seen through boxes: what [`dyn Fields::is`](trait.Fields.html#method.is) compares. Two types of
+    /// The module's type, seen through boxes: what [`dyn Module::is`](trait.Module.html#method.is) compares. Two types of
     /// the same name are not the same.
     #[doc(hidden)]
     fn type_of(&self) -> TypeId {
@@ -204,13 +204,13 @@ pub trait Fields: Send + Sync + 'static {
     }
 
     /// The modules that are fields of this one, with their names (`torch.nn.Module.named_children`).
-    fn children(&self) -> Vec<(String, &dyn Fields)> {
+    fn children(&self) -> Vec<(String, &dyn Module)> {
         Shown(&fields_of(self)).children()
     }
 
     /// All modules inside this one, with their paths; a module before those inside it
     /// (`torch.nn.Module.named_modules` without the module itself).
-    fn named_modules(&self) -> Vec<(String, &dyn Fields)> {
+    fn named_modules(&self) -> Vec<(String, &dyn Module)> {
         Shown(&fields_of(self)).named_modules()
     }
 
@@ -247,7 +247,7 @@ pub trait Fields: Send + Sync + 'static {
     /// Calls `f` with every module inside this one, innermost first (`torch.nn.Module.apply`).
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, Linear, Sequential, init};
+    /// use tapegrad_nn::{Module, Linear, Sequential, init};
     /// let model = tapegrad_nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
     /// model.apply(&mut |m| {
     ///     for (name, p) in m.own_parameters() {
@@ -258,7 +258,7 @@ pub trait Fields: Send + Sync + 'static {
     /// });
     /// assert_eq!(model.parameters()[0].to_vec::<f32>()[0], 1.0);
     /// ```
-    fn apply(&self, f: &mut dyn FnMut(&dyn Fields)) {
+    fn apply(&self, f: &mut dyn FnMut(&dyn Module)) {
         self.visit_fields(&mut |_, item| {
             if let Item::Module(m) = item {
                 m.apply(f);
@@ -303,37 +303,37 @@ pub trait Fields: Send + Sync + 'static {
     }
 }
 
-impl dyn Fields {
+impl dyn Module {
     /// True if this module is of type `M` (`isinstance`), seen through boxes.
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, Linear, ReLU, sequential};
+    /// use tapegrad_nn::{Module, Linear, ReLU, sequential};
     /// let model = sequential![Linear::new(4, 8), ReLU::new(), Linear::new(8, 2)];
     /// let linear = model.named_modules().iter().filter(|(_, m)| m.is::<Linear>()).count();
     /// assert_eq!(linear, 2);
     /// ```
-    pub fn is<M: Fields>(&self) -> bool {
+    pub fn is<M: Module>(&self) -> bool {
         self.type_of() == TypeId::of::<M>()
     }
 }
 
 /// A module as PyTorch prints it: its type, and the modules inside it, each in a line. A module without modules shows the
 /// shapes of its parameters.
-impl fmt::Debug for dyn Fields {
+impl fmt::Debug for dyn Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         print_module(self, f)
     }
 }
 
-/// What `Debug` does for modules, for a type that implements [`Fields`] by hand; [`module!`](crate::module) does it itself.
+/// What `Debug` does for modules, for a type that implements [`Module`] by hand; [`module!`](crate::module) does it itself.
 ///
 /// # Errors
 /// If the formatter fails.
-pub fn print_module(module: &dyn Fields, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub fn print_module(module: &dyn Module, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     print(module, f, 0)
 }
 
-fn print(module: &dyn Fields, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
+fn print(module: &dyn Module, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
     f.write_str(module.class())?;
     f.write_str("(")?;
     let indent = "  ".repeat(depth);

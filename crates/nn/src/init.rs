@@ -347,7 +347,7 @@ pub(crate) fn default_bound(fan_in: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::{
-        Bilinear, Conv2d, Fields, GRUCell, LSTM, Linear, MultiheadAttention, TransformerEncoderLayer,
+        Bilinear, Conv2d, GRUCell, LSTM, Linear, Module, MultiheadAttention, TransformerEncoderLayer,
     };
     use tapegrad_tape::DType;
 
@@ -393,7 +393,7 @@ mod tests {
     }
 
     /// The values of a module and the number that is drawn after it.
-    fn drawn<M: Fields>(make: impl FnOnce() -> M) -> (Vec<f32>, u64) {
+    fn drawn<M: Module>(make: impl FnOnce() -> M) -> (Vec<f32>, u64) {
         tapegrad_tape::manual_seed(5);
         let values = make().parameters().iter().flat_map(|p| p.to_vec::<f32>()).collect();
         (values, with_default_generator(|g| g.next_u64()))

@@ -1,7 +1,7 @@
 //! `Linear`, `Bilinear`, `Identity`, `Flatten`, `Unflatten`.
 
 use crate::init::{Draws, default_bound};
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_tape::Var;
 
@@ -9,7 +9,7 @@ crate::module! {
     /// `x W^T + b` along the last dimension (`torch.nn.Linear`).
     ///
     /// ```
-    /// use tapegrad_nn::{Linear, Module};
+    /// use tapegrad_nn::{Linear, Forward};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = Linear::new(784, 256);
     /// assert_eq!(layer.forward(&Var::from(Tensor::zeros_with(&[8, 784], DType::F32))).shape(), [8, 256]);
@@ -43,7 +43,7 @@ impl Linear {
     }
 }
 
-impl Module for Linear {
+impl Forward for Linear {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || tapegrad_ops::linear(x, &self.weight, self.bias.as_ref()))
@@ -63,7 +63,7 @@ impl Identity {
     }
 }
 
-impl Module for Identity {
+impl Forward for Identity {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || x.clone())
     }
@@ -73,7 +73,7 @@ crate::module! {
     /// Merges dimensions into one, by default all but the first (`torch.nn.Flatten`).
     ///
     /// ```
-    /// use tapegrad_nn::{Flatten, Module};
+    /// use tapegrad_nn::{Flatten, Forward};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros_with(&[8, 3, 4, 4], DType::F32));
     /// assert_eq!(Flatten::new().forward(&x).shape(), [8, 48]);
@@ -102,7 +102,7 @@ impl Default for Flatten {
     }
 }
 
-impl Module for Flatten {
+impl Forward for Flatten {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || x.flatten(self.start, self.end))

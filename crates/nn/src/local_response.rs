@@ -1,6 +1,6 @@
 //! `LocalResponseNorm`.
 
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_tape::Var;
 
@@ -39,7 +39,7 @@ impl LocalResponseNorm {
     }
 }
 
-impl Module for LocalResponseNorm {
+impl Forward for LocalResponseNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || tapegrad_ops::local_response_norm(x, self.size, self.alpha, self.beta, self.k))

@@ -1,6 +1,6 @@
 //! What a module is: named fields, and a `forward`.
 
-use crate::fields::{Fields, Item};
+use crate::fields::{Item, Module};
 use crate::summary::{Modes, Summary};
 use std::any::TypeId;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tapegrad_tape::Var;
 /// A new model needs its fields and its `forward`:
 ///
 /// ```
-/// use tapegrad_nn::{Fields, Linear, Module, module};
+/// use tapegrad_nn::{Module, Linear, Forward, module};
 /// use tapegrad_tape::{Tensor, DType, Var};
 ///
 /// module! {
@@ -22,7 +22,7 @@ use tapegrad_tape::Var;
 ///     }
 /// }
 ///
-/// impl Module for Net {
+/// impl Forward for Net {
 ///     fn forward(&self, x: &Var) -> Var {
 ///         self.fc2.forward(&tapegrad_ops::relu(&self.fc1.forward(x)))
 ///     }
@@ -34,7 +34,7 @@ use tapegrad_tape::Var;
 /// let y = net.forward(&Var::from(Tensor::zeros_with(&[2, 784], DType::F32)));
 /// assert_eq!(y.shape(), [2, 10]);
 /// ```
-pub trait Module: Fields {
+pub trait Forward: Module {
     /// The output for an input.
     fn forward(&self, x: &Var) -> Var;
 
@@ -66,7 +66,7 @@ pub trait Module: Fields {
 
 macro_rules! delegate {
     ($($pointer:ident)*) => {$(
-        impl<M: Fields + ?Sized> Fields for $pointer<M> {
+        impl<M: Module + ?Sized> Module for $pointer<M> {
             fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
                 (**self).visit_fields(f);
             }
@@ -80,7 +80,7 @@ macro_rules! delegate {
                 (**self).type_of()
             }
         }
-        impl<M: Module + ?Sized> Module for $pointer<M> {
+        impl<M: Forward + ?Sized> Forward for $pointer<M> {
             fn forward(&self, x: &Var) -> Var {
                 (**self).forward(x)
             }
@@ -98,26 +98,26 @@ delegate!(Box Arc);
 /// Defines the struct of a module and implements the visit of its fields: `module! { pub struct Net { fc: Linear, ...
 /// } }`.
 ///
-/// Fields can be modules, `Var` (parameters), [`Buffer`](crate::Buffer), [`Training`](crate::Training), options, lists and maps of them, and
-/// plain values. With an `impl Module for Net` for its `forward`, the model is complete; see [`Module`]. `Debug` prints it as
+/// Module can be modules, `Var` (parameters), [`Buffer`](crate::Buffer), [`Training`](crate::Training), options, lists and maps of them, and
+/// plain values. With an `impl Forward for Net` for its `forward`, the model is complete; see [`Forward`]. `Debug` prints it as
 /// PyTorch does.
 ///
 /// The struct may have type parameters, with bounds that are names:
 ///
 /// ```
-/// use tapegrad_nn::{Fields, Linear, Module, ReLU, module};
+/// use tapegrad_nn::{Module, Linear, Forward, ReLU, module};
 /// use std::collections::BTreeMap;
 /// use tapegrad_tape::Var;
 ///
 /// module! {
 ///     /// A module beside its input, and heads by name.
-///     pub(crate) struct Residual<M: Module> {
+///     pub(crate) struct Residual<M: Forward> {
 ///         inner: M,
 ///         heads: BTreeMap<String, Linear>,
 ///     }
 /// }
 ///
-/// impl<M: Module> Module for Residual<M> {
+/// impl<M: Forward> Forward for Residual<M> {
 ///     fn forward(&self, x: &Var) -> Var {
 ///         self.heads["a"].forward(&(x + self.inner.forward(x)))
 ///     }
@@ -144,7 +144,7 @@ macro_rules! module {
             $($(#[$field_meta])* $field_vis $field: $ty),*
         }
 
-        impl $(<$($generic: $crate::Field + Send + Sync + 'static $(+ $bound $(+ $more)*)?),+>)? $crate::Fields
+        impl $(<$($generic: $crate::Field + Send + Sync + 'static $(+ $bound $(+ $more)*)?),+>)? $crate::Module
             for $name $(<$($generic),+>)?
         {
             #[allow(unused_variables)]
@@ -166,7 +166,7 @@ macro_rules! module {
     };
 }
 
-impl std::fmt::Debug for dyn Module {
+impl std::fmt::Debug for dyn Forward {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         crate::print_module(self, f)
     }
@@ -198,7 +198,7 @@ mod tests {
 
     module! {
         /// Two parameters of types, lists in lists, and a tuple.
-        pub(crate) struct Generic<A: Module, B> {
+        pub(crate) struct Generic<A: Forward, B> {
             /// A module.
             pub(crate) first: A,
             nested: Vec<Vec<Leaf>>,
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn generic_modules_and_nested_fields() {
-        let boxed: Box<dyn Module> =
+        let boxed: Box<dyn Forward> =
             Box::new(crate::sequential![crate::Linear::new(2, 3), crate::ReLU::new()]);
         let net = Generic {
             first: boxed,
@@ -228,7 +228,7 @@ mod tests {
         ];
         assert_eq!(names, expected);
         net.first.parameters()[1].set_requires_grad(false);
-        let text = format!("{:?}", &net as &dyn Fields);
+        let text = format!("{:?}", &net as &dyn Module);
         let head = "Generic(\n  (first): Sequential(\n    (0): Linear(weight=[3, 2], bias=[3] frozen)\n    (1): ReLU()\n  )\n";
         assert!(text.starts_with(head), "{text}");
         assert!(text.ends_with("  (three.1): Leaf(weight=[2], bias=[2])\n)"), "{text}");

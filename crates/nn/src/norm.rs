@@ -1,7 +1,7 @@
 //! Normalization with its weights and running statistics.
 
 use crate::fields::{Buffer, Training};
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::{is_observed, observe};
 use tapegrad_ops::BatchNormOptions;
 use tapegrad_tape::{DType, IntList, Tensor, Var};
@@ -122,7 +122,7 @@ macro_rules! channel_norms {
             }
         }
 
-        impl Module for $name {
+        impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 self.check(x);
@@ -186,7 +186,7 @@ channel_norms! {
     /// Batch normalization of `[N, C, H, W]` (`torch.nn.BatchNorm2d`).
     ///
     /// ```
-    /// use tapegrad_nn::{BatchNorm2d, Fields, Module};
+    /// use tapegrad_nn::{BatchNorm2d, Module, Forward};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let norm = BatchNorm2d::new(3);
     /// let y = norm.forward(&Var::from(Tensor::ones_with(&[2, 3, 4, 4], DType::F32)));
@@ -222,7 +222,7 @@ crate::module! {
     /// Normalization over the last dimensions (`torch.nn.LayerNorm`).
     ///
     /// ```
-    /// use tapegrad_nn::{LayerNorm, Module};
+    /// use tapegrad_nn::{LayerNorm, Forward};
     /// use tapegrad_tape::Var;
     /// let y = LayerNorm::new(&[2]).forward(&Var::from_vec(vec![1f32, 3.0], &[1, 2]));
     /// assert!((y.to_vec::<f32>()[1] - 1.0).abs() < 1e-4);
@@ -264,7 +264,7 @@ impl LayerNorm {
     }
 }
 
-impl Module for LayerNorm {
+impl Forward for LayerNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
@@ -304,7 +304,7 @@ impl RMSNorm {
     }
 }
 
-impl Module for RMSNorm {
+impl Forward for RMSNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || tapegrad_ops::rms_norm_with(x, &self.shape, self.weight.as_ref(), self.eps))
@@ -358,7 +358,7 @@ impl GroupNorm {
     }
 }
 
-impl Module for GroupNorm {
+impl Forward for GroupNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {

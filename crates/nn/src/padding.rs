@@ -1,7 +1,7 @@
 //! Padding of the spatial dimensions.
 
 use crate::fields::Field;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_tape::{PadMode, Var};
 
@@ -40,7 +40,7 @@ macro_rules! padding {
             }
         }
 
-        impl Module for $name {
+        impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 $(let $value = self.$value;)?

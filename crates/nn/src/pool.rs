@@ -1,7 +1,7 @@
 //! Pooling.
 
 use crate::fields::Field;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions, Size};
 use tapegrad_tape::Var;
@@ -75,7 +75,7 @@ macro_rules! pools {
             }
         }
 
-        impl Module for $max {
+        impl Forward for $max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 observe(self, x, || tapegrad_ops::$max_fn(x, self.options.clone()))
@@ -121,7 +121,7 @@ macro_rules! pools {
             }
         }
 
-        impl Module for $avg {
+        impl Forward for $avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 observe(self, x, || tapegrad_ops::$avg_fn(x, self.options.clone()))
@@ -142,7 +142,7 @@ macro_rules! pools {
             }
         }
 
-        impl Module for $adaptive_avg {
+        impl Forward for $adaptive_avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 observe(self, x, || tapegrad_ops::$adaptive_avg_fn(x, self.output_size.0))
@@ -168,7 +168,7 @@ macro_rules! pools {
             }
         }
 
-        impl Module for $adaptive_max {
+        impl Forward for $adaptive_max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 observe(self, x, || tapegrad_ops::$adaptive_max_fn(x, self.output_size.0).0)
@@ -215,7 +215,7 @@ macro_rules! other_pools {
             }
         }
 
-        impl Module for $lp {
+        impl Forward for $lp {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 observe(self, x, || tapegrad_ops::$lp_fn(x, self.options))

@@ -1,8 +1,8 @@
 //! `Sequential`: modules one after the other.
 
 use crate::activation::ReLU;
-use crate::fields::{Fields, Item};
-use crate::module::Module;
+use crate::fields::{Item, Module};
+use crate::module::Forward;
 use crate::summary::{is_observed, observe};
 use std::any::TypeId;
 use tapegrad_tape::Var;
@@ -10,7 +10,7 @@ use tapegrad_tape::Var;
 /// Modules one after the other, named by their indices (`torch.nn.Sequential`).
 ///
 /// ```
-/// use tapegrad_nn::{Fields, Linear, Module, Sequential};
+/// use tapegrad_nn::{Module, Linear, Forward, Sequential};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let net = Sequential::new().add(Linear::new(4, 8)).add(Linear::new(8, 2));
 /// assert_eq!(net.forward(&Var::from(Tensor::zeros_with(&[3, 4], DType::F32))).shape(), [3, 2]);
@@ -18,7 +18,7 @@ use tapegrad_tape::Var;
 /// ```
 #[derive(Default)]
 pub struct Sequential {
-    modules: Vec<Box<dyn Module>>,
+    modules: Vec<Box<dyn Forward>>,
 }
 
 impl Sequential {
@@ -29,13 +29,13 @@ impl Sequential {
 
     /// This sequence with a module appended.
     #[allow(clippy::should_implement_trait)]
-    pub fn add(mut self, module: impl Module) -> Sequential {
+    pub fn add(mut self, module: impl Forward) -> Sequential {
         self.push(module);
         self
     }
 
     /// Appends a module.
-    pub fn push(&mut self, module: impl Module) {
+    pub fn push(&mut self, module: impl Forward) {
         self.modules.push(Box::new(module));
     }
 
@@ -50,12 +50,12 @@ impl Sequential {
     }
 
     /// The modules in order.
-    pub fn iter(&self) -> impl Iterator<Item = &dyn Module> {
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Forward> {
         self.modules.iter().map(|m| &**m)
     }
 }
 
-impl Fields for Sequential {
+impl Module for Sequential {
     fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
         for (i, module) in self.modules.iter().enumerate() {
             f(&i.to_string(), Item::Module(&**module));
@@ -72,12 +72,12 @@ impl std::fmt::Debug for Sequential {
     }
 }
 
-impl Module for Sequential {
+impl Forward for Sequential {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let mut modules = self.modules.iter().peekable();
             let Some(first) = modules.next() else { return x.clone() };
-            let fuses = |next: Option<&&Box<dyn Module>>| {
+            let fuses = |next: Option<&&Box<dyn Forward>>| {
                 !is_observed() && next.is_some_and(|m| m.type_of() == TypeId::of::<ReLU>())
             };
             let mut y = if fuses(modules.peek()) {
@@ -113,7 +113,7 @@ macro_rules! sequential {
 
 #[cfg(test)]
 mod tests {
-    use crate::{BatchNorm1d, Linear, Module, ReLU, Sequential};
+    use crate::{BatchNorm1d, Forward, Linear, ReLU, Sequential};
     use tapegrad_tape::Var;
 
     mod own {
@@ -122,7 +122,7 @@ mod tests {
             #[derive(Default)]
             pub(super) struct ReLU {}
         }
-        impl crate::Module for ReLU {
+        impl crate::Forward for ReLU {
             fn forward(&self, x: &tapegrad_tape::Var) -> tapegrad_tape::Var {
                 x * 10.0
             }
@@ -136,7 +136,7 @@ mod tests {
         let plain = norm().forward(&x).to_vec::<f32>();
         let impostor = Sequential::new().add(norm()).add(own::ReLU::default()).forward(&x);
         assert_eq!(impostor.to_vec::<f32>(), plain.iter().map(|v| v * 10.0).collect::<Vec<_>>());
-        let boxed: Box<dyn Module> = Box::new(ReLU::new());
+        let boxed: Box<dyn Forward> = Box::new(ReLU::new());
         for net in [Sequential::new().add(norm()).add(ReLU::new()), Sequential::new().add(norm()).add(boxed)]
         {
             let fused = net.forward(&x).to_vec::<f32>();
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn a_box_is_seen_through() {
-        let boxed: Box<dyn Module> = Box::new(Box::new(Linear::new(1, 1)));
+        let boxed: Box<dyn Forward> = Box::new(Box::new(Linear::new(1, 1)));
         let net = Sequential::new().add(boxed).add(own::ReLU::default());
-        let modules = crate::Fields::children(&net);
+        let modules = crate::Module::children(&net);
         assert!(modules[0].1.is::<Linear>() && !modules[1].1.is::<ReLU>() && modules[1].1.is::<own::ReLU>());
     }
 }

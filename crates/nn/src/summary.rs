@@ -1,13 +1,13 @@
 //! A model as a table, and hooks on the forward passes of its layers.
 
-use crate::fields::{Fields, Item, walk};
+use crate::fields::{Item, Module, walk};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use tapegrad_tape::{DType, Tensor, Var};
 
-type Hook = Rc<dyn Fn(&dyn Fields, &Var, &Var)>;
+type Hook = Rc<dyn Fn(&dyn Module, &Var, &Var)>;
 
 thread_local! {
     static HOOKED: Cell<bool> = const { Cell::new(false) };
@@ -22,7 +22,7 @@ pub(crate) fn is_observed() -> bool {
 /// Runs a layer's forward computation and shows input and output to the hooks of [`with_forward_hook`].
 ///
 /// The layers of this crate call it; in your own module it makes the module visible in summaries.
-pub fn observe<M: Fields>(module: &M, input: &Var, forward: impl FnOnce() -> Var) -> Var {
+pub fn observe<M: Module>(module: &M, input: &Var, forward: impl FnOnce() -> Var) -> Var {
     let output = forward();
     if is_observed() {
         show(module, input, &output);
@@ -31,7 +31,7 @@ pub fn observe<M: Fields>(module: &M, input: &Var, forward: impl FnOnce() -> Var
 }
 
 #[cold]
-fn show(module: &dyn Fields, input: &Var, output: &Var) {
+fn show(module: &dyn Module, input: &Var, output: &Var) {
     let hooks = HOOKS.with_borrow(Clone::clone);
     hooks.iter().for_each(|hook| hook(module, input, output));
 }
@@ -40,7 +40,7 @@ fn show(module: &dyn Fields, input: &Var, output: &Var) {
 /// (`torch.nn.modules.module.register_module_forward_hook`).
 ///
 /// ```
-/// use tapegrad_nn::{Linear, Module, with_forward_hook};
+/// use tapegrad_nn::{Linear, Forward, with_forward_hook};
 /// use std::{cell::RefCell, rc::Rc};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let net = tapegrad_nn::sequential![Linear::new(4, 8), Linear::new(8, 2)];
@@ -52,7 +52,7 @@ fn show(module: &dyn Fields, input: &Var, output: &Var) {
 /// );
 /// assert_eq!(shapes.borrow()[..2], ["Linear [1, 8]", "Linear [1, 2]"]);
 /// ```
-pub fn with_forward_hook<R>(hook: impl Fn(&dyn Fields, &Var, &Var) + 'static, body: impl FnOnce() -> R) -> R {
+pub fn with_forward_hook<R>(hook: impl Fn(&dyn Module, &Var, &Var) + 'static, body: impl FnOnce() -> R) -> R {
     struct Remove;
     impl Drop for Remove {
         fn drop(&mut self) {
@@ -81,7 +81,7 @@ pub struct SummaryRow {
     pub parameters: usize,
 }
 
-/// The layers of a model: what [`Module::summary`](crate::Module::summary) gives. Its `Display` is a table.
+/// The layers of a model: what [`Forward::summary`](crate::Forward::summary) gives. Its `Display` is a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The model's type.
@@ -98,7 +98,7 @@ pub struct Summary {
     pub trainable: usize,
 }
 
-fn address(module: &dyn Fields) -> (*const (), &'static str) {
+fn address(module: &dyn Module) -> (*const (), &'static str) {
     (module.address(), module.class())
 }
 
@@ -107,7 +107,7 @@ impl Summary {
     pub(crate) fn new(
         class: &str,
         parameters: Vec<Var>,
-        modules: Vec<(String, &dyn Fields)>,
+        modules: Vec<(String, &dyn Module)>,
         input_shape: &[usize],
         forward: &dyn Fn(&Var) -> Var,
     ) -> Summary {
@@ -119,13 +119,13 @@ impl Summary {
     fn of(
         class: &str,
         parameters: Vec<Var>,
-        modules: Vec<(String, &dyn Fields)>,
+        modules: Vec<(String, &dyn Module)>,
         input: Vec<usize>,
         forward: &dyn Fn() -> Var,
     ) -> Summary {
         let shapes: Rc<RefCell<HashMap<_, Vec<Vec<usize>>>>> = Rc::default();
         let seen = shapes.clone();
-        let hook = move |m: &dyn Fields, _: &Var, y: &Var| {
+        let hook = move |m: &dyn Module, _: &Var, y: &Var| {
             seen.borrow_mut().entry(address(m)).or_default().push(y.shape().to_vec());
         };
         let y = with_forward_hook(hook, || tapegrad_tape::no_grad(forward));
@@ -157,7 +157,7 @@ impl Summary {
 }
 
 /// A summary of any model: of several inputs, or of inputs that are no zeros. `forward` runs once, in evaluation mode and
-/// without recording; it returns the output. [`Module::summary`](crate::Module::summary) is shorter for a model of one input.
+/// without recording; it returns the output. [`Forward::summary`](crate::Forward::summary) is shorter for a model of one input.
 ///
 /// ```
 /// use tapegrad_nn::{Bilinear, summarize};
@@ -167,7 +167,7 @@ impl Summary {
 /// let summary = summarize(&model, || model.forward(&x(2), &x(3)));
 /// assert_eq!((summary.output.as_slice(), summary.parameters), (&[8, 4][..], 28));
 /// ```
-pub fn summarize<M: Fields + ?Sized>(model: &M, forward: impl Fn() -> Var) -> Summary {
+pub fn summarize<M: Module + ?Sized>(model: &M, forward: impl Fn() -> Var) -> Summary {
     let modes = Modes::of(model);
     model.eval();
     let summary = Summary::of(model.class(), model.parameters(), model.named_modules(), Vec::new(), &forward);
@@ -179,7 +179,7 @@ pub fn summarize<M: Fields + ?Sized>(model: &M, forward: impl Fn() -> Var) -> Su
 pub(crate) struct Modes(Vec<bool>);
 
 impl Modes {
-    pub(crate) fn of<M: Fields + ?Sized>(model: &M) -> Modes {
+    pub(crate) fn of<M: Module + ?Sized>(model: &M) -> Modes {
         let mut modes = Vec::new();
         walk(model, &mut |_, item| {
             if let Item::Training(t) = item {
@@ -189,7 +189,7 @@ impl Modes {
         Modes(modes)
     }
 
-    pub(crate) fn restore<M: Fields + ?Sized>(self, model: &M) {
+    pub(crate) fn restore<M: Module + ?Sized>(self, model: &M) {
         let mut modes = self.0.into_iter();
         walk(model, &mut |_, item| {
             if let (Item::Training(t), Some(mode)) = (item, modes.next()) {
@@ -266,11 +266,11 @@ mod tests {
         let layer = TransformerEncoderLayer::new(4, 2);
         let seen = std::rc::Rc::new(std::cell::Cell::new(0));
         let count = seen.clone();
-        let hook = move |m: &dyn crate::Fields, _: &Var, _: &Var| {
+        let hook = move |m: &dyn crate::Module, _: &Var, _: &Var| {
             count.set(count.get() + u32::from(m.is::<MultiheadAttention>()));
         };
         let x = Var::from(Tensor::ones_with(&[5, 2, 4], DType::F32));
-        crate::with_forward_hook(hook, || crate::Module::forward(&layer, &x));
+        crate::with_forward_hook(hook, || crate::Forward::forward(&layer, &x));
         assert_eq!(seen.get(), 1);
     }
 

@@ -1,6 +1,6 @@
 //! `Upsample`.
 
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::InterpolateOptions;
 use tapegrad_tape::Var;
@@ -11,7 +11,7 @@ crate::module! {
     /// Another size of the spatial dimensions (`torch.nn.Upsample`).
     ///
     /// ```
-    /// use tapegrad_nn::{Module, Upsample};
+    /// use tapegrad_nn::{Forward, Upsample};
     /// use tapegrad_ops::{InterpolateMode, InterpolateOptions};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let up = Upsample::new(InterpolateOptions::scale_factor([2.0]).mode(InterpolateMode::Bilinear));
@@ -29,7 +29,7 @@ impl Upsample {
     }
 }
 
-impl Module for Upsample {
+impl Forward for Upsample {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || tapegrad_ops::interpolate(x, self.options.clone()))

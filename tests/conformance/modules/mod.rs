@@ -10,7 +10,7 @@ mod pool;
 mod recurrent;
 
 use serde_json::Value as Json;
-use tapegrad::nn::{Fields, Module, StateDict};
+use tapegrad::nn::{Forward, Module, StateDict};
 use tapegrad::tape::Var;
 
 use super::attempt::attempt;
@@ -25,7 +25,7 @@ use super::report::Verdict;
 /// A module under test, and how the arguments of a call reach its `forward`.
 pub trait Subject {
     /// The module's fields.
-    fn fields(&self) -> &dyn Fields;
+    fn fields(&self) -> &dyn Module;
     /// Calls the module.
     fn call(&self, call: &Call) -> Outcome;
 }
@@ -35,8 +35,8 @@ pub type Built = Option<Box<dyn Subject>>;
 
 struct With<M, F>(M, F);
 
-impl<M: Fields, F: Fn(&M, &Call) -> Outcome> Subject for With<M, F> {
-    fn fields(&self) -> &dyn Fields {
+impl<M: Module, F: Fn(&M, &Call) -> Outcome> Subject for With<M, F> {
+    fn fields(&self) -> &dyn Module {
         &self.0
     }
     fn call(&self, call: &Call) -> Outcome {
@@ -45,12 +45,12 @@ impl<M: Fields, F: Fn(&M, &Call) -> Outcome> Subject for With<M, F> {
 }
 
 /// A module whose `forward` takes more than one argument.
-pub fn with<M: Fields>(module: M, f: impl Fn(&M, &Call) -> Outcome + 'static) -> Built {
+pub fn with<M: Module>(module: M, f: impl Fn(&M, &Call) -> Outcome + 'static) -> Built {
     Some(Box::new(With(module, f)))
 }
 
 /// A module with one input and one output.
-pub fn unary(module: impl Module) -> Built {
+pub fn unary(module: impl Forward) -> Built {
     with(module, |m, call| m.forward(&call.var("input")).into())
 }
 
@@ -120,7 +120,7 @@ pub fn run(class: &str, sample: &Json, store: &Store) -> Result<Verdict, String>
 
 fn compare_gradients(
     sample: &Json,
-    module: &dyn Fields,
+    module: &dyn Module,
     call: &Call,
     outcome: &Outcome,
     store: &Store,

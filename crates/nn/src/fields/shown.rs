@@ -1,6 +1,6 @@
 //! What is derived from a module's fields, compiled once rather than for each type of module.
 
-use super::{Buffer, Fields, Item};
+use super::{Buffer, Item, Module};
 use crate::state_dict::{IncompatibleKeys, StateDict, StateDictError};
 use std::collections::HashSet;
 use tapegrad_tape::{DType, Var};
@@ -13,12 +13,12 @@ type Show<'s, 'a> = &'s dyn Fn(&mut dyn FnMut(&str, Item<'a>));
 pub(crate) struct Shown<'s, 'a>(pub(crate) Show<'s, 'a>);
 
 /// The function that [`Shown`] takes.
-pub(crate) fn fields_of<'a, M: Fields + ?Sized>(module: &'a M) -> impl Fn(&mut dyn FnMut(&str, Item<'a>)) {
+pub(crate) fn fields_of<'a, M: Module + ?Sized>(module: &'a M) -> impl Fn(&mut dyn FnMut(&str, Item<'a>)) {
     |f| module.visit_fields(f)
 }
 
 /// Walks a module: first its own fields, then the modules inside it, each before its contents.
-pub(crate) fn walk<'a, M: Fields + ?Sized>(module: &'a M, f: &mut dyn FnMut(&str, Item<'a>)) {
+pub(crate) fn walk<'a, M: Module + ?Sized>(module: &'a M, f: &mut dyn FnMut(&str, Item<'a>)) {
     Shown(&fields_of(module)).walk("", f);
 }
 
@@ -68,7 +68,7 @@ impl<'a> Shown<'_, 'a> {
         list
     }
 
-    pub(crate) fn children(self) -> Vec<(String, &'a dyn Fields)> {
+    pub(crate) fn children(self) -> Vec<(String, &'a dyn Module)> {
         let mut list = Vec::new();
         (self.0)(&mut |name, item| {
             if let Item::Module(m) = item {
@@ -78,7 +78,7 @@ impl<'a> Shown<'_, 'a> {
         list
     }
 
-    pub(crate) fn named_modules(self) -> Vec<(String, &'a dyn Fields)> {
+    pub(crate) fn named_modules(self) -> Vec<(String, &'a dyn Module)> {
         let mut list = Vec::new();
         self.walk("", &mut |name, item| {
             if let Item::Module(m) = item {

@@ -83,7 +83,7 @@ impl StateDict {
     /// If it cannot be written.
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, Linear, StateDict};
+    /// use tapegrad_nn::{Module, Linear, StateDict};
     /// let dir = tempfile::tempdir().unwrap();
     /// let (a, b) = (Linear::new(3, 2), Linear::new(3, 2));
     /// for name in ["model.safetensors", "model.npz", "model.pt"] {

@@ -17,7 +17,7 @@ const LARGEST_HEADER: u64 = 100_000_000;
 /// A safetensors file, or the index of several (`model.safetensors.index.json`), whose tensors are read one at a time.
 ///
 /// ```
-/// use tapegrad_nn::{Fields, Linear, TensorFile};
+/// use tapegrad_nn::{Module, Linear, TensorFile};
 /// let dir = tempfile::tempdir()?;
 /// let path = dir.path().join("model.safetensors");
 /// Linear::new(3, 2).state_dict().save(&path)?;

@@ -1,7 +1,7 @@
 //! GPT: a decoder-only transformer.
 
 use crate::init::{normal_, zeros_};
-use crate::{Embedding, Fields, LayerNorm, Linear, Module, observe};
+use crate::{Embedding, Forward, LayerNorm, Linear, Module, observe};
 use tapegrad_ops::{Approximate, AttentionOptions, gelu_with, scaled_dot_product_attention_with};
 use tapegrad_tape::{Tensor, Var, cat};
 
@@ -121,7 +121,7 @@ impl GptBlock {
     }
 }
 
-impl Module for GptBlock {
+impl Forward for GptBlock {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || self.run(x, None))
@@ -134,7 +134,7 @@ crate::module! {
     ///
     /// ```
     /// use tapegrad_nn::models::{Gpt, GptConfig};
-    /// use tapegrad_nn::{Fields, Module};
+    /// use tapegrad_nn::{Module, Forward};
     /// use tapegrad_tape::Var;
     /// let model = Gpt::new(GptConfig { vocab: 10, block: 8, layers: 2, heads: 2, embd: 12 });
     /// let tokens = Var::from_vec(vec![1i64, 2, 3, 4, 5, 6], &[2, 3]);
@@ -227,7 +227,7 @@ impl Gpt {
     }
 }
 
-impl Module for Gpt {
+impl Forward for Gpt {
     #[track_caller]
     fn forward(&self, tokens: &Var) -> Var {
         observe(self, tokens, || self.lm_head.forward(&self.hidden(tokens)))

@@ -1,6 +1,6 @@
 //! LeNet-5.
 
-use crate::{Conv2d, Linear, Module, observe};
+use crate::{Conv2d, Forward, Linear, observe};
 use tapegrad_tape::Var;
 
 crate::module! {
@@ -8,7 +8,7 @@ crate::module! {
     /// learning applied to document recognition").
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, models::LeNet5};
+    /// use tapegrad_nn::{Module, models::LeNet5};
     /// assert_eq!(LeNet5::new(10).num_parameters(), 61_706);
     /// ```
     pub struct LeNet5 {
@@ -42,7 +42,7 @@ impl LeNet5 {
     }
 }
 
-impl Module for LeNet5 {
+impl Forward for LeNet5 {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             // The ReLU of a maximum is the maximum of the ReLUs, so compute it on a quarter of the elements.

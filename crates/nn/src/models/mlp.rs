@@ -14,7 +14,7 @@ pub struct MlpOptions {
 /// Linear layers of the given sizes with ReLU between them.
 ///
 /// ```
-/// use tapegrad_nn::{Fields, models::mlp};
+/// use tapegrad_nn::{Module, models::mlp};
 /// let net = mlp(&[784, 256, 128, 10]);
 /// assert_eq!(net.num_parameters(), 235_146);
 /// assert_eq!(net.named_parameters()[2].0, "2.weight");

@@ -1,7 +1,7 @@
 //! MobileNetV2.
 
 use crate::fields::Item;
-use crate::{BatchNorm2d, Conv2d, Dropout, Fields, Linear, Module, Sequential, observe};
+use crate::{BatchNorm2d, Conv2d, Dropout, Forward, Linear, Module, Sequential, observe};
 use tapegrad_tape::Var;
 
 /// A convolution, batch norm and ReLU6.
@@ -19,7 +19,7 @@ impl ConvNorm {
     }
 }
 
-impl Fields for ConvNorm {
+impl Module for ConvNorm {
     fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
         f("0", Item::Module(&self.conv));
         f("1", Item::Module(&self.norm));
@@ -29,7 +29,7 @@ impl Fields for ConvNorm {
     }
 }
 
-impl Module for ConvNorm {
+impl Forward for ConvNorm {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || self.norm.relu6(&self.conv.forward(x)))
     }
@@ -61,7 +61,7 @@ impl InvertedResidual {
     }
 }
 
-impl Module for InvertedResidual {
+impl Forward for InvertedResidual {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let y = self.conv.forward(x);
@@ -75,7 +75,7 @@ crate::module! {
     /// Bottlenecks"); the state-dict keys are those of torchvision.
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, models::MobileNetV2};
+    /// use tapegrad_nn::{Module, models::MobileNetV2};
     /// let net = MobileNetV2::new(1000);
     /// assert_eq!(net.num_parameters(), 3_504_872);
     /// assert_eq!(net.named_parameters()[3].0, "features.1.conv.0.0.weight");
@@ -115,7 +115,7 @@ impl MobileNetV2 {
     }
 }
 
-impl Module for MobileNetV2 {
+impl Forward for MobileNetV2 {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let x = tapegrad_ops::adaptive_avg_pool2d(&self.features.forward(x), [Some(1), Some(1)]);

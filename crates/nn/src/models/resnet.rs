@@ -1,6 +1,6 @@
 //! ResNet-18, ResNet-34 and ResNet-50.
 
-use crate::{BatchNorm2d, Conv2d, Linear, Module, Sequential, observe};
+use crate::{BatchNorm2d, Conv2d, Forward, Linear, Sequential, observe};
 use tapegrad_ops::MaxPoolOptions;
 use tapegrad_tape::Var;
 
@@ -38,7 +38,7 @@ impl BasicBlock {
     }
 }
 
-impl Module for BasicBlock {
+impl Forward for BasicBlock {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let identity = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x));
@@ -80,7 +80,7 @@ impl Bottleneck {
     }
 }
 
-impl Module for Bottleneck {
+impl Forward for Bottleneck {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let identity = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x));
@@ -96,7 +96,7 @@ crate::module! {
     /// those of torchvision.
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, models::ResNet};
+    /// use tapegrad_nn::{Module, models::ResNet};
     /// assert_eq!(ResNet::resnet18(10).num_parameters(), 11_173_962);
     /// assert_eq!(ResNet::resnet50(1000).num_parameters(), 25_557_032);
     /// ```
@@ -183,7 +183,7 @@ impl ResNet {
     }
 }
 
-impl Module for ResNet {
+impl Forward for ResNet {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let mut x = self.bn1.relu(&self.conv1.forward(x), None);

@@ -1,7 +1,7 @@
 //! A network that trains fast.
 
 use crate::init::dirac_;
-use crate::{BatchNorm2d, Conv2d, Fields, Linear, MaxPool2d, Module, observe};
+use crate::{BatchNorm2d, Conv2d, Forward, Linear, MaxPool2d, Module, observe};
 use tapegrad_tape::{Tensor, Var};
 
 crate::module! {
@@ -47,7 +47,7 @@ fn gelu(x: Var) -> Var {
     tapegrad_ops::gelu(&x)
 }
 
-impl Module for SpeedBlock {
+impl Forward for SpeedBlock {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let x = self.pool.forward_owned(self.conv1.forward(x));
@@ -63,7 +63,7 @@ crate::module! {
     /// patches and is not trained, convolutions initialized as the identity, and a scaled-down output.
     ///
     /// ```
-    /// use tapegrad_nn::{Module, models::SpeedNet};
+    /// use tapegrad_nn::{Forward, models::SpeedNet};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let net = SpeedNet::new(10);
     /// assert_eq!(net.forward(&Var::from(Tensor::zeros_with(&[2, 3, 32, 32], DType::F32))).shape(), [2, 10]);
@@ -126,7 +126,7 @@ impl SpeedNet {
     }
 }
 
-impl Module for SpeedNet {
+impl Forward for SpeedNet {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let mut x = gelu(self.whiten.forward(x));

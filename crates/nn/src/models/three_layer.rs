@@ -1,6 +1,6 @@
 //! The three-layer convnet.
 
-use crate::{Conv2d, Linear, Module, observe};
+use crate::{Conv2d, Forward, Linear, observe};
 use tapegrad_tape::Var;
 
 crate::module! {
@@ -28,7 +28,7 @@ impl ThreeLayerConvNet {
     }
 }
 
-impl Module for ThreeLayerConvNet {
+impl Forward for ThreeLayerConvNet {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             // The ReLU of a maximum is the maximum of the ReLUs, so compute it on a quarter of the elements.

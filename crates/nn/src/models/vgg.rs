@@ -1,6 +1,6 @@
 //! VGG.
 
-use crate::{BatchNorm2d, Conv2d, Linear, MaxPool2d, Module, ReLU, Sequential, observe};
+use crate::{BatchNorm2d, Conv2d, Forward, Linear, MaxPool2d, ReLU, Sequential, observe};
 use tapegrad_tape::Var;
 
 crate::module! {
@@ -8,7 +8,7 @@ crate::module! {
     /// deep convolutional networks for large-scale image recognition").
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, models::Vgg};
+    /// use tapegrad_nn::{Module, models::Vgg};
     /// assert_eq!(Vgg::vgg11(10).num_parameters(), 9_231_114);
     /// ```
     pub struct Vgg {
@@ -58,7 +58,7 @@ impl Vgg {
     }
 }
 
-impl Module for Vgg {
+impl Forward for Vgg {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || self.classifier.forward(&self.features.forward(x).flatten(1, -1)))
     }

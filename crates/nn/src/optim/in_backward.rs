@@ -13,7 +13,7 @@ type Shared = Arc<Mutex<Vec<Box<dyn Optimizer>>>>;
 /// computed from all of them, such as their norm.
 ///
 /// ```
-/// use tapegrad_nn::{Fields, Linear, Module, optim::{InBackward, SGD}};
+/// use tapegrad_nn::{Module, Linear, Forward, optim::{InBackward, SGD}};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let model = Linear::new(3, 1);
 /// let optimizers = InBackward::new(model.parameters(), |p| SGD::new([p], 0.1));
@@ -101,7 +101,7 @@ fn lock(optimizers: &Shared) -> MutexGuard<'_, Vec<Box<dyn Optimizer>>> {
 mod tests {
     use super::*;
     use crate::optim::Adam;
-    use crate::{Fields, Module, ReLU, sequential};
+    use crate::{Forward, Module, ReLU, sequential};
     use tapegrad_tape::{manual_seed, with_default_generator};
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
             after.forward(&x).square().sum_all().backward();
             adam.step();
         }
-        let values = |m: &dyn Module| m.parameters().iter().map(|p| p.to_vec::<f32>()).collect::<Vec<_>>();
+        let values = |m: &dyn Forward| m.parameters().iter().map(|p| p.to_vec::<f32>()).collect::<Vec<_>>();
         assert_eq!(values(&inside), values(&after));
         assert!(inside.parameters().iter().all(|p| p.grad().is_none()));
         let state = optimizers.state_dict();

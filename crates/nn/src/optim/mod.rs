@@ -1,7 +1,7 @@
 //! Optimizers, with PyTorch's arguments and defaults (`torch.optim`).
 //!
 //! ```
-//! use tapegrad_nn::{Fields, Linear, Module, optim::{Optimizer, SGD}};
+//! use tapegrad_nn::{Module, Linear, Forward, optim::{Optimizer, SGD}};
 //! use tapegrad_tape::{DType, Tensor, Var};
 //! let model = Linear::new(3, 1);
 //! let mut optimizer = SGD::new(model.parameters(), 0.1).momentum(0.9);

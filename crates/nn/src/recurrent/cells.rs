@@ -1,7 +1,7 @@
 //! Single steps.
 
 use super::{Nonlinearity, Weights, plain};
-use crate::fields::{Field, Fields, Item};
+use crate::fields::{Field, Item, Module};
 use crate::init::Draws;
 use tapegrad_ops::RecurrentCell;
 use tapegrad_tape::{Tensor, Var};
@@ -63,7 +63,7 @@ macro_rules! cells {
             }
         }
 
-        impl Fields for $name {
+        impl Module for $name {
             fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
                 self.weights.ih.visit("weight_ih", f);
                 self.weights.hh.visit("weight_hh", f);

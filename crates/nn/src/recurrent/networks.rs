@@ -1,9 +1,9 @@
 //! Whole sequences through layers of cells.
 
 use super::{Nonlinearity, Weights, plain};
-use crate::fields::{Field, Fields, Item, Training};
+use crate::fields::{Field, Item, Module, Training};
 use crate::init::Draws;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::RecurrentCell;
 use tapegrad_tape::{Tensor, Var};
@@ -95,7 +95,7 @@ macro_rules! networks {
             }
         }
 
-        impl Fields for $name {
+        impl Module for $name {
             fn visit_fields<'a>(&'a self, f: &mut dyn FnMut(&str, Item<'a>)) {
                 for (i, w) in self.weights.iter().enumerate() {
                     let suffix = self.shape.suffix(i);
@@ -114,7 +114,7 @@ macro_rules! networks {
             }
         }
 
-        impl Module for $name {
+        impl Forward for $name {
             /// The outputs of the last layer at all steps.
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
@@ -138,7 +138,7 @@ networks! {
     /// Layers of long short-term memory (`torch.nn.LSTM`).
     ///
     /// ```
-    /// use tapegrad_nn::{LSTM, Module};
+    /// use tapegrad_nn::{LSTM, Forward};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros_with(&[3, 7, 10], DType::F32));
     /// let lstm = LSTM::new(10, 20).bidirectional(true).batch_first(true);

@@ -1,7 +1,7 @@
 //! Averages of weights over steps: exponential moving averages and lookahead.
 
 use crate::fields::walk;
-use crate::fields::{Fields, Item};
+use crate::fields::{Item, Module};
 use crate::state_dict::{StateDict, StateDictError, load};
 use tapegrad_tape::kernels::update::update0;
 use tapegrad_tape::{Float, Tensor, Var};
@@ -9,7 +9,7 @@ use tapegrad_tape::{Float, Tensor, Var};
 /// An average of a model's floating-point parameters and buffers.
 ///
 /// ```
-/// use tapegrad_nn::{Linear, Module, train::WeightAverage};
+/// use tapegrad_nn::{Linear, Forward, train::WeightAverage};
 /// let model = Linear::new(2, 1);
 /// let mut average = WeightAverage::new(&model);
 /// tapegrad_nn::init::ones_(&model.weight);
@@ -25,7 +25,7 @@ pub struct WeightAverage {
 
 impl WeightAverage {
     /// An average initialized with the model's current weights.
-    pub fn new<M: Fields + ?Sized>(model: &M) -> WeightAverage {
+    pub fn new<M: Module + ?Sized>(model: &M) -> WeightAverage {
         let mut entries = Vec::new();
         walk(model, &mut |name, item| {
             let v: &Var = match item {

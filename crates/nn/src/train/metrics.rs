@@ -1,7 +1,7 @@
 //! Losses, accuracies, confusion matrices and their history.
 
 use super::metric::Metric;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::Modes;
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{DType, Tensor, Var, no_grad};
@@ -161,7 +161,7 @@ pub fn confusion_matrix(labels: &[i64], predictions: &[i64], classes: usize) -> 
 
 /// Loss and accuracy of a model over batches, in evaluation mode and without recording. The model returns to the
 /// mode that it was in.
-pub fn evaluate<M: Module + ?Sized>(
+pub fn evaluate<M: Forward + ?Sized>(
     model: &M,
     batches: impl IntoIterator<Item = (Var, Var)>,
     loss: impl Fn(&Var, &Var) -> Var,
@@ -179,7 +179,7 @@ pub fn evaluate<M: Module + ?Sized>(
 /// let found = measure(&Linear::new(3, 1), [batch(), batch()], &mut [Box::new(MeanAbsoluteError::default())]);
 /// assert_eq!(found[0].0, "mae");
 /// ```
-pub fn measure<M: Module + ?Sized>(
+pub fn measure<M: Forward + ?Sized>(
     model: &M,
     batches: impl IntoIterator<Item = (Var, Var)>,
     metrics: &mut [Box<dyn Metric + '_>],
@@ -194,7 +194,7 @@ pub(super) fn values(metrics: &[Box<dyn Metric + '_>]) -> Vec<(String, f64)> {
     metrics.iter().map(|m| (m.name(), m.value())).collect()
 }
 
-pub(super) fn evaluate_weighted<M: Module + ?Sized>(
+pub(super) fn evaluate_weighted<M: Forward + ?Sized>(
     model: &M,
     batches: impl IntoIterator<Item = (Var, Var)>,
     loss: impl Fn(&Var, &Var) -> Var,

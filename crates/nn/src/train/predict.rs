@@ -1,11 +1,11 @@
 //! Predictions of ensembles, and test-time augmentation.
 
-use crate::module::Module;
+use crate::module::Forward;
 use crate::summary::Modes;
 use tapegrad_tape::{PadMode, Var, no_grad};
 
 /// The output in evaluation mode, without recording. The model returns to the mode that it was in.
-pub fn predict<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
+pub fn predict<M: Forward + ?Sized>(model: &M, x: &Var) -> Var {
     let modes = Modes::of(model);
     model.eval();
     let y = no_grad(|| model.forward(x));
@@ -26,8 +26,8 @@ pub fn predict<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
 /// assert!((p.sum_all().item() - 2.0).abs() < 1e-6);
 /// ```
 #[track_caller]
-pub fn ensemble(models: &[&dyn Module], x: &Var) -> Var {
-    let probabilities = |m: &&dyn Module| tapegrad_ops::softmax(&predict(*m, x), -1);
+pub fn ensemble(models: &[&dyn Forward], x: &Var) -> Var {
+    let probabilities = |m: &&dyn Forward| tapegrad_ops::softmax(&predict(*m, x), -1);
     mean(models.iter().map(probabilities).collect())
 }
 
@@ -36,7 +36,7 @@ pub fn ensemble(models: &[&dyn Module], x: &Var) -> Var {
 /// # Panics
 /// If there is no copy.
 #[track_caller]
-pub fn predict_views<M: Module + ?Sized>(model: &M, views: &[Var]) -> Var {
+pub fn predict_views<M: Forward + ?Sized>(model: &M, views: &[Var]) -> Var {
     mean(views.iter().map(|x| predict(model, x)).collect())
 }
 
@@ -48,13 +48,13 @@ fn mean(outputs: Vec<Var>) -> Var {
 }
 
 /// The output for images `[N, C, H, W]`, averaged with the output for their mirror images.
-pub fn predict_mirrored<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
+pub fn predict_mirrored<M: Forward + ?Sized>(model: &M, x: &Var) -> Var {
     predict_views(model, &[x.clone(), x.flip(&[-1])])
 }
 
 /// As [`predict_mirrored`], with half of the weight on the images translated by one pixel up and to the left, and down
 /// and to the right, with reflected borders.
-pub fn predict_shifted<M: Module + ?Sized>(model: &M, x: &Var) -> Var {
+pub fn predict_shifted<M: Forward + ?Sized>(model: &M, x: &Var) -> Var {
     let padded = x.pad(&[1, 1, 1, 1], PadMode::Reflect);
     let (height, width) = (x.size(-2), x.size(-1));
     let moved = |by: usize| padded.narrow(-2, by, height).narrow(-1, by, width);

@@ -19,7 +19,7 @@ use super::source::Source;
 use super::tensorboard::TensorBoard;
 use crate::files::{FileError, RunFolder};
 use crate::lr_scheduler::{PlateauScheduler, Scheduler};
-use crate::module::Module;
+use crate::module::Forward;
 use crate::optim::Optimizer;
 use crate::state_dict::StateDict;
 use std::cell::Cell;
@@ -77,7 +77,7 @@ type OnWarning<'a> = Box<dyn FnMut(&str) + 'a>;
 /// let x = Var::from(Generator::manual_seed(1).normal(&[64, 2], 0.0, 1.0));
 /// let target = x.narrow(1, 0, 1).gt(0.0).cast(tapegrad_tape::DType::I64).squeeze(1);
 /// let model = Linear::new(2, 2);
-/// let mut trainer = Trainer::new(&model, SGD::new(tapegrad_nn::Fields::parameters(&model), 0.5))
+/// let mut trainer = Trainer::new(&model, SGD::new(tapegrad_nn::Module::parameters(&model), 0.5))
 ///     .epochs(20)
 ///     .loss(|y, t| tapegrad_ops::cross_entropy(y, t));
 /// let batches = || (0..4).map(|i| (x.narrow(0, i * 16, 16), target.narrow(0, i * 16, 16)));
@@ -85,7 +85,7 @@ type OnWarning<'a> = Box<dyn FnMut(&str) + 'a>;
 /// assert!(history.last().unwrap().train.accuracy().unwrap() > 0.9);
 /// ```
 pub struct Trainer<'a> {
-    model: &'a dyn Module,
+    model: &'a dyn Forward,
     optimizer: Box<dyn Optimizer + 'a>,
     loss: Loss<'a>,
     batch_weight: BatchWeight<'a>,
@@ -158,7 +158,7 @@ struct Progress {
 
 impl<'a> Trainer<'a> {
     /// A trainer of this model with this optimizer, for one epoch with cross-entropy.
-    pub fn new(model: &'a dyn Module, optimizer: impl Optimizer + 'a) -> Trainer<'a> {
+    pub fn new(model: &'a dyn Forward, optimizer: impl Optimizer + 'a) -> Trainer<'a> {
         Trainer {
             model,
             optimizer: Box::new(optimizer),

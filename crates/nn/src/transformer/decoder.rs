@@ -4,7 +4,7 @@ use super::FeedForwardActivation;
 use crate::MultiheadAttention;
 use crate::dropout::Dropout;
 use crate::linear::Linear;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::norm::LayerNorm;
 use tapegrad_tape::Var;
 

@@ -4,7 +4,7 @@ use crate::MultiheadAttention;
 use crate::dropout::Dropout;
 use crate::init::Draws;
 use crate::linear::Linear;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::norm::LayerNorm;
 use crate::summary::observe;
 use tapegrad_tape::Var;
@@ -35,7 +35,7 @@ crate::module! {
     /// (`torch.nn.TransformerEncoderLayer`).
     ///
     /// ```
-    /// use tapegrad_nn::{Module, TransformerEncoderLayer};
+    /// use tapegrad_nn::{Forward, TransformerEncoderLayer};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = TransformerEncoderLayer::new(8, 2).batch_first(true);
     /// let x = Var::from(Tensor::ones_with(&[3, 5, 8], DType::F32));
@@ -178,7 +178,7 @@ impl TransformerEncoderLayer {
     }
 }
 
-impl Module for TransformerEncoderLayer {
+impl Forward for TransformerEncoderLayer {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || self.forward_with_masks(x, None, None))
@@ -189,7 +189,7 @@ crate::module! {
     /// Encoder layers one after the other (`torch.nn.TransformerEncoder`).
     ///
     /// ```
-    /// use tapegrad_nn::{Module, TransformerEncoder, TransformerEncoderLayer};
+    /// use tapegrad_nn::{Forward, TransformerEncoder, TransformerEncoderLayer};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let encoder = TransformerEncoder::new(2, || TransformerEncoderLayer::new(8, 2));
     /// assert_eq!(encoder.forward(&Var::from(Tensor::ones_with(&[5, 3, 8], DType::F32))).shape(), [5, 3, 8]);
@@ -226,7 +226,7 @@ impl TransformerEncoder {
     }
 }
 
-impl Module for TransformerEncoder {
+impl Forward for TransformerEncoder {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || self.forward_with_masks(x, None, None))

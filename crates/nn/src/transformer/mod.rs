@@ -6,7 +6,7 @@ mod encoder;
 pub use decoder::{DecoderMasks, TransformerDecoder, TransformerDecoderLayer};
 pub use encoder::{FeedForwardActivation, TransformerEncoder, TransformerEncoderLayer};
 
-use crate::Fields;
+use crate::Module;
 use crate::init::xavier_uniform_;
 use crate::norm::LayerNorm;
 use tapegrad_tape::{DType, Tensor, Var};

@@ -34,7 +34,7 @@ impl<'a> Trainer<'a> {
     /// its value.
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, Linear, optim::SGD, train::{MeanAbsoluteError, Source, Trainer}};
+    /// use tapegrad_nn::{Module, Linear, optim::SGD, train::{MeanAbsoluteError, Source, Trainer}};
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let model = Linear::new(2, 1);
     /// let batch = || (Var::from(Tensor::ones_with(&[4, 2], DType::F32)), Var::from(Tensor::zeros_with(&[4, 1], DType::F32)));
@@ -87,7 +87,7 @@ impl<'a> Trainer<'a> {
     /// weight 0 is skipped.
     ///
     /// ```
-    /// use tapegrad_nn::{Fields, Linear, optim::SGD, train::Trainer};
+    /// use tapegrad_nn::{Module, Linear, optim::SGD, train::Trainer};
     /// let model = Linear::new(2, 3);
     /// let class_weight = [1.0, 2.0, 4.0];
     /// // Cross-entropy with weights of classes divides by the sum of its targets' weights.

@@ -3,7 +3,7 @@
 use super::{Nonfinite, TrainError, Trainer};
 use crate::fields::Item;
 use crate::fields::walk;
-use crate::module::Module;
+use crate::module::Forward;
 use crate::optim::{all_finite, clip_grad_norm_, grad_norm};
 use tapegrad_tape::{Tensor, Var};
 
@@ -56,7 +56,7 @@ impl Group {
 }
 
 /// The model's buffers, which a forward pass in training changes.
-pub(super) fn buffers(model: &dyn Module) -> Vec<Var> {
+pub(super) fn buffers(model: &dyn Forward) -> Vec<Var> {
     let mut list = Vec::new();
     walk(model, &mut |_, item| {
         if let Item::Buffer(b) = item {

@@ -7,7 +7,7 @@ use super::*;
 use crate::StateDict;
 use crate::lr_scheduler::{Mode, OneCycleLR, ReduceLROnPlateau, StepLR};
 use crate::optim::{Adam, SGD};
-use crate::{Dropout, Fields, Linear, ReLU, Sequential};
+use crate::{Dropout, Linear, Module, ReLU, Sequential};
 use std::rc::Rc;
 use tapegrad_tape::{DType, Generator, Tensor};
 
