@@ -201,8 +201,8 @@ fn gradients(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cross_entropy;
     use crate::testing::{assert_close, check_gradients, parameter};
-    use crate::{cross_entropy, cross_entropy_with};
     use tapegrad_tape::BackwardOptions;
 
     fn targets(n: usize, classes: usize) -> Var {

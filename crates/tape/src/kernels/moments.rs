@@ -92,10 +92,10 @@ fn sum<T: Float>(row: &[T], term: impl Fn(T) -> T) -> T {
     let last = rest.iter().fold(T::ZERO, |sum, &x| sum + term(x));
     let mut sum = last;
     if !narrow.is_empty() {
-        sum = sum + sum_chunks(narrow, &term);
+        sum += sum_chunks(narrow, &term);
     }
     if !wide.is_empty() {
-        sum = sum + sum_chunks(wide, &term);
+        sum += sum_chunks(wide, &term);
     }
     sum
 }
@@ -105,13 +105,13 @@ fn sum_chunks<T: Float, const LANES: usize>(chunks: &[[T; LANES]], term: &impl F
     let mut lanes = [T::ZERO; LANES];
     for chunk in chunks {
         for i in 0..LANES {
-            lanes[i] = lanes[i] + term(chunk[i]);
+            lanes[i] += term(chunk[i]);
         }
     }
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] = lanes[i] + lanes[i + width];
+            lanes[i] += lanes[i + width];
         }
         width /= 2;
     }
