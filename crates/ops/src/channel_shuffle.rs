@@ -1,6 +1,7 @@
 //! `channel_shuffle`.
 
 use tapegrad_tape::Var;
+use tapegrad_tape::shape::numel_for;
 
 /// The channels of `[N, C, ...]` interleaved: those of `groups` groups in turns (`torch.nn.functional.channel_shuffle`;
 /// Zhang et al. 2018, "ShuffleNet").
@@ -26,6 +27,7 @@ pub fn channel_shuffle(x: &Var, groups: usize) -> Var {
         c.is_multiple_of(groups),
         "channel_shuffle: number of channels must be divisible by groups, got {c} channels and {groups} groups"
     );
+    numel_for("channel_shuffle", &[&shape[..1], &[groups, c / groups], &shape[2..]].concat());
     let apart = x.unflatten(1, &[groups as isize, (c / groups) as isize]);
     apart.transpose(1, 2).flatten(1, 2)
 }

@@ -1,6 +1,7 @@
 //! `lp_pool1d`, `lp_pool2d`, `lp_pool3d`.
 
 use super::avg_pool::{AvgPoolOptions, avg_pool1d, avg_pool2d, avg_pool3d};
+use super::check_window;
 use super::max_pool::{MaxPoolOptions, max_pool1d, max_pool2d, max_pool3d};
 use crate::Size;
 use tapegrad_tape::Var;
@@ -47,6 +48,7 @@ impl<const D: usize> LpPoolOptions<D> {
     ) -> Var {
         assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes floating-point types", x.dtype());
         assert!(self.norm_type != 0.0, "{op}: norm_type must not be zero");
+        check_window(op, &self.kernel_size, &self.stride, &[0; D], &[1; D]);
         if self.norm_type.is_infinite() {
             let options = MaxPoolOptions::new(self.kernel_size).stride(self.stride).ceil_mode(self.ceil_mode);
             let size = x.abs();

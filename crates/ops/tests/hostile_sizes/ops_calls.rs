@@ -152,7 +152,7 @@ fn unpooling_bags_and_sequences() {
             let o = MaxUnpoolOptions::<2>::new(Size(d.sizes())).stride(Size(d.sizes())).output_size(Size(d.sizes()));
             max_unpool2d(&f32s(&[1, 1, 2]), &i64s(&[0, d.n()]).reshape(&[1, 1, 2]), o)
         };
-        "lp_pool1d": |d| {
+        "lp_pool1d" "avg_pool1d": |d| {
             let o = LpPoolOptions::<1>::new(2.0, d.s()).stride(d.s()).ceil_mode(d.n() > 0);
             lp_pool1d(&f32s(&[1, 2, 5]), o)
         };
