@@ -27,7 +27,7 @@ proptest! {
         let (w, b) = (parameter(&[c], seed ^ 1), parameter(&[c], seed ^ 2));
         let options = BatchNormOptions { training: train, momentum: 0.0, ..training() };
         let (mean, var) = buffers(c);
-        let f = |v: &[Var]| batch_norm(&v[0], Some((&mean, &var)), v.get(1), v.get(2), options);
+        let f = |v: &[Var]| batch_norm_with(&v[0], Some((&mean, &var)), v.get(1), v.get(2), options);
         let inputs = if affine { vec![x.clone(), w, b] } else { vec![x.clone()] };
         check_gradients(f, &inputs);
         prop_assert_eq!(f(&inputs).tensor().is_contiguous_in(format), true);
@@ -71,9 +71,9 @@ proptest! {
         let apart = |v: &[Var]| {
             let (w, b) = if affine { (Some(&v[1]), Some(&v[2])) } else { (None, None) };
             if six {
-                return crate::relu6(&batch_norm(&(&v[0] * 8.0), Some((&mean, &var)), w, b, options));
+                return crate::relu6(&batch_norm_with(&(&v[0] * 8.0), Some((&mean, &var)), w, b, options));
             }
-            let y = batch_norm(&v[0], Some((&mean, &var)), w, b, options);
+            let y = batch_norm_with(&v[0], Some((&mean, &var)), w, b, options);
             crate::relu(&if residual { &y + &v[3] } else { y })
         };
         let seed = parameter(&shape, seed ^ 9).detach();
@@ -101,7 +101,7 @@ fn both_formats_agree_in_f32() {
     let g = parameter(&[8, 40, 7, 9], 2).cast(DType::F32).detach();
     let results = [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast].map(|format| {
         let x = Var::parameter(x.tensor().to_format(format));
-        let y = batch_norm(&x, None, None, None, training());
+        let y = batch_norm_with(&x, None, None, None, training());
         y.backward_with(Some(&g), BackwardOptions::default());
         (y.detach(), x.grad().unwrap())
     });
@@ -118,7 +118,7 @@ fn the_number_of_threads_changes_no_bit() {
         let bits = [1, 3].map(|threads| {
             tapegrad_tape::set_num_threads(threads);
             let x = Var::parameter(x.clone());
-            let y = batch_norm(&x, None, None, None, training());
+            let y = batch_norm_with(&x, None, None, None, training());
             y.backward_with(Some(&y.detach()), BackwardOptions::default());
             (y.to_vec::<f32>(), x.grad().unwrap().to_vec::<f32>())
         });
@@ -132,7 +132,7 @@ fn running_statistics_move_by_the_momentum() {
     let (mean, var) = buffers(1);
     let (m, v) = (mean.item(), var.item());
     let x = Var::from_vec(vec![1.0f64, 2.0, 6.0], &[3, 1]);
-    batch_norm(&x, Some((&mean, &var)), None, None, training());
+    batch_norm_with(&x, Some((&mean, &var)), None, None, training());
     assert!((mean.item() - (0.7 * m + 0.3 * 3.0)).abs() < 1e-12);
     // The unbiased variance of 1, 2, 6 is 7.
     assert!((var.item() - (0.7 * v + 0.3 * 7.0)).abs() < 1e-12);
@@ -141,11 +141,11 @@ fn running_statistics_move_by_the_momentum() {
 #[test]
 #[should_panic(expected = "batch_norm: expected more than 1 value per channel when training")]
 fn one_value_has_no_variance() {
-    batch_norm(&parameter(&[1, 3], 1), None, None, None, training());
+    batch_norm_with(&parameter(&[1, 3], 1), None, None, None, training());
 }
 
 #[test]
 #[should_panic(expected = "batch_norm: input [2, 3] needs a weight of shape [3], but got [4]")]
 fn a_weight_that_does_not_fit() {
-    batch_norm(&parameter(&[2, 3], 1), None, Some(&parameter(&[4], 1)), None, training());
+    batch_norm_with(&parameter(&[2, 3], 1), None, Some(&parameter(&[4], 1)), None, training());
 }
