@@ -22,7 +22,7 @@ const LARGEST_HEADER: u64 = 100_000_000;
 /// let path = dir.path().join("model.safetensors");
 /// Linear::new(3, 2).state_dict().save(&path)?;
 /// let mut file = TensorFile::open(&path)?;
-/// assert_eq!(file.keys().collect::<Vec<_>>(), ["weight", "bias"]);
+/// assert_eq!(file.keys().collect::<Vec<_>>(), ["bias", "weight"]);
 /// assert_eq!(file.shape("weight"), Some(&[2, 3][..]));
 /// assert_eq!(file.tensor("bias")?.shape(), [2]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
