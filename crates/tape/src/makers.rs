@@ -26,7 +26,11 @@ impl Tensor {
     /// [`Tensor::randn`] from a generator.
     #[track_caller]
     pub fn randn_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
-        generator.normal(&shape.to_sizes("randn"), 0.0, 1.0).cast(default_dtype())
+        let shape = shape.to_sizes("randn");
+        match default_dtype() {
+            DType::F64 => doubles("randn", &shape, || generator.next_normal()),
+            _ => generator.normal(&shape, 0.0, 1.0),
+        }
     }
 
     /// Numbers evenly distributed over `[0, 1)`, in the [default type](crate::set_default_dtype) (`torch.rand`), from this
@@ -39,7 +43,11 @@ impl Tensor {
     /// [`Tensor::rand`] from a generator.
     #[track_caller]
     pub fn rand_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
-        generator.uniform(&shape.to_sizes("rand"), 0.0, 1.0).cast(default_dtype())
+        let shape = shape.to_sizes("rand");
+        match default_dtype() {
+            DType::F64 => doubles("rand", &shape, || generator.next_f64()),
+            _ => generator.uniform(&shape, 0.0, 1.0),
+        }
     }
 
     /// Integers from `low` up to but excluding `high`, as I64 (`torch.randint`), from this thread's default generator.
@@ -128,6 +136,15 @@ impl Tensor {
     pub fn triu_indices(rows: usize, columns: usize, offset: isize) -> Tensor {
         indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset))
     }
+}
+
+/// F64 numbers of full precision.
+#[track_caller]
+fn doubles(op: &str, shape: &[usize], mut next: impl FnMut() -> f64) -> Tensor {
+    shape::numel_for(op, shape);
+    let mut t = Tensor::uninit(shape, DType::F64);
+    t.data_mut::<f64>().iter_mut().for_each(|v| *v = next());
+    t
 }
 
 #[track_caller]
@@ -225,6 +242,13 @@ mod tests {
         assert_eq!(Tensor::triu_indices(2, 3, 1).to_vec::<i64>(), [0, 0, 1, 1, 2, 2]);
         assert_eq!(Tensor::tril_indices(2, 3, -5).shape(), [2, 0]);
         assert_eq!(Tensor::eye(0).shape(), [0, 0]);
+    }
+
+    #[test]
+    fn doubles_are_of_full_precision() {
+        let mut generator = Generator::manual_seed(0);
+        let t = doubles("rand", &[8], || generator.next_f64()).to_vec::<f64>();
+        assert!(t.iter().any(|&v| f64::from(v as f32) != v));
     }
 
     #[test]
