@@ -1,29 +1,18 @@
 //! Setters of option structs.
 
-/// Inside an `impl` of a struct of options: `new`, and a setter for each field, those after `;` being optional.
-macro_rules! setters {
-    ($($field:ident: $ty:ty),* $(,)? $(; $($optional:ident: $inner:ty),* $(,)?)?) => {
-        /// PyTorch's defaults.
-        pub fn new() -> Self {
-            Self::default()
-        }
+pub(crate) use tapegrad_tape::setters;
 
+/// Inside an `impl` of a struct of options for `D` dimensions: a setter for each field of sizes.
+macro_rules! size_setters {
+    ($($field:ident),*) => {
         $(
-            #[doc = concat!("Sets `", stringify!($field), "`.")]
+            #[doc = concat!("Sets `", stringify!($field), "`: a number for all dimensions, or one for each.")]
             #[must_use]
-            pub fn $field(mut self, $field: $ty) -> Self {
-                self.$field = $field;
+            pub fn $field(mut self, $field: impl Into<Size<D>>) -> Self {
+                self.$field = $field.into().0;
                 self
             }
         )*
-        $($(
-            #[doc = concat!("Sets `", stringify!($optional), "`.")]
-            #[must_use]
-            pub fn $optional(mut self, $optional: $inner) -> Self {
-                self.$optional = Some($optional);
-                self
-            }
-        )*)?
     };
 }
-pub(crate) use setters;
+pub(crate) use size_setters;

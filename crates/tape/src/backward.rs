@@ -35,47 +35,11 @@ pub struct GradOptions {
 }
 
 impl BackwardOptions {
-    /// PyTorch's defaults: the graph is freed.
-    pub fn new() -> BackwardOptions {
-        BackwardOptions::default()
-    }
-
-    /// Sets `retain_graph`.
-    #[must_use]
-    pub fn retain_graph(self, retain_graph: bool) -> BackwardOptions {
-        BackwardOptions { retain_graph, ..self }
-    }
-
-    /// Sets `create_graph`.
-    #[must_use]
-    pub fn create_graph(self, create_graph: bool) -> BackwardOptions {
-        BackwardOptions { create_graph, ..self }
-    }
+    crate::setters! { retain_graph: bool, create_graph: bool }
 }
 
 impl GradOptions {
-    /// PyTorch's defaults: the graph is freed.
-    pub fn new() -> GradOptions {
-        GradOptions::default()
-    }
-
-    /// Sets the gradients of the outputs.
-    #[must_use]
-    pub fn grad_outputs(self, grad_outputs: Vec<Var>) -> GradOptions {
-        GradOptions { grad_outputs: Some(grad_outputs), ..self }
-    }
-
-    /// Sets `retain_graph`.
-    #[must_use]
-    pub fn retain_graph(self, retain_graph: bool) -> GradOptions {
-        GradOptions { retain_graph, ..self }
-    }
-
-    /// Sets `create_graph`.
-    #[must_use]
-    pub fn create_graph(self, create_graph: bool) -> GradOptions {
-        GradOptions { create_graph, ..self }
-    }
+    crate::setters! { retain_graph: bool, create_graph: bool; grad_outputs: Vec<Var> }
 }
 
 impl Var {

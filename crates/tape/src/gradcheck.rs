@@ -19,28 +19,7 @@ pub struct GradCheck {
 }
 
 impl GradCheck {
-    /// PyTorch's defaults.
-    pub fn new() -> GradCheck {
-        GradCheck::default()
-    }
-
-    /// Sets the step.
-    #[must_use]
-    pub fn eps(self, eps: f64) -> GradCheck {
-        GradCheck { eps, ..self }
-    }
-
-    /// Sets the absolute tolerance.
-    #[must_use]
-    pub fn atol(self, atol: f64) -> GradCheck {
-        GradCheck { atol, ..self }
-    }
-
-    /// Sets the relative tolerance.
-    #[must_use]
-    pub fn rtol(self, rtol: f64) -> GradCheck {
-        GradCheck { rtol, ..self }
-    }
+    crate::setters! { eps: f64, atol: f64, rtol: f64 }
 }
 
 impl Default for GradCheck {

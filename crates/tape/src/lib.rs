@@ -17,6 +17,8 @@ mod makers;
 mod movement;
 mod node;
 mod operators;
+#[macro_use]
+mod options;
 mod promote;
 mod random;
 mod reduction;

@@ -28,7 +28,7 @@ impl Tensor {
     pub fn randn_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
         let shape = shape.to_sizes("randn");
         match default_dtype() {
-            DType::F64 => doubles("randn", &shape, || generator.next_normal()),
+            DType::F64 => generator.fill::<f64>("randn", &shape, Generator::next_normal),
             _ => generator.normal(&shape, 0.0, 1.0),
         }
     }
@@ -45,7 +45,7 @@ impl Tensor {
     pub fn rand_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
         let shape = shape.to_sizes("rand");
         match default_dtype() {
-            DType::F64 => doubles("rand", &shape, || generator.next_f64()),
+            DType::F64 => generator.fill::<f64>("rand", &shape, Generator::next_f64),
             _ => generator.uniform(&shape, 0.0, 1.0),
         }
     }
@@ -136,15 +136,6 @@ impl Tensor {
     pub fn triu_indices(rows: usize, columns: usize, offset: isize) -> Tensor {
         indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset))
     }
-}
-
-/// F64 numbers of full precision.
-#[track_caller]
-fn doubles(op: &str, shape: &[usize], mut next: impl FnMut() -> f64) -> Tensor {
-    shape::numel_for(op, shape);
-    let mut t = Tensor::uninit(shape, DType::F64);
-    t.data_mut::<f64>().iter_mut().for_each(|v| *v = next());
-    t
 }
 
 #[track_caller]
@@ -246,8 +237,7 @@ mod tests {
 
     #[test]
     fn doubles_are_of_full_precision() {
-        let mut generator = Generator::manual_seed(0);
-        let t = doubles("rand", &[8], || generator.next_f64()).to_vec::<f64>();
+        let t = Generator::manual_seed(0).fill::<f64>("rand", &[8], Generator::next_f64).to_vec::<f64>();
         assert!(t.iter().any(|&v| f64::from(v as f32) != v));
     }
 

@@ -1,6 +1,6 @@
 //! Random numbers: a generator whose state can be saved, and the default generator of each thread.
 
-use crate::dtype::DType;
+use crate::dtype::Float;
 use crate::int_list::IntList;
 use crate::shape;
 use crate::tensor::Tensor;
@@ -126,12 +126,18 @@ impl Generator {
         self.0.random_range(0..n)
     }
 
+    /// Numbers of a type, each drawn by `next`.
     #[track_caller]
-    fn fill(&mut self, op: &str, shape: &[usize], mut next: impl FnMut(&mut Generator) -> f64) -> Tensor {
+    pub(crate) fn fill<T: Float>(
+        &mut self,
+        op: &str,
+        shape: &[usize],
+        mut next: impl FnMut(&mut Generator) -> f64,
+    ) -> Tensor {
         shape::numel_for(op, shape);
-        let mut t = Tensor::uninit(shape, DType::F32);
-        for v in t.data_mut::<f32>() {
-            *v = next(self) as f32;
+        let mut t = Tensor::uninit(shape, T::DTYPE);
+        for v in t.data_mut::<T>() {
+            *v = T::from_f64(next(self));
         }
         t
     }
@@ -148,7 +154,7 @@ impl Generator {
             finite(low) && finite(high) && low <= high,
             "uniform: expects a range [low, high) of finite numbers, got low = {low} and high = {high}"
         );
-        self.fill("uniform", shape, |g| {
+        self.fill::<f32>("uniform", shape, |g| {
             let v = low + (high - low) * g.next_f64();
             // Rounding to f32 must not reach the open end.
             if v as f32 >= high as f32 && high > low { low } else { v }
@@ -164,7 +170,7 @@ impl Generator {
         let shape = &shape.to_sizes("normal");
         assert!(std >= 0.0, "normal: the standard deviation has to be at least 0, got std = {std}");
         let mut spare = None;
-        self.fill("normal", shape, |g| {
+        self.fill::<f32>("normal", shape, |g| {
             let z = spare.take().unwrap_or_else(|| {
                 let [z, next] = g.normal_pair();
                 spare = Some(next);
@@ -182,7 +188,7 @@ impl Generator {
     pub fn bernoulli(&mut self, shape: impl IntList, p: f64) -> Tensor {
         let shape = &shape.to_sizes("bernoulli");
         assert!((0.0..=1.0).contains(&p), "bernoulli: the probability has to be in [0, 1], got {p}");
-        self.fill("bernoulli", shape, |g| f64::from(u8::from(g.next_f64() < p)))
+        self.fill::<f32>("bernoulli", shape, |g| f64::from(u8::from(g.next_f64() < p)))
     }
 
     /// The integers `0..n` in random order, as I64 (`torch.randperm`).

@@ -4,6 +4,7 @@ use super::geometry::{check_options, extent, spatial};
 use super::{ConvOptions, Padding, batched, check_types, conv_input};
 use crate::Size;
 use crate::kernels::geometry::Geometry;
+use crate::options::size_setters;
 use crate::size::check_sizes;
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::{MAX_NUMEL, numel_for};
@@ -41,29 +42,7 @@ impl<const D: usize> ConvTransposeOptions<D> {
         Self::default()
     }
 
-    /// Sets the stride.
-    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
-        self.stride = stride.into().0;
-        self
-    }
-
-    /// Sets the padding.
-    pub fn padding(mut self, padding: impl Into<Size<D>>) -> Self {
-        self.padding = padding.into().0;
-        self
-    }
-
-    /// Sets the output padding.
-    pub fn output_padding(mut self, output_padding: impl Into<Size<D>>) -> Self {
-        self.output_padding = output_padding.into().0;
-        self
-    }
-
-    /// Sets the dilation.
-    pub fn dilation(mut self, dilation: impl Into<Size<D>>) -> Self {
-        self.dilation = dilation.into().0;
-        self
-    }
+    size_setters! { stride, padding, output_padding, dilation }
 
     /// Sets the number of groups.
     pub fn groups(mut self, groups: usize) -> Self {

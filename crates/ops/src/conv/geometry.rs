@@ -2,6 +2,7 @@
 
 use crate::Size;
 use crate::kernels::geometry::Geometry;
+use crate::options::size_setters;
 use crate::size::check_sizes;
 use tapegrad_tape::shape::{MAX_NUMEL, numel_for};
 
@@ -51,21 +52,11 @@ impl<const D: usize> ConvOptions<D> {
         Self::default()
     }
 
-    /// Sets the stride.
-    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
-        self.stride = stride.into().0;
-        self
-    }
+    size_setters! { stride, dilation }
 
     /// Sets the padding.
     pub fn padding(mut self, padding: impl Into<Padding<D>>) -> Self {
         self.padding = padding.into();
-        self
-    }
-
-    /// Sets the dilation.
-    pub fn dilation(mut self, dilation: impl Into<Size<D>>) -> Self {
-        self.dilation = dilation.into().0;
         self
     }
 

@@ -5,6 +5,7 @@ use crate::Size;
 use crate::kernels::pool;
 use crate::kernels::windows::{Axis, Windows};
 use crate::memory::nhwc;
+use crate::options::size_setters;
 use std::sync::Arc;
 use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::{MemoryFormat, Tensor, Var, dispatch, record};
@@ -40,17 +41,7 @@ impl<const D: usize> AvgPoolOptions<D> {
         }
     }
 
-    /// Sets the stride.
-    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
-        self.stride = stride.into().0;
-        self
-    }
-
-    /// Sets the padding.
-    pub fn padding(mut self, padding: impl Into<Size<D>>) -> Self {
-        self.padding = padding.into().0;
-        self
-    }
+    size_setters! { stride, padding }
 }
 
 impl<const D: usize, T: Into<Size<D>>> From<T> for AvgPoolOptions<D> {

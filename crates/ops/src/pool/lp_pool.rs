@@ -4,6 +4,7 @@ use super::avg_pool::{AvgPoolOptions, avg_pool1d, avg_pool2d, avg_pool3d};
 use super::check_window;
 use super::max_pool::{MaxPoolOptions, max_pool1d, max_pool2d, max_pool3d};
 use crate::Size;
+use crate::options::size_setters;
 use tapegrad_tape::Var;
 
 /// The arguments of a power-average pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
@@ -26,11 +27,7 @@ impl<const D: usize> LpPoolOptions<D> {
         LpPoolOptions { norm_type, kernel_size, stride: kernel_size, ceil_mode: false }
     }
 
-    /// Sets the stride.
-    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
-        self.stride = stride.into().0;
-        self
-    }
+    size_setters! { stride }
 
     /// Sets whether windows may overhang at the end.
     pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {

@@ -5,6 +5,7 @@ use crate::Size;
 use crate::kernels::pool;
 use crate::kernels::windows::{Axis, Windows};
 use crate::memory::nhwc;
+use crate::options::size_setters;
 use std::sync::Arc;
 use tapegrad_tape::{DType, MemoryFormat, Tensor, Var, dispatch, note_saved, record};
 
@@ -41,23 +42,7 @@ impl<const D: usize> MaxPoolOptions<D> {
         }
     }
 
-    /// Sets the stride.
-    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
-        self.stride = stride.into().0;
-        self
-    }
-
-    /// Sets the padding.
-    pub fn padding(mut self, padding: impl Into<Size<D>>) -> Self {
-        self.padding = padding.into().0;
-        self
-    }
-
-    /// Sets the dilation.
-    pub fn dilation(mut self, dilation: impl Into<Size<D>>) -> Self {
-        self.dilation = dilation.into().0;
-        self
-    }
+    size_setters! { stride, padding, dilation }
 
     /// Sets whether windows may overhang at the end.
     pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {

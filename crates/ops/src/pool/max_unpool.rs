@@ -1,6 +1,7 @@
 //! `max_unpool1d`, `max_unpool2d`, `max_unpool3d`.
 
 use crate::Size;
+use crate::options::size_setters;
 use crate::size::check_sizes;
 use tapegrad_tape::shape::{MAX_NUMEL, numel_for};
 use tapegrad_tape::{DType, Tensor, Var, no_grad, record};
@@ -26,17 +27,7 @@ impl<const D: usize> MaxUnpoolOptions<D> {
         MaxUnpoolOptions { kernel_size, stride: kernel_size, padding: [0; D], output_size: None }
     }
 
-    /// Sets the stride.
-    pub fn stride(mut self, stride: impl Into<Size<D>>) -> Self {
-        self.stride = stride.into().0;
-        self
-    }
-
-    /// Sets the padding.
-    pub fn padding(mut self, padding: impl Into<Size<D>>) -> Self {
-        self.padding = padding.into().0;
-        self
-    }
+    size_setters! { stride, padding }
 
     /// Sets the size of the result.
     pub fn output_size(mut self, size: impl Into<Size<D>>) -> Self {

@@ -275,3 +275,34 @@ struct View {
     /// Vectors of a pixel: [`MAX_LANES`] apart.
     per_group: usize,
 }
+
+/// What a window adds up: elements of the source, relative to its first pixel, and the places of their weights.
+type Products = Vec<(isize, usize)>;
+
+impl View {
+    /// The products of the windows of a row, with those columns of the kernel that `keep` names by where they read. The
+    /// weights of a channel of a group are `step` apart.
+    #[inline(always)]
+    fn products(
+        &self,
+        [down, right]: &[Axis; 2],
+        row: usize,
+        step: usize,
+        products: &mut Products,
+        keep: impl Fn(isize) -> bool,
+    ) {
+        for (i, &(at, _)) in down.taps.iter().enumerate() {
+            let Some(y) = down.read(row, at) else { continue };
+            for (j, &(at, _)) in right.taps.iter().enumerate() {
+                if !keep(at) {
+                    continue;
+                }
+                let place = (y * self.row) as isize + at * self.pixel as isize;
+                let weight = (i * right.taps.len() + j) * self.per_group;
+                for r in 0..self.per_group {
+                    products.push((place + (r * MAX_LANES) as isize, (weight + r) * step));
+                }
+            }
+        }
+    }
+}

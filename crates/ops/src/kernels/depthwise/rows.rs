@@ -1,9 +1,9 @@
 //! The loops of the forward pass and of the gradient for the input.
 
-use super::View;
 use super::axis::Axis;
+use super::{Products, View};
 use std::ops::Range;
-use tapegrad_tape::kernels::arch::{Kernel, MAX_LANES, Vector};
+use tapegrad_tape::kernels::arch::{Kernel, Vector};
 use tapegrad_tape::unroll;
 
 /// Some rows of the grid of an image, for a block of channels.
@@ -25,9 +25,6 @@ pub(super) struct Rows<'a> {
     pub(super) target_row: usize,
 }
 
-/// What a window adds up: elements of the source, relative to its first pixel, and weights.
-type Products = Vec<(isize, usize)>;
-
 /// Adjacent outputs that are computed at once.
 const COLUMNS: usize = 8;
 
@@ -42,7 +39,7 @@ impl Kernel for Rows<'_> {
         for row in self.rows.clone() {
             let target = self.target.wrapping_add((down.start + down.step * row) * self.target_row);
             all.clear();
-            self.products(row, &mut all, |_| true);
+            self.source.products(self.axes, row, self.weight_step, &mut all, |_| true);
             let mut column = interior.start;
             while column < interior.end {
                 let left = interior.end - column;
@@ -63,7 +60,9 @@ impl Kernel for Rows<'_> {
             }
             for column in (0..interior.start).chain(interior.end..right.grid) {
                 some.clear();
-                self.products(row, &mut some, |at| right.read(column, at).is_some());
+                self.source.products(self.axes, row, self.weight_step, &mut some, |at| {
+                    right.read(column, at).is_some()
+                });
                 self.tile::<V, 1>(&some, target, column);
             }
         }
@@ -71,25 +70,6 @@ impl Kernel for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// The products of the windows of a row, with those columns of the kernel that `keep` names by where they read.
-    #[inline(always)]
-    fn products(&self, row: usize, products: &mut Products, keep: impl Fn(isize) -> bool) {
-        let [down, right] = self.axes;
-        for (i, &(at, _)) in down.taps.iter().enumerate() {
-            let Some(y) = down.read(row, at) else { continue };
-            for (j, &(at, _)) in right.taps.iter().enumerate() {
-                if !keep(at) {
-                    continue;
-                }
-                let place = (y * self.source.row) as isize + at * self.source.pixel as isize;
-                let weight = (i * right.taps.len() + j) * self.source.per_group;
-                for r in 0..self.source.per_group {
-                    products.push((place + (r * MAX_LANES) as isize, (weight + r) * self.weight_step));
-                }
-            }
-        }
-    }
-
     /// Computes some adjacent columns of all channels.
     #[inline(always)]
     fn tile<V: Vector, const N: usize>(&self, products: &Products, target: *mut f32, column: usize) {

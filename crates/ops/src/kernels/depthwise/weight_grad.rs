@@ -7,7 +7,7 @@ use crate::kernels::direct_conv::run_tasks;
 use crate::kernels::geometry::Conv2dShape;
 use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
-use tapegrad_tape::kernels::arch::{InstructionSet, Kernel, MAX_LANES, Vector, run_with};
+use tapegrad_tape::kernels::arch::{InstructionSet, Kernel, Vector, run_with};
 use tapegrad_tape::kernels::shared::SharedSlice;
 use tapegrad_tape::unroll;
 
@@ -102,7 +102,7 @@ impl Kernel for Sums<'_> {
         let (mut all, mut some) = (Vec::new(), Vec::new());
         for row in self.rows.clone() {
             all.clear();
-            self.products(row, &mut all, |_| true);
+            self.source.products(self.axes, row, self.block, &mut all, |_| true);
             let gradient = self.gradient.wrapping_add(row * right.grid * self.pixel);
             let mut column = interior.start;
             while column < interior.end {
@@ -112,7 +112,8 @@ impl Kernel for Sums<'_> {
             }
             for column in (0..interior.start).chain(interior.end..right.grid) {
                 some.clear();
-                self.products(row, &mut some, |at| right.read(column, at).is_some());
+                self.source
+                    .products(self.axes, row, self.block, &mut some, |at| right.read(column, at).is_some());
                 self.columns::<V>(&some, gradient, column, 1);
             }
         }
@@ -120,25 +121,6 @@ impl Kernel for Sums<'_> {
 }
 
 impl Sums<'_> {
-    /// Where the taps of a row read, and where their sums are.
-    #[inline(always)]
-    fn products(&self, row: usize, products: &mut Vec<(isize, usize)>, keep: impl Fn(isize) -> bool) {
-        let [down, right] = self.axes;
-        for (i, &(at, _)) in down.taps.iter().enumerate() {
-            let Some(y) = down.read(row, at) else { continue };
-            for (j, &(at, _)) in right.taps.iter().enumerate() {
-                if !keep(at) {
-                    continue;
-                }
-                let place = (y * self.source.row) as isize + at * self.source.pixel as isize;
-                let sum = (i * right.taps.len() + j) * self.source.per_group;
-                for r in 0..self.source.per_group {
-                    products.push((place + (r * MAX_LANES) as isize, (sum + r) * self.block));
-                }
-            }
-        }
-    }
-
     /// Some adjacent columns of all channels.
     #[inline(always)]
     fn columns<V: Vector>(
