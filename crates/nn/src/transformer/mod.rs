@@ -93,29 +93,26 @@ impl Transformer {
     #[track_caller]
     pub fn new(o: TransformerOptions) -> Transformer {
         let norm = || LayerNorm::new(&[o.d_model]).eps(o.layer_norm_eps).bias(o.bias);
-        let encoder_layer = || {
-            TransformerEncoderLayer::new(o.d_model, o.nhead)
-                .dim_feedforward(o.dim_feedforward)
-                .dropout(o.dropout)
-                .activation(o.activation)
-                .layer_norm_eps(o.layer_norm_eps)
-                .batch_first(o.batch_first)
-                .norm_first(o.norm_first)
-                .bias(o.bias)
-        };
-        let decoder_layer = || {
-            TransformerDecoderLayer::new(o.d_model, o.nhead)
-                .dim_feedforward(o.dim_feedforward)
-                .dropout(o.dropout)
-                .activation(o.activation)
-                .layer_norm_eps(o.layer_norm_eps)
-                .batch_first(o.batch_first)
-                .norm_first(o.norm_first)
-                .bias(o.bias)
-        };
+        // Both kinds of layers have the same setters.
+        macro_rules! layer {
+            ($kind:ident) => {
+                || {
+                    $kind::new(o.d_model, o.nhead)
+                        .dim_feedforward(o.dim_feedforward)
+                        .dropout(o.dropout)
+                        .activation(o.activation)
+                        .layer_norm_eps(o.layer_norm_eps)
+                        .batch_first(o.batch_first)
+                        .norm_first(o.norm_first)
+                        .bias(o.bias)
+                }
+            };
+        }
         let model = Transformer {
-            encoder: TransformerEncoder::new(o.num_encoder_layers, encoder_layer).norm(norm()),
-            decoder: TransformerDecoder::new(o.num_decoder_layers, decoder_layer).norm(norm()),
+            encoder: TransformerEncoder::new(o.num_encoder_layers, layer!(TransformerEncoderLayer))
+                .norm(norm()),
+            decoder: TransformerDecoder::new(o.num_decoder_layers, layer!(TransformerDecoderLayer))
+                .norm(norm()),
             d_model: o.d_model,
         };
         model.parameters().iter().filter(|p| p.ndim() > 1).for_each(|p| xavier_uniform_(p, 1.0));
