@@ -15,7 +15,7 @@
 //!   within `E`, `n u` and `n u + Z` of `G / s`, the last times `1 + |z|`.
 //! - The gradients for weight and bias are sums of `g z` and `g`: within `Z + n u |z|` and `n u` of the sum of `G`.
 //!
-//! `e` is the rounding of the mean, `u |m|`, or the distance of a channel's first element, of which no more than 8
+//! `e` is the rounding of the mean, `u |m|`, or the distance of a group's first element, of which no more than 8
 //! deviations are let pass (more make a second pass). Under `create_graph` it is the error of a mean that was summed
 //! in F32, `(n + 1) u |m|`.
 

@@ -1,5 +1,6 @@
 //! Element types, chosen at run time, and PyTorch's rules for mixing them.
 
+use crate::kernels::channels::{self, LANES};
 use crate::kernels::math;
 use half::{bf16, f16};
 use std::fmt;
@@ -292,6 +293,9 @@ pub trait Float:
     fn erfc(self) -> Self;
     /// Rounds to the nearest integer, halves to even.
     fn round_even(self) -> Self;
+    /// The sum of each list of lanes.
+    #[doc(hidden)]
+    fn sum_lanes(lists: &[[Self; LANES]], out: &mut [f64]);
     /// A constant in this type.
     #[inline(always)]
     fn c(v: f64) -> Self {
@@ -358,7 +362,7 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($($ty:ident { $($name:ident = $path:path),* $(,)? })*) => {$(
+    ($($ty:ident, sum_lanes = $sum_lanes:path { $($name:ident = $path:path),* $(,)? })*) => {$(
         impl Float for $ty {
             const EPSILON: Self = $ty::EPSILON;
             const INFINITY: Self = $ty::INFINITY;
@@ -372,6 +376,7 @@ macro_rules! float {
             fn atan2(self, other: Self) -> Self { $ty::atan2(self, other) }
             #[inline(always)]
             fn hypot(self, other: Self) -> Self { $ty::hypot(self, other) }
+            fn sum_lanes(lists: &[[Self; LANES]], out: &mut [f64]) { $sum_lanes(lists, out) }
             #[inline(always)]
             fn powf(self, e: Self) -> Self { $ty::powf(self, e) }
             #[inline(always)]
@@ -389,12 +394,12 @@ macro_rules! float {
     )*};
 }
 float! {
-    f32 {
+    f32, sum_lanes = channels::sum_f32_lanes {
         exp = math::exp, exp_m1 = math::exp_m1, exp2 = math::exp2, ln = math::ln, ln_1p = math::ln_1p,
         log2 = math::log2, log10 = math::log10, tanh = math::tanh, erf = math::erf, erfc = libm::erfcf,
         asinh = libm::asinhf, acosh = libm::acoshf, atanh = libm::atanhf,
     }
-    f64 {
+    f64, sum_lanes = channels::sum_f64_lanes {
         exp = f64::exp, exp_m1 = f64::exp_m1, exp2 = f64::exp2, ln = f64::ln, ln_1p = f64::ln_1p,
         log2 = f64::log2, log10 = f64::log10, tanh = f64::tanh, erf = libm::erf, erfc = libm::erfc,
         asinh = libm::asinh, acosh = libm::acosh, atanh = libm::atanh,

@@ -4,8 +4,6 @@ use tapegrad_tape::Float;
 
 /// The number of lanes.
 pub(crate) const LANES: usize = 16;
-/// The number of elements that are summed in their own type.
-const CHUNK: usize = 2048;
 
 /// `f` of all elements joined by `join`, `LANES` at a time.
 #[inline(always)]
@@ -20,51 +18,20 @@ pub(crate) fn fold<T: Float>(x: &[T], start: T, f: impl Fn(usize, T) -> T, join:
     for i in whole..x.len() {
         lanes[i - whole] = join(lanes[i - whole], f(i, x[i]));
     }
-    let mut result = start;
-    for l in lanes {
-        result = join(result, l);
-    }
-    result
+    join_lanes(lanes, join)
 }
 
-/// The sum of `f` of all elements: in the element's type over chunks, in `f64` over their sums.
+/// All lanes joined, in halves.
 #[inline(always)]
-pub(crate) fn sum<T: Float>(x: &[T], f: impl Fn(usize, T) -> T) -> f64 {
-    let mut total = 0.0;
-    for (i, x) in x.chunks(CHUNK).enumerate() {
-        total += fold(x, T::ZERO, |l, x| f(i * CHUNK + l, x), |a, b| a + b).to_f64();
+fn join_lanes<T: Float>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
+    let mut n = LANES / 2;
+    while n > 0 {
+        for l in 0..n {
+            lanes[l] = join(lanes[l], lanes[l + n]);
+        }
+        n /= 2;
     }
-    total
-}
-
-/// The sums of two terms of all elements, each as [`sum`].
-#[inline(always)]
-pub(crate) fn sum_pair<T: Float>(x: &[T], f: impl Fn(usize, T) -> (T, T)) -> (f64, f64) {
-    let (mut first, mut second) = (0.0, 0.0);
-    for (i, x) in x.chunks(CHUNK).enumerate() {
-        let (mut a, mut b) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        let whole = x.len() / LANES * LANES;
-        for (chunk, x) in x[..whole].chunks_exact(LANES).enumerate() {
-            for l in 0..LANES {
-                let (s, t) = f(i * CHUNK + chunk * LANES + l, x[l]);
-                a[l] += s;
-                b[l] += t;
-            }
-        }
-        for l in whole..x.len() {
-            let (s, t) = f(i * CHUNK + l, x[l]);
-            a[l - whole] += s;
-            b[l - whole] += t;
-        }
-        let (mut s, mut t) = ([T::ZERO; 4], [T::ZERO; 4]);
-        for l in 0..LANES {
-            s[l % 4] += a[l];
-            t[l % 4] += b[l];
-        }
-        first += ((s[0] + s[1]) + (s[2] + s[3])).to_f64();
-        second += ((t[0] + t[1]) + (t[2] + t[3])).to_f64();
-    }
-    (first, second)
+    lanes[0]
 }
 
 /// `a - b` where only rounding can make it negative, then zero; a NaN stays.

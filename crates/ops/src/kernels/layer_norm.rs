@@ -4,8 +4,9 @@
 //! Differences from the rounded mean are exact there, so their mean is that error, and corrects the variance and each
 //! element.
 
-use super::fold::{difference, sum, sum_pair};
+use super::fold::difference;
 use tapegrad_tape::Float;
+use tapegrad_tape::kernels::channels::{Pairs, lanes, row_sums};
 use tapegrad_tape::kernels::parallel::{parallel_blocks, parallel_for};
 use tapegrad_tape::kernels::shared::SharedSlice;
 
@@ -13,6 +14,12 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 const GRAIN: usize = 1 << 14;
 /// The number of rows whose weight gradients are summed in their own type.
 const CHUNK: usize = 64;
+/// The most elements, and the most rows, of a batch of rows.
+const BATCH_ELEMENTS: usize = 4096;
+const MAX_BATCH: usize = 64;
+/// The largest ratio of the squared distance of a row's first element from the mean to the variance, with which the row
+/// is centered at it: one element differs from the mean by no more than 4 standard deviations as a rule.
+const MAX_RATIO: f64 = 16.0;
 
 /// The parameters of all rows.
 #[derive(Clone, Copy)]
@@ -91,29 +98,96 @@ pub fn backward<T: Float>(
     (sums, bias)
 }
 
+/// The distances of a row's elements from a center, and their squares.
+struct Powers<'a, T> {
+    x: &'a [T],
+    center: T,
+}
+
+impl<T: Float> Pairs<T> for Powers<'_, T> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    fn pairs<const L: usize>(&self, at: usize) -> [[T; L]; 2] {
+        let x = lanes::<T, L>(self.x, at);
+        let mut out = [[T::ZERO; L]; 2];
+        for l in 0..L {
+            let d = x[l] - self.center;
+            (out[0][l], out[1][l]) = (d, d * d);
+        }
+        out
+    }
+}
+
+/// The rows whose sums are computed before the first is normalized: they stay in the cache.
+fn batch_of(width: usize) -> usize {
+    (BATCH_ELEMENTS / width).clamp(1, MAX_BATCH)
+}
+
 tapegrad_tape::multiversion! {
     vectors of T;
     fn forward_rows<T: Float>(out: &mut [T], x: &[T], norm: RowNorm<T>, bias: &[T], statistics: &mut [T]) {
-        let (width, weight) = (norm.width, norm.weight);
-        let n = width as f64;
-        for ((out, x), s) in
-            out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(statistics.chunks_exact_mut(STATISTICS))
-        {
-            let (center, off, square) = if norm.centered {
-                let first = x[0];
-                let center = T::from_f64(first.to_f64() + sum(x, |_, x| x - first) / n);
-                let (off, square) = sum_pair(x, |_, x| (x - center, (x - center) * (x - center)));
-                (center, off / n, square / n)
-            } else {
-                (T::ZERO, 0.0, sum(x, |_, x| x * x) / n)
-            };
-            let rstd = 1.0 / (difference(square, off * off) + norm.eps).sqrt();
-            s.copy_from_slice(&[center, T::from_f64(rstd), T::from_f64(off * rstd)]);
-            let (rstd, rest) = (s[1], s[2]);
-            for i in 0..width {
-                out[i] = ((x[i] - center) * rstd - rest) * weight[i] + bias[i];
+        let RowNorm { width, weight, eps, centered } = norm;
+        let (weight, bias, n) = (&weight[..width], &bias[..width], width as f64);
+        let batch = batch_of(width);
+        let (mut sums, mut squares) = ([0.0; MAX_BATCH], [0.0; MAX_BATCH]);
+        let batches = out.chunks_mut(batch * width).zip(x.chunks(batch * width));
+        for ((out, x), statistics) in batches.zip(statistics.chunks_mut(batch * STATISTICS)) {
+            let n_rows = x.len() / width;
+            let first = |r: usize| if centered { x[r * width] } else { T::ZERO };
+            let row = |r: usize| Powers { x: &x[r * width..(r + 1) * width], center: first(r) };
+            row_sums(row, &mut sums[..n_rows], &mut squares[..n_rows]);
+            for r in 0..n_rows {
+                let range = r * width..(r + 1) * width;
+                let (out, x) = (&mut out[range.clone()], &x[range]);
+                let (mut center, mut means) = (first(r), [sums[r] / n, squares[r] / n]);
+                if centered && means[0] * means[0] > MAX_RATIO * (means[1] - means[0] * means[0]) {
+                    center = T::from_f64(center.to_f64() + means[0]);
+                    let (sum, square) = (&mut sums[r..r + 1], &mut squares[r..r + 1]);
+                    row_sums(|_| Powers { x, center }, sum, square);
+                    means = [sums[r] / n, squares[r] / n];
+                }
+                let off = if centered { means[0] } else { 0.0 };
+                let rstd = 1.0 / (difference(means[1], off * off) + eps).sqrt();
+                let (rstd, rest) = (T::from_f64(rstd), T::from_f64(off * rstd));
+                statistics[r * STATISTICS..(r + 1) * STATISTICS].copy_from_slice(&[center, rstd, rest]);
+                for (((out, &x), &w), &b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                    *out = ((x - center) * rstd - rest) * w + b;
+                }
             }
         }
+    }
+}
+
+/// `g w` and `g w` times the normalized element.
+struct Products<'a, T> {
+    x: &'a [T],
+    g: &'a [T],
+    weight: &'a [T],
+    /// Of the row.
+    statistics: [T; STATISTICS],
+}
+
+impl<T: Float> Pairs<T> for Products<'_, T> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    fn pairs<const L: usize>(&self, at: usize) -> [[T; L]; 2] {
+        let [center, rstd, rest] = self.statistics;
+        let (x, g, w) =
+            (lanes::<T, L>(self.x, at), lanes::<T, L>(self.g, at), lanes::<T, L>(self.weight, at));
+        let mut out = [[T::ZERO; L]; 2];
+        for l in 0..L {
+            let g = g[l] * w[l];
+            (out[0][l], out[1][l]) = (g, g * ((x[l] - center) * rstd - rest));
+        }
+        out
     }
 }
 
@@ -129,31 +203,42 @@ tapegrad_tape::multiversion! {
     ) {
         let (width, weight) = (norm.width, norm.weight);
         let n = width as f64;
+        let weight = &weight[..width];
+        let batch = batch_of(width);
         let (mut dw, mut db) = (vec![T::ZERO; width], vec![T::ZERO; width]);
         let (sum_w, sum_b) = sums.split_at_mut(width);
-        let rows = x.chunks_exact(width).zip(g.chunks_exact(width)).zip(statistics.chunks_exact(STATISTICS));
-        let last = statistics.len() / STATISTICS;
-        for (r, (out, ((x, g), s))) in out.chunks_exact_mut(width).zip(rows).enumerate() {
-            let (center, rstd, rest) = (s[0], s[1], s[2]);
-            let (across, along) = sum_pair(g, |i, g| {
-                let g = g * weight[i];
-                (g, g * ((x[i] - center) * rstd - rest))
-            });
-            let across = if norm.centered { across / n } else { 0.0 };
-            let (along, across) = (T::from_f64(along / n), T::from_f64(across));
-            for i in 0..width {
-                let unit = (x[i] - center) * rstd - rest;
-                out[i] = (g[i] * weight[i] - across - unit * along) * rstd;
-                dw[i] += g[i] * unit;
-                db[i] += g[i];
-            }
-            if (r + 1).is_multiple_of(CHUNK) || r + 1 == last {
+        let mut rows_left = x.len() / width;
+        let (mut across, mut along) = ([0.0; MAX_BATCH], [0.0; MAX_BATCH]);
+        let batches = x.chunks(batch * width).zip(g.chunks(batch * width));
+        let batches = out.chunks_mut(batch * width).zip(batches).zip(statistics.chunks(batch * STATISTICS));
+        for ((out, (x, g)), statistics) in batches {
+            let n_rows = x.len() / width;
+            let row = |r: usize| {
+                let range = r * width..(r + 1) * width;
+                let statistics = *lanes(statistics, r * STATISTICS);
+                Products { x: &x[range.clone()], g: &g[range], weight, statistics }
+            };
+            row_sums(row, &mut across[..n_rows], &mut along[..n_rows]);
+            for (r, out) in out.chunks_exact_mut(width).enumerate() {
+                let Products { x, g, statistics: [center, rstd, rest], .. } = row(r);
+                let [across, along] = [across[r], along[r]].map(|s| T::from_f64(s / n));
+                let across = if norm.centered { across } else { T::ZERO };
+                let (dw, db) = (&mut dw[..width], &mut db[..width]);
                 for i in 0..width {
-                    sum_w[i] += dw[i].to_f64();
-                    sum_b[i] += db[i].to_f64();
+                    let unit = (x[i] - center) * rstd - rest;
+                    out[i] = (g[i] * weight[i] - across - unit * along) * rstd;
+                    dw[i] += g[i] * unit;
+                    db[i] += g[i];
                 }
-                dw.fill(T::ZERO);
-                db.fill(T::ZERO);
+                rows_left -= 1;
+                if rows_left.is_multiple_of(CHUNK) {
+                    for i in 0..width {
+                        sum_w[i] += dw[i].to_f64();
+                        sum_b[i] += db[i].to_f64();
+                    }
+                    dw.fill(T::ZERO);
+                    db.fill(T::ZERO);
+                }
             }
         }
     }

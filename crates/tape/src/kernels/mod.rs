@@ -2,10 +2,10 @@
 
 pub mod arch;
 pub(crate) mod callers;
+pub mod channels;
 pub(crate) mod index;
 pub mod list;
 pub mod math;
-pub(crate) mod moments;
 pub(crate) mod order;
 pub mod pages;
 pub mod parallel;

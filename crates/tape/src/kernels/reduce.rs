@@ -9,6 +9,7 @@
 //! pairs, so that errors stay small.
 
 use crate::dtype::Element;
+use crate::kernels::channels::Layout;
 use crate::kernels::parallel::parallel_blocks;
 use crate::kernels::shared::SharedSlice;
 use crate::shape::{Dims, sort_descending};
@@ -65,29 +66,29 @@ pub(crate) fn fold_with<T: Element, A: Element, C: Element>(
     fold_planned(t, &plan, context, init, step, join)
 }
 
-/// The first of the elements along `dims`, laid out as the results of [`fold`]; zeros if there are none.
-pub(crate) fn first<T: Element>(t: &Tensor, dims: &[usize]) -> Tensor {
+/// How the results of a reduction along `dims` lie in memory: as the channels of a layout, with the shape and the strides
+/// of the results. None if the elements are not contiguous, or lie in no such order.
+pub(crate) fn channels(t: &Tensor, dims: &[usize]) -> Option<(Layout, Dims, Dims)> {
     let plan = Plan::new(t, dims);
-    let mut out = Tensor::uninit_strided(&plan.shape, plan.strides.clone(), T::DTYPE);
-    let results = out.data_mut::<T>();
-    if plan.empty || results.is_empty() {
-        results.fill(T::from_f64(0.0));
-        return out;
-    }
-    let mut kept: SmallVec<[Level; 6]> = plan.levels(true).collect();
-    let inner = kept.pop().unwrap_or(Level { size: 1, stride: 1, kept: true });
-    let (data, mut walk) = (t.data::<T>(), Walk::new(kept, 0));
-    for row in results.chunks_exact_mut(inner.size) {
-        let start = walk.next();
-        if inner.stride == 1 {
-            row.copy_from_slice(&data[start..][..inner.size]);
-            continue;
+    let mut stride = 1;
+    for level in plan.levels.iter().rev() {
+        if level.stride != stride {
+            return None;
         }
-        for (k, r) in row.iter_mut().enumerate() {
-            *r = data[start + k * inner.stride];
-        }
+        stride *= level.size;
     }
-    out
+    let layout = match plan.levels[..] {
+        [Level { size, kept: true, .. }] => Layout::Last { rows: 1, channels: size },
+        // One channel: its elements are rows of one.
+        [Level { size, kept: false, .. }] => Layout::Last { rows: size, channels: 1 },
+        [kept, Level { size, kept: false, .. }] => Layout::First { batch: 1, channels: kept.size, size },
+        [reduced, Level { size, kept: true, .. }] => Layout::Last { rows: reduced.size, channels: size },
+        [Level { size: batch, kept: false, .. }, kept, Level { size, .. }] => {
+            Layout::First { batch, channels: kept.size, size }
+        }
+        _ => return None,
+    };
+    Some((layout, plan.shape, plan.strides))
 }
 
 /// A dimension, or several that are contiguous.

@@ -4,8 +4,7 @@ use super::{Reduced, half_as_f32};
 use crate::dtype::{DType, Element, Float};
 use crate::grad_mode::is_grad_enabled;
 use crate::int_list::IntList;
-use crate::kernels::moments::{self, MAX_ROW, all_near, row_moments};
-use crate::kernels::{reduce, strided};
+use crate::kernels::{channels, reduce, strided};
 use crate::node::{record, record_with_output};
 use crate::shape;
 use crate::tensor::Tensor;
@@ -185,39 +184,24 @@ fn as_float(t: &Tensor) -> Tensor {
 
 /// Means in F64, and the sums of squared distances from them divided by `freedom`.
 fn moments<T: Float>(t: &Tensor, dims: &[usize], n: f64, freedom: f64) -> [Tensor; 2] {
-    if let Some((rows, length)) = contiguous_rows(t, dims) {
-        let [mut mean, mut variance] = [DType::F64, T::DTYPE].map(|dtype| Tensor::uninit(rows, dtype));
-        row_moments::<T>(t.data(), length, freedom, mean.data_mut(), variance.data_mut());
-        return [mean, variance];
+    if t.numel() == 0 {
+        let shape = reduce::reduced_shape(t.shape(), dims, false);
+        return [DType::F64, T::DTYPE].map(|dtype| Tensor::full_with(&shape, f64::NAN, dtype));
     }
-    // Differences from one of the elements are accurate, and so is their mean.
-    let first = reduce::first::<T>(t, dims);
-    let sums = reduce::fold_with(t, dims, &first, T::ZERO, |a, x: T, c: T| a + (x - c), |a, b| a + b);
-    let mut mean = strided::zip::<T, T, f64>(sums.shape(), &sums, &first, |s, c| c.to_f64() + s.to_f64() / n);
-    let mut squares = squares::<T>(t, dims, &mean);
-    if !all_near::<T>(first.data(), mean.data(), squares.data(), n) {
-        let sums = reduce::fold(t, dims, 0.0, |a, x: T| a + x.to_f64(), |a, b| a + b);
-        mean = strided::map_owned::<f64>(sums, |s| s / n);
-        squares = self::squares::<T>(t, dims, &mean);
+    let Some((layout, shape, strides)) = reduce::channels(t, dims) else {
+        let kept = (0..t.ndim()).filter(|d| !dims.contains(d));
+        let order: Vec<isize> = kept.chain(dims.iter().copied()).map(|d| d as isize).collect();
+        let trailing: Vec<usize> = (t.ndim() - dims.len()..t.ndim()).collect();
+        return moments::<T>(&t.permute(&order).contiguous(), &trailing, n, freedom);
+    };
+    let [mut mean, mut variance] =
+        [DType::F64, T::DTYPE].map(|dtype| Tensor::uninit_strided(&shape, strides.clone(), dtype));
+    let (means, variances) = channels::moments(&t.data::<T>()[..t.numel()], layout);
+    mean.data_mut().copy_from_slice(&means);
+    for (to, v) in variance.data_mut::<T>().iter_mut().zip(variances) {
+        *to = T::from_f64(v * (n / freedom));
     }
-    let variance = strided::zip::<T, f64, T>(mean.shape(), &squares, &mean, |s, mean| {
-        moments::variance(s, mean, n, freedom)
-    });
     [mean, variance]
-}
-
-/// The kept shape and the length of a row, where all of the elements along `dims` are one contiguous and short row.
-fn contiguous_rows<'a>(t: &'a Tensor, dims: &[usize]) -> Option<(&'a [usize], usize)> {
-    let (rows, row) = t.shape().split_at(t.ndim() - dims.len());
-    let length = row.iter().product();
-    let trailing = dims.iter().all(|&d| d >= rows.len());
-    (trailing && (1..=MAX_ROW).contains(&length) && t.is_contiguous()).then_some((rows, length))
-}
-
-/// The sums of squared distances from the means as rounded to the type.
-fn squares<T: Float>(t: &Tensor, dims: &[usize], mean: &Tensor) -> Tensor {
-    let rounded = mean.cast(T::DTYPE);
-    reduce::fold_with(t, dims, &rounded, T::ZERO, |a, x: T, m: T| a + (x - m) * (x - m), |a, b| a + b)
 }
 
 #[cfg(test)]

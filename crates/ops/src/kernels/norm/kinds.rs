@@ -1,28 +1,7 @@
 //! The terms that are summed for each channel, and the maps of each element.
 
 use tapegrad_tape::Float;
-
-/// Two terms of an element that are summed for its channel.
-pub trait Terms<T>: Copy + Send + Sync {
-    /// Whether there is a second operand.
-    const BINARY: bool;
-    /// The terms, from the element, that of the second operand, and three parameters of the channel, of which the
-    /// first is its center.
-    fn terms(x: T, g: T, p: [T; 3]) -> (T, T);
-}
-
-/// The sums of the centered elements and of their squares.
-#[derive(Clone, Copy)]
-pub struct Powers;
-
-impl<T: Float> Terms<T> for Powers {
-    const BINARY: bool = false;
-    #[inline(always)]
-    fn terms(x: T, _: T, [center, ..]: [T; 3]) -> (T, T) {
-        let d = x - center;
-        (d, d * d)
-    }
-}
+use tapegrad_tape::kernels::channels::Terms;
 
 /// The sums of a gradient and of its products with the centered elements.
 #[derive(Clone, Copy)]

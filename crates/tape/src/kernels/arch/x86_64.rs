@@ -100,6 +100,16 @@ unsafe impl Vector for Avx512 {
         // SAFETY: the mask keeps the write to what the caller promises.
         unsafe { _mm512_mask_storeu_ps(p, mask, self.0) }
     }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: AVX-512 is enabled.
+        let halves = unsafe {
+            let high = _mm512_extractf32x8_ps::<1>(self.0);
+            _mm256_add_ps(_mm512_castps512_ps256(self.0), high)
+        };
+        Avx2(halves).sum()
+    }
 }
 
 /// The eight lanes from `8 - n` on are a mask of the first `n`.
@@ -164,6 +174,16 @@ unsafe impl Vector for Avx2 {
     unsafe fn store_masked(self, p: *mut f32, mask: __m256i) {
         // SAFETY: the mask keeps the write to what the caller promises.
         unsafe { _mm256_maskstore_ps(p, mask, self.0) }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: AVX2 is enabled.
+        unsafe {
+            let fours = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let pairs = _mm_add_ps(fours, _mm_movehl_ps(fours, fours));
+            _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
+        }
     }
 }
 
