@@ -1,8 +1,8 @@
 //! Normalization of rows, each by its own mean and variance.
 //!
 //! Far from zero, rounding the mean to the element's type is an error as large as the differences of the elements.
-//! Differences from the rounded mean are exact there, so their mean is that error, and corrects the variance and each
-//! element.
+//! Differences from one of the elements are exact there, so rows are centered at their first element, or at their mean
+//! where that is an outlier, and the mean of the differences corrects the variance and each element.
 
 use super::fold::difference;
 use tapegrad_tape::Float;

@@ -440,18 +440,21 @@ pub trait Pairs<T> {
 #[inline(always)]
 pub fn row_sums<T: Float, R: Pairs<T>>(row: impl Fn(usize) -> R, first: &mut [f64], second: &mut [f64]) {
     const BATCH: usize = 16;
-    let mut lanes = [[[T::ZERO; LANES]; BATCH]; 2];
+    /// Vectors that lie in two cache lines would take twice as long.
+    #[repr(align(64))]
+    struct Aligned<T>(T);
+    let mut lanes = Aligned([[[T::ZERO; LANES]; BATCH]; 2]);
     let mut sums = [0.0; BATCH];
     for start in (0..first.len()).step_by(BATCH) {
         let n = BATCH.min(first.len() - start);
         let length = row(start).len();
         for from in (0..length.max(1)).step_by(CHUNK * LANES) {
             let end = length.min(from + CHUNK * LANES);
-            let [s, q] = &mut lanes;
+            let [s, q] = &mut lanes.0;
             for (i, (s, q)) in s.iter_mut().zip(q).enumerate().take(n) {
                 sum_chunk(&row(start + i), from, end, s, q);
             }
-            for (out, lanes) in [&mut *first, &mut *second].into_iter().zip(&lanes) {
+            for (out, lanes) in [&mut *first, &mut *second].into_iter().zip(&lanes.0) {
                 T::sum_lanes(&lanes[..n], &mut sums[..n]);
                 for (out, sum) in out[start..start + n].iter_mut().zip(&sums) {
                     *out = if from == 0 { *sum } else { *out + *sum };
