@@ -3,6 +3,12 @@
 
 #[path = "training_tools/average.rs"]
 mod average;
+#[path = "training_tools/optimizers.rs"]
+mod optimizers;
+#[path = "training_tools/parametrizations.rs"]
+mod parametrizations;
+#[path = "training_tools/prune.rs"]
+mod prune;
 #[path = "training_tools/schedules.rs"]
 mod schedules;
 

@@ -150,10 +150,13 @@ impl WeightAverage {
         }
     }
 
+    pub(crate) fn averages(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.entries.iter().map(|e| (e.name.as_str(), &e.average))
+    }
+
     /// The averages by name, and `n_averaged`.
     pub fn state_dict(&self) -> StateDict {
-        let mut state: StateDict =
-            self.entries.iter().map(|e| (e.name.clone(), e.average.clone())).collect();
+        let mut state: StateDict = self.averages().map(|(name, t)| (name.to_string(), t.clone())).collect();
         state.insert(COUNT, Tensor::scalar(self.n_averaged as i64));
         state
     }
