@@ -1,8 +1,8 @@
 //! `embedding`.
 
 use crate::options::setters;
-use tapegrad_tape::shape::numel_for;
 use std::collections::HashMap;
+use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{DType, Tensor, Var, no_grad, record, record_rows};
 
 /// The options of [`embedding`].
@@ -116,8 +116,7 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
             kept.as_ref().map_or_else(|| of_rows(g), |kept| of_rows(g).index_select(0, kept))
         });
     }
-    let trained =
-        padding.map(|p| column(list.iter().map(|&i| f64::from(u8::from(i != p))).collect()));
+    let trained = padding.map(|p| column(list.iter().map(|&i| f64::from(u8::from(i != p))).collect()));
     record("embedding", [weight], value, move |c| {
         let g = of_rows(c.grad());
         let g = trained.as_ref().map_or_else(|| g.clone(), |t| g.mul(t));
@@ -204,7 +203,9 @@ mod tests {
     #[test]
     fn a_sparse_gradient_has_the_rows_that_are_trained() {
         let w = parameter(&[4, 3], 1);
-        embedding_with(&indices(), &w, EmbeddingOptions::new().sparse(true).padding_idx(0)).sum_all().backward();
+        embedding_with(&indices(), &w, EmbeddingOptions::new().sparse(true).padding_idx(0))
+            .sum_all()
+            .backward();
         let (rows, values) = w.grad_rows().unwrap();
         assert_eq!(rows.to_vec::<i64>(), [1, 3]);
         assert_eq!(values.to_vec::<f64>(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);

@@ -312,7 +312,8 @@ struct Walk {
 fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
     let consumers = if mode.targets.is_none() { consumers_of_leaves(&roots) } else { HashMap::default() };
-    let mut walk = Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new(), by_rows: HashSet::new() };
+    let mut walk =
+        Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new(), by_rows: HashSet::new() };
     for (node, grad) in roots {
         receive(&mut walk.pending, &node, grad);
     }

@@ -53,7 +53,7 @@ pub use movement::{
     Indexing, PadMode, Position, Sections, Slice, block_diag, broadcast_tensors, cartesian_prod, cat,
     column_stack, dstack, hstack, meshgrid, stack, vstack,
 };
-pub use node::{Cotangent, Inputs, record, record_rows, record_with_output};
+pub use node::{Cotangent, Inputs, record, record_with_output};
 pub use promote::{Operand, result_type};
 /// The traits and distributions behind [`Generator`].
 pub use rand;
@@ -62,6 +62,7 @@ pub use random::{
     with_default_generator,
 };
 pub use reduction::{Interpolation, Spacing};
+pub use row_grad::record_rows;
 pub use shape::{Dims, MemoryFormat};
 pub use storage::{OutOfMemoryError, PoolStats, empty_cache, pool_stats, set_cache_limit};
 pub use substitute::substitute;

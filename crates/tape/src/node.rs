@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Gradients for an operation's inputs, in their order.
 pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
-type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
+pub(crate) type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
 /// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
 pub(crate) type Accumulate = Arc<dyn Fn(&Tensor, Tensor) -> Tensor + Send + Sync>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
@@ -389,57 +389,21 @@ pub(crate) fn record_part(
     })
 }
 
-/// Like [`record`], for an operation that looks up rows of `x`: its gradient for these rows, in their order, is
-/// `values(gradient)`. If `x` is a parameter, [`Var::grad_rows`] has them; nothing of the size of `x` is made.
-///
-/// ```
-/// use tapegrad_tape::{Tensor, Var, record_rows};
-/// let table = Var::parameter(Tensor::ones((1000, 2)));
-/// let rows = Var::from_vec(vec![7i64, 3, 7], 3);
-/// let value = table.detach().index_select(0, &rows).tensor();
-/// record_rows("look_up", &table, value, &rows, |g| g.clone()).sum_all().backward();
-/// let (rows, values) = table.grad_rows().unwrap();
-/// assert_eq!((rows.to_vec::<i64>(), values.to_vec::<f32>()), (vec![3, 7], vec![1.0, 1.0, 2.0, 2.0]));
-/// ```
-#[track_caller]
-pub fn record_rows(
-    op: &'static str,
-    x: &Var,
-    value: Tensor,
-    rows: &Var,
-    values: impl Fn(&Var) -> Var + Send + Sync + 'static,
-) -> Var {
-    let (mut values, rows) = (Some(Arc::new(values)), rows.tensor());
-    let (shape, dtype) = (Dims::from(x.shape()), x.dtype());
-    enter(op, &[Some(x)], value, false, &mut || {
-        let values = values.take().expect("asked for once");
-        let (index, of_rows) = (Var::from(&rows), values.clone());
-        let shape = shape.clone();
-        let rule = Arc::new(move |c: Cotangent| {
-            let zeros = Var::from(Tensor::zeros_with(&shape[..], dtype));
-            gradients([Some(zeros.index_add(0, &index, &of_rows(c.grad()).cast(dtype), 1.0))])
-        });
-        let rows = rows.clone();
-        let of_rows: RowRule = Arc::new(move |g| (rows.clone(), values(g).cast(dtype).tensor()));
-        Rules { rows: Some(of_rows), ..Rules::of(rule) }
-    })
-}
-
 /// The derivative of an operation, and shorter ways to it.
-struct Rules {
-    rule: Rule,
-    accumulate: Option<Accumulate>,
-    rows: Option<RowRule>,
+pub(crate) struct Rules {
+    pub(crate) rule: Rule,
+    pub(crate) accumulate: Option<Accumulate>,
+    pub(crate) rows: Option<RowRule>,
 }
 
 impl Rules {
-    fn of(rule: Rule) -> Rules {
+    pub(crate) fn of(rule: Rule) -> Rules {
         Rules { rule, accumulate: None, rows: None }
     }
 }
 
 #[inline(never)]
-fn gradients(list: impl IntoIterator<Item = Option<Var>>) -> Gradients {
+pub(crate) fn gradients(list: impl IntoIterator<Item = Option<Var>>) -> Gradients {
     list.into_iter().collect()
 }
 
@@ -454,13 +418,11 @@ fn enter_rule(
     rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
 ) -> Var {
     let mut rule = Some(rule);
-    enter(op, inputs, value, keeps_output, &mut || {
-        Rules::of(Arc::new(rule.take().expect("asked for once")))
-    })
+    enter(op, inputs, value, keeps_output, &mut || Rules::of(Arc::new(rule.take().expect("asked for once"))))
 }
 
 #[track_caller]
-fn enter(
+pub(crate) fn enter(
     op: &'static str,
     inputs: &[Option<&Var>],
     value: Tensor,

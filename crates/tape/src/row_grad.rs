@@ -1,13 +1,50 @@
 //! Gradients of some rows of a parameter.
 
+use crate::grad_mode;
+use crate::node::{Cotangent, Rules, enter, gradients};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
-use crate::grad_mode;
 use std::sync::Arc;
 
 /// The rows that an operation looked up, and their gradients, from the gradient of its result.
 pub(crate) type RowRule = Arc<dyn Fn(&Var) -> (Tensor, Tensor) + Send + Sync>;
+
+/// Like [`record`](crate::record), for an operation that looks up rows of `x`: its gradient for these rows, in their order, is
+/// `values(gradient)`. If `x` is a parameter, [`Var::grad_rows`] has them; nothing of the size of `x` is made.
+///
+/// ```
+/// use tapegrad_tape::{Tensor, Var, record_rows};
+/// let table = Var::parameter(Tensor::ones((1000, 2)));
+/// let rows = Var::from_vec(vec![7i64, 3, 7], 3);
+/// let value = table.detach().index_select(0, &rows).tensor();
+/// record_rows("look_up", &table, value, &rows, |g| g.clone()).sum_all().backward();
+/// let (rows, values) = table.grad_rows().unwrap();
+/// assert_eq!((rows.to_vec::<i64>(), values.to_vec::<f32>()), (vec![3, 7], vec![1.0, 1.0, 2.0, 2.0]));
+/// ```
+#[track_caller]
+pub fn record_rows(
+    op: &'static str,
+    x: &Var,
+    value: Tensor,
+    rows: &Var,
+    values: impl Fn(&Var) -> Var + Send + Sync + 'static,
+) -> Var {
+    let (mut values, rows) = (Some(Arc::new(values)), rows.tensor());
+    let (shape, dtype) = (Dims::from(x.shape()), x.dtype());
+    enter(op, &[Some(x)], value, false, &mut || {
+        let values = values.take().expect("asked for once");
+        let (index, of_rows) = (Var::from(&rows), values.clone());
+        let shape = shape.clone();
+        let rule = Arc::new(move |c: Cotangent| {
+            let zeros = Var::from(Tensor::zeros_with(&shape[..], dtype));
+            gradients([Some(zeros.index_add(0, &index, &of_rows(c.grad()).cast(dtype), 1.0))])
+        });
+        let rows = rows.clone();
+        let of_rows: RowRule = Arc::new(move |g| (rows.clone(), values(g).cast(dtype).tensor()));
+        Rules { rows: Some(of_rows), ..Rules::of(rule) }
+    })
+}
 
 /// An accumulated gradient.
 #[derive(Clone)]

@@ -119,7 +119,10 @@ mod tests {
         let w = parameter(&[1.0]);
         let single = Var::from(w.tensor().cast(DType::F32));
         substitute(&[(&w, &single)], || {
-            assert_eq!((w.dtype(), (&w * 2).dtype(), (&w * 2).requires_grad()), (DType::F32, DType::F32, false));
+            assert_eq!(
+                (w.dtype(), (&w * 2).dtype(), (&w * 2).requires_grad()),
+                (DType::F32, DType::F32, false)
+            );
         });
         no_grad(|| substitute(&[(&w, &(&w * 3))], || assert_eq!(w.saved().item(), 3.0)));
     }
@@ -132,7 +135,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "substitute: the parameter of pair 0 has shape [2], the variable in its place [1]")]
+    #[should_panic(
+        expected = "substitute: the parameter of pair 0 has shape [2], the variable in its place [1]"
+    )]
     fn shapes_are_checked() {
         substitute(&[(&parameter(&[1.0, 2.0]), &parameter(&[2.0]))], || ());
     }

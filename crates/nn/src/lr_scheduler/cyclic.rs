@@ -122,7 +122,7 @@ impl CyclicLR {
             self.base_lr,
             self.max_lr
         );
-        assert!(self.step_size_up > 0, "CyclicLR: step_size_up must be above 0");
+        assert!(self.step_size_up > 0, "CyclicLR: step_size_up must be above 0, got {}", self.step_size_up);
         assert!(!self.gamma.is_nan(), "CyclicLR: gamma must not be NaN");
         assert!(
             [self.base_momentum, self.max_momentum].iter().all(|m| (0.0..=1.0).contains(m)),

@@ -212,7 +212,8 @@ fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
         if state.step == 0 {
             state.scalars = rule.scalars_start();
         }
-        let fresh = state.prepare(value, format, buffers_of(rule, value.shape()), &|name| rule.buffer_start(name));
+        let fresh =
+            state.prepare(value, format, buffers_of(rule, value.shape()), &|name| rule.buffer_start(name));
         let at = Step { number: state.step, fresh, shape: p.shape() };
         tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
             let g = memory::<T>(&g, format);

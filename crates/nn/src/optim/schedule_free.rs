@@ -105,7 +105,8 @@ impl Rule for ScheduleFreeSGDOptions {
             z.copy_from_slice(p);
         }
         let (rate, share) = rates(self.lr, self.warmup_steps, at, scalars, Self::NAME);
-        let (along, rate, share) = (T::c(rate * (1.0 - self.momentum * (1.0 - share))), T::c(rate), T::c(share));
+        let (along, rate, share) =
+            (T::c(rate * (1.0 - self.momentum * (1.0 - share))), T::c(rate), T::c(share));
         let (sign, decay) = (if self.maximize { T::c(-1.0) } else { T::ONE }, T::c(self.weight_decay));
         update1(p, g, z, |y, g, z| {
             let g = sign * g + decay * y;

@@ -107,7 +107,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "SparseAdam: takes sparse gradients only, got a dense one for a parameter of shape [3, 2]")]
+    #[should_panic(
+        expected = "SparseAdam: takes sparse gradients only, got a dense one for a parameter of shape [3, 2]"
+    )]
     fn a_dense_gradient_is_refused() {
         let w = Var::parameter(Tensor::ones_with(&[3, 2], DType::F32));
         let rows = Var::from_vec(vec![1i64], &[1]);

@@ -208,7 +208,9 @@ pub fn update_bn<M: Module + ?Sized, B>(
     }
     let was_training = model.is_training();
     model.train();
-    with_cumulative_statistics(|| tapegrad_tape::no_grad(|| batches.into_iter().for_each(|b| drop(forward(b)))));
+    with_cumulative_statistics(|| {
+        tapegrad_tape::no_grad(|| batches.into_iter().for_each(|b| drop(forward(b))))
+    });
     model.set_training(was_training);
 }
 

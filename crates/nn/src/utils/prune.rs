@@ -20,7 +20,8 @@
 //! assert_eq!(pruned, total / 2);
 //! ```
 
-use super::parametrize::{Parametrized, Place, Source};
+use super::level::{Place, Source};
+use super::parametrize::Parametrized;
 use crate::fields::{Buffer, Module};
 use tapegrad_tape::{Tensor, Var, with_default_generator};
 
@@ -44,7 +45,9 @@ impl From<i32> for Amount {
     /// If it is negative.
     #[track_caller]
     fn from(count: i32) -> Amount {
-        Amount::Count(usize::try_from(count).unwrap_or_else(|_| panic!("prune: the amount {count} is negative")))
+        Amount::Count(
+            usize::try_from(count).unwrap_or_else(|_| panic!("prune: the amount {count} is negative")),
+        )
     }
 }
 
@@ -227,13 +230,22 @@ fn structured<M: Module>(
 ) {
     let mut target = Target::new(model, op, name);
     let shape = target.value.shape().to_vec();
-    assert!(shape.len() > 1, "{op}: channels are pruned of tensors of several dimensions, not of shape {shape:?}");
+    assert!(
+        shape.len() > 1,
+        "{op}: channels are pruned of tensors of several dimensions, not of shape {shape:?}"
+    );
     let dim = tapegrad_tape::shape::dim(op, dim, shape.len());
     let inner: usize = shape[dim + 1..].iter().product();
     let channel = |i: usize| i / inner % shape[dim];
     let mut left = vec![false; shape[dim]];
-    target.mask.iter().enumerate().filter(|(_, mask)| **mask != 0.0).for_each(|(i, _)| left[channel(i)] = true);
-    let scored = score(&target.value, dim).into_iter().enumerate().filter(|(c, _)| left[*c]).collect::<Vec<_>>();
+    target
+        .mask
+        .iter()
+        .enumerate()
+        .filter(|(_, mask)| **mask != 0.0)
+        .for_each(|(i, _)| left[channel(i)] = true);
+    let scored =
+        score(&target.value, dim).into_iter().enumerate().filter(|(c, _)| left[*c]).collect::<Vec<_>>();
     let count = amount.of(scored.len(), op);
     let mut pruned = vec![false; shape[dim]];
     smallest(scored, count).into_iter().for_each(|c| pruned[c] = true);
@@ -436,7 +448,10 @@ mod tests {
         refused(&|l| l1_unstructured(l, "weight", 1.5), "prune: a share must be in [0, 1], got 1.5");
         refused(&|l| ln_structured(l, "bias", 1, 2.0, 0), "ln_structured: channels are pruned of tensors");
         refused(&|l| remove(l, "weight"), "remove: the parameter \"weight\" is not pruned");
-        refused(&|l| custom_from_mask(l, "weight", &Tensor::ones(3)), "custom_from_mask: a mask of shape [3]");
+        refused(
+            &|l| custom_from_mask(l, "weight", &Tensor::ones(3)),
+            "custom_from_mask: a mask of shape [3]",
+        );
         refused(
             &|l| {
                 crate::utils::parametrizations::weight_norm(l, "weight");

@@ -41,9 +41,7 @@ fn run(name: &str, make: impl Fn() -> Box<dyn Schedule>) {
 fn cyclic() {
     let new = || CyclicLR::new(0.01, 0.1);
     run("cyclic", || Box::new(new().step_size_up(7)));
-    run("cyclic_uneven", || {
-        Box::new(new().step_size_up(5).step_size_down(8).mode(CyclicMode::Triangular2))
-    });
+    run("cyclic_uneven", || Box::new(new().step_size_up(5).step_size_down(8).mode(CyclicMode::Triangular2)));
     run("cyclic_exp", || {
         let exp = new().step_size_up(6).mode(CyclicMode::ExpRange).gamma(0.97);
         Box::new(exp.base_momentum(0.7).max_momentum(0.95))
@@ -86,5 +84,9 @@ fn swa_begins_where_another_schedule_ends() {
         lrs.push(optimizer.lr(0));
         if step < 20 { decay.step(&mut optimizer) } else { swa.step(&mut optimizer) }
     }
-    close(&Tensor::from_vec(lrs, &[STEPS]), get(&samples("schedule"), "swa_after_decay.lr"), "swa_after_decay");
+    close(
+        &Tensor::from_vec(lrs, &[STEPS]),
+        get(&samples("schedule"), "swa_after_decay.lr"),
+        "swa_after_decay",
+    );
 }

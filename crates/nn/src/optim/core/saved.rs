@@ -126,7 +126,8 @@ impl<'a> Saved<'a> {
                     self.used += 1;
                 }
                 Some(b) => {
-                    let reason = format!("has shape {:?}, for the parameter {shape:?} is expected", b.shape());
+                    let reason =
+                        format!("has shape {:?}, for the parameter {shape:?} is expected", b.shape());
                     return Err(self.fail(key, reason));
                 }
                 // An option that asks for it was set after the last step.

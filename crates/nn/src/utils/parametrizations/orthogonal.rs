@@ -257,7 +257,10 @@ mod tests {
                     }
                 }
                 is_orthonormal(&layer.tensor("weight"));
-                assert!((layer.tensor("weight") - &if wide { t(&start) } else { start }).abs().max_all().item() > 1e-3);
+                assert!(
+                    (layer.tensor("weight") - &if wide { t(&start) } else { start }).abs().max_all().item()
+                        > 1e-3
+                );
             }
         }
     }

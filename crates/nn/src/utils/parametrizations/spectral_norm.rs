@@ -133,19 +133,12 @@ pub fn spectral_norm<M: Module>(model: &mut Parametrized<M>, name: &str) {
 /// # Panics
 /// As [`spectral_norm`], or if there are no iterations or no such dimension.
 #[track_caller]
-pub fn spectral_norm_with<M: Module>(
-    model: &mut Parametrized<M>,
-    name: &str,
-    options: SpectralNormOptions,
-) {
+pub fn spectral_norm_with<M: Module>(model: &mut Parametrized<M>, name: &str, options: SpectralNormOptions) {
     let op = "spectral_norm";
     let place = model.place(op, name);
     assert!(options.n_power_iterations > 0, "{op}: n_power_iterations must be positive");
-    let transposed = [
-        TypeId::of::<ConvTranspose1d>(),
-        TypeId::of::<ConvTranspose2d>(),
-        TypeId::of::<ConvTranspose3d>(),
-    ];
+    let transposed =
+        [TypeId::of::<ConvTranspose1d>(), TypeId::of::<ConvTranspose2d>(), TypeId::of::<ConvTranspose3d>()];
     let outputs = isize::from(transposed.contains(&place.owner) && place.leaf.ndim() > 1);
     let dim = tapegrad_tape::shape::dim(op, options.dim.unwrap_or(outputs), place.leaf.ndim());
     model.register_parametrization(name, SpectralNorm::new(&place.leaf, dim, options));

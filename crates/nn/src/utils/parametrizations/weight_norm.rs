@@ -60,11 +60,7 @@ pub fn weight_norm<M: Module>(model: &mut Parametrized<M>, name: &str) {
 /// # Panics
 /// As [`weight_norm`], or if there is no such dimension.
 #[track_caller]
-pub fn weight_norm_with<M: Module>(
-    model: &mut Parametrized<M>,
-    name: &str,
-    dim: impl Into<Option<isize>>,
-) {
+pub fn weight_norm_with<M: Module>(model: &mut Parametrized<M>, name: &str, dim: impl Into<Option<isize>>) {
     let op = "weight_norm";
     let leaf = model.place(op, name).leaf;
     let dim = dim.into().map(|dim| tapegrad_tape::shape::dim(op, dim, leaf.ndim()));
