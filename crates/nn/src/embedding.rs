@@ -65,6 +65,13 @@ impl Embedding {
         self.options.scale_grad_by_freq = scale;
         self
     }
+
+    /// This table with a gradient of the rows that were looked up, so that [`SparseAdam`](crate::optim::SparseAdam),
+    /// [`SGD`](crate::optim::SGD) and [`Adagrad`](crate::optim::Adagrad) change these alone.
+    pub fn sparse(mut self, sparse: bool) -> Embedding {
+        self.options.sparse = sparse;
+        self
+    }
 }
 
 impl Forward for Embedding {

@@ -31,6 +31,7 @@ mod summary;
 pub mod train;
 mod transformer;
 mod upsample;
+pub mod utils;
 
 pub use activation::*;
 pub use attention::*;

@@ -3,6 +3,7 @@
 use crate::fields::{Buffer, Training};
 use crate::module::Forward;
 use crate::summary::{is_observed, observe};
+use std::cell::Cell;
 use tapegrad_ops::BatchNormOptions;
 use tapegrad_tape::{DType, IntList, Tensor, Var};
 
@@ -23,10 +24,28 @@ fn statistics(channels: usize) -> [Option<Buffer>; 3] {
     ]
 }
 
+thread_local! {
+    /// True while batch norms take the cumulative average, whatever their momentum.
+    static CUMULATIVE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` with batch norms that keep the average of all batches instead of a moving one.
+pub(crate) fn with_cumulative_statistics<R>(body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CUMULATIVE.set(self.0);
+        }
+    }
+    let _restore = Restore(CUMULATIVE.replace(true));
+    body()
+}
+
 /// The weight of this batch in the running statistics.
 fn share(count: Option<&Buffer>, training: bool, momentum: Option<f64>) -> f64 {
     match count {
         Some(count) if training => {
+            let momentum = momentum.filter(|_| !CUMULATIVE.get());
             momentum.unwrap_or_else(|| 1.0 / (count.tensor().item::<i64>() + 1) as f64)
         }
         _ => momentum.unwrap_or(0.0),

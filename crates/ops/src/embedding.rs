@@ -1,8 +1,9 @@
 //! `embedding`.
 
 use crate::options::setters;
+use std::collections::HashMap;
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{DType, Tensor, Var, no_grad, record};
+use tapegrad_tape::{DType, Tensor, Var, no_grad, record, record_rows};
 
 /// The options of [`embedding`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,16 +16,25 @@ pub struct EmbeddingOptions {
     pub norm_type: f64,
     /// Divides each row's gradient by the number of times that it was looked up.
     pub scale_grad_by_freq: bool,
+    /// Gives the weight a gradient of the rows that were looked up ([`Var::grad_rows`]), with which optimizers change these
+    /// alone: the time of a step then does not depend on the number of rows. `Var::grad` is the same as without.
+    pub sparse: bool,
 }
 
 impl EmbeddingOptions {
-    setters! { norm_type: f64, scale_grad_by_freq: bool; padding_idx: isize, max_norm: f64 }
+    setters! { norm_type: f64, scale_grad_by_freq: bool, sparse: bool; padding_idx: isize, max_norm: f64 }
 }
 
 impl Default for EmbeddingOptions {
     /// PyTorch's: all off, and the 2-norm.
     fn default() -> EmbeddingOptions {
-        EmbeddingOptions { padding_idx: None, max_norm: None, norm_type: 2.0, scale_grad_by_freq: false }
+        EmbeddingOptions {
+            padding_idx: None,
+            max_norm: None,
+            norm_type: 2.0,
+            scale_grad_by_freq: false,
+            sparse: false,
+        }
     }
 }
 
@@ -87,28 +97,39 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
     let mut shape: Vec<isize> = indices.shape().iter().map(|&n| n as isize).collect();
     shape.push(width as isize);
     let dtype = weight.dtype();
-    let factors = (padding.is_some() || options.scale_grad_by_freq).then(|| {
-        let factors = gradient_factors(&list, rows, padding, options.scale_grad_by_freq);
-        Var::from(Tensor::from_vec(factors, &[n, 1]).cast(dtype))
-    });
-    let index = Var::from(Tensor::from_vec(list, &[n]));
+    let column = |values: Vec<f64>| {
+        let n = values.len();
+        Var::from(Tensor::from_vec(values, &[n, 1]).cast(dtype))
+    };
+    let factors = options.scale_grad_by_freq.then(|| column(by_frequency(&list)));
+    let index = Var::from(Tensor::from_slice(&list, &[n]));
     let value = no_grad(|| weight.index_select(0, &index).reshape(&shape)).tensor();
+    let of_rows = move |g: &Var| {
+        let g = g.cast(dtype).reshape(&[n as isize, width as isize]);
+        factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f))
+    };
+    if options.sparse {
+        let trained: Vec<i64> = (0..n as i64).filter(|&i| Some(list[i as usize]) != padding).collect();
+        let kept = (trained.len() < n).then(|| Var::from(Tensor::from_slice(&trained, &[trained.len()])));
+        let rows = kept.as_ref().map_or_else(|| index.clone(), |kept| index.index_select(0, kept));
+        return record_rows("embedding", weight, value, &rows, move |g| {
+            kept.as_ref().map_or_else(|| of_rows(g), |kept| of_rows(g).index_select(0, kept))
+        });
+    }
+    let trained = padding.map(|p| column(list.iter().map(|&i| f64::from(u8::from(i != p))).collect()));
     record("embedding", [weight], value, move |c| {
-        let g = c.grad().cast(dtype).reshape(&[n as isize, width as isize]);
-        let g = factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f));
+        let g = of_rows(c.grad());
+        let g = trained.as_ref().map_or_else(|| g.clone(), |t| g.mul(t));
         let zeros = Var::from(Tensor::zeros_with(&[rows, width], dtype));
         [Some(zeros.index_add(0, &index, &g, 1.0))]
     })
 }
 
-/// What the gradient of each row that was looked up is multiplied by.
-fn gradient_factors(list: &[i64], rows: usize, padding: Option<i64>, by_frequency: bool) -> Vec<f64> {
-    let mut counts = vec![1.0; rows];
-    if by_frequency {
-        counts.fill(0.0);
-        list.iter().for_each(|&i| counts[i as usize] += 1.0);
-    }
-    list.iter().map(|&i| if padding == Some(i) { 0.0 } else { 1.0 / counts[i as usize] }).collect()
+/// One divided by the number of times that each row in the list was looked up.
+fn by_frequency(list: &[i64]) -> Vec<f64> {
+    let mut counts: HashMap<i64, f64> = HashMap::new();
+    list.iter().for_each(|&i| *counts.entry(i).or_default() += 1.0);
+    list.iter().map(|i| 1.0 / counts[i]).collect()
 }
 
 /// Scales down, in place, the rows in the list whose norm is too large.
@@ -153,11 +174,15 @@ mod tests {
             EmbeddingOptions::new(),
             EmbeddingOptions::new().padding_idx(-1),
             EmbeddingOptions::new().scale_grad_by_freq(true).padding_idx(0),
+            EmbeddingOptions::new().sparse(true),
+            EmbeddingOptions::new().sparse(true).padding_idx(-1),
+            EmbeddingOptions::new().sparse(true).scale_grad_by_freq(true).padding_idx(0),
         ] {
             let w = parameter(&[4, 3], 1);
             let y = embedding_with(&indices(), &w, options);
             assert_eq!(y.shape(), [2, 2, 3]);
             y.sum_all().backward();
+            assert_eq!(w.grad_rows().is_some(), options.sparse);
             let count = |row: usize| w.grad().unwrap().to_vec::<f64>()[row * 3];
             let last = if options.padding_idx == Some(-1) {
                 0.0
@@ -169,7 +194,26 @@ mod tests {
             let first = if options.padding_idx == Some(0) { 0.0 } else { 1.0 };
             assert_eq!([count(0), count(1), count(2), count(3)], [first, 1.0, 0.0, last]);
         }
-        check_gradients(|x| embedding(&indices(), &x[0]), &[parameter(&[4, 3], 1)]);
+        for sparse in [false, true] {
+            let options = EmbeddingOptions::new().sparse(sparse).padding_idx(1).scale_grad_by_freq(true);
+            check_gradients(|x| embedding_with(&indices(), &x[0], options), &[parameter(&[4, 3], 1)]);
+        }
+    }
+
+    #[test]
+    fn a_sparse_gradient_has_the_rows_that_are_trained() {
+        let w = parameter(&[4, 3], 1);
+        embedding_with(&indices(), &w, EmbeddingOptions::new().sparse(true).padding_idx(0))
+            .sum_all()
+            .backward();
+        let (rows, values) = w.grad_rows().unwrap();
+        assert_eq!(rows.to_vec::<i64>(), [1, 3]);
+        assert_eq!(values.to_vec::<f64>(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
+        let none = Var::from_vec(Vec::<i64>::new(), &[0]);
+        w.zero_grad();
+        embedding_with(&none, &w, EmbeddingOptions::new().sparse(true)).sum_all().backward();
+        assert_eq!(w.grad_rows().unwrap().1.shape(), [0, 3]);
+        assert_eq!(w.grad().unwrap().to_vec::<f64>(), [0.0; 12]);
     }
 
     #[test]

@@ -303,6 +303,8 @@ struct Walk {
     /// The operations that each leaf still waits for.
     consumers: HashMap<u64, usize, Numbers>,
     found: HashMap<u64, Var>,
+    /// The leaves that have received gradients of rows, and no others so far.
+    by_rows: HashSet<u64>,
 }
 
 /// Walks from the largest sequence number down, so that a node is reached after all nodes that use it. A leaf has a small
@@ -310,7 +312,8 @@ struct Walk {
 fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
     let consumers = if mode.targets.is_none() { consumers_of_leaves(&roots) } else { HashMap::default() };
-    let mut walk = Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new() };
+    let mut walk =
+        Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new(), by_rows: HashSet::new() };
     for (node, grad) in roots {
         receive(&mut walk.pending, &node, grad);
     }
@@ -350,9 +353,7 @@ impl Walk {
             Some(_) => {}
             None if node.leaf.is_some() => {
                 node.accumulate_grad(grad, add);
-                for hook in node.accumulated_hooks() {
-                    hook(&Var::of_leaf(node.clone()));
-                }
+                call_accumulated_hooks(node);
                 return None;
             }
             None if node.retains_grad() => node.accumulate_grad(grad.clone(), add),
@@ -375,7 +376,7 @@ impl Walk {
         }
         let clock = node.cost.start();
         let saved = node.saved(self.mode.retain);
-        if accumulate(&mut self.pending, node, &saved, &grad) {
+        if self.pass_on_rows(node, &saved, &grad) || accumulate(&mut self.pending, node, &saved, &grad) {
             node.cost.stop_backward(clock);
             return;
         }
@@ -404,17 +405,44 @@ impl Walk {
         }
     }
 
+    /// Adds the gradient of rows to that of the leaf that they are of, if nothing is to see it before.
+    fn pass_on_rows(&mut self, node: &Node, saved: &Saved, grad: &Var) -> bool {
+        let (Some(rule), [Some(leaf)]) = (&saved.rows, node.inputs.as_slice()) else { return false };
+        let plain = self.mode.targets.is_none()
+            && !self.mode.create
+            && !grad_mode::is_anomaly_detected()
+            && leaf.leaf.is_some()
+            && !leaf.has_hooks()
+            && !self.pending.contains_key(&leaf.seq);
+        if plain {
+            let (rows, values) = grad_mode::pause_search(|| rule(grad));
+            leaf.accumulate_rows(rows, values);
+            self.by_rows.insert(leaf.seq);
+        }
+        plain
+    }
+
     /// Delivers the gradients of those leaves that no operation but this one was left for.
     fn release_leaves(&mut self, node: &Arc<Node>) {
         for input in node.inputs.iter().flatten().filter(|input| input.leaf.is_some()) {
             let left = self.consumers.get_mut(&input.seq).expect("all leaves were counted");
             *left -= 1;
-            if *left == 0
-                && let Some((leaf, grad)) = self.pending.remove(&input.seq)
-            {
+            if *left > 0 {
+                continue;
+            }
+            let has_rows = self.by_rows.remove(&input.seq);
+            if let Some((leaf, grad)) = self.pending.remove(&input.seq) {
                 self.deliver(&leaf, grad);
+            } else if has_rows {
+                call_accumulated_hooks(input);
             }
         }
+    }
+}
+
+fn call_accumulated_hooks(leaf: &Arc<Node>) {
+    for hook in leaf.accumulated_hooks() {
+        hook(&Var::of_leaf(leaf.clone()));
     }
 }
 

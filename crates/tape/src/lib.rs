@@ -22,8 +22,10 @@ mod options;
 mod promote;
 mod random;
 mod reduction;
+mod row_grad;
 pub mod shape;
 mod storage;
+mod substitute;
 mod tensor;
 #[cfg(test)]
 mod test_views;
@@ -60,8 +62,10 @@ pub use random::{
     with_default_generator,
 };
 pub use reduction::{Interpolation, Spacing};
+pub use row_grad::record_rows;
 pub use shape::{Dims, MemoryFormat};
 pub use storage::{OutOfMemoryError, PoolStats, empty_cache, pool_stats, set_cache_limit};
+pub use substitute::substitute;
 pub use tensor::Tensor;
 pub use trace::{Trace, TraceRow, trace};
 pub use var::{HookHandle, Var};

@@ -3,6 +3,7 @@
 use crate::cost::Cost;
 use crate::dtype::DType;
 use crate::grad_mode;
+use crate::row_grad::{Grad, RowRule};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -10,12 +11,12 @@ use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Gradients for an operation's inputs, in their order.
 pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
-type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
+pub(crate) type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
 /// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
 pub(crate) type Accumulate = Arc<dyn Fn(&Tensor, Tensor) -> Tensor + Send + Sync>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
@@ -41,6 +42,8 @@ pub(crate) struct Node {
 pub(crate) struct Leaf {
     pub(crate) value: RwLock<Tensor>,
     pub(crate) requires_grad: AtomicBool,
+    /// The calls of `substitute` that have something in its place.
+    pub(crate) substituted: AtomicU32,
 }
 
 #[derive(Default)]
@@ -48,12 +51,14 @@ struct State {
     rule: Option<Rule>,
     /// May replace the rule if the only input has already received a gradient.
     accumulate: Option<Accumulate>,
+    /// May replace the rule if the only input is a leaf.
+    rows: Option<RowRule>,
     /// The operation's result, kept where its rule needs it.
     output: Option<Tensor>,
     hooks: Vec<(u64, Hook)>,
     accumulated_hooks: Vec<(u64, LeafHook)>,
     retains_grad: bool,
-    grad: Option<Var>,
+    grad: Option<Grad>,
 }
 
 pub(crate) fn next_number() -> u64 {
@@ -70,7 +75,11 @@ impl Node {
             shape: value.shape().into(),
             dtype: value.dtype(),
             inputs: SmallVec::new(),
-            leaf: Some(Leaf { value: RwLock::new(value), requires_grad: AtomicBool::new(requires_grad) }),
+            leaf: Some(Leaf {
+                value: RwLock::new(value),
+                requires_grad: AtomicBool::new(requires_grad),
+                substituted: AtomicU32::new(0),
+            }),
             cost: Cost::default(),
             state: Mutex::default(),
         })
@@ -92,20 +101,32 @@ impl Node {
     }
 
     pub(crate) fn grad(&self) -> Option<Var> {
-        self.state().grad.clone()
+        let grad = self.state().grad.clone();
+        grad.map(|g| g.into_dense(&self.shape))
     }
 
-    pub(crate) fn set_grad(&self, grad: Option<Var>) -> Option<Var> {
-        std::mem::replace(&mut self.state().grad, grad)
+    pub(crate) fn grad_rows(&self) -> Option<(Tensor, Tensor)> {
+        self.state().grad.as_mut()?.rows()
+    }
+
+    /// Sets the gradient and returns the one before.
+    pub(crate) fn replace_grad(&self, grad: Option<Var>) -> Option<Grad> {
+        std::mem::replace(&mut self.state().grad, grad.map(Grad::Dense))
     }
 
     /// Adds to the gradient atomically: several threads may do so at once.
     pub(crate) fn accumulate_grad(&self, grad: Var, add: impl FnOnce(Var, Var) -> Var) {
         let mut state = self.state();
-        state.grad = Some(match state.grad.take() {
-            Some(sum) => add(sum, grad),
+        state.grad = Some(Grad::Dense(match state.grad.take() {
+            Some(sum) => add(sum.into_dense(&self.shape), grad),
             None => grad,
-        });
+        }));
+    }
+
+    /// Adds the gradients of some rows, as atomically.
+    pub(crate) fn accumulate_rows(&self, rows: Tensor, values: Tensor) {
+        let mut state = self.state();
+        state.grad = Some(Grad::plus_rows(state.grad.take(), rows, values));
     }
 
     pub(crate) fn retain_grad(&self) {
@@ -134,6 +155,11 @@ impl Node {
         state.accumulated_hooks.retain(|(i, _)| *i != id);
     }
 
+    /// True if a hook wants to see the gradient.
+    pub(crate) fn has_hooks(&self) -> bool {
+        !self.state().hooks.is_empty()
+    }
+
     pub(crate) fn hooks(&self) -> Vec<Hook> {
         self.state().hooks.iter().map(|(_, hook)| hook.clone()).collect()
     }
@@ -145,10 +171,10 @@ impl Node {
     /// What the operation saved for its derivative; the node keeps it only to `retain` it.
     pub(crate) fn saved(&self, retain: bool) -> Saved {
         let mut state = self.state();
-        let (rule, accumulate, output) = if retain {
-            (state.rule.clone(), state.accumulate.clone(), state.output.clone())
+        let (rule, accumulate, rows, output) = if retain {
+            (state.rule.clone(), state.accumulate.clone(), state.rows.clone(), state.output.clone())
         } else {
-            (state.rule.take(), state.accumulate.take(), state.output.take())
+            (state.rule.take(), state.accumulate.take(), state.rows.take(), state.output.take())
         };
         drop(state);
         let Some(rule) = rule else {
@@ -158,7 +184,7 @@ impl Node {
                 self.op, self.location
             )
         };
-        Saved { rule, accumulate, output }
+        Saved { rule, accumulate, rows, output }
     }
 
     /// Calls the derivative rule.
@@ -177,6 +203,7 @@ impl Node {
 pub(crate) struct Saved {
     rule: Rule,
     pub(crate) accumulate: Option<Accumulate>,
+    pub(crate) rows: Option<RowRule>,
     output: Option<Tensor>,
 }
 
@@ -357,12 +384,26 @@ pub(crate) fn record_part(
     let mut both = Some((rule, accumulate));
     enter(op, &[Some(x)], value, false, &mut || {
         let (rule, accumulate) = both.take().expect("asked for once");
-        (Arc::new(move |c| gradients([Some(rule(&c))])), Some(Arc::new(accumulate)))
+        let rule = Arc::new(move |c| gradients([Some(rule(&c))]));
+        Rules { accumulate: Some(Arc::new(accumulate)), ..Rules::of(rule) }
     })
 }
 
+/// The derivative of an operation, and shorter ways to it.
+pub(crate) struct Rules {
+    pub(crate) rule: Rule,
+    pub(crate) accumulate: Option<Accumulate>,
+    pub(crate) rows: Option<RowRule>,
+}
+
+impl Rules {
+    pub(crate) fn of(rule: Rule) -> Rules {
+        Rules { rule, accumulate: None, rows: None }
+    }
+}
+
 #[inline(never)]
-fn gradients(list: impl IntoIterator<Item = Option<Var>>) -> Gradients {
+pub(crate) fn gradients(list: impl IntoIterator<Item = Option<Var>>) -> Gradients {
     list.into_iter().collect()
 }
 
@@ -377,16 +418,16 @@ fn enter_rule(
     rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
 ) -> Var {
     let mut rule = Some(rule);
-    enter(op, inputs, value, keeps_output, &mut || (Arc::new(rule.take().expect("asked for once")), None))
+    enter(op, inputs, value, keeps_output, &mut || Rules::of(Arc::new(rule.take().expect("asked for once"))))
 }
 
 #[track_caller]
-fn enter(
+pub(crate) fn enter(
     op: &'static str,
     inputs: &[Option<&Var>],
     value: Tensor,
     keeps_output: bool,
-    rule: &mut dyn FnMut() -> (Rule, Option<Accumulate>),
+    rules: &mut dyn FnMut() -> Rules,
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
         check_finite(op, inputs, &value);
@@ -401,20 +442,20 @@ fn enter(
     if keeps_output {
         cost.add_saved(value.bytes());
     }
-    let (rule, accumulate) = rule();
-    let trained = |v: &Var| v.node().filter(|n| n.requires_grad()).cloned();
+    let Rules { rule, accumulate, rows } = rules();
     let node = Arc::new(Node {
         seq: next_number(),
         op,
         location: Location::caller(),
         shape: value.shape().into(),
         dtype: value.dtype(),
-        inputs: inputs.iter().map(|v| v.and_then(trained)).collect(),
+        inputs: inputs.iter().map(|v| v.and_then(Var::trained_node)).collect(),
         leaf: None,
         cost,
         state: Mutex::new(State {
             rule: Some(rule),
             accumulate,
+            rows,
             output: keeps_output.then(|| value.clone()),
             ..State::default()
         }),

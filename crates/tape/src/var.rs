@@ -3,7 +3,7 @@
 use crate::cost::note_saved;
 use crate::dtype::{DType, Element, Scalar};
 use crate::int_list::IntList;
-use crate::node::Node;
+use crate::node::{Leaf, Node};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -93,8 +93,37 @@ impl Var {
         self.node.as_ref()
     }
 
+    /// The leaf of a parameter or buffer.
+    pub(crate) fn own_leaf(&self) -> Option<&Leaf> {
+        self.leaf().filter(|_| self.value.is_none())
+    }
+
+    /// What stands for this variable on this thread, if anything does: see [`crate::substitute`].
+    fn stand_in(&self) -> Option<Var> {
+        let leaf = self.own_leaf()?;
+        if leaf.substituted.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        crate::substitute::find(self.id()?)
+    }
+
+    /// This variable, or what stands for it.
+    pub(crate) fn resolved(&self) -> Var {
+        self.stand_in().unwrap_or_else(|| self.clone())
+    }
+
+    /// The node in the graph that an operation on this variable continues.
+    pub(crate) fn trained_node(&self) -> Option<Arc<Node>> {
+        let trained = |v: &Var| v.node.as_ref().filter(|n| n.requires_grad()).cloned();
+        self.stand_in().map_or_else(|| trained(self), |v| trained(&v))
+    }
+
     /// The current value: a cheap handle that later changes of a leaf do not affect.
     pub fn tensor(&self) -> Tensor {
+        self.stand_in().map_or_else(|| self.own_tensor(), |v| v.own_tensor())
+    }
+
+    fn own_tensor(&self) -> Tensor {
         match (&self.value, self.leaf()) {
             (Some(value), _) => value.clone(),
             (None, Some(leaf)) => leaf.value.read().unwrap_or_else(|e| e.into_inner()).clone(),
@@ -117,7 +146,7 @@ impl Var {
         if is_leaf || crate::grad_mode::is_anomaly_detected() { None } else { self.value.take() }
     }
 
-    fn leaf(&self) -> Option<&crate::node::Leaf> {
+    fn leaf(&self) -> Option<&Leaf> {
         self.node.as_ref().and_then(|n| n.leaf.as_ref())
     }
 
@@ -153,7 +182,7 @@ impl Var {
     pub fn dtype(&self) -> DType {
         match (&self.value, &self.node) {
             (Some(value), _) => value.dtype(),
-            (None, Some(node)) => node.dtype(),
+            (None, Some(node)) => self.stand_in().map_or_else(|| node.dtype(), |v| v.own_tensor().dtype()),
             (None, None) => unreachable!("a variable without a value is a leaf"),
         }
     }
@@ -174,7 +203,8 @@ impl Var {
 
     /// True if operations on this variable are recorded.
     pub fn requires_grad(&self) -> bool {
-        self.node.as_ref().is_some_and(|n| n.requires_grad())
+        let trained = |v: &Var| v.node.as_ref().is_some_and(|n| n.requires_grad());
+        self.stand_in().map_or_else(|| trained(self), |v| trained(&v))
     }
 
     /// True for variables that no recorded operation made: parameters, buffers and constants.
@@ -212,9 +242,10 @@ impl Var {
     ///
     /// A parameter that is changed between the forward and the backward pass does not affect the gradient.
     pub fn saved(&self) -> Var {
-        let value = self.tensor();
+        let of = self.resolved();
+        let value = of.own_tensor();
         note_saved(value.bytes());
-        Var { value: Some(value), node: self.node.clone() }
+        Var { value: Some(value), node: of.node }
     }
 
     /// Replaces a parameter's or buffer's value.
@@ -245,6 +276,11 @@ impl Var {
             (None, Some(leaf)) => leaf,
             _ => panic!("update: only a parameter or buffer can be changed in place"),
         };
+        assert!(
+            self.stand_in().is_none(),
+            "update: another variable stands for this parameter of shape {:?}, which cannot be changed now",
+            self.shape()
+        );
         let mut value = leaf.value.write().unwrap_or_else(|e| e.into_inner());
         let result = f(&mut value);
         assert_eq!(value.shape(), self.shape(), "update: the shape of a variable cannot change");
@@ -254,6 +290,15 @@ impl Var {
     /// The accumulated gradient of a leaf, or of a variable that retains it.
     pub fn grad(&self) -> Option<Var> {
         self.node.as_ref().and_then(|n| n.grad())
+    }
+
+    /// The accumulated gradient of a leaf that operations such as a sparse `embedding` gave for some rows only (`coalesce`d, as
+    /// PyTorch calls it): the rows in increasing order, `[n]`, and their gradients, `[n, ...]`. All other rows of
+    /// [`Var::grad`] are zero. `None` where there is no gradient, or it is of all rows.
+    ///
+    /// The time that this takes is that of the rows, while [`Var::grad`] makes a tensor of all.
+    pub fn grad_rows(&self) -> Option<(Tensor, Tensor)> {
+        self.node.as_ref().and_then(|n| n.grad_rows())
     }
 
     /// Sets or clears the gradient.
@@ -272,17 +317,20 @@ impl Var {
                 g.shape()
             );
         }
-        node.set_grad(grad);
+        node.replace_grad(grad);
     }
 
     /// Takes the gradient out, leaving none.
     pub fn take_grad(&self) -> Option<Var> {
-        self.node.as_ref().and_then(|n| n.set_grad(None))
+        let node = self.node.as_ref()?;
+        node.replace_grad(None).map(|grad| grad.into_dense(&node.shape))
     }
 
     /// Clears the gradient (`zero_grad(set_to_none=True)`).
     pub fn zero_grad(&self) {
-        self.take_grad();
+        if let Some(node) = &self.node {
+            node.replace_grad(None);
+        }
     }
 
     /// Makes `backward` keep the gradient of a variable that is not a leaf (`torch.Tensor.retain_grad`).

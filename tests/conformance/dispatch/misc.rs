@@ -14,13 +14,12 @@ pub fn run(call: &Call) -> Option<Outcome> {
     let x = || call.var("input");
     Some(match call.function.strip_prefix("torch.nn.functional.")? {
         "embedding" => {
-            // `sparse` is about the gradient's storage alone.
-            call.bool_or("sparse", false);
             let options = EmbeddingOptions {
                 padding_idx: call.dim_opt("padding_idx"),
                 max_norm: call.float_opt("max_norm"),
                 norm_type: call.float_or("norm_type", 2.0),
                 scale_grad_by_freq: call.bool_or("scale_grad_by_freq", false),
+                sparse: call.bool_or("sparse", false),
             };
             ops::embedding_with(&x(), &call.var("weight"), options).into()
         }

@@ -16,19 +16,25 @@
 //! assert_eq!(rates, [0.1, 0.1, 0.05, 0.05]);
 //! ```
 
+mod chained;
 mod cosine;
+mod cyclic;
 mod lambda;
 mod one_cycle;
 mod plateau;
 mod sequential;
 mod simple;
+mod swa;
 
+pub use chained::ChainedScheduler;
 pub use cosine::{CosineAnnealingLR, CosineAnnealingWarmRestarts};
-pub use lambda::LambdaLR;
+pub use cyclic::{CyclicLR, CyclicMode, ScaleMode};
+pub use lambda::{LambdaLR, MultiplicativeLR};
 pub use one_cycle::{Anneal, OneCycleLR};
 pub use plateau::{Mode, PlateauScheduler, ReduceLROnPlateau, ThresholdMode};
 pub use sequential::SequentialLR;
 pub use simple::{ConstantLR, ExponentialLR, LinearLR, MultiStepLR, PolynomialLR, StepLR};
+pub use swa::SWALR;
 
 use crate::StateDict;
 use crate::optim::{Optimizer, OptimizerStateError};
@@ -43,6 +49,12 @@ pub trait Schedule: Send {
     fn momentum(&self, step: u64) -> Option<f64> {
         let _ = step;
         None
+    }
+
+    /// True for a schedule whose base is the learning rate that the optimizer has before the first step, not the one that it
+    /// had when the schedule was attached.
+    fn begins_at_first_step(&self) -> bool {
+        false
     }
 
     /// Attaches the schedule to an optimizer and sets the learning rates of step 0.
@@ -65,6 +77,9 @@ impl Schedule for Box<dyn Schedule> {
     fn momentum(&self, step: u64) -> Option<f64> {
         (**self).momentum(step)
     }
+    fn begins_at_first_step(&self) -> bool {
+        (**self).begins_at_first_step()
+    }
 }
 
 /// A schedule attached to an optimizer: its step and the base learning rates.
@@ -81,7 +96,7 @@ impl Scheduler {
         if let (Some(_), Some(group)) = (schedule.momentum(0), without) {
             panic!(
                 "scheduler: changes the momentum, which the optimizer does not have (group {group}); \
-                 OneCycleLR leaves it alone with cycle_momentum(false)"
+                 OneCycleLR and CyclicLR leave it alone with cycle_momentum(false)"
             );
         }
         let scheduler = Scheduler { schedule, base_lrs: optimizer.lrs(), step: 0 };
@@ -96,6 +111,9 @@ impl Scheduler {
     /// ([`OneCycleLR`]).
     #[track_caller]
     pub fn step(&mut self, optimizer: &mut dyn Optimizer) {
+        if self.step == 0 && self.schedule.begins_at_first_step() {
+            self.base_lrs = optimizer.lrs();
+        }
         self.step += 1;
         self.apply(optimizer);
     }
@@ -188,6 +206,10 @@ mod tests {
             || discard(OneCycleLR::new(0.1, 10).pct_start(1.5)),
             "OneCycleLR: pct_start must be in [0, 1]",
         );
+        refused(|| discard(CyclicLR::new(-0.1, 1.0)), "CyclicLR: base_lr and max_lr");
+        refused(|| discard(CyclicLR::new(0.1, 1.0).step_size_up(0)), "CyclicLR: step_size_up");
+        refused(|| discard(CyclicLR::new(0.1, 1.0).base_momentum(-0.5)), "CyclicLR: base_momentum");
+        refused(|| discard(SWALR::new(f64::INFINITY)), "SWALR: swa_lr");
         refused(|| discard(OneCycleLR::new(f64::NAN, 10)), "OneCycleLR: max_lr");
         refused(
             || discard(OneCycleLR::new(0.1, 10).max_momentum(2.0)),

@@ -44,6 +44,10 @@ impl Rule for AdagradOptions {
         self.initial_accumulator_value
     }
 
+    fn steps_rows(&self) -> bool {
+        self.weight_decay == 0.0
+    }
+
     fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [sum] = buffers else { unreachable!("Adagrad keeps one buffer") };
         let rate = T::c(self.lr / (1.0 + (at.number - 1) as f64 * self.lr_decay));

@@ -1,6 +1,7 @@
 //! What optimizers share: parameter groups, per-parameter state, saving it, and the loop over parameters.
 
 mod bounds;
+mod rows;
 mod saved;
 
 pub(crate) use bounds::check_option;
@@ -96,9 +97,38 @@ impl<R: Rule> Core<R> {
         }
         for (group, states) in self.groups.iter().zip(&mut self.states) {
             for (p, state) in group.params.iter().zip(states) {
-                if let Some(g) = p.grad() {
+                if group.options.steps_rows()
+                    && let Some((rows, values)) = p.grad_rows()
+                {
+                    rows::update(&group.options, p, &rows, &values, state);
+                } else if let Some(g) = p.grad() {
+                    assert!(
+                        !R::NEEDS_ROWS,
+                        "{}: takes sparse gradients only, got a dense one for a parameter of shape {:?}",
+                        R::NAME,
+                        p.shape()
+                    );
                     update(&group.options, p, &g, state);
                 }
+            }
+        }
+    }
+
+    pub(crate) fn set_training(&mut self, training: bool) {
+        if !R::SWITCHES {
+            return;
+        }
+        for (group, states) in self.groups.iter().zip(&mut self.states) {
+            for (p, state) in group.params.iter().zip(states).filter(|(_, state)| state.step > 0) {
+                p.update(|value| {
+                    let format = format_of::<R>(value);
+                    align(value, format);
+                    state.buffers.iter_mut().for_each(|(_, b)| align(b, format));
+                    tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
+                        let mut buffers = buffers::<T>(&mut state.buffers);
+                        group.options.switch(training, &mut state.scalars, value.make_mut::<T>(), &mut buffers);
+                    });
+                });
             }
         }
     }
@@ -131,7 +161,7 @@ impl<R: Rule> Core<R> {
                 }
                 check_option(R::NAME, name, &numbers).map_err(|e| saved.outside(g, name, e))?;
             }
-            states.push(saved.states(g, &group.params, R::SCALARS, options.buffers())?);
+            states.push(saved.states(g, &group.params, &options)?);
             groups.push(options);
         }
         saved.check_all_used()?;
@@ -175,13 +205,15 @@ fn check_options<R: Rule>(options: &R) {
 /// One parameter's step. Parameter, gradient and buffers are brought into one memory order first.
 #[track_caller]
 fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
-    let names = rule.buffers();
     let mut step = |value: &mut Tensor| {
-        let (format, g) = aligned(value, g);
+        let format = format_of::<R>(value);
+        align(value, format);
+        let g = g.tensor().cast(value.dtype()).to_format(format);
         if state.step == 0 {
             state.scalars = rule.scalars_start();
         }
-        let fresh = state.prepare(value, format, names, &|name| rule.buffer_start(name));
+        let fresh =
+            state.prepare(value, format, buffers_of(rule, value.shape()), &|name| rule.buffer_start(name));
         let at = Step { number: state.step, fresh, shape: p.shape() };
         tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
             let g = memory::<T>(&g, format);
@@ -192,15 +224,16 @@ fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
     p.update(&mut step as &mut dyn FnMut(&mut Tensor));
 }
 
-/// Brings a value into one of the memory orders, and its gradient into the same.
-fn aligned(value: &mut Tensor, g: &Var) -> (MemoryFormat, Tensor) {
-    let format = if !value.is_contiguous() && value.is_contiguous_in(MemoryFormat::ChannelsLast) {
-        MemoryFormat::ChannelsLast
-    } else {
-        MemoryFormat::Contiguous
-    };
-    align(value, format);
-    (format, g.tensor().cast(value.dtype()).to_format(format))
+/// The buffers that a rule keeps for a parameter of this shape: their names and shapes.
+fn buffers_of<R: Rule>(rule: &R, shape: &[usize]) -> Vec<(&'static str, Vec<usize>)> {
+    let names = rule.buffers().iter();
+    names.filter_map(|&name| rule.buffer_shape(name, shape).map(|shape| (name, shape))).collect()
+}
+
+/// The memory order in which a rule steps a value.
+fn format_of<R: Rule>(value: &Tensor) -> MemoryFormat {
+    let by_channels = !value.is_contiguous() && value.is_contiguous_in(MemoryFormat::ChannelsLast);
+    if by_channels && !R::ROW_MAJOR { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous }
 }
 
 impl State {
@@ -209,19 +242,19 @@ impl State {
         &mut self,
         value: &Tensor,
         format: MemoryFormat,
-        names: &[&'static str],
+        wanted: Vec<(&'static str, Vec<usize>)>,
         start: &dyn Fn(&str) -> f64,
     ) -> bool {
         let mut fresh = false;
-        for (i, name) in names.iter().enumerate() {
-            if self.buffers.get(i).is_none_or(|(n, b)| n != name || b.dtype() != value.dtype()) {
-                let start = Tensor::full_with(value.shape(), start(name), value.dtype());
+        self.buffers.truncate(wanted.len());
+        for (i, (name, shape)) in wanted.into_iter().enumerate() {
+            if self.buffers.get(i).is_none_or(|(n, b)| *n != name || b.dtype() != value.dtype()) {
+                let start = Tensor::full_with(&shape, start(name), value.dtype());
                 self.buffers.truncate(i);
                 self.buffers.push((name, start));
                 fresh = true;
             }
         }
-        self.buffers.truncate(names.len());
         self.buffers.iter_mut().for_each(|(_, b)| align(b, format));
         self.step += 1;
         fresh
@@ -390,6 +423,9 @@ macro_rules! optimizer {
             }
             fn set_momentum(&mut self, group: usize, momentum: f64) {
                 self.core.groups[group].options.put_momentum(momentum);
+            }
+            fn set_training(&mut self, training: bool) {
+                self.core.set_training(training);
             }
             fn state_dict(&self) -> $crate::StateDict {
                 self.core.save()

@@ -17,6 +17,7 @@
 mod core;
 
 mod adadelta;
+mod adafactor;
 mod adagrad;
 mod adam;
 mod adamax;
@@ -25,15 +26,19 @@ mod clip;
 mod in_backward;
 mod lbfgs;
 mod line_search;
+mod lion;
 mod muon;
 mod nadam;
 mod radam;
 mod rmsprop;
 mod rprop;
 mod rule;
+mod schedule_free;
 mod sgd;
+mod sparse_adam;
 
 pub use adadelta::{Adadelta, AdadeltaOptions};
+pub use adafactor::{Adafactor, AdafactorOptions};
 pub use adagrad::{Adagrad, AdagradOptions};
 pub use adam::{Adam, AdamOptions, AdamW, AdamWOptions};
 pub use adamax::{Adamax, AdamaxOptions};
@@ -43,13 +48,18 @@ pub use clip::{clip_grad_norm_, clip_grad_value_};
 pub use core::{OptimizerStateError, ParamGroup};
 pub use in_backward::InBackward;
 pub use lbfgs::{LBFGS, LBFGSOptions, LineSearch};
+pub use lion::{Lion, LionOptions};
 pub use muon::{AdjustLr, Muon, MuonOptions};
 pub use nadam::{NAdam, NAdamOptions};
 pub use radam::{RAdam, RAdamOptions};
 pub use rmsprop::{RMSprop, RMSpropOptions};
 pub use rprop::{Rprop, RpropOptions};
 pub use rule::{Custom, Rule, Step};
+pub use schedule_free::{
+    ScheduleFreeAdamW, ScheduleFreeAdamWOptions, ScheduleFreeSGD, ScheduleFreeSGDOptions,
+};
 pub use sgd::{SGD, SGDOptions};
+pub use sparse_adam::{SparseAdam, SparseAdamOptions};
 
 use crate::StateDict;
 use tapegrad_tape::Var;
@@ -103,6 +113,22 @@ pub trait Optimizer: Send {
 
     /// Sets the momentum of a group, or the first of its betas; does nothing for an optimizer without momentum.
     fn set_momentum(&mut self, group: usize, momentum: f64);
+
+    /// Sets the parameters to their values in training or to those to evaluate, for an optimizer where they differ
+    /// ([`ScheduleFreeSGD`]); does nothing for others.
+    fn set_training(&mut self, training: bool) {
+        let _ = training;
+    }
+
+    /// Sets the parameters to their values in training; see [`Optimizer::set_training`].
+    fn train(&mut self) {
+        self.set_training(true);
+    }
+
+    /// Sets the parameters to those to evaluate; see [`Optimizer::set_training`].
+    fn eval(&mut self) {
+        self.set_training(false);
+    }
 
     /// Options, step counts and buffers, to resume from (`torch.optim.Optimizer.state_dict`).
     fn state_dict(&self) -> StateDict;
@@ -171,6 +197,9 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
     #[track_caller]
     fn set_momentum(&mut self, group: usize, momentum: f64) {
         (**self).set_momentum(group, momentum);
+    }
+    fn set_training(&mut self, training: bool) {
+        (**self).set_training(training);
     }
     fn state_dict(&self) -> StateDict {
         (**self).state_dict()

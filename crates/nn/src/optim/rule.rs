@@ -56,6 +56,12 @@ pub trait Rule: Clone + Debug + Send + 'static {
     const NAME: &'static str;
     /// Names of the scalars kept for each parameter besides its step count.
     const SCALARS: &'static [&'static str] = &[];
+    /// True for a rule that takes the parameter's shape into account: slices are in row-major order then.
+    const ROW_MAJOR: bool = false;
+    /// True for a rule that takes sparse gradients only.
+    const NEEDS_ROWS: bool = false;
+    /// True for a rule that has [`Rule::switch`].
+    const SWITCHES: bool = false;
 
     /// The numbers among the options, with their names: they are saved, and checked against the range that PyTorch's option
     /// of that name has. `lr` and `momentum` are those that schedules change.
@@ -63,8 +69,14 @@ pub trait Rule: Clone + Debug + Send + 'static {
         Vec::new()
     }
 
-    /// Names of the buffers that these options keep for each parameter; each has the parameter's shape.
+    /// Names of the buffers that these options keep for each parameter.
     fn buffers(&self) -> &'static [&'static str];
+
+    /// The shape of a buffer for a parameter of this shape, by default the same; `None` if there is no such buffer.
+    fn buffer_shape(&self, name: &str, shape: &[usize]) -> Option<Vec<usize>> {
+        let _ = name;
+        Some(shape.to_vec())
+    }
 
     /// The initial value of a buffer.
     fn buffer_start(&self, name: &str) -> f64 {
@@ -91,9 +103,21 @@ pub trait Rule: Clone + Debug + Send + 'static {
         None
     }
 
+    /// True if these options leave rows alone whose gradient is zero. Then a step on a parameter with a sparse gradient
+    /// ([`Var::grad_rows`]) updates its rows only.
+    fn steps_rows(&self) -> bool {
+        false
+    }
+
     /// One step on a parameter `p` with the gradient `g`, as slices in one memory order, whichever that is. The functions of
     /// [`kernels::update`](tapegrad_tape::kernels::update) do it in one fused pass. `T` is `f32` or `f64`.
     fn update<T: Float>(&self, at: Step, scalars: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]);
+
+    /// Changes a parameter that has been stepped between its values in training and those to evaluate, for a rule where they
+    /// differ: what [`Optimizer::train`] and [`Optimizer::eval`] do, which may be called more than once in a row.
+    fn switch<T: Float>(&self, training: bool, scalars: &mut [f64], p: &mut [T], buffers: &mut [&mut [T]]) {
+        let _ = (training, scalars, p, buffers);
+    }
 
     /// Every option with its name, as it is saved; an option may be several numbers.
     #[doc(hidden)]
@@ -198,6 +222,9 @@ impl<R: Rule> Optimizer for Custom<R> {
     }
     fn set_momentum(&mut self, group: usize, momentum: f64) {
         self.set_option(group, "momentum", momentum);
+    }
+    fn set_training(&mut self, training: bool) {
+        self.core.set_training(training);
     }
     fn state_dict(&self) -> StateDict {
         self.core.save()

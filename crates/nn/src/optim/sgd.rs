@@ -45,6 +45,10 @@ impl Rule for SGDOptions {
             .then_some("Nesterov momentum requires a momentum and zero dampening")
     }
 
+    fn steps_rows(&self) -> bool {
+        self.momentum == 0.0 && self.weight_decay == 0.0
+    }
+
     fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let (lr, decay, mu) = (T::c(self.lr), T::c(self.weight_decay), T::c(self.momentum));
         let sign = if self.maximize { T::c(-1.0) } else { T::ONE };

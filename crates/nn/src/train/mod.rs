@@ -8,7 +8,7 @@ mod source;
 mod tensorboard;
 mod trainer;
 
-pub use average::WeightAverage;
+pub use average::{WeightAverage, update_bn};
 pub use metric::{Accuracy, Confusion, MeanAbsoluteError, Metric, Perplexity, TopK};
 pub use metrics::{EpochRecord, Score, confusion_matrix, evaluate, measure, predictions, to_csv};
 pub use predict::{ensemble, predict, predict_mirrored, predict_shifted, predict_views};

@@ -229,6 +229,7 @@ impl<'a> Trainer<'a> {
         let run = self.open_folder()?;
         self.begin(run.as_ref(), &mut source)?;
         self.written = Instant::now();
+        self.optimizer.train();
         let ended = Cell::new(false);
         while !self.is_finished() && !ended.get() && !self.stop.is_stopped() {
             let begin = Instant::now();
@@ -249,6 +250,7 @@ impl<'a> Trainer<'a> {
             self.end_epoch(run.as_ref(), &source, lr, validated, begin.elapsed().as_secs_f64())?;
         }
         self.model.eval();
+        self.optimizer.eval();
         if let Some(mut l) = self.lookahead.take() {
             l.slow.swap();
         }
@@ -356,6 +358,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn validate(&mut self, source: &mut Source<'_>) -> Score {
+        self.optimizer.eval();
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
@@ -364,6 +367,7 @@ impl<'a> Trainer<'a> {
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
+        self.optimizer.train();
         score
     }
 
@@ -419,9 +423,11 @@ impl<'a> Trainer<'a> {
             scheduler.step(&mut *self.optimizer);
         }
         if improved && let Some(run) = run {
+            self.optimizer.eval();
             let mut state = self.model.state_dict();
+            self.optimizer.train();
             if let Some((ema, _)) = &self.ema {
-                ema.state_dict().iter().for_each(|(k, v)| state.insert(k, v.clone()));
+                ema.averages().for_each(|(k, v)| state.insert(k, v.clone()));
             }
             state.metadata.insert("epoch".into(), record.epoch.to_string());
             state.save(run.file("best.safetensors"))?;

@@ -19,6 +19,8 @@ pub(crate) fn check_option(optimizer: &str, name: &str, numbers: &[f64]) -> Resu
             "in (0, 1) and above 1, respectively",
         ),
         "step_sizes" => (|v| 0.0 <= v[0] && v[0] <= v[1], "two values of at least 0, the smaller one first"),
+        "beta2_decay" => (|v| v[0] <= 0.0 && v[0].is_finite(), "finite and at most 0"),
+        "d" => (|v| v[0] >= 1.0, "at least 1"),
         "ns_steps" => (|v| v[0] < 100.0, "below 100"),
         // All other options may be any number but NaN.
         _ => (|v| !v.iter().any(|x| x.is_nan()), "a number"),
@@ -94,6 +96,10 @@ mod tests {
         );
         refused(|| drop(Rprop::new(w(), 0.1).step_sizes((2.0, 1.0))), "Rprop: step_sizes is [2.0, 1.0]");
         refused(|| drop(ASGD::new(w(), 0.1).lambd(-1.0)), "ASGD: lambd is -1");
+        refused(|| drop(Adafactor::new(w(), 0.1).beta2_decay(0.1)), "Adafactor: beta2_decay is 0.1");
+        refused(|| drop(Adafactor::new(w(), 0.1).d(0.5)), "Adafactor: d is 0.5, but must be at least 1");
+        refused(|| drop(Adafactor::new(w(), 0.1).eps((Some(-1.0), 0.0))), "Adafactor: eps is [-1.0, 0.0]");
+        refused(|| drop(Lion::new(w(), 0.1).betas((0.9, 1.0))), "Lion: betas is [0.9, 1.0]");
         refused(|| drop(Muon::new(w(), 0.1).ns_steps(100)), "Muon: ns_steps is 100, but must be below 100");
         let group = SGDOptions { momentum: f64::NAN, ..Default::default() };
         refused(|| drop(SGD::new(w(), 0.1).group(w(), group)), "SGD: momentum is NaN");

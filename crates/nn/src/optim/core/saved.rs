@@ -1,7 +1,8 @@
 //! How the state of an optimizer is saved and read back: what does not depend on its rule.
 
-use super::{OptimizerStateError, State};
+use super::{OptimizerStateError, State, buffers_of};
 use crate::StateDict;
+use crate::optim::Rule;
 use tapegrad_tape::{Tensor, Var};
 
 /// Saves the options of group `g` and the state of its parameters.
@@ -81,15 +82,18 @@ impl<'a> Saved<'a> {
     }
 
     /// The states of the parameters of group `g`.
-    pub(super) fn states(
+    pub(super) fn states<R: Rule>(
         &mut self,
         g: usize,
         params: &[Var],
-        scalars: &[&str],
-        buffers: &[&'static str],
+        rule: &R,
     ) -> Result<Vec<State>, OptimizerStateError> {
         let list = params.iter().enumerate();
-        list.map(|(i, p)| self.state(&format!("state.{g}.{i}"), p, scalars, buffers)).collect()
+        list.map(|(i, p)| {
+            let buffers = buffers_of(rule, p.shape());
+            self.state(&format!("state.{g}.{i}"), p, R::SCALARS, buffers)
+        })
+        .collect()
     }
 
     fn state(
@@ -97,7 +101,7 @@ impl<'a> Saved<'a> {
         prefix: &str,
         p: &Var,
         scalars: &[&str],
-        buffers: &[&'static str],
+        buffers: Vec<(&'static str, Vec<usize>)>,
     ) -> Result<State, OptimizerStateError> {
         let mut state = State::default();
         let Some(step) = self.entries.get(&format!("{prefix}.step")) else { return Ok(state) };
@@ -114,15 +118,16 @@ impl<'a> Saved<'a> {
             }
             self.used += 1;
         }
-        for name in buffers {
+        for (name, shape) in buffers {
             let key = format!("{prefix}.{name}");
             match self.entries.get(&key) {
-                Some(b) if b.shape() == p.shape() => {
+                Some(b) if *b.shape() == shape => {
                     state.buffers.push((name, b.cast(p.dtype())));
                     self.used += 1;
                 }
                 Some(b) => {
-                    let reason = format!("has shape {:?}, the parameter {:?}", b.shape(), p.shape());
+                    let reason =
+                        format!("has shape {:?}, for the parameter {shape:?} is expected", b.shape());
                     return Err(self.fail(key, reason));
                 }
                 // An option that asks for it was set after the last step.
