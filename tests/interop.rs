@@ -42,7 +42,7 @@ fn exchange(folder: &Path, name: &str, model: &dyn Forward) {
 
     // Other weights, back to PyTorch.
     for p in model.parameters().iter().filter(|p| p.ndim() > 1) {
-        nn::init::kaiming_normal_(p, nn::init::FanMode::FanIn, nn::init::Nonlinearity::ReLU);
+        nn::init::kaiming_normal_with(p, nn::init::FanMode::FanIn, nn::init::Nonlinearity::ReLU);
     }
     model.state_dict().save(file("tapegrad")).unwrap_or_else(|e| panic!("{e}"));
     model.state_dict().save(folder.join(format!("{name}.tapegrad.pt"))).unwrap_or_else(|e| panic!("{e}"));

@@ -105,7 +105,7 @@ impl Default for Flatten {
 impl Forward for Flatten {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || x.flatten(self.start, self.end))
+        observe(self, x, || x.flatten((self.start, self.end)))
     }
 }
 

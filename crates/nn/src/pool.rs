@@ -3,35 +3,13 @@
 use crate::fields::Field;
 use crate::module::Forward;
 use crate::summary::observe;
-use tapegrad_ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions, Size};
+use tapegrad_ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions, OutputSize, Size};
 use tapegrad_tape::Var;
 
 impl<const D: usize> Field for MaxPoolOptions<D> {}
 impl<const D: usize> Field for AvgPoolOptions<D> {}
 
-/// The size of an adaptive pool's output in each dimension; `None` keeps the input's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutputSize<const D: usize>(pub [Option<usize>; D]);
-
 impl<const D: usize> Field for OutputSize<D> {}
-
-impl<const D: usize> From<usize> for OutputSize<D> {
-    fn from(n: usize) -> Self {
-        OutputSize([Some(n); D])
-    }
-}
-
-impl<const D: usize> From<[usize; D]> for OutputSize<D> {
-    fn from(n: [usize; D]) -> Self {
-        OutputSize(n.map(Some))
-    }
-}
-
-impl<const D: usize> From<[Option<usize>; D]> for OutputSize<D> {
-    fn from(n: [Option<usize>; D]) -> Self {
-        OutputSize(n)
-    }
-}
 
 macro_rules! pools {
     ($($max:ident $max_fn:ident $max_indices:ident, $avg:ident $avg_fn:ident,

@@ -256,7 +256,7 @@ mod tests {
         let x = Var::from(Tensor::ones_with(&[5, 2, 3], DType::F32));
         let summary = summarize(&net, || {
             let (y, _) = net.lstm.forward_with_state(&x, None);
-            net.attention.attend(&y, &x, &x, None, None).0
+            net.attention.attend(&y, &x, &x).0
         });
         let outputs: Vec<_> = summary.rows.iter().map(|r| (r.class.as_str(), r.output.clone())).collect();
         let wide = Some(vec![5, 2, 4]);

@@ -97,7 +97,7 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
         let g = c.grad().cast(dtype).reshape(&[n as isize, width as isize]);
         let g = factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f));
         let zeros = Var::from(Tensor::zeros_with(&[rows, width], dtype));
-        [Some(zeros.index_add(0, &index, &g, 1.0))]
+        [Some(zeros.index_add(0, &index, &g))]
     })
 }
 

@@ -119,7 +119,7 @@ impl Forward for MobileNetV2 {
     fn forward(&self, x: &Var) -> Var {
         observe(self, x, || {
             let x = tapegrad_ops::adaptive_avg_pool2d(&self.features.forward(x), [Some(1), Some(1)]);
-            self.classifier.forward(&x.flatten(1, -1))
+            self.classifier.forward(&x.flatten(1))
         })
     }
 }

@@ -193,7 +193,7 @@ impl Forward for ResNet {
             for layer in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
                 x = layer.forward(&x);
             }
-            self.fc.forward(&tapegrad_ops::adaptive_avg_pool2d(&x, [Some(1), Some(1)]).flatten(1, -1))
+            self.fc.forward(&tapegrad_ops::adaptive_avg_pool2d(&x, 1).flatten(1))
         })
     }
 }

@@ -33,7 +33,7 @@ impl Forward for ThreeLayerConvNet {
         observe(self, x, || {
             // The ReLU of a maximum is the maximum of the ReLUs, so compute it on a quarter of the elements.
             let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv1.forward(x), 2));
-            self.fc2.forward(&tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1, -1))))
+            self.fc2.forward(&tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1))))
         })
     }
 }
