@@ -9,6 +9,12 @@ use tapegrad_tape::{DType, Tensor, Var};
 
 impl Field for Approximate {}
 
+/// Gives a module without options an address of its own, by which its hooks find it.
+#[derive(Debug)]
+struct Place(#[allow(dead_code)] u8);
+
+impl Field for Place {}
+
 /// One activation per row: the arguments of its constructor, the options with their defaults, and the operation.
 macro_rules! activations {
     ($(
@@ -21,6 +27,7 @@ macro_rules! activations {
             pub struct $name {
                 $($given: $given_ty,)*
                 $($option: $ty,)*
+                place: Place,
             }
         }
 
@@ -28,7 +35,7 @@ macro_rules! activations {
             /// The module with PyTorch's default options.
             #[allow(clippy::new_without_default)]
             pub fn new($($given: $given_ty),*) -> $name {
-                $name { $($given,)* $($option: $default,)* }
+                $name { $($given,)* $($option: $default,)* place: Place(0) }
             }
 
             $(
@@ -44,7 +51,7 @@ macro_rules! activations {
             #[track_caller]
             fn forward(&self, $x: &Var) -> Var {
                 let $s = self;
-                observe($s, $x, || $f)
+                observe($s, $x, |$x| $f)
             }
         }
     )*};
@@ -152,6 +159,6 @@ impl PReLU {
 impl Forward for PReLU {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || tapegrad_ops::prelu(x, &self.weight))
+        observe(self, x, |x| tapegrad_ops::prelu(x, &self.weight))
     }
 }

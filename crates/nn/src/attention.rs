@@ -4,7 +4,7 @@ use crate::fields::Training;
 use crate::init::{Draws, xavier_normal_, xavier_uniform_, zeros_};
 use crate::linear::Linear;
 use crate::module::Forward;
-use crate::summary::observe;
+use crate::summary::observe_output;
 use tapegrad_ops::{
     AttentionOptions, scaled_dot_product_attention_with, scaled_dot_product_attention_with_weights,
 };
@@ -203,7 +203,7 @@ impl MultiheadAttention {
     ) -> (Var, Var) {
         let (y, weights) = self.run([query, key, value], [key_padding_mask.into(), attn_mask.into()], true);
         // Outside of the closure, so that a panic names the caller.
-        (observe(self, query, || y), weights.expect("asked for"))
+        (observe_output(self, query, y), weights.expect("asked for"))
     }
 
     /// As [`MultiheadAttention::attend`], without the weights (`need_weights=False`): in F32 the memory is linear in the
@@ -229,7 +229,7 @@ impl MultiheadAttention {
         attn_mask: impl Into<Option<&'a Var>>,
     ) -> Var {
         let y = self.run([query, key, value], [key_padding_mask.into(), attn_mask.into()], false).0;
-        observe(self, query, || y)
+        observe_output(self, query, y)
     }
 
     #[track_caller]

@@ -133,7 +133,7 @@ macro_rules! layer {
         impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || {
+                observe(self, x, |x| {
                     $(if let Some((x, options)) = padded(x, &self.weight.shape()[2..], &self.options, self.$mode) {
                         return tapegrad_ops::$function(&x, &self.weight, self.bias.as_ref(), options);
                     })?

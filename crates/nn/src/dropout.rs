@@ -30,7 +30,7 @@ macro_rules! dropouts {
         impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$function(x, self.p, self.training.get()))
+                observe(self, x, |x| tapegrad_ops::$function(x, self.p, self.training.get()))
             }
         }
     )*};

@@ -42,7 +42,7 @@ impl LocalResponseNorm {
 impl Forward for LocalResponseNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             tapegrad_ops::local_response_norm_with(x, self.size, self.alpha, self.beta, self.k)
         })
     }

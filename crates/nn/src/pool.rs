@@ -56,7 +56,7 @@ macro_rules! pools {
         impl Forward for $max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$max_fn(x, self.options.clone()))
+                observe(self, x, |x| tapegrad_ops::$max_fn(x, self.options.clone()))
             }
         }
 
@@ -102,7 +102,7 @@ macro_rules! pools {
         impl Forward for $avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$avg_fn(x, self.options.clone()))
+                observe(self, x, |x| tapegrad_ops::$avg_fn(x, self.options.clone()))
             }
         }
 
@@ -123,7 +123,7 @@ macro_rules! pools {
         impl Forward for $adaptive_avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$adaptive_avg_fn(x, self.output_size.0))
+                observe(self, x, |x| tapegrad_ops::$adaptive_avg_fn(x, self.output_size.0))
             }
         }
 
@@ -149,7 +149,7 @@ macro_rules! pools {
         impl Forward for $adaptive_max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$adaptive_max_fn(x, self.output_size.0).0)
+                observe(self, x, |x| tapegrad_ops::$adaptive_max_fn(x, self.output_size.0).0)
             }
         }
     )*};
@@ -196,7 +196,7 @@ macro_rules! other_pools {
         impl Forward for $lp {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$lp_fn(x, self.options))
+                observe(self, x, |x| tapegrad_ops::$lp_fn(x, self.options))
             }
         }
 

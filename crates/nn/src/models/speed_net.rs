@@ -49,7 +49,7 @@ fn gelu(x: Var) -> Var {
 
 impl Forward for SpeedBlock {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let x = self.pool.forward_owned(self.conv1.forward(x));
             let x = gelu(self.norm1.forward_owned(x));
             gelu(self.norm2.forward_owned(self.conv2.forward_owned(x)))
@@ -128,7 +128,7 @@ impl SpeedNet {
 
 impl Forward for SpeedNet {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let mut x = gelu(self.whiten.forward(x));
             for block in [&self.block1, &self.block2, &self.block3] {
                 x = block.forward_owned(x);

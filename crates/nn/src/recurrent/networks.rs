@@ -4,7 +4,7 @@ use super::{Nonlinearity, Weights, plain};
 use crate::fields::{Field, Item, Module, Training};
 use crate::init::Draws;
 use crate::module::Forward;
-use crate::summary::observe;
+use crate::summary::observe_output;
 use tapegrad_ops::RecurrentCell;
 use tapegrad_tape::{Tensor, Var};
 
@@ -40,7 +40,7 @@ macro_rules! networks {
             fn run(&self, x: &Var, h: Option<&Var>, c: Option<&Var>) -> (Var, Var, Option<Var>) {
                 let (y, h, c) =
                     self.shape.run(stringify!($name), &self.weights, x, h, c, self.training.get());
-                (observe(self, x, || y), h, c)
+                (observe_output(self, x, y), h, c)
             }
 
             fn remade(mut self) -> $name {

@@ -182,7 +182,7 @@ impl TransformerEncoderLayer {
 impl Forward for TransformerEncoderLayer {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.forward_with(x, None, None))
+        observe(self, x, |x| self.forward_with(x, None, None))
     }
 }
 
@@ -236,6 +236,6 @@ impl TransformerEncoder {
 impl Forward for TransformerEncoder {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.forward_with(x, None, None))
+        observe(self, x, |x| self.forward_with(x, None, None))
     }
 }
