@@ -83,7 +83,7 @@ impl Mlp {
 
     /// The scores of the ten digits for images `[N, 1, 28, 28]`.
     fn forward(&mut self, images: &Tensor) -> Var {
-        let output = self.net.forward(&Var::from(images).flatten(1, -1));
+        let output = self.net.forward(&Var::from(images).flatten(1));
         self.output = Some(output.clone());
         output
     }

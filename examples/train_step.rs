@@ -90,7 +90,7 @@ fn main() {
         let loss = ops::cross_entropy(&logits.reshape((-1, classes)), &target);
         loss.backward();
         if name.starts_with("gpt") {
-            clip_grad_norm_(&model.parameters(), 1.0, 2.0, false);
+            clip_grad_norm_(&model.parameters(), 1.0);
         }
         optimizer.step();
         Some(loss)

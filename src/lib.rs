@@ -36,10 +36,10 @@ pub use tapegrad_tape as tape;
 pub mod prelude {
     pub use crate::{datasets, nn, ops, tape};
     pub use tapegrad_nn::optim::Optimizer;
-    pub use tapegrad_nn::{Forward, Module};
+    pub use tapegrad_nn::{Forward, Hooks, Module};
     pub use tapegrad_ops::VarOps;
     pub use tapegrad_tape::{
-        DType, Generator, MemoryFormat, Scalar, Tensor, Var, grad, grad_with, manual_seed, no_grad,
+        DType, Generator, MemoryFormat, Scalar, Tensor, Var, grad, grad_with, manual_seed, no_grad, s,
         set_num_threads, set_profiling, trace, with_default_generator,
     };
 }

@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Normalization, random_split};
+use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Normalization, random_split_with};
 use tapegrad::nn::plots::{confusion, training_curves};
 use tapegrad::nn::train::{Score, confusion_matrix, predictions};
 use tapegrad::nn::{Forward, RunFolder, StateDict};
@@ -176,7 +176,7 @@ fn fit(
         fail(format!("--validation {} of {} training images leaves none", args.validation, train.len()));
     }
     let kept = train.len() - args.validation;
-    let [part, held_back] = random_split(Arc::new(train.clone()), [kept, args.validation], args.seed);
+    let [part, held_back] = random_split_with(Arc::new(train.clone()), [kept, args.validation], args.seed);
     let watched = match args.validation {
         0 => ImageLoader::new(test.clone().take(WATCHED)),
         _ => ImageLoader::new(held_back),

@@ -3,7 +3,7 @@
 use super::course::Common;
 use super::or_fail;
 use std::sync::Arc;
-use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Images, Subset, random_split};
+use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Images, Subset, random_split_with};
 use tapegrad::nn::plots::Series;
 use tapegrad::nn::train::{EpochRecord, predict, predictions};
 use tapegrad::prelude::*;
@@ -28,7 +28,7 @@ pub(crate) fn normalized(train: ImageDataset, test: ImageDataset) -> (ImageDatas
 /// Holds out a random tenth; returns the rest and the tenth.
 pub(crate) fn hold_out_tenth(data: &ImageDataset, seed: u64) -> [Subset; 2] {
     let tenth = data.len() / 10;
-    random_split(Arc::new(data.clone()), [data.len() - tenth, tenth], seed)
+    random_split_with(Arc::new(data.clone()), [data.len() - tenth, tenth], seed)
 }
 
 /// The predicted class of each image.

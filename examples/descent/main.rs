@@ -129,7 +129,7 @@ fn activations(common: &Common) {
     let quarter = Var::from_vec(vec![0.25], 1);
     let functions: [(&str, &dyn Fn(&Var) -> Var); 6] = [
         ("relu(x)", &ops::relu),
-        ("elu(x)", &|x| ops::elu(x, 1.0)),
+        ("elu(x)", &|x| ops::elu(x)),
         ("gelu(x) = x sigmoid(1.702 x)", &gelu),
         ("prelu(x), slope 1/4", &|x| ops::prelu(x, &quarter)),
         ("sigmoid(x)", &|x| x.sigmoid()),

@@ -194,7 +194,7 @@ impl<'a> Training<'a> {
         self.optimizer.zero_grad();
         let loss = self.loss(&x, &target);
         loss.backward();
-        clip_grad_norm_(&self.model.parameters(), 1.0, 2.0, false);
+        clip_grad_norm_(&self.model.parameters(), 1.0);
         self.optimizer.step();
         self.step += 1;
         loss.item()

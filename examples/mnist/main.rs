@@ -18,7 +18,7 @@ use indicatif::ProgressBar;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tapegrad::datasets::{Dataset, ImageDataset, ImageLoader, Mnist, Normalization, random_split};
+use tapegrad::datasets::{Dataset, ImageDataset, ImageLoader, Mnist, Normalization, random_split_with};
 use tapegrad::nn::lr_scheduler::OneCycleLR;
 use tapegrad::nn::models::{LeNet5, mlp};
 use tapegrad::nn::optim::{Adam, Optimizer, SGD};
@@ -161,7 +161,7 @@ fn fit(
     }
     let data = digest(&train);
     let [train, validation] =
-        random_split(Arc::new(train.clone()), [train.len() - held_out, held_out], args.seed);
+        random_split_with(Arc::new(train.clone()), [train.len() - held_out, held_out], args.seed);
     let train = ImageLoader::new(train).batch_size(args.batch_size).shuffle(true).seed(args.seed).workers(1);
     let validation = ImageLoader::new(validation).batch_size(500);
     let images = train.dataset().len();
@@ -222,7 +222,7 @@ fn describe(score: &Score) -> String {
 /// The model's input: flattened images for a fully connected network.
 fn image_batches<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
     match args.model {
-        Model::Mlp => source.map(|x, target| (x.flatten(1, -1), target)),
+        Model::Mlp => source.map(|x, target| (x.flatten(1), target)),
         Model::Lenet => source,
     }
 }
@@ -231,7 +231,7 @@ fn image_batches<'a>(args: &Args, source: Source<'a>) -> Source<'a> {
 fn classes(args: &Args, model: &dyn Forward, data: &ImageDataset) -> Vec<i64> {
     let loader = ImageLoader::new(data.clone()).batch_size(500);
     let input = |images: Tensor| match args.model {
-        Model::Mlp => Var::from(images).flatten(1, -1),
+        Model::Mlp => Var::from(images).flatten(1),
         Model::Lenet => Var::from(images),
     };
     loader.iter().flat_map(|batch| predictions(&predict(model, &input(batch.images)))).collect()

@@ -12,10 +12,21 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from models import LeNet5, MobileNetV2, ResNet18, ResNet50
+
+
+class Tied(torch.nn.Module):
+    """A head whose weight is that of the embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.wte = torch.nn.Embedding(50, 8)
+        self.head = torch.nn.Linear(8, 50, bias=False)
+        self.head.weight = self.wte.weight
+
 
 # name -> (constructor, input shape without the batch)
 MODELS = {
@@ -40,8 +51,19 @@ def write(folder):
         save_file({"input": x, "logits": model.eval()(x)}, folder / f"{name}.torch.logits.safetensors")
 
 
+    model = Tied()
+    save_model(model, str(folder / "tied.torch.safetensors"))
+    torch.save(model.state_dict(), folder / "tied.torch.pt")
+
+
 @torch.no_grad()
 def check(folder):
+    model = Tied()
+    load_model(model, folder / "tied.tapegrad.safetensors")
+    ours = torch.load(folder / "tied.tapegrad.pt", weights_only=True)
+    assert ours["wte.weight"].data_ptr() == ours["head.weight"].data_ptr()
+    assert torch.equal(ours["head.weight"], model.head.weight) and torch.all(model.wte.weight == 2)
+    print("tied: written once")
     for name, (build, _) in MODELS.items():
         model = build()
         state = load_file(folder / f"{name}.tapegrad.safetensors")

@@ -336,9 +336,8 @@ impl<D: Images> Images for ConcatDataset<D> {
     }
 }
 
-/// Splits a data set at random into parts of the given lengths, as `torch.utils.data.random_split`.
-///
-/// The same seed gives the same parts.
+/// Splits a data set at random into parts of the given lengths, as `torch.utils.data.random_split`: the same parts each
+/// time.
 ///
 /// # Panics
 /// If the lengths do not add up to the number of samples.
@@ -346,11 +345,23 @@ impl<D: Images> Images for ConcatDataset<D> {
 /// ```
 /// use tapegrad_datasets::{Dataset, random_split, synthetic};
 /// let digits = std::sync::Arc::new(synthetic::digits(100, 0));
-/// let [train, validation] = random_split(digits, [90, 10], 42);
+/// let [train, validation] = random_split(digits, [90, 10]);
 /// assert_eq!((train.len(), validation.len()), (90, 10));
 /// ```
 #[track_caller]
 pub fn random_split<D: Dataset + ?Sized, const N: usize>(
+    dataset: Arc<D>,
+    lengths: [usize; N],
+) -> [Subset<D>; N] {
+    random_split_with(dataset, lengths, 0)
+}
+
+/// [`random_split`] with a seed of its own: the same seed gives the same parts.
+///
+/// # Panics
+/// Same as [`random_split`].
+#[track_caller]
+pub fn random_split_with<D: Dataset + ?Sized, const N: usize>(
     dataset: Arc<D>,
     lengths: [usize; N],
     seed: u64,
@@ -382,10 +393,10 @@ mod tests {
     #[test]
     fn splits_are_disjoint_and_repeat() {
         let whole: Arc<dyn Images> = Arc::new(synthetic::digits(100, 0));
-        let [a, b] = random_split(whole.clone(), [70, 30], 5);
-        let [c, _] = random_split(whole.clone(), [70, 30], 5);
+        let [a, b] = random_split(whole.clone(), [70, 30]);
+        let [c, _] = random_split(whole.clone(), [70, 30]);
         assert_eq!(a.indices(), c.indices());
-        let [other, _] = random_split(whole.clone(), [70, 30], 6);
+        let [other, _] = random_split_with(whole.clone(), [70, 30], 6);
         assert_ne!(a.indices(), other.indices());
         let mut all: Vec<_> = a.indices().iter().chain(b.indices()).copied().collect();
         all.sort_unstable();
@@ -397,7 +408,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "random_split: lengths [99, 2] of a data set with 100 samples")]
     fn too_long_a_split_panics() {
-        random_split(Arc::new(values(100)), [99, 2], 0);
+        random_split(Arc::new(values(100)), [99, 2]);
     }
 
     #[test]
@@ -405,13 +416,13 @@ mod tests {
         expected = "random_split: lengths [90, 9] of a data set with 100 samples; they should add up"
     )]
     fn no_sample_is_left_out_silently() {
-        random_split(Arc::new(values(100)), [90, 9], 0);
+        random_split(Arc::new(values(100)), [90, 9]);
     }
 
     #[test]
     #[should_panic(expected = "random_split: lengths [18446744073709551615, 2] of a data set")]
     fn lengths_do_not_wrap() {
-        random_split(Arc::new(values(1)), [usize::MAX, 2], 0);
+        random_split(Arc::new(values(1)), [usize::MAX, 2]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod whitening;
 
 pub use cifar::{CIFAR10_CLASSES, Cifar, Coarse};
 pub use collate::{Collate, IntoVars, pad_sequence};
-pub use dataset::{ConcatDataset, Dataset, Rows, Subset, TensorDataset, random_split};
+pub use dataset::{ConcatDataset, Dataset, Rows, Subset, TensorDataset, random_split, random_split_with};
 #[cfg(feature = "download")]
 pub use download::{Progress, download};
 pub use error::{DataError, Result};

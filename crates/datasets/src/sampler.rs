@@ -56,7 +56,7 @@ impl Sampler for RandomSampler {
 ///
 /// ```
 /// use tapegrad_datasets::{Sampler, WeightedRandomSampler};
-/// let sampler = WeightedRandomSampler::new(&[0.0, 3.0, 1.0], 1000, true, 7);
+/// let sampler = WeightedRandomSampler::new(&[0.0, 3.0, 1.0], 1000).seed(7);
 /// let order = sampler.order(3, 0);
 /// let of = |i| order.iter().filter(|&&j| j == i).count();
 /// assert!(of(0) == 0 && of(1) > 700 && of(2) > 200);
@@ -70,24 +70,49 @@ pub struct WeightedRandomSampler {
 }
 
 impl WeightedRandomSampler {
-    /// Draws this many samples in each epoch, with replacement or without.
+    /// Draws this many samples in each epoch, with replacement.
     ///
     /// # Panics
-    /// If a weight is negative or not finite, all are zero, or there are not enough samples to draw without
-    /// replacement.
+    /// If a weight is negative or not finite, or all are zero.
     #[track_caller]
-    pub fn new(weights: &[f64], samples: usize, replacement: bool, seed: u64) -> Self {
+    pub fn new(weights: &[f64], samples: usize) -> Self {
         if let Some(w) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
             panic!("WeightedRandomSampler: weights must be finite and not negative, got {w}");
         }
-        let positive = weights.iter().filter(|&&w| w > 0.0).count();
-        let least = if replacement { samples.min(1) } else { samples };
+        WeightedRandomSampler { weights: weights.to_vec(), samples, replacement: true, seed: 0 }.checked()
+    }
+
+    /// With replacement, or each sample at most once.
+    ///
+    /// # Panics
+    /// If there are not enough samples to draw without replacement.
+    #[track_caller]
+    #[must_use]
+    pub fn replacement(mut self, replacement: bool) -> Self {
+        self.replacement = replacement;
+        self.checked()
+    }
+
+    /// The seed of the draws, 0 unless given.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    #[track_caller]
+    fn checked(self) -> Self {
+        let positive = self.weights.iter().filter(|&&w| w > 0.0).count();
+        let (least, how) = match self.replacement {
+            true => (self.samples.min(1), ""),
+            false => (self.samples, ", without replacement"),
+        };
         assert!(
             positive >= least,
-            "WeightedRandomSampler: {samples} samples of {positive} with a weight above zero{}",
-            if replacement { "" } else { ", without replacement" }
+            "WeightedRandomSampler: {} samples of {positive} with a weight above zero{how}",
+            self.samples
         );
-        WeightedRandomSampler { weights: weights.to_vec(), samples, replacement, seed }
+        self
     }
 }
 
@@ -206,7 +231,7 @@ mod tests {
 
     #[test]
     fn weighted_draws_without_replacement() {
-        let sampler = WeightedRandomSampler::new(&[1.0, 0.0, 5.0, 1.0], 3, false, 3);
+        let sampler = WeightedRandomSampler::new(&[1.0, 0.0, 5.0, 1.0], 3).replacement(false).seed(3);
         let mut first = [0; 4];
         for epoch in 0..400 {
             let mut order = sampler.order(4, epoch);
@@ -216,8 +241,9 @@ mod tests {
             assert_eq!(order, [0, 2, 3]);
         }
         assert!(first[2] > 220 && first[0] > 20 && first[3] > 20, "{first:?}");
-        assert_eq!(WeightedRandomSampler::new(&[1.0], 9, true, 0).count(1), 9);
-        let refused = std::panic::catch_unwind(|| WeightedRandomSampler::new(&[1.0, 0.0], 2, false, 0));
+        assert_eq!(WeightedRandomSampler::new(&[1.0], 9).count(1), 9);
+        let refused =
+            std::panic::catch_unwind(|| WeightedRandomSampler::new(&[1.0, 0.0], 2).replacement(false));
         let text = refused.unwrap_err();
         let text = text.downcast_ref::<String>().unwrap();
         assert!(text.contains("2 samples of 1 with a weight above zero, without replacement"), "{text}");

@@ -9,6 +9,12 @@ use tapegrad_tape::{DType, Tensor, Var};
 
 impl Field for Approximate {}
 
+/// Gives a module without options an address of its own, by which its hooks find it.
+#[derive(Debug)]
+struct Place(#[allow(dead_code)] u8);
+
+impl Field for Place {}
+
 /// One activation per row: the arguments of its constructor, the options with their defaults, and the operation.
 macro_rules! activations {
     ($(
@@ -21,6 +27,7 @@ macro_rules! activations {
             pub struct $name {
                 $($given: $given_ty,)*
                 $($option: $ty,)*
+                place: Place,
             }
         }
 
@@ -28,7 +35,7 @@ macro_rules! activations {
             /// The module with PyTorch's default options.
             #[allow(clippy::new_without_default)]
             pub fn new($($given: $given_ty),*) -> $name {
-                $name { $($given,)* $($option: $default,)* }
+                $name { $($given,)* $($option: $default,)* place: Place(0) }
             }
 
             $(
@@ -44,7 +51,7 @@ macro_rules! activations {
             #[track_caller]
             fn forward(&self, $x: &Var) -> Var {
                 let $s = self;
-                observe($s, $x, || $f)
+                observe($s, $x, |$x| $f)
             }
         }
     )*};
@@ -56,11 +63,11 @@ activations! {
     /// The rectifier, capped at six (`torch.nn.ReLU6`).
     ReLU6() {} |s, x| tapegrad_ops::relu6(x);
     /// The rectifier with a small slope below zero (`torch.nn.LeakyReLU`).
-    LeakyReLU() { negative_slope: f64 = 0.01 } |s, x| tapegrad_ops::leaky_relu(x, s.negative_slope);
+    LeakyReLU() { negative_slope: f64 = 0.01 } |s, x| tapegrad_ops::leaky_relu_with(x, s.negative_slope);
     /// The exponential linear unit (`torch.nn.ELU`).
-    ELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::elu(x, s.alpha);
+    ELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::elu_with(x, s.alpha);
     /// The continuously differentiable exponential linear unit (`torch.nn.CELU`).
-    CELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::celu(x, s.alpha);
+    CELU() { alpha: f64 = 1.0 } |s, x| tapegrad_ops::celu_with(x, s.alpha);
     /// The self-normalizing exponential linear unit (`torch.nn.SELU`).
     SELU() {} |s, x| tapegrad_ops::selu(x);
     /// The Gaussian error linear unit (`torch.nn.GELU`).
@@ -70,7 +77,7 @@ activations! {
     /// `x tanh(softplus(x))` (`torch.nn.Mish`).
     Mish() {} |s, x| tapegrad_ops::mish(x);
     /// A smooth rectifier (`torch.nn.Softplus`).
-    Softplus() { beta: f64 = 1.0, threshold: f64 = 20.0 } |s, x| tapegrad_ops::softplus(x, s.beta, s.threshold);
+    Softplus() { beta: f64 = 1.0, threshold: f64 = 20.0 } |s, x| tapegrad_ops::softplus_with(x, s.beta, s.threshold);
     /// `x / (1 + |x|)` (`torch.nn.Softsign`).
     Softsign() {} |s, x| tapegrad_ops::softsign(x);
     /// The logistic function (`torch.nn.Sigmoid`).
@@ -82,15 +89,15 @@ activations! {
     /// `x - tanh(x)` (`torch.nn.Tanhshrink`).
     Tanhshrink() {} |s, x| tapegrad_ops::tanhshrink(x);
     /// Zero near zero, the identity elsewhere (`torch.nn.Hardshrink`).
-    Hardshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::hardshrink(x, s.lambd);
+    Hardshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::hardshrink_with(x, s.lambd);
     /// Zero near zero, shifted towards it elsewhere (`torch.nn.Softshrink`).
-    Softshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::softshrink(x, s.lambd);
+    Softshrink() { lambd: f64 = 0.5 } |s, x| tapegrad_ops::softshrink_with(x, s.lambd);
     /// A piecewise linear approximation of the logistic function (`torch.nn.Hardsigmoid`).
     Hardsigmoid() {} |s, x| tapegrad_ops::hardsigmoid(x);
     /// `x hardsigmoid(x)` (`torch.nn.Hardswish`).
     Hardswish() {} |s, x| tapegrad_ops::hardswish(x);
     /// Clamped to a range (`torch.nn.Hardtanh`).
-    Hardtanh() { min_val: f64 = -1.0, max_val: f64 = 1.0 } |s, x| tapegrad_ops::hardtanh(x, s.min_val, s.max_val);
+    Hardtanh() { min_val: f64 = -1.0, max_val: f64 = 1.0 } |s, x| tapegrad_ops::hardtanh_with(x, s.min_val, s.max_val);
     /// One value up to a threshold, the identity above (`torch.nn.Threshold`).
     Threshold(threshold: f64, value: f64) {} |s, x| tapegrad_ops::threshold(x, s.threshold, s.value);
     /// Half of the channels, gated by the other half (`torch.nn.GLU`).
@@ -152,6 +159,6 @@ impl PReLU {
 impl Forward for PReLU {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || tapegrad_ops::prelu(x, &self.weight))
+        observe(self, x, |x| tapegrad_ops::prelu(x, &self.weight))
     }
 }

@@ -4,11 +4,11 @@ use crate::fields::Training;
 use crate::init::{Draws, xavier_normal_, xavier_uniform_, zeros_};
 use crate::linear::Linear;
 use crate::module::Forward;
-use crate::summary::observe;
+use crate::summary::observe_output;
 use tapegrad_ops::{
     AttentionOptions, scaled_dot_product_attention_with, scaled_dot_product_attention_with_weights,
 };
-use tapegrad_tape::{DType, PadMode, Tensor, Var};
+use tapegrad_tape::{DType, Tensor, Var};
 
 fn parameter(shape: &[usize]) -> Var {
     Var::parameter(Tensor::zeros_with(shape, DType::F32))
@@ -22,7 +22,7 @@ crate::module! {
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
     /// let x = Var::from(Tensor::ones_with(&[3, 5, 8], DType::F32));
-    /// let (y, weights) = attention.attend(&x, &x, &x, None, None);
+    /// let (y, weights) = attention.attend(&x, &x, &x);
     /// assert_eq!((y.shape(), weights.shape()), (&[3, 5, 8][..], &[3, 5, 5][..]));
     /// ```
     pub struct MultiheadAttention {
@@ -66,7 +66,7 @@ impl MultiheadAttention {
     fn projections([e, kdim, vdim]: [usize; 3], bias: bool, bias_kv: bool) -> MultiheadAttention {
         let drawn = |shape: &[usize]| {
             let p = parameter(shape);
-            xavier_uniform_(&p, 1.0);
+            xavier_uniform_(&p);
             p
         };
         let out_proj = Linear::new(e, e).bias(bias);
@@ -76,7 +76,7 @@ impl MultiheadAttention {
         let one = kdim == e && vdim == e;
         let extra = || {
             let p = parameter(&[1, 1, e]);
-            xavier_normal_(&p, 1.0);
+            xavier_normal_(&p);
             p
         };
         MultiheadAttention {
@@ -165,13 +165,22 @@ impl MultiheadAttention {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn attend(
+    pub fn attend(&self, query: &Var, key: &Var, value: &Var) -> (Var, Var) {
+        self.attend_with(query, key, value, None, None)
+    }
+
+    /// [`MultiheadAttention::attend`] with masks.
+    ///
+    /// # Panics
+    /// Same as [`MultiheadAttention::attend`].
+    #[track_caller]
+    pub fn attend_with<'a>(
         &self,
         query: &Var,
         key: &Var,
         value: &Var,
-        key_padding_mask: Option<&Var>,
-        attn_mask: Option<&Var>,
+        key_padding_mask: impl Into<Option<&'a Var>>,
+        attn_mask: impl Into<Option<&'a Var>>,
     ) -> (Var, Var) {
         let (y, weights) = self.attend_heads(query, key, value, key_padding_mask, attn_mask);
         let dim = weights.ndim() as isize - 3;
@@ -184,17 +193,17 @@ impl MultiheadAttention {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn attend_heads(
+    pub fn attend_heads<'a>(
         &self,
         query: &Var,
         key: &Var,
         value: &Var,
-        key_padding_mask: Option<&Var>,
-        attn_mask: Option<&Var>,
+        key_padding_mask: impl Into<Option<&'a Var>>,
+        attn_mask: impl Into<Option<&'a Var>>,
     ) -> (Var, Var) {
-        let (y, weights) = self.run([query, key, value], [key_padding_mask, attn_mask], true);
+        let (y, weights) = self.run([query, key, value], [key_padding_mask.into(), attn_mask.into()], true);
         // Outside of the closure, so that a panic names the caller.
-        (observe(self, query, || y), weights.expect("asked for"))
+        (observe_output(self, query, y), weights.expect("asked for"))
     }
 
     /// As [`MultiheadAttention::attend`], without the weights (`need_weights=False`): in F32 the memory is linear in the
@@ -211,16 +220,16 @@ impl MultiheadAttention {
     /// assert_eq!(attention.attend_without_weights(&x, &x, &x, None, None).shape(), [3, 5, 8]);
     /// ```
     #[track_caller]
-    pub fn attend_without_weights(
+    pub fn attend_without_weights<'a>(
         &self,
         query: &Var,
         key: &Var,
         value: &Var,
-        key_padding_mask: Option<&Var>,
-        attn_mask: Option<&Var>,
+        key_padding_mask: impl Into<Option<&'a Var>>,
+        attn_mask: impl Into<Option<&'a Var>>,
     ) -> Var {
-        let y = self.run([query, key, value], [key_padding_mask, attn_mask], false).0;
-        observe(self, query, || y)
+        let y = self.run([query, key, value], [key_padding_mask.into(), attn_mask.into()], false).0;
+        observe_output(self, query, y)
     }
 
     #[track_caller]
@@ -262,8 +271,7 @@ impl MultiheadAttention {
 
         let (q, k, v) = self.project(query, key, value, same);
         let (q, mut k, mut v) = (steps_first(&q), steps_first(&k), steps_first(&v));
-        let grow =
-            |mask: &mut Option<Var>| *mask = mask.take().map(|m| m.pad(&[0, 1], PadMode::Constant(0.0)));
+        let grow = |mask: &mut Option<Var>| *mask = mask.take().map(|m| m.pad(&[0, 1]));
         if let (Some(bias_k), Some(bias_v)) = (&self.bias_k, &self.bias_v) {
             let row = |b: &Var| b.expand(&[1, n as isize, -1]);
             k = tapegrad_tape::cat(&[k, row(bias_k)], 0);
@@ -277,8 +285,8 @@ impl MultiheadAttention {
         };
         let (q, mut k, mut v) = (split(&q), split(&k), split(&v));
         if self.add_zero_attn {
-            k = k.pad(&[0, 0, 0, 1], PadMode::Constant(0.0));
-            v = v.pad(&[0, 0, 0, 1], PadMode::Constant(0.0));
+            k = k.pad(&[0, 0, 0, 1]);
+            v = v.pad(&[0, 0, 0, 1]);
             grow(&mut mask);
         }
         let dropout_p = if self.training.get() { self.dropout } else { 0.0 };
@@ -393,11 +401,11 @@ mod tests {
                 [MultiheadAttention::new(4, 2), MultiheadAttention::new(4, 2).dims(4, 4).bias(false)]
             {
                 let attention = attention.batch_first(true);
-                let (y, weights) = attention.attend(&x, &x, &x, Some(&padding), Some(&hidden));
+                let (y, weights) = attention.attend_with(&x, &x, &x, &padding, &hidden);
                 assert!(y.to_vec::<f32>().iter().chain(&weights.to_vec::<f32>()).all(|v| v.is_finite()));
                 let weights = weights.to_vec::<f32>();
                 assert!(weights[..3].iter().chain(&weights[9..]).all(|&w| w == 0.0), "{weights:?}");
-                let alone = attention.attend_without_weights(&x, &x, &x, Some(&padding), Some(&hidden));
+                let alone = attention.attend_without_weights(&x, &x, &x, &padding, &hidden);
                 for (a, b) in y.to_vec::<f32>().iter().zip(alone.to_vec::<f32>()) {
                     assert!((a - b).abs() < 1e-6, "{a} and {b}");
                 }

@@ -45,7 +45,7 @@ fn padded<const D: usize>(
         }
     };
     let all: Vec<isize> = (0..D).rev().flat_map(sides).map(|n| n as isize).collect();
-    Some((x.pad(&all, mode), ConvOptions { padding: Padding::Explicit([0; D]), ..*options }))
+    Some((x.pad_with(&all, mode), ConvOptions { padding: Padding::Explicit([0; D]), ..*options }))
 }
 
 impl<const D: usize> Field for ConvOptions<D> {}
@@ -133,7 +133,7 @@ macro_rules! layer {
         impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || {
+                observe(self, x, |x| {
                     $(if let Some((x, options)) = padded(x, &self.weight.shape()[2..], &self.options, self.$mode) {
                         return tapegrad_ops::$function(&x, &self.weight, self.bias.as_ref(), options);
                     })?
@@ -227,7 +227,8 @@ mod tests {
             (PaddingMode::Circular, PadMode::Circular),
         ] {
             let conv = Conv2d::new(1, 2, (3, 2)).padding((2, 1)).padding_mode(padding_mode);
-            let want = tapegrad_ops::conv2d(&x.pad(&[1, 1, 2, 2], mode), &conv.weight, conv.bias.as_ref());
+            let want =
+                tapegrad_ops::conv2d(&x.pad_with(&[1, 1, 2, 2], mode), &conv.weight, conv.bias.as_ref());
             assert_eq!(conv.forward(&x).to_vec::<f32>(), want.to_vec::<f32>());
             let same = Conv2d::new(1, 2, (3, 2)).padding(Padding::Same).padding_mode(padding_mode);
             assert_eq!(same.forward(&x).shape(), [1, 2, 3, 4]);

@@ -30,7 +30,7 @@ macro_rules! dropouts {
         impl Forward for $name {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$function(x, self.p, self.training.get()))
+                observe(self, x, |x| tapegrad_ops::$function(x, self.p, self.training.get()))
             }
         }
     )*};
@@ -49,9 +49,9 @@ dropouts! {
     /// dropout.eval();
     /// assert!(!dropout.forward(&x).to_vec::<f32>().contains(&0.0));
     /// ```
-    Dropout, dropout;
+    Dropout, dropout_with;
     /// While training, zeroes channels at random in `[N, C, L]` (`torch.nn.Dropout1d`).
-    Dropout1d, dropout1d;
+    Dropout1d, dropout1d_with;
     /// While training, zeroes channels at random in `[N, C, H, W]` (`torch.nn.Dropout2d`).
-    Dropout2d, dropout2d;
+    Dropout2d, dropout2d_with;
 }

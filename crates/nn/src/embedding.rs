@@ -77,6 +77,6 @@ impl Embedding {
 impl Forward for Embedding {
     #[track_caller]
     fn forward(&self, indices: &Var) -> Var {
-        observe(self, indices, || tapegrad_ops::embedding_with(indices, &self.weight, self.options))
+        observe(self, indices, |indices| tapegrad_ops::embedding_with(indices, &self.weight, self.options))
     }
 }

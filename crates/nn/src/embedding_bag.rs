@@ -85,7 +85,13 @@ impl EmbeddingBag {
     /// # Panics
     /// If the shapes do not fit or indices are out of bounds.
     #[track_caller]
-    pub fn forward(&self, input: &Var, offsets: Option<&Var>, per_sample_weights: Option<&Var>) -> Var {
+    pub fn forward<'a>(
+        &self,
+        input: &Var,
+        offsets: impl Into<Option<&'a Var>>,
+        per_sample_weights: impl Into<Option<&'a Var>>,
+    ) -> Var {
+        let (offsets, per_sample_weights) = (offsets.into(), per_sample_weights.into());
         let options = EmbeddingBagOptions {
             offsets: offsets.cloned(),
             max_norm: self.max_norm,

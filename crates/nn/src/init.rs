@@ -101,7 +101,16 @@ pub fn normal_(v: &Var, mean: f64, std: f64) {
 /// # Panics
 /// If `a` is not below `b`, or `std` is not above zero.
 #[track_caller]
-pub fn trunc_normal_(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
+pub fn trunc_normal_(v: &Var, mean: f64, std: f64) {
+    trunc_normal_with(v, mean, std, -2.0, 2.0)
+}
+
+/// [`trunc_normal_`] with other bounds.
+///
+/// # Panics
+/// Same as [`trunc_normal_`].
+#[track_caller]
+pub fn trunc_normal_with(v: &Var, mean: f64, std: f64, a: f64, b: f64) {
     assert!(std > 0.0, "trunc_normal_: the standard deviation must be above 0, got std = {std}");
     assert!(a < b, "trunc_normal_: a ({a}) must be below b ({b})");
     let below = |x: f64| (1.0 + Float::erf((x - mean) / (std * 2f64.sqrt()))) / 2.0;
@@ -167,7 +176,16 @@ pub fn eye_(v: &Var) {
 /// # Panics
 /// If there are not three to five dimensions, or the first is not divisible by `groups`.
 #[track_caller]
-pub fn dirac_(v: &Var, groups: usize) {
+pub fn dirac_(v: &Var) {
+    dirac_with(v, 1)
+}
+
+/// [`dirac_`] with groups.
+///
+/// # Panics
+/// Same as [`dirac_`].
+#[track_caller]
+pub fn dirac_with(v: &Var, groups: usize) {
     let shape = v.shape();
     assert!((3..=5).contains(&shape.len()), "dirac_: needs three to five dimensions, got shape {shape:?}");
     assert!(
@@ -191,7 +209,16 @@ pub fn dirac_(v: &Var, groups: usize) {
 /// # Panics
 /// If there are fewer than two dimensions.
 #[track_caller]
-pub fn xavier_uniform_(v: &Var, gain: f64) {
+pub fn xavier_uniform_(v: &Var) {
+    xavier_uniform_with(v, 1.0)
+}
+
+/// [`xavier_uniform_`] with a gain.
+///
+/// # Panics
+/// Same as [`xavier_uniform_`].
+#[track_caller]
+pub fn xavier_uniform_with(v: &Var, gain: f64) {
     let (fan_in, fan_out) = calculate_fan_in_and_fan_out(v.shape());
     let bound = gain * (6.0 / (fan_in + fan_out) as f64).sqrt();
     uniform_(v, -bound, bound);
@@ -202,7 +229,16 @@ pub fn xavier_uniform_(v: &Var, gain: f64) {
 /// # Panics
 /// If there are fewer than two dimensions.
 #[track_caller]
-pub fn xavier_normal_(v: &Var, gain: f64) {
+pub fn xavier_normal_(v: &Var) {
+    xavier_normal_with(v, 1.0)
+}
+
+/// [`xavier_normal_`] with a gain.
+///
+/// # Panics
+/// Same as [`xavier_normal_`].
+#[track_caller]
+pub fn xavier_normal_with(v: &Var, gain: f64) {
     let (fan_in, fan_out) = calculate_fan_in_and_fan_out(v.shape());
     normal_(v, 0.0, gain * (2.0 / (fan_in + fan_out) as f64).sqrt());
 }
@@ -223,11 +259,20 @@ fn kaiming_std(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) -> f64 {
 /// use tapegrad_nn::init::{FanMode, Nonlinearity, kaiming_uniform_};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let w = Var::parameter(Tensor::zeros_with(&[8, 24], DType::F32));
-/// kaiming_uniform_(&w, FanMode::FanIn, Nonlinearity::ReLU);
+/// kaiming_uniform_with(&w, FanMode::FanIn, Nonlinearity::ReLU);
 /// assert!(w.to_vec::<f32>().iter().all(|x| x.abs() <= 0.5));
 /// ```
 #[track_caller]
-pub fn kaiming_uniform_(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
+pub fn kaiming_uniform_(v: &Var) {
+    kaiming_uniform_with(v, FanMode::FanIn, Nonlinearity::LeakyReLU(0.0))
+}
+
+/// [`kaiming_uniform_`] with another fan or nonlinearity.
+///
+/// # Panics
+/// Same as [`kaiming_uniform_`].
+#[track_caller]
+pub fn kaiming_uniform_with(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
     let bound = 3f64.sqrt() * kaiming_std(v, mode, nonlinearity);
     uniform_(v, -bound, bound);
 }
@@ -237,7 +282,16 @@ pub fn kaiming_uniform_(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
 /// # Panics
 /// If there are fewer than two dimensions.
 #[track_caller]
-pub fn kaiming_normal_(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
+pub fn kaiming_normal_(v: &Var) {
+    kaiming_normal_with(v, FanMode::FanIn, Nonlinearity::LeakyReLU(0.0))
+}
+
+/// [`kaiming_normal_`] with another fan or nonlinearity.
+///
+/// # Panics
+/// Same as [`kaiming_normal_`].
+#[track_caller]
+pub fn kaiming_normal_with(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
     normal_(v, 0.0, kaiming_std(v, mode, nonlinearity));
 }
 
@@ -247,7 +301,16 @@ pub fn kaiming_normal_(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) {
 /// # Panics
 /// If there are fewer than two dimensions.
 #[track_caller]
-pub fn orthogonal_(v: &Var, gain: f64) {
+pub fn orthogonal_(v: &Var) {
+    orthogonal_with(v, 1.0)
+}
+
+/// [`orthogonal_`] with a gain.
+///
+/// # Panics
+/// Same as [`orthogonal_`].
+#[track_caller]
+pub fn orthogonal_with(v: &Var, gain: f64) {
     assert!(v.ndim() >= 2, "orthogonal_: needs at least two dimensions, got shape {:?}", v.shape());
     if v.numel() == 0 {
         return;
@@ -301,11 +364,11 @@ mod tests {
             "normal_: the standard deviation must be at least 0, got std = -1",
         );
         refused(&|w| normal_(w, 0.0, f64::NAN), "got std = NaN");
-        refused(&|w| trunc_normal_(w, 0.0, 0.0, -2.0, 2.0), "must be above 0, got std = 0");
-        refused(&|w| trunc_normal_(w, 0.0, 1.0, 2.0, -2.0), "must be below b");
+        refused(&|w| trunc_normal_(w, 0.0, 0.0), "must be above 0, got std = 0");
+        refused(&|w| trunc_normal_with(w, 0.0, 1.0, 2.0, -2.0), "must be below b");
         let square = var(&[2, 2]);
         let refused =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| xavier_uniform_(&square, -1.0)));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| xavier_uniform_with(&square, -1.0)));
         assert!(refused.is_err());
         uniform_(&w, 1.0, 1.0);
         normal_(&w, 1.0, 0.0);
@@ -329,11 +392,11 @@ mod tests {
         for (expected, init) in [
             (
                 2.0 / 288.0,
-                &(|w: &Var| kaiming_uniform_(w, FanMode::FanIn, Nonlinearity::ReLU)) as &dyn Fn(&Var),
+                &(|w: &Var| kaiming_uniform_with(w, FanMode::FanIn, Nonlinearity::ReLU)) as &dyn Fn(&Var),
             ),
-            (2.0 / 576.0, &|w: &Var| kaiming_normal_(w, FanMode::FanOut, Nonlinearity::ReLU)),
-            (2.0 / 864.0, &|w: &Var| xavier_uniform_(w, 1.0)),
-            (8.0 / 864.0, &|w: &Var| xavier_normal_(w, 2.0)),
+            (2.0 / 576.0, &|w: &Var| kaiming_normal_with(w, FanMode::FanOut, Nonlinearity::ReLU)),
+            (2.0 / 864.0, &|w: &Var| xavier_uniform_(w)),
+            (8.0 / 864.0, &|w: &Var| xavier_normal_with(w, 2.0)),
         ] {
             init(&w);
             let (mean, variance) = moments(&w);
@@ -344,7 +407,7 @@ mod tests {
     #[test]
     fn a_cut_off_normal() {
         let w = var(&[20000]);
-        trunc_normal_(&w, 0.0, 1.0, -2.0, 2.0);
+        trunc_normal_(&w, 0.0, 1.0);
         let (mean, variance) = moments(&w);
         // The variance of a standard normal truncated at two: 1 - 4 phi(2) / (Phi(2) - Phi(-2)).
         assert!(mean.abs() < 0.03 && (variance - 0.7737).abs() < 0.03, "{mean} {variance}");
@@ -358,7 +421,7 @@ mod tests {
     fn orthogonal_rows_or_columns() {
         for (rows, columns) in [(3, 8), (8, 3), (4, 4)] {
             let w = var(&[rows, columns]);
-            orthogonal_(&w, 2.0);
+            orthogonal_with(&w, 2.0);
             let x = w.to_vec::<f64>();
             let count = rows.min(columns);
             let at =
@@ -376,7 +439,7 @@ mod tests {
     #[test]
     fn dirac_and_eye() {
         let w = var(&[4, 2, 3, 3]);
-        dirac_(&w, 2);
+        dirac_with(&w, 2);
         let x = w.to_vec::<f64>();
         assert_eq!(x.iter().sum::<f64>(), 4.0);
         assert!([4, 18 + 9 + 4, 36 + 4, 54 + 9 + 4].iter().all(|&i| x[i] == 1.0));

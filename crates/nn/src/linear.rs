@@ -2,7 +2,7 @@
 
 use crate::init::{Draws, default_bound};
 use crate::module::Forward;
-use crate::summary::observe;
+use crate::summary::{observe, observe_output};
 use tapegrad_tape::Var;
 
 crate::module! {
@@ -46,26 +46,29 @@ impl Linear {
 impl Forward for Linear {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || tapegrad_ops::linear(x, &self.weight, self.bias.as_ref()))
+        observe(self, x, |x| tapegrad_ops::linear(x, &self.weight, self.bias.as_ref()))
     }
 }
 
 crate::module! {
     /// Returns its input (`torch.nn.Identity`).
     #[derive(Default)]
-    pub struct Identity {}
+    pub struct Identity {
+        // For an address of its own, by which its hooks find it.
+        place: u8,
+    }
 }
 
 impl Identity {
     /// The module.
     pub fn new() -> Identity {
-        Identity {}
+        Identity { place: 0 }
     }
 }
 
 impl Forward for Identity {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || x.clone())
+        observe(self, x, |x| x.clone())
     }
 }
 
@@ -105,7 +108,7 @@ impl Default for Flatten {
 impl Forward for Flatten {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || x.flatten(self.start, self.end))
+        observe(self, x, |x| x.flatten((self.start, self.end)))
     }
 }
 
@@ -157,6 +160,6 @@ impl Bilinear {
     #[track_caller]
     pub fn forward(&self, x1: &Var, x2: &Var) -> Var {
         let y = tapegrad_ops::bilinear(x1, x2, &self.weight, self.bias.as_ref());
-        observe(self, x1, || y)
+        observe_output(self, x1, y)
     }
 }

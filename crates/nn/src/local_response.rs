@@ -42,6 +42,8 @@ impl LocalResponseNorm {
 impl Forward for LocalResponseNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || tapegrad_ops::local_response_norm(x, self.size, self.alpha, self.beta, self.k))
+        observe(self, x, |x| {
+            tapegrad_ops::local_response_norm_with(x, self.size, self.alpha, self.beta, self.k)
+        })
     }
 }

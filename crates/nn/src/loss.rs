@@ -2,7 +2,7 @@
 
 use crate::fields::{Buffer, Field};
 use tapegrad_ops::{KlDivReduction, Reduction};
-use tapegrad_tape::{Tensor, Var};
+use tapegrad_tape::{IntList, Tensor, Var};
 
 impl Field for Reduction {}
 impl Field for KlDivReduction {}
@@ -81,11 +81,11 @@ losses! {
 
     /// The absolute difference, squared near zero (`torch.nn.SmoothL1Loss`).
     SmoothL1Loss [] { reduction: Reduction = Reduction::Mean, beta: f64 = 1.0 }
-    |s, input, target| tapegrad_ops::smooth_l1_loss(input, target, s.beta, s.reduction);
+    |s, input, target| tapegrad_ops::smooth_l1_loss_with(input, target, s.beta, s.reduction);
 
     /// The squared difference, absolute far from zero (`torch.nn.HuberLoss`).
     HuberLoss [] { reduction: Reduction = Reduction::Mean, delta: f64 = 1.0 }
-    |s, input, target| tapegrad_ops::huber_loss(input, target, s.delta, s.reduction);
+    |s, input, target| tapegrad_ops::huber_loss_with(input, target, s.delta, s.reduction);
 
     /// Cross-entropy of logits with class numbers or probabilities (`torch.nn.CrossEntropyLoss`).
     ///
@@ -116,7 +116,7 @@ losses! {
 
     /// Cross-entropy of probabilities for two classes (`torch.nn.BCELoss`).
     BCELoss [weight] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::binary_cross_entropy(input, target, var(&s.weight).as_ref(), s.reduction);
+    |s, input, target| tapegrad_ops::binary_cross_entropy_with(input, target, var(&s.weight).as_ref(), s.reduction);
 
     /// Cross-entropy of logits for two classes (`torch.nn.BCEWithLogitsLoss`).
     BCEWithLogitsLoss [weight, pos_weight] { reduction: Reduction = Reduction::Mean }
@@ -128,7 +128,7 @@ losses! {
 
     /// The Kullback-Leibler divergence of log-probabilities from probabilities (`torch.nn.KLDivLoss`).
     KLDivLoss [] { reduction: KlDivReduction = KlDivReduction::Mean, log_target: bool = false }
-    |s, input, target| tapegrad_ops::kl_div(input, target, s.reduction, s.log_target);
+    |s, input, target| tapegrad_ops::kl_div_with(input, target, s.reduction, s.log_target);
 
     /// The margin between the right class and the others: the loss of a support vector machine
     /// (`torch.nn.MultiMarginLoss`).
@@ -146,15 +146,15 @@ losses! {
 
     /// A distance for target 1, or how far it falls short of a margin for target -1 (`torch.nn.HingeEmbeddingLoss`).
     HingeEmbeddingLoss [] { margin: f64 = 1.0, reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::hinge_embedding_loss(input, target, s.margin, s.reduction);
+    |s, input, target| tapegrad_ops::hinge_embedding_loss_with(input, target, s.margin, s.reduction);
 
     /// Which of two inputs should rank higher, for targets 1 and -1 (`torch.nn.MarginRankingLoss`).
     MarginRankingLoss [] { margin: f64 = 0.0, reduction: Reduction = Reduction::Mean }
-    |s, input1, input2, target| tapegrad_ops::margin_ranking_loss(input1, input2, target, s.margin, s.reduction);
+    |s, input1, input2, target| tapegrad_ops::margin_ranking_loss_with(input1, input2, target, s.margin, s.reduction);
 
     /// Whether two vectors should point the same way, for targets 1 and -1 (`torch.nn.CosineEmbeddingLoss`).
     CosineEmbeddingLoss [] { margin: f64 = 0.0, reduction: Reduction = Reduction::Mean }
-    |s, input1, input2, target| tapegrad_ops::cosine_embedding_loss(input1, input2, target, s.margin, s.reduction);
+    |s, input1, input2, target| tapegrad_ops::cosine_embedding_loss_with(input1, input2, target, s.margin, s.reduction);
 
     /// The negative log-likelihood of targets under normal distributions (`torch.nn.GaussianNLLLoss`).
     GaussianNLLLoss [] { full: bool = false, eps: f64 = 1e-6, reduction: Reduction = Reduction::Mean }
@@ -177,11 +177,11 @@ losses! {
 
     /// The margin between the classes of a sample and the others (`torch.nn.MultiLabelMarginLoss`).
     MultiLabelMarginLoss [] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::multilabel_margin_loss(input, target, s.reduction);
+    |s, input, target| tapegrad_ops::multilabel_margin_loss_with(input, target, s.reduction);
 
     /// The binary cross-entropy of each class, averaged (`torch.nn.MultiLabelSoftMarginLoss`).
     MultiLabelSoftMarginLoss [weight] { reduction: Reduction = Reduction::Mean }
-    |s, input, target| tapegrad_ops::multilabel_soft_margin_loss(input, target, var(&s.weight).as_ref(), s.reduction);
+    |s, input, target| tapegrad_ops::multilabel_soft_margin_loss_with(input, target, var(&s.weight).as_ref(), s.reduction);
 
     /// Whether a positive is nearer to an anchor than a negative, by a margin (`torch.nn.TripletMarginLoss`).
     TripletMarginLoss [] {
@@ -248,8 +248,8 @@ impl CTCLoss {
         &self,
         log_probs: &Var,
         targets: &Var,
-        input_lengths: &[usize],
-        target_lengths: &[usize],
+        input_lengths: impl IntList,
+        target_lengths: impl IntList,
     ) -> Var {
         let CTCLoss { blank, reduction, zero_infinity } = *self;
         let options = tapegrad_ops::CtcOptions { blank, reduction, zero_infinity };

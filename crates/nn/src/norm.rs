@@ -145,7 +145,7 @@ macro_rules! channel_norms {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 self.check(x);
-                observe(self, x, || $function!(self, x))
+                observe(self, x, |x| $function!(self, x))
             }
 
             #[track_caller]
@@ -286,7 +286,7 @@ impl LayerNorm {
 impl Forward for LayerNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             tapegrad_ops::layer_norm_with(x, &self.shape, self.weight.as_ref(), self.bias.as_ref(), self.eps)
         })
     }
@@ -326,7 +326,7 @@ impl RMSNorm {
 impl Forward for RMSNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || tapegrad_ops::rms_norm_with(x, &self.shape, self.weight.as_ref(), self.eps))
+        observe(self, x, |x| tapegrad_ops::rms_norm_with(x, &self.shape, self.weight.as_ref(), self.eps))
     }
 }
 
@@ -380,7 +380,7 @@ impl GroupNorm {
 impl Forward for GroupNorm {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             tapegrad_ops::group_norm_with(
                 x,
                 self.num_groups,

@@ -44,7 +44,7 @@ macro_rules! padding {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
                 $(let $value = self.$value;)?
-                observe(self, x, || x.pad(&self.padding.0, $mode))
+                observe(self, x, |x| x.pad_with(&self.padding.0, $mode))
             }
         }
     )*};

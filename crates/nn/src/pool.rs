@@ -3,35 +3,13 @@
 use crate::fields::Field;
 use crate::module::Forward;
 use crate::summary::observe;
-use tapegrad_ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions, Size};
+use tapegrad_ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions, OutputSize, Size};
 use tapegrad_tape::Var;
 
 impl<const D: usize> Field for MaxPoolOptions<D> {}
 impl<const D: usize> Field for AvgPoolOptions<D> {}
 
-/// The size of an adaptive pool's output in each dimension; `None` keeps the input's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutputSize<const D: usize>(pub [Option<usize>; D]);
-
 impl<const D: usize> Field for OutputSize<D> {}
-
-impl<const D: usize> From<usize> for OutputSize<D> {
-    fn from(n: usize) -> Self {
-        OutputSize([Some(n); D])
-    }
-}
-
-impl<const D: usize> From<[usize; D]> for OutputSize<D> {
-    fn from(n: [usize; D]) -> Self {
-        OutputSize(n.map(Some))
-    }
-}
-
-impl<const D: usize> From<[Option<usize>; D]> for OutputSize<D> {
-    fn from(n: [Option<usize>; D]) -> Self {
-        OutputSize(n)
-    }
-}
 
 macro_rules! pools {
     ($($max:ident $max_fn:ident $max_indices:ident, $avg:ident $avg_fn:ident,
@@ -78,7 +56,7 @@ macro_rules! pools {
         impl Forward for $max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$max_fn(x, self.options.clone()))
+                observe(self, x, |x| tapegrad_ops::$max_fn(x, self.options.clone()))
             }
         }
 
@@ -124,7 +102,7 @@ macro_rules! pools {
         impl Forward for $avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$avg_fn(x, self.options.clone()))
+                observe(self, x, |x| tapegrad_ops::$avg_fn(x, self.options.clone()))
             }
         }
 
@@ -145,7 +123,7 @@ macro_rules! pools {
         impl Forward for $adaptive_avg {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$adaptive_avg_fn(x, self.output_size.0))
+                observe(self, x, |x| tapegrad_ops::$adaptive_avg_fn(x, self.output_size.0))
             }
         }
 
@@ -171,7 +149,7 @@ macro_rules! pools {
         impl Forward for $adaptive_max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$adaptive_max_fn(x, self.output_size.0).0)
+                observe(self, x, |x| tapegrad_ops::$adaptive_max_fn(x, self.output_size.0).0)
             }
         }
     )*};
@@ -218,7 +196,7 @@ macro_rules! other_pools {
         impl Forward for $lp {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, || tapegrad_ops::$lp_fn(x, self.options))
+                observe(self, x, |x| tapegrad_ops::$lp_fn(x, self.options))
             }
         }
 

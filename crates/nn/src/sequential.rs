@@ -74,7 +74,7 @@ impl std::fmt::Debug for Sequential {
 
 impl Forward for Sequential {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let mut modules = self.modules.iter().peekable();
             let Some(first) = modules.next() else { return x.clone() };
             let fuses = |next: Option<&&Box<dyn Forward>>| {

@@ -1,7 +1,7 @@
 //! State dicts: tensors by name, in a fixed order.
 
 use crate::files::StoredType;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use tapegrad_tape::{Tensor, Var};
 
 /// Tensors by name, in insertion order, with notes (`torch.nn.Module.state_dict`).
@@ -104,6 +104,32 @@ impl StateDict {
         }
     }
 
+    /// The names whose tensors are also those of a name before them in the alphabet, with that name: files hold such a
+    /// tensor once. (The rule of `safetensors.torch.save_model`.)
+    pub(crate) fn tied(&self) -> BTreeMap<&str, &str> {
+        let mut names: Vec<(&str, &Tensor)> = self.iter().collect();
+        names.sort_by_key(|(key, _)| *key);
+        let mut kept: Vec<(&str, &Tensor)> = Vec::new();
+        let mut tied = BTreeMap::new();
+        for (key, t) in names {
+            match kept.iter().find(|(_, u)| same_elements(t, u)) {
+                Some((first, _)) => drop(tied.insert(key, *first)),
+                None => kept.push((key, t)),
+            }
+        }
+        tied
+    }
+
+    /// Adds the tensors that the notes name as those of another name, and removes these notes.
+    pub(crate) fn tie(&mut self) {
+        for (key, first) in std::mem::take(&mut self.metadata) {
+            match self.get(&first).filter(|_| self.get(&key).is_none()) {
+                Some(t) => self.insert_stored(key, t.clone(), self.stored_type(&first)),
+                None => drop(self.metadata.insert(key, first)),
+            }
+        }
+    }
+
     /// The tensors whose names begin with `prefix` and a dot, without it.
     pub fn part(&self, prefix: &str) -> StateDict {
         let strip = |key: &str| key.strip_prefix(prefix)?.strip_prefix('.').map(String::from);
@@ -180,6 +206,15 @@ impl StateDictError {
     }
 }
 
+/// True if two tensors are the same elements of the same memory.
+pub(crate) fn same_elements(a: &Tensor, b: &Tensor) -> bool {
+    let place = |t: &Tensor| (t.offset(), t.dtype());
+    a.numel() > 0
+        && a.shares_memory_with(b)
+        && place(a) == place(b)
+        && (a.shape(), a.strides()) == (b.shape(), b.strides())
+}
+
 /// A list in one line; the fields of the error hold all of it.
 fn shortened(list: &[String]) -> String {
     const SHOWN: usize = 12;
@@ -188,16 +223,20 @@ fn shortened(list: &[String]) -> String {
     if rest > 0 { format!("{shown}, and {rest} more") } else { shown }
 }
 
-/// Sets variables from the tensors with their names, all or none.
+/// Sets variables from the tensors with their names, all or none. A variable of several names needs one of them.
 pub(crate) fn load(
     target: &str,
     variables: &[(String, Var)],
     state: &StateDict,
     strict: bool,
 ) -> Result<IncompatibleKeys, StateDictError> {
+    let given: HashSet<u64> =
+        variables.iter().filter(|(k, _)| state.get(k).is_some()).filter_map(|(_, v)| v.id()).collect();
+    let is_missing =
+        |k: &str, v: &Var| state.get(k).is_none() && v.id().is_none_or(|id| !given.contains(&id));
     let known: HashMap<&str, &Var> = variables.iter().map(|(k, v)| (k.as_str(), v)).collect();
     let keys = IncompatibleKeys {
-        missing: variables.iter().filter(|(k, _)| state.get(k).is_none()).map(|(k, _)| k.clone()).collect(),
+        missing: variables.iter().filter(|(k, v)| is_missing(k, v)).map(|(k, _)| k.clone()).collect(),
         unexpected: state.keys().filter(|k| !known.contains_key(k)).map(String::from).collect(),
     };
     let mismatched: Vec<Mismatch> = state

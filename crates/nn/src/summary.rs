@@ -1,6 +1,7 @@
 //! A model as a table, and hooks on the forward passes of its layers.
 
 use crate::fields::{Item, Module, walk};
+use crate::hooks::{self, Pass};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -16,24 +17,51 @@ thread_local! {
 
 /// True while a hook observes every layer separately.
 pub(crate) fn is_observed() -> bool {
-    HOOKED.get()
+    HOOKED.get() || hooks::are_registered()
 }
 
-/// Runs a layer's forward computation and shows input and output to the hooks of [`with_forward_hook`].
+/// Runs a layer's forward computation between its [`Hooks`](crate::Hooks), and shows input and output to the hooks of
+/// [`with_forward_hook`].
 ///
-/// The layers of this crate call it; in your own module it makes the module visible in summaries.
-pub fn observe<M: Module>(module: &M, input: &Var, forward: impl FnOnce() -> Var) -> Var {
-    let output = forward();
-    if is_observed() {
-        show(module, input, &output);
+/// The layers of this crate call it; in your own module it makes hooks work, and the module visible in summaries:
+///
+/// ```
+/// use tapegrad_nn::{Forward, Linear, module, observe};
+/// use tapegrad_tape::Var;
+/// module! {
+///     struct Twice { layer: Linear }
+/// }
+/// impl Forward for Twice {
+///     fn forward(&self, x: &Var) -> Var {
+///         observe(self, x, |x| self.layer.forward(&self.layer.forward(x)))
+///     }
+/// }
+/// # Twice { layer: Linear::new(2, 2) }.forward(&Var::ones(2));
+/// ```
+pub fn observe<M: Module>(module: &M, input: &Var, forward: impl FnOnce(&Var) -> Var) -> Var {
+    if !is_observed() {
+        return forward(input);
     }
-    output
+    let (pass, input) = Pass::begin(module, input, true);
+    let output = forward(&input);
+    show(module, pass, &input, output)
+}
+
+/// The output of a module of several inputs, of which the first is shown to the hooks.
+pub(crate) fn observe_output<M: Module>(module: &M, input: &Var, output: Var) -> Var {
+    if !is_observed() {
+        return output;
+    }
+    let (pass, input) = Pass::begin(module, input, false);
+    show(module, pass, &input, output)
 }
 
 #[cold]
-fn show(module: &dyn Module, input: &Var, output: &Var) {
+fn show(module: &dyn Module, pass: Pass, input: &Var, output: Var) -> Var {
+    let output = pass.end(input, output);
     let hooks = HOOKS.with_borrow(Clone::clone);
-    hooks.iter().for_each(|hook| hook(module, input, output));
+    hooks.iter().for_each(|hook| hook(module, input, &output));
+    output
 }
 
 /// Runs `body`, calling `hook(module, input, output)` after the forward pass of each layer on this thread
@@ -256,7 +284,7 @@ mod tests {
         let x = Var::from(Tensor::ones_with(&[5, 2, 3], DType::F32));
         let summary = summarize(&net, || {
             let (y, _) = net.lstm.forward_with_state(&x, None);
-            net.attention.attend(&y, &x, &x, None, None).0
+            net.attention.attend(&y, &x, &x).0
         });
         let outputs: Vec<_> = summary.rows.iter().map(|r| (r.class.as_str(), r.output.clone())).collect();
         let wide = Some(vec![5, 2, 4]);

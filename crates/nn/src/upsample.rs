@@ -32,6 +32,6 @@ impl Upsample {
 impl Forward for Upsample {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || tapegrad_ops::interpolate(x, self.options.clone()))
+        observe(self, x, |x| tapegrad_ops::interpolate(x, self.options.clone()))
     }
 }

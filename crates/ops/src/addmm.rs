@@ -13,10 +13,19 @@ use tapegrad_tape::{Scalar, Tensor, Var, record};
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0], &[1, 2]);
 /// let b = Var::from_vec(vec![3f32, 4.0], &[2, 1]);
-/// assert_eq!(tapegrad_ops::addmm(&Var::from(1.0), &a, &b, 10, 2).item(), 32.0);
+/// assert_eq!(tapegrad_ops::addmm_with(&Var::from(1.0), &a, &b, 10, 2).item(), 32.0);
 /// ```
 #[track_caller]
-pub fn addmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+pub fn addmm(input: &Var, a: &Var, b: &Var) -> Var {
+    addmm_with(input, a, b, 1, 1)
+}
+
+/// [`addmm`] with factors of the two terms.
+///
+/// # Panics
+/// Same as [`addmm`].
+#[track_caller]
+pub fn addmm_with(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
     check("addmm", input, [("mat1", a), ("mat2", b)], 2);
     add_product("addmm", input, a, b, beta.into(), alpha.into())
 }
@@ -30,10 +39,19 @@ pub fn addmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl
 /// ```
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0], &[2, 1, 1]);
-/// assert_eq!(tapegrad_ops::baddbmm(&Var::from(1.0), &a, &a, 1, 1).to_vec::<f32>(), [2.0, 5.0]);
+/// assert_eq!(tapegrad_ops::baddbmm(&Var::from(1.0), &a, &a).to_vec::<f32>(), [2.0, 5.0]);
 /// ```
 #[track_caller]
-pub fn baddbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+pub fn baddbmm(input: &Var, a: &Var, b: &Var) -> Var {
+    baddbmm_with(input, a, b, 1, 1)
+}
+
+/// [`baddbmm`] with factors of the two terms.
+///
+/// # Panics
+/// Same as [`baddbmm`].
+#[track_caller]
+pub fn baddbmm_with(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
     check("baddbmm", input, [("batch1", a), ("batch2", b)], 3);
     assert!(
         a.shape()[0] == b.shape()[0],
@@ -54,10 +72,19 @@ pub fn baddbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: im
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
 /// let x = Var::from_vec(vec![1f32, 1.0], &[2]);
-/// assert_eq!(tapegrad_ops::addmv(&x, &a, &x, 1, 10).to_vec::<f32>(), [31.0, 71.0]);
+/// assert_eq!(tapegrad_ops::addmv_with(&x, &a, &x, 1, 10).to_vec::<f32>(), [31.0, 71.0]);
 /// ```
 #[track_caller]
-pub fn addmv(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+pub fn addmv(input: &Var, a: &Var, x: &Var) -> Var {
+    addmv_with(input, a, x, 1, 1)
+}
+
+/// [`addmv`] with factors of the two terms.
+///
+/// # Panics
+/// Same as [`addmv`].
+#[track_caller]
+pub fn addmv_with(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
     assert!(
         a.ndim() == 2 && x.ndim() == 1,
         "addmv: expected a matrix and a vector, but got shapes {:?} and {:?}",
@@ -83,10 +110,19 @@ pub fn addmv(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha: impl
 /// ```
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0], &[2, 1, 1]);
-/// assert_eq!(tapegrad_ops::addbmm(&Var::from(1.0), &a, &a, 1, 1).item(), 6.0);
+/// assert_eq!(tapegrad_ops::addbmm(&Var::from(1.0), &a, &a).item(), 6.0);
 /// ```
 #[track_caller]
-pub fn addbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+pub fn addbmm(input: &Var, a: &Var, b: &Var) -> Var {
+    addbmm_with(input, a, b, 1, 1)
+}
+
+/// [`addbmm`] with factors of the two terms.
+///
+/// # Panics
+/// Same as [`addbmm`].
+#[track_caller]
+pub fn addbmm_with(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
     check("addbmm", input, [("batch1", a), ("batch2", b)], 3);
     let ([n, rows, inner], [other, k, columns]) =
         ([0, 1, 2].map(|d| a.shape()[d]), [0, 1, 2].map(|d| b.shape()[d]));
@@ -111,10 +147,19 @@ pub fn addbmm(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: imp
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
-/// assert_eq!(tapegrad_ops::addr(&Var::from(1.0), &x, &x, 1, 10).to_vec::<f32>(), [11.0, 21.0, 21.0, 41.0]);
+/// assert_eq!(tapegrad_ops::addr_with(&Var::from(1.0), &x, &x, 1, 10).to_vec::<f32>(), [11.0, 21.0, 21.0, 41.0]);
 /// ```
 #[track_caller]
-pub fn addr(input: &Var, x: &Var, y: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
+pub fn addr(input: &Var, x: &Var, y: &Var) -> Var {
+    addr_with(input, x, y, 1, 1)
+}
+
+/// [`addr`] with factors of the two terms.
+///
+/// # Panics
+/// Same as [`addr`].
+#[track_caller]
+pub fn addr_with(input: &Var, x: &Var, y: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
     assert!(
         x.ndim() == 1 && y.ndim() == 1,
         "addr: expected two vectors, but got shapes {:?} and {:?}",
@@ -184,29 +229,29 @@ mod tests {
     fn gradients_with_every_broadcast() {
         for shape in [&[][..], &[1], &[4], &[3, 1], &[3, 4]] {
             let inputs = [parameter(shape, 1), parameter(&[3, 2], 2), parameter(&[2, 4], 3)];
-            check_gradients(|x| addmm(&x[0], &x[1], &x[2], 0.2, 0.6), &inputs);
+            check_gradients(|x| addmm_with(&x[0], &x[1], &x[2], 0.2, 0.6), &inputs);
             let inputs = [parameter(shape, 1), parameter(&[2, 3, 2], 2), parameter(&[2, 2, 4], 3)];
-            check_gradients(|x| baddbmm(&x[0], &x[1], &x[2], 1, -0.5), &inputs);
-            check_gradients(|x| addbmm(&x[0], &x[1], &x[2], 0.5, 2), &inputs);
+            check_gradients(|x| baddbmm_with(&x[0], &x[1], &x[2], 1, -0.5), &inputs);
+            check_gradients(|x| addbmm_with(&x[0], &x[1], &x[2], 0.5, 2), &inputs);
             let inputs = [parameter(shape, 1), parameter(&[3], 2), parameter(&[4], 3)];
-            check_gradients(|x| addr(&x[0], &x[1], &x[2], 0.2, 0.6), &inputs);
+            check_gradients(|x| addr_with(&x[0], &x[1], &x[2], 0.2, 0.6), &inputs);
         }
         let inputs = [parameter(&[3], 1), parameter(&[3, 2], 2), parameter(&[2], 3)];
-        check_gradients(|x| addmv(&x[0], &x[1], &x[2], 0.5, 2), &inputs);
+        check_gradients(|x| addmv_with(&x[0], &x[1], &x[2], 0.5, 2), &inputs);
         let [input, a, x] = inputs;
-        assert_close(&addmv(&input, &a, &x, 0.5, 2), &(crate::mv(&a, &x) * 2.0 + &input * 0.5), 1e-14);
+        assert_close(&addmv_with(&input, &a, &x, 0.5, 2), &(crate::mv(&a, &x) * 2.0 + &input * 0.5), 1e-14);
     }
 
     #[test]
     fn beta_of_zero_hides_the_input() {
         let nan = Var::from(f64::NAN).cast(tapegrad_tape::DType::F64);
         let a = parameter(&[2, 0], 1);
-        assert_eq!(addmm(&nan, &a, &parameter(&[0, 2], 2), 0, 1).to_vec::<f64>(), [0.0; 4]);
+        assert_eq!(addmm_with(&nan, &a, &parameter(&[0, 2], 2), 0, 1).to_vec::<f64>(), [0.0; 4]);
     }
 
     #[test]
     #[should_panic(expected = "addmm: input [3] does not broadcast to the result's shape [2, 2]")]
     fn an_input_that_does_not_fit() {
-        addmm(&parameter(&[3], 1), &parameter(&[2, 2], 1), &parameter(&[2, 2], 1), 1, 1);
+        addmm(&parameter(&[3], 1), &parameter(&[2, 2], 1), &parameter(&[2, 2], 1));
     }
 }

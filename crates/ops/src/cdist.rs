@@ -163,10 +163,19 @@ fn fused(x: &Var, y: &Var, weights: &Var, d: &Var, p: f64) -> Var {
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0f64, 1.0, 3.0], &[3, 1]);
-/// assert_eq!(tapegrad_ops::pdist(&x, 2.0).to_vec::<f64>(), [1.0, 3.0, 2.0]);
+/// assert_eq!(tapegrad_ops::pdist(&x).to_vec::<f64>(), [1.0, 3.0, 2.0]);
 /// ```
 #[track_caller]
-pub fn pdist(x: &Var, p: f64) -> Var {
+pub fn pdist(x: &Var) -> Var {
+    pdist_with(x, 2.0)
+}
+
+/// [`pdist`] with another norm.
+///
+/// # Panics
+/// Same as [`pdist`].
+#[track_caller]
+pub fn pdist_with(x: &Var, p: f64) -> Var {
     assert!(x.ndim() == 2, "pdist: only supports 2D tensors, but got shape {:?}", x.shape());
     assert!(
         matches!(x.dtype(), DType::F32 | DType::F64),
@@ -175,7 +184,7 @@ pub fn pdist(x: &Var, p: f64) -> Var {
     );
     assert!(p >= 0.0, "pdist: only supports non-negative p values, got {p}");
     let n = x.shape()[0];
-    let all = cdist_with(x, x, p, CdistMode::NoMm).flatten(0, -1);
+    let all = cdist_with(x, x, p, CdistMode::NoMm).flatten(());
     let upper: Vec<i64> = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i * n + j) as i64)).collect();
     let count = upper.len();
     all.index_select(0, &Var::from_vec(upper, &[count]))
@@ -206,7 +215,7 @@ mod tests {
             for mode in [CdistMode::Mm, CdistMode::NoMm] {
                 check_gradients(|v| cdist_with(&v[0], &v[1], p, mode), &both);
             }
-            check_gradients(|v| pdist(&v[0], p), &[parameter(&[4, 3], 3)]);
+            check_gradients(|v| pdist_with(&v[0], p), &[parameter(&[4, 3], 3)]);
         }
     }
 
@@ -229,7 +238,7 @@ mod tests {
             cdist_with(&parameter(&[2, 0], 1), &parameter(&[3, 0], 1), 2.0, CdistMode::Mm).sum_all().item(),
             0.0
         );
-        assert_eq!(pdist(&parameter(&[0, 2], 1), 2.0).shape(), [0]);
-        assert_eq!(pdist(&parameter(&[1, 2], 1), 2.0).shape(), [0]);
+        assert_eq!(pdist(&parameter(&[0, 2], 1)).shape(), [0]);
+        assert_eq!(pdist(&parameter(&[1, 2], 1)).shape(), [0]);
     }
 }

@@ -29,7 +29,7 @@ pub fn channel_shuffle(x: &Var, groups: usize) -> Var {
     );
     numel_for("channel_shuffle", &[&shape[..1], &[groups, c / groups], &shape[2..]].concat());
     let apart = x.unflatten(1, &[groups as isize, (c / groups) as isize]);
-    apart.transpose(1, 2).flatten(1, 2)
+    apart.transpose(1, 2).flatten((1, 2))
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ pub fn corrcoef(x: &Var) -> Var {
         let again = c.clone();
         return c / again;
     }
-    let deviation = c.diagonal(0, 0, 1).sqrt();
+    let deviation = c.diagonal().sqrt();
     (c / deviation.unsqueeze(1) / deviation.unsqueeze(0)).clamp(-1, 1)
 }
 

@@ -13,11 +13,20 @@ use tapegrad_tape::shape::{broadcast_for, dim as check_dim};
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 0.0, 0.0], &[3]);
 /// let y = Var::from_vec(vec![0f64, 1.0, 0.0], &[3]);
-/// assert_eq!(tapegrad_ops::cross(&x, &y, None).to_vec::<f64>(), [0.0, 0.0, 1.0]);
+/// assert_eq!(tapegrad_ops::cross(&x, &y).to_vec::<f64>(), [0.0, 0.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn cross(a: &Var, b: &Var, dim: Option<isize>) -> Var {
-    let dim = dim.unwrap_or_else(|| {
+pub fn cross(a: &Var, b: &Var) -> Var {
+    cross_with(a, b, None)
+}
+
+/// [`cross`] with a dimension.
+///
+/// # Panics
+/// Same as [`cross`].
+#[track_caller]
+pub fn cross_with(a: &Var, b: &Var, dim: impl Into<Option<isize>>) -> Var {
+    let dim = dim.into().unwrap_or_else(|| {
         let found = a.shape().iter().position(|&n| n == 3);
         found.unwrap_or_else(|| panic!("cross: no dimension of size 3 in input of shape {:?}", a.shape()))
             as isize
@@ -25,8 +34,8 @@ pub fn cross(a: &Var, b: &Var, dim: Option<isize>) -> Var {
     product("cross", a, b, dim)
 }
 
-/// The cross products of vectors of three elements along a dimension (`torch.linalg.cross`; PyTorch's default is the
-/// last). The shapes broadcast.
+/// The cross products of vectors of three elements along a dimension (`torch.linalg.cross`), the
+/// last one. The shapes broadcast.
 ///
 /// # Panics
 /// Same as [`crate::cross()`].
@@ -35,10 +44,19 @@ pub fn cross(a: &Var, b: &Var, dim: Option<isize>) -> Var {
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 0.0, 0.0], &[3]);
 /// let y = Var::from_vec(vec![0f64, 1.0, 0.0], &[3]);
-/// assert_eq!(tapegrad_ops::linalg_cross(&x, &y, -1).to_vec::<f64>(), [0.0, 0.0, 1.0]);
+/// assert_eq!(tapegrad_ops::linalg_cross(&x, &y).to_vec::<f64>(), [0.0, 0.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn linalg_cross(a: &Var, b: &Var, dim: isize) -> Var {
+pub fn linalg_cross(a: &Var, b: &Var) -> Var {
+    linalg_cross_with(a, b, -1)
+}
+
+/// [`linalg_cross`] with another dimension.
+///
+/// # Panics
+/// Same as [`linalg_cross`].
+#[track_caller]
+pub fn linalg_cross_with(a: &Var, b: &Var, dim: isize) -> Var {
     product("linalg.cross", a, b, dim)
 }
 
@@ -72,13 +90,13 @@ mod tests {
 
     #[test]
     fn gradients() {
-        check_gradients(|v| linalg_cross(&v[0], &v[1], -1), &[parameter(&[2, 3], 1), parameter(&[1, 3], 2)]);
-        check_gradients(|v| cross(&v[0], &v[1], None), &[parameter(&[3, 2], 1), parameter(&[3, 2], 2)]);
+        check_gradients(|v| linalg_cross(&v[0], &v[1]), &[parameter(&[2, 3], 1), parameter(&[1, 3], 2)]);
+        check_gradients(|v| cross(&v[0], &v[1]), &[parameter(&[3, 2], 1), parameter(&[3, 2], 2)]);
     }
 
     #[test]
     #[should_panic(expected = "cross: inputs dimension 1 must have length 3, but got 2 and 2")]
     fn vectors_of_two() {
-        cross(&parameter(&[3, 2], 1), &parameter(&[3, 2], 1), Some(1));
+        cross_with(&parameter(&[3, 2], 1), &parameter(&[3, 2], 1), Some(1));
     }
 }

@@ -165,7 +165,7 @@ impl Part {
             let (a, b) = (self.v.shape()[i], self.v.shape()[j]);
             let label = self.labels[j];
             if a == b {
-                self.v = self.v.diagonal(0, i as isize, j as isize);
+                self.v = self.v.diagonal_with(0, i as isize, j as isize);
                 self.labels.remove(j);
                 self.labels.remove(i);
                 self.labels.push(label);
@@ -277,11 +277,20 @@ impl<const N: usize> From<([isize; N], [isize; N])> for TensordotDims {
 /// ```
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-/// assert_eq!(tapegrad_ops::tensordot(&a, &a, 2).item(), 30.0);
-/// assert_eq!(tapegrad_ops::tensordot(&a, &a, ([0], [1])).to_vec::<f32>(), [7.0, 15.0, 10.0, 22.0]);
+/// assert_eq!(tapegrad_ops::tensordot(&a, &a).item(), 30.0);
+/// assert_eq!(tapegrad_ops::tensordot_with(&a, &a, ([0], [1])).to_vec::<f32>(), [7.0, 15.0, 10.0, 22.0]);
 /// ```
 #[track_caller]
-pub fn tensordot(a: &Var, b: &Var, dims: impl Into<TensordotDims>) -> Var {
+pub fn tensordot(a: &Var, b: &Var) -> Var {
+    tensordot_with(a, b, 2)
+}
+
+/// [`tensordot`] with other dimensions.
+///
+/// # Panics
+/// Same as [`tensordot`].
+#[track_caller]
+pub fn tensordot_with(a: &Var, b: &Var, dims: impl Into<TensordotDims>) -> Var {
     let (da, db): (Vec<isize>, Vec<isize>) = match dims.into() {
         TensordotDims::Count(n) => {
             assert!(
@@ -338,7 +347,8 @@ pub fn tensordot(a: &Var, b: &Var, dims: impl Into<TensordotDims>) -> Var {
 /// assert_eq!(tapegrad_ops::bilinear(&x, &x, &w, None).to_vec::<f32>(), [5.0]);
 /// ```
 #[track_caller]
-pub fn bilinear(x1: &Var, x2: &Var, weight: &Var, bias: Option<&Var>) -> Var {
+pub fn bilinear<'a>(x1: &Var, x2: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Var {
+    let bias = bias.into();
     let (s1, s2, sw) = (x1.shape(), x2.shape(), weight.shape());
     assert!(
         sw.len() == 3 && !s1.is_empty() && s1.len() == s2.len() && s1[..s1.len() - 1] == s2[..s2.len() - 1],
@@ -463,7 +473,7 @@ mod tests {
     fn gradients() {
         let (a, b, c) = (parameter(&[2, 3], 1), parameter(&[3, 3, 2], 2), parameter(&[2], 3));
         check_gradients(|x| einsum("ij,jjk,k->ik", x), &[a.clone(), b.clone(), c]);
-        check_gradients(|x| tensordot(&x[0], &x[1], ([1, 0], [0, 2])), &[a, b]);
+        check_gradients(|x| tensordot_with(&x[0], &x[1], ([1, 0], [0, 2])), &[a, b]);
         let inputs =
             [parameter(&[4, 2], 1), parameter(&[4, 3], 2), parameter(&[2, 2, 3], 3), parameter(&[2], 4)];
         check_gradients(|x| bilinear(&x[0], &x[1], &x[2], Some(&x[3])), &inputs);

@@ -121,7 +121,7 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
         let g = of_rows(c.grad());
         let g = trained.as_ref().map_or_else(|| g.clone(), |t| g.mul(t));
         let zeros = Var::from(Tensor::zeros_with(&[rows, width], dtype));
-        [Some(zeros.index_add(0, &index, &g, 1.0))]
+        [Some(zeros.index_add(0, &index, &g))]
     })
 }
 

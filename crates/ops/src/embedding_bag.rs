@@ -243,7 +243,7 @@ impl Bags {
         if is_grad_enabled() {
             let each = g.index_select(0, &self.bag_var()).mul(weights.unsqueeze(1));
             let zeros = Var::from(Tensor::zeros_with(&[self.rows, self.width], g.dtype()));
-            return zeros.index_add(0, &self.index_var(), &each, 1.0);
+            return zeros.index_add(0, &self.index_var(), &each);
         }
         let g = g.tensor().contiguous();
         let w = weights.tensor().contiguous();

@@ -196,7 +196,7 @@ fn composed(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
     let axes: Vec<Coordinates> = (0..dims)
         .map(|d| coordinates(&points.select(2, (dims - 1 - d) as isize), sizes[d], options))
         .collect();
-    let flat = input.flatten(2, -1);
+    let flat = input.flatten(2);
     let mut y: Option<Var> = None;
     let combinations: usize = axes.iter().map(|a| a.index.len()).product();
     for number in 0..combinations {

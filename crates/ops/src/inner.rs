@@ -1,6 +1,6 @@
 //! `inner`.
 
-use crate::einsum::tensordot;
+use crate::einsum::tensordot_with;
 use tapegrad_tape::Var;
 
 /// The dot products of all vectors in the last dimensions of two tensors: `[..., n]` and `[___, n]` give `[..., ___]`
@@ -25,7 +25,7 @@ pub fn inner(a: &Var, b: &Var) -> Var {
         a.shape(),
         b.shape()
     );
-    tensordot(a, b, (&[-1isize][..], &[-1isize][..]))
+    tensordot_with(a, b, (&[-1isize][..], &[-1isize][..]))
 }
 
 #[cfg(test)]

@@ -73,8 +73,9 @@ pub fn rms_norm_with<'a>(
     x: &Var,
     shape: impl IntList,
     weight: impl Into<Option<&'a Var>>,
-    eps: Option<f64>,
+    eps: impl Into<Option<f64>>,
 ) -> Var {
+    let eps = eps.into();
     let shape = &shape.to_sizes("rms_norm");
     let weight = weight.into();
     let eps = eps.unwrap_or(match x.dtype() {

@@ -45,19 +45,24 @@ mod unfold;
 mod var_ops;
 
 pub use activation::*;
-pub use addmm::{addbmm, addmm, addmv, addr, baddbmm};
+pub use addmm::{
+    addbmm, addbmm_with, addmm, addmm_with, addmv, addmv_with, addr, addr_with, baddbmm, baddbmm_with,
+};
 pub use attention::{
     AttentionOptions, scaled_dot_product_attention, scaled_dot_product_attention_with,
     scaled_dot_product_attention_with_weights,
 };
 pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_relu6, batch_norm_with};
-pub use cdist::{CdistMode, cdist, cdist_with, pdist};
+pub use cdist::{CdistMode, cdist, cdist_with, pdist, pdist_with};
 pub use channel_shuffle::channel_shuffle;
 pub use conv::*;
 pub use cov::{CovOptions, corrcoef, cov, cov_with};
-pub use cross::{cross, linalg_cross};
-pub use distance::{cosine_similarity, dist, normalize, pairwise_distance};
-pub use einsum::{TensordotDims, bilinear, einsum, tensordot};
+pub use cross::{cross, cross_with, linalg_cross, linalg_cross_with};
+pub use distance::{
+    cosine_similarity, cosine_similarity_with, dist, dist_with, normalize, normalize_with, pairwise_distance,
+    pairwise_distance_with,
+};
+pub use einsum::{TensordotDims, bilinear, einsum, tensordot, tensordot_with};
 pub use embedding::{EmbeddingOptions, embedding, embedding_with};
 pub use embedding_bag::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag, embedding_bag_with};
 pub use grid_sample::{GridPadding, GridSampleMode, GridSampleOptions, grid_sample, grid_sample_with};
@@ -70,16 +75,16 @@ pub use kernels::recurrent::RecurrentCell;
 pub use kron::kron;
 pub use layer_norm::{layer_norm, layer_norm_with, rms_norm, rms_norm_with};
 #[cfg(feature = "linalg")]
-pub use linalg::{cholesky_solve, logdet};
+pub use linalg::{cholesky_solve, cholesky_solve_with, logdet};
 pub use linear::linear;
-pub use local_response_norm::local_response_norm;
+pub use local_response_norm::{local_response_norm, local_response_norm_with};
 pub use loss::*;
 pub use matmul::{bmm, dot, matmul, mm, mv, outer, vdot};
 pub use pixel_shuffle::{pixel_shuffle, pixel_unshuffle};
 pub use pool::*;
 pub use recurrent::recurrent;
 pub use renorm::renorm;
-pub use size::Size;
+pub use size::{OutputSize, Size};
 pub use softmax::{log_softmax, softmax, softmin};
 pub use trace::trace;
 pub use unfold::{UnfoldOptions, fold, unfold};

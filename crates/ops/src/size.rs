@@ -38,6 +38,28 @@ impl From<(usize, usize)> for Size<2> {
     }
 }
 
+/// The size of an adaptive pool's output in each dimension; `None` keeps the input's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputSize<const D: usize>(pub [Option<usize>; D]);
+
+impl<const D: usize> From<usize> for OutputSize<D> {
+    fn from(n: usize) -> Self {
+        OutputSize([Some(n); D])
+    }
+}
+
+impl<const D: usize> From<[usize; D]> for OutputSize<D> {
+    fn from(n: [usize; D]) -> Self {
+        OutputSize(n.map(Some))
+    }
+}
+
+impl<const D: usize> From<[Option<usize>; D]> for OutputSize<D> {
+    fn from(n: [Option<usize>; D]) -> Self {
+        OutputSize(n)
+    }
+}
+
 impl<const D: usize> Size<D> {
     /// The numbers as three, with `fill` for missing spatial dimensions.
     pub(crate) fn to3(self, fill: usize) -> [usize; 3] {

@@ -14,7 +14,7 @@ use tapegrad_tape::Var;
 #[track_caller]
 pub fn trace(a: &Var) -> Var {
     assert!(a.ndim() == 2, "trace: expected a matrix, but got shape {:?}", a.shape());
-    a.diagonal(0, 0, 1).sum(())
+    a.diagonal().sum(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::Size;
 use crate::size::check_sizes;
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{PadMode, Slice, Tensor, Var};
+use tapegrad_tape::{Slice, Tensor, Var};
 
 /// The arguments of [`unfold`] and [`fold`], with PyTorch's defaults.
 ///
@@ -109,7 +109,7 @@ pub fn unfold(x: &Var, options: impl Into<UnfoldOptions>) -> Var {
     let [ph, pw] = o.padding.map(|p| p as isize);
     let every = |d: usize| Slice::from(..).step(o.dilation[d]);
     let windows = x
-        .pad(&[pw, pw, ph, ph], PadMode::Constant(0.0))
+        .pad(&[pw, pw, ph, ph])
         .unfold(2, o.span(0), o.stride[0])
         .unfold(3, o.span(1), o.stride[1])
         .slice(4, every(0))
@@ -173,7 +173,7 @@ fn spread(x: &Var, dim: isize, step: usize) -> Var {
     let mut shape = x.shape().to_vec();
     shape[dim as usize] = (count - 1) * step + 1;
     let places = Var::from_vec((0..count).map(|i| (i * step) as i64).collect(), &[count]);
-    Var::from(Tensor::zeros_with(&shape, x.dtype())).index_add(dim, &places, x, 1.0)
+    Var::from(Tensor::zeros_with(&shape, x.dtype())).index_add(dim, &places, x)
 }
 
 #[cfg(test)]

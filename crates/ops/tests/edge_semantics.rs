@@ -97,7 +97,7 @@ fn of(values: &[f64]) -> Var {
 }
 
 fn powers_and_norms(name: &str, x: &Var) -> Option<Var> {
-    let norm = |p| x.vector_norm(p, (), false);
+    let norm = |p| x.vector_norm_with(p, (), false);
     Some(match name {
         "pow(0)" => x.pow(0),
         "pow(1)" => x.pow(1),
@@ -171,11 +171,11 @@ fn pointwise(name: &str, x: &Var) -> Option<Var> {
         "abs" => x.abs(),
         "sign" => x.sign(),
         "relu" => tapegrad_ops::relu(x),
-        "leaky_relu(0.1)" => tapegrad_ops::leaky_relu(x, 0.1),
-        "hardtanh(-1, 1)" => tapegrad_ops::hardtanh(x, -1.0, 1.0),
+        "leaky_relu(0.1)" => tapegrad_ops::leaky_relu_with(x, 0.1),
+        "hardtanh(-1, 1)" => tapegrad_ops::hardtanh(x),
         "relu6" => tapegrad_ops::relu6(x),
-        "elu" => tapegrad_ops::elu(x, 1.0),
-        "softplus" => tapegrad_ops::softplus(x, 1.0, 20.0),
+        "elu" => tapegrad_ops::elu(x),
+        "softplus" => tapegrad_ops::softplus(x),
         "x / 0" => x / of(&[0.0; 3]),
         "1 / x" => 1.0 / x,
         "div, floor" => x.div_rounded(2, tapegrad_tape::RoundingMode::Floor),

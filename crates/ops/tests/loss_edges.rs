@@ -118,14 +118,14 @@ fn of_pairs(loss: &str, case: &str, x: &Var, reduction: Reduction) -> Var {
     match loss {
         "mse_loss" => mse_loss_with(x, &pairs(), reduction),
         "l1_loss" => l1_loss_with(x, &pairs(), reduction),
-        "smooth_l1_loss" => smooth_l1_loss(x, &pairs(), 1.0, reduction),
-        "huber_loss" => huber_loss(x, &pairs(), 1.0, reduction),
+        "smooth_l1_loss" => smooth_l1_loss_with(x, &pairs(), 1.0, reduction),
+        "huber_loss" => huber_loss_with(x, &pairs(), 1.0, reduction),
         "soft_margin_loss" => soft_margin_loss_with(x, &signs(), reduction),
-        "hinge_embedding_loss" => hinge_embedding_loss(x, &signs(), 1.0, reduction),
-        "margin_ranking_loss" => margin_ranking_loss(x, &(1.0 - x.detach()), &signs(), 0.5, reduction),
+        "hinge_embedding_loss" => hinge_embedding_loss_with(x, &signs(), 1.0, reduction),
+        "margin_ranking_loss" => margin_ranking_loss_with(x, &(1.0 - x.detach()), &signs(), 0.5, reduction),
         "binary_cross_entropy" => {
             let weight = if case == "zero weights" { factors([0.0; 3]) } else { None };
-            binary_cross_entropy(x, &other(rows(&[[0.0, 1.0, 0.5]])), weight.as_ref(), reduction)
+            binary_cross_entropy_with(x, &other(rows(&[[0.0, 1.0, 0.5]])), weight.as_ref(), reduction)
         }
         "kl_div" | "kl_div, log_target" => {
             let log = loss != "kl_div";
@@ -136,12 +136,12 @@ fn of_pairs(loss: &str, case: &str, x: &Var, reduction: Reduction) -> Var {
                 Reduction::Mean => KlDivReduction::Mean,
                 Reduction::Sum => KlDivReduction::Sum,
             };
-            kl_div(x, &target, reduction, log)
+            kl_div_with(x, &target, reduction, log)
         }
         "cosine_embedding_loss" => {
             let target = Var::from_vec(if empty { vec![] } else { vec![1.0, -1.0] }, &[x.shape()[0]]);
             let other = other(rows(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]));
-            cosine_embedding_loss(x, &other, &target, 0.0, reduction)
+            cosine_embedding_loss_with(x, &other, &target, 0.0, reduction)
         }
         _ => panic!("no loss {loss}"),
     }

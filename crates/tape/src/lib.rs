@@ -51,7 +51,7 @@ pub use int_list::{Int, IntList};
 pub use kernels::parallel::{num_threads, set_num_threads};
 pub use movement::{
     Indexing, PadMode, Position, Sections, Slice, block_diag, broadcast_tensors, cartesian_prod, cat,
-    column_stack, dstack, hstack, meshgrid, stack, vstack,
+    column_stack, dstack, hstack, meshgrid, meshgrid_with, stack, vstack,
 };
 pub use node::{Cotangent, Inputs, record, record_with_output};
 pub use promote::{Operand, result_type};

@@ -111,29 +111,52 @@ impl Tensor {
         spaced("linspace", start.into(), end.into(), steps, |x| x)
     }
 
-    /// `base` to the power of the numbers of [`Tensor::linspace`] (`torch.logspace`; its default base is 10).
+    /// `base` to the power of the numbers of [`Tensor::linspace`] (`torch.logspace`); the base is 10.
     ///
     /// ```
-    /// assert_eq!(tapegrad_tape::Tensor::logspace(0, 3, 4, 10.0).to_vec::<f32>(), [1.0, 10.0, 100.0, 1000.0]);
+    /// assert_eq!(tapegrad_tape::Tensor::logspace(0, 3, 4).to_vec::<f32>(), [1.0, 10.0, 100.0, 1000.0]);
     /// ```
     #[track_caller]
-    pub fn logspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64) -> Tensor {
+    pub fn logspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize) -> Tensor {
+        Tensor::logspace_with(start, end, steps, 10.0)
+    }
+
+    /// [`Tensor::logspace`] with another base.
+    #[track_caller]
+    pub fn logspace_with(
+        start: impl Into<Scalar>,
+        end: impl Into<Scalar>,
+        steps: usize,
+        base: f64,
+    ) -> Tensor {
         spaced("logspace", start.into(), end.into(), steps, |x| base.powf(x))
     }
 
     /// Rows and columns, `[2, n]` as I64, of the elements on and below a diagonal of a matrix (`torch.tril_indices`).
     ///
     /// ```
-    /// assert_eq!(tapegrad_tape::Tensor::tril_indices(2, 2, 0).to_vec::<i64>(), [0, 1, 1, 0, 0, 1]);
+    /// assert_eq!(tapegrad_tape::Tensor::tril_indices(2, 2).to_vec::<i64>(), [0, 1, 1, 0, 0, 1]);
     /// ```
     #[track_caller]
-    pub fn tril_indices(rows: usize, columns: usize, offset: isize) -> Tensor {
+    pub fn tril_indices(rows: usize, columns: usize) -> Tensor {
+        Tensor::tril_indices_with(rows, columns, 0)
+    }
+
+    /// [`Tensor::tril_indices`] with another diagonal.
+    #[track_caller]
+    pub fn tril_indices_with(rows: usize, columns: usize, offset: isize) -> Tensor {
         indices("tril_indices", rows, columns, |row, column| column <= row.saturating_add(offset))
     }
 
     /// Rows and columns, `[2, n]` as I64, of the elements on and above a diagonal of a matrix (`torch.triu_indices`).
     #[track_caller]
-    pub fn triu_indices(rows: usize, columns: usize, offset: isize) -> Tensor {
+    pub fn triu_indices(rows: usize, columns: usize) -> Tensor {
+        Tensor::triu_indices_with(rows, columns, 0)
+    }
+
+    /// [`Tensor::triu_indices`] with another diagonal.
+    #[track_caller]
+    pub fn triu_indices_with(rows: usize, columns: usize, offset: isize) -> Tensor {
         indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset))
     }
 }
@@ -202,9 +225,9 @@ constants! {
     randperm_with(n: usize, generator: &mut Generator);
     eye(n: usize);
     linspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize);
-    logspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64);
-    tril_indices(rows: usize, columns: usize, offset: isize);
-    triu_indices(rows: usize, columns: usize, offset: isize);
+    logspace_with(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64);
+    tril_indices_with(rows: usize, columns: usize, offset: isize);
+    triu_indices_with(rows: usize, columns: usize, offset: isize);
 }
 
 impl Var {
@@ -230,8 +253,8 @@ mod tests {
         assert_eq!(Tensor::linspace(1, 3, 1).to_vec::<f32>(), [1.0]);
         assert_eq!(Tensor::linspace(0, 1, 0).numel(), 0);
         assert_eq!(Tensor::linspace(-1, 1, 3).to_vec::<f32>(), [-1.0, 0.0, 1.0]);
-        assert_eq!(Tensor::triu_indices(2, 3, 1).to_vec::<i64>(), [0, 0, 1, 1, 2, 2]);
-        assert_eq!(Tensor::tril_indices(2, 3, -5).shape(), [2, 0]);
+        assert_eq!(Tensor::triu_indices_with(2, 3, 1).to_vec::<i64>(), [0, 0, 1, 1, 2, 2]);
+        assert_eq!(Tensor::tril_indices_with(2, 3, -5).shape(), [2, 0]);
         assert_eq!(Tensor::eye(0).shape(), [0, 0]);
     }
 

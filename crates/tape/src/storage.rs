@@ -1,4 +1,4 @@
-//! Memory for tensors: aligned buffers from a caching pool.
+//! Memory for tensors: aligned buffers from a caching pool, and vectors that they were made of.
 //!
 //! A training loop needs the same buffers in every step. The pool keeps dropped buffers by size class and hands them
 //! out again while they are in the cache, so after the first steps it requests no more memory from the operating
@@ -203,9 +203,23 @@ fn size_class(bytes: usize) -> (usize, usize) {
 /// Sixteen for the smallest sizes, then eight for each power of two, with gaps.
 const CLASSES: usize = 60 * 16;
 
-/// An owned buffer from the pool.
+/// Where a buffer's memory comes from, and goes back to.
+enum Origin {
+    /// A block of this many bytes of the pool.
+    Pool(usize),
+    /// A vector with a capacity of this many elements, as aligned as its elements are.
+    Vec(usize),
+}
+
+// SAFETY: a storage is plain memory with one owner.
+unsafe impl Send for Storage {}
+// SAFETY: shared access to a storage only reads.
+unsafe impl Sync for Storage {}
+
+/// An owned buffer.
 pub(crate) struct Storage {
-    block: std::mem::ManuallyDrop<Block>,
+    ptr: NonNull<u8>,
+    origin: Origin,
     /// The requested bytes; the block may be larger.
     len: usize,
     /// The element type with which the bytes are read and written.
@@ -231,12 +245,44 @@ impl Storage {
         if !reused {
             cache().trim();
         }
-        let storage = Storage { block: std::mem::ManuallyDrop::new(block), len, dtype };
+        let storage = Storage { ptr: block.ptr, origin: Origin::Pool(block.bytes), len, dtype };
         if dtype == DType::Bool {
             // SAFETY: the block has at least `len` bytes. Old bytes may be other than 0 and 1.
-            unsafe { storage.block.ptr.as_ptr().write_bytes(0, len) };
+            unsafe { storage.ptr.as_ptr().write_bytes(0, len) };
         }
         Ok(storage)
+    }
+
+    /// The elements of a vector, in its memory.
+    pub(crate) fn from_vec<T: Element>(data: Vec<T>) -> Storage {
+        let mut data = std::mem::ManuallyDrop::new(data);
+        Storage {
+            ptr: NonNull::new(data.as_mut_ptr().cast()).expect("a vector's pointer is not null"),
+            origin: Origin::Vec(data.capacity()),
+            len: size_of::<T>() * data.len(),
+            dtype: T::DTYPE,
+        }
+    }
+
+    /// The vector that this was made of; otherwise the storage itself.
+    pub(crate) fn into_vec<T: Element>(self) -> Result<Vec<T>, Storage> {
+        match self.origin {
+            Origin::Vec(capacity) if self.dtype == T::DTYPE => {
+                let this = std::mem::ManuallyDrop::new(self);
+                // SAFETY: made of a vector of this type, which is not dropped any more.
+                Ok(unsafe { this.vec::<T>(capacity) })
+            }
+            _ => Err(self),
+        }
+    }
+
+    /// The vector that this was made of.
+    ///
+    /// # Safety
+    /// It was made of a vector of this type and capacity, and is not used any more.
+    unsafe fn vec<T: Element>(&self, capacity: usize) -> Vec<T> {
+        // SAFETY: these are the parts of that vector; its memory has one owner, the caller's.
+        unsafe { Vec::from_raw_parts(self.ptr.as_ptr().cast(), self.len / size_of::<T>(), capacity) }
     }
 
     /// The number of requested bytes.
@@ -254,15 +300,16 @@ impl Storage {
             "elements {offset} + {len} lie beyond a tensor's memory"
         );
         // SAFETY: the offset is in bounds, as checked above.
-        unsafe { self.block.ptr.as_ptr().cast::<T>().add(offset) }
+        unsafe { self.ptr.as_ptr().cast::<T>().add(offset) }
     }
 
     /// `len` elements from an offset on, both counted in elements.
     #[track_caller]
     pub(crate) fn slice<T: Element>(&self, offset: usize, len: usize) -> &[T] {
         let start = self.pointer(offset, len);
-        // SAFETY: in bounds and of this type (see `pointer`), aligned (the block is to 64 bytes, and the offset counts
-        // elements), initialized (blocks are when made, and Bool memory is cleared), not written to while borrowed.
+        // SAFETY: in bounds and of this type (see `pointer`), aligned (a block is to 64 bytes, a vector to its
+        // elements, and the offset counts elements), initialized (blocks are when made, and Bool memory is cleared), not
+        // written to while borrowed.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
@@ -277,10 +324,16 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        // SAFETY: the block is taken once, here.
-        let block = unsafe { std::mem::ManuallyDrop::take(&mut self.block) };
-        LIVE.fetch_sub(block.bytes, Ordering::Relaxed);
-        cache().put(block);
+        match self.origin {
+            Origin::Pool(bytes) => {
+                LIVE.fetch_sub(bytes, Ordering::Relaxed);
+                cache().put(Block { ptr: self.ptr, bytes });
+            }
+            Origin::Vec(capacity) => crate::dispatch!(all: self.dtype, "drop", T => {
+                // SAFETY: made of a vector of this type, and dropped once.
+                drop(unsafe { self.vec::<T>(capacity) });
+            }),
+        }
     }
 }
 

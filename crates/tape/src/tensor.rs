@@ -29,14 +29,25 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A row-major tensor with the values of `data`.
+    /// A row-major tensor with the values of `data`, in their memory: nothing is copied (`torch.from_numpy`).
     ///
     /// # Panics
     /// If the number of values does not match the shape.
+    ///
+    /// ```
+    /// use tapegrad_tape::Tensor;
+    /// let data = vec![1f32, 2.0, 3.0, 4.0];
+    /// let memory = data.as_ptr();
+    /// let t = Tensor::from_vec(data, (2, 2));
+    /// assert_eq!(t.as_slice::<f32>().unwrap().as_ptr(), memory);
+    /// assert_eq!(t.into_vec::<f32>().as_ptr(), memory);
+    /// ```
     #[track_caller]
     pub fn from_vec<T: Element>(data: Vec<T>, shape: impl IntList) -> Tensor {
-        let shape = &shape.to_sizes("from_vec");
-        Tensor::from_slice(&data, shape)
+        let shape = shape.to_sizes("from_vec");
+        check_count(&shape, data.len());
+        let (strides, dtype) = (shape::contiguous_strides(&shape), T::DTYPE);
+        Tensor { storage: Arc::new(Storage::from_vec(data)), offset: 0, shape, strides, dtype }
     }
 
     /// A row-major tensor with a copy of the values of `data`.
@@ -46,11 +57,7 @@ impl Tensor {
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: impl IntList) -> Tensor {
         let shape = &shape.to_sizes("from_slice");
-        assert!(
-            shape::checked_numel(shape) == Some(data.len()),
-            "Tensor: {} values were given for the shape {shape:?}",
-            data.len()
-        );
+        check_count(shape, data.len());
         let mut t = Tensor::uninit(shape, T::DTYPE);
         t.data_mut::<T>().copy_from_slice(data);
         t
@@ -380,6 +387,21 @@ impl Tensor {
         copy_of("to_vec", t.as_slice::<T>().expect("contiguous"))
     }
 
+    /// The elements in row-major order, converted to `T`, without a copy if they are in the memory of a vector of that
+    /// type (see [`Tensor::from_vec`]) that nothing else shares.
+    #[track_caller]
+    pub fn into_vec<T: Element>(mut self) -> Vec<T> {
+        let whole = self.is_contiguous() && self.bytes() == self.storage.len();
+        if whole && Arc::get_mut(&mut self.storage).is_some() {
+            let Tensor { storage, offset, shape, strides, dtype } = self;
+            match Arc::into_inner(storage).expect("shared by nothing").into_vec() {
+                Ok(data) => return data,
+                Err(storage) => self = Tensor { storage: Arc::new(storage), offset, shape, strides, dtype },
+            }
+        }
+        self.to_vec()
+    }
+
     /// The only element, converted to `T`.
     ///
     /// # Panics
@@ -448,6 +470,15 @@ impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tensor({:?}, {}, strides={:?})", self.shape(), self.dtype, self.strides())
     }
+}
+
+/// Refuses another number of values than a shape has elements.
+#[track_caller]
+fn check_count(shape: &[usize], values: usize) {
+    assert!(
+        shape::checked_numel(shape) == Some(values),
+        "Tensor: {values} values were given for the shape {shape:?}"
+    );
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Mutex;
-use tapegrad_tape::{DType, Tensor, Var, pool_stats};
+use tapegrad_tape::{DType, Element, Tensor, Var, pool_stats};
 
 static MEMORY: Mutex<()> = Mutex::new(());
 
@@ -116,4 +116,39 @@ fn a_steady_loop_of_large_tensors_asks_the_system_for_nothing() {
     assert!(before.peak_live_bytes > 64 << 20, "{before:?}");
     (0..5).for_each(|_| step());
     assert_eq!(pool_stats().system_allocations, before.system_allocations);
+}
+
+#[test]
+fn a_vector_keeps_its_memory() {
+    let _lock = MEMORY.lock().unwrap_or_else(|e| e.into_inner());
+    fn check<T: Element>(mut data: Vec<T>) {
+        data.reserve(7);
+        let (memory, n, values) = (data.as_ptr(), data.len(), data.clone());
+        let live = pool_stats().live_bytes;
+        let t = Tensor::from_vec(data, n);
+        assert_eq!(pool_stats().live_bytes, live);
+        assert_eq!(t.as_slice::<T>().unwrap().as_ptr(), memory);
+        // What is shared, or only a part, is copied; what is not is written and returned in place.
+        let shared = t.clone();
+        assert_ne!(shared.into_vec::<T>().as_ptr(), memory);
+        let view = t.reshape(&[1, n]);
+        drop(t);
+        let mut t = view;
+        t.make_mut::<T>()[0] = values[n - 1];
+        assert_eq!(t.narrow(1, 1, n - 1).into_vec::<T>(), values[1..]);
+        let back = t.into_vec::<T>();
+        assert_eq!((back.as_ptr(), back[0]), (memory, values[n - 1]));
+        assert_eq!(back[1..], values[1..]);
+    }
+    check(vec![1f32, 2.0, 3.0]);
+    check(vec![1f64, 2.0]);
+    check(vec![1i64; 100_000]);
+    check(vec![3u8, 4, 5]);
+    check(vec![false, true, true]);
+    check([1.0, 2.0].map(half::f16::from_f32).to_vec());
+    check([1.0, 2.0].map(half::bf16::from_f32).to_vec());
+    assert_eq!(Tensor::from_vec(vec![1f32, 2.5], 2).into_vec::<i64>(), [1, 2]);
+    assert_eq!(Tensor::arange(0, 3).into_vec::<i64>(), [0, 1, 2]);
+    assert!(Tensor::from_vec(Vec::<f32>::new(), (0, 3)).into_vec::<f32>().is_empty());
+    assert_eq!(Tensor::from_vec(vec![1f32, 2.0], 2).expand(&[2, 2]).into_vec::<f32>(), [1.0, 2.0, 1.0, 2.0]);
 }

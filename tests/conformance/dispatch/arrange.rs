@@ -44,14 +44,16 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "broadcast_tensors" => tape::broadcast_tensors(&call.variadic("tensors")).into(),
         "meshgrid" => {
             let indexing = call.choice("indexing", "ij", &[("ij", Indexing::Ij), ("xy", Indexing::Xy)]);
-            tape::meshgrid(&call.variadic("tensors"), indexing).into()
+            tape::meshgrid_with(&call.variadic("tensors"), indexing).into()
         }
-        "diag" => x().diag(call.dim_or("diagonal", 0)).into(),
-        "diagflat" => x().diagflat(offset()).into(),
-        "diag_embed" => x().diag_embed(offset(), call.dim_or("dim1", -2), call.dim_or("dim2", -1)).into(),
+        "diag" => x().diag_with(call.dim_or("diagonal", 0)).into(),
+        "diagflat" => x().diagflat_with(offset()).into(),
+        "diag_embed" => {
+            x().diag_embed_with(offset(), call.dim_or("dim1", -2), call.dim_or("dim2", -1)).into()
+        }
         "diagonal_scatter" => {
             let (dim1, dim2) = (call.dim_or("dim1", 0), call.dim_or("dim2", 1));
-            x().diagonal_scatter(&call.var("src"), offset(), dim1, dim2).into()
+            x().diagonal_scatter_with(&call.var("src"), offset(), dim1, dim2).into()
         }
         "select_scatter" => x().select_scatter(&call.var("src"), dim(), call.dim("index")).into(),
         "slice_scatter" => {
@@ -69,7 +71,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "split_with_sizes" => x().split_with_sizes(&call.sizes("split_sizes"), dim()).into(),
         "rot90" => {
             let dims = if call.has("dims") { call.sides::<2>("dims") } else { [0, 1] };
-            x().rot90(call.dim_or("k", 1), dims).into()
+            x().rot90_with(call.dim_or("k", 1), dims).into()
         }
         "repeat_interleave" => {
             // The size of the result follows from the repeats.

@@ -17,7 +17,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "torch.index_select" => x().index_select(call.dim("dim"), &call.var("index")).into(),
         "torch.index_add" => {
             let alpha = call.float_or("alpha", 1.0);
-            x().index_add(call.dim("dim"), &call.var("index"), &call.var("source"), alpha).into()
+            x().index_add_with(call.dim("dim"), &call.var("index"), &call.var("source"), alpha).into()
         }
         "torch.masked_fill" => x().masked_fill(&call.var("mask"), call.operand("value")).into(),
         "torch.masked_select" => x().masked_select(&call.var("mask")).into(),
@@ -27,27 +27,27 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         "torch.index_reduce" => {
             let (source, include) = (call.var("source"), call.bool_or("include_self", true));
-            x().index_reduce(call.dim("dim"), &call.var("index"), &source, reduce(call), include).into()
+            x().index_reduce_with(call.dim("dim"), &call.var("index"), &source, reduce(call), include).into()
         }
         "torch.scatter_reduce" => {
             let (src, include) = (call.var("src"), call.bool_or("include_self", true));
-            x().scatter_reduce(call.dim("dim"), &call.var("index"), &src, reduce(call), include).into()
+            x().scatter_reduce_with(call.dim("dim"), &call.var("index"), &src, reduce(call), include).into()
         }
         "torch.index_put" => {
             let indices = match call.value("indices") {
                 Some(Value::List(entries)) => entries.iter().map(|e| put_entry(call, e)).collect::<Vec<_>>(),
                 _ => call.unwritable("indices", "no list"),
             };
-            x().index_put(indices, call.operand("values"), call.bool_or("accumulate", false)).into()
+            x().index_put_with(indices, call.operand("values"), call.bool_or("accumulate", false)).into()
         }
         "torch.take" => x().take(&call.var("index")).into(),
         "torch.put" => {
-            x().put(&call.var("index"), &call.var("source"), call.bool_or("accumulate", false)).into()
+            x().put_with(&call.var("index"), &call.var("source"), call.bool_or("accumulate", false)).into()
         }
         "torch.masked_scatter" => x().masked_scatter(&call.var("mask"), &call.var("source")).into(),
         "torch.take_along_dim" => match call.dim_opt("dim") {
             Some(dim) => x().take_along_dim(&call.var("indices"), dim),
-            None => x().flatten(0, -1).take_along_dim(&call.var("indices").flatten(0, -1), 0),
+            None => x().flatten(()).take_along_dim(&call.var("indices").flatten(()), 0),
         }
         .into(),
         "torch.nn.functional.one_hot" => {

@@ -23,19 +23,19 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "dot" => ops::dot(&x(), &v("tensor")).into(),
         "vdot" => ops::vdot(&x(), &v("other")).into(),
         "outer" => ops::outer(&x(), &v("vec2")).into(),
-        "addmm" => add(ops::addmm, "mat1", "mat2"),
-        "baddbmm" => add(ops::baddbmm, "batch1", "batch2"),
-        "addmv" => add(ops::addmv, "mat", "vec"),
-        "addbmm" => add(ops::addbmm, "batch1", "batch2"),
-        "addr" => add(ops::addr, "vec1", "vec2"),
+        "addmm" => add(ops::addmm_with, "mat1", "mat2"),
+        "baddbmm" => add(ops::baddbmm_with, "batch1", "batch2"),
+        "addmv" => add(ops::addmv_with, "mat", "vec"),
+        "addbmm" => add(ops::addbmm_with, "batch1", "batch2"),
+        "addr" => add(ops::addr_with, "vec1", "vec2"),
         "einsum" => ops::einsum(&call.text_or("equation", ""), &call.vars("operands")).into(),
         "tensordot" => {
             let (a, b) = (v("a"), v("b"));
             if call.is_list("dims") {
                 let [x, y] = call.int_lists("dims");
-                ops::tensordot(&a, &b, (&x[..], &y[..])).into()
+                ops::tensordot_with(&a, &b, (&x[..], &y[..])).into()
             } else {
-                ops::tensordot(&a, &b, call.size("dims")).into()
+                ops::tensordot_with(&a, &b, call.size("dims")).into()
             }
         }
         "nn.functional.bilinear" => {
@@ -91,9 +91,9 @@ fn decomposition(call: &Call, name: &str) -> Option<Outcome> {
             let mode = call.choice("compute_mode", "use_mm_for_euclid_dist_if_necessary", &modes);
             ops::cdist_with(&v("x1"), &v("x2"), call.float_or("p", 2.0), mode).into()
         }
-        "dist" => ops::dist(&x(), &v("other"), call.float_or("p", 2.0)).into(),
+        "dist" => ops::dist_with(&x(), &v("other"), call.float_or("p", 2.0)).into(),
         "renorm" => ops::renorm(&x(), call.float("p"), call.dim("dim"), call.float("maxnorm")).into(),
-        "cross" => ops::cross(&x(), &v("other"), call.dim_opt("dim")).into(),
+        "cross" => ops::cross_with(&x(), &v("other"), call.dim_opt("dim")).into(),
         "cov" => {
             let options = CovOptions {
                 correction: call.int_or("correction", 1),
@@ -102,11 +102,11 @@ fn decomposition(call: &Call, name: &str) -> Option<Outcome> {
             };
             ops::cov_with(&x(), options).into()
         }
-        "cholesky_solve" => ops::cholesky_solve(&x(), &v("input2"), upper()).into(),
-        "linalg.cross" => ops::linalg::cross(&x(), &v("other"), call.dim_or("dim", -1)).into(),
-        "linalg.vecdot" => ops::linalg::vecdot(&v("x"), &v("y"), call.dim_or("dim", -1)).into(),
-        "linalg.cholesky" => ops::linalg::cholesky(&x(), upper()).into(),
-        "linalg.eigvalsh" => ops::linalg::eigvalsh(&x(), uplo(call)).into(),
+        "cholesky_solve" => ops::cholesky_solve_with(&x(), &v("input2"), upper()).into(),
+        "linalg.cross" => ops::linalg::cross_with(&x(), &v("other"), call.dim_or("dim", -1)).into(),
+        "linalg.vecdot" => ops::linalg::vecdot_with(&v("x"), &v("y"), call.dim_or("dim", -1)).into(),
+        "linalg.cholesky" => ops::linalg::cholesky_with(&x(), upper()).into(),
+        "linalg.eigvalsh" => ops::linalg::eigvalsh_with(&x(), uplo(call)).into(),
         "linalg.slogdet" => ops::linalg::slogdet(&v("A")).into(),
         "linalg.matrix_power" => ops::linalg::matrix_power(&x(), call.int("n")).into(),
         "linalg.multi_dot" => {
@@ -130,16 +130,17 @@ fn decomposition(call: &Call, name: &str) -> Option<Outcome> {
                 ("gelss", Driver::Gelss),
             ];
             let driver = call.choice("driver", "gelsy", &drivers);
-            let y = ops::linalg::lstsq(&x(), &v("b"), call.float_opt("rcond"), driver);
+            let y = ops::linalg::lstsq_with(&x(), &v("b"), call.float_opt("rcond"), driver);
             vec![y.solution, y.residuals, y.rank, y.singular_values].into()
         }
         "linalg.matrix_norm" => {
             let dims = if call.has("dim") { call.sides("dim") } else { [-2, -1] };
             let order = order(call).unwrap_or(NormOrd::Fro);
-            ops::linalg::matrix_norm(&x(), order, dims, call.bool_or("keepdim", false)).into()
+            ops::linalg::matrix_norm_with(&x(), order, dims, call.bool_or("keepdim", false)).into()
         }
         "linalg.norm" => {
-            ops::linalg::norm(&x(), order(call), &call.dims("dim"), call.bool_or("keepdim", false)).into()
+            ops::linalg::norm_with(&x(), order(call), &call.dims("dim"), call.bool_or("keepdim", false))
+                .into()
         }
         _ => return None,
     })

@@ -29,9 +29,9 @@ pub fn run(call: &Call) -> Option<Outcome> {
     let y = match name {
         "mse_loss" => ops::mse_loss_with(&x(), &t(), r()),
         "l1_loss" => ops::l1_loss_with(&x(), &t(), r()),
-        "smooth_l1_loss" => ops::smooth_l1_loss(&x(), &t(), call.float_or("beta", 1.0), r()),
-        "huber_loss" => ops::huber_loss(&x(), &t(), call.float_or("delta", 1.0), r()),
-        "binary_cross_entropy" => ops::binary_cross_entropy(&x(), &t(), weight().as_ref(), r()),
+        "smooth_l1_loss" => ops::smooth_l1_loss_with(&x(), &t(), call.float_or("beta", 1.0), r()),
+        "huber_loss" => ops::huber_loss_with(&x(), &t(), call.float_or("delta", 1.0), r()),
+        "binary_cross_entropy" => ops::binary_cross_entropy_with(&x(), &t(), weight().as_ref(), r()),
         "binary_cross_entropy_with_logits" => {
             let pos_weight = call.var_opt("pos_weight");
             let options = BceWithLogitsOptions { reduction: r(), weight: weight(), pos_weight };
@@ -45,12 +45,12 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 ("batchmean", KlDivReduction::BatchMean),
             ];
             let reduction = call.choice("reduction", "mean", &variants);
-            ops::kl_div(&x(), &t(), reduction, call.bool_or("log_target", false))
+            ops::kl_div_with(&x(), &t(), reduction, call.bool_or("log_target", false))
         }
         "soft_margin_loss" => ops::soft_margin_loss_with(&x(), &t(), r()),
-        "hinge_embedding_loss" => ops::hinge_embedding_loss(&x(), &t(), margin(1.0), r()),
-        "margin_ranking_loss" => ops::margin_ranking_loss(&x1(), &x2(), &t(), margin(0.0), r()),
-        "cosine_embedding_loss" => ops::cosine_embedding_loss(&x1(), &x2(), &t(), margin(0.0), r()),
+        "hinge_embedding_loss" => ops::hinge_embedding_loss_with(&x(), &t(), margin(1.0), r()),
+        "margin_ranking_loss" => ops::margin_ranking_loss_with(&x1(), &x2(), &t(), margin(0.0), r()),
+        "cosine_embedding_loss" => ops::cosine_embedding_loss_with(&x1(), &x2(), &t(), margin(0.0), r()),
         "multi_margin_loss" => {
             let p = call.int_or("p", 1) as u32;
             let options = MultiMarginOptions { reduction: r(), p, margin: margin(1.0), weight: weight() };
@@ -93,9 +93,9 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
             };
             ops::poisson_nll_loss_with(&x(), &t(), options)
         }
-        "multilabel_margin_loss" => ops::multilabel_margin_loss(&x(), &t(), r()),
+        "multilabel_margin_loss" => ops::multilabel_margin_loss_with(&x(), &t(), r()),
         "multilabel_soft_margin_loss" => {
-            ops::multilabel_soft_margin_loss(&x(), &t(), call.var_opt("weight").as_ref(), r())
+            ops::multilabel_soft_margin_loss_with(&x(), &t(), call.var_opt("weight").as_ref(), r())
         }
         "triplet_margin_loss" => {
             let [a, p, n] = triplet();
@@ -111,12 +111,12 @@ fn more(call: &Call, name: &str) -> Option<Outcome> {
         "triplet_margin_with_distance_loss" => {
             let [a, p, n] = triplet();
             let distance = match call.text_or("distance_function", "pairwise_distance").as_str() {
-                "pairwise_distance" => |a: &Var, b: &Var| ops::pairwise_distance(a, b, 2.0, 1e-6, false),
-                "cosine_similarity" => |a: &Var, b: &Var| ops::cosine_similarity(a, b, 1, 1e-8),
+                "pairwise_distance" => |a: &Var, b: &Var| ops::pairwise_distance(a, b),
+                "cosine_similarity" => |a: &Var, b: &Var| ops::cosine_similarity(a, b),
                 other => call.unwritable("distance_function", format!("{other} is a function of Python")),
             };
             let (margin, swap) = (call.float_or("margin", 1.0), call.bool_or("swap", false));
-            ops::triplet_margin_with_distance_loss(&a, &p, &n, distance, margin, swap, r())
+            ops::triplet_margin_with_distance_loss_with(&a, &p, &n, distance, margin, swap, r())
         }
         "ctc_loss" => {
             let options = CtcOptions {

@@ -23,18 +23,21 @@ pub fn run(call: &Call) -> Option<Outcome> {
             };
             ops::embedding_with(&x(), &call.var("weight"), options).into()
         }
-        "normalize" => {
-            ops::normalize(&x(), call.float_or("p", 2.0), call.dim_or("dim", 1), call.float_or("eps", 1e-12))
-                .into()
-        }
+        "normalize" => ops::normalize_with(
+            &x(),
+            call.float_or("p", 2.0),
+            call.dim_or("dim", 1),
+            call.float_or("eps", 1e-12),
+        )
+        .into(),
         "cosine_similarity" => {
             let (a, b) = (call.var("x1"), call.var("x2"));
-            ops::cosine_similarity(&a, &b, call.dim_or("dim", 1), call.float_or("eps", 1e-8)).into()
+            ops::cosine_similarity_with(&a, &b, call.dim_or("dim", 1), call.float_or("eps", 1e-8)).into()
         }
         "pairwise_distance" => {
             let (a, b) = (call.var("x1"), call.var("x2"));
             let (p, eps) = (call.float_or("p", 2.0), call.float_or("eps", 1e-6));
-            ops::pairwise_distance(&a, &b, p, eps, call.bool_or("keepdim", false)).into()
+            ops::pairwise_distance_with(&a, &b, p, eps, call.bool_or("keepdim", false)).into()
         }
         "pixel_shuffle" => ops::pixel_shuffle(&x(), call.size("upscale_factor")).into(),
         "pixel_unshuffle" => ops::pixel_unshuffle(&x(), call.size("downscale_factor")).into(),
@@ -63,7 +66,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "upsample_bilinear" => ops::upsample_bilinear(&x(), size(call)).into(),
         "upsample_nearest" => ops::upsample_nearest(&x(), size(call)).into(),
         "channel_shuffle" => ops::channel_shuffle(&x(), call.size("groups")).into(),
-        "pdist" => ops::pdist(&x(), call.float_or("p", 2.0)).into(),
+        "pdist" => ops::pdist_with(&x(), call.float_or("p", 2.0)).into(),
         "grid_sample" => {
             let modes = [
                 ("bilinear", GridSampleMode::Bilinear),

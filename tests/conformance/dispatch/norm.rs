@@ -50,7 +50,8 @@ pub fn run(call: &Call) -> Option<Outcome> {
         }
         "nn.functional.local_response_norm" => {
             let (alpha, beta) = (call.float_or("alpha", 1e-4), call.float_or("beta", 0.75));
-            ops::local_response_norm(&x(), call.size("size"), alpha, beta, call.float_or("k", 1.0)).into()
+            ops::local_response_norm_with(&x(), call.size("size"), alpha, beta, call.float_or("k", 1.0))
+                .into()
         }
         "nn.functional.rms_norm" => {
             let (weight, eps) = (call.var_opt("weight"), call.float_opt("eps"));

@@ -26,29 +26,31 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "median" => median(call, Var::median_with, Var::median_all),
         "nanmedian" => median(call, Var::nanmedian_with, Var::nanmedian_all),
         "quantile" => {
-            x().quantile(quantile(call), call.dim_opt("dim"), keepdim(), interpolation(call)).into()
+            x().quantile_with(quantile(call), call.dim_opt("dim"), keepdim(), interpolation(call)).into()
         }
         "nanquantile" => {
-            x().nanquantile(quantile(call), call.dim_opt("dim"), keepdim(), interpolation(call)).into()
+            x().nanquantile_with(quantile(call), call.dim_opt("dim"), keepdim(), interpolation(call)).into()
         }
         "unique" => {
             // The values are always sorted.
             call.bool_opt("sorted");
-            distinct(call, Var::unique)
+            distinct(call, Var::unique_with)
         }
-        "unique_consecutive" => distinct(call, Var::unique_consecutive),
+        "unique_consecutive" => distinct(call, Var::unique_consecutive_with),
         "searchsorted" => {
             let right = call.bool_or("right", false) || call.text_or("side", "left") == "right";
             let sorter = call.var_opt("sorter");
             call.only("out_int32", call.bool_or("out_int32", false), false);
-            call.var("sorted_sequence").searchsorted(call.operand("input"), right, sorter.as_ref()).into()
+            call.var("sorted_sequence")
+                .searchsorted_with(call.operand("input"), right, sorter.as_ref())
+                .into()
         }
         "bucketize" => {
             call.only("out_int32", call.bool_or("out_int32", false), false);
             let (boundaries, right) = (call.var("boundaries"), call.bool_or("right", false));
             match call.operand("input") {
-                Operand::Var(x) => x.bucketize(&boundaries, right),
-                number => boundaries.searchsorted(number, right, None),
+                Operand::Var(x) => x.bucketize_with(&boundaries, right),
+                number => boundaries.searchsorted_with(number, right, None),
             }
             .into()
         }
@@ -56,7 +58,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
             // Whether elements are known to be distinct makes no difference.
             call.bool_opt("assume_unique");
             let elements = call.operand("elements").var();
-            elements.isin(call.operand("test_elements"), call.bool_or("invert", false)).into()
+            elements.isin_with(call.operand("test_elements"), call.bool_or("invert", false)).into()
         }
         _ => return None,
     })

@@ -94,7 +94,7 @@ fn of_two(call: &Call) -> Option<Var> {
     Some(match call.op() {
         "add" => left(call).add_scaled(other(), call.scalar_or("alpha", 1)),
         "sub" => left(call).sub_scaled(other(), call.scalar_or("alpha", 1)),
-        "rsub" => x().rsub(other(), call.scalar_or("alpha", 1)),
+        "rsub" => x().rsub_with(other(), call.scalar_or("alpha", 1)),
         "mul" => left(call).mul(other()),
         "true_divide" => left(call).true_divide(other()),
         "div" => match call.text_opt("rounding_mode").as_deref() {
@@ -111,7 +111,7 @@ fn of_two(call: &Call) -> Option<Var> {
         "ldexp" => x().ldexp(&variable()),
         "isclose" => {
             let (rtol, atol) = (call.float_or("rtol", 1e-5), call.float_or("atol", 1e-8));
-            x().isclose(&variable(), rtol, atol, call.bool_or("equal_nan", false))
+            x().isclose_with(&variable(), rtol, atol, call.bool_or("equal_nan", false))
         }
         "eq" => x().eq(other()),
         "ne" => x().ne(other()),
@@ -161,14 +161,17 @@ fn of_more(call: &Call) -> Option<Var> {
         "clamp_min" => x().clamp_min(call.operand("min")),
         "clamp_max" => x().clamp_max(call.operand("max")),
         "round" => x().round_decimals(call.int_or("decimals", 0) as i32),
-        "logit" => x().logit(call.float_opt("eps")),
+        "logit" => match call.float_opt("eps") {
+            None => x().logit(),
+            Some(eps) => x().logit_with(eps),
+        },
         "nan_to_num" => {
-            x().nan_to_num(call.float_opt("nan"), call.float_opt("posinf"), call.float_opt("neginf"))
+            x().nan_to_num_with(call.float_opt("nan"), call.float_opt("posinf"), call.float_opt("neginf"))
         }
         "where" => where_(&call.var("condition"), call.operand("input"), call.operand("other")),
         "lerp" => x().lerp(&call.var("end"), call.operand("weight")),
-        "addcmul" => x().addcmul(&call.var("tensor1"), &call.var("tensor2"), call.scalar_or("value", 1)),
-        "addcdiv" => x().addcdiv(&call.var("tensor1"), &call.var("tensor2"), call.scalar_or("value", 1)),
+        "addcmul" => x().addcmul_with(&call.var("tensor1"), &call.var("tensor2"), call.scalar_or("value", 1)),
+        "addcdiv" => x().addcdiv_with(&call.var("tensor1"), &call.var("tensor2"), call.scalar_or("value", 1)),
         _ => return None,
     })
 }

@@ -51,24 +51,25 @@ pub fn run(call: &Call) -> Option<Outcome> {
             cast().norm_with(p, &call.dims("dim"), keepdim()).into()
         }
         "torch.linalg.vector_norm" => {
-            cast().vector_norm(call.float_or("ord", 2.0), &call.dims("dim"), keepdim()).into()
+            cast().vector_norm_with(call.float_or("ord", 2.0), &call.dims("dim"), keepdim()).into()
         }
         "torch.nansum" => cast().nansum_with(&call.dims("dim"), keepdim()).into(),
         "torch.nanmean" => cast().nanmean_with(&call.dims("dim"), keepdim()).into(),
-        "torch.aminmax" => x().aminmax(call.dim_opt("dim"), keepdim()).into(),
+        "torch.aminmax" => x().aminmax_with(call.dim_opt("dim"), keepdim()).into(),
         "torch.cummax" => x().cummax(call.dim("dim")).into(),
         "torch.cummin" => x().cummin(call.dim("dim")).into(),
         "torch.logcumsumexp" => x().logcumsumexp(call.dim("dim")).into(),
         "torch.diff" => {
             let (before, after) = (call.var_opt("prepend"), call.var_opt("append"));
-            x().diff(call.size_or("n", 1), call.dim_or("dim", -1), before.as_ref(), after.as_ref()).into()
+            x().diff_with(call.size_or("n", 1), call.dim_or("dim", -1), before.as_ref(), after.as_ref())
+                .into()
         }
         "torch.gradient" => {
-            x().gradient(spacing(call), &call.dims("dim"), call.size_or("edge_order", 1)).into()
+            x().gradient_with(spacing(call), &call.dims("dim"), call.size_or("edge_order", 1)).into()
         }
-        "torch.trapezoid" => call.var("y").trapezoid(positions(call), call.dim_or("dim", -1)).into(),
+        "torch.trapezoid" => call.var("y").trapezoid_with(positions(call), call.dim_or("dim", -1)).into(),
         "torch.cumulative_trapezoid" => {
-            call.var("y").cumulative_trapezoid(positions(call), call.dim_or("dim", -1)).into()
+            call.var("y").cumulative_trapezoid_with(positions(call), call.dim_or("dim", -1)).into()
         }
         _ => return None,
     })

@@ -12,7 +12,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "torch.Tensor.view" => x().view(&call.isizes("shape")).into(),
         "torch.Tensor.expand" => x().expand(&call.isizes("size")).into(),
         "torch.broadcast_to" => x().broadcast_to(&call.sizes("size")).into(),
-        "torch.flatten" => x().flatten(call.dim_or("start_dim", 0), call.dim_or("end_dim", -1)).into(),
+        "torch.flatten" => x().flatten((call.dim_or("start_dim", 0), call.dim_or("end_dim", -1))).into(),
         "torch.unflatten" => x().unflatten(call.dim("dim"), &call.isizes("sizes")).into(),
         "torch.squeeze" => match call.ints_opt("dim") {
             None => x().squeeze_all(),
@@ -42,12 +42,12 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "torch.narrow" => narrow(call).into(),
         "torch.select" => x().select(call.dim("dim"), call.dim("index")).into(),
         "torch.diagonal" => {
-            x().diagonal(call.dim_or("offset", 0), call.dim_or("dim1", 0), call.dim_or("dim2", 1)).into()
+            x().diagonal_with(call.dim_or("offset", 0), call.dim_or("dim1", 0), call.dim_or("dim2", 1)).into()
         }
         "torch.flip" => x().flip(&call.isizes("dims")).into(),
         "torch.roll" => x().roll(&call.isizes("shifts"), &call.dims("dims")).into(),
-        "torch.tril" => x().tril(call.dim_or("diagonal", 0)).into(),
-        "torch.triu" => x().triu(call.dim_or("diagonal", 0)).into(),
+        "torch.tril" => x().tril_with(call.dim_or("diagonal", 0)).into(),
+        "torch.triu" => x().triu_with(call.dim_or("diagonal", 0)).into(),
         "torch.nn.functional.pad" => {
             let mode = match call.text_or("mode", "constant").as_str() {
                 "constant" => PadMode::Constant(call.float_or("value", 0.0)),
@@ -56,7 +56,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
                 "circular" => PadMode::Circular,
                 other => call.unwritable("mode", format!("\"{other}\" names no variant of the enum")),
             };
-            x().pad(&call.isizes("pad"), mode).into()
+            x().pad_with(&call.isizes("pad"), mode).into()
         }
         "torch.nn.functional.unfold" => ops::unfold(&x(), patches(call)).into(),
         "torch.nn.functional.fold" => ops::fold(&x(), call.each::<2>("output_size"), patches(call)).into(),

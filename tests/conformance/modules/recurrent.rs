@@ -77,7 +77,7 @@ pub fn build(c: &Call) -> Built {
                 .bias(c.bool_or("bias", true));
             with(module, |m, call| {
                 let list = decoder_masks(call);
-                m.forward(&call.var("tgt"), &call.var("memory"), masks(&list)).into()
+                m.forward_with(&call.var("tgt"), &call.var("memory"), masks(&list)).into()
             })
         }
         "TransformerEncoderLayer" => {
@@ -93,7 +93,7 @@ pub fn build(c: &Call) -> Built {
                 // A hint that the mask is causal; the mask itself says so.
                 call.bool_or("is_causal", false);
                 let masks = [call.var_opt("src_mask"), call.var_opt("src_key_padding_mask")];
-                m.forward_with_masks(&call.var("src"), masks[0].as_ref(), masks[1].as_ref()).into()
+                m.forward_with(&call.var("src"), masks[0].as_ref(), masks[1].as_ref()).into()
             })
         }
         _ => None,
@@ -106,7 +106,7 @@ fn attention(m: &MultiheadAttention, call: &Call) -> Outcome {
     let masks = [call.var_opt("key_padding_mask"), call.var_opt("attn_mask")];
     let (padding, mask) = (masks[0].as_ref(), masks[1].as_ref());
     let (y, weights) = match call.bool_or("average_attn_weights", true) {
-        true => m.attend(&q, &k, &v, padding, mask),
+        true => m.attend_with(&q, &k, &v, padding, mask),
         false => m.attend_heads(&q, &k, &v, padding, mask),
     };
     let weights = call.bool_or("need_weights", true).then_some(weights);
@@ -167,6 +167,6 @@ fn transformer(c: &Call) -> Built {
             src_key_padding_mask: padding.as_ref(),
             decoder: masks(&list),
         };
-        m.forward(&call.var("src"), &call.var("tgt"), masks).into()
+        m.forward_with(&call.var("src"), &call.var("tgt"), masks).into()
     })
 }

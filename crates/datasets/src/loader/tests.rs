@@ -242,7 +242,7 @@ fn a_sampler_decides_the_length() {
     let rest = |n: usize| DataLoader::new(data()).batch_size(n);
     assert_eq!([rest(4), rest(5), rest(3), rest(20)].map(|l| l.smallest_batch()), [2, 5, 1, 10]);
     assert_eq!(rest(3).drop_last(true).smallest_batch(), 3);
-    let weighted = crate::WeightedRandomSampler::new(&[1.0; 10], 25, true, 0);
+    let weighted = crate::WeightedRandomSampler::new(&[1.0; 10], 25);
     assert_eq!(DataLoader::new(data()).batch_size(10).sampler(weighted).len(), 3);
     let wrong = DataLoader::new(TensorDataset::new((Tensor::arange(0, 2), Tensor::arange(0, 2))));
     assert_eq!(wrong.batch_size(2).drop_last(true).iter().count(), 1);

@@ -39,7 +39,8 @@ fn sort_notes(bytes: &mut [u8], notes: &BTreeMap<String, String>) {
 }
 
 impl StateDict {
-    /// The bytes of a safetensors file, as PyTorch reads it.
+    /// The bytes of a safetensors file, as PyTorch reads it. A tensor of several names, such as a tied weight, is written
+    /// once, and the notes say what its other names are, as `safetensors.torch.save_model` does.
     ///
     /// # Errors
     /// If the format cannot hold a name.
@@ -49,12 +50,15 @@ impl StateDict {
             let dtype = TYPES.iter().find(|(k, _)| *k == kind).expect("all of ours are listed").1;
             (key, dtype, t.shape().to_vec(), bytes)
         };
-        let data: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = self.iter().map(entry).collect();
+        let tied = self.tied();
+        let data: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> =
+            self.iter().filter(|(key, _)| !tied.contains_key(key)).map(entry).collect();
         let views = data.iter().map(|(key, dtype, shape, bytes)| {
             let view = TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit the shape");
             (*key, view)
         });
         let mut notes: BTreeMap<String, String> = self.metadata.clone().into_iter().collect();
+        notes.extend(tied.iter().map(|(key, first)| (key.to_string(), first.to_string())));
         // PyTorch's readers expect this.
         notes.entry("format".into()).or_insert_with(|| "pt".into());
         let unsorted = Some(notes.clone().into_iter().collect());
@@ -92,6 +96,7 @@ pub(super) fn read(bytes: &[u8], options: &LoadOptions) -> Result<StateDict, Fil
         }
     }
     state.metadata = notes(metadata.metadata().clone().unwrap_or_default());
+    state.tie();
     Ok(state)
 }
 
@@ -129,6 +134,27 @@ mod tests {
         let bytes = state.to_safetensors().unwrap();
         assert_eq!(StateDict::from_safetensors(&bytes).unwrap().metadata, state.metadata);
         (0..5).for_each(|_| assert_eq!(state.to_safetensors().unwrap(), bytes));
+    }
+
+    #[test]
+    fn tied_tensors_are_written_once() {
+        let t = Tensor::from_vec(vec![1f32; 1000], &[10, 100]);
+        let mut state = StateDict::new();
+        state.insert("wte", t.clone());
+        state.insert("head", t.clone());
+        // The same memory, but not the same elements.
+        state.insert("part", t.narrow(0, 0, 5));
+        state.metadata.insert("other".into(), "nothing".into());
+        let bytes = state.to_safetensors().unwrap();
+        assert!(bytes.len() < 7000, "{}", bytes.len());
+        let back = StateDict::from_safetensors(&bytes).unwrap();
+        let mut keys: Vec<&str> = back.keys().collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["head", "part", "wte"]);
+        assert_eq!(back.metadata.keys().collect::<Vec<_>>(), ["other"]);
+        let [a, b] = ["wte", "head"].map(|key| back.get(key).unwrap());
+        assert!(a.shares_memory_with(b));
+        assert_eq!(a.to_vec::<f32>(), t.to_vec::<f32>());
     }
 
     #[test]

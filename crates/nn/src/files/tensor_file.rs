@@ -70,6 +70,12 @@ impl TensorFile {
         } else {
             file.open_shard(path.into(), None)?;
         }
+        // Further names of tied tensors.
+        for (key, first) in &file.metadata {
+            if let Some(&place) = file.places.get(first) {
+                file.places.entry(key.clone()).or_insert(place);
+            }
+        }
         Ok(file)
     }
 
@@ -188,6 +194,7 @@ impl TensorFile {
                 Err(e) => return Err(e),
             }
         }
+        state.tie();
         Ok(state)
     }
 }

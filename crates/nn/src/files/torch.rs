@@ -3,6 +3,7 @@
 use super::elements::{decode, stored};
 use super::{FileError, LoadOptions};
 use crate::StateDict;
+use crate::state_dict::same_elements;
 use std::collections::HashMap;
 use std::io::{Cursor, Read, Write};
 use tapegrad_pickle::{Pickle, TensorRef, TorchType, Value};
@@ -316,10 +317,7 @@ fn write(state: &StateDict) -> Result<Vec<u8>, FileError> {
     let mut storages = Vec::new();
     for (key, t) in state.iter() {
         let (dtype, bytes) = stored(t, state.stored_type(key));
-        let place = |u: &Tensor| (u.shape().to_vec(), u.strides().to_vec(), u.offset());
-        let same = |(u, kind, _): &&(&Tensor, TorchType, usize)| {
-            *kind == dtype && u.shares_memory_with(t) && place(u) == place(t)
-        };
+        let same = |(u, kind, _): &&(&Tensor, TorchType, usize)| *kind == dtype && same_elements(u, t);
         let number = match written.iter().find(same) {
             Some(&(_, _, number)) => number,
             None => {

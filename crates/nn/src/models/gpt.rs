@@ -124,7 +124,7 @@ impl GptBlock {
 impl Forward for GptBlock {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.run(x, None))
+        observe(self, x, |x| self.run(x, None))
     }
 }
 
@@ -230,7 +230,7 @@ impl Gpt {
 impl Forward for Gpt {
     #[track_caller]
     fn forward(&self, tokens: &Var) -> Var {
-        observe(self, tokens, || self.lm_head.forward(&self.hidden(tokens)))
+        observe(self, tokens, |tokens| self.lm_head.forward(&self.hidden(tokens)))
     }
 }
 

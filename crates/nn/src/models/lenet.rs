@@ -44,11 +44,11 @@ impl LeNet5 {
 
 impl Forward for LeNet5 {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             // The ReLU of a maximum is the maximum of the ReLUs, so compute it on a quarter of the elements.
             let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv1.forward(x), 2));
             let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv2.forward(&x), 2));
-            let x = tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1, -1)));
+            let x = tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1)));
             self.fc3.forward(&tapegrad_ops::relu_(self.fc2.forward(&x)))
         })
     }

@@ -11,6 +11,10 @@ pub struct MlpOptions {
     pub dropout: f64,
 }
 
+impl MlpOptions {
+    tapegrad_tape::setters! { batch_norm: bool, dropout: f64 }
+}
+
 /// Linear layers of the given sizes with ReLU between them.
 ///
 /// ```

@@ -31,7 +31,7 @@ impl Module for ConvNorm {
 
 impl Forward for ConvNorm {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.norm.relu6(&self.conv.forward(x)))
+        observe(self, x, |x| self.norm.relu6(&self.conv.forward(x)))
     }
 }
 
@@ -63,7 +63,7 @@ impl InvertedResidual {
 
 impl Forward for InvertedResidual {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let y = self.conv.forward(x);
             if self.shortcut { x + y } else { y }
         })
@@ -117,9 +117,9 @@ impl MobileNetV2 {
 
 impl Forward for MobileNetV2 {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let x = tapegrad_ops::adaptive_avg_pool2d(&self.features.forward(x), [Some(1), Some(1)]);
-            self.classifier.forward(&x.flatten(1, -1))
+            self.classifier.forward(&x.flatten(1))
         })
     }
 }

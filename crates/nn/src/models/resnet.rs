@@ -40,7 +40,7 @@ impl BasicBlock {
 
 impl Forward for BasicBlock {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let identity = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x));
             let y = self.bn1.relu(&self.conv1.forward(x), None);
             self.bn2.relu(&self.conv2.forward(&y), Some(&identity))
@@ -82,7 +82,7 @@ impl Bottleneck {
 
 impl Forward for Bottleneck {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let identity = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x));
             let y = self.bn1.relu(&self.conv1.forward(x), None);
             let y = self.bn2.relu(&self.conv2.forward(&y), None);
@@ -185,7 +185,7 @@ impl ResNet {
 
 impl Forward for ResNet {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let mut x = self.bn1.relu(&self.conv1.forward(x), None);
             if self.stem_pool {
                 x = tapegrad_ops::max_pool2d(&x, MaxPoolOptions::new(3).stride(2).padding(1));
@@ -193,7 +193,7 @@ impl Forward for ResNet {
             for layer in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
                 x = layer.forward(&x);
             }
-            self.fc.forward(&tapegrad_ops::adaptive_avg_pool2d(&x, [Some(1), Some(1)]).flatten(1, -1))
+            self.fc.forward(&tapegrad_ops::adaptive_avg_pool2d(&x, 1).flatten(1))
         })
     }
 }

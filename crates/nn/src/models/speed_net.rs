@@ -23,7 +23,7 @@ impl SpeedBlock {
             // The first filters are the identity, the others keep their random values.
             let first = from.min(width);
             let passing = Var::buffer(Tensor::zeros_with(&[first, from, 3, 3], tapegrad_tape::DType::F32));
-            dirac_(&passing, 1);
+            dirac_(&passing);
             let rest = conv.weight.detach().narrow(0, first, width - first);
             conv.weight.set_value(tapegrad_tape::cat(&[passing.detach(), rest], 0).tensor());
             conv
@@ -49,7 +49,7 @@ fn gelu(x: Var) -> Var {
 
 impl Forward for SpeedBlock {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let x = self.pool.forward_owned(self.conv1.forward(x));
             let x = gelu(self.norm1.forward_owned(x));
             gelu(self.norm2.forward_owned(self.conv2.forward_owned(x)))
@@ -128,12 +128,12 @@ impl SpeedNet {
 
 impl Forward for SpeedNet {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             let mut x = gelu(self.whiten.forward(x));
             for block in [&self.block1, &self.block2, &self.block3] {
                 x = block.forward_owned(x);
             }
-            let x = self.pool.forward_owned(x).flatten(1, -1);
+            let x = self.pool.forward_owned(x).flatten(1);
             self.head.forward(&x) * self.scale
         })
     }

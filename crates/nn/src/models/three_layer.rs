@@ -30,10 +30,10 @@ impl ThreeLayerConvNet {
 
 impl Forward for ThreeLayerConvNet {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || {
+        observe(self, x, |x| {
             // The ReLU of a maximum is the maximum of the ReLUs, so compute it on a quarter of the elements.
             let x = tapegrad_ops::relu_(tapegrad_ops::max_pool2d(&self.conv1.forward(x), 2));
-            self.fc2.forward(&tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1, -1))))
+            self.fc2.forward(&tapegrad_ops::relu_(self.fc1.forward(&x.flatten(1))))
         })
     }
 }

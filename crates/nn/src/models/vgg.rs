@@ -60,6 +60,6 @@ impl Vgg {
 
 impl Forward for Vgg {
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.classifier.forward(&self.features.forward(x).flatten(1, -1)))
+        observe(self, x, |x| self.classifier.forward(&self.features.forward(x).flatten(1)))
     }
 }

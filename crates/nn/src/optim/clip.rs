@@ -11,11 +11,17 @@ use tapegrad_tape::{Number, Tensor, Var};
 /// use tapegrad_tape::{Tensor, Var};
 /// let w = Var::parameter(Tensor::from_vec(vec![3.0, 4.0], &[2]));
 /// (&w * &w).sum_all().backward();
-/// assert_eq!(clip_grad_norm_(&[w.clone()], 1.0, 2.0, true), 10.0);
+/// assert_eq!(clip_grad_norm_with(&[w.clone()], 1.0, 2.0, true), 10.0);
 /// assert!((w.grad().unwrap().to_vec::<f64>()[0] - 0.6).abs() < 1e-6);
 /// ```
 #[track_caller]
-pub fn clip_grad_norm_(params: &[Var], max_norm: f64, norm_type: f64, error_if_nonfinite: bool) -> f64 {
+pub fn clip_grad_norm_(params: &[Var], max_norm: f64) -> f64 {
+    clip_grad_norm_with(params, max_norm, 2.0, false)
+}
+
+/// [`clip_grad_norm_`] with another norm, or with a refusal of norms that are not finite.
+#[track_caller]
+pub fn clip_grad_norm_with(params: &[Var], max_norm: f64, norm_type: f64, error_if_nonfinite: bool) -> f64 {
     let total = grad_norm(params, norm_type);
     assert!(
         total.is_finite() || !error_if_nonfinite,
@@ -132,7 +138,7 @@ mod tests {
         let grad = || Some(Var::from(Tensor::from_vec(vec![1f32, -2.0, 2.0], &[3])));
         for (order, expected) in [(1.0, 5.0), (2.0, 3.0), (f64::INFINITY, 2.0)] {
             w.set_grad(grad());
-            let got = clip_grad_norm_(std::slice::from_ref(&w), 100.0, order, false);
+            let got = clip_grad_norm_with(std::slice::from_ref(&w), 100.0, order, false);
             assert!((got - expected).abs() < 1e-9, "{got}");
             assert_eq!(w.grad().unwrap().to_vec::<f32>(), [1.0, -2.0, 2.0]);
         }
@@ -146,7 +152,7 @@ mod tests {
                 let grad = Tensor::from_vec(vec![1.0, bad], &[2]);
                 w.set_grad(Some(Var::from(grad)));
                 let params = std::slice::from_ref(&w);
-                let clip = || clip_grad_norm_(params, 1.0, order, true);
+                let clip = || clip_grad_norm_with(params, 1.0, order, true);
                 let error = std::panic::catch_unwind(std::panic::AssertUnwindSafe(clip)).unwrap_err();
                 let text = error.downcast::<String>().expect("a message");
                 assert!(
@@ -154,7 +160,7 @@ mod tests {
                     "{text}"
                 );
                 assert_eq!(w.grad().unwrap().to_vec::<f32>()[0], 1.0);
-                assert!(!clip_grad_norm_(params, 1.0, order, false).is_finite());
+                assert!(!clip_grad_norm_with(params, 1.0, order, false).is_finite());
             }
         }
     }

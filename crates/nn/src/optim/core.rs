@@ -309,6 +309,8 @@ macro_rules! optimizer {
         }
 
         impl $options {
+            tapegrad_tape::setters! { lr: f64, $($field: $ty),* }
+
             fn save_options(&self) -> Vec<(&'static str, Vec<f64>)> {
                 use $crate::optim::core::Hyper;
                 vec![("lr", self.lr.to_numbers()), $((stringify!($field), self.$field.to_numbers()),)*]

@@ -44,7 +44,7 @@ pub use adam::{Adam, AdamOptions, AdamW, AdamWOptions};
 pub use adamax::{Adamax, AdamaxOptions};
 pub use asgd::{ASGD, ASGDOptions};
 pub(crate) use clip::{all_finite, grad_norm};
-pub use clip::{clip_grad_norm_, clip_grad_value_};
+pub use clip::{clip_grad_norm_, clip_grad_norm_with, clip_grad_value_};
 pub use core::{OptimizerStateError, ParamGroup};
 pub use in_backward::InBackward;
 pub use lbfgs::{LBFGS, LBFGSOptions, LineSearch};

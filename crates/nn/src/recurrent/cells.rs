@@ -108,8 +108,8 @@ impl RNNCell {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, x: &Var, h: Option<&Var>) -> Var {
-        self.run(x, h, None).0
+    pub fn forward<'a>(&self, x: &Var, h: impl Into<Option<&'a Var>>) -> Var {
+        self.run(x, h.into(), None).0
     }
 }
 
@@ -120,8 +120,8 @@ impl GRUCell {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, x: &Var, h: Option<&Var>) -> Var {
-        self.run(x, h, None).0
+    pub fn forward<'a>(&self, x: &Var, h: impl Into<Option<&'a Var>>) -> Var {
+        self.run(x, h.into(), None).0
     }
 }
 
@@ -132,7 +132,8 @@ impl LSTMCell {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, x: &Var, state: Option<(&Var, &Var)>) -> (Var, Var) {
+    pub fn forward<'a>(&self, x: &Var, state: impl Into<Option<(&'a Var, &'a Var)>>) -> (Var, Var) {
+        let state = state.into();
         let (h, c) = self.run(x, state.map(|s| s.0), state.map(|s| s.1));
         (h, c.expect("an LSTM has a cell state"))
     }

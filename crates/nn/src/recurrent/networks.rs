@@ -4,7 +4,7 @@ use super::{Nonlinearity, Weights, plain};
 use crate::fields::{Field, Item, Module, Training};
 use crate::init::Draws;
 use crate::module::Forward;
-use crate::summary::observe;
+use crate::summary::observe_output;
 use tapegrad_ops::RecurrentCell;
 use tapegrad_tape::{Tensor, Var};
 
@@ -40,7 +40,7 @@ macro_rules! networks {
             fn run(&self, x: &Var, h: Option<&Var>, c: Option<&Var>) -> (Var, Var, Option<Var>) {
                 let (y, h, c) =
                     self.shape.run(stringify!($name), &self.weights, x, h, c, self.training.get());
-                (observe(self, x, || y), h, c)
+                (observe_output(self, x, y), h, c)
             }
 
             fn remade(mut self) -> $name {
@@ -165,8 +165,8 @@ impl RNN {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward_with_state(&self, x: &Var, h: Option<&Var>) -> (Var, Var) {
-        let (y, h, _) = self.run(x, h, None);
+    pub fn forward_with_state<'a>(&self, x: &Var, h: impl Into<Option<&'a Var>>) -> (Var, Var) {
+        let (y, h, _) = self.run(x, h.into(), None);
         (y, h)
     }
 }
@@ -178,8 +178,8 @@ impl GRU {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward_with_state(&self, x: &Var, h: Option<&Var>) -> (Var, Var) {
-        let (y, h, _) = self.run(x, h, None);
+    pub fn forward_with_state<'a>(&self, x: &Var, h: impl Into<Option<&'a Var>>) -> (Var, Var) {
+        let (y, h, _) = self.run(x, h.into(), None);
         (y, h)
     }
 }
@@ -206,7 +206,12 @@ impl LSTM {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward_with_state(&self, x: &Var, state: Option<(&Var, &Var)>) -> (Var, (Var, Var)) {
+    pub fn forward_with_state<'a>(
+        &self,
+        x: &Var,
+        state: impl Into<Option<(&'a Var, &'a Var)>>,
+    ) -> (Var, (Var, Var)) {
+        let state = state.into();
         let (h, c) = (state.map(|s| s.0), state.map(|s| s.1));
         let (y, h, c) = self.run(x, h, c);
         (y, (h, c.expect("an LSTM has a cell state")))
@@ -313,7 +318,7 @@ impl Shape {
         let (mut layer, mut last_h, mut last_c) = (steps_first, Vec::new(), Vec::new());
         for (number, cells) in weights.chunks(self.directions()).enumerate() {
             if number > 0 && training && self.dropout > 0.0 {
-                layer = tapegrad_ops::dropout(&layer, self.dropout, true);
+                layer = tapegrad_ops::dropout_with(&layer, self.dropout, true);
             }
             let mut outputs = Vec::new();
             for (direction, w) in cells.iter().enumerate() {

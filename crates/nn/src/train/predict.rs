@@ -55,7 +55,7 @@ pub fn predict_mirrored<M: Forward + ?Sized>(model: &M, x: &Var) -> Var {
 /// As [`predict_mirrored`], with half of the weight on the images translated by one pixel up and to the left, and down
 /// and to the right, with reflected borders.
 pub fn predict_shifted<M: Forward + ?Sized>(model: &M, x: &Var) -> Var {
-    let padded = x.pad(&[1, 1, 1, 1], PadMode::Reflect);
+    let padded = x.pad_with(&[1, 1, 1, 1], PadMode::Reflect);
     let (height, width) = (x.size(-2), x.size(-1));
     let moved = |by: usize| padded.narrow(-2, by, height).narrow(-1, by, width);
     let shifted = predict_mirrored(model, &moved(0)) + predict_mirrored(model, &moved(2));

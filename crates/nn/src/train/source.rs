@@ -45,7 +45,7 @@ impl<'a> Source<'a> {
     ///
     /// ```
     /// use tapegrad_nn::train::Source;
-    /// let rows = |source: Source<'static>| source.map(|x, target| (x.flatten(1, -1), target));
+    /// let rows = |source: Source<'static>| source.map(|x, target| (x.flatten(1), target));
     /// # let _ = rows;
     /// ```
     pub fn map(self, f: impl Fn(Var, Var) -> (Var, Var) + 'a) -> Source<'a> {

@@ -21,6 +21,10 @@ pub struct DecoderMasks<'a> {
     pub memory_key_padding_mask: Option<&'a Var>,
 }
 
+impl<'a> DecoderMasks<'a> {
+    tapegrad_tape::setters! { ; tgt_mask: &'a Var, memory_mask: &'a Var, tgt_key_padding_mask: &'a Var, memory_key_padding_mask: &'a Var }
+}
+
 crate::module! {
     /// Self-attention, attention to the memory that an encoder returns, and two linear layers, each with a residual and a
     /// normalization (`torch.nn.TransformerDecoderLayer`).
@@ -30,7 +34,7 @@ crate::module! {
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let layer = TransformerDecoderLayer::new(8, 2).batch_first(true);
     /// let (target, memory) = (Tensor::ones_with(&[3, 5, 8], DType::F32), Tensor::ones_with(&[3, 7, 8], DType::F32));
-    /// assert_eq!(layer.forward(&target.into(), &memory.into(), Default::default()).shape(), [3, 5, 8]);
+    /// assert_eq!(layer.forward(&target.into(), &memory.into()).shape(), [3, 5, 8]);
     /// ```
     pub struct TransformerDecoderLayer {
         self_attn: MultiheadAttention,
@@ -138,7 +142,16 @@ impl TransformerDecoderLayer {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
+    pub fn forward(&self, tgt: &Var, memory: &Var) -> Var {
+        self.forward_with(tgt, memory, DecoderMasks::new())
+    }
+
+    /// [`TransformerDecoderLayer::forward`] with masks.
+    ///
+    /// # Panics
+    /// Same as [`TransformerDecoderLayer::forward`].
+    #[track_caller]
+    pub fn forward_with(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
         let attend = |x: &Var| {
             let (padding, mask) = (masks.tgt_key_padding_mask, masks.tgt_mask);
             self.dropout1.forward(&self.self_attn.attend_without_weights(x, x, x, padding, mask))
@@ -189,10 +202,19 @@ impl TransformerDecoder {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
+    pub fn forward(&self, tgt: &Var, memory: &Var) -> Var {
+        self.forward_with(tgt, memory, DecoderMasks::new())
+    }
+
+    /// [`TransformerDecoder::forward`] with masks.
+    ///
+    /// # Panics
+    /// Same as [`TransformerDecoder::forward`].
+    #[track_caller]
+    pub fn forward_with(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
         let mut y = tgt.clone();
         for layer in &self.layers {
-            y = layer.forward(&y, memory, masks);
+            y = layer.forward_with(&y, memory, masks);
         }
         self.norm.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(&y))
     }

@@ -149,12 +149,13 @@ impl TransformerEncoderLayer {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward_with_masks(
+    pub fn forward_with<'a>(
         &self,
         x: &Var,
-        src_mask: Option<&Var>,
-        src_key_padding_mask: Option<&Var>,
+        src_mask: impl Into<Option<&'a Var>>,
+        src_key_padding_mask: impl Into<Option<&'a Var>>,
     ) -> Var {
+        let (src_mask, src_key_padding_mask) = (src_mask.into(), src_key_padding_mask.into());
         let attend = |x: &Var| {
             self.dropout1.forward(&self.self_attn.attend_without_weights(
                 x,
@@ -181,7 +182,7 @@ impl TransformerEncoderLayer {
 impl Forward for TransformerEncoderLayer {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.forward_with_masks(x, None, None))
+        observe(self, x, |x| self.forward_with(x, None, None))
     }
 }
 
@@ -217,10 +218,16 @@ impl TransformerEncoder {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward_with_masks(&self, x: &Var, mask: Option<&Var>, src_key_padding_mask: Option<&Var>) -> Var {
+    pub fn forward_with<'a>(
+        &self,
+        x: &Var,
+        mask: impl Into<Option<&'a Var>>,
+        src_key_padding_mask: impl Into<Option<&'a Var>>,
+    ) -> Var {
+        let (mask, src_key_padding_mask) = (mask.into(), src_key_padding_mask.into());
         let mut y = x.clone();
         for layer in &self.layers {
-            y = layer.forward_with_masks(&y, mask, src_key_padding_mask);
+            y = layer.forward_with(&y, mask, src_key_padding_mask);
         }
         self.norm.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(&y))
     }
@@ -229,6 +236,6 @@ impl TransformerEncoder {
 impl Forward for TransformerEncoder {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        observe(self, x, || self.forward_with_masks(x, None, None))
+        observe(self, x, |x| self.forward_with(x, None, None))
     }
 }

@@ -38,6 +38,14 @@ pub struct TransformerOptions {
     pub bias: bool,
 }
 
+impl TransformerOptions {
+    tapegrad_tape::setters! {
+        d_model: usize, nhead: usize, num_encoder_layers: usize, num_decoder_layers: usize, dim_feedforward: usize,
+        dropout: f64, activation: FeedForwardActivation, layer_norm_eps: f64, batch_first: bool, norm_first: bool,
+        bias: bool,
+    }
+}
+
 impl Default for TransformerOptions {
     fn default() -> TransformerOptions {
         TransformerOptions {
@@ -67,16 +75,19 @@ pub struct TransformerMasks<'a> {
     pub decoder: DecoderMasks<'a>,
 }
 
+impl<'a> TransformerMasks<'a> {
+    tapegrad_tape::setters! { decoder: DecoderMasks<'a>; src_mask: &'a Var, src_key_padding_mask: &'a Var }
+}
+
 crate::module! {
     /// An encoder and a decoder (`torch.nn.Transformer`; Vaswani et al. 2017, "Attention is all you need").
     ///
     /// ```
     /// use tapegrad_nn::{Transformer, TransformerOptions};
-    /// use tapegrad_tape::{DType, Tensor, Var};
-    /// let options = TransformerOptions { d_model: 8, nhead: 2, num_encoder_layers: 1, num_decoder_layers: 1, ..Default::default() };
-    /// let model = Transformer::new(options);
-    /// let (source, target) = (Tensor::ones_with(&[7, 3, 8], DType::F32), Tensor::ones_with(&[5, 3, 8], DType::F32));
-    /// assert_eq!(model.forward(&source.into(), &target.into(), Default::default()).shape(), [5, 3, 8]);
+    /// use tapegrad_tape::Var;
+    /// let model = Transformer::new(TransformerOptions::new().d_model(8).nhead(2).num_encoder_layers(1));
+    /// let (source, target) = (Var::ones((7, 3, 8)), Var::ones((5, 3, 8)));
+    /// assert_eq!(model.forward(&source, &target).shape(), [5, 3, 8]);
     /// ```
     pub struct Transformer {
         encoder: TransformerEncoder,
@@ -115,7 +126,7 @@ impl Transformer {
                 .norm(norm()),
             d_model: o.d_model,
         };
-        model.parameters().iter().filter(|p| p.ndim() > 1).for_each(|p| xavier_uniform_(p, 1.0));
+        model.parameters().iter().filter(|p| p.ndim() > 1).for_each(|p| xavier_uniform_(p));
         model
     }
 
@@ -124,7 +135,16 @@ impl Transformer {
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
-    pub fn forward(&self, src: &Var, tgt: &Var, masks: TransformerMasks) -> Var {
+    pub fn forward(&self, src: &Var, tgt: &Var) -> Var {
+        self.forward_with(src, tgt, TransformerMasks::new())
+    }
+
+    /// [`Transformer::forward`] with masks.
+    ///
+    /// # Panics
+    /// Same as [`Transformer::forward`].
+    #[track_caller]
+    pub fn forward_with(&self, src: &Var, tgt: &Var, masks: TransformerMasks) -> Var {
         for (name, v) in [("src", src), ("tgt", tgt)] {
             assert!(
                 (2..=3).contains(&v.ndim()) && v.size(-1) == self.d_model,
@@ -133,14 +153,14 @@ impl Transformer {
                 self.d_model
             );
         }
-        let memory = self.encoder.forward_with_masks(src, masks.src_mask, masks.src_key_padding_mask);
-        self.decoder.forward(tgt, &memory, masks.decoder)
+        let memory = self.encoder.forward_with(src, masks.src_mask, masks.src_key_padding_mask);
+        self.decoder.forward_with(tgt, &memory, masks.decoder)
     }
 
     /// The mask with which a target attends only to itself and to those before it: minus infinity above the diagonal
     /// (`torch.nn.Transformer.generate_square_subsequent_mask`).
     pub fn generate_square_subsequent_mask(size: usize) -> Var {
-        Var::from(Tensor::full_with(&[size, size], f64::NEG_INFINITY, DType::F32)).triu(1)
+        Var::from(Tensor::full_with(&[size, size], f64::NEG_INFINITY, DType::F32)).triu_with(1)
     }
 }
 
@@ -152,24 +172,16 @@ mod tests {
     /// With the causal mask, a change of the last target changes no output before it.
     #[test]
     fn targets_do_not_see_later_ones() {
-        let options = TransformerOptions {
-            d_model: 8,
-            nhead: 2,
-            num_encoder_layers: 1,
-            num_decoder_layers: 2,
-            dim_feedforward: 16,
-            dropout: 0.0,
-            batch_first: true,
-            ..Default::default()
-        };
+        let options =
+            TransformerOptions::new().d_model(8).nhead(2).num_encoder_layers(1).num_decoder_layers(2);
+        let options = options.dim_feedforward(16).dropout(0.0).batch_first(true);
         let model = Transformer::new(options);
         let random = |shape: &[usize]| Var::from(with_default_generator(|g| g.normal(shape, 0.0, 1.0)));
         let (src, tgt) = (random(&[2, 4, 8]), random(&[2, 3, 8]));
         let mask = Transformer::generate_square_subsequent_mask(3);
-        let decoder = DecoderMasks { tgt_mask: Some(&mask), ..Default::default() };
-        let masks = TransformerMasks { decoder, ..Default::default() };
+        let masks = TransformerMasks::new().decoder(DecoderMasks::new().tgt_mask(&mask));
         let other = tapegrad_tape::cat(&[tgt.narrow(1, 0, 2), random(&[2, 1, 8])], 1);
-        let first = |t: &Var| model.forward(&src, t, masks).narrow(1, 0, 2).to_vec::<f32>();
+        let first = |t: &Var| model.forward_with(&src, t, masks).narrow(1, 0, 2).to_vec::<f32>();
         assert_eq!(first(&tgt), first(&other));
     }
 }

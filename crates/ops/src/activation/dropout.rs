@@ -18,12 +18,21 @@ use tapegrad_tape::{MemoryFormat, Tensor, Var, record, with_default_generator};
 /// use tapegrad_tape::{Tensor, Var, DType};
 /// tapegrad_tape::manual_seed(1);
 /// let x = Var::from(Tensor::ones_with(&[1000], DType::F32));
-/// let y = tapegrad_ops::dropout(&x, 0.5, true).to_vec::<f32>();
+/// let y = tapegrad_ops::dropout(&x).to_vec::<f32>();
 /// assert!(y.iter().all(|&v| v == 0.0 || v == 2.0));
-/// assert!(tapegrad_ops::dropout(&x, 0.5, false).to_vec::<f32>().iter().all(|&v| v == 1.0));
+/// assert!(tapegrad_ops::dropout_with(&x, 0.5, false).to_vec::<f32>().iter().all(|&v| v == 1.0));
 /// ```
 #[track_caller]
-pub fn dropout(x: &Var, p: f64, training: bool) -> Var {
+pub fn dropout(x: &Var) -> Var {
+    dropout_with(x, 0.5, true)
+}
+
+/// [`dropout`] with another probability, and for a model that may not be in training.
+///
+/// # Panics
+/// Same as [`dropout`].
+#[track_caller]
+pub fn dropout_with(x: &Var, p: f64, training: bool) -> Var {
     if !active("dropout", p, training) {
         return x.clone();
     }
@@ -68,11 +77,20 @@ fn active(op: &str, p: f64, training: bool) -> bool {
 /// ```
 /// use tapegrad_tape::{Tensor, Var, DType};
 /// let x = Var::from(Tensor::ones_with(&[4, 3, 2], DType::F32));
-/// let y = tapegrad_ops::dropout1d(&x, 0.5, true).to_vec::<f32>();
+/// let y = tapegrad_ops::dropout1d(&x).to_vec::<f32>();
 /// assert!(y.chunks(2).all(|channel| channel[0] == channel[1]));
 /// ```
 #[track_caller]
-pub fn dropout1d(x: &Var, p: f64, training: bool) -> Var {
+pub fn dropout1d(x: &Var) -> Var {
+    dropout1d_with(x, 0.5, true)
+}
+
+/// [`dropout1d`] with another probability, and for a model that may not be in training.
+///
+/// # Panics
+/// Same as [`dropout1d`].
+#[track_caller]
+pub fn dropout1d_with(x: &Var, p: f64, training: bool) -> Var {
     assert!(
         matches!(x.ndim(), 2 | 3),
         "dropout1d: the input has to be [N, C, L] or [C, L], got {:?}",
@@ -90,11 +108,20 @@ pub fn dropout1d(x: &Var, p: f64, training: bool) -> Var {
 /// ```
 /// use tapegrad_tape::{Tensor, Var, DType};
 /// let x = Var::from(Tensor::ones_with(&[4, 3, 2, 2], DType::F32));
-/// let y = tapegrad_ops::dropout2d(&x, 0.5, true).to_vec::<f32>();
+/// let y = tapegrad_ops::dropout2d(&x).to_vec::<f32>();
 /// assert!(y.chunks(4).all(|channel| channel.iter().all(|&v| v == channel[0])));
 /// ```
 #[track_caller]
-pub fn dropout2d(x: &Var, p: f64, training: bool) -> Var {
+pub fn dropout2d(x: &Var) -> Var {
+    dropout2d_with(x, 0.5, true)
+}
+
+/// [`dropout2d`] with another probability, and for a model that may not be in training.
+///
+/// # Panics
+/// Same as [`dropout2d`].
+#[track_caller]
+pub fn dropout2d_with(x: &Var, p: f64, training: bool) -> Var {
     assert!(
         matches!(x.ndim(), 3 | 4),
         "dropout2d: the input has to be [N, C, H, W] or [N, C, L], got {:?}",
@@ -112,7 +139,7 @@ fn of_channels(op: &str, x: &Var, leading: usize, p: f64, training: bool) -> Var
     let mut shape = x.shape().to_vec();
     shape[leading..].fill(1);
     let ones = Var::from(Tensor::ones_with(&shape, x.dtype()));
-    x * &dropout(&ones, p, true)
+    x * &dropout_with(&ones, p, true)
 }
 
 #[cfg(test)]
@@ -134,7 +161,7 @@ mod tests {
     #[test]
     fn the_backward_pass_makes_the_same_choice() {
         let x = Var::parameter(Tensor::from_vec(numbers(1000, 1), &[1000]).cast(DType::F32));
-        let y = dropout(&x, 0.4, true);
+        let y = dropout_with(&x, 0.4, true);
         y.sum_all().backward();
         let kept: Vec<bool> = y.to_vec::<f32>().iter().map(|v| *v != 0.0).collect();
         assert_eq!(x.grad().unwrap().to_vec::<f32>().iter().map(|g| *g != 0.0).collect::<Vec<_>>(), kept);
@@ -145,18 +172,18 @@ mod tests {
         let x = Var::from(Tensor::ones_with(&[100_003], DType::F32));
         let draw = |seed| {
             tapegrad_tape::manual_seed(seed);
-            dropout(&x, 0.3, true).to_vec::<f32>()
+            dropout_with(&x, 0.3, true).to_vec::<f32>()
         };
         let zeros = draw(5).iter().filter(|v| **v == 0.0).count() as f64 / 100_003.0;
         assert!((zeros - 0.3).abs() < 0.006, "{zeros}");
         assert_eq!(draw(5), draw(5));
         assert_ne!(draw(5), draw(6));
-        assert!(dropout(&x, 1.0, true).to_vec::<f32>().iter().all(|v| *v == 0.0));
+        assert!(dropout_with(&x, 1.0, true).to_vec::<f32>().iter().all(|v| *v == 0.0));
     }
 
     #[test]
     #[should_panic(expected = "dropout: the probability has to be in [0, 1], got 1.5")]
     fn an_impossible_probability() {
-        dropout(&Var::from(1.0), 1.5, true);
+        dropout_with(&Var::from(1.0), 1.5, true);
     }
 }

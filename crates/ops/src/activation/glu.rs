@@ -2,8 +2,7 @@
 
 use tapegrad_tape::{Var, shape};
 
-/// The first half along a dimension times the sigmoid of the second (`torch.nn.functional.glu`; PyTorch's default
-/// dimension is -1).
+/// The first half along a dimension times the sigmoid of the second (`torch.nn.functional.glu`), the last one.
 ///
 /// # Panics
 /// If the dimension is out of range or of odd size, or the input has none.
@@ -11,10 +10,19 @@ use tapegrad_tape::{Var, shape};
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![4f32, 0.0], &[2]);
-/// assert_eq!(tapegrad_ops::glu(&x, -1).to_vec::<f32>(), [2.0]);
+/// assert_eq!(tapegrad_ops::glu(&x).to_vec::<f32>(), [2.0]);
 /// ```
 #[track_caller]
-pub fn glu(x: &Var, dim: isize) -> Var {
+pub fn glu(x: &Var) -> Var {
+    glu_with(x, -1)
+}
+
+/// [`glu`] with another dimension.
+///
+/// # Panics
+/// Same as [`glu`].
+#[track_caller]
+pub fn glu_with(x: &Var, dim: isize) -> Var {
     assert!(x.ndim() > 0, "glu: the input has no dimension to be cut in halves");
     let d = shape::dim("glu", dim, x.ndim());
     let n = x.shape()[d];
@@ -33,12 +41,12 @@ mod tests {
 
     #[test]
     fn derivatives() {
-        check_gradients(|v| glu(&v[0], 1), &[parameter(&[2, 4, 3], 1)]);
+        check_gradients(|v| glu_with(&v[0], 1), &[parameter(&[2, 4, 3], 1)]);
     }
 
     #[test]
     #[should_panic(expected = "glu: dimension -1 of the input [2, 3] is odd")]
     fn an_odd_size() {
-        glu(&parameter(&[2, 3], 1), -1);
+        glu(&parameter(&[2, 3], 1));
     }
 }

@@ -43,12 +43,7 @@ tapegrad_tape::pointwise! {
         input(x, g) fused if x <= T::c(-3.0) { T::ZERO } else if x < T::c(3.0) { g * (x / T::c(3.0) + T::c(0.5)) } else { g };
         rule where_(&x.le(-3.0), 0.0, where_(&x.lt(3.0), g * (x / 3.0 + 0.5), g)); on -4.0, 4.0;
 
-    /// Zero between `-lambd` and `lambd`, else `x` (`torch.nn.functional.hardshrink`; PyTorch's default is 0.5).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_ops::hardshrink(&tapegrad_tape::Var::from(0.4), 0.5).item(), 0.0);
-    /// ```
-    function hardshrink(x, lambd) = if x >= -lambd && x <= lambd { T::ZERO } else { x };
+    hidden hardshrink(x, lambd) = if x >= -lambd && x <= lambd { T::ZERO } else { x };
         input(x, g) fused if x >= -lambd && x <= lambd { T::ZERO } else { g };
         rule where_(&x.ge(-lambd).logical_and(&x.le(lambd)), 0.0, g); on -2.0, 2.0, 0.5;
 
@@ -78,32 +73,66 @@ tapegrad_tape::pointwise! {
         rule where_(&x.le(limit), 0.0, g); on -2.0, 2.0, 0.3, 5.0;
 }
 
-/// `x` between two bounds (`torch.nn.functional.hardtanh`; PyTorch's defaults are -1 and 1). Unlike that of
+/// `x` between two bounds (`torch.nn.functional.hardtanh`), -1 and 1. Unlike that of
 /// [`Var::clamp`], the gradient at a bound is zero.
 ///
 /// # Panics
 /// If the lower bound is above the upper one.
 ///
 /// ```
-/// assert_eq!(tapegrad_ops::hardtanh(&tapegrad_tape::Var::from(2.0), -1.0, 1.0).item(), 1.0);
+/// assert_eq!(tapegrad_ops::hardtanh(&tapegrad_tape::Var::from(2.0)).item(), 1.0);
 /// ```
 #[track_caller]
-pub fn hardtanh(x: &Var, min_val: f64, max_val: f64) -> Var {
+pub fn hardtanh(x: &Var) -> Var {
+    hardtanh_with(x, -1.0, 1.0)
+}
+
+/// [`hardtanh`] with other bounds.
+///
+/// # Panics
+/// Same as [`hardtanh`].
+#[track_caller]
+pub fn hardtanh_with(x: &Var, min_val: f64, max_val: f64) -> Var {
     assert!(min_val <= max_val, "hardtanh: min_val = {min_val} cannot be greater than max_val = {max_val}");
     table::hardtanh.apply(x, [min_val, max_val, 0.0, 0.0])
 }
 
-/// `x` moved toward zero by `lambd`, and zero where its magnitude is smaller (`torch.nn.functional.softshrink`;
-/// PyTorch's default is 0.5).
+/// Zero between `-lambd` and `lambd`, else `x` (`torch.nn.functional.hardshrink`); `lambd` is 0.5.
+///
+/// ```
+/// assert_eq!(tapegrad_ops::hardshrink(&tapegrad_tape::Var::from(0.4)).item(), 0.0);
+/// ```
+#[track_caller]
+pub fn hardshrink(x: &Var) -> Var {
+    hardshrink_with(x, 0.5)
+}
+
+/// [`hardshrink`] with another `lambd`.
+#[track_caller]
+pub fn hardshrink_with(x: &Var, lambd: f64) -> Var {
+    table::hardshrink.apply(x, [lambd, 0.0, 0.0, 0.0])
+}
+
+/// `x` moved toward zero by `lambd`, and zero where its magnitude is smaller (`torch.nn.functional.softshrink`);
+/// `lambd` is 0.5.
 ///
 /// # Panics
 /// If `lambd` is negative.
 ///
 /// ```
-/// assert_eq!(tapegrad_ops::softshrink(&tapegrad_tape::Var::from(2.0), 0.5).item(), 1.5);
+/// assert_eq!(tapegrad_ops::softshrink(&tapegrad_tape::Var::from(2.0)).item(), 1.5);
 /// ```
 #[track_caller]
-pub fn softshrink(x: &Var, lambd: f64) -> Var {
+pub fn softshrink(x: &Var) -> Var {
+    softshrink_with(x, 0.5)
+}
+
+/// [`softshrink`] with another `lambd`.
+///
+/// # Panics
+/// Same as [`softshrink`].
+#[track_caller]
+pub fn softshrink_with(x: &Var, lambd: f64) -> Var {
     assert!(lambd >= 0.0, "softshrink: lambd = {lambd} cannot be negative");
     table::softshrink.apply(x, [lambd, 0.0, 0.0, 0.0])
 }

@@ -52,19 +52,28 @@ pub fn prelu(x: &Var, weight: &Var) -> Var {
 }
 
 /// A leaky ReLU whose slope is drawn for each element from `[lower, upper)` in training, and is their mean otherwise
-/// (`torch.nn.functional.rrelu`; PyTorch's defaults are 1/8 and 1/3). Draws from the thread's default generator.
+/// (`torch.nn.functional.rrelu`): that of 1/8 and 1/3. Draws from the thread's default generator.
 ///
 /// # Panics
 /// If `lower` is above `upper`.
 ///
 /// ```
-/// assert_eq!(tapegrad_ops::rrelu(&tapegrad_tape::Var::from(-4.0), 0.25, 0.75, false).item(), -2.0);
+/// assert_eq!(tapegrad_ops::rrelu_with(&tapegrad_tape::Var::from(-4.0), 0.25, 0.75, false).item(), -2.0);
 /// ```
 #[track_caller]
-pub fn rrelu(x: &Var, lower: f64, upper: f64, training: bool) -> Var {
+pub fn rrelu(x: &Var) -> Var {
+    rrelu_with(x, 1.0 / 8.0, 1.0 / 3.0, false)
+}
+
+/// [`rrelu`] with another range of slopes, and in training.
+///
+/// # Panics
+/// Same as [`rrelu`].
+#[track_caller]
+pub fn rrelu_with(x: &Var, lower: f64, upper: f64, training: bool) -> Var {
     assert!(lower <= upper, "rrelu: lower = {lower} cannot be greater than upper = {upper}");
     if !training {
-        return super::leaky_relu(x, (lower + upper) / 2.0);
+        return super::leaky_relu_with(x, (lower + upper) / 2.0);
     }
     let slope: Tensor = with_default_generator(|g| g.uniform(x.shape(), lower, upper)).cast(x.dtype());
     x * &where_(&x.gt(0.0), 1.0, Var::from(slope))
@@ -85,7 +94,8 @@ mod tests {
 
     #[test]
     fn drawn_slopes_stay_in_their_range() {
-        let y = rrelu(&Var::from(Tensor::full_with(&[1000], -1, DType::F32)), 0.1, 0.3, true).to_vec::<f32>();
+        let y = rrelu_with(&Var::from(Tensor::full_with(&[1000], -1, DType::F32)), 0.1, 0.3, true)
+            .to_vec::<f32>();
         assert!(y.iter().all(|v| (-0.3..=-0.1).contains(v)) && y.iter().any(|v| *v != y[0]));
     }
 

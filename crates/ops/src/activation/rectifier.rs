@@ -13,21 +13,11 @@ tapegrad_tape::pointwise! {
         output(y, g) fused if y <= T::ZERO { T::ZERO } else { g };
         rule where_(&y.le(0.0), 0.0, g); on -2.0, 2.0;
 
-    /// `x` above zero, `slope * x` below (`torch.nn.functional.leaky_relu`; PyTorch's default slope is 0.01).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_ops::leaky_relu(&tapegrad_tape::Var::from(-2.0), 0.5).item(), -1.0);
-    /// ```
-    function leaky_relu(x, slope) = if x > T::ZERO { x } else { x * slope };
+    hidden leaky_relu(x, slope) = if x > T::ZERO { x } else { x * slope };
         input(x, g) fused if x > T::ZERO { g } else { g * slope };
         rule where_(&x.gt(0.0), g, g * slope); on -2.0, 2.0, 0.1;
 
-    /// `x` above zero, `alpha * (e^x - 1)` below (`torch.nn.functional.elu`; PyTorch's default alpha is 1).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_ops::elu(&tapegrad_tape::Var::from(2.0), 1.0).item(), 2.0);
-    /// ```
-    function elu(x, alpha) = if x <= T::ZERO { alpha * x.exp_m1() } else { x };
+    hidden elu(x, alpha) = if x <= T::ZERO { alpha * x.exp_m1() } else { x };
         input(x, g) fused if x <= T::ZERO { g * (alpha * x.exp()) } else { g };
         rule where_(&x.le(0.0), g * (x.clamp_max(0.0).exp() * alpha), g); on -2.0, 2.0, 1.3;
 
@@ -45,17 +35,60 @@ tapegrad_tape::pointwise! {
         rule where_(&x.le(0.0), g * (x.clamp_max(0.0).exp() * (SELU_SCALE * SELU_ALPHA)), g * SELU_SCALE); on -2.0, 2.0;
 }
 
+/// `x` above zero, a hundredth of it below (`torch.nn.functional.leaky_relu`).
+///
+/// ```
+/// assert_eq!(tapegrad_ops::leaky_relu(&tapegrad_tape::Var::from(-200.0)).item(), -2.0);
+/// ```
+#[track_caller]
+pub fn leaky_relu(x: &Var) -> Var {
+    leaky_relu_with(x, 0.01)
+}
+
+/// [`leaky_relu`] with another slope below zero.
+#[track_caller]
+pub fn leaky_relu_with(x: &Var, negative_slope: f64) -> Var {
+    table::leaky_relu.apply(x, [negative_slope, 0.0, 0.0, 0.0])
+}
+
+/// `x` above zero, `alpha * (e^x - 1)` below (`torch.nn.functional.elu`); alpha is 1.
+///
+/// ```
+/// let x = tapegrad_tape::Var::from(f64::NEG_INFINITY);
+/// assert_eq!(tapegrad_ops::elu(&x).item(), -1.0);
+/// assert_eq!(tapegrad_ops::elu_with(&x, 2.0).item(), -2.0);
+/// ```
+#[track_caller]
+pub fn elu(x: &Var) -> Var {
+    elu_with(x, 1.0)
+}
+
+/// [`elu`] with another `alpha`.
+#[track_caller]
+pub fn elu_with(x: &Var, alpha: f64) -> Var {
+    table::elu.apply(x, [alpha, 0.0, 0.0, 0.0])
+}
+
 /// `x` above zero, `alpha * (e^(x / alpha) - 1)` below, which is smooth at zero for any alpha
-/// (`torch.nn.functional.celu`; PyTorch's default alpha is 1).
+/// (`torch.nn.functional.celu`); alpha is 1.
 ///
 /// # Panics
 /// If `alpha` is zero, by which it divides.
 ///
 /// ```
-/// assert_eq!(tapegrad_ops::celu(&tapegrad_tape::Var::from(2.0), 1.0).item(), 2.0);
+/// assert_eq!(tapegrad_ops::celu(&tapegrad_tape::Var::from(2.0)).item(), 2.0);
 /// ```
 #[track_caller]
-pub fn celu(x: &Var, alpha: f64) -> Var {
+pub fn celu(x: &Var) -> Var {
+    celu_with(x, 1.0)
+}
+
+/// [`celu`] with another `alpha`.
+///
+/// # Panics
+/// Same as [`celu`].
+#[track_caller]
+pub fn celu_with(x: &Var, alpha: f64) -> Var {
     assert!(alpha != 0.0, "celu: alpha is 0, by which it divides; 1 is usual");
     table::celu.apply(x, [alpha, 0.0, 0.0, 0.0])
 }
@@ -97,6 +130,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "celu: alpha is 0")]
     fn celu_does_not_divide_by_zero() {
-        super::celu(&tapegrad_tape::Var::from(-1.0), 0.0);
+        super::celu_with(&tapegrad_tape::Var::from(-1.0), 0.0);
     }
 }

@@ -59,17 +59,11 @@ tapegrad_tape::pointwise! {
             g * (t + x * s * (T::ONE - t * t))
         };
         rule {
-            let t = super::softplus(x, 1.0, 20.0).tanh();
+            let t = super::softplus(x).tanh();
             g * (&t + x * x.sigmoid() * (1.0 - &t * &t))
         }; on -3.0, 3.0;
 
-    /// `ln(1 + e^(beta x)) / beta`, and `x` itself where `beta x` is above the threshold
-    /// (`torch.nn.functional.softplus`; PyTorch's defaults are 1 and 20).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_ops::softplus(&tapegrad_tape::Var::from(30.0), 1.0, 20.0).item(), 30.0);
-    /// ```
-    function softplus(x, beta, threshold) = if x * beta > threshold { x } else { (x * beta).exp().ln_1p() / beta };
+    hidden softplus(x, beta, threshold) = if x * beta > threshold { x } else { (x * beta).exp().ln_1p() / beta };
         input(x, g) fused if x * beta > threshold { g } else { g / (T::ONE + (-(x * beta)).exp()) };
         rule where_(&(x * beta).gt(threshold), g, g * (x * beta).sigmoid()); on -2.0, 2.0, 1.5, 2.0;
 
@@ -140,6 +134,23 @@ pub fn gelu_with(x: &Var, approximate: Approximate) -> Var {
         Approximate::Sigmoid => &table::gelu_sigmoid,
     };
     row.apply(x, [0.0; 4])
+}
+
+/// `ln(1 + e^(beta x)) / beta`, and `x` itself where `beta x` is above the threshold
+/// (`torch.nn.functional.softplus`); beta is 1, the threshold 20.
+///
+/// ```
+/// assert_eq!(tapegrad_ops::softplus(&tapegrad_tape::Var::from(30.0)).item(), 30.0);
+/// ```
+#[track_caller]
+pub fn softplus(x: &Var) -> Var {
+    softplus_with(x, 1.0, 20.0)
+}
+
+/// [`softplus`] with another `beta` or threshold.
+#[track_caller]
+pub fn softplus_with(x: &Var, beta: f64, threshold: f64) -> Var {
+    table::softplus.apply(x, [beta, threshold, 0.0, 0.0])
 }
 
 /// `x * sigmoid(x)`, also called swish (`torch.nn.functional.silu`).

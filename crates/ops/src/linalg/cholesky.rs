@@ -17,10 +17,19 @@ use tapegrad_tape::{Tensor, Var, no_grad, record_with_output};
 /// ```
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![4f64, 2.0, 2.0, 10.0], &[2, 2]);
-/// assert_eq!(tapegrad_ops::linalg::cholesky(&a, false).to_vec::<f64>(), [2.0, 0.0, 1.0, 3.0]);
+/// assert_eq!(tapegrad_ops::linalg::cholesky(&a).to_vec::<f64>(), [2.0, 0.0, 1.0, 3.0]);
 /// ```
 #[track_caller]
-pub fn cholesky(a: &Var, upper: bool) -> Var {
+pub fn cholesky(a: &Var) -> Var {
+    cholesky_with(a, false)
+}
+
+/// [`cholesky`] with the choice of the upper factor.
+///
+/// # Panics
+/// Same as [`cholesky`].
+#[track_caller]
+pub fn cholesky_with(a: &Var, upper: bool) -> Var {
     let op = "linalg.cholesky";
     square_size(op, a);
     if upper { t(&lower(op, &t(a))) } else { lower(op, a) }
@@ -44,7 +53,7 @@ fn lower(op: &'static str, a: &Var) -> Var {
         let l = c.output();
         let phi = tmm(&l, c.grad());
         // Symmetric, of the lower triangle and half of the diagonal.
-        let phi = (phi.tril(0) + t(&phi.tril(-1))) * 0.5;
+        let phi = (phi.tril() + t(&phi.tril_with(-1))) * 0.5;
         let inner = solve_left("linalg.solve_triangular", &t(&l), &phi, true, false);
         [Some(t(&solve_left("linalg.solve_triangular", &t(&l), &t(&inner), true, false)))]
     })
@@ -59,11 +68,20 @@ fn lower(op: &'static str, a: &Var) -> Var {
 /// ```
 /// use tapegrad_tape::Var;
 /// let l = Var::from_vec(vec![2f64, 0.0, 1.0, 3.0], &[2, 2]);
-/// let x = tapegrad_ops::cholesky_solve(&Var::from_vec(vec![6f64, 12.0], &[2, 1]), &l, false);
+/// let x = tapegrad_ops::cholesky_solve(&Var::from_vec(vec![6f64, 12.0], &[2, 1]), &l);
 /// assert_eq!(x.to_vec::<f64>(), [1.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn cholesky_solve(b: &Var, factor: &Var, upper: bool) -> Var {
+pub fn cholesky_solve(b: &Var, factor: &Var) -> Var {
+    cholesky_solve_with(b, factor, false)
+}
+
+/// [`cholesky_solve`] with an upper factor.
+///
+/// # Panics
+/// Same as [`cholesky_solve`].
+#[track_caller]
+pub fn cholesky_solve_with(b: &Var, factor: &Var, upper: bool) -> Var {
     let op = "cholesky_solve";
     let n = square_size(op, factor);
     check_types(op, b.dtype(), factor.dtype());
@@ -81,7 +99,7 @@ pub fn cholesky_solve(b: &Var, factor: &Var, upper: bool) -> Var {
     });
     let saved = factor.saved();
     record_with_output(op, [b, factor], value.tensor(), move |c| {
-        let g = cholesky_solve(c.grad(), &saved, upper);
+        let g = cholesky_solve_with(c.grad(), &saved, upper);
         let gf = c.wants(1).then(|| {
             let term = mmt(&g, &c.output());
             let both = &term + t(&term);
@@ -105,19 +123,19 @@ mod tests {
     fn factors_and_their_gradients() {
         let x = parameter(&[2, 3, 3], 1);
         let a = positive(&x);
-        let (l, u) = (cholesky(&a, false), cholesky(&a, true));
+        let (l, u) = (cholesky(&a), cholesky_with(&a, true));
         assert_close(&mmt(&l, &l), &a, 1e-12);
         assert_close(&tmm(&u, &u), &a, 1e-12);
         for upper in [false, true] {
-            check_gradients(|v| cholesky(&positive(&v[0]), upper), std::slice::from_ref(&x));
+            check_gradients(|v| cholesky_with(&positive(&v[0]), upper), std::slice::from_ref(&x));
             let b = parameter(&[3, 2], 2);
             assert_close(
-                &mm(&a, &cholesky_solve(&b, if upper { &u } else { &l }, upper)),
+                &mm(&a, &cholesky_solve_with(&b, if upper { &u } else { &l }, upper)),
                 &b.expand(&[2, -1, -1]),
                 1e-12,
             );
             check_gradients(
-                |v| cholesky_solve(&v[1], &cholesky(&positive(&v[0]), upper), upper),
+                |v| cholesky_solve_with(&v[1], &cholesky_with(&positive(&v[0]), upper), upper),
                 &[x.clone(), b],
             );
         }
@@ -126,6 +144,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "the input is not positive-definite (batch element 1)")]
     fn an_indefinite_matrix() {
-        cholesky(&Var::from_vec(vec![1f64, -1.0], &[2, 1, 1]), false);
+        cholesky(&Var::from_vec(vec![1f64, -1.0], &[2, 1, 1]));
     }
 }

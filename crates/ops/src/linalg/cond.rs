@@ -1,6 +1,6 @@
 //! `linalg.cond`.
 
-use super::{NormOrd, inv, matrix_norm, matrix_size, square_size, svdvals};
+use super::{NormOrd, inv, matrix_norm_with, matrix_size, square_size, svdvals};
 use tapegrad_tape::Var;
 
 /// The condition numbers of matrices (`torch.linalg.cond`): without an order, and for 2 and -2, a ratio of singular
@@ -12,10 +12,20 @@ use tapegrad_tape::Var;
 /// ```
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f64, 0.0, 0.0, 4.0], &[2, 2]);
-/// assert_eq!(tapegrad_ops::linalg::cond(&a, None).item(), 4.0);
+/// assert_eq!(tapegrad_ops::linalg::cond(&a).item(), 4.0);
 /// ```
 #[track_caller]
-pub fn cond(a: &Var, ord: Option<NormOrd>) -> Var {
+pub fn cond(a: &Var) -> Var {
+    cond_with(a, None)
+}
+
+/// [`cond`] with another norm.
+///
+/// # Panics
+/// Same as [`cond`].
+#[track_caller]
+pub fn cond_with(a: &Var, ord: impl Into<Option<NormOrd>>) -> Var {
+    let ord = ord.into();
     let op = "linalg.cond";
     let [m, n] = matrix_size(op, a);
     assert!(
@@ -34,7 +44,7 @@ pub fn cond(a: &Var, ord: Option<NormOrd>) -> Var {
         }
         Some(ord) => {
             square_size(op, a);
-            matrix_norm(a, ord, [-2, -1], false) * matrix_norm(&inv(a), ord, [-2, -1], false)
+            matrix_norm_with(a, ord, [-2, -1], false) * matrix_norm_with(&inv(a), ord, [-2, -1], false)
         }
     }
 }
@@ -47,7 +57,7 @@ mod tests {
     #[test]
     fn gradients() {
         for ord in [None, Some(NormOrd::P(-2.0)), Some(NormOrd::Fro), Some(NormOrd::P(1.0))] {
-            check_gradients(|v| cond(&v[0], ord), &[parameter(&[2, 3, 3], 1)]);
+            check_gradients(|v| cond_with(&v[0], ord), &[parameter(&[2, 3, 3], 1)]);
         }
     }
 }

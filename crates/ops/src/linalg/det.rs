@@ -51,12 +51,12 @@ pub fn det(a: &Var) -> Var {
         let (zero, other) = (mask.nonzero().squeeze(1), mask.logical_not().nonzero().squeeze(1));
         let mut sum = Var::from(Tensor::zeros_with(flat.shape(), flat.dtype()));
         let part = flat.index_select(0, &zero);
-        sum = sum.index_add(0, &zero, &cofactors(&part, &g.index_select(0, &zero)), 1.0);
+        sum = sum.index_add(0, &zero, &cofactors(&part, &g.index_select(0, &zero)));
         if other.numel() > 0 {
             let part = flat.index_select(0, &other);
             let g = g.mul(&d).index_select(0, &other);
             let factors = Arc::new(Factored::new(op, &part));
-            sum = sum.index_add(0, &other, &by_inverse(&factors, &part, &g), 1.0);
+            sum = sum.index_add(0, &other, &by_inverse(&factors, &part, &g));
         }
         let shape: Vec<isize> = saved.shape().iter().map(|&n| n as isize).collect();
         [Some(sum.reshape(&shape))]

@@ -27,11 +27,20 @@ pub enum Uplo {
 /// use tapegrad_ops::linalg::{Uplo, eigh};
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![2f64, 1.0, 1.0, 2.0], &[2, 2]);
-/// let (values, _) = eigh(&a, Uplo::Lower);
+/// let (values, _) = eigh(&a);
 /// assert!((values.to_vec::<f64>()[1] - 3.0).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn eigh(a: &Var, uplo: Uplo) -> (Var, Var) {
+pub fn eigh(a: &Var) -> (Var, Var) {
+    eigh_with(a, Uplo::Lower)
+}
+
+/// [`eigh`] with the other triangle.
+///
+/// # Panics
+/// Same as [`eigh`].
+#[track_caller]
+pub fn eigh_with(a: &Var, uplo: Uplo) -> (Var, Var) {
     let (w, v) = factorize("linalg.eigh", a, uplo);
     let values = record_values("linalg.eigh", a, uplo, &w, &v);
     let saved = a.saved();
@@ -59,10 +68,19 @@ pub fn eigh(a: &Var, uplo: Uplo) -> (Var, Var) {
 /// use tapegrad_ops::linalg::{Uplo, eigvalsh};
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![5f64, 0.0, 0.0, 2.0], &[2, 2]);
-/// assert_eq!(eigvalsh(&a, Uplo::Lower).to_vec::<f64>(), [2.0, 5.0]);
+/// assert_eq!(eigvalsh(&a).to_vec::<f64>(), [2.0, 5.0]);
 /// ```
 #[track_caller]
-pub fn eigvalsh(a: &Var, uplo: Uplo) -> Var {
+pub fn eigvalsh(a: &Var) -> Var {
+    eigvalsh_with(a, Uplo::Lower)
+}
+
+/// [`eigvalsh`] with the other triangle.
+///
+/// # Panics
+/// Same as [`eigvalsh`].
+#[track_caller]
+pub fn eigvalsh_with(a: &Var, uplo: Uplo) -> Var {
     let (w, v) = factorize("linalg.eigvalsh", a, uplo);
     record_values("linalg.eigvalsh", a, uplo, &w, &v)
 }
@@ -79,15 +97,15 @@ fn record_values(op: &'static str, a: &Var, uplo: Uplo, w: &Tensor, v: &Tensor) 
 /// The factors as they were computed, or as differentiable functions of the matrices where a rule is itself recorded.
 #[track_caller]
 fn kept(a: &Var, uplo: Uplo, w: &Tensor, v: &Tensor) -> (Var, Var) {
-    if is_grad_enabled() && a.requires_grad() { eigh(a, uplo) } else { (w.into(), v.into()) }
+    if is_grad_enabled() && a.requires_grad() { eigh_with(a, uplo) } else { (w.into(), v.into()) }
 }
 
 #[track_caller]
 fn factorize(op: &str, a: &Var, uplo: Uplo) -> (Tensor, Tensor) {
     let n = square_size(op, a);
     let a = a.detach();
-    let half = if uplo == Uplo::Lower { a.tril(-1) } else { t(&a.triu(1)) };
-    let whole = &half + t(&half) + diagonal(&a.diagonal(0, -2, -1));
+    let half = if uplo == Uplo::Lower { a.tril_with(-1) } else { t(&a.triu_with(1)) };
+    let whole = &half + t(&half) + diagonal(&a.diagonal_with(0, -2, -1));
     let found = each_matrix(op, &whole.tensor(), n + n * n, |a, out| {
         let (values, vectors) = out.split_at_mut(n);
         linalg::eigh(a, n, values, vectors)
@@ -112,28 +130,28 @@ mod tests {
     fn decompositions_and_gradients() {
         let a = parameter(&[2, 4, 4], 3);
         for uplo in [Uplo::Lower, Uplo::Upper] {
-            let (w, v) = eigh(&a, uplo);
+            let (w, v) = eigh_with(&a, uplo);
             let (tri, strict) =
-                if uplo == Uplo::Lower { (a.tril(0), a.tril(-1)) } else { (a.triu(0), a.triu(1)) };
+                if uplo == Uplo::Lower { (a.tril(), a.tril_with(-1)) } else { (a.triu(), a.triu_with(1)) };
             assert_close(&mmt(&v.mul(w.unsqueeze(-2)), &v), &(tri + t(&strict)), 1e-12);
             let symmetric = |x: &Var| x + t(x);
-            check_gradients(|v| eigvalsh(&symmetric(&v[0]), uplo), std::slice::from_ref(&a));
+            check_gradients(|v| eigvalsh_with(&symmetric(&v[0]), uplo), std::slice::from_ref(&a));
             // A function of the vectors that does not depend on their signs.
-            check_gradients(|v| eigh(&symmetric(&v[0]), uplo).1.square(), &[parameter(&[3, 3], 4)]);
+            check_gradients(|v| eigh_with(&symmetric(&v[0]), uplo).1.square(), &[parameter(&[3, 3], 4)]);
         }
-        assert_eq!(eigvalsh(&parameter(&[2, 0, 0], 1), Uplo::Lower).shape(), [2, 0]);
+        assert_eq!(eigvalsh(&parameter(&[2, 0, 0], 1)).shape(), [2, 0]);
     }
 
     #[test]
     fn equal_eigenvalues_have_a_gradient() {
         let a = Var::parameter(identity(3, DType::F64).tensor());
-        eigvalsh(&a, Uplo::Lower).sum_all().backward();
+        eigvalsh(&a).sum_all().backward();
         assert_close(&a.grad().unwrap(), &identity(3, DType::F64), 1e-12);
     }
 
     #[test]
     #[should_panic(expected = "linalg.eigvalsh: the algorithm failed to converge")]
     fn a_nan() {
-        eigvalsh(&Var::from_vec(vec![f64::NAN], &[1, 1]), Uplo::Lower);
+        eigvalsh(&Var::from_vec(vec![f64::NAN], &[1, 1]));
     }
 }

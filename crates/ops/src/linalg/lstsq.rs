@@ -47,11 +47,20 @@ pub struct LeastSquares {
 /// // The line through (0, 1), (1, 3), (2, 5): 1 + 2 x.
 /// let a = Var::from_vec(vec![1f64, 0.0, 1.0, 1.0, 1.0, 2.0], &[3, 2]);
 /// let b = Var::from_vec(vec![1f64, 3.0, 5.0], &[3, 1]);
-/// let line = lstsq(&a, &b, None, Driver::Gelsd).solution.to_vec::<f64>();
+/// let line = lstsq_with(&a, &b, None, Driver::Gelsd).solution.to_vec::<f64>();
 /// assert!((line[0] - 1.0).abs() < 1e-12 && (line[1] - 2.0).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn lstsq(a: &Var, b: &Var, rcond: Option<f64>, driver: Driver) -> LeastSquares {
+pub fn lstsq(a: &Var, b: &Var) -> LeastSquares {
+    lstsq_with(a, b, None, Driver::Gelsy)
+}
+
+/// [`lstsq`] with another tolerance and driver.
+///
+/// # Panics
+/// Same as [`lstsq`].
+#[track_caller]
+pub fn lstsq_with(a: &Var, b: &Var, rcond: impl Into<Option<f64>>, driver: Driver) -> LeastSquares {
     let op = "linalg.lstsq";
     let [m, n] = matrix_size(op, a);
     check_types(op, a.dtype(), b.dtype());
@@ -71,7 +80,7 @@ pub fn lstsq(a: &Var, b: &Var, rcond: Option<f64>, driver: Driver) -> LeastSquar
     );
     let all = broadcast_for(op, batch(a.shape()), batch(columns.shape()));
     let a = &a.expand_to(&[&all[..], &[m, n]].concat());
-    let options = PinvOptions { rtol: rcond.map(Into::into), ..Default::default() };
+    let options = PinvOptions { rtol: rcond.into().map(Into::into), ..Default::default() };
     let x = mm(&pinv_named(op, a, &options), &columns);
     let none = |dtype: DType| Var::from(Tensor::zeros_with(&[0], dtype));
     let by_svd = matches!(driver, Driver::Gelsd | Driver::Gelss);
@@ -81,7 +90,7 @@ pub fn lstsq(a: &Var, b: &Var, rcond: Option<f64>, driver: Driver) -> LeastSquar
         (mm(a, &x) - &columns).square().sum(-2)
     } else {
         // Nothing, as a function of both.
-        let nothing = |v: &Var| v.flatten(0, -1).narrow(0, 0isize, 0);
+        let nothing = |v: &Var| v.flatten(()).narrow(0, 0isize, 0);
         nothing(a) + nothing(&columns)
     };
     LeastSquares {
@@ -101,9 +110,9 @@ mod tests {
     fn solutions_residuals_and_gradients() {
         for (a, b) in [(&[4, 2][..], &[4, 3][..]), (&[2, 3, 3], &[2, 3, 1]), (&[2, 4], &[2])] {
             let both = [parameter(a, 1), parameter(b, 2)];
-            check_gradients(|v| lstsq(&v[0], &v[1], None, Driver::Gelsd).solution, &both);
+            check_gradients(|v| lstsq_with(&v[0], &v[1], None, Driver::Gelsd).solution, &both);
             if a == [4, 2] {
-                check_gradients(|v| lstsq(&v[0], &v[1], None, Driver::Gels).residuals, &both);
+                check_gradients(|v| lstsq_with(&v[0], &v[1], None, Driver::Gels).residuals, &both);
             }
         }
     }
@@ -117,7 +126,7 @@ mod tests {
             (Driver::Gelsd, [15, 5, 10]),
             (Driver::Gelss, [15, 5, 10]),
         ] {
-            let found = lstsq(&a, &b, None, driver);
+            let found = lstsq_with(&a, &b, None, driver);
             let got = [&found.residuals, &found.rank, &found.singular_values].map(Var::numel);
             assert_eq!(got, sizes, "{driver:?}");
         }

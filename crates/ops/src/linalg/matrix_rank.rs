@@ -1,6 +1,6 @@
 //! `linalg.matrix_rank`.
 
-use super::{PinvOptions, Uplo, eigvalsh, matrix_size, svdvals};
+use super::{PinvOptions, eigvalsh, matrix_size, svdvals};
 use tapegrad_tape::{Var, no_grad};
 
 /// The numerical ranks of matrices `[..., m, n]`, as I64: the number of singular values that do not count as zero
@@ -27,7 +27,7 @@ pub fn matrix_rank(a: &Var) -> Var {
 pub fn matrix_rank_with(a: &Var, options: PinvOptions) -> Var {
     let size = matrix_size("linalg.matrix_rank", a);
     no_grad(|| {
-        let s = if options.hermitian { eigvalsh(a, Uplo::Lower).abs() } else { svdvals(a) };
+        let s = if options.hermitian { eigvalsh(a).abs() } else { svdvals(a) };
         s.gt(options.threshold(size, &s)).count_nonzero(&[-1])
     })
 }

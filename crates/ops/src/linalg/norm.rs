@@ -1,7 +1,7 @@
 //! `linalg.norm`, `linalg.matrix_norm`.
 
 use super::svd::svdvals_named;
-use tapegrad_tape::{DType, Var, shape};
+use tapegrad_tape::{DType, IntList, Var, shape};
 
 /// The order of a norm: a name or a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,22 +21,31 @@ impl From<f64> for NormOrd {
     }
 }
 
-/// The norm of matrices in two dimensions of a tensor (`torch.linalg.matrix_norm`; PyTorch's defaults are the Frobenius
-/// norm of the last two dimensions).
+/// The norm of matrices in two dimensions of a tensor (`torch.linalg.matrix_norm`): the Frobenius
+/// norm of the last two.
 ///
 /// # Panics
 /// If the tensor has fewer than two dimensions, the dimensions are the same, the order is not one of matrices, or the
 /// largest or smallest of no elements is wanted.
 ///
 /// ```
-/// use tapegrad_ops::linalg::{NormOrd, matrix_norm};
+/// use tapegrad_ops::linalg::{NormOrd, matrix_norm, matrix_norm_with};
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![3f64, 0.0, 0.0, -4.0], &[2, 2]);
-/// assert_eq!(matrix_norm(&a, NormOrd::Fro, [-2, -1], false).item(), 5.0);
-/// assert!((matrix_norm(&a, NormOrd::Nuc, [-2, -1], false).item() - 7.0).abs() < 1e-12);
+/// assert_eq!(matrix_norm(&a).item(), 5.0);
+/// assert!((matrix_norm_with(&a, NormOrd::Nuc, [-2, -1], false).item() - 7.0).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn matrix_norm(a: &Var, ord: impl Into<NormOrd>, dims: [isize; 2], keepdim: bool) -> Var {
+pub fn matrix_norm(a: &Var) -> Var {
+    matrix_norm_with(a, NormOrd::Fro, [-2, -1], false)
+}
+
+/// [`matrix_norm`] with another norm or other dimensions.
+///
+/// # Panics
+/// Same as [`matrix_norm`].
+#[track_caller]
+pub fn matrix_norm_with(a: &Var, ord: impl Into<NormOrd>, dims: [isize; 2], keepdim: bool) -> Var {
     matrix_norm_named("linalg.matrix_norm", a, ord.into(), dims, keepdim)
 }
 
@@ -94,11 +103,21 @@ fn matrix_norm_named(op: &'static str, a: &Var, ord: NormOrd, dims: [isize; 2], 
 /// use tapegrad_ops::linalg::{NormOrd, norm};
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![3f64, -4.0], &[2]);
-/// assert_eq!(norm(&x, None, &[], false).item(), 5.0);
-/// assert_eq!(norm(&x, Some(NormOrd::P(1.0)), &[], false).item(), 7.0);
+/// assert_eq!(norm(&x).item(), 5.0);
+/// assert_eq!(norm_with(&x, Some(NormOrd::P(1.0)), (), false).item(), 7.0);
 /// ```
 #[track_caller]
-pub fn norm(x: &Var, ord: Option<NormOrd>, dims: &[isize], keepdim: bool) -> Var {
+pub fn norm(x: &Var) -> Var {
+    norm_with(x, None, (), false)
+}
+
+/// [`norm`] with another norm, along dimensions.
+///
+/// # Panics
+/// Same as [`norm`].
+#[track_caller]
+pub fn norm_with(x: &Var, ord: impl Into<Option<NormOrd>>, dims: impl IntList, keepdim: bool) -> Var {
+    let (ord, dims) = (ord.into(), &dims.to_isizes()[..]);
     let op = "linalg.norm";
     assert!(x.dtype().is_float(), "{op}: expected a floating point tensor, got {}", x.dtype());
     let Some(ord) = ord else {
@@ -125,25 +144,25 @@ mod tests {
     fn gradients_of_every_order() {
         let a = parameter(&[2, 3, 2], 3);
         for p in [1.0, -1.0, 2.0, -2.0, f64::INFINITY, f64::NEG_INFINITY] {
-            check_gradients(|v| matrix_norm(&v[0], p, [-1, 0], true), std::slice::from_ref(&a));
+            check_gradients(|v| matrix_norm_with(&v[0], p, [-1, 0], true), std::slice::from_ref(&a));
         }
         for ord in [NormOrd::Fro, NormOrd::Nuc] {
-            check_gradients(|v| matrix_norm(&v[0], ord, [1, 2], false), std::slice::from_ref(&a));
+            check_gradients(|v| matrix_norm_with(&v[0], ord, [1, 2], false), std::slice::from_ref(&a));
         }
-        assert_close(&norm(&a, Some(NormOrd::P(3.0)), &[1], true), &a.norm_with(3.0, 1, true), 0.0);
-        assert_eq!(matrix_norm(&a, 2.0, [0, 1], true).shape(), [1, 1, 2]);
-        assert_eq!(norm(&parameter(&[0, 5], 1), Some(NormOrd::Nuc), &[], true).shape(), [1, 1]);
+        assert_close(&norm_with(&a, Some(NormOrd::P(3.0)), &[1], true), &a.norm_with(3.0, 1, true), 0.0);
+        assert_eq!(matrix_norm_with(&a, 2.0, [0, 1], true).shape(), [1, 1, 2]);
+        assert_eq!(norm_with(&parameter(&[0, 5], 1), Some(NormOrd::Nuc), (), true).shape(), [1, 1]);
     }
 
     #[test]
     #[should_panic(expected = "linalg.matrix_norm: order 3 is not supported for matrices")]
     fn an_order_of_vectors() {
-        matrix_norm(&parameter(&[2, 2], 1), 3.0, [0, 1], false);
+        matrix_norm_with(&parameter(&[2, 2], 1), 3.0, [0, 1], false);
     }
 
     #[test]
     #[should_panic(expected = "linalg.norm: order -1 of a matrix without elements")]
     fn the_smallest_of_nothing() {
-        norm(&parameter(&[2, 0], 1), Some(NormOrd::P(-1.0)), &[], false);
+        norm_with(&parameter(&[2, 0], 1), Some(NormOrd::P(-1.0)), (), false);
     }
 }

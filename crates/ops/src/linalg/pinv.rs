@@ -1,6 +1,6 @@
 //! `linalg.pinv`.
 
-use super::{Uplo, eigh, matrix_size, mm, mmt, square_size, svd, t, tmm};
+use super::{eigh, matrix_size, mm, mmt, square_size, svd, t, tmm};
 use tapegrad_tape::{DType, Operand, Var, no_grad, record_with_output, where_};
 
 /// The options of [`pinv`] and [`matrix_rank`](super::matrix_rank()): singular values that are at most
@@ -73,7 +73,7 @@ pub(super) fn pinv_named(op: &'static str, a: &Var, options: &PinvOptions) -> Va
     let size = matrix_size(op, a);
     if options.hermitian {
         square_size(op, a);
-        let (w, v) = no_grad(|| eigh(a, Uplo::Lower));
+        let (w, v) = no_grad(|| eigh(a));
         let small = w.abs().le(options.threshold(size, &w.abs()));
         let inverse = where_(&small, 0.0, where_(&small, 1.0, w).powf(-1.0));
         let value = mmt(&v.mul(inverse.unsqueeze(-2)), &v);

@@ -75,7 +75,7 @@ impl Kept {
 
 /// `(gQ + Q M) R^-T`, where `M` is symmetric and has the upper triangle of `core`.
 fn gradient(q: &Var, r: &Var, gq: Option<&Var>, core: &Var) -> Var {
-    let m = core.triu(0) + t(&core.triu(1));
+    let m = core.triu() + t(&core.triu_with(1));
     let inner = mm(q, &m);
     let inner = gq.map_or_else(|| inner.clone(), |g| g + &inner);
     t(&solve_left("linalg.solve_triangular", r, &t(&inner), true, false))
@@ -92,8 +92,8 @@ mod tests {
             let a = parameter(shape, 7);
             let (q, r) = qr(&a);
             assert_close(&mm(&q, &r), &a, 1e-12);
-            assert_close(&r.triu(0), &r, 0.0);
-            assert!(r.diagonal(0, -2, -1).to_vec::<f64>().iter().all(|&d| d >= 0.0));
+            assert_close(&r.triu(), &r, 0.0);
+            assert!(r.diagonal_with(0, -2, -1).to_vec::<f64>().iter().all(|&d| d >= 0.0));
             check_gradients(|v| qr(&v[0]).0, std::slice::from_ref(&a));
             check_gradients(|v| qr(&v[0]).1, &[a]);
         }

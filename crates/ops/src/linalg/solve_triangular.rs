@@ -23,9 +23,29 @@ impl TriangularOptions {
     pub fn new(upper: bool) -> TriangularOptions {
         TriangularOptions { upper, left: true, unitriangular: false }
     }
+
+    /// Sets `left`.
+    #[must_use]
+    pub fn left(mut self, left: bool) -> TriangularOptions {
+        self.left = left;
+        self
+    }
+
+    /// Sets `unitriangular`.
+    #[must_use]
+    pub fn unitriangular(mut self, unitriangular: bool) -> TriangularOptions {
+        self.unitriangular = unitriangular;
+        self
+    }
 }
 
-/// The solution of `A X = B`, or `X A = B`, for triangular matrices `A` (`torch.linalg.solve_triangular`). Batches
+impl From<bool> for TriangularOptions {
+    fn from(upper: bool) -> TriangularOptions {
+        TriangularOptions::new(upper)
+    }
+}
+
+/// The solution of `A X = B`, or `X A = B`, for triangular matrices `A` (`torch.linalg.solve_triangular`); `options` may be just `upper`. Batches
 /// broadcast. A zero on the diagonal gives infinities and NaN.
 ///
 /// # Panics
@@ -36,15 +56,16 @@ impl TriangularOptions {
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![2f64, 9.0, 1.0, 1.0], &[2, 2]);
 /// let b = Var::from_vec(vec![2f64, 3.0], &[2, 1]);
-/// let x = solve_triangular(&a, &b, TriangularOptions::new(false));
-/// assert_eq!(x.to_vec::<f64>(), [1.0, 2.0]);
+/// assert_eq!(solve_triangular(&a, &b, false).to_vec::<f64>(), [1.0, 2.0]);
+/// let ones = TriangularOptions::new(false).unitriangular(true);
+/// assert_eq!(solve_triangular(&a, &b, ones).to_vec::<f64>(), [2.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn solve_triangular(a: &Var, b: &Var, options: TriangularOptions) -> Var {
+pub fn solve_triangular(a: &Var, b: &Var, options: impl Into<TriangularOptions>) -> Var {
     let op = "linalg.solve_triangular";
     let n = square_size(op, a);
     check_types(op, a.dtype(), b.dtype());
-    let TriangularOptions { upper, left, unitriangular } = options;
+    let TriangularOptions { upper, left, unitriangular } = options.into();
     assert!(
         b.ndim() >= 2 && b.size(if left { -2 } else { -1 }) == n,
         "{op}: incompatible shapes of A and B for the equation {}: {:?} and {:?}",
@@ -78,7 +99,7 @@ pub(super) fn solve_left(op: &'static str, a: &Var, b: &Var, upper: bool, unit: 
         let ga = c.wants(0).then(|| {
             let whole = -mmt(&g, &c.output());
             let edge = isize::from(unit);
-            if upper { whole.triu(edge) } else { whole.tril(-edge) }
+            if upper { whole.triu_with(edge) } else { whole.tril_with(-edge) }
         });
         [ga, Some(g)]
     })
@@ -95,9 +116,10 @@ mod tests {
             let options = TriangularOptions { upper: i & 1 > 0, left: i & 2 > 0, unitriangular: i & 4 > 0 };
             let (a, b) = (parameter(&[2, 1, 3, 3], 1), parameter(&[2, 3, 3], 2));
             let x = solve_triangular(&a, &b, options);
-            let mut triangle = if options.upper { a.triu(0) } else { a.tril(0) };
+            let mut triangle = if options.upper { a.triu() } else { a.tril() };
             if options.unitriangular {
-                triangle = triangle.tril(-1) + triangle.triu(1) + super::super::identity(3, DType::F64);
+                triangle =
+                    triangle.tril_with(-1) + triangle.triu_with(1) + super::super::identity(3, DType::F64);
             }
             let back = if options.left { crate::matmul(&triangle, &x) } else { crate::matmul(&x, &triangle) };
             assert_close(&back, &b.expand(&[2, 2, 3, 3]), 1e-10);

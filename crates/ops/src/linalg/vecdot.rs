@@ -3,7 +3,7 @@
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::{broadcast_for, dim as check_dim};
 
-/// The dot products of vectors along a dimension (`torch.linalg.vecdot`; PyTorch's default is the last). The shapes
+/// The dot products of vectors along a dimension (`torch.linalg.vecdot`), the last one. The shapes
 /// broadcast.
 ///
 /// # Panics
@@ -12,10 +12,19 @@ use tapegrad_tape::shape::{broadcast_for, dim as check_dim};
 /// ```
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![1f64, 2.0, 3.0, 4.0], &[2, 2]);
-/// assert_eq!(tapegrad_ops::linalg::vecdot(&x, &x, -1).to_vec::<f64>(), [5.0, 25.0]);
+/// assert_eq!(tapegrad_ops::linalg::vecdot(&x, &x).to_vec::<f64>(), [5.0, 25.0]);
 /// ```
 #[track_caller]
-pub fn vecdot(x: &Var, y: &Var, dim: isize) -> Var {
+pub fn vecdot(x: &Var, y: &Var) -> Var {
+    vecdot_with(x, y, -1)
+}
+
+/// [`vecdot`] with another dimension.
+///
+/// # Panics
+/// Same as [`vecdot`].
+#[track_caller]
+pub fn vecdot_with(x: &Var, y: &Var, dim: isize) -> Var {
     let shape = broadcast_for("linalg.vecdot", x.shape(), y.shape());
     check_dim("linalg.vecdot", dim, shape.len());
     x.mul(y).sum(dim)
@@ -29,7 +38,7 @@ mod tests {
     #[test]
     fn gradients() {
         let both = [parameter(&[2, 3], 1), parameter(&[3], 2)];
-        check_gradients(|v| vecdot(&v[0], &v[1], -1), &both);
-        assert_eq!(vecdot(&both[0], &both[0], 0).shape(), [3]);
+        check_gradients(|v| vecdot(&v[0], &v[1]), &both);
+        assert_eq!(vecdot_with(&both[0], &both[0], 0).shape(), [3]);
     }
 }

@@ -13,10 +13,19 @@ use tapegrad_tape::{Float, Var, dispatch, kernels::strided, record};
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f64], &[1]), Var::from_vec(vec![1f64], &[1]));
-/// assert_eq!(tapegrad_ops::binary_cross_entropy(&x, &t, None, tapegrad_ops::Reduction::Mean).item(), 2f64.ln());
+/// assert_eq!(tapegrad_ops::binary_cross_entropy(&x, &t).item(), 2f64.ln());
 /// ```
 #[track_caller]
-pub fn binary_cross_entropy<'a>(
+pub fn binary_cross_entropy(input: &Var, target: &Var) -> Var {
+    binary_cross_entropy_with(input, target, None, Reduction::Mean)
+}
+
+/// [`binary_cross_entropy`] with a weight, or another reduction.
+///
+/// # Panics
+/// Same as [`binary_cross_entropy`].
+#[track_caller]
+pub fn binary_cross_entropy_with<'a>(
     input: &Var,
     target: &Var,
     weight: impl Into<Option<&'a Var>>,

@@ -14,11 +14,20 @@ use tapegrad_tape::{Var, where_};
 /// use tapegrad_tape::Var;
 /// let a = Var::from_vec(vec![1f64, 0.0], &[1, 2]);
 /// let b = Var::from_vec(vec![0f64, 2.0], &[1, 2]);
-/// let loss = tapegrad_ops::cosine_embedding_loss(&a, &b, &Var::from_vec(vec![1f64], &[1]), 0.0, tapegrad_ops::Reduction::Mean);
+/// let loss = tapegrad_ops::cosine_embedding_loss(&a, &b, &Var::from_vec(vec![1f64], &[1]));
 /// assert_eq!(loss.item(), 1.0);
 /// ```
 #[track_caller]
-pub fn cosine_embedding_loss(
+pub fn cosine_embedding_loss(input1: &Var, input2: &Var, target: &Var) -> Var {
+    cosine_embedding_loss_with(input1, input2, target, 0.0, Reduction::Mean)
+}
+
+/// [`cosine_embedding_loss`] with a margin, or another reduction.
+///
+/// # Panics
+/// Same as [`cosine_embedding_loss`].
+#[track_caller]
+pub fn cosine_embedding_loss_with(
     input1: &Var,
     input2: &Var,
     target: &Var,

@@ -28,11 +28,20 @@ pub enum KlDivReduction {
 /// use tapegrad_tape::Var;
 /// let p = Var::from_vec(vec![0.5f64, 0.5], &[1, 2]);
 /// let q = Var::from_vec(vec![0.25f64, 0.75], &[1, 2]);
-/// let loss = tapegrad_ops::kl_div(&q.log(), &p, KlDivReduction::BatchMean, false);
+/// let loss = tapegrad_ops::kl_div_with(&q.log(), &p, KlDivReduction::BatchMean, false);
 /// assert!((loss.item() - (0.5 * 2f64.ln() + 0.5 * (2.0 / 3f64).ln())).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn kl_div(input: &Var, target: &Var, reduction: KlDivReduction, log_target: bool) -> Var {
+pub fn kl_div(input: &Var, target: &Var) -> Var {
+    kl_div_with(input, target, KlDivReduction::Mean, false)
+}
+
+/// [`kl_div`] with another reduction, or logarithms as targets.
+///
+/// # Panics
+/// Same as [`kl_div`].
+#[track_caller]
+pub fn kl_div_with(input: &Var, target: &Var, reduction: KlDivReduction, log_target: bool) -> Var {
     check_same("kl_div", input, target);
     let losses = match log_target {
         true => target.exp() * (target - input),

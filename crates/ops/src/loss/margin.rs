@@ -30,7 +30,7 @@ pub fn hinge_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
 }
 
 /// The input where the target is 1, and `max(0, margin - input)` where it is -1
-/// (`torch.nn.functional.hinge_embedding_loss`). PyTorch's default margin is 1.
+/// (`torch.nn.functional.hinge_embedding_loss`). The margin is 1.
 ///
 /// # Panics
 /// If the shapes do not broadcast.
@@ -38,10 +38,19 @@ pub fn hinge_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 0.25], &[2]), Var::from_vec(vec![1f32, -1.0], &[2]));
-/// assert_eq!(tapegrad_ops::hinge_embedding_loss(&x, &t, 1.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.5, 0.75]);
+/// assert_eq!(tapegrad_ops::hinge_embedding_loss_with(&x, &t, 1.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.5, 0.75]);
 /// ```
 #[track_caller]
-pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: Reduction) -> Var {
+pub fn hinge_embedding_loss(input: &Var, target: &Var) -> Var {
+    hinge_embedding_loss_with(input, target, 1.0, Reduction::Mean)
+}
+
+/// [`hinge_embedding_loss`] with another margin or reduction.
+///
+/// # Panics
+/// Same as [`hinge_embedding_loss`].
+#[track_caller]
+pub fn hinge_embedding_loss_with(input: &Var, target: &Var, margin: f64, reduction: Reduction) -> Var {
     broadcast_for("hinge_embedding_loss", input.shape(), target.shape());
     let near = where_(&target.ne(-1), input, 0.0);
     let far = where_(&target.ne(1), (margin - input).clamp_min(0), 0.0);
@@ -49,7 +58,7 @@ pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: R
 }
 
 /// `max(0, margin - target * (input1 - input2))`: a target of 1 or -1 says which of two should be larger
-/// (`torch.nn.functional.margin_ranking_loss`). PyTorch's default margin is 0.
+/// (`torch.nn.functional.margin_ranking_loss`). The margin is 0.
 ///
 /// # Panics
 /// If the tensors have different numbers of dimensions, or the shapes do not broadcast.
@@ -58,10 +67,19 @@ pub fn hinge_embedding_loss(input: &Var, target: &Var, margin: f64, reduction: R
 /// use tapegrad_tape::Var;
 /// let (a, b) = (Var::from_vec(vec![1f32, 2.0], &[2]), Var::from_vec(vec![3f32, 0.0], &[2]));
 /// let t = Var::from_vec(vec![1f32, 1.0], &[2]);
-/// assert_eq!(tapegrad_ops::margin_ranking_loss(&a, &b, &t, 0.5, tapegrad_ops::Reduction::None).to_vec::<f32>(), [2.5, 0.0]);
+/// assert_eq!(tapegrad_ops::margin_ranking_loss_with(&a, &b, &t, 0.5, tapegrad_ops::Reduction::None).to_vec::<f32>(), [2.5, 0.0]);
 /// ```
 #[track_caller]
-pub fn margin_ranking_loss(
+pub fn margin_ranking_loss(input1: &Var, input2: &Var, target: &Var) -> Var {
+    margin_ranking_loss_with(input1, input2, target, 0.0, Reduction::Mean)
+}
+
+/// [`margin_ranking_loss`] with a margin, or another reduction.
+///
+/// # Panics
+/// Same as [`margin_ranking_loss`].
+#[track_caller]
+pub fn margin_ranking_loss_with(
     input1: &Var,
     input2: &Var,
     target: &Var,

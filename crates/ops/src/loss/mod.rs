@@ -16,26 +16,33 @@ mod poisson_nll_loss;
 mod triplet_margin_loss;
 
 pub use binary_cross_entropy::{
-    BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with_logits,
+    BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with, binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_with,
 };
-pub use cosine_embedding_loss::cosine_embedding_loss;
+pub use cosine_embedding_loss::{cosine_embedding_loss, cosine_embedding_loss_with};
 pub use cross_entropy::{CrossEntropyOptions, cross_entropy, cross_entropy_with};
 pub use ctc_loss::{CtcOptions, ctc_loss, ctc_loss_with};
 pub use gaussian_nll_loss::{GaussianNllOptions, gaussian_nll_loss, gaussian_nll_loss_with};
-pub use kl_div::{KlDivReduction, kl_div};
+pub use kl_div::{KlDivReduction, kl_div, kl_div_with};
 pub use linear_cross_entropy::{linear_cross_entropy, linear_cross_entropy_with};
 pub use margin::{
-    hinge_embedding_loss, hinge_loss, hinge_loss_with, margin_ranking_loss, soft_margin_loss,
-    soft_margin_loss_with,
+    hinge_embedding_loss, hinge_embedding_loss_with, hinge_loss, hinge_loss_with, margin_ranking_loss,
+    margin_ranking_loss_with, soft_margin_loss, soft_margin_loss_with,
 };
 pub use multi_margin_loss::{MultiMarginOptions, multi_margin_loss, multi_margin_loss_with};
-pub use multilabel::{multilabel_margin_loss, multilabel_soft_margin_loss};
+pub use multilabel::{
+    multilabel_margin_loss, multilabel_margin_loss_with, multilabel_soft_margin_loss,
+    multilabel_soft_margin_loss_with,
+};
 pub use nll_loss::{NllLossOptions, nll_loss, nll_loss_with};
-pub use pointwise::{huber_loss, l1_loss, l1_loss_with, mse_loss, mse_loss_with, smooth_l1_loss};
+pub use pointwise::{
+    huber_loss, huber_loss_with, l1_loss, l1_loss_with, mse_loss, mse_loss_with, smooth_l1_loss,
+    smooth_l1_loss_with,
+};
 pub use poisson_nll_loss::{PoissonNllOptions, poisson_nll_loss, poisson_nll_loss_with};
 pub use triplet_margin_loss::{
     TripletMarginOptions, triplet_margin_loss, triplet_margin_loss_with, triplet_margin_with_distance_loss,
+    triplet_margin_with_distance_loss_with,
 };
 
 use tapegrad_tape::kernels::strided;
@@ -119,11 +126,11 @@ mod tests {
             let both = [x.clone(), t.clone()];
             check_gradients(|v| mse_loss_with(&v[0], &v[1], r), &both);
             check_gradients(|v| l1_loss_with(&v[0], &v[1], r), &both);
-            check_gradients(|v| smooth_l1_loss(&v[0], &v[1], 0.4, r), &both);
-            check_gradients(|v| huber_loss(&v[0], &v[1], 0.4, r), &both);
+            check_gradients(|v| smooth_l1_loss_with(&v[0], &v[1], 0.4, r), &both);
+            check_gradients(|v| huber_loss_with(&v[0], &v[1], 0.4, r), &both);
             check_gradients(|v| soft_margin_loss_with(&v[0], &v[1], r), &both);
             check_gradients(|v| hinge_loss_with(&v[0], &v[1], r), &both);
-            check_gradients(|v| binary_cross_entropy(&v[0].sigmoid(), &v[1].sigmoid(), None, r), &both);
+            check_gradients(|v| binary_cross_entropy_with(&v[0].sigmoid(), &v[1].sigmoid(), None, r), &both);
             check_gradients(
                 |v| {
                     binary_cross_entropy_with_logits_with(
@@ -134,12 +141,12 @@ mod tests {
                 },
                 &both,
             );
-            check_gradients(|v| margin_ranking_loss(&v[0], &v[1], &Var::from(1.0), 0.3, r), &both[..]);
+            check_gradients(|v| margin_ranking_loss_with(&v[0], &v[1], &Var::from(1.0), 0.3, r), &both[..]);
         }
         for r in [KlDivReduction::None, KlDivReduction::Mean, KlDivReduction::Sum, KlDivReduction::BatchMean]
         {
-            check_gradients(|v| kl_div(&v[0], &v[1], r, true), &[x.clone(), t.clone()]);
-            check_gradients(|v| kl_div(&v[0], &v[1].sigmoid(), r, false), &[x.clone(), t.clone()]);
+            check_gradients(|v| kl_div_with(&v[0], &v[1], r, true), &[x.clone(), t.clone()]);
+            check_gradients(|v| kl_div_with(&v[0], &v[1].sigmoid(), r, false), &[x.clone(), t.clone()]);
         }
     }
 
@@ -149,12 +156,12 @@ mod tests {
         let losses: [(&str, fn(&Var, &Var)); 9] = [
             ("hinge_loss", |x, t| drop(hinge_loss(x, t))),
             ("soft_margin_loss", |x, t| drop(soft_margin_loss(x, t))),
-            ("kl_div", |x, t| drop(kl_div(x, t, KlDivReduction::Mean, false))),
+            ("kl_div", |x, t| drop(kl_div(x, t))),
             ("mse_loss", |x, t| drop(mse_loss(x, t))),
             ("l1_loss", |x, t| drop(l1_loss(x, t))),
-            ("smooth_l1_loss", |x, t| drop(smooth_l1_loss(x, t, 1.0, Reduction::Mean))),
-            ("huber_loss", |x, t| drop(huber_loss(x, t, 1.0, Reduction::Mean))),
-            ("binary_cross_entropy", |x, t| drop(binary_cross_entropy(x, t, None, Reduction::Mean))),
+            ("smooth_l1_loss", |x, t| drop(smooth_l1_loss(x, t))),
+            ("huber_loss", |x, t| drop(huber_loss(x, t))),
+            ("binary_cross_entropy", |x, t| drop(binary_cross_entropy(x, t))),
             ("binary_cross_entropy_with_logits", |x, t| {
                 drop(binary_cross_entropy_with_logits(x, t));
             }),
@@ -177,10 +184,7 @@ mod tests {
         let loss = binary_cross_entropy_with_logits(&x, &t);
         assert_eq!(loss.item(), 1000.0);
         let p = Var::from_vec(vec![0f32, 1.0], &[2]);
-        assert_eq!(
-            binary_cross_entropy(&p, &Var::from_vec(vec![1f32, 0.0], &[2]), None, Reduction::Mean).item(),
-            100.0
-        );
+        assert_eq!(binary_cross_entropy(&p, &Var::from_vec(vec![1f32, 0.0], &[2])).item(), 100.0);
     }
 
     #[test]
@@ -189,11 +193,11 @@ mod tests {
         let t = Var::from_vec(vec![0.5f64, 1.0], &[2]);
         assert_eq!(mse_loss_with(&x, &t, Reduction::Sum).item(), 9.25);
         assert_eq!(l1_loss(&x, &t).item(), 1.75);
-        assert_eq!(smooth_l1_loss(&x, &t, 1.0, Reduction::Sum).item(), 0.125 + 2.5);
-        assert_eq!(huber_loss(&x, &t, 2.0, Reduction::Sum).item(), 0.125 + 4.0);
+        assert_eq!(smooth_l1_loss_with(&x, &t, 1.0, Reduction::Sum).item(), 0.125 + 2.5);
+        assert_eq!(huber_loss_with(&x, &t, 2.0, Reduction::Sum).item(), 0.125 + 4.0);
         let sign = Var::from_vec(vec![1.0f64, -1.0], &[2]);
         assert_eq!(hinge_loss_with(&x, &sign, Reduction::Sum).item(), 0.0);
-        assert_eq!(hinge_embedding_loss(&x, &sign, 1.0, Reduction::None).to_vec::<f64>(), [1.0, 3.0]);
-        assert_eq!(margin_ranking_loss(&x, &t, &sign, 0.0, Reduction::None).to_vec::<f64>(), [0.0, 0.0]);
+        assert_eq!(hinge_embedding_loss_with(&x, &sign, 1.0, Reduction::None).to_vec::<f64>(), [1.0, 3.0]);
+        assert_eq!(margin_ranking_loss_with(&x, &t, &sign, 0.0, Reduction::None).to_vec::<f64>(), [0.0, 0.0]);
     }
 }

@@ -16,10 +16,19 @@ use tapegrad_tape::{DType, Tensor, Var, where_};
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![0.1f64, 0.2, 0.4, 0.8], &[4]);
 /// let classes = Var::from_vec(vec![3i64, 0, -1, 1], &[4]);
-/// assert!((multilabel_margin_loss(&x, &classes, Reduction::Mean).item() - 0.85).abs() < 1e-12);
+/// assert!((multilabel_margin_loss(&x, &classes).item() - 0.85).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn multilabel_margin_loss(input: &Var, target: &Var, reduction: Reduction) -> Var {
+pub fn multilabel_margin_loss(input: &Var, target: &Var) -> Var {
+    multilabel_margin_loss_with(input, target, Reduction::Mean)
+}
+
+/// [`multilabel_margin_loss`] with another reduction.
+///
+/// # Panics
+/// Same as [`multilabel_margin_loss`].
+#[track_caller]
+pub fn multilabel_margin_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
     let op = "multilabel_margin_loss";
     let shape = input.shape();
     let classes = shape.last().copied().unwrap_or(1);
@@ -67,16 +76,26 @@ pub fn multilabel_margin_loss(input: &Var, target: &Var, reduction: Reduction) -
 /// use tapegrad_ops::{Reduction, multilabel_soft_margin_loss};
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0f64, 0.0], &[2]), Var::from_vec(vec![1f64, 0.0], &[2]));
-/// let loss = multilabel_soft_margin_loss(&x, &t, None, Reduction::Mean);
+/// let loss = multilabel_soft_margin_loss(&x, &t);
 /// assert!((loss.item() - 2f64.ln()).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn multilabel_soft_margin_loss(
+pub fn multilabel_soft_margin_loss(input: &Var, target: &Var) -> Var {
+    multilabel_soft_margin_loss_with(input, target, None, Reduction::Mean)
+}
+
+/// [`multilabel_soft_margin_loss`] with a weight, or another reduction.
+///
+/// # Panics
+/// Same as [`multilabel_soft_margin_loss`].
+#[track_caller]
+pub fn multilabel_soft_margin_loss_with<'a>(
     input: &Var,
     target: &Var,
-    weight: Option<&Var>,
+    weight: impl Into<Option<&'a Var>>,
     reduction: Reduction,
 ) -> Var {
+    let weight = weight.into();
     let op = "multilabel_soft_margin_loss";
     check_same(op, input, target);
     assert!(input.ndim() > 0, "{op}: expected an input [..., C], but got one without dimensions");
@@ -101,11 +120,14 @@ mod tests {
         let classes = Var::from_vec(vec![2i64, 0, -1, 1, -1, 0, 3, 3, 1, 2, 3, 0], &[3, 4]);
         let t = Var::from_vec(vec![1f64, 0.0, 1.0, 0.5, 0.0, 1.0], &[2, 3]);
         for r in [Reduction::None, Reduction::Mean, Reduction::Sum] {
-            check_gradients(|v| multilabel_margin_loss(&v[0], &classes, r), &[parameter(&[3, 4], 1)]);
-            check_gradients(|v| multilabel_soft_margin_loss(&v[0], &t, None, r), &[parameter(&[2, 3], 1)]);
+            check_gradients(|v| multilabel_margin_loss_with(&v[0], &classes, r), &[parameter(&[3, 4], 1)]);
+            check_gradients(
+                |v| multilabel_soft_margin_loss_with(&v[0], &t, None, r),
+                &[parameter(&[2, 3], 1)],
+            );
             let w = Var::from_vec(vec![1f64, 2.0, 0.5], &[3]);
             check_gradients(
-                |v| multilabel_soft_margin_loss(&v[0], &t, Some(&w), r),
+                |v| multilabel_soft_margin_loss_with(&v[0], &t, Some(&w), r),
                 &[parameter(&[2, 3], 1)],
             );
         }
@@ -116,7 +138,7 @@ mod tests {
     fn a_class_that_is_listed_twice_counts_twice() {
         let x = Var::from_vec(vec![0.1f64, 0.2, 0.4, 0.8], &[1, 4]);
         let loss = |list: [i64; 4]| {
-            multilabel_margin_loss(&x, &Var::from_vec(list.to_vec(), &[1, 4]), Reduction::Sum).item()
+            multilabel_margin_loss_with(&x, &Var::from_vec(list.to_vec(), &[1, 4]), Reduction::Sum).item()
         };
         assert!((loss([3, 3, -1, 0]) - 2.0 * loss([3, -1, 0, 0])).abs() < 1e-12);
         assert_eq!(loss([-1, 0, 1, 2]), 0.0);
@@ -126,6 +148,6 @@ mod tests {
     #[should_panic(expected = "multilabel_margin_loss: target 4 is out of range for 4 classes")]
     fn a_target_that_is_no_class() {
         let classes = Var::from_vec(vec![4i64, -1, -1, -1], &[4]);
-        multilabel_margin_loss(&parameter(&[4], 1), &classes, Reduction::Mean);
+        multilabel_margin_loss(&parameter(&[4], 1), &classes);
     }
 }

@@ -54,7 +54,7 @@ pub fn l1_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
 }
 
 /// Half the square of the difference over `beta` where it is below `beta`, else the absolute value less half of
-/// `beta` (`torch.nn.functional.smooth_l1_loss`; Girshick 2015, "Fast R-CNN"). PyTorch's default `beta` is 1.
+/// `beta` (`torch.nn.functional.smooth_l1_loss`; Girshick 2015, "Fast R-CNN"). `beta` is 1.
 ///
 /// # Panics
 /// If `beta` is negative or the shapes differ.
@@ -62,10 +62,19 @@ pub fn l1_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 2.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(tapegrad_ops::smooth_l1_loss(&x, &t, 1.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.125, 1.5]);
+/// assert_eq!(tapegrad_ops::smooth_l1_loss_with(&x, &t, 1.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.125, 1.5]);
 /// ```
 #[track_caller]
-pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction) -> Var {
+pub fn smooth_l1_loss(input: &Var, target: &Var) -> Var {
+    smooth_l1_loss_with(input, target, 1.0, Reduction::Mean)
+}
+
+/// [`smooth_l1_loss`] with another `beta` or reduction.
+///
+/// # Panics
+/// Same as [`smooth_l1_loss`].
+#[track_caller]
+pub fn smooth_l1_loss_with(input: &Var, target: &Var, beta: f64, reduction: Reduction) -> Var {
     assert!(beta >= 0.0, "smooth_l1_loss: does not support negative values for beta, got {beta}");
     if beta == 0.0 {
         return l1_loss_with(input, target, reduction);
@@ -79,7 +88,7 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
 }
 
 /// Half the square of the difference where it is at most `delta`, else linear with slope `delta`
-/// (`torch.nn.functional.huber_loss`; Huber 1964). PyTorch's default `delta` is 1.
+/// (`torch.nn.functional.huber_loss`; Huber 1964). `delta` is 1.
 ///
 /// # Panics
 /// If `delta` is not positive or the shapes differ.
@@ -87,10 +96,19 @@ pub fn smooth_l1_loss(input: &Var, target: &Var, beta: f64, reduction: Reduction
 /// ```
 /// use tapegrad_tape::Var;
 /// let (x, t) = (Var::from_vec(vec![0.5f32, 3.0], &[2]), Var::from_vec(vec![0f32, 0.0], &[2]));
-/// assert_eq!(tapegrad_ops::huber_loss(&x, &t, 2.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.125, 4.0]);
+/// assert_eq!(tapegrad_ops::huber_loss_with(&x, &t, 2.0, tapegrad_ops::Reduction::None).to_vec::<f32>(), [0.125, 4.0]);
 /// ```
 #[track_caller]
-pub fn huber_loss(input: &Var, target: &Var, delta: f64, reduction: Reduction) -> Var {
+pub fn huber_loss(input: &Var, target: &Var) -> Var {
+    huber_loss_with(input, target, 1.0, Reduction::Mean)
+}
+
+/// [`huber_loss`] with another `delta` or reduction.
+///
+/// # Panics
+/// Same as [`huber_loss`].
+#[track_caller]
+pub fn huber_loss_with(input: &Var, target: &Var, delta: f64, reduction: Reduction) -> Var {
     assert!(delta > 0.0, "huber_loss: does not support non-positive values for delta, got {delta}");
     let d = difference("huber_loss", input, target);
     let size = d.abs();

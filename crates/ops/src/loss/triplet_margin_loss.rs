@@ -1,7 +1,7 @@
 //! `triplet_margin_loss`, `triplet_margin_with_distance_loss`.
 
 use super::Reduction;
-use crate::distance::pairwise_distance;
+use crate::distance::pairwise_distance_with;
 use crate::options::setters;
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::broadcast_for;
@@ -60,7 +60,7 @@ pub fn triplet_margin_loss_with(
     options: TripletMarginOptions,
 ) -> Var {
     let TripletMarginOptions { margin, p, eps, swap, reduction } = options;
-    let distance = |a: &Var, b: &Var| pairwise_distance(a, b, p, eps, false);
+    let distance = |a: &Var, b: &Var| pairwise_distance_with(a, b, p, eps, false);
     loss("triplet_margin_loss", [anchor, positive, negative], distance, margin, swap, reduction)
 }
 
@@ -75,12 +75,26 @@ pub fn triplet_margin_loss_with(
 /// use tapegrad_ops::{Reduction, cosine_similarity, triplet_margin_with_distance_loss};
 /// use tapegrad_tape::Var;
 /// let [a, p, n] = [[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]].map(|x| Var::from_vec(x.to_vec(), &[1, 2]));
-/// let distance = |a: &Var, b: &Var| 1.0 - cosine_similarity(a, b, 1, 1e-8);
-/// let loss = triplet_margin_with_distance_loss(&a, &p, &n, distance, 1.0, false, Reduction::Mean);
+/// let distance = |a: &Var, b: &Var| 1.0 - cosine_similarity(a, b);
+/// let loss = triplet_margin_with_distance_loss(&a, &p, &n, distance);
 /// assert!((loss.item() - (1.0 - 0.5f64.sqrt())).abs() < 1e-6);
 /// ```
 #[track_caller]
 pub fn triplet_margin_with_distance_loss(
+    anchor: &Var,
+    positive: &Var,
+    negative: &Var,
+    distance: impl Fn(&Var, &Var) -> Var,
+) -> Var {
+    triplet_margin_with_distance_loss_with(anchor, positive, negative, distance, 1.0, false, Reduction::Mean)
+}
+
+/// [`triplet_margin_with_distance_loss`] with another margin, with swaps, or another reduction.
+///
+/// # Panics
+/// Same as [`triplet_margin_with_distance_loss`].
+#[track_caller]
+pub fn triplet_margin_with_distance_loss_with(
     anchor: &Var,
     positive: &Var,
     negative: &Var,

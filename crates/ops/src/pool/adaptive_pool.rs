@@ -2,6 +2,7 @@
 
 use super::avg_pool::mean_over_windows;
 use super::max_pool::max_over_windows;
+use crate::OutputSize;
 use crate::kernels::windows::Axis;
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::numel_for;
@@ -18,7 +19,7 @@ macro_rules! adaptive_pool {
     ($($name:ident, $max:ident, $d:literal, $shape:literal, $output:literal;)*) => {$(
         #[doc = concat!("The mean of each of as many windows as the output has elements, for an input ", $shape, " (`torch.nn.functional.", stringify!($name), "`).")]
         ///
-        /// `None` keeps the size of a dimension.
+        /// The size is a number for all dimensions, or one for each; `None` keeps that of the input.
         ///
         /// # Panics
         /// If the input has another number of dimensions.
@@ -26,22 +27,24 @@ macro_rules! adaptive_pool {
         /// ```
         /// use tapegrad_tape::{DType, Tensor, Var};
         #[doc = concat!("let x = Var::from(Tensor::ones_with(&[&[2, 3][..], &[6; ", $d, "]].concat(), DType::F32));")]
-        #[doc = concat!("let y = tapegrad_ops::", stringify!($name), "(&x, [Some(2); ", $d, "]);")]
+        #[doc = concat!("let y = tapegrad_ops::", stringify!($name), "(&x, 2);")]
         #[doc = concat!("assert_eq!(y.shape()[2..], [2; ", $d, "]);")]
         /// ```
         #[track_caller]
-        pub fn $name(input: &Var, output_size: [Option<usize>; $d]) -> Var {
+        pub fn $name(input: &Var, output_size: impl Into<OutputSize<$d>>) -> Var {
+            let OutputSize(output_size) = output_size.into();
             mean_over_windows::<$d>(stringify!($name), input, false, None, |shape| axes(stringify!($name), shape, output_size))
         }
 
         #[doc = concat!("The largest element of each of as many windows as the output has elements, and its index in the flattened spatial dimensions, for an input ", $shape, " (`torch.nn.functional.", stringify!($max), "`).")]
         ///
-        /// `None` keeps the size of a dimension.
+        /// The size is a number for all dimensions, or one for each; `None` keeps that of the input.
         ///
         /// # Panics
         /// If the input has another number of dimensions.
         #[track_caller]
-        pub fn $max(input: &Var, output_size: [Option<usize>; $d]) -> (Var, Var) {
+        pub fn $max(input: &Var, output_size: impl Into<OutputSize<$d>>) -> (Var, Var) {
+            let OutputSize(output_size) = output_size.into();
             let (y, taken) = max_over_windows::<$d>(stringify!($max), input, |shape| axes(stringify!($max), shape, output_size));
             let indices = taken.indices(&y);
             (y, indices)

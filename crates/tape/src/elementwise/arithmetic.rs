@@ -254,10 +254,19 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// assert_eq!(Var::from(1.0).rsub(3.0, 2).item(), 1.0);
+    /// assert_eq!(Var::from(1.0).rsub_with(3.0, 2).item(), 1.0);
     /// ```
     #[track_caller]
-    pub fn rsub(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
+    pub fn rsub(&self, other: impl Into<Operand>) -> Var {
+        self.rsub_with(other, 1)
+    }
+
+    /// [`Var::rsub`] with a factor.
+    ///
+    /// # Panics
+    /// Same as [`Var::rsub`].
+    #[track_caller]
+    pub fn rsub_with(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
         let b = other.into();
         difference("rsub", &b, &scaled("rsub", &b, self.into(), alpha.into()))
     }
@@ -327,8 +336,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "rsub: the size of tensor a (3) must match the size of tensor b (2)")]
     fn rsub_says_its_own_name() {
-        Var::from(Tensor::zeros_with(&[2], DType::F32))
-            .rsub(Var::from(Tensor::zeros_with(&[3], DType::F32)), 1);
+        Var::from(Tensor::zeros_with(&[2], DType::F32)).rsub(Var::from(Tensor::zeros_with(&[3], DType::F32)));
     }
 
     #[test]

@@ -190,10 +190,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let (a, b) = (Var::from(1.0), Var::from(1.000001));
-    /// assert_eq!(a.isclose(&b, 1e-5, 1e-8, false).to_vec::<bool>(), [true]);
+    /// assert_eq!(a.isclose(&b).to_vec::<bool>(), [true]);
     /// ```
     #[track_caller]
-    pub fn isclose(&self, other: &Var, rtol: f64, atol: f64, equal_nan: bool) -> Var {
+    pub fn isclose(&self, other: &Var) -> Var {
+        self.isclose_with(other, 1e-5, 1e-8, false)
+    }
+
+    /// [`Var::isclose`] with other tolerances, or equal NaN.
+    ///
+    /// # Panics
+    /// Same as [`Var::isclose`].
+    #[track_caller]
+    pub fn isclose_with(&self, other: &Var, rtol: f64, atol: f64, equal_nan: bool) -> Var {
         assert_eq!(
             self.dtype(),
             other.dtype(),

@@ -177,16 +177,29 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![f32::NAN, f32::INFINITY, 1.0], &[3]);
-    /// assert_eq!(x.nan_to_num(None, Some(9.0), None).to_vec::<f32>(), [0.0, 9.0, 1.0]);
+    /// assert_eq!(x.nan_to_num_with(None, 9.0, None).to_vec::<f32>(), [0.0, 9.0, 1.0]);
     /// ```
     #[track_caller]
-    pub fn nan_to_num(&self, nan: Option<f64>, posinf: Option<f64>, neginf: Option<f64>) -> Var {
+    pub fn nan_to_num(&self) -> Var {
+        self.nan_to_num_with(None, None, None)
+    }
+
+    /// [`Var::nan_to_num`] with other numbers.
+    #[track_caller]
+    pub fn nan_to_num_with(
+        &self,
+        nan: impl Into<Option<f64>>,
+        posinf: impl Into<Option<f64>>,
+        neginf: impl Into<Option<f64>>,
+    ) -> Var {
         if !self.dtype().is_float() {
             return self.clone();
         }
         let (low, high) = finite_range(self.dtype());
-        replacement::nan_to_num
-            .apply(self, [nan.unwrap_or(0.0), posinf.unwrap_or(high), neginf.unwrap_or(low), 0.0])
+        replacement::nan_to_num.apply(
+            self,
+            [nan.into().unwrap_or(0.0), posinf.into().unwrap_or(high), neginf.into().unwrap_or(low), 0.0],
+        )
     }
 
     /// Zeros of the same shape and type, as a constant (`torch.zeros_like`).

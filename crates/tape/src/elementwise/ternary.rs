@@ -58,10 +58,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let (x, a, b) = (Var::from(1.0), Var::from(2.0), Var::from(3.0));
-    /// assert_eq!(x.addcmul(&a, &b, 0.5).item(), 4.0);
+    /// assert_eq!(x.addcmul_with(&a, &b, 0.5).item(), 4.0);
     /// ```
     #[track_caller]
-    pub fn addcmul(&self, a: &Var, b: &Var, value: impl Into<Scalar>) -> Var {
+    pub fn addcmul(&self, a: &Var, b: &Var) -> Var {
+        self.addcmul_with(a, b, 1.0)
+    }
+
+    /// [`Var::addcmul`] with a factor.
+    ///
+    /// # Panics
+    /// Same as [`Var::addcmul`].
+    #[track_caller]
+    pub fn addcmul_with(&self, a: &Var, b: &Var, value: impl Into<Scalar>) -> Var {
         self.addc("addcmul", a, b, value.into(), false)
     }
 
@@ -73,10 +82,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let (x, a, b) = (Var::from(1.0), Var::from(2.0), Var::from(4.0));
-    /// assert_eq!(x.addcdiv(&a, &b, 0.5).item(), 1.25);
+    /// assert_eq!(x.addcdiv_with(&a, &b, 0.5).item(), 1.25);
     /// ```
     #[track_caller]
-    pub fn addcdiv(&self, a: &Var, b: &Var, value: impl Into<Scalar>) -> Var {
+    pub fn addcdiv(&self, a: &Var, b: &Var) -> Var {
+        self.addcdiv_with(a, b, 1.0)
+    }
+
+    /// [`Var::addcdiv`] with a factor.
+    ///
+    /// # Panics
+    /// Same as [`Var::addcdiv`].
+    #[track_caller]
+    pub fn addcdiv_with(&self, a: &Var, b: &Var, value: impl Into<Scalar>) -> Var {
         self.addc("addcdiv", a, b, value.into(), true)
     }
 
@@ -123,8 +141,8 @@ mod tests {
         for f in [
             (|v| v[0].lerp(&v[1], &v[2])) as fn(&[Var]) -> Var,
             |v| v[0].lerp(&v[1], 0.7),
-            |v| v[0].addcmul(&v[1], &v[2], 2),
-            |v| v[0].addcdiv(&v[1], &v[2], 0.5),
+            |v| v[0].addcmul_with(&v[1], &v[2], 2),
+            |v| v[0].addcdiv_with(&v[1], &v[2], 0.5),
         ] {
             gradcheck(f, &v).unwrap();
             gradgradcheck(f, &v).unwrap();

@@ -261,17 +261,19 @@ impl Var {
         on_integers(self, |x| x.wrapping_mul(x)).unwrap_or_else(|| exponential::square.apply(self, [0.0; 4]))
     }
 
-    /// `ln(x / (1 - x))` (`torch.logit`). With `eps`, operands are clamped to `[eps, 1 - eps]` first; without
-    /// it, those outside of `[0, 1]` give NaN.
+    /// `ln(x / (1 - x))` (`torch.logit`). Operands outside of `[0, 1]` give NaN.
     ///
     /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.5).logit(None).item(), 0.0);
+    /// assert_eq!(tapegrad_tape::Var::from(0.5).logit().item(), 0.0);
     /// ```
     #[track_caller]
-    pub fn logit(&self, eps: Option<f64>) -> Var {
-        match eps {
-            None => exponential::logit.apply(self, [0.0; 4]),
-            Some(eps) => exponential::logit_clamped.apply(self, [eps, 0.0, 0.0, 0.0]),
-        }
+    pub fn logit(&self) -> Var {
+        exponential::logit.apply(self, [0.0; 4])
+    }
+
+    /// [`Var::logit`] of operands that are clamped to `[eps, 1 - eps]` first.
+    #[track_caller]
+    pub fn logit_with(&self, eps: f64) -> Var {
+        exponential::logit_clamped.apply(self, [eps, 0.0, 0.0, 0.0])
     }
 }

@@ -240,7 +240,7 @@ fn source_gradient(op: &'static str, g: &Var, d: usize, index: &Tensor, shape: &
     }
     let pad: Vec<isize> =
         (0..shape.len()).rev().flat_map(|d| [0, (shape[d] - index.shape()[d]) as isize]).collect();
-    taken.pad(&pad, crate::PadMode::Constant(0.0))
+    taken.pad(&pad)
 }
 
 /// Which elements of a scatter's source, of `shape`, a later one has overwritten.

@@ -120,10 +120,45 @@ impl Indices for &[Index] {
     }
 }
 
+impl<const N: usize> Indices for [Index; N] {
+    fn into_indices(self) -> Vec<Index> {
+        self.into()
+    }
+}
+
 impl<const N: usize> Indices for &[Index; N] {
     fn into_indices(self) -> Vec<Index> {
         self.to_vec()
     }
+}
+
+/// An index for [`Var::get`] and [`Var::index_put`] that reads as Python's: entries as in a tuple, `...` for all remaining
+/// dimensions, `None` for a new one, and a step behind a semicolon, `1..9;2` for `1:9:2`.
+///
+/// ```
+/// use tapegrad_tape::{Var, s};
+/// let x = Var::from_vec((0..24i64).collect(), (2, 3, 4));
+/// assert_eq!(x.get(s![.., 1..3]).shape(), [2, 2, 4]);              // x[:, 1:3]
+/// assert_eq!(x.get(s![..., ..;2]).shape(), [2, 3, 2]);             // x[..., ::2]
+/// assert_eq!(x.get(s![1, None, -1, 1..;2]).to_vec::<i64>(), [21, 23]); // x[1, None, -1, 1::2]
+/// assert_eq!(x.index_put(s![..., 0], 7).get(s![1, .., 0]).to_vec::<i64>(), [7, 7, 7]);
+/// ```
+#[macro_export]
+macro_rules! s {
+    (@entries [$($done:expr,)*]) => { [$($done),*] };
+    (@entries [$($done:expr,)*] ... $(, $($rest:tt)*)?) => {
+        $crate::s!(@entries [$($done,)* $crate::Index::Ellipsis,] $($($rest)*)?)
+    };
+    (@entries [$($done:expr,)*] None $(, $($rest:tt)*)?) => {
+        $crate::s!(@entries [$($done,)* $crate::Index::NewAxis,] $($($rest)*)?)
+    };
+    (@entries [$($done:expr,)*] $range:expr; $step:expr $(, $($rest:tt)*)?) => {
+        $crate::s!(@entries [$($done,)* $crate::Index::Slice($crate::Slice::from($range).step($step)),] $($($rest)*)?)
+    };
+    (@entries [$($done:expr,)*] $entry:expr $(, $($rest:tt)*)?) => {
+        $crate::s!(@entries [$($done,)* $crate::Index::from($entry),] $($($rest)*)?)
+    };
+    ($($entries:tt)*) => { $crate::s!(@entries [] $($entries)*) };
 }
 
 macro_rules! tuples {

@@ -71,7 +71,7 @@ impl Var {
         let shape = self.check_mask("masked_select", mask);
         let mask = mask.tensor().expand(&shape).to_vec::<bool>();
         let chosen: Vec<usize> = (0..mask.len()).filter(|&i| mask[i]).collect();
-        pick("masked_select", &self.expand_to(&shape).flatten(0, -1), 0, chosen.into())
+        pick("masked_select", &self.expand_to(&shape).flatten(()), 0, chosen.into())
     }
 
     /// The positions of all elements that are not zero, one row each, in row-major order: `[count, ndim]` as I64

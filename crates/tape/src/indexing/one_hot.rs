@@ -17,10 +17,11 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let classes = Var::from_vec(vec![0i64, 2], &[2]);
-    /// assert_eq!(classes.one_hot(Some(3)).to_vec::<i64>(), [1, 0, 0, 0, 0, 1]);
+    /// assert_eq!(classes.one_hot(3).to_vec::<i64>(), [1, 0, 0, 0, 0, 1]);
     /// ```
     #[track_caller]
-    pub fn one_hot(&self, num_classes: Option<usize>) -> Var {
+    pub fn one_hot(&self, num_classes: impl Into<Option<usize>>) -> Var {
+        let num_classes = num_classes.into();
         let classes = integers("one_hot", self).to_vec::<i64>();
         assert!(
             num_classes.is_some_and(|n| n > 0) || !classes.is_empty(),
@@ -59,10 +60,19 @@ impl Var {
     ///
     /// ```
     /// use tapegrad_tape::Var;
-    /// assert_eq!(Var::from_vec(vec![2i64, 0, 2], &[3]).bincount(4).to_vec::<i64>(), [1, 0, 2, 0]);
+    /// assert_eq!(Var::from_vec(vec![2i64, 0, 2], &[3]).bincount_with(4).to_vec::<i64>(), [1, 0, 2, 0]);
     /// ```
     #[track_caller]
-    pub fn bincount(&self, minlength: usize) -> Var {
+    pub fn bincount(&self) -> Var {
+        self.bincount_with(0)
+    }
+
+    /// [`Var::bincount`] with a number of counts.
+    ///
+    /// # Panics
+    /// Same as [`Var::bincount`].
+    #[track_caller]
+    pub fn bincount_with(&self, minlength: usize) -> Var {
         assert!(self.ndim() == 1, "bincount: expects a vector, but got shape {:?}", self.shape());
         let values = integers("bincount", self);
         let smallest = values.to_vec::<i64>().into_iter().min().unwrap_or(0);
@@ -87,12 +97,12 @@ mod tests {
     fn classes() {
         assert_eq!(Var::from(2i64).one_hot(None).to_vec::<i64>(), [0, 0, 1]);
         let none = Var::from(Tensor::zeros_with(&[0, 2], DType::I64));
-        assert_eq!(none.one_hot(Some(3)).shape(), [0, 2, 3]);
+        assert_eq!(none.one_hot(3).shape(), [0, 2, 3]);
     }
 
     #[test]
     #[should_panic(expected = "one_hot: class values must be smaller than num_classes 2, but there is 2")]
     fn too_few_classes() {
-        Var::from(2i64).one_hot(Some(2));
+        Var::from(2i64).one_hot(2);
     }
 }

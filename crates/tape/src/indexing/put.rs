@@ -44,7 +44,7 @@ impl Var {
         );
         same_type(op, self, source);
         if self.ndim() == 0 {
-            return put_at(op, &self.atleast_1d(), 0, list, &source.flatten(0, -1)).reshape_to(&[]);
+            return put_at(op, &self.atleast_1d(), 0, list, &source.flatten(())).reshape_to(&[]);
         }
         put_at(op, self, d, list, source)
     }
@@ -100,7 +100,7 @@ impl Var {
     #[track_caller]
     pub fn take(&self, index: &Var) -> Var {
         let list = wrapped("take", index, self.numel());
-        pick("take", &self.flatten(0, -1), 0, list.into()).reshape_to(index.shape())
+        pick("take", &self.flatten(()), 0, list.into()).reshape_to(index.shape())
     }
 
     /// A copy in which elements of `source` are written at an index into the flattened tensor, or added with `accumulate`
@@ -115,10 +115,19 @@ impl Var {
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// let (index, source) = (Var::from_vec(vec![2i64, -1], &[2]), Var::from_vec(vec![10f32, 20.0], &[2]));
-    /// assert_eq!(x.put(&index, &source, false).to_vec::<f32>(), [1.0, 2.0, 10.0, 20.0]);
+    /// assert_eq!(x.put(&index, &source).to_vec::<f32>(), [1.0, 2.0, 10.0, 20.0]);
     /// ```
     #[track_caller]
-    pub fn put(&self, index: &Var, source: &Var, accumulate: bool) -> Var {
+    pub fn put(&self, index: &Var, source: &Var) -> Var {
+        self.put_with(index, source, false)
+    }
+
+    /// [`Var::put`] with a choice to add.
+    ///
+    /// # Panics
+    /// Same as [`Var::put`].
+    #[track_caller]
+    pub fn put_with(&self, index: &Var, source: &Var, accumulate: bool) -> Var {
         assert_eq!(
             index.numel(),
             source.numel(),
@@ -142,10 +151,19 @@ impl Var {
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
     /// let rows = Var::from_vec(vec![1i64, 1], &[2]);
-    /// assert_eq!(x.index_put((&rows, 0), 5.0, true).to_vec::<f32>(), [1.0, 2.0, 13.0, 4.0]);
+    /// assert_eq!(x.index_put_with((&rows, 0), 5.0, true).to_vec::<f32>(), [1.0, 2.0, 13.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn index_put(&self, index: impl Indices, values: impl Into<Operand>, accumulate: bool) -> Var {
+    pub fn index_put(&self, index: impl Indices, values: impl Into<Operand>) -> Var {
+        self.index_put_with(index, values, false)
+    }
+
+    /// [`Var::index_put`] with a choice to add.
+    ///
+    /// # Panics
+    /// Same as [`Var::index_put`].
+    #[track_caller]
+    pub fn index_put_with(&self, index: impl Indices, values: impl Into<Operand>, accumulate: bool) -> Var {
         let op = "index_put";
         let values = match values.into() {
             Operand::Var(v) => v,
@@ -198,7 +216,7 @@ impl Var {
             source.shape(),
             chosen.len()
         );
-        let source = source.flatten(0, -1).narrow(0, 0, chosen.len());
+        let source = source.flatten(()).narrow(0, 0, chosen.len());
         self.expand_to(&to).put_flat(op, chosen, &source, false)
     }
 
@@ -228,7 +246,7 @@ impl Var {
     /// A copy in which elements are written or added at checked places of the flattened tensor.
     #[track_caller]
     fn put_flat(&self, op: &'static str, places: Arc<[usize]>, source: &Var, accumulate: bool) -> Var {
-        let (x, source) = (self.flatten(0, -1), source.flatten(0, -1));
+        let (x, source) = (self.flatten(()), source.flatten(()));
         let y =
             if accumulate { add_at(op, &x, 0, places, &source) } else { put_at(op, &x, 0, places, &source) };
         y.reshape_to(self.shape())
@@ -288,10 +306,10 @@ mod tests {
             let positive: Vec<i64> = index.iter().map(|i| i.rem_euclid(2)).collect();
             check2([&[2, 3], &shape], seed, |x, y| x.index_copy(dim, &of(&positive), y));
             check2([&[2, 3], &[]], seed, |x, y| [x.index_fill(dim, &of(&index), y), x.index_fill(dim, &of(&index), 2)]);
-            check2([&[2, 3], &[k]], seed, |x, y| x.put(&of(&index), y, accumulate));
-            check2([&[2, 3], &[k]], seed, |x, y| x.index_put((&of(&index), 1), y, accumulate));
-            check2([&[2, 3], &[3]], seed, |x, y| x.index_put(&of(&index), y, accumulate));
-            check2([&[2, 3], &[k]], seed, |x, y| x.index_put((&of(&index), &Var::from(-1i64)), y, accumulate));
+            check2([&[2, 3], &[k]], seed, |x, y| x.put_with(&of(&index), y, accumulate));
+            check2([&[2, 3], &[k]], seed, |x, y| x.index_put_with((&of(&index), 1), y, accumulate));
+            check2([&[2, 3], &[3]], seed, |x, y| x.index_put_with(&of(&index), y, accumulate));
+            check2([&[2, 3], &[k]], seed, |x, y| x.index_put_with((&of(&index), &Var::from(-1i64)), y, accumulate));
             check(&[2, 3], seed, |x| x.take(&of(&index)));
             let mask = Var::from_vec(vec![true, false, true], &[3]);
             check2([&[2, 1], &[3, 2]], seed, |x, y| x.masked_scatter(&mask, y));
@@ -304,7 +322,7 @@ mod tests {
         let (zero, none) = (of(&[0]), of(&[]));
         assert_eq!(x.index_copy(0, &zero, &Var::from(5f32)).item(), 5.0);
         assert_eq!(x.index_fill(0, &none, 5.0).item(), 1.0);
-        assert_eq!(x.put(&Var::from(0i64), &Var::from(2f32), true).item(), 3.0);
+        assert_eq!(x.put_with(&Var::from(0i64), &Var::from(2f32), true).item(), 3.0);
         assert_eq!(x.take(&none).shape(), [0]);
         assert_eq!(x.take(&Var::from(-1i64)).shape(), [0usize; 0]);
     }

@@ -29,7 +29,7 @@ pub enum Reduce {
 
 impl Var {
     /// A copy in which elements of `src` are reduced at the places that the index names, as in [`Var::scatter`]
-    /// (`torch.scatter_reduce`); with `include_self`, which is PyTorch's default, the elements of this take part. Equal
+    /// (`torch.scatter_reduce`); the elements of this take part. Equal
     /// extremes share the gradient evenly.
     ///
     /// # Panics
@@ -40,11 +40,20 @@ impl Var {
     /// use tapegrad_tape::{Reduce, Var};
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
     /// let (index, src) = (Var::from_vec(vec![0i64, 0], &[2]), Var::from_vec(vec![5f32, 3.0], &[2]));
-    /// assert_eq!(x.scatter_reduce(0, &index, &src, Reduce::Amax, true).to_vec::<f32>(), [5.0, 2.0]);
-    /// assert_eq!(x.scatter_reduce(0, &index, &src, Reduce::Mean, false).to_vec::<f32>(), [4.0, 2.0]);
+    /// assert_eq!(x.scatter_reduce(0, &index, &src, Reduce::Amax).to_vec::<f32>(), [5.0, 2.0]);
+    /// assert_eq!(x.scatter_reduce_with(0, &index, &src, Reduce::Mean, false).to_vec::<f32>(), [4.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn scatter_reduce(
+    pub fn scatter_reduce(&self, dim: isize, index: &Var, src: &Var, reduce: Reduce) -> Var {
+        self.scatter_reduce_with(dim, index, src, reduce, true)
+    }
+
+    /// [`Var::scatter_reduce`] with a choice to leave out own elements.
+    ///
+    /// # Panics
+    /// Same as [`Var::scatter_reduce`].
+    #[track_caller]
+    pub fn scatter_reduce_with(
         &self,
         dim: isize,
         index: &Var,
@@ -56,7 +65,7 @@ impl Var {
     }
 
     /// A copy in which the entries of `source` are reduced into the entries of a dimension that the index lists
-    /// (`torch.index_reduce`); with `include_self`, which is PyTorch's default, those of this take part. For
+    /// (`torch.index_reduce`); those of this take part. For
     /// [`Reduce::Sum`] there is [`Var::index_add`], too.
     ///
     /// # Panics
@@ -68,10 +77,19 @@ impl Var {
     /// use tapegrad_tape::{Reduce, Var};
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
     /// let (index, source) = (Var::from_vec(vec![1i64, 1], &[2]), Var::from_vec(vec![5f32, 3.0], &[2]));
-    /// assert_eq!(x.index_reduce(0, &index, &source, Reduce::Prod, true).to_vec::<f32>(), [1.0, 30.0]);
+    /// assert_eq!(x.index_reduce(0, &index, &source, Reduce::Prod).to_vec::<f32>(), [1.0, 30.0]);
     /// ```
     #[track_caller]
-    pub fn index_reduce(
+    pub fn index_reduce(&self, dim: isize, index: &Var, source: &Var, reduce: Reduce) -> Var {
+        self.index_reduce_with(dim, index, source, reduce, true)
+    }
+
+    /// [`Var::index_reduce`] with a choice to leave out own elements.
+    ///
+    /// # Panics
+    /// Same as [`Var::index_reduce`].
+    #[track_caller]
+    pub fn index_reduce_with(
         &self,
         dim: isize,
         index: &Var,
@@ -291,9 +309,9 @@ mod tests {
             let index = Var::from_vec(list[..4].to_vec(), &[2, 2]);
             let row = Var::from_vec(list[..3].to_vec(), &[3]);
             for reduce in ALL {
-                check2([&[2, 3], &[2, 3]], seed, |x, y| (x * 1.1).scatter_reduce(dim, &index, y, reduce, include));
+                check2([&[2, 3], &[2, 3]], seed, |x, y| (x * 1.1).scatter_reduce_with(dim, &index, y, reduce, include));
                 let shape = if dim.rem_euclid(2) == 0 { [3, 3] } else { [2, 3] };
-                check2([&[2, 3], &shape], seed, |x, y| (x * 1.1).index_reduce(dim, &row, y, reduce, include));
+                check2([&[2, 3], &shape], seed, |x, y| (x * 1.1).index_reduce_with(dim, &row, y, reduce, include));
             }
         }
 
@@ -304,7 +322,7 @@ mod tests {
             let x = Var::parameter(Tensor::from_slice(&values[..2], &[2]));
             let src = Var::parameter(Tensor::from_slice(&values[2..], &[4]));
             let index = Var::from_vec(list, &[4]);
-            let f = |v: &[Var]| v[0].scatter_reduce(0, &index, &v[1], Reduce::Prod, include);
+            let f = |v: &[Var]| v[0].scatter_reduce_with(0, &index, &v[1], Reduce::Prod, include);
             gradcheck(f, &[x, src]).unwrap();
         }
     }
@@ -314,15 +332,15 @@ mod tests {
     fn integers_nan_and_nothing() {
         let (x, src) = (Var::from_vec(vec![1i64, -7], &[2]), Var::from_vec(vec![4i64, -2], &[2]));
         let index = Var::from_vec(vec![1i64, 1], &[2]);
-        let of = |reduce, include| x.scatter_reduce(0, &index, &src, reduce, include).to_vec::<i64>();
+        let of = |reduce, include| x.scatter_reduce_with(0, &index, &src, reduce, include).to_vec::<i64>();
         assert_eq!((of(Reduce::Mean, true), of(Reduce::Mean, false)), (vec![1, -2], vec![1, 1]));
         assert_eq!((of(Reduce::Amax, false), of(Reduce::Amin, true)), (vec![1, 4], vec![1, -7]));
         let x = Var::from_vec(vec![1f32, f32::NAN], &[2]);
-        let nan = x.scatter_reduce(0, &index, &Var::from_vec(vec![3f32, 5.0], &[2]), Reduce::Amax, true);
+        let nan = x.scatter_reduce(0, &index, &Var::from_vec(vec![3f32, 5.0], &[2]), Reduce::Amax);
         assert!(nan.to_vec::<f32>()[1].is_nan());
         let none = Var::from(Tensor::zeros_with(&[0], DType::I64));
-        assert_eq!(x.scatter_reduce(0, &none, &x, Reduce::Amin, false).to_vec::<f32>()[0], 1.0);
-        let y = Var::from(2f32).scatter_reduce(0, &Var::from(0i64), &Var::from(3f32), Reduce::Prod, true);
+        assert_eq!(x.scatter_reduce_with(0, &none, &x, Reduce::Amin, false).to_vec::<f32>()[0], 1.0);
+        let y = Var::from(2f32).scatter_reduce(0, &Var::from(0i64), &Var::from(3f32), Reduce::Prod);
         assert_eq!((y.shape(), y.item()), (&[][..], 6.0));
     }
 
@@ -332,6 +350,6 @@ mod tests {
     )]
     fn a_source_that_does_not_fit() {
         let x = Var::from_vec(vec![1f32, 2.0], &[2]);
-        x.index_reduce(0, &Var::from_vec(vec![0i64], &[1]), &x, Reduce::Amax, true);
+        x.index_reduce(0, &Var::from_vec(vec![0i64], &[1]), &x, Reduce::Amax);
     }
 }

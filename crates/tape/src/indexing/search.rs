@@ -20,14 +20,28 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1i64, 3, 3, 5], &[4]);
-    /// assert_eq!(x.searchsorted(3, false, None).item(), 1.0);
+    /// assert_eq!(x.searchsorted(3).item(), 1.0);
     /// let values = Var::from_vec(vec![0i64, 3, 9], &[3]);
-    /// assert_eq!(x.searchsorted(&values, true, None).to_vec::<i64>(), [0, 3, 4]);
+    /// assert_eq!(x.searchsorted_with(&values, true, None).to_vec::<i64>(), [0, 3, 4]);
     /// ```
     #[track_caller]
-    pub fn searchsorted(&self, values: impl Into<Operand>, right: bool, sorter: Option<&Var>) -> Var {
+    pub fn searchsorted(&self, values: impl Into<Operand>) -> Var {
+        self.searchsorted_with(values, false, None)
+    }
+
+    /// [`Var::searchsorted`] with a side, and for a tensor that is sorted by indices.
+    ///
+    /// # Panics
+    /// Same as [`Var::searchsorted`].
+    #[track_caller]
+    pub fn searchsorted_with<'a>(
+        &self,
+        values: impl Into<Operand>,
+        right: bool,
+        sorter: impl Into<Option<&'a Var>>,
+    ) -> Var {
         let values = values.into();
-        let sorted = match sorter {
+        let sorted = match sorter.into() {
             None => self.detach(),
             Some(sorter) => {
                 assert!(
@@ -53,10 +67,19 @@ impl Var {
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![0.5f32, 1.0, 7.0], &[3]);
     /// let boundaries = Var::from_vec(vec![1f32, 2.0], &[2]);
-    /// assert_eq!(x.bucketize(&boundaries, false).to_vec::<i64>(), [0, 0, 2]);
+    /// assert_eq!(x.bucketize(&boundaries).to_vec::<i64>(), [0, 0, 2]);
     /// ```
     #[track_caller]
-    pub fn bucketize(&self, boundaries: &Var, right: bool) -> Var {
+    pub fn bucketize(&self, boundaries: &Var) -> Var {
+        self.bucketize_with(boundaries, false)
+    }
+
+    /// [`Var::bucketize`] with the other side.
+    ///
+    /// # Panics
+    /// Same as [`Var::bucketize`].
+    #[track_caller]
+    pub fn bucketize_with(&self, boundaries: &Var, right: bool) -> Var {
         assert_eq!(
             boundaries.ndim(),
             1,
@@ -72,10 +95,16 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1i64, 2, 3], &[3]);
-    /// assert_eq!(x.isin(&Var::from_vec(vec![3i64, 1], &[2]), false).to_vec::<bool>(), [true, false, true]);
+    /// assert_eq!(x.isin(&Var::from_vec(vec![3i64, 1], &[2])).to_vec::<bool>(), [true, false, true]);
     /// ```
     #[track_caller]
-    pub fn isin(&self, test_elements: impl Into<Operand>, invert: bool) -> Var {
+    pub fn isin(&self, test_elements: impl Into<Operand>) -> Var {
+        self.isin_with(test_elements, false)
+    }
+
+    /// [`Var::isin`] with a choice of the opposite.
+    #[track_caller]
+    pub fn isin_with(&self, test_elements: impl Into<Operand>, invert: bool) -> Var {
         let (elements, test) = (Operand::from(self), test_elements.into());
         let dtype = number_type(result_type(&[&elements, &test]));
         let (elements, test) = (elements.tensor(dtype), test.tensor(dtype));
@@ -194,9 +223,9 @@ mod tests {
         fn places_keep_the_order(mut line in proptest::collection::vec(-5i64..5, 0..20), v in -7i64..7) {
             line.sort_unstable();
             let x = Var::from_vec(line.clone(), &[line.len()]);
-            prop_assert_eq!(x.searchsorted(v, false, None).item() as usize, line.partition_point(|&x| x < v));
-            prop_assert_eq!(x.searchsorted(v, true, None).item() as usize, line.partition_point(|&x| x <= v));
-            prop_assert_eq!(Var::from(v).isin(&x, false).item() != 0.0, line.contains(&v));
+            prop_assert_eq!(x.searchsorted(v).item() as usize, line.partition_point(|&x| x < v));
+            prop_assert_eq!(x.searchsorted_with(v, true, None).item() as usize, line.partition_point(|&x| x <= v));
+            prop_assert_eq!(Var::from(v).isin(&x).item() != 0.0, line.contains(&v));
         }
     }
 
@@ -205,23 +234,19 @@ mod tests {
     fn lines_sorters_and_nan() {
         let x = Var::from_vec(vec![1f64, 3.0, 5.0, 2.0, 4.0, f64::NAN], &[2, 3]);
         let v = Var::from_vec(vec![3f64, f64::NAN, 4.0, 9.0], &[2, 2]);
-        assert_eq!(x.searchsorted(&v, false, None).to_vec::<i64>(), [1, 3, 1, 3]);
-        assert_eq!(x.searchsorted(&v, true, None).to_vec::<i64>(), [2, 3, 3, 3]);
+        assert_eq!(x.searchsorted(&v).to_vec::<i64>(), [1, 3, 1, 3]);
+        assert_eq!(x.searchsorted_with(&v, true, None).to_vec::<i64>(), [2, 3, 3, 3]);
         let unsorted = Var::from_vec(vec![5f64, 1.0, 3.0], &[3]);
         let sorter = unsorted.argsort(0);
-        assert_eq!(unsorted.searchsorted(4.0, false, Some(&sorter)).item(), 2.0);
+        assert_eq!(unsorted.searchsorted_with(4.0, false, Some(&sorter)).item(), 2.0);
         let nan = Var::from(f64::NAN);
-        assert_eq!(nan.isin(&nan, false).to_vec::<bool>(), [false]);
-        assert_eq!(Var::from(3).bucketize(&Var::from_vec(vec![3i64], &[1]), true).item(), 1.0);
+        assert_eq!(nan.isin(&nan).to_vec::<bool>(), [false]);
+        assert_eq!(Var::from(3).bucketize_with(&Var::from_vec(vec![3i64], &[1]), true).item(), 1.0);
     }
 
     #[test]
     #[should_panic(expected = "searchsorted: the sequence of shape [2, 3] has to be a vector")]
     fn lines_that_do_not_fit() {
-        Var::from(Tensor::zeros_with(&[2, 3], DType::F32)).searchsorted(
-            &Var::from_vec(vec![1f32], &[1]),
-            false,
-            None,
-        );
+        Var::from(Tensor::zeros_with(&[2, 3], DType::F32)).searchsorted(&Var::from_vec(vec![1f32], &[1]));
     }
 }

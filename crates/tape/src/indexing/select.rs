@@ -48,10 +48,19 @@ impl Var {
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
     /// let (index, source) = (Var::from_vec(vec![1i64, 1], &[2]), Var::from_vec(vec![10f32, 20.0], &[2]));
-    /// assert_eq!(x.index_add(0, &index, &source, 1.0).to_vec::<f32>(), [1.0, 32.0]);
+    /// assert_eq!(x.index_add(0, &index, &source).to_vec::<f32>(), [1.0, 32.0]);
     /// ```
     #[track_caller]
-    pub fn index_add(&self, dim: isize, index: &Var, source: &Var, alpha: f64) -> Var {
+    pub fn index_add(&self, dim: isize, index: &Var, source: &Var) -> Var {
+        self.index_add_with(dim, index, source, 1.0)
+    }
+
+    /// [`Var::index_add`] with a factor.
+    ///
+    /// # Panics
+    /// Same as [`Var::index_add`].
+    #[track_caller]
+    pub fn index_add_with(&self, dim: isize, index: &Var, source: &Var, alpha: f64) -> Var {
         let d = shape::dim("index_add", dim, self.ndim());
         let list = list("index_add", index, d, self.size(dim));
         let mut wanted: Dims = self.shape().into();
@@ -192,7 +201,7 @@ mod tests {
             check(&[2, 3, 2], seed, |x| x.index_select(dim, &index));
             let mut shape = [2, 3, 2];
             shape[dim.rem_euclid(3) as usize] = k;
-            check2([&[2, 3, 2], &shape], seed, |x, y| x.index_add(dim, &index, y, -0.5));
+            check2([&[2, 3, 2], &shape], seed, |x, y| x.index_add_with(dim, &index, y, -0.5));
         }
     }
 
@@ -208,7 +217,7 @@ mod tests {
             }
         }
         let zeros = Var::from(Tensor::zeros_with(&[n, inner], DType::F32));
-        let sum = zeros.index_add(0, &Var::from_vec(index, &[k]), &Var::from_vec(rows, &[k, inner]), 1.0);
+        let sum = zeros.index_add(0, &Var::from_vec(index, &[k]), &Var::from_vec(rows, &[k, inner]));
         assert_eq!(sum.to_vec::<f32>(), naive);
     }
 

@@ -16,10 +16,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
-    /// assert_eq!(x.diag_embed(0, -2, -1).to_vec::<f32>(), [1.0, 0.0, 0.0, 2.0]);
+    /// assert_eq!(x.diag_embed().to_vec::<f32>(), [1.0, 0.0, 0.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn diag_embed(&self, offset: isize, dim1: isize, dim2: isize) -> Var {
+    pub fn diag_embed(&self) -> Var {
+        self.diag_embed_with(0, -2, -1)
+    }
+
+    /// [`Var::diag_embed`] with another diagonal, or other dimensions.
+    ///
+    /// # Panics
+    /// Same as [`Var::diag_embed`].
+    #[track_caller]
+    pub fn diag_embed_with(&self, offset: isize, dim1: isize, dim2: isize) -> Var {
         embedded("diag_embed", self, offset, dim1, dim2)
     }
 
@@ -31,14 +40,23 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
-    /// assert_eq!(x.diag(0).to_vec::<f32>(), [1.0, 0.0, 0.0, 2.0]);
-    /// assert_eq!(x.diag(0).diag(0).to_vec::<f32>(), [1.0, 2.0]);
+    /// assert_eq!(x.diag().to_vec::<f32>(), [1.0, 0.0, 0.0, 2.0]);
+    /// assert_eq!(x.diag().diag().to_vec::<f32>(), [1.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn diag(&self, diagonal: isize) -> Var {
+    pub fn diag(&self) -> Var {
+        self.diag_with(0)
+    }
+
+    /// [`Var::diag`] with another diagonal.
+    ///
+    /// # Panics
+    /// Same as [`Var::diag`].
+    #[track_caller]
+    pub fn diag_with(&self, diagonal: isize) -> Var {
         match self.ndim() {
             1 => embedded("diag", self, diagonal, 0, 1),
-            2 => self.diagonal(diagonal, 0, 1),
+            2 => self.diagonal_with(diagonal, 0, 1),
             _ => panic!("diag: expected a vector or a matrix, but the shape is {:?}", self.shape()),
         }
     }
@@ -46,11 +64,17 @@ impl Var {
     /// A matrix with all elements on a diagonal, in row-major order (`torch.diagflat`).
     ///
     /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(3.0).diagflat(1).to_vec::<f32>(), [0.0, 3.0, 0.0, 0.0]);
+    /// assert_eq!(tapegrad_tape::Var::from(3.0).diagflat_with(1).to_vec::<f32>(), [0.0, 3.0, 0.0, 0.0]);
     /// ```
     #[track_caller]
-    pub fn diagflat(&self, offset: isize) -> Var {
-        embedded("diagflat", &self.flatten(0, -1), offset, 0, 1)
+    pub fn diagflat(&self) -> Var {
+        self.diagflat_with(0)
+    }
+
+    /// [`Var::diagflat`] with another diagonal.
+    #[track_caller]
+    pub fn diagflat_with(&self, offset: isize) -> Var {
+        embedded("diagflat", &self.flatten(()), offset, 0, 1)
     }
 
     /// A copy in which `src` is the diagonal of two dimensions (`torch.diagonal_scatter`).
@@ -61,11 +85,20 @@ impl Var {
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros_with(&[2, 2], DType::F32));
-    /// let y = x.diagonal_scatter(&Var::from_vec(vec![1f32, 2.0], &[2]), 0, 0, 1);
+    /// let y = x.diagonal_scatter(&Var::from_vec(vec![1f32, 2.0], &[2]));
     /// assert_eq!(y.to_vec::<f32>(), [1.0, 0.0, 0.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn diagonal_scatter(&self, src: &Var, offset: isize, dim1: isize, dim2: isize) -> Var {
+    pub fn diagonal_scatter(&self, src: &Var) -> Var {
+        self.diagonal_scatter_with(src, 0, 0, 1)
+    }
+
+    /// [`Var::diagonal_scatter`] with another diagonal, or other dimensions.
+    ///
+    /// # Panics
+    /// Same as [`Var::diagonal_scatter`].
+    #[track_caller]
+    pub fn diagonal_scatter_with(&self, src: &Var, offset: isize, dim1: isize, dim2: isize) -> Var {
         let op = "diagonal_scatter";
         let [a, b] = two_dims(op, dim1, dim2, self.ndim());
         assert!(self.ndim() >= 2, "{op}: needs at least two dimensions, got shape {:?}", self.shape());
@@ -167,13 +200,13 @@ mod tests {
         #[test]
         fn gradients(seed in 0u64..1000, offset in -2isize..3, dim in -3isize..3) {
             let other = (dim + 1).rem_euclid(3);
-            check(&[2, 2], seed, |x| x.diag_embed(offset, dim, other));
-            check(&[2, 3], seed, |x| [x.diag(offset), x.diagflat(offset)]);
+            check(&[2, 2], seed, |x| x.diag_embed_with(offset, dim, other));
+            check(&[2, 3], seed, |x| [x.diag_with(offset), x.diagflat_with(offset)]);
             let x = Var::from(Tensor::zeros_with(&[3, 3, 3], DType::F64));
-            let part = x.diagonal(offset, dim, other);
-            check2([&[3, 3, 3], part.shape()], seed, |x, y| x.diagonal_scatter(y, offset, dim, other));
-            let embedded = x.diagonal(0, 0, 1).diag_embed(offset, dim, other);
-            prop_assert_eq!(embedded.diagonal(offset, dim, other).to_vec::<f64>(), [0.0; 9]);
+            let part = x.diagonal_with(offset, dim, other);
+            check2([&[3, 3, 3], part.shape()], seed, |x, y| x.diagonal_scatter_with(y, offset, dim, other));
+            let embedded = x.diagonal().diag_embed_with(offset, dim, other);
+            prop_assert_eq!(embedded.diagonal_with(offset, dim, other).to_vec::<f64>(), [0.0; 9]);
             check2([&[2, 3, 4], &[2, 3, 4]], seed, |x, y| {
                 [x.select_scatter(&y.select(dim, -1), dim, 0), x.slice_scatter(&y.slice(dim, 1..), dim, 1..)]
             });

@@ -72,10 +72,19 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.rot90(1, [0, 1]).to_vec::<f32>(), [2.0, 4.0, 1.0, 3.0]);
+    /// assert_eq!(x.rot90().to_vec::<f32>(), [2.0, 4.0, 1.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn rot90(&self, k: isize, dims: [isize; 2]) -> Var {
+    pub fn rot90(&self) -> Var {
+        self.rot90_with(1, [0, 1])
+    }
+
+    /// [`Var::rot90`] with a number of times, in other dimensions.
+    ///
+    /// # Panics
+    /// Same as [`Var::rot90`].
+    #[track_caller]
+    pub fn rot90_with(&self, k: isize, dims: [isize; 2]) -> Var {
         assert!(
             self.ndim() >= 2,
             "rot90: expected at least 2 dimensions, but the shape is {:?}",
@@ -109,7 +118,7 @@ impl Var {
         let dims = &dims.to_isizes();
         assert!(!shifts.is_empty(), "roll: `shifts` required");
         if dims.is_empty() && shifts.len() == 1 {
-            return self.flatten(0, -1).roll(shifts, &[0]).reshape_to(self.shape());
+            return self.flatten(()).roll(shifts, &[0]).reshape_to(self.shape());
         }
         assert_eq!(
             shifts.len(),

@@ -42,11 +42,20 @@ pub enum Indexing {
 /// ```
 /// use tapegrad_tape::{Indexing, Var, meshgrid};
 /// let (x, y) = (Var::from_vec(vec![1f32, 2.0], &[2]), Var::from_vec(vec![3f32, 4.0, 5.0], &[3]));
-/// let grid = meshgrid(&[x, y], Indexing::Ij);
+/// let grid = meshgrid(&[x, y]);
 /// assert_eq!(grid[0].to_vec::<f32>(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
 /// ```
 #[track_caller]
-pub fn meshgrid<V: Borrow<Var>>(tensors: &[V], indexing: Indexing) -> Vec<Var> {
+pub fn meshgrid<V: Borrow<Var>>(tensors: &[V]) -> Vec<Var> {
+    meshgrid_with(tensors, Indexing::Ij)
+}
+
+/// [`meshgrid`] with a choice of the indexing.
+///
+/// # Panics
+/// Same as [`meshgrid`].
+#[track_caller]
+pub fn meshgrid_with<V: Borrow<Var>>(tensors: &[V], indexing: Indexing) -> Vec<Var> {
     let mut vectors = checked("meshgrid", tensors, 0);
     let swap = indexing == Indexing::Xy && vectors.len() >= 2;
     if swap {
@@ -76,7 +85,7 @@ pub fn cartesian_prod<V: Borrow<Var>>(tensors: &[V]) -> Var {
     if let [one] = &vectors[..] {
         return one.clone();
     }
-    let columns: Vec<Var> = grid("cartesian_prod", &vectors).iter().map(|g| g.flatten(0, -1)).collect();
+    let columns: Vec<Var> = grid("cartesian_prod", &vectors).iter().map(|g| g.flatten(())).collect();
     stack(&columns, 1)
 }
 
@@ -122,7 +131,7 @@ mod tests {
     #[test]
     fn gradients() {
         for seed in 0..10 {
-            check2([&[2], &[3]], seed, |x, y| meshgrid(&[x, y, x], Indexing::Xy));
+            check2([&[2], &[3]], seed, |x, y| meshgrid_with(&[x, y, x], Indexing::Xy));
             check2([&[2], &[3]], seed, |x, y| cartesian_prod(&[x, y]));
             check2([&[2, 1], &[3]], seed, |x, y| broadcast_tensors(&[x, y]));
         }
@@ -132,7 +141,7 @@ mod tests {
     #[test]
     fn the_first_two_dimensions_are_swapped() {
         let (a, b) = (Var::from_vec(vec![1i64, 2], &[2]), Var::from_vec(vec![3i64, 4, 5], &[3]));
-        let grid = meshgrid(&[&a, &b, &Var::from(7)], Indexing::Xy);
+        let grid = meshgrid_with(&[&a, &b, &Var::from(7)], Indexing::Xy);
         assert_eq!(grid[0].shape(), [3, 2, 1]);
         assert_eq!(grid[0].to_vec::<i64>(), [1, 2, 1, 2, 1, 2]);
         assert_eq!(grid[1].to_vec::<i64>(), [3, 3, 4, 4, 5, 5]);

@@ -18,7 +18,7 @@ mod triangle;
 mod windows;
 
 pub use cat::{cat, stack};
-pub use grid::{Indexing, broadcast_tensors, cartesian_prod, meshgrid};
+pub use grid::{Indexing, broadcast_tensors, cartesian_prod, meshgrid, meshgrid_with};
 pub use pad::PadMode;
 pub(crate) use slice::place;
 pub use slice::{Position, Slice};

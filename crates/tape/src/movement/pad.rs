@@ -33,11 +33,20 @@ impl Var {
     /// ```
     /// use tapegrad_tape::{PadMode, Var};
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0], &[1, 3]);
-    /// assert_eq!(x.pad(&[2, -1], PadMode::Constant(0.0)).to_vec::<f32>(), [0.0, 0.0, 1.0, 2.0]);
-    /// assert_eq!(x.pad(&[2, 1], PadMode::Reflect).to_vec::<f32>(), [3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);
+    /// assert_eq!(x.pad(&[2, -1]).to_vec::<f32>(), [0.0, 0.0, 1.0, 2.0]);
+    /// assert_eq!(x.pad_with(&[2, 1], PadMode::Reflect).to_vec::<f32>(), [3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn pad(&self, pad: impl IntList, mode: PadMode) -> Var {
+    pub fn pad(&self, pad: impl IntList) -> Var {
+        self.pad_with(pad, PadMode::Constant(0.0))
+    }
+
+    /// [`Var::pad`] with a mode of padding.
+    ///
+    /// # Panics
+    /// Same as [`Var::pad`].
+    #[track_caller]
+    pub fn pad_with(&self, pad: impl IntList, mode: PadMode) -> Var {
         let pad = &pad.to_isizes();
         assert!(
             pad.len().is_multiple_of(2),
@@ -176,14 +185,14 @@ mod tests {
     #[test]
     fn modes() {
         let x = Var::from_vec(vec![1i64, 2, 3], &[1, 3]);
-        let padded = |pad: &[isize], mode| x.pad(pad, mode).to_vec::<i64>();
+        let padded = |pad: &[isize], mode| x.pad_with(pad, mode).to_vec::<i64>();
         assert_eq!(padded(&[1, 2, 1, 0], PadMode::Constant(7.0)), [7, 7, 7, 7, 7, 7, 7, 1, 2, 3, 7, 7]);
         assert_eq!(padded(&[2, 2], PadMode::Reflect), [3, 2, 1, 2, 3, 2, 1]);
         assert_eq!(padded(&[2, 1], PadMode::Replicate), [1, 1, 1, 2, 3, 3]);
         assert_eq!(padded(&[2, 1], PadMode::Circular), [2, 3, 1, 2, 3, 1]);
         assert_eq!(padded(&[-1, 1], PadMode::Circular), [2, 3, 2]);
         assert_eq!(padded(&[-1, -2], PadMode::Constant(0.0)), [0i64; 0]);
-        let (cut, whole) = (x.pad(&[-1, 0], PadMode::Constant(0.0)), x.tensor());
+        let (cut, whole) = (x.pad(&[-1, 0]), x.tensor());
         assert!(cut.tensor().shares_memory_with(&whole), "cutting off alone is a view");
     }
 
@@ -191,9 +200,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(6))]
         #[test]
         fn gradients(seed in 0u64..1000, pad in proptest::array::uniform4(-1isize..2)) {
-            check(&[1, 2, 2, 3], seed, |x| x.pad(&pad, PadMode::Constant(0.5)));
+            check(&[1, 2, 2, 3], seed, |x| x.pad_with(&pad, PadMode::Constant(0.5)));
             for mode in [PadMode::Reflect, PadMode::Replicate, PadMode::Circular] {
-                check(&[1, 1, 3, 3], seed, |x| x.pad(&pad, mode));
+                check(&[1, 1, 3, 3], seed, |x| x.pad_with(&pad, mode));
             }
         }
     }
@@ -201,12 +210,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "pad: [-3, -2] cuts 5 off dimension 1 of shape [2, 4], more than there is")]
     fn too_much_is_cut_off() {
-        Var::from(Tensor::zeros_with(&[2, 4], DType::F32)).pad(&[-3, -2], PadMode::Constant(0.0));
+        Var::from(Tensor::zeros_with(&[2, 4], DType::F32)).pad(&[-3, -2]);
     }
 
     #[test]
     #[should_panic(expected = "pad: (4, 0) does not fit dimension 1 of shape [2, 4] in mode Reflect")]
     fn a_mirror_is_as_wide_as_the_size_less_one() {
-        Var::from(Tensor::zeros_with(&[2, 4], DType::F32)).pad(&[4, 0], PadMode::Reflect);
+        Var::from(Tensor::zeros_with(&[2, 4], DType::F32)).pad_with(&[4, 0], PadMode::Reflect);
     }
 }

@@ -138,7 +138,7 @@ mod tests {
             x.select(0, 1),
             x.narrow(1, 1, 2),
             x.slice(0, crate::Slice::from(1..).step(2)),
-            x.diagonal(-1, 0, 1),
+            x.diagonal_with(-1, 0, 1),
             x.index_select(1, &index),
             x.gather(0, &places),
             x.transpose(0, 2).select(0, 1),

@@ -57,12 +57,13 @@ impl Var {
     /// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
     /// assert_eq!(x.repeat_interleave(2, None).to_vec::<f32>(), [1.0, 1.0, 2.0, 2.0]);
     /// let times = Var::from_vec(vec![0i64, 3], &[2]);
-    /// assert_eq!(x.repeat_interleave(&times, Some(0)).to_vec::<f32>(), [2.0, 2.0, 2.0]);
+    /// assert_eq!(x.repeat_interleave(&times, 0).to_vec::<f32>(), [2.0, 2.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn repeat_interleave(&self, repeats: impl Into<Operand>, dim: Option<isize>) -> Var {
+    pub fn repeat_interleave(&self, repeats: impl Into<Operand>, dim: impl Into<Option<isize>>) -> Var {
+        let dim = dim.into();
         let op = "repeat_interleave";
-        let x = if dim.is_none() || self.ndim() == 0 { self.flatten(0, -1) } else { self.clone() };
+        let x = if dim.is_none() || self.ndim() == 0 { self.flatten(()) } else { self.clone() };
         let d = shape::dim(op, dim.unwrap_or(0), x.ndim());
         let n = x.shape()[d];
         let repeats = repeats.into();

@@ -89,21 +89,30 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn ravel(&self) -> Var {
-        self.flatten(0, -1)
+        self.flatten(())
     }
 
-    /// Merges the dimensions `start..=end` (`torch.flatten`). No dimension becomes one.
+    /// Merges all dimensions for `()`, those from `start` on for `start`, or those from `start` to `end` for
+    /// `(start, end)` (`torch.flatten`). No dimension becomes one.
     ///
     /// # Panics
-    /// If they are out of range, or `start` comes after `end`.
+    /// If they are out of range, `start` comes after `end`, or there are more than two numbers.
     ///
     /// ```
     /// use tapegrad_tape::{DType, Tensor, Var};
     /// let x = Var::from(Tensor::zeros_with(&[8, 3, 4, 5], DType::F32));
-    /// assert_eq!(x.flatten(1, -1).shape(), [8, 60]);
+    /// assert_eq!(x.flatten(1).shape(), [8, 60]);
+    /// assert_eq!(x.flatten((0, 1)).shape(), [24, 4, 5]);
+    /// assert_eq!(x.flatten(()).shape(), [480]);
     /// ```
     #[track_caller]
-    pub fn flatten(&self, start: isize, end: isize) -> Var {
+    pub fn flatten(&self, dims: impl IntList) -> Var {
+        let (start, end) = match dims.to_isizes()[..] {
+            [] => (0, -1),
+            [start] => (start, -1),
+            [start, end] => (start, end),
+            ref more => panic!("flatten: takes a first and a last dimension, got {more:?}"),
+        };
         let (a, b) = (shape::dim("flatten", start, self.ndim()), shape::dim("flatten", end, self.ndim()));
         assert!(
             a <= b,
@@ -157,19 +166,19 @@ mod tests {
         assert!(x.view(&[2, 2, 6]).tensor().shares_memory_with(&x.tensor()));
         let t = x.t();
         assert!(t.unflatten(1, &[2, -1]).tensor().shares_memory_with(&x.tensor()));
-        assert!(!t.flatten(0, -1).tensor().shares_memory_with(&x.tensor()));
+        assert!(!t.flatten(()).tensor().shares_memory_with(&x.tensor()));
     }
 
     #[test]
     fn the_gradient_of_a_copy_comes_in_the_format_of_its_operand() {
         let images = Tensor::arange(0, 2 * 3 * 4 * 5).reshape(&[2, 3, 4, 5]).cast(DType::F64);
         let x = Var::parameter(images.to_format(MemoryFormat::ChannelsLast));
-        let y = x.flatten(1, -1);
+        let y = x.flatten(1);
         (&y * &y).sum_all().backward();
         let grad = x.grad().expect("a leaf").tensor();
         assert!(grad.is_contiguous_in(MemoryFormat::ChannelsLast));
         assert_eq!(grad.to_vec::<f64>(), (&x * 2.0).to_vec::<f64>());
-        let cube = |v: &[Var]| v[0].flatten(1, -1).pow(3);
+        let cube = |v: &[Var]| v[0].flatten(1).pow(3);
         gradgradcheck(cube, &[x]).unwrap();
     }
 
@@ -190,7 +199,7 @@ mod tests {
         #[test]
         fn gradients(seed in 0u64..1000) {
             check(&[2, 3, 4], seed, |x| x.reshape(&[4, -1]));
-            check(&[2, 3, 4], seed, |x| x.flatten(0, 1).unflatten(0, &[3, 2]));
+            check(&[2, 3, 4], seed, |x| x.flatten((0, 1)).unflatten(0, &[3, 2]));
         }
     }
 }

@@ -193,10 +193,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.diagonal(0, 0, 1).to_vec::<f32>(), [1.0, 4.0]);
+    /// assert_eq!(x.diagonal().to_vec::<f32>(), [1.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Var {
+    pub fn diagonal(&self) -> Var {
+        self.diagonal_with(0, 0, 1)
+    }
+
+    /// [`Var::diagonal`] with another diagonal, or other dimensions.
+    ///
+    /// # Panics
+    /// Same as [`Var::diagonal`].
+    #[track_caller]
+    pub fn diagonal_with(&self, offset: isize, dim1: isize, dim2: isize) -> Var {
         let a = shape::dim("diagonal", dim1, self.ndim());
         let b = shape::dim("diagonal", dim2, self.ndim());
         assert!(a != b, "diagonal: dimensions cannot be identical {dim1}, {dim2}");
@@ -229,12 +238,15 @@ mod tests {
     #[test]
     fn they_are_views() {
         let x = Var::from(crate::Tensor::zeros_with(&[4, 5, 6], crate::DType::F32));
-        for y in
-            [x.narrow(1, -2, 2), x.select(0, -1), x.slice(2, Slice::from(1..).step(2)), x.diagonal(-1, 2, 0)]
-        {
+        for y in [
+            x.narrow(1, -2, 2),
+            x.select(0, -1),
+            x.slice(2, Slice::from(1..).step(2)),
+            x.diagonal_with(-1, 2, 0),
+        ] {
             assert!(y.tensor().shares_memory_with(&x.tensor()));
         }
-        assert_eq!(x.diagonal(-1, 2, 0).shape(), [5, 4]);
+        assert_eq!(x.diagonal_with(-1, 2, 0).shape(), [5, 4]);
     }
 
     proptest! {
@@ -243,7 +255,7 @@ mod tests {
         fn gradients(seed in 0u64..1000, start in -5isize..5, step in 1usize..4, dim in -3isize..3, offset in -4isize..4) {
             check(&[3, 4, 2], seed, |x| x.slice(dim, Slice::from(start..).step(step)));
             check(&[3, 4, 2], seed, |x| x.select(dim, 1).narrow(0, -1, 1));
-            check(&[3, 4, 2], seed, |x| x.diagonal(offset, dim, (dim + 1).rem_euclid(3)));
+            check(&[3, 4, 2], seed, |x| x.diagonal_with(offset, dim, (dim + 1).rem_euclid(3)));
         }
     }
 

@@ -14,10 +14,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.tril(0).to_vec::<f32>(), [1.0, 0.0, 3.0, 4.0]);
+    /// assert_eq!(x.tril().to_vec::<f32>(), [1.0, 0.0, 3.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn tril(&self, diagonal: isize) -> Var {
+    pub fn tril(&self) -> Var {
+        self.tril_with(0)
+    }
+
+    /// [`Var::tril`] with another diagonal.
+    ///
+    /// # Panics
+    /// Same as [`Var::tril`].
+    #[track_caller]
+    pub fn tril_with(&self, diagonal: isize) -> Var {
         triangle("tril", self, diagonal, false)
     }
 
@@ -30,10 +39,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.triu(1).to_vec::<f32>(), [0.0, 2.0, 0.0, 0.0]);
+    /// assert_eq!(x.triu_with(1).to_vec::<f32>(), [0.0, 2.0, 0.0, 0.0]);
     /// ```
     #[track_caller]
-    pub fn triu(&self, diagonal: isize) -> Var {
+    pub fn triu(&self) -> Var {
+        self.triu_with(0)
+    }
+
+    /// [`Var::triu`] with another diagonal.
+    ///
+    /// # Panics
+    /// Same as [`Var::triu`].
+    #[track_caller]
+    pub fn triu_with(&self, diagonal: isize) -> Var {
         triangle("triu", self, diagonal, true)
     }
 }
@@ -81,11 +99,11 @@ mod tests {
                 column as isize - row as isize <= diagonal
             };
             let lower: Vec<i64> = (0..n).map(|i| if below(i) { i as i64 + 1 } else { 0 }).collect();
-            prop_assert_eq!(x.tril(diagonal).to_vec::<i64>(), lower.clone());
+            prop_assert_eq!(x.tril_with(diagonal).to_vec::<i64>(), lower.clone());
             let upper: Vec<i64> = (0..n).map(|i| i as i64 + 1 - lower[i]).collect();
-            prop_assert_eq!(x.triu(diagonal + 1).to_vec::<i64>(), upper);
+            prop_assert_eq!(x.triu_with(diagonal + 1).to_vec::<i64>(), upper);
             if n > 0 {
-                check(&[2, rows, columns], seed, |x| [x.tril(diagonal), x.triu(diagonal)]);
+                check(&[2, rows, columns], seed, |x| [x.tril_with(diagonal), x.triu_with(diagonal)]);
             }
         }
     }
@@ -93,6 +111,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "tril: input tensor must have at least 2 dimensions")]
     fn matrices_only() {
-        Var::from_vec(vec![1f32], &[1]).tril(0);
+        Var::from_vec(vec![1f32], &[1]).tril();
     }
 }

@@ -1,6 +1,7 @@
 //! `diff`, `gradient`, `trapezoid`, `cumulative_trapezoid`.
 
 use crate::dtype::DType;
+use crate::int_list::IntList;
 use crate::movement::cat;
 use crate::promote::Operand;
 use crate::shape::{self, Dims};
@@ -15,14 +16,29 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![1i64, 4, 9], &[3]);
-    /// assert_eq!(x.diff(1, -1, None, None).to_vec::<i64>(), [3, 5]);
-    /// assert_eq!(x.diff(2, -1, None, None).to_vec::<i64>(), [2]);
+    /// assert_eq!(x.diff().to_vec::<i64>(), [3, 5]);
+    /// assert_eq!(x.diff_with(2, -1, None, None).to_vec::<i64>(), [2]);
     /// ```
     #[track_caller]
-    pub fn diff(&self, n: usize, dim: isize, prepend: Option<&Var>, append: Option<&Var>) -> Var {
+    pub fn diff(&self) -> Var {
+        self.diff_with(1, -1, None, None)
+    }
+
+    /// [`Var::diff`] with differences of differences, another dimension, or more at the ends.
+    ///
+    /// # Panics
+    /// Same as [`Var::diff`].
+    #[track_caller]
+    pub fn diff_with<'a>(
+        &'a self,
+        n: usize,
+        dim: isize,
+        prepend: impl Into<Option<&'a Var>>,
+        append: impl Into<Option<&'a Var>>,
+    ) -> Var {
         assert!(self.ndim() > 0, "diff: expects a tensor with at least one dimension");
         let d = shape::dim("diff", dim, self.ndim()) as isize;
-        let all: Vec<&Var> = prepend.into_iter().chain([self]).chain(append).collect();
+        let all: Vec<&Var> = prepend.into().into_iter().chain([self]).chain(append.into()).collect();
         for part in &all {
             let fits = part.ndim() == self.ndim()
                 && (0..self.ndim()).all(|e| e == d as usize || part.shape()[e] == self.shape()[e]);
@@ -55,11 +71,20 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let y = Var::from_vec(vec![1f32, 5.0, 10.0], &[3]);
-    /// assert_eq!(y.trapezoid(2.0, -1).item(), 21.0);
-    /// assert_eq!(y.trapezoid(&Var::from_vec(vec![1f32, 3.0, 6.0], &[3]), -1).item(), 28.5);
+    /// assert_eq!(y.trapezoid_with(2.0, -1).item(), 21.0);
+    /// assert_eq!(y.trapezoid_with(&Var::from_vec(vec![1f32, 3.0, 6.0], &[3]), -1).item(), 28.5);
     /// ```
     #[track_caller]
-    pub fn trapezoid(&self, x: impl Into<Operand>, dim: isize) -> Var {
+    pub fn trapezoid(&self) -> Var {
+        self.trapezoid_with(1.0, -1)
+    }
+
+    /// [`Var::trapezoid`] with a distance or positions, or along another dimension.
+    ///
+    /// # Panics
+    /// Same as [`Var::trapezoid`].
+    #[track_caller]
+    pub fn trapezoid_with(&self, x: impl Into<Operand>, dim: isize) -> Var {
         let (d, width) = self.widths("trapezoid", dim, x.into());
         if self.size(d) == 0 {
             return self.sum(d).zeros_like();
@@ -82,10 +107,19 @@ impl Var {
     /// ```
     /// use tapegrad_tape::Var;
     /// let y = Var::from_vec(vec![1f32, 5.0, 10.0], &[3]);
-    /// assert_eq!(y.cumulative_trapezoid(1.0, -1).to_vec::<f32>(), [3.0, 10.5]);
+    /// assert_eq!(y.cumulative_trapezoid().to_vec::<f32>(), [3.0, 10.5]);
     /// ```
     #[track_caller]
-    pub fn cumulative_trapezoid(&self, x: impl Into<Operand>, dim: isize) -> Var {
+    pub fn cumulative_trapezoid(&self) -> Var {
+        self.cumulative_trapezoid_with(1.0, -1)
+    }
+
+    /// [`Var::cumulative_trapezoid`] with a distance or positions, or along another dimension.
+    ///
+    /// # Panics
+    /// Same as [`Var::cumulative_trapezoid`].
+    #[track_caller]
+    pub fn cumulative_trapezoid_with(&self, x: impl Into<Operand>, dim: isize) -> Var {
         let (d, width) = self.widths("cumulative_trapezoid", dim, x.into());
         match width {
             Operand::Scalar(dx) => self.middles(d).cumsum(d).mul(dx.to_f64() / 2.0),
@@ -123,7 +157,7 @@ impl Var {
             x.shape(),
             self.shape()
         );
-        (d as isize, x.diff(1, d as isize, None, None).into())
+        (d as isize, x.diff_with(1, d as isize, None, None).into())
     }
 
     /// Derivatives along dimensions, all if none is given, by central differences (`torch.gradient`), one tensor for each
@@ -136,12 +170,26 @@ impl Var {
     /// ```
     /// use tapegrad_tape::{Spacing, Var};
     /// let x = Var::from_vec(vec![1f32, 4.0, 9.0, 16.0], &[4]);
-    /// assert_eq!(x.gradient(Spacing::from(1.0), &[], 1)[0].to_vec::<f32>(), [3.0, 4.0, 6.0, 7.0]);
+    /// assert_eq!(x.gradient_with(Spacing::from(1.0), (), 1)[0].to_vec::<f32>(), [3.0, 4.0, 6.0, 7.0]);
     /// ```
     #[track_caller]
-    pub fn gradient(&self, spacing: impl Into<Spacing>, dims: &[isize], edge_order: usize) -> Vec<Var> {
+    pub fn gradient(&self) -> Vec<Var> {
+        self.gradient_with(1.0, (), 1)
+    }
+
+    /// [`Var::gradient`] with a spacing, along some dimensions, or of the second order at the edges.
+    ///
+    /// # Panics
+    /// Same as [`Var::gradient`].
+    #[track_caller]
+    pub fn gradient_with(
+        &self,
+        spacing: impl Into<Spacing>,
+        dims: impl IntList,
+        edge_order: usize,
+    ) -> Vec<Var> {
         let spacing = spacing.into();
-        let list = shape::dims("gradient", dims, self.ndim());
+        let list = shape::dims("gradient", &dims.to_isizes(), self.ndim());
         assert!(
             edge_order == 1 || edge_order == 2,
             "gradient: only edge_order = 1 and edge_order = 2 are supported, not {edge_order}"
@@ -239,7 +287,7 @@ fn uneven(x: &Var, d: usize, positions: &Var, edge_order: usize) -> Var {
     );
     let mut to = Dims::from_elem(1, x.ndim());
     to[d] = n - 1;
-    let widths = positions.diff(1, 0, None, None).reshape_to(&to);
+    let widths = positions.diff_with(1, 0, None, None).reshape_to(&to);
     let d = d as isize;
     let at = |i: isize| x.narrow(d, i, 1);
     let width = |i: isize| widths.narrow(d, i, 1);
@@ -274,38 +322,40 @@ mod tests {
     #[test]
     fn gradients() {
         for seed in 0..5 {
-            check2([&[3, 4], &[3, 1]], seed, |x, y| x.diff(2, 1, Some(y), None));
-            check2([&[3, 4], &[4]], seed, |y, x| [y.trapezoid(x, 1), y.cumulative_trapezoid(x, -1)]);
-            check(&[3, 4], seed, |y| [y.trapezoid(0.5, 0), y.cumulative_trapezoid(2.0, 0)]);
-            check(&[3, 4], seed, |x| x.gradient([0.5, 2.0], &[1, 0], 2));
+            check2([&[3, 4], &[3, 1]], seed, |x, y| x.diff_with(2, 1, Some(y), None));
+            check2([&[3, 4], &[4]], seed, |y, x| {
+                [y.trapezoid_with(x, 1), y.cumulative_trapezoid_with(x, -1)]
+            });
+            check(&[3, 4], seed, |y| [y.trapezoid_with(0.5, 0), y.cumulative_trapezoid_with(2.0, 0)]);
+            check(&[3, 4], seed, |x| x.gradient_with([0.5, 2.0], &[1, 0], 2));
             let positions = || Var::from_vec(vec![0.5f64, 1.0, 3.0], &[3]);
-            check(&[3, 4], seed, |x| x.gradient(vec![positions()], &[0], 1));
+            check(&[3, 4], seed, |x| x.gradient_with(vec![positions()], &[0], 1));
         }
     }
 
     #[test]
     fn parabolas_have_exact_derivatives() {
         let at = Var::from_vec(vec![0f64, 1.0, 1.5, 4.0], &[4]);
-        let slope = at.square().gradient(vec![at.clone()], &[], 2)[0].to_vec::<f64>();
+        let slope = at.square().gradient_with(vec![at.clone()], (), 2)[0].to_vec::<f64>();
         slope.iter().zip([0.0, 2.0, 3.0, 8.0]).for_each(|(a, b)| assert!((a - b).abs() < 1e-12));
     }
 
     #[test]
     fn nothing_left() {
         let x = Var::from_vec(vec![1f64, 2.0], &[2]);
-        assert_eq!(x.diff(5, 0, None, None).shape(), [0]);
-        assert_eq!(x.diff(0, 0, None, None).to_vec::<f64>(), [1.0, 2.0]);
+        assert_eq!(x.diff_with(5, 0, None, None).shape(), [0]);
+        assert_eq!(x.diff_with(0, 0, None, None).to_vec::<f64>(), [1.0, 2.0]);
         assert_eq!(
-            Var::from(Tensor::zeros_with(&[2, 0], DType::F32)).trapezoid(1.0, 1).to_vec::<f32>(),
+            Var::from(Tensor::zeros_with(&[2, 0], DType::F32)).trapezoid_with(1.0, 1).to_vec::<f32>(),
             [0.0, 0.0]
         );
         let flags = Var::from_vec(vec![true, true, false], &[3]);
-        assert_eq!(flags.diff(1, 0, None, None).to_vec::<bool>(), [false, true]);
+        assert_eq!(flags.diff_with(1, 0, None, None).to_vec::<bool>(), [false, true]);
     }
 
     #[test]
     #[should_panic(expected = "gradient: only edge_order = 1 and edge_order = 2 are supported, not 3")]
     fn an_unknown_order() {
-        Var::from(Tensor::zeros_with(&[9], DType::F32)).gradient(1.0, &[], 3);
+        Var::from(Tensor::zeros_with(&[9], DType::F32)).gradient_with(1.0, (), 3);
     }
 }

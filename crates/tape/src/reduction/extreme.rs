@@ -96,7 +96,7 @@ macro_rules! extremes {
             /// If the tensor is empty.
             #[track_caller]
             pub fn $arg_all(&self) -> Var {
-                along($argf, &self.detach().flatten(0, -1), 0, false, $best).1
+                along($argf, &self.detach().flatten(()), 0, false, $best).1
             }
         }
     };
@@ -140,12 +140,21 @@ impl Var {
     /// If the dimension is out of range or of size zero.
     ///
     /// ```
-    /// let (low, high) = tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).aminmax(None, false);
+    /// let (low, high) = tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).aminmax(None);
     /// assert_eq!((low.item(), high.item()), (1.0, 3.0));
     /// ```
     #[track_caller]
-    pub fn aminmax(&self, dim: Option<isize>, keepdim: bool) -> (Var, Var) {
-        let dims: Vec<isize> = dim.into_iter().collect();
+    pub fn aminmax(&self, dim: impl Into<Option<isize>>) -> (Var, Var) {
+        self.aminmax_with(dim, false)
+    }
+
+    /// [`Var::aminmax`] with a dimension that is kept.
+    ///
+    /// # Panics
+    /// Same as [`Var::aminmax`].
+    #[track_caller]
+    pub fn aminmax_with(&self, dim: impl Into<Option<isize>>, keepdim: bool) -> (Var, Var) {
+        let dims: Vec<isize> = dim.into().into_iter().collect();
         let of = |best| over("aminmax", self, &dims, keepdim, best, false);
         (of(Best::Smallest), of(Best::Largest))
     }

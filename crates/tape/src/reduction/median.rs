@@ -127,7 +127,7 @@ fn one_of(op: &'static str, x: &Var, dim: isize, keepdim: bool, choice: Choice) 
 fn of_all(op: &'static str, x: &Var, choice: Choice) -> Var {
     let r = Reduced::new((0..x.ndim()).collect(), x.shape(), false);
     r.check_not_empty(op);
-    let value = one_of(op, &x.detach().flatten(0, -1), 0, false, choice).0.into_tensor();
+    let value = one_of(op, &x.detach().flatten(()), 0, false, choice).0.into_tensor();
     record_shared(op, x, r, value, true)
 }
 

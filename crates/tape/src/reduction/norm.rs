@@ -63,12 +63,21 @@ impl Var {
         })
     }
 
+    /// [`Var::norm`] over dimensions (`torch.linalg.vector_norm`).
+    ///
+    /// # Panics
+    /// Same as [`Var::norm_with`].
+    #[track_caller]
+    pub fn vector_norm(&self, dims: impl IntList) -> Var {
+        self.vector_norm_with(2.0, dims, false)
+    }
+
     /// [`Var::norm_with`] under the name of `torch.linalg.vector_norm`.
     ///
     /// # Panics
     /// Same as [`Var::norm_with`].
     #[track_caller]
-    pub fn vector_norm(&self, ord: f64, dims: impl IntList, keepdim: bool) -> Var {
+    pub fn vector_norm_with(&self, ord: f64, dims: impl IntList, keepdim: bool) -> Var {
         self.norm_named("vector_norm", ord, &dims.to_isizes(), keepdim)
     }
 }

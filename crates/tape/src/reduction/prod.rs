@@ -50,7 +50,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn prod_all(&self) -> Var {
-        self.flatten(0, -1).prod(0)
+        self.flatten(()).prod(0)
     }
 }
 

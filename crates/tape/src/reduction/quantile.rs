@@ -34,18 +34,27 @@ impl Var {
     /// ```
     /// use tapegrad_tape::{Interpolation, Var};
     /// let x = Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]);
-    /// assert_eq!(x.quantile(0.5, None, false, Interpolation::Linear).item(), 2.5);
-    /// assert_eq!(x.quantile(0.5, Some(0), false, Interpolation::Lower).item(), 2.0);
+    /// assert_eq!(x.quantile(0.5, None).item(), 2.5);
+    /// assert_eq!(x.quantile_with(0.5, 0, false, Interpolation::Lower).item(), 2.0);
     /// ```
     #[track_caller]
-    pub fn quantile(
+    pub fn quantile(&self, q: impl Into<Operand>, dim: impl Into<Option<isize>>) -> Var {
+        self.quantile_with(q, dim, false, Interpolation::Linear)
+    }
+
+    /// [`Var::quantile`] with a dimension that is kept, or another interpolation.
+    ///
+    /// # Panics
+    /// Same as [`Var::quantile`].
+    #[track_caller]
+    pub fn quantile_with(
         &self,
         q: impl Into<Operand>,
-        dim: Option<isize>,
+        dim: impl Into<Option<isize>>,
         keepdim: bool,
         interpolation: Interpolation,
     ) -> Var {
-        quantiles("quantile", self, q.into(), dim, keepdim, interpolation)
+        quantiles("quantile", self, q.into(), dim.into(), keepdim, interpolation)
     }
 
     /// Like [`Var::quantile`], of the elements that are not NaN (`torch.nanquantile`); NaN only where all are.
@@ -54,19 +63,28 @@ impl Var {
     /// Same as [`Var::quantile`].
     ///
     /// ```
-    /// use tapegrad_tape::{Interpolation, Var};
+    /// use tapegrad_tape::Var;
     /// let x = Var::from_vec(vec![3f32, f32::NAN, 2.0], &[3]);
-    /// assert_eq!(x.nanquantile(0.5, None, false, Interpolation::Linear).item(), 2.5);
+    /// assert_eq!(x.nanquantile(0.5, None).item(), 2.5);
     /// ```
     #[track_caller]
-    pub fn nanquantile(
+    pub fn nanquantile(&self, q: impl Into<Operand>, dim: impl Into<Option<isize>>) -> Var {
+        self.nanquantile_with(q, dim, false, Interpolation::Linear)
+    }
+
+    /// [`Var::nanquantile`] with a dimension that is kept, or another interpolation.
+    ///
+    /// # Panics
+    /// Same as [`Var::nanquantile`].
+    #[track_caller]
+    pub fn nanquantile_with(
         &self,
         q: impl Into<Operand>,
-        dim: Option<isize>,
+        dim: impl Into<Option<isize>>,
         keepdim: bool,
         interpolation: Interpolation,
     ) -> Var {
-        quantiles("nanquantile", self, q.into(), dim, keepdim, interpolation)
+        quantiles("nanquantile", self, q.into(), dim.into(), keepdim, interpolation)
     }
 }
 
@@ -104,7 +122,7 @@ fn quantiles(
     let q = checked(op, x, q, dim);
     let lines = match dim {
         Some(dim) if x.ndim() > 0 => x.movedim(&[dim], &[-1]),
-        _ => x.flatten(0, -1),
+        _ => x.flatten(()),
     };
     let sorted = lines.sort(-1).0;
     let list = if q.ndim() == 0 { q.unsqueeze(0) } else { q.clone() };
@@ -165,12 +183,12 @@ mod tests {
         for seed in [0, 1, 2, 4] {
             for how in [Linear, Lower, Higher, Midpoint, Nearest] {
                 check(&[3, 4], seed, |x| {
-                    [x.quantile(0.35, Some(0), true, how), x.nanquantile(&q, None, false, how)]
+                    [x.quantile_with(0.35, Some(0), true, how), x.nanquantile_with(&q, None, false, how)]
                 });
             }
             // Of the places, too.
             let x = Var::from_vec(crate::test_views::values(6, seed), &[6]);
-            check(&[2], 5 * seed, |q| x.quantile(q.abs() * 0.6, None, false, Linear));
+            check(&[2], 5 * seed, |q| x.quantile_with(q.abs() * 0.6, None, false, Linear));
         }
     }
 
@@ -179,18 +197,18 @@ mod tests {
     fn shapes_and_nan() {
         let x = Var::from_vec(vec![1f64, f64::NAN, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
         let q = Var::from_vec(vec![0.5f64; 4], &[4]);
-        assert_eq!(x.quantile(&q, Some(1), true, Interpolation::Linear).shape(), [4, 2, 1]);
-        assert_eq!(x.quantile(&q, None, true, Interpolation::Linear).shape(), [4, 1, 1]);
-        assert_eq!(x.quantile(0.5, Some(-1), false, Interpolation::Linear).shape(), [2]);
+        assert_eq!(x.quantile_with(&q, Some(1), true, Interpolation::Linear).shape(), [4, 2, 1]);
+        assert_eq!(x.quantile_with(&q, None, true, Interpolation::Linear).shape(), [4, 1, 1]);
+        assert_eq!(x.quantile(0.5, -1).shape(), [2]);
         let row = |y: Var| y.to_vec::<f64>();
-        let y = row(x.quantile(0.5, Some(1), false, Interpolation::Linear));
+        let y = row(x.quantile(0.5, 1));
         assert!(y[0].is_nan() && y[1] == 5.0);
-        assert_eq!(row(x.nanquantile(0.5, Some(1), false, Interpolation::Linear)), [2.0, 5.0]);
+        assert_eq!(row(x.nanquantile(0.5, 1)), [2.0, 5.0]);
     }
 
     #[test]
     #[should_panic(expected = "quantile: q has to be in the range [0, 1], but is 1.5")]
     fn outside() {
-        Var::from_vec(vec![1f32], &[1]).quantile(1.5, None, false, Interpolation::Linear);
+        Var::from_vec(vec![1f32], &[1]).quantile(1.5, None);
     }
 }

@@ -103,7 +103,7 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
         return Var::from(value.cast(dtype));
     }
     // For each element the products without it, from its own position on.
-    let products = without_each(x, d).cumprod(-1).triu(0);
+    let products = without_each(x, d).cumprod(-1).triu();
     products.mul(g.movedim(&[d as isize], &[-1]).unsqueeze(-2)).sum(-1).movedim(&[-1], &[d as isize])
 }
 

@@ -7,37 +7,58 @@ use crate::var::Var;
 use std::cmp::Ordering;
 
 impl Var {
+    /// The distinct elements in ascending order (`torch.unique`). Every NaN is distinct. Without gradient.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 3.0], 3);
+    /// assert_eq!(x.unique().to_vec::<f32>(), [1.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn unique(&self) -> Var {
+        self.unique_with(None).0
+    }
+
     /// The distinct elements in ascending order, or with a dimension its distinct entries (`torch.unique`): they, where
     /// among them each element of the input is, and how often each occurs, as I64 (PyTorch's `return_inverse` and
-    /// `return_counts`). Entries are ordered by their first elements that differ. Every NaN is distinct. Without
-    /// gradient.
+    /// `return_counts`). Entries are ordered by their first elements that differ.
     ///
     /// # Panics
     /// If the dimension is out of range, or has entries but they have no elements.
     ///
     /// ```
-    /// let (values, inverse, counts) = tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 3.0], &[3]).unique(None);
+    /// let (values, inverse, counts) = tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 3.0], 3).unique_with(None);
     /// assert_eq!(values.to_vec::<f32>(), [1.0, 3.0]);
     /// assert_eq!((inverse.to_vec::<i64>(), counts.to_vec::<i64>()), (vec![1, 0, 1], vec![1, 2]));
     /// ```
     #[track_caller]
-    pub fn unique(&self, dim: Option<isize>) -> (Var, Var, Var) {
-        groups("unique", self, dim, true)
+    pub fn unique_with(&self, dim: impl Into<Option<isize>>) -> (Var, Var, Var) {
+        groups("unique", self, dim.into(), true)
     }
 
-    /// Like [`Var::unique`], where only neighbors are compared: the first of each run of equal elements, or of equal
+    /// The first of each run of equal elements (`torch.unique_consecutive`). Without gradient.
+    ///
+    /// ```
+    /// let x = tapegrad_tape::Var::from_vec(vec![3f32, 3.0, 1.0, 3.0], 4);
+    /// assert_eq!(x.unique_consecutive().to_vec::<f32>(), [3.0, 1.0, 3.0]);
+    /// ```
+    #[track_caller]
+    pub fn unique_consecutive(&self) -> Var {
+        self.unique_consecutive_with(None).0
+    }
+
+    /// Like [`Var::unique_with`], where only neighbors are compared: the first of each run of equal elements, or of equal
     /// entries of a dimension, in their order (`torch.unique_consecutive`).
     ///
     /// # Panics
-    /// Same as [`Var::unique`].
+    /// Same as [`Var::unique_with`].
     ///
     /// ```
-    /// let (values, _, counts) = tapegrad_tape::Var::from_vec(vec![3f32, 3.0, 1.0, 3.0], &[4]).unique_consecutive(None);
+    /// let (values, _, counts) = tapegrad_tape::Var::from_vec(vec![3f32, 3.0, 1.0, 3.0], 4).unique_consecutive_with(None);
     /// assert_eq!((values.to_vec::<f32>(), counts.to_vec::<i64>()), (vec![3.0, 1.0, 3.0], vec![2, 1, 1]));
     /// ```
     #[track_caller]
-    pub fn unique_consecutive(&self, dim: Option<isize>) -> (Var, Var, Var) {
-        groups("unique_consecutive", self, dim, false)
+    pub fn unique_consecutive_with(&self, dim: impl Into<Option<isize>>) -> (Var, Var, Var) {
+        groups("unique_consecutive", self, dim.into(), false)
     }
 }
 
@@ -48,7 +69,7 @@ fn groups(op: &'static str, x: &Var, dim: Option<isize>, sorted: bool) -> (Var, 
     // Entries as the rows of a matrix.
     let entries = match d {
         Some(d) => source.movedim(&[d as isize], &[0]),
-        None => source.flatten(0, -1),
+        None => source.flatten(()),
     };
     let n = entries.shape()[0];
     let width = shape::numel(&entries.shape()[1..]);
@@ -137,9 +158,9 @@ mod tests {
         fn the_inverse_restores(values in proptest::collection::vec(-3i64..4, 0..40), dim in 0isize..2, sorted: bool) {
             let n = values.len() / 4 * 4;
             let x = Var::from_vec(values[..n].to_vec(), &[4, n / 4]);
-            let of = |dim| if sorted { x.unique(dim) } else { x.unique_consecutive(dim) };
+            let of = |dim| if sorted { x.unique_with(dim) } else { x.unique_consecutive_with(dim) };
             let (unique, inverse, counts) = of(None);
-            prop_assert_eq!(unique.index_select(0, &inverse.flatten(0, -1)).to_vec::<i64>(), x.to_vec::<i64>());
+            prop_assert_eq!(unique.index_select(0, &inverse.flatten(())).to_vec::<i64>(), x.to_vec::<i64>());
             prop_assert_eq!(counts.sum_all().item(), n as f64);
             if sorted {
                 let list = unique.to_vec::<i64>();
@@ -157,10 +178,10 @@ mod tests {
     #[test]
     fn nan_zeros_and_nothing() {
         let x = Var::from_vec(vec![f64::NAN, 1.0, f64::NAN, -0.0, 0.0], &[5]);
-        assert_eq!(x.unique(None).2.to_vec::<i64>(), [2, 1, 1, 1]);
+        assert_eq!(x.unique_with(None).2.to_vec::<i64>(), [2, 1, 1, 1]);
         let nothing = Var::from(Tensor::zeros_with(&[0, 0], DType::F32));
-        assert_eq!(nothing.unique(None).0.shape(), [0]);
-        assert_eq!(nothing.unique(Some(0)).1.shape(), [0]);
-        assert_eq!(Var::from(true).unique(Some(0)).0.to_vec::<bool>(), [true]);
+        assert_eq!(nothing.unique_with(None).0.shape(), [0]);
+        assert_eq!(nothing.unique_with(0).1.shape(), [0]);
+        assert_eq!(Var::from(true).unique_with(0).0.to_vec::<bool>(), [true]);
     }
 }

@@ -167,7 +167,7 @@ impl Trainer<'_> {
             }
         }
         if let Some(max_norm) = self.clip_norm {
-            clip_grad_norm_(params, max_norm, 2.0, false);
+            clip_grad_norm_(params, max_norm);
         }
         self.optimizer.step();
         self.optimizer.zero_grad();
