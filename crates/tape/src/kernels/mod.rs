@@ -14,7 +14,7 @@ pub(crate) mod reduce;
 pub(crate) mod region;
 pub(crate) mod scan;
 pub mod shared;
-pub(crate) mod special;
+pub mod special;
 pub mod strided;
 pub(crate) mod sync;
 pub mod transpose;
