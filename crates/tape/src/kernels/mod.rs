@@ -12,6 +12,7 @@ pub mod parallel;
 pub(crate) mod place;
 pub(crate) mod reduce;
 pub(crate) mod region;
+pub(crate) mod remainder;
 pub(crate) mod scan;
 pub mod shared;
 pub mod special;
