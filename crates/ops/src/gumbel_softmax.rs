@@ -2,6 +2,7 @@
 
 use crate::options::setters;
 use crate::softmax;
+use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::{Generator, Tensor, Var, shape, with_default_generator};
 
 /// The options of [`gumbel_softmax`], with PyTorch's defaults.
@@ -67,8 +68,8 @@ pub fn gumbel_softmax_from(logits: &Var, options: GumbelSoftmaxOptions, generato
     let op = "gumbel_softmax";
     assert!(logits.dtype().is_float(), "{op}: the logits have to be floating point, not {}", logits.dtype());
     let dim = shape::dim(op, options.dim, logits.ndim()) as isize;
-    let noise = (0..logits.numel()).map(|_| generator.next_gumbel()).collect();
-    let noise = Tensor::from_vec::<f64>(noise, logits.shape()).cast(logits.dtype());
+    let noise = list_for(op, logits.numel(), |_| generator.next_gumbel());
+    let noise = Tensor::from_vec(noise, logits.shape()).cast(logits.dtype());
     let soft = softmax(&((logits + Var::from(noise)) / options.tau), dim);
     if !options.hard {
         return soft;

@@ -1,5 +1,6 @@
 //! `anchor_boxes`.
 
+use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{Tensor, Var, default_dtype};
 
@@ -30,7 +31,7 @@ pub fn anchor_boxes(
     }
     let [height, width] = feature_size;
     let shapes = sizes.len().saturating_mul(aspect_ratios.len());
-    numel_for(op, &[height, width, shapes, 4]);
+    let total = numel_for(op, &[height, width, shapes, 4]);
     // In F32, so that the same halves are rounded as in torchvision.
     let around: Vec<[f64; 4]> = aspect_ratios
         .iter()
@@ -42,14 +43,16 @@ pub fn anchor_boxes(
             })
         })
         .collect();
-    let mut values = Vec::with_capacity(height * width * shapes * 4);
-    for y in 0..height {
-        for x in 0..width {
-            let (x, y) = ((x * stride[1]) as f64, (y * stride[0]) as f64);
-            values.extend(around.iter().flat_map(|[x1, y1, x2, y2]| [x + x1, y + y1, x + x2, y + y2]));
-        }
-    }
-    Tensor::from_vec(values, (height * width * shapes, 4)).cast(default_dtype()).into()
+    let values = list_for(op, total, |i| {
+        let (place, edge) = (i / 4 / shapes, i % 4);
+        let step = if edge % 2 == 0 {
+            (place % width).saturating_mul(stride[1])
+        } else {
+            (place / width).saturating_mul(stride[0])
+        };
+        step as f64 + around[i / 4 % shapes][edge]
+    });
+    Tensor::from_vec(values, (total / 4, 4)).cast(default_dtype()).into()
 }
 
 #[cfg(test)]

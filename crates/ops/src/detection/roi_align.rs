@@ -12,7 +12,7 @@ use tapegrad_tape::{DType, Float, Tensor, Var, dispatch, record};
 pub struct RoiAlignOptions {
     /// The size of the feature map over that of the image in which the boxes are.
     pub spatial_scale: f64,
-    /// The number of points along each side of a cell; `None` for as many as it has pixels.
+    /// The number of points along each side of a cell; `None` or 0 for as many as it has pixels.
     pub sampling_ratio: Option<usize>,
     /// Whether pixel centers are at halves: moves boxes by half a pixel, and lets them be smaller than one.
     pub aligned: bool,
@@ -106,10 +106,12 @@ impl Plan {
         let [_, channels, height, width] = self.shape;
         let shape = [self.rows.len() / 5, channels, self.size[0], self.size[1]];
         let mut y = Tensor::zeros_with(shape, input.dtype());
-        dispatch!(float: input.dtype(), "roi_align", T => {
+        if y.numel() > 0 {
+            dispatch!(float: input.dtype(), "roi_align", T => {
             let x = x.as_slice::<T>().expect("contiguous");
             gather(y.data_mut::<T>(), x, &self.regions(), channels, height * width);
-        });
+            });
+        }
         record("roi_align", [input], y, move |c| [Some(self.clone().spread(c.grad()))])
     }
 
@@ -118,10 +120,12 @@ impl Plan {
         let grad = g.tensor().contiguous();
         let mut out = Tensor::zeros_with(self.shape, g.dtype());
         let [_, channels, height, width] = self.shape;
-        dispatch!(float: g.dtype(), "roi_align", T => {
+        if g.numel() > 0 && out.numel() > 0 {
+            dispatch!(float: g.dtype(), "roi_align", T => {
             let grad = grad.as_slice::<T>().expect("contiguous");
             scatter(out.data_mut::<T>(), grad, &self.regions(), channels, height * width);
-        });
+            });
+        }
         record("roi_align_backward", [g], out, move |c| [Some(self.clone().align(c.grad()))])
     }
 }

@@ -45,6 +45,7 @@ pub use log_normal::LogNormal;
 pub use normal::Normal;
 pub use uniform::Uniform;
 
+use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::shape::{Dims, broadcast, numel_for};
 use tapegrad_tape::{
     DType, Generator, IntList, Operand, Tensor, Var, broadcast_tensors, default_dtype, no_grad, result_type,
@@ -233,8 +234,8 @@ fn sample_shape(d: &dyn Distribution, leading: &[usize]) -> Dims {
 
 /// Independent random numbers in a type.
 fn numbers(shape: &[usize], dtype: DType, mut next: impl FnMut() -> f64) -> Var {
-    let values = (0..shape.iter().product()).map(|_| next()).collect();
-    Tensor::from_vec::<f64>(values, shape).cast(dtype).into()
+    let values = list_for("sample", shape.iter().product(), |_| next());
+    Tensor::from_vec(values, shape).cast(dtype).into()
 }
 
 /// A number in `[0, 1)` with as many bits as elements of the type hold exactly.

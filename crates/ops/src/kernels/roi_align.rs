@@ -1,6 +1,7 @@
 //! Features of boxes, interpolated at the points of their cells.
 
 use tapegrad_tape::Float;
+use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::kernels::parallel::parallel_chunks;
 
 /// Two neighboring pixels along one side, and their weights; zero weights for points outside.
@@ -39,16 +40,16 @@ impl<T: Float> Region<T> {
                 length = length.maximum(T::ONE);
             }
             let cell = length / T::c(cells as f64);
-            let count = match ratio {
+            let count = match ratio.filter(|&n| n > 0) {
                 Some(n) => n,
                 // More points than pixels of the feature map along a side would be no finer.
                 None => (cell.ceil().to_f64().max(0.0) as usize).min(1 << 16),
             };
-            let taps = (0..cells * count).map(|i| {
+            let taps = list_for("roi_align", cells.saturating_mul(count), |i| {
                 let within = (T::c((i % count) as f64) + T::c(0.5)) * cell / T::c(count as f64);
                 tap(start + T::c((i / count) as f64) * cell + within, size)
             });
-            (taps.collect::<Vec<_>>(), count)
+            (taps, count)
         };
         let (rows, down) = side(y1, y2, height, cells[0]);
         let (columns, across) = side(x1, x2, width, cells[1]);
@@ -102,7 +103,7 @@ pub(crate) fn gather<T: Float>(
     pixels: usize,
 ) {
     let size = out.len() / (regions.len() * channels).max(1);
-    if pixels == 0 {
+    if pixels == 0 || size == 0 {
         return;
     }
     parallel_chunks(out, channels * size, |k, out| {

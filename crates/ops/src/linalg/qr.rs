@@ -94,7 +94,7 @@ pub fn qr_with(a: &Var, mode: QrMode) -> (Var, Var) {
                 op,
                 [a],
                 complete_basis(op, &a.tensor().into(), [m, n]),
-                |_| -> [Option<Var>; 1] {
+                move |_| -> [Option<Var>; 1] {
                     panic!(
                         "{op}: Q is not differentiable with mode Complete and more rows than columns, as in PyTorch"
                     )

@@ -335,7 +335,8 @@ mod tests {
         check("ndtri", ndtri, wide::ndtri, 4.0, between(0.0, 1.0).chain((0..40).map(|i| 10f32.powi(-i))));
         check("lgamma", lgamma, libm::lgamma, 4.0, between(0.0, 30.0));
         check("lgamma", lgamma, libm::lgamma, 4.0, between(0.999, 1.001).chain(between(1.999, 2.001)));
-        check("trigamma", trigamma, |x| wide::polygamma(1, x), 4.0, between(0.0, 40.0));
+        let above = between(0.0, 40.0).filter(|&x| x != -1.0);
+        check("trigamma", trigamma, |x| wide::polygamma(1, x), 4.0, above);
         check(
             "trigamma",
             trigamma,
