@@ -26,7 +26,7 @@ pub fn anchor_boxes(
     aspect_ratios: &[f64],
 ) -> Var {
     let op = "anchor_boxes";
-    if let Some(bad) = aspect_ratios.iter().find(|&&r| !(r > 0.0)) {
+    if let Some(bad) = aspect_ratios.iter().find(|&&r| r.is_nan() || r <= 0.0) {
         panic!("{op}: the aspect ratios have to be positive, got {bad}");
     }
     let [height, width] = feature_size;

@@ -73,7 +73,7 @@ pub fn roi_align_with(input: &Var, boxes: &Var, output_size: [usize; 2], options
         input.dtype()
     );
     let rows = boxes.to_vec::<f64>();
-    if let Some(bad) = rows.chunks_exact(5).find(|b| !(b[0] >= 0.0 && b[0] < s[0] as f64)) {
+    if let Some(bad) = rows.chunks_exact(5).find(|b| !(0.0..s[0] as f64).contains(&b[0])) {
         panic!("{op}: there is no image {} among {}", bad[0], s[0]);
     }
     let plan = Plan { rows, shape: [s[0], s[1], s[2], s[3]], size: output_size, options };

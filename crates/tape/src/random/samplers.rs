@@ -70,7 +70,7 @@ impl Generator {
     /// If a concentration is not positive.
     #[track_caller]
     pub fn next_dirichlet(&mut self, concentration: &[f64], out: &mut [f64]) {
-        if let Some(bad) = concentration.iter().find(|&&a| !(a > 0.0)) {
+        if let Some(bad) = concentration.iter().find(|&&a| a.is_nan() || a <= 0.0) {
             panic!("next_dirichlet: the concentrations have to be positive, got {bad}");
         }
         // By logarithms: for small concentrations all gamma variables may be too small for an `f64`.
