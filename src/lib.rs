@@ -30,6 +30,7 @@ pub use source::source;
 pub use tapegrad_datasets as datasets;
 pub use tapegrad_nn as nn;
 pub use tapegrad_ops as ops;
+pub use tapegrad_ops::distributions;
 pub use tapegrad_tape as tape;
 
 /// The common imports: `use tapegrad::prelude::*`.

@@ -131,6 +131,25 @@ fn alexnet_with_and_without_shared_weights() {
     assert_eq!(conv1d::parameters_without_sharing(&layer, y.shape()), 105_705_600);
 }
 
+/// The steps of `docs/coursework.md`, whose numbers are those of torchvision.
+#[test]
+fn anchors_and_their_object() {
+    let object = Var::from_vec(vec![12f32, 20., 44., 50.], (1, 4));
+    let anchors = ops::detection::anchor_boxes([4, 4], [16, 16], &[24.0, 32.0], &[0.5, 1.0, 2.0]);
+    let anchors = ops::detection::clip_boxes_to_image(&anchors, [64, 64]);
+    let overlap = ops::detection::box_iou(&anchors, &object).squeeze(1);
+    let positive = overlap.ge(0.4).nonzero().squeeze(1).to_vec::<i64>();
+    assert_eq!(positive, POSITIVE);
+    close(overlap.sum_all().item(), OVERLAP, 1e-4);
+    let kept = ops::detection::nms(&anchors, &overlap, 0.3).to_vec::<i64>();
+    assert_eq!(kept[..5], KEPT);
+}
+
+/// By torchvision: the anchors with an overlap of 0.4, the sum of all overlaps, and the first that remain.
+const POSITIVE: [i64; 8] = [55, 60, 61, 62, 63, 64, 65, 89];
+const OVERLAP: f64 = 12.812208;
+const KEPT: [i64; 5] = [63, 56, 86, 81, 40];
+
 #[test]
 #[should_panic = "conv1d: the kernel (with dilation, 9) is larger than the padded input (8) in spatial dimension 0"]
 fn a_kernel_that_does_not_fit_is_refused() {

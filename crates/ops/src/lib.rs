@@ -12,12 +12,15 @@ mod channel_shuffle;
 mod conv;
 mod cov;
 mod cross;
+pub mod detection;
 mod distance;
+pub mod distributions;
 mod einsum;
 mod embedding;
 mod embedding_bag;
 mod grid_sample;
 mod group_norm;
+mod gumbel_softmax;
 mod inner;
 mod interpolate;
 mod kron;
@@ -67,6 +70,7 @@ pub use embedding::{EmbeddingOptions, embedding, embedding_with};
 pub use embedding_bag::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag, embedding_bag_with};
 pub use grid_sample::{GridPadding, GridSampleMode, GridSampleOptions, grid_sample, grid_sample_with};
 pub use group_norm::{InstanceNormOptions, group_norm, group_norm_with, instance_norm, instance_norm_with};
+pub use gumbel_softmax::{GumbelSoftmaxOptions, gumbel_softmax, gumbel_softmax_from, gumbel_softmax_with};
 pub use inner::inner;
 pub use interpolate::{
     InterpolateMode, InterpolateOptions, interpolate, upsample_bilinear, upsample_nearest,

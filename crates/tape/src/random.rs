@@ -1,4 +1,12 @@
-//! Random numbers: a generator whose state can be saved, and the default generator of each thread.
+//! Random numbers: a generator whose state can be saved, the default generator of each thread, and draws from laws.
+
+mod bernoulli;
+mod laws;
+mod multinomial;
+mod poisson;
+mod samplers;
+#[cfg(test)]
+mod statistics;
 
 use crate::dtype::Float;
 use crate::int_list::IntList;

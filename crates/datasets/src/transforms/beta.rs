@@ -6,28 +6,9 @@
 use rand::RngExt;
 use tapegrad_tape::Generator;
 
-/// A gamma-distributed number of shape `a` and scale 1 (the method of Marsaglia and Tsang).
-fn gamma(rng: &mut Generator, a: f64) -> f64 {
-    if a < 1.0 {
-        let u = 1.0 - rng.next_f64();
-        return gamma(rng, a + 1.0) * libm::pow(u, 1.0 / a);
-    }
-    let d = a - 1.0 / 3.0;
-    let c = 1.0 / (9.0 * d).sqrt();
-    loop {
-        let x = rng.next_normal();
-        let v = 1.0 + c * x;
-        let v = v * v * v;
-        let u = 1.0 - rng.next_f64();
-        if v > 0.0 && libm::log(u) < 0.5 * x * x + d - d * v + d * libm::log(v) {
-            return d * v;
-        }
-    }
-}
-
 /// A number from the Beta(a, b) distribution, between 0 and 1. The parameters are positive.
 pub(super) fn beta(rng: &mut Generator, a: f64, b: f64) -> f64 {
-    let (x, y) = (gamma(rng, a), gamma(rng, b));
+    let (x, y) = (rng.next_gamma(a), rng.next_gamma(b));
     // Both can underflow to zero for tiny parameters.
     if x + y > 0.0 { x / (x + y) } else { f64::from(u8::from(rng.random::<bool>())) }
 }

@@ -43,10 +43,10 @@ pub use matrix_rank::{matrix_rank, matrix_rank_with};
 pub use multi_dot::multi_dot;
 pub use norm::{NormOrd, matrix_norm, matrix_norm_with, norm, norm_with};
 pub use pinv::{PinvOptions, pinv, pinv_with};
-pub use qr::qr;
-pub use solve::solve;
+pub use qr::{QrMode, qr, qr_with};
+pub use solve::{solve, solve_with};
 pub use solve_triangular::{TriangularOptions, solve_triangular};
-pub use svd::{svd, svdvals};
+pub use svd::{svd, svd_with, svdvals};
 pub use vecdot::{vecdot, vecdot_with};
 
 use crate::product::product;

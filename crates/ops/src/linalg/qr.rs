@@ -56,6 +56,75 @@ pub fn qr(a: &Var) -> (Var, Var) {
     (first, second)
 }
 
+/// Which factors [`qr_with`] gives, for matrices `[..., m, n]` and `k` the smaller of `m` and `n`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QrMode {
+    /// `Q` `[..., m, k]` and `R` `[..., k, n]`, the default: those of [`qr`].
+    #[default]
+    Reduced,
+    /// A square `Q` `[..., m, m]`, and `R` `[..., m, n]` with rows of zeros below.
+    Complete,
+    /// No `Q` (an empty tensor), and `R` `[..., k, n]`.
+    R,
+}
+
+/// [`qr`] in another mode (`torch.linalg.qr` with `mode`).
+///
+/// With more rows than columns, the square `Q` has no derivative, as in PyTorch: asking for it panics.
+///
+/// # Panics
+/// Same as [`qr`].
+///
+/// ```
+/// use tapegrad_ops::linalg::{QrMode, qr_with};
+/// use tapegrad_tape::Var;
+/// let a = Var::from_vec(vec![3f64, 4.0], &[2, 1]);
+/// let (q, r) = qr_with(&a, QrMode::Complete);
+/// assert_eq!((q.shape(), r.shape()), (&[2, 2][..], &[2, 1][..]));
+/// ```
+#[track_caller]
+pub fn qr_with(a: &Var, mode: QrMode) -> (Var, Var) {
+    let op = "linalg.qr";
+    let [m, n] = matrix_size(op, a);
+    let (q, r) = qr(a);
+    match mode {
+        QrMode::R => (Tensor::zeros_with(0, a.dtype()).into(), r),
+        QrMode::Complete if m > n => {
+            let full = record(
+                op,
+                [a],
+                complete_basis(op, &a.tensor().into(), [m, n]),
+                move |_| -> [Option<Var>; 1] {
+                    panic!(
+                        "{op}: Q is not differentiable with mode Complete and more rows than columns, as in PyTorch"
+                    )
+                },
+            );
+            let zeros = Tensor::zeros_with(&super::with_batch(a, &[m - n, n]), a.dtype());
+            (full, cat(&[r, zeros.into()], -2))
+        }
+        _ => (q, r),
+    }
+}
+
+/// Orthonormal vectors `[..., m, m]`, the first `n` of which span the columns of matrices `[..., m, n]`, of at most `m`
+/// columns.
+#[track_caller]
+pub(super) fn complete_basis(op: &str, a: &Var, [m, n]: [usize; 2]) -> Tensor {
+    let found = each_matrix(op, &a.tensor(), 2 * m * m, |a, out| {
+        // Columns of zeros are factorized last and leave the first ones as they are.
+        let mut square = vec![0.0; m * m];
+        for (to, from) in square.chunks_exact_mut(m.max(1)).zip(a.chunks(n.max(1))) {
+            to[..n].copy_from_slice(&from[..n]);
+        }
+        let (q, r) = out.split_at_mut(m * m);
+        linalg::qr(&square, [m, m], q, r);
+        true
+    });
+    let [q, _] = split_rows(a, &found.expect("never fails"), [&[m, m], &[m, m]]);
+    q
+}
+
 #[derive(Clone)]
 struct Kept {
     a: Var,
@@ -97,5 +166,33 @@ mod tests {
             check_gradients(|v| qr(&v[0]).0, std::slice::from_ref(&a));
             check_gradients(|v| qr(&v[0]).1, &[a]);
         }
+    }
+
+    #[test]
+    fn modes() {
+        for shape in [&[2, 3, 3][..], &[4, 2], &[2, 5, 1], &[2, 4], &[3, 0], &[0, 3]] {
+            let a = parameter(shape, 7);
+            let (m, k) = (a.size(-2), a.size(-2).min(a.size(-1)));
+            let (q, r) = qr_with(&a, QrMode::Complete);
+            assert_eq!((q.size(-2), q.size(-1), r.size(-2)), (m, m, m));
+            assert_close(&mm(&q, &r), &a, 1e-12);
+            let ones = crate::linalg::identity(m, a.dtype()).expand_to(q.shape());
+            assert_close(&tmm(&q, &q), &ones, 1e-12);
+            let (thin, thin_r) = qr(&a);
+            assert_close(&q.narrow(-1, 0isize, k), &thin, 1e-12);
+            let (none, only) = qr_with(&a, QrMode::R);
+            assert_eq!(none.shape(), [0]);
+            assert_close(&only, &thin_r, 0.0);
+            check_gradients(|v| qr_with(&v[0], QrMode::Complete).1, std::slice::from_ref(&a));
+        }
+        check_gradients(|v| qr_with(&v[0], QrMode::Complete).0, &[parameter(&[2, 4], 7)]);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "linalg.qr: Q is not differentiable with mode Complete and more rows than columns"
+    )]
+    fn a_square_basis_has_no_derivative() {
+        qr_with(&parameter(&[3, 2], 1), QrMode::Complete).0.sum_all().backward();
     }
 }

@@ -1,6 +1,6 @@
 //! `linalg.solve`.
 
-use super::{batch, element, mmt, square_size};
+use super::{batch, element, mmt, square_size, t};
 use crate::kernels::linalg::Factors;
 use crate::product::check_types;
 use std::sync::Arc;
@@ -103,6 +103,35 @@ pub fn solve(a: &Var, b: &Var) -> Var {
     if vectors { x.squeeze(-1) } else { x }
 }
 
+/// [`solve`], or with `left` false the solution of `X A = B` (`torch.linalg.solve` with `left`), where `b` is `[..., k, n]`.
+///
+/// # Panics
+/// Same as [`solve`], or for vectors where `left` is false.
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let a = Var::from_vec(vec![2f64, 0.0, 1.0, 4.0], &[2, 2]);
+/// let x = tapegrad_ops::linalg::solve_with(&a, &Var::from_vec(vec![3f64, 4.0], &[1, 2]), false);
+/// assert_eq!(x.to_vec::<f64>(), [1.0, 1.0]);
+/// ```
+#[track_caller]
+pub fn solve_with(a: &Var, b: &Var, left: bool) -> Var {
+    if left {
+        return solve(a, b);
+    }
+    let op = "linalg.solve";
+    let n = square_size(op, a);
+    assert!(
+        b.ndim() >= 2
+            && !(b.ndim() + 1 == a.ndim() && b.shape() == &a.shape()[..a.ndim() - 1])
+            && b.size(-1) == n,
+        "{op}: incompatible shapes of A and B for the equation XA = B: {:?} and {:?}; B has to be [..., k, {n}]",
+        a.shape(),
+        b.shape()
+    );
+    t(&solve(&t(a), &t(b)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +150,24 @@ mod tests {
         }
         let (a, b) = (parameter(&[2, 1, 3, 3], 1), parameter(&[2, 3, 2], 2));
         assert_close(&crate::matmul(&a, &solve(&a, &b)), &b.expand(&[2, -1, -1, -1]), 1e-12);
+    }
+
+    #[test]
+    fn from_the_right() {
+        for (a, b) in [(&[3, 3][..], &[2, 3][..]), (&[2, 3, 3], &[4, 3]), (&[2, 1, 3, 3], &[3, 2, 3])] {
+            let inputs = [parameter(a, 1), parameter(b, 2)];
+            let x = solve_with(&inputs[0], &inputs[1], false);
+            assert_close(&crate::matmul(&x, &inputs[0]), &inputs[1].expand_to(x.shape()), 1e-12);
+            check_gradients(|v| solve_with(&v[0], &v[1], false), &inputs);
+        }
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "linalg.solve: incompatible shapes of A and B for the equation XA = B: [3, 3] and [3]"
+    )]
+    fn a_vector_from_the_right() {
+        solve_with(&parameter(&[3, 3], 1), &parameter(&[3], 1), false);
     }
 
     #[test]

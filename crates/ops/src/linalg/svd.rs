@@ -1,8 +1,9 @@
 //! `linalg.svd`, `linalg.svdvals`.
 
+use super::qr::complete_basis;
 use super::{each_matrix, element, identity, matrix_size, mm, split_rows, t, tmm};
 use crate::kernels::linalg;
-use tapegrad_tape::{Tensor, Var, is_grad_enabled, record};
+use tapegrad_tape::{Tensor, Var, cat, is_grad_enabled, record};
 
 /// The reduced singular value decomposition `A = U diag(S) V^T` of matrices `[..., m, n]`: `U` `[..., m, k]`, `S`
 /// `[..., k]`, the largest first, and `V^T` `[..., k, n]`, where `k` is the smaller of `m` and `n` (`torch.linalg.svd`
@@ -34,6 +35,40 @@ pub fn svd(a: &Var) -> (Var, Var, Var) {
         [Some(t(&left_gradient((t(&vh), s, t(&u)), &t(c.grad()))))]
     });
     (u, s, vh)
+}
+
+/// [`svd`] with square `U` `[..., m, m]` and `V^T` `[..., n, n]` if `full_matrices` is true (`torch.linalg.svd`, whose default
+/// that is).
+///
+/// The vectors that [`svd`] does not have are an arbitrary basis of the rest of the space; gradients for them are ignored,
+/// as in PyTorch.
+///
+/// # Panics
+/// Same as [`svd`].
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let (u, s, vh) = tapegrad_ops::linalg::svd_with(&Var::from_vec(vec![3f64, 4.0], &[2, 1]), true);
+/// assert_eq!((u.shape(), s.shape(), vh.shape()), (&[2, 2][..], &[1][..], &[1, 1][..]));
+/// ```
+#[track_caller]
+pub fn svd_with(a: &Var, full_matrices: bool) -> (Var, Var, Var) {
+    let (u, s, vh) = svd(a);
+    if !full_matrices {
+        return (u, s, vh);
+    }
+    (completed(&u), s, t(&completed(&t(&vh))))
+}
+
+/// Orthonormal columns, and more of them until the matrix is square.
+#[track_caller]
+fn completed(u: &Var) -> Var {
+    let (m, k) = (u.size(-2), u.size(-1));
+    if k == m {
+        return u.clone();
+    }
+    let all = Var::from(complete_basis("linalg.svd", u, [m, k]));
+    cat(&[u.clone(), all.narrow(-1, k as isize, m - k)], -1)
 }
 
 /// The singular values `[..., k]` of matrices `[..., m, n]`, the largest first (`torch.linalg.svdvals`). Other than
@@ -153,6 +188,24 @@ mod tests {
             check_gradients(|v| svd(&v[0]).2.square(), &[a]);
         }
         assert_eq!(svdvals(&parameter(&[2, 0, 3], 1)).shape(), [2, 0]);
+    }
+
+    #[test]
+    fn square_factors() {
+        for shape in [&[2, 3, 3][..], &[4, 2], &[2, 1, 4], &[3, 0]] {
+            let a = parameter(shape, 7);
+            let (m, n) = (a.size(-2), a.size(-1));
+            let (u, s, vh) = svd_with(&a, true);
+            for (basis, size) in [(&u, m), (&t(&vh), n)] {
+                assert_eq!((basis.size(-2), basis.size(-1)), (size, size));
+                let ones = crate::linalg::identity(size, a.dtype()).expand_to(basis.shape());
+                assert_close(&tmm(basis, basis), &ones, 1e-12);
+            }
+            let k = m.min(n);
+            let product = mm(&u.narrow(-1, 0isize, k).mul(s.unsqueeze(-2)), &vh.narrow(-2, 0isize, k));
+            assert_close(&product, &a, 1e-12);
+            check_gradients(|v| svd_with(&v[0], true).0.narrow(-1, 0isize, k).square(), &[a]);
+        }
     }
 
     #[test]

@@ -207,6 +207,12 @@ fn classes_and_rows() {
         "rms_norm": |d| rms_norm(&f32s(&[2, 4]), &d.sizes::<1>(), None);
         "tensordot": |d| tensordot_with(&f32s(&[2, 4]), &f32s(&[4, 2]), d.s());
         "tensordot": |d| tensordot_with(&f32s(&[2, 4]), &f32s(&[4, 2]), (&[d.i()][..], &[d.i()][..]));
+        "anchor_boxes": |d| detection::anchor_boxes(d.sizes(), d.sizes(), &[8.0, 4.0], &[1.0]);
+        "roi_align": |d| {
+            let o = detection::RoiAlignOptions::new().sampling_ratio(d.s());
+            let boxes = Var::from_vec(vec![0f32, 0.0, 0.0, 2.0, 2.0], &[1, 5]);
+            detection::roi_align_with(&f32s(&[1, 1, 3, 3]), &boxes, d.sizes(), o)
+        };
     });
 }
 

@@ -33,6 +33,8 @@ fn constructors() {
         "uniform": |d| Generator::manual_seed(0).uniform(&d.sizes::<2>(), 0.0, 1.0);
         "normal": |d| Generator::manual_seed(0).normal(&d.sizes::<2>(), 0.0, 1.0);
         "bernoulli": |d| Generator::manual_seed(0).bernoulli(&d.sizes::<2>(), 0.5);
+        "exponential": |d| Tensor::exponential_with(&d.sizes::<2>(), 1.0, &mut Generator::manual_seed(0));
+        "multinomial": |d| f32s(&[3]).abs().add(1.0).multinomial(d.i(), true);
         "permutation": |d| Generator::manual_seed(0).permutation(d.s());
         "below": |d| Var::from(Generator::manual_seed(0).below(d.s()) as f64);
         "jacobian": |d| {

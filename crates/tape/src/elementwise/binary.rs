@@ -3,6 +3,7 @@
 use super::arithmetic::RoundingMode;
 use super::select::where_;
 use crate::dtype::{DType, Float};
+use crate::kernels::remainder::{near_rest, with_divisors_sign};
 use crate::kernels::strided::{GRAIN, zip_rows};
 use crate::node::record;
 use crate::promote::{Operand, broadcast_operands, result_type};
@@ -117,6 +118,9 @@ macro_rules! binary {
         }
         row
     }};
+    // Rows with kernels of their own.
+    (@row fmod f32 $value:ident) => { crate::kernels::remainder::fmod };
+    (@row remainder f32 $value:ident) => { crate::kernels::remainder::remainder };
     (@row scalar $T:ident $value:ident) => {{
         fn row(out: &mut [$T], a: &[$T], b: &[$T]) {
             for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
@@ -271,13 +275,9 @@ binary! {
     hidden simd div_floor(a, b) = floor_quotient(a, b); integers integer_floor_quotient(a, b);
         rule(g) g.zeros_like(), g.zeros_like(); on (0.6, 0.9);
     // What is left of these quotients.
-    hidden simd fmod(a, b) = rest(a, b); integers a.wrapping_rem(b);
+    hidden fmod fmod(a, b) = rest(a, b); integers a.wrapping_rem(b);
         rule(g) g.clone(), -(g * a.div_rounded(b, RoundingMode::Trunc)); on (0.6, 0.9);
-    hidden simd remainder(a, b) = {
-            let rest = rest(a, b);
-            // Without a branch: the signs may be random.
-            if (rest != T::ZERO) & ((rest < T::ZERO) != (b < T::ZERO)) { rest + b } else { rest }
-        };
+    hidden remainder remainder(a, b) = with_divisors_sign(rest(a, b), b);
         integers a.wrapping_sub(integer_floor_quotient(a, b).wrapping_mul(b));
         rule(g) g.clone(), -(g * a.div_rounded(b, RoundingMode::Floor)); on (0.6, 0.9);
 
@@ -325,13 +325,11 @@ fn integer_floor_quotient(a: i64, b: i64) -> i64 {
 #[inline(always)]
 fn rest<T: Float>(a: T, b: T) -> T {
     let (x, y) = (a.to_f64(), b.to_f64());
-    let quotient = (x / y).trunc();
-    // The product of an F32 and a number of 29 bits is exact in F64, and so is the difference.
-    if T::DTYPE == DType::F32 && y.is_finite() && quotient.abs() < (1 << 29) as f64 {
-        let off = x - quotient * y;
-        // Rounding may have taken the quotient up to an integer.
-        let off = if (off != 0.0) & ((off < 0.0) != (x < 0.0)) { off + y.abs().copysign(x) } else { off };
-        return T::from_f64(off.copysign(x));
+    if T::DTYPE == DType::F32 {
+        let (rest, exact) = near_rest(x, y);
+        if exact {
+            return T::from_f64(rest);
+        }
     }
     T::from_f64(x % y)
 }

@@ -33,21 +33,13 @@ fn density(x: &Var) -> Var {
 crate::pointwise! {
     mod gamma: scalar;
 
-    /// The logarithm of the absolute value of the gamma function (`torch.lgamma`); infinite at its poles.
-    ///
-    /// ```
-    /// assert!((tapegrad_tape::Var::from(5.0).lgamma().item() - 24f64.ln()).abs() < 1e-6);
-    /// ```
-    method lgamma(x) = either(x, libm::lgammaf, libm::lgamma); input(x, g) fused g * wide(x, special::digamma);
-        rule g * x.digamma(); on 0.3, 4.0;
-
     /// The derivative of [`Var::lgamma`] (`torch.digamma`); NaN at negative integers, minus infinity at zero.
     ///
     /// ```
     /// assert!((tapegrad_tape::Var::from(1.0).digamma().item() + 0.5772157).abs() < 1e-6);
     /// ```
-    method digamma(x) = wide(x, special::digamma); input(x, g) fused g * wide(x, |x| special::polygamma(1, x));
-        rule g * x.polygamma(1); on 0.3, 4.0;
+    method digamma(x) = wide(x, special::digamma); input(x, g)
+        fused g * either(x, short::trigamma, |x| special::polygamma(1, x)); rule g * x.polygamma(1); on 0.3, 4.0;
 
     hidden polygamma(x, n) = T::from_f64(special::polygamma(n.to_f64() as u32, x.to_f64()));
         input(x, g) fused g * T::from_f64(special::polygamma(n.to_f64() as u32 + 1, x.to_f64()));
@@ -56,6 +48,17 @@ crate::pointwise! {
 
 crate::pointwise! {
     mod vectors: simd;
+
+    /// The logarithm of the absolute value of the gamma function (`torch.lgamma`); infinite at its poles.
+    ///
+    /// ```
+    /// assert!((tapegrad_tape::Var::from(5.0).lgamma().item() - 24f64.ln()).abs() < 1e-6);
+    /// ```
+    method lgamma(x) = either(x, short::lgamma, libm::lgamma); input(x, g) fused g * wide(x, special::digamma);
+        rule g * x.digamma(); on 0.3, 4.0;
+
+    hidden trigamma(x) = either(x, short::trigamma, |x| special::polygamma(1, x));
+        input(x, g) fused g * wide(x, |x| special::polygamma(2, x)); rule g * x.polygamma(2); on 0.6, 4.0;
 
     /// The inverse of the error function on `[-1, 1]` (`torch.erfinv`); NaN outside of it.
     ///
@@ -193,6 +196,10 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn polygamma(&self, n: u32) -> Var {
-        if n == 0 { self.digamma() } else { gamma::polygamma.apply(self, [f64::from(n), 0.0, 0.0, 0.0]) }
+        match n {
+            0 => self.digamma(),
+            1 => vectors::trigamma.apply(self, [0.0; 4]),
+            _ => gamma::polygamma.apply(self, [f64::from(n), 0.0, 0.0, 0.0]),
+        }
     }
 }

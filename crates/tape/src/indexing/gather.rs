@@ -86,12 +86,18 @@ impl Var {
     pub fn scatter_add(&self, dim: isize, index: &Var, src: &Var) -> Var {
         let (d, index) = self.check_index("scatter_add", dim, index);
         self.check_source("scatter_add", &index, src);
+        self.scatter_add_at("scatter_add", d, index, src)
+    }
+
+    /// [`Var::scatter_add`] with a checked index.
+    #[track_caller]
+    pub(super) fn scatter_add_at(&self, op: &'static str, d: usize, index: Tensor, src: &Var) -> Var {
         let value = scatter_values(self.tensor(), d, &index, &src.tensor());
         let shape: Dims = src.shape().into();
-        record("scatter_add", [self, src], value, move |c| {
+        record(op, [self, src], value, move |c| {
             [
                 c.wants(0).then(|| c.grad().clone()),
-                c.wants(1).then(|| source_gradient("scatter_add", c.grad(), d, &index, &shape)),
+                c.wants(1).then(|| source_gradient(op, c.grad(), d, &index, &shape)),
             ]
         })
     }

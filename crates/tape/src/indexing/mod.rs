@@ -16,6 +16,7 @@ pub(crate) use gather::collect;
 pub(crate) use select::pick;
 
 use crate::dtype::DType;
+use crate::kernels::index;
 use crate::kernels::list::list_for;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -42,6 +43,9 @@ fn integers(op: &str, index: &Var) -> Tensor {
 fn check_range(op: &str, index: &Tensor, dim: usize, size: usize) {
     let index = index.contiguous();
     let values = index.as_slice::<i64>().expect("contiguous");
+    if index::within(values, size) {
+        return;
+    }
     if let Some(bad) = values.iter().find(|&&i| i < 0 || i as usize >= size) {
         panic!("{op}: index {bad} is out of bounds for dimension {dim} with size {size}");
     }

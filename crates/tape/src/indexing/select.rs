@@ -1,7 +1,7 @@
 //! `index_select` and `index_add`, which are each other's rules.
 
 use super::{check_range, integers, places};
-use crate::dtype::{Element, Number};
+use crate::dtype::{DType, Element, Number};
 use crate::kernels::index;
 use crate::node::{record, record_part};
 use crate::shape::{self, Dims};
@@ -62,17 +62,18 @@ impl Var {
     #[track_caller]
     pub fn index_add_with(&self, dim: isize, index: &Var, source: &Var, alpha: f64) -> Var {
         let d = shape::dim("index_add", dim, self.ndim());
-        let list = list("index_add", index, d, self.size(dim));
+        let entries = entries("index_add", index, d, self.size(dim));
+        let count = entries.numel();
         let mut wanted: Dims = self.shape().into();
         if let Some(n) = wanted.get_mut(d) {
-            *n = list.len();
+            *n = count;
         }
         assert_eq!(
             source.shape(),
             wanted.as_slice(),
             "index_add: self of shape {:?} and {} indices along dimension {d} take a source of shape {wanted:?}",
             self.shape(),
-            list.len()
+            count
         );
         assert_eq!(
             source.dtype(),
@@ -83,19 +84,29 @@ impl Var {
         );
         let source = if alpha == 1.0 { source.clone() } else { source.mul(alpha) };
         if self.ndim() == 0 {
-            return list.iter().fold(self.clone(), |sum, _| sum.add(&source));
+            return (0..count).fold(self.clone(), |sum, _| sum.add(&source));
         }
-        add_at("index_add", self, d, list, &source)
+        if self.ndim() == 1 && matches!(self.dtype(), DType::F32 | DType::F64 | DType::I64) {
+            // Single elements need no list of entries.
+            return self.scatter_add_at("index_add", d, entries.reshape(&[count]), &source);
+        }
+        add_at("index_add", self, d, places(&entries).into(), &source)
     }
 }
 
 /// The values of an index vector, checked.
 #[track_caller]
 pub(super) fn list(op: &str, index: &Var, dim: usize, size: usize) -> Arc<[usize]> {
+    places(&entries(op, index, dim, size)).into()
+}
+
+/// An index vector, checked.
+#[track_caller]
+fn entries(op: &str, index: &Var, dim: usize, size: usize) -> Tensor {
     assert!(index.ndim() <= 1, "{op}: the index has to be a vector, but has shape {:?}", index.shape());
     let index = integers(op, index);
     check_range(op, &index, dim, size);
-    places(&index).into()
+    index
 }
 
 /// The entries of a dimension at a checked index.

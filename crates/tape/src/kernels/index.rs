@@ -10,6 +10,15 @@ use std::sync::Mutex;
 /// Loops over fewer elements stay on one thread.
 const GRAIN: usize = 32 * 1024;
 
+crate::multiversion! {
+    /// Whether all indices are from zero on and below a size.
+    pub(crate) fn within(index: &[i64], size: usize) -> bool {
+        let size = size as u64;
+        // Without an early exit, so that the loop vectorizes. Negative numbers become large ones.
+        index.iter().fold(true, |all, &i| all & ((i as u64) < size))
+    }
+}
+
 /// The entries `index` of a dimension, in that order; a dense tensor keeps its order of dimensions in memory. Every
 /// index has been checked.
 pub(crate) fn select(t: &Tensor, dim: usize, index: &[usize]) -> Tensor {

@@ -53,9 +53,14 @@ fn scaled(s: f32, n: i32) -> f32 {
 /// `e^x`
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    let x = bounded(x, -105.0, 89.0);
+    exp_sum(bounded(x, -105.0, 89.0), 0.0)
+}
+
+/// `e^(x + low)` for `x` in [-105, 89], where `low` is below 0.05: what a rounded `x` has lost.
+#[inline(always)]
+pub fn exp_sum(x: f32, low: f32) -> f32 {
     let (n, i) = nearest(x * LOG2_E);
-    scaled(exp_series((x - n * LN2_HIGH) - n * LN2_LOW), i)
+    scaled(exp_series(((x - n * LN2_HIGH) - n * LN2_LOW) + low), i)
 }
 
 /// `2^x`
@@ -79,11 +84,24 @@ pub fn exp_m1(x: f32) -> f32 {
     if x == 0.0 { x } else { y }
 }
 
-/// `x = m 2^e` with `m` in `[sqrt(1/2), sqrt(2))`; returns `e` and the natural logarithm of `m`.
+/// The logarithm of a normal positive number: [`ln`] without the cases at the ends.
+#[inline(always)]
+pub fn ln_normal(x: f32) -> f32 {
+    let (e, ln) = split_normal(x);
+    e * LN2_HIGH + (ln + e * LN2_LOW)
+}
+
+/// Like [`split_normal`], for subnormal numbers, too.
 #[inline(always)]
 fn split_logarithm(x: f32) -> (f32, f32) {
     let tiny = x < f32::MIN_POSITIVE;
-    let normal = if tiny { x * 33_554_432.0 } else { x };
+    let (e, ln) = split_normal(if tiny { x * 33_554_432.0 } else { x });
+    (if tiny { e - 25.0 } else { e }, ln)
+}
+
+/// `x = m 2^e` with `m` in `[sqrt(1/2), sqrt(2))`; returns `e` and the natural logarithm of `m`.
+#[inline(always)]
+fn split_normal(normal: f32) -> (f32, f32) {
     // Moves the cut between two exponents to sqrt(1/2).
     let bits = normal.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
     let e = (bits as i32) >> 23;
@@ -99,7 +117,7 @@ fn split_logarithm(x: f32) -> (f32, f32) {
     let half_square = 0.5 * f * f;
     // f - f^2/2 + s (f^2/2 + p z): the large terms are exact.
     let ln = f - (half_square - s * (half_square + p * z));
-    (if tiny { e as f32 - 25.0 } else { e as f32 }, ln)
+    (e as f32, ln)
 }
 
 /// The logarithm's values at zero, below it, at infinity and NaN.

@@ -146,8 +146,13 @@ fn pi_cotangent(x: f64) -> f64 {
 /// The root of digamma, in two parts.
 const ROOT: [f64; 2] = [1.461_632_144_968_362_3, 9.549_995_429_965_697e-17];
 
+/// The logarithm of the absolute value of the gamma function.
+pub fn ln_gamma(x: f64) -> f64 {
+    libm::lgamma(x)
+}
+
 /// The logarithmic derivative of the gamma function. Near its negative roots the error is absolute.
-pub(crate) fn digamma(x: f64) -> f64 {
+pub fn digamma(x: f64) -> f64 {
     if x == 0.0 {
         return f64::INFINITY.copysign(-x);
     }
