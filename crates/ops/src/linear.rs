@@ -2,7 +2,7 @@
 
 use crate::matmul::rows;
 use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
-use tapegrad_tape::{Var, record};
+use tapegrad_tape::{RecordOptions, Var, record_with};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
 ///
@@ -51,7 +51,13 @@ pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Va
         });
         [dx, dw]
     };
-    record("linear", [Some(x), Some(weight), bias], value, move |c| {
+    let terms = |t: &[Option<Var>]| {
+        let of_x = t[0].as_ref().map(|t| linear(t, weight, None));
+        let (tw, tb) = (t[1].as_ref(), t[2].as_ref());
+        vec![of_x, tw.map(|t| linear(x, t, tb)), tb.filter(|_| tw.is_none()).cloned()]
+    };
+    let options = RecordOptions::new().forward(&terms);
+    record_with("linear", [Some(x), Some(weight), bias], value, options, move |c| {
         let [dx, dw] = gradients(c.grad(), [c.wants(0), c.wants(1)]);
         // The backward pass sums the gradient to the bias's shape.
         [dx, dw, c.wants(2).then(|| c.grad().clone())]

@@ -1,7 +1,8 @@
 //! The backward pass over the tape.
 
 use crate::dtype::Number;
-use crate::grad_mode;
+use crate::forward;
+use crate::grad_mode::{self, Mode};
 use crate::kernels::strided;
 use crate::node::{Node, Saved};
 use crate::shape;
@@ -67,7 +68,7 @@ impl Var {
     #[track_caller]
     pub fn backward_with(&self, grad: Option<&Var>, options: BackwardOptions) {
         let root = root("backward", self, grad);
-        let mode = Mode {
+        let mode = Kind {
             retain: options.retain_graph || options.create_graph,
             create: options.create_graph,
             targets: None,
@@ -136,23 +137,19 @@ pub(crate) fn grad_through(
     let roots: Vec<_> = outputs
         .iter()
         .enumerate()
-        .filter(|(_, y)| y.requires_grad() || outputs.len() == 1)
+        .filter(|(_, y)| y.in_graph() || outputs.len() == 1)
         .map(|(i, y)| root("grad", y, options.grad_outputs.as_ref().map(|g| &g[i])))
         .collect();
     let ids: Vec<u64> = inputs
         .iter()
         .enumerate()
         .map(|(i, x)| {
-            assert!(
-                x.requires_grad(),
-                "grad: input {i} of shape {:?} does not require a gradient",
-                x.shape()
-            );
+            assert!(x.in_graph(), "grad: input {i} of shape {:?} does not require a gradient", x.shape());
             x.id().expect("requires a gradient")
         })
         .collect();
     let targets: HashSet<u64> = ids.iter().copied().collect();
-    let mode = Mode {
+    let mode = Kind {
         retain: options.retain_graph || options.create_graph,
         create: options.create_graph,
         targets: Some(Targets { needed: reaching(&roots, &targets, through), ids: targets, through }),
@@ -165,7 +162,7 @@ pub(crate) fn grad_through(
 #[track_caller]
 fn root(op: &str, y: &Var, grad: Option<&Var>) -> (Arc<Node>, Var) {
     assert!(
-        y.requires_grad(),
+        y.in_graph(),
         "{op}: the variable of shape {:?} does not require a gradient: it was made from constants only, or under no_grad",
         y.shape()
     );
@@ -213,7 +210,8 @@ pub(crate) fn external_nodes(result: &Var, start: u64) -> Vec<Var> {
     found.into_values().collect()
 }
 
-struct Mode {
+/// How a walk goes.
+struct Kind {
     retain: bool,
     create: bool,
     targets: Option<Targets>,
@@ -297,7 +295,7 @@ impl BuildHasher for Numbers {
 
 /// The state of a walk.
 struct Walk {
-    mode: Mode,
+    mode: Kind,
     /// The nodes that have received a gradient, by their sequence numbers.
     pending: BTreeMap<u64, (Arc<Node>, Var)>,
     /// The operations that each leaf still waits for.
@@ -307,14 +305,18 @@ struct Walk {
 
 /// Walks from the largest sequence number down, so that a node is reached after all nodes that use it. A leaf has a small
 /// number, but is delivered as soon as no operation is left that uses it.
-fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
+fn run(roots: Vec<(Arc<Node>, Var)>, mode: Kind) -> HashMap<u64, Var> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
     let consumers = if mode.targets.is_none() { consumers_of_leaves(&roots) } else { HashMap::default() };
+    let create = mode.create;
     let mut walk = Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new() };
     for (node, grad) in roots {
         receive(&mut walk.pending, &node, grad);
     }
     while let Some((_, (node, grad))) = walk.pending.pop_last() {
+        // Gradients have tangents, too.
+        let dual = !create && (grad.is_dual() || forward::any_live(&node.levels));
+        let _guard = dual.then(|| grad_mode::set_mode(Mode::Forward));
         let grad = walk.deliver(&node, grad);
         if node.leaf.is_none() {
             if let Some(grad) = grad {
@@ -462,7 +464,7 @@ fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved:
         return false;
     }
     match pending.get_mut(&input.seq) {
-        Some((_, held)) if held.dtype() == grad.dtype() => {
+        Some((_, held)) if held.dtype() == grad.dtype() && !held.is_dual() => {
             let sum = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
             *held = Var::from(accumulate(&grad.tensor(), sum.into_tensor()));
             true
@@ -474,6 +476,10 @@ fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved:
 /// `a + b`, in the memory of one of them where it is not shared and no graph is recorded.
 fn add(a: Var, b: Var) -> Var {
     if grad_mode::is_grad_enabled() && (a.requires_grad() || b.requires_grad()) {
+        return &a + &b;
+    }
+    if a.is_dual() || b.is_dual() {
+        let _guard = grad_mode::set_mode(Mode::Forward);
         return &a + &b;
     }
     fn sum<T: Number>(a: Tensor, b: &Tensor) -> Tensor {

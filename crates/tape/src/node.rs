@@ -2,7 +2,9 @@
 
 use crate::cost::Cost;
 use crate::dtype::DType;
-use crate::grad_mode;
+pub use crate::forward::RecordOptions;
+use crate::forward::{self, Dual, Level};
+use crate::grad_mode::{self, Mode};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -15,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Gradients for an operation's inputs, in their order.
 pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
-type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
+pub(crate) type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
 /// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
 pub(crate) type Accumulate = Arc<dyn Fn(&Tensor, Tensor) -> Tensor + Send + Sync>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
@@ -34,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) inputs: SmallVec<[Option<Arc<Node>>; 2]>,
     pub(crate) leaf: Option<Leaf>,
     pub(crate) cost: Cost,
+    /// Where the operation was recorded in forward mode; outer levels first.
+    pub(crate) levels: SmallVec<[Arc<Level>; 1]>,
     state: Mutex<State>,
 }
 
@@ -72,6 +76,7 @@ impl Node {
             inputs: SmallVec::new(),
             leaf: Some(Leaf { value: RwLock::new(value), requires_grad: AtomicBool::new(requires_grad) }),
             cost: Cost::default(),
+            levels: SmallVec::new(),
             state: Mutex::default(),
         })
     }
@@ -168,8 +173,11 @@ impl Node {
         grad: Var,
         wants: SmallVec<[bool; 4]>,
     ) -> Gradients {
-        let output = saved.output.map(|value| Var::of_node(value, self.clone()));
-        (saved.rule)(Cotangent { grad, wants, output, op: self.op })
+        let output = saved.output.map(|value| {
+            let tangents = forward::tangents_of_output(&self.levels, self.seq);
+            Var::of_node(value, self.clone()).with_tangents(tangents)
+        });
+        (saved.rule)(Cotangent::new(self.op, grad, wants, output))
     }
 }
 
@@ -228,6 +236,15 @@ pub struct Cotangent {
 }
 
 impl Cotangent {
+    pub(crate) fn new(
+        op: &'static str,
+        grad: Var,
+        wants: SmallVec<[bool; 4]>,
+        output: Option<Var>,
+    ) -> Cotangent {
+        Cotangent { grad, wants, output, op }
+    }
+
     /// The gradient of the loss for the operation's result; it has the result's shape.
     pub fn grad(&self) -> &Var {
         &self.grad
@@ -328,7 +345,7 @@ pub fn record<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs.places(), value, false, move |c| gradients(rule(c)))
+    record_with(op, inputs, value, RecordOptions::new(), rule)
 }
 
 /// Like [`record`], for a rule that uses the result through [`Cotangent::output`]: capturing it would make a reference
@@ -340,10 +357,47 @@ pub fn record_with_output<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs.places(), value, true, move |c| gradients(rule(c)))
+    record_with(op, inputs, value, RecordOptions::new().keep_output(true), rule)
 }
 
-/// Like [`record`], for an operation that reads few elements of `x`. Where other operations read `x` too,
+/// Like [`record`], and says how the operation passes on tangents in forward mode, where there is a shorter way than by the
+/// transpose of its rule.
+///
+/// ```
+/// use tapegrad_tape::{RecordOptions, Tensor, Var, jvp, record_with};
+/// fn cube(x: &Var) -> Var {
+///     let saved = x.saved();
+///     record_with("cube", [x], x.detach().pow(3).tensor(), RecordOptions::new().pointwise(), move |c| {
+///         [Some(c.grad() * (saved.square() * 3.0))]
+///     })
+/// }
+/// let x = Var::from(2.0);
+/// assert_eq!(jvp(|x| cube(&x[0]), &[x], &[Var::from(10.0)]).1.item(), 120.0);
+/// ```
+#[track_caller]
+pub fn record_with<'v, I: Inputs<'v>>(
+    op: &'static str,
+    inputs: I,
+    value: Tensor,
+    options: RecordOptions<'_>,
+    rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
+) -> Var {
+    enter_rule(op, &inputs.places(), value, options, move |c| gradients(rule(c)))
+}
+
+/// Like [`record`], for an operation that is linear in its one input: `again` is the operation, for tangents.
+#[track_caller]
+pub(crate) fn record_linear(
+    op: &'static str,
+    x: &Var,
+    value: Tensor,
+    again: impl Fn(&Var) -> Var,
+    rule: impl Fn(Cotangent) -> [Option<Var>; 1] + Send + Sync + 'static,
+) -> Var {
+    record_with(op, [x], value, RecordOptions::new().linear(&again), rule)
+}
+
+/// Like [`record_linear`], for an operation that reads few elements of `x`. Where other operations read `x` too,
 /// `accumulate(gradient, sum)` adds what the rule would give to the sum of their gradients, in its memory: its cost is
 /// that of the elements that were read, while the rule makes a gradient of all of `x`.
 #[track_caller]
@@ -351,11 +405,12 @@ pub(crate) fn record_part(
     op: &'static str,
     x: &Var,
     value: Tensor,
+    again: impl Fn(&Var) -> Var,
     rule: impl Fn(&Cotangent) -> Var + Send + Sync + 'static,
     accumulate: impl Fn(&Tensor, Tensor) -> Tensor + Send + Sync + 'static,
 ) -> Var {
     let mut both = Some((rule, accumulate));
-    enter(op, &[Some(x)], value, false, &mut || {
+    enter(op, &[Some(x)], value, RecordOptions::new().linear(&again), &mut || {
         let (rule, accumulate) = both.take().expect("asked for once");
         (Arc::new(move |c| gradients([Some(rule(&c))])), Some(Arc::new(accumulate)))
     })
@@ -373,11 +428,11 @@ fn enter_rule(
     op: &'static str,
     inputs: &[Option<&Var>],
     value: Tensor,
-    keeps_output: bool,
+    options: RecordOptions<'_>,
     rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
 ) -> Var {
     let mut rule = Some(rule);
-    enter(op, inputs, value, keeps_output, &mut || (Arc::new(rule.take().expect("asked for once")), None))
+    enter(op, inputs, value, options, &mut || (Arc::new(rule.take().expect("asked for once")), None))
 }
 
 #[track_caller]
@@ -385,7 +440,7 @@ fn enter(
     op: &'static str,
     inputs: &[Option<&Var>],
     value: Tensor,
-    keeps_output: bool,
+    options: RecordOptions<'_>,
     rule: &mut dyn FnMut() -> (Rule, Option<Accumulate>),
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
@@ -398,10 +453,14 @@ fn enter(
     if !wanted {
         return Var::from(value);
     }
-    if keeps_output {
+    let levels = forward::levels(inputs);
+    let (rule, accumulate) = rule();
+    if grad_mode::mode() == Mode::Forward || !inputs.iter().flatten().any(|v| v.in_graph()) {
+        return Dual { op, inputs, rule: &rule, options }.propagate(Var::from(value), &levels);
+    }
+    if options.keeps_output {
         cost.add_saved(value.bytes());
     }
-    let (rule, accumulate) = rule();
     let trained = |v: &Var| v.node().filter(|n| n.requires_grad()).cloned();
     let node = Arc::new(Node {
         seq: next_number(),
@@ -412,14 +471,20 @@ fn enter(
         inputs: inputs.iter().map(|v| v.and_then(trained)).collect(),
         leaf: None,
         cost,
+        levels: levels.clone(),
         state: Mutex::new(State {
-            rule: Some(rule),
+            rule: Some(rule.clone()),
             accumulate,
-            output: keeps_output.then(|| value.clone()),
+            output: options.keeps_output.then(|| value.clone()),
             ..State::default()
         }),
     });
-    Var::of_node(value, node)
+    let result = Var::of_node(value, node);
+    if levels.is_empty() {
+        result
+    } else {
+        Dual { op, inputs, rule: &rule, options }.propagate(result, &levels)
+    }
 }
 
 #[track_caller]

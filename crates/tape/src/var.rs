@@ -2,6 +2,7 @@
 
 use crate::cost::note_saved;
 use crate::dtype::{DType, Element, Scalar};
+use crate::forward::Tangents;
 use crate::int_list::IntList;
 use crate::node::Node;
 use crate::shape::{self, Dims};
@@ -26,12 +27,14 @@ pub struct Var {
     /// `None` for a leaf, whose value is in its node and can be replaced.
     value: Option<Tensor>,
     node: Option<Arc<Node>>,
+    /// In forward mode only.
+    tangents: Option<Arc<Tangents>>,
 }
 
 impl From<Tensor> for Var {
     /// A constant.
     fn from(value: Tensor) -> Var {
-        Var { value: Some(value), node: None }
+        Var { value: Some(value), node: None, tangents: None }
     }
 }
 
@@ -81,16 +84,45 @@ impl Var {
 
     /// The result of a recorded operation.
     pub(crate) fn of_node(value: Tensor, node: Arc<Node>) -> Var {
-        Var { value: Some(value), node: Some(node) }
+        Var { value: Some(value), node: Some(node), tangents: None }
     }
 
     /// The variable of a leaf's node.
     pub(crate) fn of_leaf(node: Arc<Node>) -> Var {
-        Var { value: None, node: Some(node) }
+        Var { value: None, node: Some(node), tangents: None }
     }
 
     pub(crate) fn node(&self) -> Option<&Arc<Node>> {
         self.node.as_ref()
+    }
+
+    pub(crate) fn tangents(&self) -> Option<&Arc<Tangents>> {
+        self.tangents.as_ref()
+    }
+
+    /// This variable with other tangents.
+    pub(crate) fn with_tangents(self, tangents: Option<Arc<Tangents>>) -> Var {
+        Var { tangents, ..self }
+    }
+
+    /// True if this variable has tangents that operations pass on.
+    pub(crate) fn is_dual(&self) -> bool {
+        self.tangents.as_ref().is_some_and(|t| t.is_live())
+    }
+
+    /// True if a gradient can flow to this variable.
+    pub(crate) fn in_graph(&self) -> bool {
+        self.node.as_ref().is_some_and(|n| n.requires_grad())
+    }
+
+    /// The current value with its tangents, but without its node in the graph.
+    pub(crate) fn without_graph(&self) -> Var {
+        Var { value: Some(self.tensor()), node: None, tangents: self.tangents.clone() }
+    }
+
+    /// This variable with its current value, which changes of a parameter do not affect.
+    pub(crate) fn pinned(&self) -> Var {
+        Var { value: Some(self.tensor()), node: self.node.clone(), tangents: self.tangents.clone() }
     }
 
     /// The current value: a cheap handle that later changes of a leaf do not affect.
@@ -114,7 +146,11 @@ impl Var {
     /// leaf, and where the value may be needed elsewhere.
     pub(crate) fn take_value(&mut self) -> Option<Tensor> {
         let is_leaf = self.node.as_ref().is_some_and(|n| n.leaf.is_some());
-        if is_leaf || crate::grad_mode::is_anomaly_detected() { None } else { self.value.take() }
+        if is_leaf || self.tangents.is_some() || crate::grad_mode::is_anomaly_detected() {
+            None
+        } else {
+            self.value.take()
+        }
     }
 
     fn leaf(&self) -> Option<&crate::node::Leaf> {
@@ -172,9 +208,9 @@ impl Var {
         self.tensor().to_vec()
     }
 
-    /// True if operations on this variable are recorded.
+    /// True if operations on this variable are recorded, or pass on its tangent (in forward mode).
     pub fn requires_grad(&self) -> bool {
-        self.node.as_ref().is_some_and(|n| n.requires_grad())
+        self.in_graph() || self.is_dual()
     }
 
     /// True for variables that no recorded operation made: parameters, buffers and constants.
@@ -203,7 +239,7 @@ impl Var {
         self.node.as_ref().filter(|n| n.leaf.is_none()).map(|n| n.op)
     }
 
-    /// The same value as a constant, without a node in the graph.
+    /// The same value as a constant, without a node in the graph and without a tangent.
     pub fn detach(&self) -> Var {
         Var::from(self.tensor())
     }
@@ -212,9 +248,9 @@ impl Var {
     ///
     /// A parameter that is changed between the forward and the backward pass does not affect the gradient.
     pub fn saved(&self) -> Var {
-        let value = self.tensor();
-        note_saved(value.bytes());
-        Var { value: Some(value), node: self.node.clone() }
+        let saved = self.pinned();
+        note_saved(saved.value.as_ref().map_or(0, Tensor::bytes));
+        saved
     }
 
     /// Replaces a parameter's or buffer's value.
@@ -291,7 +327,7 @@ impl Var {
     /// If the variable does not require a gradient.
     #[track_caller]
     pub fn retain_grad(&self) {
-        assert!(self.requires_grad(), "retain_grad: the variable does not require a gradient");
+        assert!(self.in_graph(), "retain_grad: the variable does not require a gradient");
         self.node.as_ref().expect("requires a gradient").retain_grad();
     }
 
@@ -302,7 +338,7 @@ impl Var {
     /// If the variable does not require a gradient.
     #[track_caller]
     pub fn register_hook(&self, hook: impl Fn(&Var) -> Option<Var> + Send + Sync + 'static) -> HookHandle {
-        assert!(self.requires_grad(), "register_hook: the variable does not require a gradient");
+        assert!(self.in_graph(), "register_hook: the variable does not require a gradient");
         let node = self.node.clone().expect("requires a gradient");
         let id = node.add_hook(Arc::new(hook));
         HookHandle { node: Arc::downgrade(&node), id }
@@ -337,7 +373,7 @@ impl Var {
         hook: impl Fn(&Var) + Send + Sync + 'static,
     ) -> HookHandle {
         assert!(
-            self.requires_grad() && self.is_leaf(),
+            self.in_graph() && self.is_leaf(),
             "register_post_accumulate_grad_hook: only a parameter that requires a gradient accumulates one; see register_hook"
         );
         let node = self.node.clone().expect("requires a gradient");
