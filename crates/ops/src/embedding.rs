@@ -2,7 +2,7 @@
 
 use crate::options::setters;
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{DType, Tensor, Var, no_grad, record};
+use tapegrad_tape::{DType, RecordOptions, Tensor, Var, no_grad, record_with};
 
 /// The options of [`embedding`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,7 +93,12 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
     });
     let index = Var::from(Tensor::from_vec(list, &[n]));
     let value = no_grad(|| weight.index_select(0, &index).reshape(&shape)).tensor();
-    record("embedding", [weight], value, move |c| {
+    let (places, scales) = (index.clone(), factors.clone());
+    let linear = |t: &Var| {
+        let rows = t.index_select(0, &places);
+        scales.as_ref().map_or_else(|| rows.clone(), |f| rows.mul(f)).reshape(&shape)
+    };
+    record_with("embedding", [weight], value, RecordOptions::new().linear(&linear), move |c| {
         let g = c.grad().cast(dtype).reshape(&[n as isize, width as isize]);
         let g = factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f));
         let zeros = Var::from(Tensor::zeros_with(&[rows, width], dtype));
