@@ -92,18 +92,37 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
         Var::from(Tensor::from_vec(factors, &[n, 1]).cast(dtype))
     });
     let index = Var::from(Tensor::from_vec(list, &[n]));
+    let samples = indices.shape().first().copied().unwrap_or(0);
     let value = no_grad(|| weight.index_select(0, &index).reshape(&shape)).tensor();
     let (places, scales) = (index.clone(), factors.clone());
     let linear = |t: &Var| {
         let rows = t.index_select(0, &places);
         scales.as_ref().map_or_else(|| rows.clone(), |f| rows.mul(f)).reshape(&shape)
     };
-    record_with("embedding", [weight], value, RecordOptions::new().linear(&linear), move |c| {
-        let g = c.grad().cast(dtype).reshape(&[n as isize, width as isize]);
-        let g = factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f));
-        let zeros = Var::from(Tensor::zeros_with(&[rows, width], dtype));
-        [Some(zeros.index_add(0, &index, &g, 1.0))]
-    })
+    record_with(
+        "embedding",
+        [weight],
+        value,
+        RecordOptions::new().linear(&linear).by_sample(samples > 0),
+        move |c| {
+            let g = c.grad().cast(dtype).reshape(&[n as isize, width as isize]);
+            let g = factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f));
+            let (tables, index) = match c.by_sample(0) {
+                // A table for each sample, one below the other.
+                true => (samples, &index + in_table(n, samples, rows)),
+                false => (1, index.clone()),
+            };
+            let zeros = Var::from(Tensor::zeros_with(&[tables * rows, width], dtype));
+            let sum = zeros.index_add(0, &index, &g, 1.0);
+            [Some(if c.by_sample(0) { sum.reshape(&[samples, rows, width]) } else { sum })]
+        },
+    )
+}
+
+/// The first row of the table of the sample that each of `n` indices belongs to.
+fn in_table(n: usize, samples: usize, rows: usize) -> Var {
+    let each = n / samples.max(1);
+    Var::from_vec((0..n).map(|i| (i / each * rows) as i64).collect(), &[n])
 }
 
 /// What the gradient of each row that was looked up is multiplied by.

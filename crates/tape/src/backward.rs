@@ -72,6 +72,7 @@ impl Var {
             retain: options.retain_graph || options.create_graph,
             create: options.create_graph,
             targets: None,
+            samples: None,
         };
         run(vec![root], mode);
     }
@@ -153,9 +154,22 @@ pub(crate) fn grad_through(
         retain: options.retain_graph || options.create_graph,
         create: options.create_graph,
         targets: Some(Targets { needed: reaching(&roots, &targets, through), ids: targets, through }),
+        samples: None,
     };
     let found = run(roots, mode);
     ids.iter().map(|id| found.get(id).cloned()).collect()
+}
+
+/// The gradients of each element of `losses` for leaves, along a first dimension.
+#[track_caller]
+pub(crate) fn grads_by_sample(losses: &Var, parameters: &[&Var]) -> Vec<Option<Var>> {
+    let ones = Var::from(Tensor::ones_with(losses.shape(), losses.dtype()));
+    let roots = vec![root("per_sample_grads", losses, Some(&ones))];
+    let ids: HashSet<u64> = parameters.iter().filter_map(|p| p.id()).collect();
+    let targets = Targets { needed: reaching(&roots, &ids, true), ids, through: true };
+    let samples = Some(losses.numel());
+    let found = run(roots, Kind { retain: true, create: false, targets: Some(targets), samples });
+    parameters.iter().map(|p| found.get(&p.id()?).cloned()).collect()
 }
 
 /// The node where a walk starts, and the gradient that it starts with.
@@ -215,6 +229,8 @@ struct Kind {
     retain: bool,
     create: bool,
     targets: Option<Targets>,
+    /// The number of samples, where the gradients of each are to be told apart.
+    samples: Option<usize>,
 }
 
 struct Targets {
@@ -375,13 +391,15 @@ impl Walk {
         if !wants.contains(&true) {
             return;
         }
+        let by_sample = self.by_sample(node, &wants);
         let clock = node.cost.start();
         let saved = node.saved(self.mode.retain);
-        if accumulate(&mut self.pending, node, &saved, &grad) {
+        if by_sample.is_empty() && accumulate(&mut self.pending, node, &saved, &grad) {
             node.cost.stop_backward(clock);
             return;
         }
-        let gradients = grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone()));
+        let gradients =
+            grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone(), by_sample.clone()));
         node.cost.stop_backward(clock);
         assert_eq!(
             gradients.len(),
@@ -391,7 +409,7 @@ impl Walk {
             gradients.len(),
             node.inputs.len()
         );
-        for ((input, gradient), wants) in node.inputs.iter().zip(gradients).zip(wants) {
+        for (i, ((input, gradient), wants)) in node.inputs.iter().zip(gradients).zip(wants).enumerate() {
             if let (Some(input), Some(gradient), true) = (input, gradient, wants) {
                 if grad_mode::is_anomaly_detected() {
                     grad_mode::report_nonfinite_gradient(&gradient.tensor(), |what| {
@@ -401,9 +419,34 @@ impl Walk {
                         )
                     });
                 }
-                receive(&mut self.pending, input, fit(node, input, gradient));
+                let gradient = match self.mode.samples {
+                    Some(n) if by_sample.get(i) == Some(&true) => fit_samples(node, input, gradient, n),
+                    _ => fit(node, input, gradient),
+                };
+                receive(&mut self.pending, input, gradient);
             }
         }
+    }
+
+    /// Of which inputs the gradients of each sample are required; none if empty.
+    fn by_sample(&self, node: &Node, wants: &[bool]) -> smallvec::SmallVec<[bool; 4]> {
+        let (Some(_), Some(targets)) = (self.mode.samples, &self.mode.targets) else {
+            return Default::default();
+        };
+        let is_target =
+            |input: &Option<Arc<Node>>| input.as_ref().is_some_and(|i| targets.ids.contains(&i.seq));
+        let list: smallvec::SmallVec<[bool; 4]> =
+            node.inputs.iter().zip(wants).map(|(input, &wants)| wants && is_target(input)).collect();
+        if !list.contains(&true) {
+            return Default::default();
+        }
+        assert!(
+            node.by_sample,
+            "per_sample_grads: `{}`, recorded at {}, uses a parameter, and its rule cannot tell samples apart; \
+             differentiate a function of one sample, by `vmap` of `value_and_grad`",
+            node.op, node.location
+        );
+        list
     }
 
     /// Delivers the gradients of those leaves that no operation but this one was left for.
@@ -437,6 +480,39 @@ fn fit(node: &Node, input: &Node, gradient: Var) -> Var {
     }
     let dtype = input.dtype();
     if gradient.dtype() != dtype { gradient.cast(dtype) } else { gradient }
+}
+
+/// Sums and casts a gradient to a parameter's shape and type, but for the samples along the first dimension.
+fn fit_samples(node: &Node, input: &Node, gradient: Var, n: usize) -> Var {
+    let mut to = crate::Dims::from_elem(n, 1);
+    to.extend_from_slice(&input.shape);
+    let shape = gradient.shape();
+    let mut gradient = if shape == to.as_slice() {
+        gradient
+    } else {
+        // Of the result's shape: the parameter was broadcast along the samples, and perhaps other dimensions.
+        let own = input.shape.as_slice();
+        let mut kept = crate::Dims::from_elem(1, shape.len());
+        let fits = shape.first() == Some(&n)
+            && own.len() <= shape.len()
+            && (own.len() < shape.len() || own[0] == 1)
+            && shape::broadcast(own, shape).is_some_and(|s| s.as_slice() == shape);
+        assert!(
+            fits,
+            "per_sample_grads: `{}`, recorded at {}, has the result {:?}, from a parameter of shape {own:?}: \
+             the samples, of which there are {n}, have to be the first dimension of every result",
+            node.op, node.location, node.shape
+        );
+        let start = kept.len() - own.len();
+        kept[start..].copy_from_slice(own);
+        kept[0] = n;
+        gradient.sum_to(&kept).reshape_to(&to)
+    };
+    let dtype = input.dtype();
+    if gradient.dtype() != dtype {
+        gradient = gradient.cast(dtype);
+    }
+    gradient
 }
 
 /// The first gradient of a node is moved, the later ones are added to it.

@@ -136,6 +136,7 @@ pub(crate) enum Forward<'a> {
 #[derive(Clone, Copy, Default)]
 pub struct RecordOptions<'a> {
     pub(crate) keeps_output: bool,
+    pub(crate) by_sample: bool,
     pub(crate) forward: Forward<'a>,
 }
 
@@ -155,6 +156,13 @@ impl<'a> RecordOptions<'a> {
     /// the result's shape: then the rule, applied to a tangent, gives the tangent of the result.
     pub fn pointwise(mut self) -> Self {
         self.forward = Forward::Pointwise;
+        self.by_sample = true;
+        self
+    }
+
+    /// The rule gives the gradients of single samples where [`Cotangent::by_sample`] asks for them.
+    pub fn by_sample(mut self, by_sample: bool) -> Self {
+        self.by_sample = by_sample;
         self
     }
 
@@ -235,7 +243,7 @@ impl Dual<'_> {
     }
 
     fn rule(&self, grad: Var, wants: SmallVec<[bool; 4]>, y: &Var) -> Gradients {
-        (self.rule)(Cotangent::new(self.op, grad, wants, Some(y.clone())))
+        (self.rule)(Cotangent::new(self.op, grad, wants, Some(y.clone()), SmallVec::new()))
     }
 
     /// The Jacobian is diagonal, so its own transpose.

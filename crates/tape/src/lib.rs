@@ -18,6 +18,7 @@ mod makers;
 mod movement;
 mod node;
 mod operators;
+mod vmap;
 #[macro_use]
 mod options;
 mod promote;
@@ -66,6 +67,7 @@ pub use storage::{OutOfMemoryError, PoolStats, empty_cache, pool_stats, set_cach
 pub use tensor::Tensor;
 pub use trace::{Trace, TraceRow, trace};
 pub use var::{HookHandle, Var};
+pub use vmap::{per_sample_grads, vmap, vmap_many};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

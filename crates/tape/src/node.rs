@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) cost: Cost,
     /// Where the operation was recorded in forward mode; outer levels first.
     pub(crate) levels: SmallVec<[Arc<Level>; 1]>,
+    /// Whether the rule can give the gradients of single samples.
+    pub(crate) by_sample: bool,
     state: Mutex<State>,
 }
 
@@ -77,6 +79,7 @@ impl Node {
             leaf: Some(Leaf { value: RwLock::new(value), requires_grad: AtomicBool::new(requires_grad) }),
             cost: Cost::default(),
             levels: SmallVec::new(),
+            by_sample: false,
             state: Mutex::default(),
         })
     }
@@ -172,12 +175,13 @@ impl Node {
         saved: Saved,
         grad: Var,
         wants: SmallVec<[bool; 4]>,
+        by_sample: SmallVec<[bool; 4]>,
     ) -> Gradients {
         let output = saved.output.map(|value| {
             let tangents = forward::tangents_of_output(&self.levels, self.seq);
             Var::of_node(value, self.clone()).with_tangents(tangents)
         });
-        (saved.rule)(Cotangent::new(self.op, grad, wants, output))
+        (saved.rule)(Cotangent::new(self.op, grad, wants, output, by_sample))
     }
 }
 
@@ -233,6 +237,7 @@ pub struct Cotangent {
     wants: SmallVec<[bool; 4]>,
     output: Option<Var>,
     op: &'static str,
+    by_sample: SmallVec<[bool; 4]>,
 }
 
 impl Cotangent {
@@ -241,8 +246,9 @@ impl Cotangent {
         grad: Var,
         wants: SmallVec<[bool; 4]>,
         output: Option<Var>,
+        by_sample: SmallVec<[bool; 4]>,
     ) -> Cotangent {
-        Cotangent { grad, wants, output, op }
+        Cotangent { grad, wants, output, op, by_sample }
     }
 
     /// The gradient of the loss for the operation's result; it has the result's shape.
@@ -259,6 +265,12 @@ impl Cotangent {
     /// input.
     pub fn wants(&self, i: usize) -> bool {
         self.wants[i]
+    }
+
+    /// True if the gradient for input `i`, a parameter, is to be that of each sample: its first dimension is that of the
+    /// result, or it has the result's shape. Asked for only of operations recorded with [`RecordOptions::by_sample`].
+    pub fn by_sample(&self, i: usize) -> bool {
+        self.by_sample.get(i).copied().unwrap_or(false)
     }
 
     /// The operation's result.
@@ -472,6 +484,7 @@ fn enter(
         leaf: None,
         cost,
         levels: levels.clone(),
+        by_sample: options.by_sample,
         state: Mutex::new(State {
             rule: Some(rule.clone()),
             accumulate,

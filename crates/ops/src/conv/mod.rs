@@ -21,7 +21,7 @@ pub use conv3d::{conv3d, conv3d_with};
 pub use geometry::{ConvOptions, Padding};
 
 use crate::kernels::geometry::Geometry;
-use tapegrad_tape::{RecordOptions, Var, note_flops, record_with};
+use tapegrad_tape::{RecordOptions, Var, note_flops, record_with, stack};
 
 /// `conv(x, w) + bias`.
 #[track_caller]
@@ -29,19 +29,27 @@ fn conv(op: &'static str, g: Geometry, x: &Var, w: &Var, bias: Option<&Var>) -> 
     let value = select::forward(&g, &x.tensor(), &w.tensor(), bias.map(Var::tensor).as_ref());
     let (xs, ws) = (w.requires_grad().then(|| x.saved()), x.requires_grad().then(|| w.saved()));
     note_flops(g.flops());
+    let spatial: Vec<isize> = (2..x.ndim() as isize).collect();
     let terms = |t: &[Option<Var>]| {
         let of_x = t[0].as_ref().map(|t| conv(op, g, t, w, None));
         let of_w = t[1].as_ref().map(|t| conv(op, g, x, t, None));
         vec![of_x, of_w, t[2].as_ref().map(|t| along_channels(t, x.ndim()))]
     };
-    let options = RecordOptions::new().forward(&terms);
+    let options = RecordOptions::new().forward(&terms).by_sample(true);
     record_with(op, [Some(x), Some(w), bias], value, options, move |c| {
         let dx =
             c.wants(0).then(|| conv_input(g, c.grad(), ws.as_ref().expect("kept for the input's gradient")));
-        let dw = c
-            .wants(1)
-            .then(|| conv_weight(g, xs.as_ref().expect("kept for the weight's gradient"), c.grad()));
-        [dx, dw, c.wants(2).then(|| sum_channels(c.grad()))]
+        let dw = c.wants(1).then(|| {
+            let x = xs.as_ref().expect("kept for the weight's gradient");
+            if !c.by_sample(1) {
+                return conv_weight(g, x, c.grad());
+            }
+            let one = Geometry { n: 1, ..g };
+            let of = |i| conv_weight(one, &x.narrow(0, i, 1), &c.grad().narrow(0, i, 1));
+            stack(&(0..g.n as isize).map(of).collect::<Vec<_>>(), 0)
+        });
+        let db = || if c.by_sample(2) { c.grad().sum(&spatial) } else { sum_channels(c.grad()) };
+        [dx, dw, c.wants(2).then(db)]
     })
 }
 
