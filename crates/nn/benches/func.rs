@@ -9,8 +9,8 @@ use tapegrad_nn::models::{LeNet5, mlp};
 use tapegrad_nn::{Forward, Module};
 use tapegrad_ops::{CrossEntropyOptions, Reduction, VarOps, cross_entropy_with, linear};
 use tapegrad_tape::{
-    DType, Generator, GradOptions, Tensor, Var, grad_with, hessian, hvp, jacfwd, jacrev, jvp, per_sample_grads,
-    manual_seed, stack, value_and_grad,
+    DType, Generator, GradOptions, Tensor, Var, grad_with, hessian, hvp, jacfwd, jacrev, jvp, manual_seed,
+    per_sample_grads, stack, value_and_grad,
 };
 
 fn main() {
@@ -66,7 +66,9 @@ fn per_sample(name: &str, net: &dyn Forward, shape: &[usize]) {
     };
     let looped = || {
         let all: Vec<Vec<Option<Var>>> = (0..n).map(one).collect();
-        (0..list.len()).map(|k| stack(&all.iter().map(|g| g[k].clone().unwrap()).collect::<Vec<_>>(), 0)).collect()
+        (0..list.len())
+            .map(|k| stack(&all.iter().map(|g| g[k].clone().unwrap()).collect::<Vec<_>>(), 0))
+            .collect()
     };
     compare(name, looped, || per_sample_grads(&losses(&x, &y), &list));
 }
@@ -78,7 +80,9 @@ fn network(sizes: [usize; 4], dtype: DType) -> impl Fn(&Var) -> Var {
         .enumerate()
         .map(|(i, s)| (normal(&[s[1], s[0]], i as u64) * (10.0 / (s[0] as f64).sqrt())).cast(dtype))
         .collect();
-    move |x| linear(&linear(&linear(x, &weights[0], None).tanh(), &weights[1], None).tanh(), &weights[2], None)
+    move |x| {
+        linear(&linear(&linear(x, &weights[0], None).tanh(), &weights[1], None).tanh(), &weights[2], None)
+    }
 }
 
 /// `J v` by two backward passes.
@@ -119,7 +123,9 @@ fn products() {
         let g = recorded_gradient(loss, &x);
         let one = |k: usize| {
             let seed = Var::from_vec((0..64).map(|i| f32::from(i == k)).collect(), &[1, 64]);
-            grad_with(&[&g], &[&x], GradOptions::new().grad_outputs(vec![seed]).retain_graph(true)).remove(0).unwrap()
+            grad_with(&[&g], &[&x], GradOptions::new().grad_outputs(vec![seed]).retain_graph(true))
+                .remove(0)
+                .unwrap()
         };
         vec![stack(&(0..64).map(one).collect::<Vec<_>>(), 0).reshape(&[1, 64, 1, 64])]
     };
@@ -162,7 +168,8 @@ fn equations() {
         || vec![twice(&x).detach()],
         || vec![tapegrad_tape::no_grad(|| forward(&x))],
     );
-    let mixed = |x: &Var| along(&|x| value_and_grad(|x| f(&x[0]).sum_all(), std::slice::from_ref(x)).1.remove(0), x);
+    let mixed =
+        |x: &Var| along(&|x| value_and_grad(|x| f(&x[0]).sum_all(), std::slice::from_ref(x)).1.remove(0), x);
     let train = |u: &dyn Fn(&Var) -> Var| {
         let loss = (u(&x) + x.sin()).square().mean(());
         grad_with(&[&loss], &list, GradOptions::new()).into_iter().map(Option::unwrap).collect::<Vec<_>>()
