@@ -1,9 +1,9 @@
 //! Forward mode of layers, against two backward passes; and over a backward pass, against one over another.
 
 use tapegrad_ops::{
-    Conv2dOptions, RecurrentCell, VarOps, addmm, avg_pool2d, batch_norm, conv_transpose2d, conv2d_with,
-    cross_entropy, ctc_loss, embedding, grid_sample, group_norm, layer_norm, linear, log_softmax, matmul,
-    max_pool2d, recurrent, scaled_dot_product_attention,
+    BatchNormOptions, ConvOptions, RecurrentCell, addmm, avg_pool2d, batch_norm_with, conv_transpose2d,
+    conv2d_with, cross_entropy, ctc_loss, embedding, grid_sample, group_norm, layer_norm, linear,
+    log_softmax, matmul, max_pool2d, recurrent, scaled_dot_product_attention,
 };
 use tapegrad_tape::{DType, Generator, GradOptions, Tensor, Var, grad_with, jvp, value_and_grad};
 
@@ -57,7 +57,7 @@ fn products_and_convolutions() {
     check(|x| linear(&x[0], &x[1], Some(&x[2])), &[&[2, 3, 4], &[5, 4], &[5]], true);
     check(|x| matmul(&x[0], &x[1]), &[&[3, 4], &[2, 4, 5]], true);
     check(|x| addmm(&x[0], &x[1], &x[2], 0.5, 2), &[&[5], &[3, 4], &[4, 5]], true);
-    let options = Conv2dOptions::new().padding(1).stride(2).groups(2);
+    let options = ConvOptions::new().padding(1).stride(2).groups(2);
     let conv = |x: &[Var]| conv2d_with(&x[0], &x[1], Some(&x[2]), options);
     check(conv, &[&[2, 4, 5, 6], &[6, 2, 3, 3], &[6]], true);
     check(|x| conv_transpose2d(&x[0], &x[1], Some(&x[2])), &[&[2, 3, 4, 4], &[3, 2, 3, 3], &[2]], true);
@@ -68,7 +68,11 @@ fn products_and_convolutions() {
 fn layers_by_the_transpose_of_their_rules() {
     check(|x| layer_norm(&x[0], 4, Some(&x[1]), Some(&x[2])), &[&[2, 3, 4], &[4], &[4]], true);
     check(|x| group_norm(&x[0], 2, Some(&x[1]), Some(&x[2])), &[&[2, 4, 3], &[4], &[4]], true);
-    check(|x| batch_norm(&x[0], None, Some(&x[1]), Some(&x[2])), &[&[5, 3], &[3], &[3]], true);
+    check(
+        |x| batch_norm_with(&x[0], None, Some(&x[1]), Some(&x[2]), BatchNormOptions::new().training(true)),
+        &[&[5, 3], &[3], &[3]],
+        true,
+    );
     check(|x| scaled_dot_product_attention(&x[0], &x[1], &x[2]), &[&[2, 3, 4], &[2, 5, 4], &[2, 5, 4]], true);
     check(|x| grid_sample(&x[0], &x[1].tanh()), &[&[1, 2, 4, 4], &[1, 3, 3, 2]], true);
     let target = Var::from_vec(vec![1i64, 0, 2], &[3]);

@@ -1,9 +1,9 @@
 //! The gradients of single samples against those of batches of one.
 
 use tapegrad_ops::{
-    Conv2dOptions, CrossEntropyOptions, EmbeddingOptions, Reduction, VarOps, batch_norm, conv1d, conv2d_with,
-    cross_entropy_with, embedding_with, group_norm, instance_norm, layer_norm, linear, matmul, max_pool2d,
-    relu, rms_norm,
+    BatchNormOptions, ConvOptions, CrossEntropyOptions, EmbeddingOptions, Reduction, batch_norm_with, conv1d,
+    conv2d_with, cross_entropy_with, embedding_with, group_norm, instance_norm, layer_norm, linear, matmul,
+    max_pool2d, relu, rms_norm,
 };
 use tapegrad_tape::{DType, Generator, Tensor, Var, per_sample_grads, stack, value_and_grad};
 
@@ -55,7 +55,7 @@ fn layers() {
         &[sequence],
     );
     let image = Var::from(normal(&[3, 4, 5, 6], 3));
-    let options = Conv2dOptions::new().padding(1).stride(2).groups(2);
+    let options = ConvOptions::new().padding(1).stride(2).groups(2);
     check(
         |p, b| losses(&conv2d_with(&b[0], &p[0], Some(&p[1]), options)),
         &[&[6, 2, 3, 3], &[6]],
@@ -103,10 +103,8 @@ fn a_small_network() {
     let options = || CrossEntropyOptions::new().reduction(Reduction::None);
     check(
         |p, b| {
-            let h = relu(&max_pool2d(
-                &conv2d_with(&b[0], &p[0], Some(&p[1]), Conv2dOptions::new().padding(1)),
-                2,
-            ));
+            let h =
+                relu(&max_pool2d(&conv2d_with(&b[0], &p[0], Some(&p[1]), ConvOptions::new().padding(1)), 2));
             cross_entropy_with(&linear(&h.flatten(1, -1), &p[2], Some(&p[3])), &b[1], options())
         },
         &[&[2, 1, 3, 3], &[2], &[3, 32], &[3]],
@@ -126,7 +124,8 @@ fn unused_parameters_have_zeros() {
 #[should_panic(expected = "per_sample_grads: `batch_norm`, recorded at")]
 fn operations_that_mix_samples_are_refused() {
     let (x, w) = (Var::from(normal(&[3, 4], 1)), Var::parameter(normal(&[4], 2)));
-    per_sample_grads(&losses(&batch_norm(&x, None, Some(&w), Some(&w))), &[&w]);
+    let options = BatchNormOptions::new().training(true);
+    per_sample_grads(&losses(&batch_norm_with(&x, None, Some(&w), Some(&w), options)), &[&w]);
 }
 
 #[test]
