@@ -14,6 +14,7 @@ pages! {
     FromPytorch "../docs/from-pytorch.md";
     Training "../docs/training.md";
     Tape "../docs/tape.md";
+    Func "../docs/func.md";
     Coursework "../docs/coursework.md";
     Backpropagation "../docs/backpropagation.md";
     AddingAnOperation "../docs/adding-an-operation.md";

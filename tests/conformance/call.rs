@@ -156,6 +156,11 @@ impl Call {
         })
     }
 
+    /// Puts a variable in the place of a parameter.
+    pub fn replace(&self, old: &Var, new: &Var) {
+        self.arguments.borrow_mut().iter_mut().for_each(|a| a.value.replace(old, new));
+    }
+
     /// The last component of the function's path.
     pub fn op(&self) -> &str {
         self.function.rsplit('.').next().unwrap_or(&self.function)

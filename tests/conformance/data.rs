@@ -37,6 +37,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// Puts a variable in the place of another one.
+    pub fn replace(&mut self, old: &Var, new: &Var) {
+        match self {
+            Value::Tensor(v) if v.id() == old.id() => *v = new.clone(),
+            Value::List(items) => items.iter_mut().for_each(|item| item.replace(old, new)),
+            _ => {}
+        }
+    }
+
     /// What the value is, for messages.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@ mod data;
 mod dispatch;
 mod document;
 mod errors;
+mod forward;
 mod modules;
 mod ops;
 mod optimizers;

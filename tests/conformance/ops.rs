@@ -8,7 +8,7 @@ use super::call::{Call, Out, Outcome};
 use super::check::{Tolerance, difference, is_zero};
 use super::data::{Leaf, Store};
 use super::report::Verdict;
-use super::{Settings, dispatch};
+use super::{Settings, dispatch, forward};
 
 /// Tolerances of a sample: for outputs, for gradients.
 pub fn tolerances(sample: &Json) -> Result<(Tolerance, Tolerance), String> {
@@ -40,9 +40,13 @@ pub fn run(function: &str, sample: &Json, store: &Store, settings: &Settings) ->
     if !faults.is_empty() || reordered {
         return Ok(Verdict::of(faults));
     }
-    faults.extend(first_order(sample, &call, &outcome, store, gradient_tolerance, settings)?);
+    let (wrong, gradients) = first_order(sample, &call, &outcome, store, gradient_tolerance, settings)?;
+    faults.extend(wrong);
     if faults.is_empty() && sample.get("second").is_some() {
         faults.extend(second_order(function, sample, store, gradient_tolerance)?);
+    }
+    if faults.is_empty() && !gradients.is_empty() {
+        faults.extend(forward::faults(function, sample, store, &gradients)?);
     }
     Ok(Verdict::of(faults))
 }
@@ -202,6 +206,9 @@ pub fn compare_differentiability(sample: &Json, outcome: &Outcome) -> Vec<String
     faults
 }
 
+/// The gradients of arguments, by their paths.
+type Gradients = Vec<(String, Option<Var>)>;
+
 fn first_order(
     sample: &Json,
     call: &Call,
@@ -209,12 +216,12 @@ fn first_order(
     store: &Store,
     tolerance: Tolerance,
     settings: &Settings,
-) -> Result<Vec<String>, String> {
+) -> Result<(Vec<String>, Gradients), String> {
     let leaves = wanting(call);
     let wanted = sample.get("grads").and_then(Json::as_object).ok_or("no grads")?;
     let mut faults = compare_differentiability(sample, outcome);
     if wanted.is_empty() || !faults.is_empty() {
-        return Ok(faults);
+        return Ok((faults, Vec::new()));
     }
     let pairs: Vec<(Var, Var)> =
         differentiable(sample, outcome, store)?.into_iter().map(|(v, t)| (v, Var::from(t))).collect();
@@ -229,7 +236,7 @@ fn first_order(
     }
     let inputs: Vec<Var> = leaves.iter().map(|l| l.var.clone()).collect();
     let got = match attempt(|| gradients(&pairs, &inputs, false)) {
-        Err(caught) => return Ok(vec![format!("backward: {}", caught.describe())]),
+        Err(caught) => return Ok((vec![format!("backward: {}", caught.describe())], Vec::new())),
         Ok(got) => got,
     };
     for (leaf, g) in leaves.iter().zip(&got) {
@@ -237,7 +244,7 @@ fn first_order(
         let what = format!("gradient of {}", leaf.path);
         faults.extend(compare_gradient(&what, g.as_ref(), key.as_str(), store, tolerance)?);
     }
-    Ok(faults)
+    Ok((faults, leaves.iter().map(|l| l.path.clone()).zip(got).collect()))
 }
 
 fn second_order(

@@ -1,7 +1,7 @@
 //! `addmm`, `baddbmm`, `addbmm`, `addmv`, `addr`: a product added to something.
 
-use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
-use tapegrad_tape::{Scalar, Tensor, Var, record};
+use crate::product::{Addend, check_types, left_gradient, product, product_value, right_gradient};
+use tapegrad_tape::{RecordOptions, Scalar, Tensor, Var, record_with};
 
 /// `beta * input + alpha * (a @ b)` for two matrices (`torch.addmm`). `input` is broadcast; with `beta = 0` it is not
 /// read, so its NaN and infinities are ignored.
@@ -208,7 +208,12 @@ fn add_product(op: &'static str, input: &Var, a: &Var, b: &Var, beta: Scalar, al
     let value = product_value(op, &a.tensor(), false, &b.tensor(), false, Addend::Scaled(start, alpha));
     let x = b.requires_grad().then(|| a.saved());
     let y = a.requires_grad().then(|| b.saved());
-    record(op, [input, a, b], value, move |c| {
+    let terms = |t: &[Option<Var>]| {
+        let of_a = t[1].as_ref().map(|t| product(op, t, false, b, false) * alpha);
+        let of_b = t[2].as_ref().map(|t| product(op, a, false, t, false) * alpha);
+        vec![t[0].as_ref().map(|t| t * beta), of_a, of_b]
+    };
+    record_with(op, [input, a, b], value, RecordOptions::new().forward(&terms), move |c| {
         let g = c.grad();
         let scaled = |v: Var| if alpha == 1.0 { v } else { v * alpha };
         let kept = "saved, since the other operand requires a gradient";

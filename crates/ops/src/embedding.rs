@@ -3,7 +3,7 @@
 use crate::options::setters;
 use std::collections::HashMap;
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{DType, Tensor, Var, no_grad, record, record_rows};
+use tapegrad_tape::{DType, RecordOptions, Tensor, Var, no_grad, record_rows, record_with};
 
 /// The options of [`embedding`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,8 +103,9 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
     };
     let factors = options.scale_grad_by_freq.then(|| column(by_frequency(&list)));
     let index = Var::from(Tensor::from_slice(&list, &[n]));
+    let samples = indices.shape().first().copied().unwrap_or(0);
     let value = no_grad(|| weight.index_select(0, &index).reshape(&shape)).tensor();
-    let of_rows = move |g: &Var| {
+    let of_rows = move |g: &Var, factors: &Option<Var>| {
         let g = g.cast(dtype).reshape(&[n as isize, width as isize]);
         factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f))
     };
@@ -113,16 +114,35 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
         let kept = (trained.len() < n).then(|| Var::from(Tensor::from_slice(&trained, &[trained.len()])));
         let rows = kept.as_ref().map_or_else(|| index.clone(), |kept| index.index_select(0, kept));
         return record_rows("embedding", weight, value, &rows, move |g| {
-            kept.as_ref().map_or_else(|| of_rows(g), |kept| of_rows(g).index_select(0, kept))
+            let g = of_rows(g, &factors);
+            kept.as_ref().map_or_else(|| g.clone(), |kept| g.index_select(0, kept))
         });
     }
     let trained = padding.map(|p| column(list.iter().map(|&i| f64::from(u8::from(i != p))).collect()));
-    record("embedding", [weight], value, move |c| {
-        let g = of_rows(c.grad());
-        let g = trained.as_ref().map_or_else(|| g.clone(), |t| g.mul(t));
-        let zeros = Var::from(Tensor::zeros_with(&[rows, width], dtype));
-        [Some(zeros.index_add(0, &index, &g))]
+    let factors = [factors, trained].into_iter().flatten().reduce(|a, b| a.mul(&b));
+    let (places, scales) = (index.clone(), factors.clone());
+    let linear = |t: &Var| {
+        let rows = t.index_select(0, &places);
+        scales.as_ref().map_or_else(|| rows.clone(), |f| rows.mul(f)).reshape(&shape)
+    };
+    let record_options = RecordOptions::new().linear(&linear).by_sample(samples > 0);
+    record_with("embedding", [weight], value, record_options, move |c| {
+        let g = of_rows(c.grad(), &factors);
+        let (tables, index) = match c.by_sample(0) {
+            // A table for each sample, one below the other.
+            true => (samples, &index + in_table(n, samples, rows)),
+            false => (1, index.clone()),
+        };
+        let zeros = Var::from(Tensor::zeros_with(&[tables * rows, width], dtype));
+        let sum = zeros.index_add(0, &index, &g);
+        [Some(if c.by_sample(0) { sum.reshape(&[samples, rows, width]) } else { sum })]
     })
+}
+
+/// The first row of the table of the sample that each of `n` indices belongs to.
+fn in_table(n: usize, samples: usize, rows: usize) -> Var {
+    let each = n / samples.max(1);
+    Var::from_vec((0..n).map(|i| (i / each * rows) as i64).collect(), &[n])
 }
 
 /// One divided by the number of times that each row in the list was looked up.

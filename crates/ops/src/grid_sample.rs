@@ -7,7 +7,7 @@ use crate::options::setters;
 use crate::product::check_types;
 use coordinate::{Coordinates, axis_taps, coordinates};
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{DType, GradOptions, Tensor, Var, dispatch, is_grad_enabled, record, where_};
+use tapegrad_tape::{DType, Tensor, Var, dispatch, is_grad_enabled, record, vjp, where_};
 
 /// How values between pixels are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,15 +91,10 @@ pub fn grid_sample_with(input: &Var, grid: &Var, options: GridSampleOptions) -> 
     let (x, points) = (input.saved(), grid.saved());
     record("grid_sample", [input, grid], y, move |c| {
         if is_grad_enabled() {
-            let y = composed(&x, &points, options);
-            let gradients = GradOptions {
-                grad_outputs: Some(vec![c.grad().clone()]),
-                create_graph: true,
-                ..GradOptions::default()
-            };
-            let inputs: Vec<&Var> = [&x, &points].into_iter().filter(|v| v.requires_grad()).collect();
-            let mut found = tapegrad_tape::grad_with(&[&y], &inputs, gradients).into_iter();
-            return [&x, &points].map(|v| if v.requires_grad() { found.next().flatten() } else { None });
+            let f = |v: &[Var]| composed(&v[0], &v[1], options);
+            let gradients = vjp(f, &[x.clone(), points.clone()], c.grad()).1;
+            let mut gradients = gradients.into_iter();
+            return [gradients.next(), gradients.next()];
         }
         let (x, points, g) =
             (x.tensor().contiguous(), points.tensor().contiguous(), c.grad().tensor().contiguous());

@@ -3,7 +3,7 @@
 use crate::batch_norm::{BatchNormOptions, batch_norm_with, convert, move_toward};
 use crate::kernels::norm::{Affine, Centers, Gradient, Layout, Products, map, moments, sums};
 use crate::normalization::{
-    check_affine, check_float, check_type, gradients, is_half, record_affine, record_empty,
+    check_affine, check_float, check_type, gradients, is_half, record_by_sample, record_empty,
 };
 use crate::options::setters;
 use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled};
@@ -235,9 +235,9 @@ fn normalize<T: Float>(
     drop(input);
 
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
-    let y = record_affine(op, x, weight, bias, out, move |g, wants| {
+    let y = record_by_sample(op, x, weight, bias, out, move |g, wants, by_sample| {
         let weight = saved_weight.as_ref();
-        if is_grad_enabled() {
+        if is_grad_enabled() || by_sample {
             return composed(&saved, g, weight, groups, eps);
         }
         let (x, g) = (saved.tensor().contiguous(), g.tensor().cast(T::DTYPE).contiguous());
@@ -287,7 +287,8 @@ fn composed(x: &Var, g: &Var, weight: Option<&Var>, groups: usize, eps: f64) -> 
     let weight = weight.map(|w| w.reshape(&[1, groups, channels / groups, 1]));
     let g = g.reshape(&split);
     let (dx, dw) = gradients(&x.reshape(&split), &g, weight.as_ref(), &[2, 3], eps, true);
-    let per_channel = |v: Var| v.sum([0, 3]).reshape(&[channels]);
+    // The backward pass sums over the samples.
+    let per_channel = |v: Var| v.sum(3).reshape(&[n, channels]);
     [Some(dx.reshape(&shape)), Some(per_channel(dw)), Some(per_channel(g))]
 }
 

@@ -2,7 +2,7 @@
 
 use crate::batch_norm::convert;
 use crate::kernels::layer_norm::{RowNorm, backward, forward};
-use crate::normalization::{check_affine, check_float, gradients, is_half, record_affine, record_empty};
+use crate::normalization::{check_affine, check_float, gradients, is_half, record_by_sample, record_empty};
 use tapegrad_tape::{DType, Float, IntList, Tensor, Var, is_grad_enabled};
 
 /// Normalizes over the last dimensions, whose sizes are `shape` (`torch.nn.functional.layer_norm`).
@@ -144,9 +144,9 @@ fn rows<T: Float>(
     drop(input);
     let (saved, saved_weight) = (x.saved(), weight.map(Var::saved));
     let shape = shape.to_vec();
-    record_affine(op, x, weight, bias, out, move |g, wants| {
+    record_by_sample(op, x, weight, bias, out, move |g, wants, by_sample| {
         let weight = saved_weight.as_ref();
-        if is_grad_enabled() {
+        if is_grad_enabled() || by_sample {
             let lead = saved.ndim() - shape.len();
             let dims: Vec<isize> = (lead..saved.ndim()).map(|d| d as isize).collect();
             // The backward pass sums the gradients of weight and bias to their shape.

@@ -1,8 +1,8 @@
 //! `linear`: the affine map of a fully connected layer.
 
 use crate::matmul::rows;
-use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
-use tapegrad_tape::{Var, record};
+use crate::product::{Addend, check_types, left_gradient, product, product_value, right_gradient};
+use tapegrad_tape::{RecordOptions, Var, record_with};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
 ///
@@ -37,7 +37,7 @@ pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Va
     let value = value.reshape(&shape);
     let saved_x = weight.requires_grad().then(|| x.saved());
     let saved_w = x.requires_grad().then(|| weight.saved());
-    let gradients = move |g: &Var, wants: [bool; 2]| {
+    let gradients = move |g: &Var, wants: [bool; 2], by_sample: bool| {
         let flat = |v: &Var| v.reshape(&[rows(v.shape()), *v.shape().last().expect("checked") as isize]);
         let dx = wants[0].then(|| {
             let w = saved_w.as_ref().expect("saved, since x requires a gradient");
@@ -47,12 +47,23 @@ pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Va
         });
         let dw = wants[1].then(|| {
             let x = saved_x.as_ref().expect("saved, since the weight requires a gradient");
+            if by_sample {
+                // A product for each sample, of all that lies between the first and the last dimension.
+                let rows = |v: &Var| v.reshape(&[v.size(0) as isize, -1, v.size(-1) as isize]);
+                return product("linear", &rows(g), true, &rows(x), false);
+            }
             right_gradient("linear", &flat(g), &flat(x), false, true)
         });
         [dx, dw]
     };
-    record("linear", [Some(x), Some(weight), bias], value, move |c| {
-        let [dx, dw] = gradients(c.grad(), [c.wants(0), c.wants(1)]);
+    let terms = |t: &[Option<Var>]| {
+        let of_x = t[0].as_ref().map(|t| linear(t, weight, None));
+        let (tw, tb) = (t[1].as_ref(), t[2].as_ref());
+        vec![of_x, tw.map(|t| linear(x, t, tb)), tb.filter(|_| tw.is_none()).cloned()]
+    };
+    let options = RecordOptions::new().forward(&terms).by_sample(x.ndim() > 1);
+    record_with("linear", [Some(x), Some(weight), bias], value, options, move |c| {
+        let [dx, dw] = gradients(c.grad(), [c.wants(0), c.wants(1)], c.by_sample(1));
         // The backward pass sums the gradient to the bias's shape.
         [dx, dw, c.wants(2).then(|| c.grad().clone())]
     })

@@ -1,6 +1,6 @@
 //! Shared by the normalizations: checks, and the derivative in differentiable operations.
 
-use tapegrad_tape::{DType, Tensor, Var, record};
+use tapegrad_tape::{DType, RecordOptions, Tensor, Var, record, record_with};
 
 /// `x` with its mean over `dims` subtracted, if `centered`, and divided by the root of the mean square of that
 /// plus `eps`; and the inverse of that root.
@@ -89,6 +89,23 @@ pub(crate) fn record_affine(
     rule: impl Fn(&Var, [bool; 3]) -> [Option<Var>; 3] + Send + Sync + 'static,
 ) -> Var {
     record(op, [Some(x), weight, bias], value, move |c| rule(c.grad(), [0, 1, 2].map(|i| c.wants(i))))
+}
+
+/// [`record_affine`] for an operation that normalizes each sample by itself. The rule is told whether to give the
+/// gradients of weight and bias for each sample.
+#[track_caller]
+pub(crate) fn record_by_sample(
+    op: &'static str,
+    x: &Var,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    value: Tensor,
+    rule: impl Fn(&Var, [bool; 3], bool) -> [Option<Var>; 3] + Send + Sync + 'static,
+) -> Var {
+    let options = RecordOptions::new().by_sample(true);
+    record_with(op, [Some(x), weight, bias], value, options, move |c| {
+        rule(c.grad(), [0, 1, 2].map(|i| c.wants(i)), c.by_sample(1) || c.by_sample(2))
+    })
 }
 
 /// The normalization of an empty input: its own value, and zero gradients.

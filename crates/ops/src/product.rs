@@ -3,7 +3,7 @@
 use crate::kernels::gemm::{Bias, Finish, MAX_STEPS};
 use crate::kernels::matmul::{Operand, Product, ProductSize, matmul_into, replace};
 use tapegrad_tape::shape::{self, Dims};
-use tapegrad_tape::{DType, Tensor, Var, record};
+use tapegrad_tape::{DType, RecordOptions, Tensor, Var, record_with};
 
 /// The product of two variables whose last two dimensions are matrices, each taken as it is or transposed; the
 /// dimensions before them are broadcast.
@@ -14,7 +14,11 @@ pub(crate) fn product(op: &'static str, a: &Var, ta: bool, b: &Var, tb: bool) ->
     let value = product_value(op, &a.tensor(), ta, &b.tensor(), tb, Addend::Nothing);
     let x = b.requires_grad().then(|| a.saved());
     let y = a.requires_grad().then(|| b.saved());
-    record(op, [a, b], value, move |c| {
+    let terms = |t: &[Option<Var>]| {
+        let of_a = t[0].as_ref().map(|t| product(op, t, ta, b, tb));
+        vec![of_a, t[1].as_ref().map(|t| product(op, a, ta, t, tb))]
+    };
+    record_with(op, [a, b], value, RecordOptions::new().forward(&terms), move |c| {
         let g = c.grad();
         [
             c.wants(0).then(|| left_gradient(op, g, ta, other(&y), tb)),

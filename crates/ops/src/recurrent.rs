@@ -3,8 +3,8 @@
 use crate::kernels::recurrent::{Gradients, Operands, RecurrentCell, Sequence, Steps, Written};
 use crate::kernels::recurrent::{backward, forward, weight_grad};
 use tapegrad_tape::{
-    Cotangent, GradOptions, Tensor, Var, cat, dispatch, enable_grad, grad_with, is_grad_enabled, note_flops,
-    note_saved, record_with_output, stack,
+    Cotangent, Tensor, Var, cat, dispatch, is_grad_enabled, note_flops, note_saved, record_with_output,
+    stack, vjp,
 };
 
 impl RecurrentCell {
@@ -229,21 +229,8 @@ fn composed(q: &Sequence, operands: &[Var], has_bias: bool) -> Var {
 
 /// The gradients for the operands, recorded.
 fn composed_gradients(q: &Sequence, saved: &[Var], has_bias: bool, c: &Cotangent) -> Vec<Option<Var>> {
-    // Variables of their own: one operand may have been computed from another.
-    let operands: Vec<Var> = saved.iter().map(|v| v.unsqueeze(0).squeeze(0)).collect();
-    let again = enable_grad(|| composed(q, &operands, has_bias));
-    let wanted: Vec<usize> = (0..operands.len()).filter(|&i| c.wants(i)).collect();
-    let options = GradOptions {
-        grad_outputs: Some(vec![c.grad().clone()]),
-        create_graph: true,
-        ..GradOptions::default()
-    };
-    let inputs: Vec<&Var> = wanted.iter().map(|&i| &operands[i]).collect();
-    let mut gradients = vec![None; operands.len()];
-    for (i, gradient) in wanted.iter().zip(grad_with(&[&again], &inputs, options)) {
-        gradients[*i] = gradient;
-    }
-    gradients
+    let gradients = vjp(|v| composed(q, v, has_bias), saved, c.grad()).1;
+    gradients.into_iter().enumerate().map(|(i, g)| c.wants(i).then_some(g)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The backward pass over the tape.
 
 use crate::dtype::Number;
-use crate::grad_mode;
+use crate::forward;
+use crate::grad_mode::{self, Mode};
 use crate::kernels::strided;
 use crate::node::{Node, Saved};
 use crate::shape;
@@ -67,10 +68,11 @@ impl Var {
     #[track_caller]
     pub fn backward_with(&self, grad: Option<&Var>, options: BackwardOptions) {
         let root = root("backward", self, grad);
-        let mode = Mode {
+        let mode = Kind {
             retain: options.retain_graph || options.create_graph,
             create: options.create_graph,
             targets: None,
+            samples: None,
         };
         run(vec![root], mode);
     }
@@ -136,36 +138,45 @@ pub(crate) fn grad_through(
     let roots: Vec<_> = outputs
         .iter()
         .enumerate()
-        .filter(|(_, y)| y.requires_grad() || outputs.len() == 1)
+        .filter(|(_, y)| y.in_graph() || outputs.len() == 1)
         .map(|(i, y)| root("grad", y, options.grad_outputs.as_ref().map(|g| &g[i])))
         .collect();
     let ids: Vec<u64> = inputs
         .iter()
         .enumerate()
         .map(|(i, x)| {
-            assert!(
-                x.requires_grad(),
-                "grad: input {i} of shape {:?} does not require a gradient",
-                x.shape()
-            );
+            assert!(x.in_graph(), "grad: input {i} of shape {:?} does not require a gradient", x.shape());
             x.id().expect("requires a gradient")
         })
         .collect();
     let targets: HashSet<u64> = ids.iter().copied().collect();
-    let mode = Mode {
+    let mode = Kind {
         retain: options.retain_graph || options.create_graph,
         create: options.create_graph,
         targets: Some(Targets { needed: reaching(&roots, &targets, through), ids: targets, through }),
+        samples: None,
     };
     let found = run(roots, mode);
     ids.iter().map(|id| found.get(id).cloned()).collect()
+}
+
+/// The gradients of each element of `losses` for leaves, along a first dimension.
+#[track_caller]
+pub(crate) fn grads_by_sample(losses: &Var, parameters: &[&Var]) -> Vec<Option<Var>> {
+    let ones = Var::from(Tensor::ones_with(losses.shape(), losses.dtype()));
+    let roots = vec![root("per_sample_grads", losses, Some(&ones))];
+    let ids: HashSet<u64> = parameters.iter().filter_map(|p| p.id()).collect();
+    let targets = Targets { needed: reaching(&roots, &ids, true), ids, through: true };
+    let samples = Some(losses.numel());
+    let found = run(roots, Kind { retain: true, create: false, targets: Some(targets), samples });
+    parameters.iter().map(|p| found.get(&p.id()?).cloned()).collect()
 }
 
 /// The node where a walk starts, and the gradient that it starts with.
 #[track_caller]
 fn root(op: &str, y: &Var, grad: Option<&Var>) -> (Arc<Node>, Var) {
     assert!(
-        y.requires_grad(),
+        y.in_graph(),
         "{op}: the variable of shape {:?} does not require a gradient: it was made from constants only, or under no_grad",
         y.shape()
     );
@@ -213,10 +224,13 @@ pub(crate) fn external_nodes(result: &Var, start: u64) -> Vec<Var> {
     found.into_values().collect()
 }
 
-struct Mode {
+/// How a walk goes.
+struct Kind {
     retain: bool,
     create: bool,
     targets: Option<Targets>,
+    /// The number of samples, where the gradients of each are to be told apart.
+    samples: Option<usize>,
 }
 
 struct Targets {
@@ -297,7 +311,7 @@ impl BuildHasher for Numbers {
 
 /// The state of a walk.
 struct Walk {
-    mode: Mode,
+    mode: Kind,
     /// The nodes that have received a gradient, by their sequence numbers.
     pending: BTreeMap<u64, (Arc<Node>, Var)>,
     /// The operations that each leaf still waits for.
@@ -309,15 +323,19 @@ struct Walk {
 
 /// Walks from the largest sequence number down, so that a node is reached after all nodes that use it. A leaf has a small
 /// number, but is delivered as soon as no operation is left that uses it.
-fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
+fn run(roots: Vec<(Arc<Node>, Var)>, mode: Kind) -> HashMap<u64, Var> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
     let consumers = if mode.targets.is_none() { consumers_of_leaves(&roots) } else { HashMap::default() };
+    let create = mode.create;
     let mut walk =
         Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new(), by_rows: HashSet::new() };
     for (node, grad) in roots {
         receive(&mut walk.pending, &node, grad);
     }
     while let Some((_, (node, grad))) = walk.pending.pop_last() {
+        // Gradients have tangents, too.
+        let dual = !create && (grad.is_dual() || forward::any_live(&node.levels));
+        let _guard = dual.then(|| grad_mode::set_mode(Mode::Forward));
         let grad = walk.deliver(&node, grad);
         if node.leaf.is_none() {
             if let Some(grad) = grad {
@@ -374,13 +392,17 @@ impl Walk {
         if !wants.contains(&true) {
             return;
         }
+        let by_sample = self.by_sample(node, &wants);
         let clock = node.cost.start();
         let saved = node.saved(self.mode.retain);
-        if self.pass_on_rows(node, &saved, &grad) || accumulate(&mut self.pending, node, &saved, &grad) {
+        if by_sample.is_empty()
+            && (self.pass_on_rows(node, &saved, &grad) || accumulate(&mut self.pending, node, &saved, &grad))
+        {
             node.cost.stop_backward(clock);
             return;
         }
-        let gradients = grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone()));
+        let gradients =
+            grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone(), by_sample.clone()));
         node.cost.stop_backward(clock);
         assert_eq!(
             gradients.len(),
@@ -390,7 +412,7 @@ impl Walk {
             gradients.len(),
             node.inputs.len()
         );
-        for ((input, gradient), wants) in node.inputs.iter().zip(gradients).zip(wants) {
+        for (i, ((input, gradient), wants)) in node.inputs.iter().zip(gradients).zip(wants).enumerate() {
             if let (Some(input), Some(gradient), true) = (input, gradient, wants) {
                 if grad_mode::is_anomaly_detected() {
                     grad_mode::report_nonfinite_gradient(&gradient.tensor(), |what| {
@@ -400,7 +422,11 @@ impl Walk {
                         )
                     });
                 }
-                receive(&mut self.pending, input, fit(node, input, gradient));
+                let gradient = match self.mode.samples {
+                    Some(n) if by_sample.get(i) == Some(&true) => fit_samples(node, input, gradient, n),
+                    _ => fit(node, input, gradient),
+                };
+                receive(&mut self.pending, input, gradient);
             }
         }
     }
@@ -413,6 +439,7 @@ impl Walk {
             && !grad_mode::is_anomaly_detected()
             && leaf.leaf.is_some()
             && !leaf.has_hooks()
+            && !grad.is_dual()
             && !self.pending.contains_key(&leaf.seq);
         if plain {
             let (rows, values) = grad_mode::pause_search(|| rule(grad));
@@ -420,6 +447,27 @@ impl Walk {
             self.by_rows.insert(leaf.seq);
         }
         plain
+    }
+
+    /// Of which inputs the gradients of each sample are required; none if empty.
+    fn by_sample(&self, node: &Node, wants: &[bool]) -> smallvec::SmallVec<[bool; 4]> {
+        let (Some(_), Some(targets)) = (self.mode.samples, &self.mode.targets) else {
+            return Default::default();
+        };
+        let is_target =
+            |input: &Option<Arc<Node>>| input.as_ref().is_some_and(|i| targets.ids.contains(&i.seq));
+        let list: smallvec::SmallVec<[bool; 4]> =
+            node.inputs.iter().zip(wants).map(|(input, &wants)| wants && is_target(input)).collect();
+        if !list.contains(&true) {
+            return Default::default();
+        }
+        assert!(
+            node.by_sample,
+            "per_sample_grads: `{}`, recorded at {}, uses a parameter, and its rule cannot tell samples apart; \
+             differentiate a function of one sample, by `vmap` of `value_and_grad`",
+            node.op, node.location
+        );
+        list
     }
 
     /// Delivers the gradients of those leaves that no operation but this one was left for.
@@ -465,6 +513,39 @@ fn fit(node: &Node, input: &Node, gradient: Var) -> Var {
     if gradient.dtype() != dtype { gradient.cast(dtype) } else { gradient }
 }
 
+/// Sums and casts a gradient to a parameter's shape and type, but for the samples along the first dimension.
+fn fit_samples(node: &Node, input: &Node, gradient: Var, n: usize) -> Var {
+    let mut to = crate::Dims::from_elem(n, 1);
+    to.extend_from_slice(&input.shape);
+    let shape = gradient.shape();
+    let mut gradient = if shape == to.as_slice() {
+        gradient
+    } else {
+        // Of the result's shape: the parameter was broadcast along the samples, and perhaps other dimensions.
+        let own = input.shape.as_slice();
+        let mut kept = crate::Dims::from_elem(1, shape.len());
+        let fits = shape.first() == Some(&n)
+            && own.len() <= shape.len()
+            && (own.len() < shape.len() || own[0] == 1)
+            && shape::broadcast(own, shape).is_some_and(|s| s.as_slice() == shape);
+        assert!(
+            fits,
+            "per_sample_grads: `{}`, recorded at {}, has the result {:?}, from a parameter of shape {own:?}: \
+             the samples, of which there are {n}, have to be the first dimension of every result",
+            node.op, node.location, node.shape
+        );
+        let start = kept.len() - own.len();
+        kept[start..].copy_from_slice(own);
+        kept[0] = n;
+        gradient.sum_to(&kept).reshape_to(&to)
+    };
+    let dtype = input.dtype();
+    if gradient.dtype() != dtype {
+        gradient = gradient.cast(dtype);
+    }
+    gradient
+}
+
 /// The first gradient of a node is moved, the later ones are added to it.
 fn receive(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Arc<Node>, gradient: Var) {
     match pending.entry(node.seq) {
@@ -490,7 +571,7 @@ fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved:
         return false;
     }
     match pending.get_mut(&input.seq) {
-        Some((_, held)) if held.dtype() == grad.dtype() => {
+        Some((_, held)) if held.dtype() == grad.dtype() && !held.is_dual() => {
             let sum = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
             *held = Var::from(accumulate(&grad.tensor(), sum.into_tensor()));
             true
@@ -502,6 +583,10 @@ fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved:
 /// `a + b`, in the memory of one of them where it is not shared and no graph is recorded.
 fn add(a: Var, b: Var) -> Var {
     if grad_mode::is_grad_enabled() && (a.requires_grad() || b.requires_grad()) {
+        return &a + &b;
+    }
+    if a.is_dual() || b.is_dual() {
+        let _guard = grad_mode::set_mode(Mode::Forward);
         return &a + &b;
     }
     fn sum<T: Number>(a: Tensor, b: &Tensor) -> Tensor {

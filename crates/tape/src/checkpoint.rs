@@ -27,7 +27,8 @@ pub fn checkpoint(f: impl Fn(&[Var]) -> Var + Send + Sync + 'static, inputs: &[&
     let state = default_generator_state();
     let start = next_number();
     let first = f(&saved);
-    if !is_grad_enabled() || !first.requires_grad() {
+    // A tangent that the function captures would be lost by running it again.
+    if !is_grad_enabled() || !first.in_graph() || first.is_dual() {
         return first;
     }
     // What the function depends on: its inputs, and the parameters and variables that it captures. The graph

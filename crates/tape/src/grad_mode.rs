@@ -4,9 +4,23 @@ use crate::{Tensor, Var};
 use std::cell::{Cell, RefCell};
 
 thread_local! {
-    static ENABLED: Cell<bool> = const { Cell::new(true) };
+    static MODE: Cell<Mode> = const { Cell::new(Mode::On) };
     static ANOMALY: Cell<bool> = const { Cell::new(false) };
     static FOUND: RefCell<Option<Found>> = const { RefCell::new(None) };
+}
+
+/// What operations leave behind for derivatives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Off,
+    /// Tangents, but no graph.
+    Forward,
+    /// Tangents and the graph.
+    On,
+}
+
+pub(crate) fn mode() -> Mode {
+    MODE.get()
 }
 
 /// What [`find_nonfinite`] has found.
@@ -16,28 +30,32 @@ struct Found {
     infinity: Option<String>,
 }
 
-/// True if operations are recorded on this thread (`torch.is_grad_enabled`).
+/// True if operations are recorded on this thread, or pass on tangents (`torch.is_grad_enabled`).
 pub fn is_grad_enabled() -> bool {
-    ENABLED.get()
+    MODE.get() != Mode::Off
 }
 
 /// Restores the switch when dropped.
 #[must_use = "the mode lasts as long as the guard"]
 pub struct GradModeGuard {
-    before: bool,
+    before: Mode,
     // Not Send: the mode belongs to one thread.
     thread: std::marker::PhantomData<*const ()>,
 }
 
 impl Drop for GradModeGuard {
     fn drop(&mut self) {
-        ENABLED.set(self.before);
+        MODE.set(self.before);
     }
 }
 
 /// Turns recording on or off until the guard is dropped (`torch.set_grad_enabled`).
 pub fn set_grad_enabled(enabled: bool) -> GradModeGuard {
-    GradModeGuard { before: ENABLED.replace(enabled), thread: std::marker::PhantomData }
+    set_mode(if enabled { Mode::On } else { Mode::Off })
+}
+
+pub(crate) fn set_mode(mode: Mode) -> GradModeGuard {
+    GradModeGuard { before: MODE.replace(mode), thread: std::marker::PhantomData }
 }
 
 /// Runs a function without recording (`torch.no_grad`).

@@ -7,6 +7,7 @@ mod cost;
 mod display;
 mod dtype;
 mod elementwise;
+mod forward;
 mod functional;
 mod grad_mode;
 mod gradcheck;
@@ -17,6 +18,7 @@ mod makers;
 mod movement;
 mod node;
 mod operators;
+mod vmap;
 #[macro_use]
 mod options;
 mod promote;
@@ -38,7 +40,7 @@ pub use checkpoint::checkpoint;
 pub use cost::{note_flops, note_saved, set_profiling};
 pub use dtype::{DType, Element, Float, Number, Scalar, default_dtype, set_default_dtype};
 pub use elementwise::{Params, Pointwise, RoundingMode, Rows, float_power, pow, where_, xlog1py, xlogy};
-pub use functional::{hessian, jacobian, jvp, vjp};
+pub use functional::{hessian, hvp, jacfwd, jacobian, jacrev, jvp, value_and_grad, vjp};
 pub use grad_mode::{
     GradModeGuard, detect_anomaly, enable_grad, find_nonfinite, is_grad_enabled, no_grad, set_grad_enabled,
 };
@@ -53,7 +55,7 @@ pub use movement::{
     Indexing, PadMode, Position, Sections, Slice, block_diag, broadcast_tensors, cartesian_prod, cat,
     column_stack, dstack, hstack, meshgrid, meshgrid_with, stack, vstack,
 };
-pub use node::{Cotangent, Inputs, record, record_with_output};
+pub use node::{Cotangent, Inputs, RecordOptions, record, record_with, record_with_output};
 pub use promote::{Operand, result_type};
 /// The traits and distributions behind [`Generator`].
 pub use rand;
@@ -69,6 +71,7 @@ pub use substitute::substitute;
 pub use tensor::Tensor;
 pub use trace::{Trace, TraceRow, trace};
 pub use var::{HookHandle, Var};
+pub use vmap::{per_sample_grads, vmap, vmap_many};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

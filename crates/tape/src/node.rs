@@ -2,7 +2,9 @@
 
 use crate::cost::Cost;
 use crate::dtype::DType;
-use crate::grad_mode;
+pub use crate::forward::RecordOptions;
+use crate::forward::{self, Dual, Level};
+use crate::grad_mode::{self, Mode};
 use crate::row_grad::{Grad, RowRule};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
@@ -35,6 +37,10 @@ pub(crate) struct Node {
     pub(crate) inputs: SmallVec<[Option<Arc<Node>>; 2]>,
     pub(crate) leaf: Option<Leaf>,
     pub(crate) cost: Cost,
+    /// Where the operation was recorded in forward mode; outer levels first.
+    pub(crate) levels: SmallVec<[Arc<Level>; 1]>,
+    /// Whether the rule can give the gradients of single samples.
+    pub(crate) by_sample: bool,
     state: Mutex<State>,
 }
 
@@ -81,6 +87,8 @@ impl Node {
                 substituted: AtomicU32::new(0),
             }),
             cost: Cost::default(),
+            levels: SmallVec::new(),
+            by_sample: false,
             state: Mutex::default(),
         })
     }
@@ -193,9 +201,13 @@ impl Node {
         saved: Saved,
         grad: Var,
         wants: SmallVec<[bool; 4]>,
+        by_sample: SmallVec<[bool; 4]>,
     ) -> Gradients {
-        let output = saved.output.map(|value| Var::of_node(value, self.clone()));
-        (saved.rule)(Cotangent { grad, wants, output, op: self.op })
+        let output = saved.output.map(|value| {
+            let tangents = forward::tangents_of_output(&self.levels, self.seq);
+            Var::of_node(value, self.clone()).with_tangents(tangents)
+        });
+        (saved.rule)(Cotangent::new(self.op, grad, wants, output, by_sample))
     }
 }
 
@@ -252,9 +264,20 @@ pub struct Cotangent {
     wants: SmallVec<[bool; 4]>,
     output: Option<Var>,
     op: &'static str,
+    by_sample: SmallVec<[bool; 4]>,
 }
 
 impl Cotangent {
+    pub(crate) fn new(
+        op: &'static str,
+        grad: Var,
+        wants: SmallVec<[bool; 4]>,
+        output: Option<Var>,
+        by_sample: SmallVec<[bool; 4]>,
+    ) -> Cotangent {
+        Cotangent { grad, wants, output, op, by_sample }
+    }
+
     /// The gradient of the loss for the operation's result; it has the result's shape.
     pub fn grad(&self) -> &Var {
         &self.grad
@@ -269,6 +292,12 @@ impl Cotangent {
     /// input.
     pub fn wants(&self, i: usize) -> bool {
         self.wants[i]
+    }
+
+    /// True if the gradient for input `i`, a parameter, is to be that of each sample: its first dimension is that of the
+    /// result, or it has the result's shape. Asked for only of operations recorded with [`RecordOptions::by_sample`].
+    pub fn by_sample(&self, i: usize) -> bool {
+        self.by_sample.get(i).copied().unwrap_or(false)
     }
 
     /// The operation's result.
@@ -355,7 +384,7 @@ pub fn record<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs.places(), value, false, move |c| gradients(rule(c)))
+    record_with(op, inputs, value, RecordOptions::new(), rule)
 }
 
 /// Like [`record`], for a rule that uses the result through [`Cotangent::output`]: capturing it would make a reference
@@ -367,10 +396,47 @@ pub fn record_with_output<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs.places(), value, true, move |c| gradients(rule(c)))
+    record_with(op, inputs, value, RecordOptions::new().keep_output(true), rule)
 }
 
-/// Like [`record`], for an operation that reads few elements of `x`. Where other operations read `x` too,
+/// Like [`record`], and says how the operation passes on tangents in forward mode, where there is a shorter way than by the
+/// transpose of its rule.
+///
+/// ```
+/// use tapegrad_tape::{RecordOptions, Tensor, Var, jvp, record_with};
+/// fn cube(x: &Var) -> Var {
+///     let saved = x.saved();
+///     record_with("cube", [x], x.detach().pow(3).tensor(), RecordOptions::new().pointwise(), move |c| {
+///         [Some(c.grad() * (saved.square() * 3.0))]
+///     })
+/// }
+/// let x = Var::from(2.0);
+/// assert_eq!(jvp(|x| cube(&x[0]), &[x], &[Var::from(10.0)]).1.item(), 120.0);
+/// ```
+#[track_caller]
+pub fn record_with<'v, I: Inputs<'v>>(
+    op: &'static str,
+    inputs: I,
+    value: Tensor,
+    options: RecordOptions<'_>,
+    rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
+) -> Var {
+    enter_rule(op, &inputs.places(), value, options, move |c| gradients(rule(c)))
+}
+
+/// Like [`record`], for an operation that is linear in its one input: `again` is the operation, for tangents.
+#[track_caller]
+pub(crate) fn record_linear(
+    op: &'static str,
+    x: &Var,
+    value: Tensor,
+    again: impl Fn(&Var) -> Var,
+    rule: impl Fn(Cotangent) -> [Option<Var>; 1] + Send + Sync + 'static,
+) -> Var {
+    record_with(op, [x], value, RecordOptions::new().linear(&again), rule)
+}
+
+/// Like [`record_linear`], for an operation that reads few elements of `x`. Where other operations read `x` too,
 /// `accumulate(gradient, sum)` adds what the rule would give to the sum of their gradients, in its memory: its cost is
 /// that of the elements that were read, while the rule makes a gradient of all of `x`.
 #[track_caller]
@@ -378,11 +444,12 @@ pub(crate) fn record_part(
     op: &'static str,
     x: &Var,
     value: Tensor,
+    again: impl Fn(&Var) -> Var,
     rule: impl Fn(&Cotangent) -> Var + Send + Sync + 'static,
     accumulate: impl Fn(&Tensor, Tensor) -> Tensor + Send + Sync + 'static,
 ) -> Var {
     let mut both = Some((rule, accumulate));
-    enter(op, &[Some(x)], value, false, &mut || {
+    enter(op, &[Some(x)], value, RecordOptions::new().linear(&again), &mut || {
         let (rule, accumulate) = both.take().expect("asked for once");
         let rule = Arc::new(move |c| gradients([Some(rule(&c))]));
         Rules { accumulate: Some(Arc::new(accumulate)), ..Rules::of(rule) }
@@ -414,11 +481,11 @@ fn enter_rule(
     op: &'static str,
     inputs: &[Option<&Var>],
     value: Tensor,
-    keeps_output: bool,
+    options: RecordOptions<'_>,
     rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
 ) -> Var {
     let mut rule = Some(rule);
-    enter(op, inputs, value, keeps_output, &mut || Rules::of(Arc::new(rule.take().expect("asked for once"))))
+    enter(op, inputs, value, options, &mut || Rules::of(Arc::new(rule.take().expect("asked for once"))))
 }
 
 #[track_caller]
@@ -426,7 +493,7 @@ pub(crate) fn enter(
     op: &'static str,
     inputs: &[Option<&Var>],
     value: Tensor,
-    keeps_output: bool,
+    options: RecordOptions<'_>,
     rules: &mut dyn FnMut() -> Rules,
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
@@ -439,10 +506,14 @@ pub(crate) fn enter(
     if !wanted {
         return Var::from(value);
     }
-    if keeps_output {
+    let levels = forward::levels(inputs);
+    let Rules { rule, accumulate, rows } = rules();
+    if grad_mode::mode() == Mode::Forward || !inputs.iter().flatten().any(|v| v.in_graph()) {
+        return Dual { op, inputs, rule: &rule, options }.propagate(Var::from(value), &levels);
+    }
+    if options.keeps_output {
         cost.add_saved(value.bytes());
     }
-    let Rules { rule, accumulate, rows } = rules();
     let node = Arc::new(Node {
         seq: next_number(),
         op,
@@ -452,15 +523,22 @@ pub(crate) fn enter(
         inputs: inputs.iter().map(|v| v.and_then(Var::trained_node)).collect(),
         leaf: None,
         cost,
+        levels: levels.clone(),
+        by_sample: options.by_sample,
         state: Mutex::new(State {
-            rule: Some(rule),
+            rule: Some(rule.clone()),
             accumulate,
             rows,
-            output: keeps_output.then(|| value.clone()),
+            output: options.keeps_output.then(|| value.clone()),
             ..State::default()
         }),
     });
-    Var::of_node(value, node)
+    let result = Var::of_node(value, node);
+    if levels.is_empty() {
+        result
+    } else {
+        Dual { op, inputs, rule: &rule, options }.propagate(result, &levels)
+    }
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! Gradients of some rows of a parameter.
 
 use crate::grad_mode;
-use crate::node::{Cotangent, Rules, enter, gradients};
+use crate::node::{Cotangent, RecordOptions, Rules, enter, gradients};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -32,13 +32,13 @@ pub fn record_rows(
 ) -> Var {
     let (mut values, rows) = (Some(Arc::new(values)), rows.tensor());
     let (shape, dtype) = (Dims::from(x.shape()), x.dtype());
-    enter(op, &[Some(x)], value, false, &mut || {
+    enter(op, &[Some(x)], value, RecordOptions::new(), &mut || {
         let values = values.take().expect("asked for once");
         let (index, of_rows) = (Var::from(&rows), values.clone());
         let shape = shape.clone();
         let rule = Arc::new(move |c: Cotangent| {
             let zeros = Var::from(Tensor::zeros_with(&shape[..], dtype));
-            gradients([Some(zeros.index_add(0, &index, &of_rows(c.grad()).cast(dtype), 1.0))])
+            gradients([Some(zeros.index_add(0, &index, &of_rows(c.grad()).cast(dtype)))])
         });
         let rows = rows.clone();
         let of_rows: RowRule = Arc::new(move |g| (rows.clone(), values(g).cast(dtype).tensor()));
@@ -92,7 +92,7 @@ impl Grad {
 }
 
 fn plus(sum: Var, (rows, values): (Tensor, Tensor)) -> Var {
-    sum.index_add(0, &Var::from(rows), &Var::from(values), 1.0)
+    sum.index_add(0, &Var::from(rows), &Var::from(values))
 }
 
 /// Adds the gradients of rows that are repeated, in the order in which they came.

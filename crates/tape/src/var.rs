@@ -2,6 +2,7 @@
 
 use crate::cost::note_saved;
 use crate::dtype::{DType, Element, Scalar};
+use crate::forward::Tangents;
 use crate::int_list::IntList;
 use crate::node::{Leaf, Node};
 use crate::shape::{self, Dims};
@@ -26,12 +27,14 @@ pub struct Var {
     /// `None` for a leaf, whose value is in its node and can be replaced.
     value: Option<Tensor>,
     node: Option<Arc<Node>>,
+    /// In forward mode only.
+    tangents: Option<Arc<Tangents>>,
 }
 
 impl From<Tensor> for Var {
     /// A constant.
     fn from(value: Tensor) -> Var {
-        Var { value: Some(value), node: None }
+        Var { value: Some(value), node: None, tangents: None }
     }
 }
 
@@ -81,12 +84,12 @@ impl Var {
 
     /// The result of a recorded operation.
     pub(crate) fn of_node(value: Tensor, node: Arc<Node>) -> Var {
-        Var { value: Some(value), node: Some(node) }
+        Var { value: Some(value), node: Some(node), tangents: None }
     }
 
     /// The variable of a leaf's node.
     pub(crate) fn of_leaf(node: Arc<Node>) -> Var {
-        Var { value: None, node: Some(node) }
+        Var { value: None, node: Some(node), tangents: None }
     }
 
     pub(crate) fn node(&self) -> Option<&Arc<Node>> {
@@ -118,6 +121,36 @@ impl Var {
         self.stand_in().map_or_else(|| trained(self), |v| trained(&v))
     }
 
+    pub(crate) fn tangents(&self) -> Option<&Arc<Tangents>> {
+        self.tangents.as_ref()
+    }
+
+    /// This variable with other tangents.
+    pub(crate) fn with_tangents(self, tangents: Option<Arc<Tangents>>) -> Var {
+        Var { tangents, ..self }
+    }
+
+    /// True if this variable has tangents that operations pass on.
+    pub(crate) fn is_dual(&self) -> bool {
+        self.tangents.as_ref().is_some_and(|t| t.is_live())
+    }
+
+    /// True if a gradient can flow to this variable.
+    pub(crate) fn in_graph(&self) -> bool {
+        self.node.as_ref().is_some_and(|n| n.requires_grad())
+    }
+
+    /// The current value with its tangents, but without its node in the graph.
+    pub(crate) fn without_graph(&self) -> Var {
+        Var { value: Some(self.tensor()), node: None, tangents: self.tangents.clone() }
+    }
+
+    /// This variable with its current value, which changes of a parameter do not affect.
+    pub(crate) fn pinned(&self) -> Var {
+        let of = self.resolved();
+        Var { value: Some(of.own_tensor()), node: of.node, tangents: of.tangents }
+    }
+
     /// The current value: a cheap handle that later changes of a leaf do not affect.
     pub fn tensor(&self) -> Tensor {
         self.stand_in().map_or_else(|| self.own_tensor(), |v| v.own_tensor())
@@ -143,7 +176,11 @@ impl Var {
     /// leaf, and where the value may be needed elsewhere.
     pub(crate) fn take_value(&mut self) -> Option<Tensor> {
         let is_leaf = self.node.as_ref().is_some_and(|n| n.leaf.is_some());
-        if is_leaf || crate::grad_mode::is_anomaly_detected() { None } else { self.value.take() }
+        if is_leaf || self.tangents.is_some() || crate::grad_mode::is_anomaly_detected() {
+            None
+        } else {
+            self.value.take()
+        }
     }
 
     fn leaf(&self) -> Option<&Leaf> {
@@ -201,9 +238,9 @@ impl Var {
         self.tensor().to_vec()
     }
 
-    /// True if operations on this variable are recorded.
+    /// True if operations on this variable are recorded, or pass on its tangent (in forward mode).
     pub fn requires_grad(&self) -> bool {
-        let trained = |v: &Var| v.node.as_ref().is_some_and(|n| n.requires_grad());
+        let trained = |v: &Var| v.in_graph() || v.is_dual();
         self.stand_in().map_or_else(|| trained(self), |v| trained(&v))
     }
 
@@ -233,7 +270,7 @@ impl Var {
         self.node.as_ref().filter(|n| n.leaf.is_none()).map(|n| n.op)
     }
 
-    /// The same value as a constant, without a node in the graph.
+    /// The same value as a constant, without a node in the graph and without a tangent.
     pub fn detach(&self) -> Var {
         Var::from(self.tensor())
     }
@@ -242,10 +279,9 @@ impl Var {
     ///
     /// A parameter that is changed between the forward and the backward pass does not affect the gradient.
     pub fn saved(&self) -> Var {
-        let of = self.resolved();
-        let value = of.own_tensor();
-        note_saved(value.bytes());
-        Var { value: Some(value), node: of.node }
+        let saved = self.pinned();
+        note_saved(saved.value.as_ref().map_or(0, Tensor::bytes));
+        saved
     }
 
     /// Replaces a parameter's or buffer's value.
@@ -339,7 +375,7 @@ impl Var {
     /// If the variable does not require a gradient.
     #[track_caller]
     pub fn retain_grad(&self) {
-        assert!(self.requires_grad(), "retain_grad: the variable does not require a gradient");
+        assert!(self.in_graph(), "retain_grad: the variable does not require a gradient");
         self.node.as_ref().expect("requires a gradient").retain_grad();
     }
 
@@ -350,7 +386,7 @@ impl Var {
     /// If the variable does not require a gradient.
     #[track_caller]
     pub fn register_hook(&self, hook: impl Fn(&Var) -> Option<Var> + Send + Sync + 'static) -> HookHandle {
-        assert!(self.requires_grad(), "register_hook: the variable does not require a gradient");
+        assert!(self.in_graph(), "register_hook: the variable does not require a gradient");
         let node = self.node.clone().expect("requires a gradient");
         let id = node.add_hook(Arc::new(hook));
         HookHandle { node: Arc::downgrade(&node), id }
@@ -385,7 +421,7 @@ impl Var {
         hook: impl Fn(&Var) + Send + Sync + 'static,
     ) -> HookHandle {
         assert!(
-            self.requires_grad() && self.is_leaf(),
+            self.in_graph() && self.is_leaf(),
             "register_post_accumulate_grad_hook: only a parameter that requires a gradient accumulates one; see register_hook"
         );
         let node = self.node.clone().expect("requires a gradient");

@@ -275,7 +275,7 @@ pub fn ln_structured<M: Module>(
 ) {
     structured(model, "ln_structured", name, amount.into(), dim, |value, dim| {
         let others: Vec<usize> = (0..value.ndim()).filter(|d| *d != dim).collect();
-        Var::from(value).vector_norm(n, others, false).to_vec()
+        Var::from(value).vector_norm_with(n, others, false).to_vec()
     });
 }
 

@@ -4,7 +4,7 @@
 //! be computed in any order, on any number of threads, and again in the backward pass: no mask is saved.
 
 use crate::kernels::dropout::drop_out;
-use tapegrad_tape::{MemoryFormat, Tensor, Var, record, with_default_generator};
+use tapegrad_tape::{MemoryFormat, RecordOptions, Tensor, Var, record_with, with_default_generator};
 
 /// In training, zeroes each element with probability `p` and divides the others by `1 - p`
 /// (`torch.nn.functional.dropout`). Otherwise, and for `p = 0`, returns the input itself.
@@ -59,7 +59,10 @@ fn dropped(x: &Var, p: f64, key: u64, format: MemoryFormat) -> Var {
         let data = &t.data::<T>()[..t.numel()];
         drop_out(out.data_mut::<T>(), data, p, scale as T, key)
     });
-    record("dropout", [x], out, move |c| [Some(dropped(c.grad(), p, key, format))])
+    let linear = |t: &Var| dropped(t, p, key, format);
+    record_with("dropout", [x], out, RecordOptions::new().linear(&linear), move |c| {
+        [Some(dropped(c.grad(), p, key, format))]
+    })
 }
 
 #[track_caller]

@@ -21,7 +21,7 @@ pub use conv3d::{conv3d, conv3d_with};
 pub use geometry::{ConvOptions, Padding};
 
 use crate::kernels::geometry::Geometry;
-use tapegrad_tape::{Var, note_flops, record};
+use tapegrad_tape::{RecordOptions, Var, note_flops, record_with, stack};
 
 /// `conv(x, w) + bias`.
 #[track_caller]
@@ -29,14 +29,35 @@ fn conv(op: &'static str, g: Geometry, x: &Var, w: &Var, bias: Option<&Var>) -> 
     let value = select::forward(&g, &x.tensor(), &w.tensor(), bias.map(Var::tensor).as_ref());
     let (xs, ws) = (w.requires_grad().then(|| x.saved()), x.requires_grad().then(|| w.saved()));
     note_flops(g.flops());
-    record(op, [Some(x), Some(w), bias], value, move |c| {
+    let spatial: Vec<isize> = (2..x.ndim() as isize).collect();
+    let terms = |t: &[Option<Var>]| {
+        let of_x = t[0].as_ref().map(|t| conv(op, g, t, w, None));
+        let of_w = t[1].as_ref().map(|t| conv(op, g, x, t, None));
+        vec![of_x, of_w, t[2].as_ref().map(|t| along_channels(t, x.ndim()))]
+    };
+    let options = RecordOptions::new().forward(&terms).by_sample(true);
+    record_with(op, [Some(x), Some(w), bias], value, options, move |c| {
         let dx =
             c.wants(0).then(|| conv_input(g, c.grad(), ws.as_ref().expect("kept for the input's gradient")));
-        let dw = c
-            .wants(1)
-            .then(|| conv_weight(g, xs.as_ref().expect("kept for the weight's gradient"), c.grad()));
-        [dx, dw, c.wants(2).then(|| sum_channels(c.grad()))]
+        let dw = c.wants(1).then(|| {
+            let x = xs.as_ref().expect("kept for the weight's gradient");
+            if !c.by_sample(1) {
+                return conv_weight(g, x, c.grad());
+            }
+            let one = Geometry { n: 1, ..g };
+            let of = |i| conv_weight(one, &x.narrow(0, i, 1), &c.grad().narrow(0, i, 1));
+            stack(&(0..g.n as isize).map(of).collect::<Vec<_>>(), 0)
+        });
+        let db = || if c.by_sample(2) { c.grad().sum(&spatial) } else { sum_channels(c.grad()) };
+        [dx, dw, c.wants(2).then(db)]
     })
+}
+
+/// A vector along dimension 1 of so many.
+fn along_channels(v: &Var, ndim: usize) -> Var {
+    let mut shape = vec![1; ndim];
+    shape[1] = v.numel();
+    v.reshape(shape)
 }
 
 /// The sum over everything but dimension 1.
@@ -51,7 +72,12 @@ fn conv_input(g: Geometry, dy: &Var, w: &Var) -> Var {
     let value = select::input_grad(&g, &dy.tensor(), &w.tensor());
     let (ds, ws) = (w.requires_grad().then(|| dy.saved()), dy.requires_grad().then(|| w.saved()));
     note_flops(g.flops());
-    record("conv_input_grad", [dy, w], value, move |c| {
+    let terms = |t: &[Option<Var>]| {
+        let of_dy = t[0].as_ref().map(|t| conv_input(g, t, w));
+        vec![of_dy, t[1].as_ref().map(|t| conv_input(g, dy, t))]
+    };
+    let options = RecordOptions::new().forward(&terms);
+    record_with("conv_input_grad", [dy, w], value, options, move |c| {
         let d_dy = c
             .wants(0)
             .then(|| conv("conv", g, c.grad(), ws.as_ref().expect("saved for the required gradient"), None));
@@ -68,7 +94,12 @@ fn conv_weight(g: Geometry, x: &Var, dy: &Var) -> Var {
     let value = select::weight_grad(&g, &x.tensor(), &dy.tensor());
     let (xs, ds) = (dy.requires_grad().then(|| x.saved()), x.requires_grad().then(|| dy.saved()));
     note_flops(g.flops());
-    record("conv_weight_grad", [x, dy], value, move |c| {
+    let terms = |t: &[Option<Var>]| {
+        let of_x = t[0].as_ref().map(|t| conv_weight(g, t, dy));
+        vec![of_x, t[1].as_ref().map(|t| conv_weight(g, x, t))]
+    };
+    let options = RecordOptions::new().forward(&terms);
+    record_with("conv_weight_grad", [x, dy], value, options, move |c| {
         let d_x = c
             .wants(0)
             .then(|| conv_input(g, ds.as_ref().expect("saved for the required gradient"), c.grad()));

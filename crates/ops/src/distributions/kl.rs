@@ -177,7 +177,7 @@ infinite! {
 
 /// `ln(1 + e^(sign x))`
 fn soft(x: &Var, sign: f64) -> Var {
-    softplus(&(x * sign), 1.0, 20.0)
+    softplus(&(x * sign))
 }
 
 impl<P: KlDivergence<Q> + Distribution, Q: Distribution> KlDivergence<Independent<Q>> for Independent<P> {

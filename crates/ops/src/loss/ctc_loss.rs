@@ -159,13 +159,16 @@ fn record_losses(log_probs: &Var, lattices: Arc<Vec<Lattice>>, zero_infinity: bo
     let infinite = losses.eq(f64::INFINITY);
     let value = if zero_infinity { where_(&infinite, 0.0, &losses) } else { losses };
     let gradient = Var::from(gradient.transpose(0, 1).cast(log_probs.dtype()));
+    let gradient =
+        if zero_infinity { where_(&infinite.reshape(&[1, -1, 1]), 0.0, gradient) } else { gradient };
+    let inputs = log_probs.saved();
     record("ctc_loss", [log_probs], value.into_tensor(), move |c| {
         let g = c.grad().reshape(&[1, -1, 1]);
-        let product = gradient.mul(&g);
-        let product =
-            if zero_infinity { where_(&infinite.reshape(&[1, -1, 1]), 0.0, product) } else { product };
-        [Some(record("ctc_loss_backward", [&g], product.detach().into_tensor(), |_| {
-            panic!("ctc_loss: it has no second derivative, as in PyTorch")
+        // Linear in the incoming gradient; the factor has no derivative.
+        let (product, factor) = (gradient.detach().mul(g.detach()).into_tensor(), gradient.clone());
+        [Some(record("ctc_loss_backward", [&g, &inputs], product, move |c| {
+            assert!(!c.wants(1), "ctc_loss: it has no second derivative, as in PyTorch");
+            [c.wants(0).then(|| c.grad() * &factor), None]
         }))]
     })
 }

@@ -8,7 +8,7 @@ use crate::memory::nhwc;
 use crate::options::size_setters;
 use std::sync::Arc;
 use tapegrad_tape::kernels::list::list_for;
-use tapegrad_tape::{MemoryFormat, Tensor, Var, dispatch, record};
+use tapegrad_tape::{MemoryFormat, RecordOptions, Tensor, Var, dispatch, record_with};
 
 /// The arguments of an average pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,12 @@ fn sums(op: &'static str, m: Arc<Means>, x: &Var) -> Var {
     let mut y = Tensor::uninit_format(&m.w.output_shape(), x.dtype(), MemoryFormat::ChannelsLast);
     let input = x.tensor().to_format(MemoryFormat::ChannelsLast);
     dispatch!(float: x.dtype(), op, T => pool::sum_forward::<T>(&m.w, &m.scale, nhwc(&input), y.data_mut()));
-    record(op, [x], y, move |c| [Some(spread(m.clone(), c.grad()))])
+    let linear = |t: &Var| sums(op, m.clone(), t);
+    let options = RecordOptions::new().linear(&linear);
+    record_with(op, [x], y, options, {
+        let m = m.clone();
+        move |c| [Some(spread(m.clone(), c.grad()))]
+    })
 }
 
 /// The adjoint of [`sums`].
@@ -106,7 +111,12 @@ fn spread(m: Arc<Means>, dy: &Var) -> Var {
     let mut dx = Tensor::uninit_format(&m.w.input_shape(), dy.dtype(), MemoryFormat::ChannelsLast);
     let g = dy.tensor().to_format(MemoryFormat::ChannelsLast);
     dispatch!(float: dy.dtype(), "avg_pool", T => pool::sum_backward::<T>(&m.w, &m.scale, nhwc(&g), dx.data_mut()));
-    record("avg_pool_spread", [dy], dx, move |c| [Some(sums("avg_pool", m.clone(), c.grad()))])
+    let linear = |t: &Var| spread(m.clone(), t);
+    let options = RecordOptions::new().linear(&linear);
+    record_with("avg_pool_spread", [dy], dx, options, {
+        let m = m.clone();
+        move |c| [Some(sums("avg_pool", m.clone(), c.grad()))]
+    })
 }
 
 macro_rules! avg_pool {

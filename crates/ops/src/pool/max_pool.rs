@@ -7,7 +7,7 @@ use crate::kernels::windows::{Axis, Windows};
 use crate::memory::nhwc;
 use crate::options::size_setters;
 use std::sync::Arc;
-use tapegrad_tape::{DType, MemoryFormat, Tensor, Var, dispatch, note_saved, record};
+use tapegrad_tape::{DType, MemoryFormat, RecordOptions, Tensor, Var, dispatch, note_saved, record_with};
 
 /// The arguments of a max pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
 ///
@@ -119,7 +119,10 @@ impl Taken {
             pool::put::<T, I>(&self.windows, nhwc(&g), nhwc(&self.taps), dx.data_mut())
         }));
         let taken = self.clone();
-        record("max_pool_put", [dy], dx, move |c| [Some(taken.take(c.grad()))])
+        let linear = |t: &Var| self.put(t);
+        record_with("max_pool_put", [dy], dx, RecordOptions::new().linear(&linear), move |c| {
+            [Some(taken.take(c.grad()))]
+        })
     }
 
     /// The elements that were taken, of another input.
@@ -131,7 +134,10 @@ impl Taken {
             pool::take::<T, I>(&self.windows, nhwc(&input), nhwc(&self.taps), y.data_mut())
         }));
         let taken = self.clone();
-        record("max_pool_take", [x], y, move |c| [Some(taken.put(c.grad()))])
+        let linear = |t: &Var| self.take(t);
+        record_with("max_pool_take", [x], y, RecordOptions::new().linear(&linear), move |c| {
+            [Some(taken.put(c.grad()))]
+        })
     }
 }
 
@@ -160,7 +166,9 @@ pub(super) fn max_over_windows<const D: usize>(
         }));
         note_saved(taken.taps.bytes());
         made = Some(taken.clone());
-        record(op, [x], y, move |c| [Some(taken.put(c.grad()))])
+        let again = taken.clone();
+        let linear = |t: &Var| again.take(t);
+        record_with(op, [x], y, RecordOptions::new().linear(&linear), move |c| [Some(taken.put(c.grad()))])
     });
     (y, made.expect("made with the values"))
 }

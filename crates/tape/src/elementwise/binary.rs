@@ -5,7 +5,7 @@ use super::select::where_;
 use crate::dtype::{DType, Float};
 use crate::kernels::remainder::{near_rest, with_divisors_sign};
 use crate::kernels::strided::{GRAIN, zip_rows};
-use crate::node::record;
+use crate::node::{RecordOptions, record_with};
 use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -19,7 +19,7 @@ pub(crate) fn record_binary(
     value: crate::Tensor,
     rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
 ) -> Var {
-    record(op, [a.input(), b.input()], value, move |c| {
+    record_with(op, [a.input(), b.input()], value, RecordOptions::new().pointwise(), move |c| {
         [c.wants(0).then(|| rule(&c, 0)), c.wants(1).then(|| rule(&c, 1))]
     })
 }

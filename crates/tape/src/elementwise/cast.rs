@@ -1,7 +1,7 @@
 //! Conversion between element types.
 
 use crate::dtype::DType;
-use crate::node::record;
+use crate::node::record_linear;
 use crate::var::Var;
 
 impl Var {
@@ -17,7 +17,7 @@ impl Var {
             return self.clone();
         }
         // The backward pass casts every gradient to its input's type.
-        record("cast", [self], self.tensor().cast(dtype), |c| [Some(c.grad().clone())])
+        record_linear("cast", self, self.tensor().cast(dtype), |t| t.cast(dtype), |c| [Some(c.into_grad())])
     }
 
     /// The values as floating point: unchanged if they are, else as F32.

@@ -4,7 +4,7 @@ use super::binary::constant;
 use super::select::where_;
 use crate::dtype::DType;
 use crate::kernels::strided::{GRAIN, zip_rows, zip3_rows};
-use crate::node::record;
+use crate::node::{RecordOptions, record_with};
 use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -153,7 +153,9 @@ pub(crate) fn record_operands(
 ) -> Var {
     let inputs: Vec<Option<&Var>> = operands.iter().map(Operand::input).collect();
     let count = inputs.len();
-    record(op, &inputs, value, move |c| (0..count).map(|i| c.wants(i).then(|| rule(c.grad(), i))).collect())
+    record_with(op, &inputs, value, RecordOptions::new().pointwise(), move |c| {
+        (0..count).map(|i| c.wants(i).then(|| rule(c.grad(), i))).collect()
+    })
 }
 
 #[cfg(test)]

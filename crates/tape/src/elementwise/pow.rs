@@ -2,7 +2,7 @@
 
 use super::binary::table;
 use crate::dtype::{DType, Scalar};
-use crate::node::record_with_output;
+use crate::node::{RecordOptions, record_with};
 use crate::promote::{Operand, result_type};
 use crate::var::Var;
 
@@ -126,7 +126,8 @@ impl Var {
         crate::promote::broadcast_operands("ldexp", &[&self.into(), &exponent.into()]);
         let value = self.detach().mul(pow(Scalar::Float(2.0), exponent.detach())).into_tensor();
         let saved = exponent.saved();
-        record_with_output("ldexp", [self, exponent], value, move |c| {
+        let options = RecordOptions::new().pointwise().keep_output(true);
+        record_with("ldexp", [self, exponent], value, options, move |c| {
             let of_self = || c.grad() * pow(Scalar::Float(2.0), &saved);
             [c.wants(0).then(of_self), c.wants(1).then(|| c.grad() * c.output() * std::f64::consts::LN_2)]
         })

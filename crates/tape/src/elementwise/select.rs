@@ -2,7 +2,7 @@
 
 use crate::dtype::DType;
 use crate::kernels::strided;
-use crate::node::record;
+use crate::node::{RecordOptions, record_with};
 use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -34,7 +34,7 @@ fn choose(condition: &Var, a: &Operand, b: &Operand) -> Var {
     let mask = condition.tensor().cast(DType::Bool);
     let value = select(&shape, &mask, &a.tensor(dtype), &b.tensor(dtype));
     let mask = Var::from(mask);
-    record("where", [a.input(), b.input()], value, move |c| {
+    record_with("where", [a.input(), b.input()], value, RecordOptions::new().pointwise(), move |c| {
         [c.wants(0).then(|| where_(&mask, c.grad(), 0.0)), c.wants(1).then(|| where_(&mask, 0.0, c.grad()))]
     })
 }

@@ -3,7 +3,7 @@
 use crate::dtype::DType;
 use crate::grad_mode::is_grad_enabled;
 use crate::kernels::strided;
-use crate::node::{record, record_with_output};
+use crate::node::{Cotangent, RecordOptions, record_with};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
@@ -81,7 +81,8 @@ impl Pointwise {
     #[track_caller]
     fn enter(&'static self, x: &Var, value: Tensor, p: Params) -> Var {
         if self.of_output {
-            return record_with_output(self.name, [x], value, move |c| {
+            let options = RecordOptions::new().pointwise().keep_output(true);
+            return record_with(self.name, [x], value, options, move |c| {
                 [Some(self.backward(&c.output(), c.grad(), &p))]
             });
         }
@@ -89,7 +90,8 @@ impl Pointwise {
             return Var::from(value);
         }
         let saved = x.saved();
-        record(self.name, [x], value, move |c| [Some(self.backward(&saved, c.grad(), &p))])
+        let rule = move |c: Cotangent| [Some(self.backward(&saved, c.grad(), &p))];
+        record_with(self.name, [x], value, RecordOptions::new().pointwise(), rule)
     }
 
     fn backward(&self, s: &Var, g: &Var, p: &Params) -> Var {

@@ -3,7 +3,7 @@
 use super::{check_range, integers};
 use crate::dtype::Number;
 use crate::kernels::{index, place, strided};
-use crate::node::{record, record_part};
+use crate::node::{record, record_linear, record_part};
 use crate::promote::Operand;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -210,18 +210,19 @@ pub(super) fn with_dims(t: &Tensor) -> Tensor {
 
 /// [`Var::gather`] with a checked index.
 #[track_caller]
-fn gather_values(op: &'static str, x: &Var, d: usize, index: Tensor) -> Var {
+pub(crate) fn gather_values(op: &'static str, x: &Var, d: usize, index: Tensor) -> Var {
     let value = if index.numel() == 0 {
         Tensor::uninit(index.shape(), x.dtype())
     } else {
         index::gather(&with_dims(&x.tensor()), d, &with_dims(&index)).reshape(index.shape())
     };
     let shape: Dims = x.shape().into();
-    let places = index.clone();
+    let (places, again) = (index.clone(), index.clone());
     record_part(
         op,
         x,
         value,
+        |t| gather_values(op, t, d, again.clone()),
         move |c| collect(op, c.grad(), d, index.clone(), &shape),
         move |grad, sum| scatter_values(sum, d, &places, grad),
     )
@@ -231,7 +232,14 @@ fn gather_values(op: &'static str, x: &Var, d: usize, index: Tensor) -> Var {
 #[track_caller]
 pub(crate) fn collect(op: &'static str, g: &Var, d: usize, index: Tensor, shape: &[usize]) -> Var {
     let value = scatter_values(Tensor::zeros_with(shape, g.dtype()), d, &index, &g.tensor());
-    record(op, [g], value, move |c| [Some(gather_values(op, c.grad(), d, index.clone()))])
+    let again = index.clone();
+    record_linear(
+        op,
+        g,
+        value,
+        |t| collect(op, t, d, again.clone(), shape),
+        move |c| [Some(gather_values(op, c.grad(), d, index.clone()))],
+    )
 }
 
 /// The gradient of a scatter's source: the gradients at the index, and zero beyond it.

@@ -3,7 +3,7 @@
 use super::pick;
 use crate::dtype::{DType, Element};
 use crate::kernels::strided;
-use crate::node::record;
+use crate::node::{RecordOptions, record, record_with};
 use crate::promote::Operand;
 use crate::shape;
 use crate::tensor::Tensor;
@@ -43,7 +43,9 @@ impl Var {
         let kept = Var::from(m);
         match &value {
             Operand::Scalar(_) => {
-                record("masked_fill", [self], filled, move |c| [Some(c.grad().masked_fill(&kept, 0.0))])
+                record_with("masked_fill", [self], filled, RecordOptions::new().pointwise(), move |c| {
+                    [Some(c.grad().masked_fill(&kept, 0.0))]
+                })
             }
             Operand::Var(v) => record("masked_fill", [self, v], filled, move |c| {
                 [

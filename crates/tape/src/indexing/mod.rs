@@ -12,7 +12,7 @@ mod select;
 pub use get::{Index, Indices};
 pub use scatter_reduce::Reduce;
 
-pub(crate) use gather::collect;
+pub(crate) use gather::{collect, gather_values};
 pub(crate) use select::pick;
 
 use crate::dtype::DType;

@@ -267,8 +267,12 @@ impl At {
         let gradient = where_(&single, &single_gradient, &gradient);
         if is_grad_enabled() && count.gt(1.0).any(()).item() != 0.0 {
             let op = self.op;
-            return record(op, [&gradient], gradient.tensor(), move |_| {
-                panic!("{op}: there is no second derivative of a product of which several factors are zero")
+            return record(op, [&gradient, x, src], gradient.tensor(), move |c| {
+                assert!(
+                    !c.wants(1) && !c.wants(2),
+                    "{op}: there is no second derivative of a product of which several factors are zero"
+                );
+                [Some(c.into_grad()), None, None]
             });
         }
         gradient

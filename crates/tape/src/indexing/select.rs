@@ -3,7 +3,7 @@
 use super::{check_range, integers, places};
 use crate::dtype::{DType, Element, Number};
 use crate::kernels::index;
-use crate::node::{record, record_part};
+use crate::node::{record, record_linear, record_part};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -117,11 +117,12 @@ pub(crate) fn pick(op: &'static str, x: &Var, dim: usize, index: Arc<[usize]>) -
     to[dim] = index.len();
     shape::numel_for(op, &to);
     let value = index::select(&x.tensor(), dim, &index);
-    let list = index.clone();
+    let (list, again) = (index.clone(), index.clone());
     record_part(
         op,
         x,
         value,
+        |t| pick(op, t, dim, again.clone()),
         move |c| spread(op, c.grad(), dim, index.clone(), n),
         move |grad, sum| add_rows(sum, grad, dim, &list),
     )
@@ -182,7 +183,14 @@ fn spread(op: &'static str, g: &Var, dim: usize, index: Arc<[usize]>, n: usize) 
     let mut to: Dims = g.shape().into();
     to[dim] = n;
     let value = add_rows(Tensor::zeros_with(&to, g.dtype()), &g.tensor(), dim, &index);
-    record(op, [g], value, move |c| [Some(pick(op, c.grad(), dim, index.clone()))])
+    let again = index.clone();
+    record_linear(
+        op,
+        g,
+        value,
+        |t| spread(op, t, dim, again.clone(), n),
+        move |c| [Some(pick(op, c.grad(), dim, index.clone()))],
+    )
 }
 
 /// Works in the memory of `base` if that is row-major and not shared.

@@ -3,7 +3,7 @@
 use super::part::{Part, take};
 use crate::dtype::DType;
 use crate::kernels::place;
-use crate::node::record;
+use crate::node::{RecordOptions, record_with};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -84,7 +84,12 @@ pub(super) fn cat_as(op: &'static str, all: &[&Var], dim: isize) -> Var {
             place::write(&mut value, |v| part.of(v), &t.tensor().cast(dtype));
         }
     }
-    record(op, all, value, move |c| {
+    let joined = |ts: &[Option<Var>]| {
+        let zeros = |x: &Var| Var::from(Tensor::zeros_with((), x.dtype()).expand(x.shape()));
+        let ts: Vec<Var> = ts.iter().zip(all).map(|(t, x)| t.clone().unwrap_or_else(|| zeros(x))).collect();
+        vec![Some(cat_as(op, &ts.iter().collect::<Vec<_>>(), dim))]
+    };
+    record_with(op, all, value, RecordOptions::new().forward(&joined), move |c| {
         let gradient = |(i, part): (usize, &Option<Part>)| {
             c.wants(i).then(|| match part {
                 Some(part) => take(op, c.grad(), part.clone()),

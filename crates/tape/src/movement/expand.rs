@@ -1,7 +1,7 @@
 //! `expand`, and its adjoint `sum_to`.
 
 use crate::int_list::IntList;
-use crate::node::record;
+use crate::node::record_linear;
 use crate::shape;
 use crate::var::Var;
 
@@ -46,7 +46,13 @@ impl Var {
             return self.clone();
         }
         // The backward pass sums every gradient to its input's shape.
-        record("expand", [self], self.tensor().expand(to), |c| [Some(c.grad().clone())])
+        record_linear(
+            "expand",
+            self,
+            self.tensor().expand(to),
+            |t| t.expand_to(to),
+            |c| [Some(c.into_grad())],
+        )
     }
 
     /// [`Var::expand_to`] under the name of `torch.broadcast_to`.

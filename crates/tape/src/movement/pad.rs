@@ -1,10 +1,10 @@
 //! `pad`, whose adjoint crops.
 
-use super::part::{Part, filled, take};
+use super::part::{Part, filled, put, take};
 use crate::indexing::pick;
 use crate::int_list::IntList;
 use crate::kernels::list::list_for;
-use crate::node::record;
+use crate::node::record_linear;
 use crate::shape::{self, Dims};
 use crate::var::Var;
 
@@ -149,7 +149,14 @@ fn constant(x: &Var, sides: &[(usize, isize, isize)], to: &[usize], value: f64) 
         return x;
     }
     let padded = filled(&x.tensor(), &inner, to, value);
-    record("pad", [&x], padded, move |c| [Some(take("pad", c.grad(), inner.clone()))])
+    let part = inner.clone();
+    record_linear(
+        "pad",
+        &x,
+        padded,
+        |t| put("pad", t, part.clone(), to),
+        move |c| [Some(take("pad", c.grad(), inner.clone()))],
+    )
 }
 
 /// Extends one dimension beyond its border.

@@ -1,7 +1,7 @@
 //! Parts of a tensor, and their adjoint: a tensor of zeros with one part filled.
 
 use crate::kernels::place;
-use crate::node::{record, record_part};
+use crate::node::{record, record_linear, record_part};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -67,11 +67,12 @@ impl Part {
 #[track_caller]
 pub(crate) fn take(op: &'static str, x: &Var, part: Part) -> Var {
     let shape: Dims = x.shape().into();
-    let (value, place) = (part.of(&x.tensor()), part.clone());
+    let (value, place, again) = (part.of(&x.tensor()), part.clone(), part.clone());
     record_part(
         op,
         x,
         value,
+        |t| take(op, t, again.clone()),
         move |c| put(op, c.grad(), part.clone(), &shape),
         move |grad, sum| add_part(sum, &place, grad),
     )
@@ -107,7 +108,14 @@ pub(crate) fn replaced(op: &'static str, x: &Var, src: &Var, part: Part) -> Var 
 #[track_caller]
 pub(crate) fn put(op: &'static str, g: &Var, part: Part, shape: &[usize]) -> Var {
     let value = filled(&g.tensor(), &part, shape, 0.0);
-    record(op, [g], value, move |c| [Some(take(op, c.grad(), part.clone()))])
+    let again = part.clone();
+    record_linear(
+        op,
+        g,
+        value,
+        |t| put(op, t, again.clone(), shape),
+        move |c| [Some(take(op, c.grad(), part.clone()))],
+    )
 }
 
 /// A tensor of `fill` but for one part, which is `t`; in the memory order of `t` where it has as many dimensions.

@@ -1,7 +1,7 @@
 //! `permute` and its special cases.
 
 use crate::int_list::IntList;
-use crate::node::record;
+use crate::node::record_linear;
 use crate::shape::{self, Dims};
 use crate::var::Var;
 
@@ -125,7 +125,13 @@ impl Var {
             back[d] = i;
         }
         let dims: Vec<isize> = order.iter().map(|&d| d as isize).collect();
-        record(op, [self], self.tensor().permute(&dims), move |c| [Some(c.grad().permuted(op, &back))])
+        record_linear(
+            op,
+            self,
+            self.tensor().permute(&dims),
+            |t| t.permuted(op, order),
+            move |c| [Some(c.grad().permuted(op, &back))],
+        )
     }
 }
 

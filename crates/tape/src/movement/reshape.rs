@@ -1,7 +1,7 @@
 //! `reshape`, `view`, `flatten`, `unflatten`.
 
 use crate::int_list::IntList;
-use crate::node::record;
+use crate::node::record_linear;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -67,18 +67,30 @@ impl Var {
         // read two formats at once.
         let copied = !value.shares_memory_with(&x);
         let strides: Option<Dims> = (copied && x.is_dense()).then(|| x.strides().into());
-        record(op, [self], value, move |c| {
-            let grad = c.grad().reshape_to(&from);
-            [Some(match &strides {
-                Some(strides) => grad.laid_out(strides),
-                None => grad,
-            })]
-        })
+        record_linear(
+            op,
+            self,
+            value,
+            |t| t.reshape_to(to),
+            move |c| {
+                let grad = c.grad().reshape_to(&from);
+                [Some(match &strides {
+                    Some(strides) => grad.laid_out(strides),
+                    None => grad,
+                })]
+            },
+        )
     }
 
     /// The same values with these strides in memory.
     fn laid_out(&self, strides: &Dims) -> Var {
-        record("reshape", [self], self.tensor().copy(strides.clone()), |c| [Some(c.grad().clone())])
+        record_linear(
+            "reshape",
+            self,
+            self.tensor().copy(strides.clone()),
+            |t| t.laid_out(strides),
+            |c| [Some(c.into_grad())],
+        )
     }
 
     /// All elements as a vector, in row-major order: [`Var::flatten`] of all dimensions (`torch.ravel`).

@@ -1,7 +1,7 @@
 //! `squeeze`, `unsqueeze`.
 
 use crate::int_list::IntList;
-use crate::node::record;
+use crate::node::record_linear;
 use crate::shape::{self, Dims};
 use crate::var::Var;
 
@@ -52,7 +52,14 @@ impl Var {
         if value.ndim() == from.len() {
             return self.clone();
         }
-        record("squeeze", [self], value, move |c| [Some(c.grad().reshape_to(&from))])
+        let to: Dims = value.shape().into();
+        record_linear(
+            "squeeze",
+            self,
+            value,
+            |t| t.reshape_to(&to),
+            move |c| [Some(c.grad().reshape_to(&from))],
+        )
     }
 
     /// A new dimension of size one before `dim`, which counts in the result (`torch.unsqueeze`). A view.
@@ -68,7 +75,13 @@ impl Var {
     #[track_caller]
     pub fn unsqueeze(&self, dim: isize) -> Var {
         let d = shape::dim("unsqueeze", dim, self.ndim() + 1) as isize;
-        record("unsqueeze", [self], self.tensor().unsqueeze(d), move |c| [Some(c.grad().squeeze(d))])
+        record_linear(
+            "unsqueeze",
+            self,
+            self.tensor().unsqueeze(d),
+            |t| t.unsqueeze(d),
+            move |c| [Some(c.grad().squeeze(d))],
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! `tril`, `triu`.
 
-use crate::node::record;
+use crate::node::record_linear;
 use crate::tensor::Tensor;
 use crate::var::Var;
 
@@ -65,7 +65,13 @@ fn triangle(op: &'static str, x: &Var, diagonal: isize, upper: bool) -> Var {
     );
     let mut value = x.tensor().contiguous();
     crate::dispatch!(all: value.dtype(), op, T => cut::<T>(&mut value, diagonal, upper));
-    record(op, [x], value, move |c| [Some(triangle(op, c.grad(), diagonal, upper))])
+    record_linear(
+        op,
+        x,
+        value,
+        |t| triangle(op, t, diagonal, upper),
+        move |c| [Some(triangle(op, c.grad(), diagonal, upper))],
+    )
 }
 
 fn cut<T: crate::Element>(t: &mut Tensor, diagonal: isize, upper: bool) {

@@ -20,10 +20,10 @@ pub use differences::Spacing;
 pub use quantile::Interpolation;
 
 use crate::dtype::DType;
-use crate::indexing::collect;
+use crate::indexing::{collect, gather_values};
 use crate::int_list::IntList;
 use crate::kernels::reduce;
-use crate::node::record;
+use crate::node::record_linear;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -148,8 +148,15 @@ fn as_number(t: &Tensor) -> Tensor {
 #[track_caller]
 fn record_chosen(op: &'static str, x: &Var, d: usize, values: Tensor, indices: &Var) -> Var {
     let (shape, indices): (Dims, Tensor) = (x.shape().into(), indices.tensor());
-    record(op, [x], values, move |c| {
-        let g = c.grad().reshape_to(indices.shape());
-        [Some(collect(op, &g, d, indices.clone(), &shape))]
-    })
+    let (places, to): (Tensor, Dims) = (indices.clone(), values.shape().into());
+    record_linear(
+        op,
+        x,
+        values,
+        |t| gather_values(op, t, d, places.clone()).reshape_to(&to),
+        move |c| {
+            let g = c.grad().reshape_to(indices.shape());
+            [Some(collect(op, &g, d, indices.clone(), &shape))]
+        },
+    )
 }

@@ -5,7 +5,7 @@ use super::prod::without_each;
 use crate::dtype::{DType, Float};
 use crate::grad_mode::is_grad_enabled;
 use crate::kernels::scan;
-use crate::node::{record, record_with_output};
+use crate::node::{record_linear, record_with_output};
 use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -86,7 +86,7 @@ fn sums(x: &Var, d: usize, reverse: bool) -> Var {
         }))
         .cast(x.dtype())
     };
-    record("cumsum", [x], value, move |c| [Some(sums(c.grad(), d, !reverse))])
+    record_linear("cumsum", x, value, |t| sums(t, d, reverse), move |c| [Some(sums(c.grad(), d, !reverse))])
 }
 
 fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {

@@ -4,7 +4,7 @@ use super::{Reduced, half_as_f32};
 use crate::dtype::{DType, Number};
 use crate::int_list::IntList;
 use crate::kernels::{reduce, strided};
-use crate::node::record;
+use crate::node::record_linear;
 use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -38,7 +38,7 @@ impl Var {
         let dims = &dims.to_isizes();
         let r = Reduced::new(shape::dims("sum", dims, self.ndim()), self.shape(), keepdim);
         let value = r.finish(sum_value(self.tensor(), &r.dims));
-        record("sum", [self], value, move |c| [Some(r.spread(c.grad()))])
+        record_linear("sum", self, value, |t| t.sum_with(dims, keepdim), move |c| [Some(r.spread(c.grad()))])
     }
 
     /// The sum of all elements, without dimensions.
@@ -75,7 +75,13 @@ impl Var {
         let r = Reduced::new(shape::dims("mean", dims, self.ndim()), self.shape(), keepdim);
         let n = r.count() as f64;
         let value = r.finish(mean_value(self.tensor(), &r.dims));
-        record("mean", [self], value, move |c| [Some(r.spread(&c.grad().div(n)))])
+        record_linear(
+            "mean",
+            self,
+            value,
+            |t| t.mean_with(dims, keepdim),
+            move |c| [Some(r.spread(&c.grad().div(n)))],
+        )
     }
 
     /// The mean of all elements, without dimensions.

@@ -72,7 +72,7 @@ impl Orthogonal {
     /// A function of a skew-symmetric matrix that is made of a triangle of `x`.
     fn of_skew_symmetric(&self, x: &Var) -> Var {
         let (n, k) = (x.size(-2), x.size(-1));
-        let mut a = x.tril(0);
+        let mut a = x.tril();
         if n != k {
             let shape = [&x.shape()[..x.ndim() - 1], &[n - k]].concat();
             a = cat(&[a, Var::from(Tensor::zeros_with(&shape, x.dtype()))], -1);
@@ -97,12 +97,12 @@ impl Orthogonal {
 fn reflections(x: &Var) -> Var {
     let k = x.size(-1);
     let first = Var::from(eye(x.size(-2), x.dtype()).narrow(-1, 0, k).tensor());
-    let v = x.tril(-1) + &first;
+    let v = x.tril_with(-1) + &first;
     let gram = matmul(&t(&v), &v);
-    let inverse = gram.triu(1) + gram.diagonal(0, -2, -1).unsqueeze(-1) * 0.5 * eye(k, x.dtype());
+    let inverse = gram.triu_with(1) + gram.diagonal_with(0, -2, -1).unsqueeze(-1) * 0.5 * eye(k, x.dtype());
     let top = t(&v.narrow(-2, 0, k));
     let q = &first - matmul(&v, &solve_triangular(&inverse, &top, TriangularOptions::new(true)));
-    q * x.detach().diagonal(0, -2, -1).trunc().unsqueeze(-2)
+    q * x.detach().diagonal_with(0, -2, -1).trunc().unsqueeze(-2)
 }
 
 impl Parametrization for Orthogonal {

@@ -62,7 +62,7 @@ impl SpectralNorm {
 
     /// The outputs as rows.
     fn matrix(&self, weight: &Var) -> Var {
-        weight.transpose_to_front(self.dim).flatten(1, -1)
+        weight.transpose_to_front(self.dim).flatten(1)
     }
 
     fn normalized(&self, x: &Var) -> Var {

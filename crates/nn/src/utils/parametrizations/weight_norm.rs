@@ -19,7 +19,7 @@ impl WeightNorm {
             Some(_) if v.ndim() == 1 => v.abs(),
             Some(dim) => {
                 let others: Vec<usize> = (0..v.ndim()).filter(|d| *d != dim).collect();
-                v.vector_norm(2.0, others, true)
+                v.vector_norm_with(2.0, others, true)
             }
         }
     }
