@@ -141,11 +141,11 @@ crate::module! {
     /// assert_eq!(model.forward(&tokens).shape(), [2, 3, 10]);
     /// ```
     pub struct Gpt {
-        wte: Embedding,
+        pub(super) wte: Embedding,
         wpe: Embedding,
         h: Vec<GptBlock>,
         ln_f: LayerNorm,
-        lm_head: Linear,
+        pub(super) lm_head: Linear,
     }
 }
 
