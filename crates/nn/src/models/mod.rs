@@ -14,9 +14,10 @@ mod unet;
 mod vgg;
 mod vision_transformer;
 
+pub use crate::KeyValues;
 pub use convnext::{ConvNeXt, ConvNeXtBlock};
 pub use dcgan::{DcganDiscriminator, DcganGenerator};
-pub use gpt::{Gpt, GptBlock, GptConfig, KeyValues};
+pub use gpt::{Gpt, GptBlock, GptConfig};
 pub use lenet::LeNet5;
 pub use mlp::{MlpOptions, mlp, mlp_with};
 pub use mobilenet::{InvertedResidual, MobileNetV2};
