@@ -4,22 +4,12 @@
 //! losses, gradient norms and final logits that PyTorch computes for each model in both types. Without it these tests
 //! say so and pass.
 
-use serde_json::Value as Json;
+mod formula;
+
+use formula::{fill, numbers, reference};
 use tapegrad::nn::models::{LeNet5, ResNet, ThreeLayerConvNet, Vgg, mlp};
 use tapegrad::nn::optim::SGD;
 use tapegrad::prelude::*;
-
-/// Element `i` of a tensor is a hash of `i` and `salt`, uniformly distributed between `-bound` and `bound`.
-fn fill(shape: &[usize], salt: u64, bound: f64) -> Tensor {
-    let values = (0..tape::shape::numel(shape) as u64).map(|i| {
-        let mut u = (i.wrapping_mul(2654435761).wrapping_add(salt * 40503 + 12345)) & 0xFFFF_FFFF;
-        u ^= u >> 16;
-        u = (u * 2246822519) & 0xFFFF_FFFF;
-        u ^= u >> 13;
-        (u as f64 / 2f64.powi(32) * 2.0 - 1.0) * bound
-    });
-    Tensor::from_vec(values.collect::<Vec<f64>>(), shape)
-}
 
 /// The tolerance for a difference from PyTorch.
 #[derive(Clone, Copy)]
@@ -59,22 +49,8 @@ const LARGE: Limits = Limits {
     norms: [tolerance(1e-6, 1e-5), tolerance(1e-2, 1e-5)],
 };
 
-fn reference() -> Option<Json> {
-    let Ok(folder) = std::env::var("TAPEGRAD_REFERENCE") else {
-        println!("skipped: TAPEGRAD_REFERENCE does not name the directory of parity.json");
-        return None;
-    };
-    let path = std::path::Path::new(&folder).join("parity.json");
-    let text = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    Some(serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
-}
-
-fn numbers(v: &Json) -> Vec<f64> {
-    v.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
-}
-
 fn reproduce(name: &str, build: impl Fn() -> Box<dyn Forward>, shape: &[usize], limits: &Limits) {
-    let Some(reference) = reference() else { return };
+    let Some(reference) = reference("parity.json") else { return };
     for (i, dtype) in [DType::F64, DType::F32].into_iter().enumerate() {
         let expected = &reference[name][dtype.to_string().as_str()];
         let batch = expected["batch"].as_u64().expect("the size of the batch") as usize;

@@ -4,25 +4,31 @@
 //! cargo run --release --example gpt
 //! cargo run --release --example gpt -- --data shakespeare.txt --preset small --steps 2000
 //! cargo run --release --example gpt -- --write 500 --prompt "The tape" --top-k 20
+//! cargo run --release --example gpt -- --preset gpt2 --weights gpt2/model.safetensors --write 100 --prompt "The tape"
 //! ```
+//!
+//! The last command writes with the published weights of a GPT-2, of any size; `vocab.json` and `merges.txt` are expected
+//! beside them. Without `--write` it trains them further.
 //!
 //! It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
 
+mod bpe;
 #[path = "../common/mod.rs"]
 #[macro_use]
 mod common;
 mod generate;
 mod text;
 
+use bpe::Bpe;
 use clap::{Parser, ValueEnum};
 use common::training::{Signals, rate};
 use common::{fail, open_folder, or_fail, warn};
 use generate::{Sampling, generate};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tapegrad::nn::models::{Gpt, GptConfig};
 use tapegrad::nn::optim::{AdamW, Optimizer, clip_grad_norm_};
-use tapegrad::nn::{Checkpoint, RunFolder};
+use tapegrad::nn::{Checkpoint, RunFolder, StateDict};
 use tapegrad::prelude::*;
 use text::{Text, batch, windows};
 
@@ -32,7 +38,7 @@ enum Preset {
     Tiny,
     /// 6 layers, 384 wide, 256 characters
     Small,
-    /// GPT-2's smallest: 12 layers, 768 wide, 1,024 characters
+    /// GPT-2's smallest: 12 layers, 768 wide, 1,024 characters; with --weights that of these
     Gpt2,
 }
 
@@ -44,6 +50,9 @@ struct Args {
     data: String,
     #[arg(long, value_enum, default_value = "tiny")]
     preset: Preset,
+    /// Start with the published weights of a GPT-2, and its tokens in the same folder
+    #[arg(long)]
+    weights: Option<PathBuf>,
     #[arg(long, default_value_t = 1000)]
     steps: u64,
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..))]
@@ -65,7 +74,7 @@ struct Args {
     /// Steps between validations, each with a sample and a checkpoint
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
-    /// Do not train: write so many characters with the weights in --out
+    /// Do not train: write so many characters, or tokens, with --weights or the weights in --out
     #[arg(long)]
     write: Option<usize>,
     /// What the text to be written begins with
@@ -86,19 +95,29 @@ fn main() {
         "grammar" => text::grammar(args.seed),
         file => or_fail(std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))),
     };
-    let text = Text::new(&source);
-    let config = match args.preset {
-        Preset::Tiny => GptConfig::tiny,
-        Preset::Small => GptConfig::small,
-        Preset::Gpt2 => GptConfig::gpt2,
-    }(text.vocab());
-    if text.validation.len() <= config.block {
+    let (text, model) = match published(&args) {
+        Some((state, config, tokens)) => {
+            let model = Gpt::new(config).tie_weights();
+            or_fail(model.load_gpt2(&state));
+            (Text::new(&source, Some(tokens)), model)
+        }
+        None => {
+            let text = Text::new(&source, None);
+            let config = match args.preset {
+                Preset::Tiny => GptConfig::tiny,
+                Preset::Small => GptConfig::small,
+                Preset::Gpt2 => GptConfig::gpt2,
+            }(text.vocab());
+            (text, Gpt::new(config))
+        }
+    };
+    let (count, unit) = (text.train.len() + text.validation.len(), text.unit());
+    if text.validation.len() <= model.block() && args.write.is_none() {
         fail(format!(
-            "{}: {} characters leave {} for validation, and the model takes {} at once",
+            "{}: {count} {unit} leave {} for validation, and the model takes {} at once",
             args.data,
-            text.train.len() + text.validation.len(),
             text.validation.len(),
-            config.block
+            model.block()
         ));
     }
     let prompt =
@@ -106,19 +125,31 @@ fn main() {
     if prompt.is_empty() {
         fail("--prompt: the text has to begin with a character");
     }
-    let model = Gpt::new(config);
-    let parameters: usize = model.parameters().iter().map(|p| p.numel()).sum();
-    println!(
-        "{} characters, {} different ones; {parameters} parameters",
-        text.train.len() + text.validation.len(),
-        text.vocab()
-    );
+    println!("{count} {unit}, {} different ones; {} parameters", text.vocab(), model.num_parameters());
     let run = open_folder(&args.out);
     let mut training = Training::new(&args, &model, &text, &prompt, run);
     match args.write {
         Some(count) => training.write(count),
         None => training.run(),
     }
+}
+
+/// The weights, sizes and tokens of a published GPT-2.
+fn published(args: &Args) -> Option<(StateDict, GptConfig, Bpe)> {
+    let path = args.weights.as_deref()?;
+    if args.preset != Preset::Gpt2 {
+        fail("--weights: of a GPT-2; needs --preset gpt2");
+    }
+    let state = or_fail(StateDict::load(path));
+    let Some(config) = GptConfig::of_gpt2(&state) else {
+        fail(format!("{}: has not the weights of a GPT-2", path.display()))
+    };
+    let tokens = or_fail(Bpe::read(path.parent().unwrap_or(Path::new(""))));
+    if tokens.len() != config.vocab {
+        let (known, path) = (tokens.len(), path.display());
+        fail(format!("{path}: weights for {} tokens, and vocab.json has {known}", config.vocab));
+    }
+    Some((state, config, tokens))
 }
 
 /// A training run: what changes from step to step.
@@ -219,8 +250,10 @@ impl<'a> Training<'a> {
 
     /// Prints a text that begins with the prompt.
     fn write(&mut self, count: usize) {
-        if self.args.write.is_some() {
-            self.load_weights();
+        match self.args {
+            Args { write: Some(_), weights: None, .. } => self.load_weights(),
+            Args { write: Some(_), resume: true, .. } => self.restore(),
+            _ => {}
         }
         let mut generator = Generator::stream(self.args.seed, "sample", [self.step, 0]);
         let tokens = generate(self.model, self.prompt, count, self.args.sampling, &mut generator);
@@ -263,7 +296,7 @@ impl<'a> Training<'a> {
     /// The weights of a finished training.
     fn load_weights(&self) {
         let path = self.run.file("model.safetensors");
-        let state = or_fail(tapegrad::nn::StateDict::load(&path));
+        let state = or_fail(StateDict::load(&path));
         or_fail(self.model.load_state_dict(&state, true).map_err(|e| format!("{}: {e}", path.display())));
     }
 }

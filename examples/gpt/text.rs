@@ -1,5 +1,6 @@
 //! The text to learn, as characters with numbers.
 
+use crate::bpe::Bpe;
 use tapegrad::prelude::*;
 
 /// The pages of the project's guide.
@@ -45,52 +46,86 @@ pub(crate) fn grammar(seed: u64) -> String {
     text
 }
 
-/// A text as numbers of its characters.
-pub(crate) struct Text {
+/// The tokens that a text consists of.
+enum Vocabulary {
     /// The different characters, in order.
-    characters: Vec<char>,
+    Characters(Vec<char>),
+    /// Those of a model.
+    Pairs(Bpe),
+}
+
+/// A text as numbers of its tokens.
+pub(crate) struct Text {
+    vocabulary: Vocabulary,
     pub(crate) train: Vec<i64>,
     pub(crate) validation: Vec<i64>,
 }
 
 impl Text {
-    /// Splits off the last tenth for validation. The vocabulary is that of the whole text.
-    pub(crate) fn new(source: &str) -> Text {
-        let mut characters: Vec<char> = source.chars().collect();
-        let count = characters.len();
-        characters.sort_unstable();
-        characters.dedup();
-        let mut text = Text { characters, train: Vec::new(), validation: Vec::new() };
-        text.train = source.chars().filter_map(|c| text.number(c)).collect();
+    /// Splits off the last tenth for validation. Without tokens of a model, the vocabulary is the characters of the whole
+    /// text.
+    pub(crate) fn new(source: &str, tokens: Option<Bpe>) -> Text {
+        let vocabulary = tokens.map_or_else(
+            || {
+                let mut characters: Vec<char> = source.chars().collect();
+                characters.sort_unstable();
+                characters.dedup();
+                Vocabulary::Characters(characters)
+            },
+            Vocabulary::Pairs,
+        );
+        let mut text = Text { vocabulary, train: Vec::new(), validation: Vec::new() };
+        text.train = text.encode(source).expect("its own characters");
+        let count = text.train.len();
         text.validation = text.train.split_off(count - count / 10);
         text
     }
 
     /// The size of the vocabulary.
     pub(crate) fn vocab(&self) -> usize {
-        self.characters.len()
+        match &self.vocabulary {
+            Vocabulary::Characters(characters) => characters.len(),
+            Vocabulary::Pairs(tokens) => tokens.len(),
+        }
     }
 
-    fn number(&self, c: char) -> Option<i64> {
-        self.characters.binary_search(&c).ok().map(|i| i as i64)
+    /// What the tokens are called.
+    pub(crate) fn unit(&self) -> &'static str {
+        match &self.vocabulary {
+            Vocabulary::Characters(_) => "characters",
+            Vocabulary::Pairs(_) => "tokens",
+        }
     }
 
     /// The numbers of a text, or its first character that is not in the vocabulary.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<i64>, char> {
-        text.chars().map(|c| self.number(c).ok_or(c)).collect()
+        match &self.vocabulary {
+            Vocabulary::Characters(characters) => {
+                text.chars().map(|c| characters.binary_search(&c).map(|i| i as i64).map_err(|_| c)).collect()
+            }
+            Vocabulary::Pairs(tokens) => Ok(tokens.encode(text)),
+        }
     }
 
     /// The text of some numbers.
     pub(crate) fn decode(&self, numbers: &[i64]) -> String {
-        numbers.iter().map(|&i| self.characters[i as usize]).collect()
+        match &self.vocabulary {
+            Vocabulary::Characters(characters) => numbers.iter().map(|&i| characters[i as usize]).collect(),
+            Vocabulary::Pairs(tokens) => tokens.decode(numbers),
+        }
     }
 
     /// A digest of everything, to recognize other data (FNV-1a).
     pub(crate) fn digest(&self) -> String {
-        let vocabulary = self.characters.iter().map(|&c| u64::from(u32::from(c)));
+        let vocabulary: Vec<u64> = match &self.vocabulary {
+            Vocabulary::Characters(characters) => {
+                characters.iter().map(|&c| u64::from(u32::from(c))).collect()
+            }
+            Vocabulary::Pairs(tokens) => vec![tokens.len() as u64],
+        };
         let numbers = self.train.iter().chain(&self.validation).map(|&i| i as u64);
         let add = |hash: u64, x: u64| (hash ^ x).wrapping_mul(0x0100_0000_01b3);
-        format!("{:016x}", vocabulary.chain(numbers).fold(0xcbf2_9ce4_8422_2325, add))
+        format!("{:016x}", vocabulary.into_iter().chain(numbers).fold(0xcbf2_9ce4_8422_2325, add))
     }
 }
 

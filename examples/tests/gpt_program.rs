@@ -71,3 +71,41 @@ fn wrong_input_is_named() {
     let nothing = refused(&[&out[..], &["--write", "5"]].concat());
     assert!(nothing.contains("model.safetensors"), "{nothing}");
 }
+
+/// The weights of a small GPT-2 with published names: it writes, trains further, and goes on from there.
+#[test]
+fn published_weights() {
+    use tapegrad::nn::models::{Gpt, GptConfig};
+    use tapegrad::prelude::*;
+    let dir = tempfile::tempdir().unwrap();
+    let fixture: serde_json::Value = serde_json::from_str(include_str!("programs/bpe.json")).unwrap();
+    for (key, file) in [("vocab", "vocab.json"), ("merges", "merges.txt")] {
+        std::fs::write(dir.path().join(file), fixture[key].as_str().unwrap()).unwrap();
+    }
+    let own = Gpt::new(GptConfig { vocab: 420, block: 16, layers: 1, heads: 1, embd: 64 }).tie_weights();
+    let mut state = nn::StateDict::new();
+    for (key, t) in own.state_dict().iter().filter(|(key, _)| *key != "lm_head.weight") {
+        let matrix = key.contains(".c_") && key.ends_with(".weight");
+        let name = key.replace(".c_attn.", ".attn.c_attn.").replace(".c_proj.", ".attn.c_proj.");
+        let name = name.replace(".c_fc.", ".mlp.c_fc.").replace(".c_out.", ".mlp.c_proj.");
+        state.insert(name, if matrix { t.transpose(0, 1).contiguous() } else { t.clone() });
+    }
+    let weights = dir.path().join("model.safetensors");
+    state.save(&weights).unwrap();
+    let out = dir.path().join("out");
+    let with = |more: &[&str]| {
+        let all = ["--preset", "gpt2", "--weights", name(&weights), "--out", name(&out), "--batch-size", "2"];
+        succeeds(&[&all[..], more].concat())
+    };
+    let write = ["--write", "30", "--prompt", "The tape", "--temperature", "0"];
+    let text = with(&write);
+    assert!(text.contains("tokens, 420 different ones") && text.contains("The tape"), "{text}");
+    assert!(with(&["--steps", "2", "--data", "grammar"]).contains("step 2/2: loss "));
+    let resumed = with(&[&write[..], &["--resume", "--steps", "2", "--data", "grammar"]].concat());
+    assert!(resumed.contains("continuing after step 2"), "{resumed}");
+
+    let wrong = ["--weights", name(&weights), "--out", name(&out)];
+    assert!(refused(&wrong).contains("--preset gpt2"));
+    std::fs::remove_file(dir.path().join("merges.txt")).unwrap();
+    assert!(refused(&[&wrong[..], &["--preset", "gpt2"]].concat()).contains("merges.txt"));
+}

@@ -1,7 +1,9 @@
 //! `MultiheadAttention`.
 
+use crate::KeyValues;
 use crate::fields::Training;
 use crate::init::{Draws, xavier_normal_, xavier_uniform_, zeros_};
+use crate::key_values::causal_mask;
 use crate::linear::Linear;
 use crate::module::Forward;
 use crate::summary::observe_output;
@@ -9,6 +11,25 @@ use tapegrad_ops::{
     AttentionOptions, scaled_dot_product_attention_with, scaled_dot_product_attention_with_weights,
 };
 use tapegrad_tape::{DType, Tensor, Var};
+
+/// Keys and values from earlier calls.
+enum Past<'a> {
+    None,
+    /// Those of this call are appended.
+    Grows(&'a mut KeyValues),
+    /// They are always the same.
+    Fixed(&'a mut KeyValues),
+}
+
+impl Past<'_> {
+    /// How many keys precede those of this call.
+    fn before(&self) -> usize {
+        match self {
+            Past::Grows(past) => past.len(),
+            Past::None | Past::Fixed(_) => 0,
+        }
+    }
+}
 
 fn parameter(shape: &[usize]) -> Var {
     Var::parameter(Tensor::zeros_with(shape, DType::F32))
@@ -201,7 +222,8 @@ impl MultiheadAttention {
         key_padding_mask: impl Into<Option<&'a Var>>,
         attn_mask: impl Into<Option<&'a Var>>,
     ) -> (Var, Var) {
-        let (y, weights) = self.run([query, key, value], [key_padding_mask.into(), attn_mask.into()], true);
+        let masks = [key_padding_mask.into(), attn_mask.into()];
+        let (y, weights) = self.run([query, key, value], masks, true, Past::None);
         // Outside of the closure, so that a panic names the caller.
         (observe_output(self, query, y), weights.expect("asked for"))
     }
@@ -228,7 +250,58 @@ impl MultiheadAttention {
         key_padding_mask: impl Into<Option<&'a Var>>,
         attn_mask: impl Into<Option<&'a Var>>,
     ) -> Var {
-        let y = self.run([query, key, value], [key_padding_mask.into(), attn_mask.into()], false).0;
+        let y =
+            self.run([query, key, value], [key_padding_mask.into(), attn_mask.into()], false, Past::None).0;
+        observe_output(self, query, y)
+    }
+
+    /// Self-attention for `x` that follows what was passed with the same `past` before: each element attends to itself and
+    /// to all before it, as with a causal mask over the whole. `key_padding_mask` is that of the whole so far.
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or keys and values differ in size from queries.
+    ///
+    /// ```
+    /// use tapegrad_nn::{KeyValues, MultiheadAttention};
+    /// use tapegrad_tape::Var;
+    /// let attention = MultiheadAttention::new(8, 2);
+    /// let mut past = KeyValues::default();
+    /// assert_eq!(attention.attend_next(&Var::ones((4, 3, 8)), &mut past, None).shape(), [4, 3, 8]);
+    /// assert_eq!(attention.attend_next(&Var::ones((1, 3, 8)), &mut past, None).shape(), [1, 3, 8]);
+    /// ```
+    #[track_caller]
+    pub fn attend_next(&self, x: &Var, past: &mut KeyValues, key_padding_mask: Option<&Var>) -> Var {
+        let t = x.shape()[if x.ndim() == 3 && self.batch_first { 1 } else { 0 }];
+        let mask = causal_mask(t, past.len(), x.dtype());
+        let y = self.run([x; 3], [key_padding_mask, mask.as_ref()], false, Past::Grows(past)).0;
+        observe_output(self, x, y)
+    }
+
+    /// As [`attend_without_weights`](Self::attend_without_weights), with the memory as key and value, whose projections are
+    /// computed in the first call and kept.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    ///
+    /// ```
+    /// use tapegrad_nn::{KeyValues, MultiheadAttention};
+    /// use tapegrad_tape::Var;
+    /// let (attention, memory) = (MultiheadAttention::new(8, 2), Var::ones((5, 3, 8)));
+    /// let mut kept = KeyValues::default();
+    /// assert_eq!(attention.attend_kept(&Var::ones((1, 3, 8)), &memory, &mut kept, None, None).shape(), [1, 3, 8]);
+    /// assert_eq!(kept.len(), 5);
+    /// ```
+    #[track_caller]
+    pub fn attend_kept(
+        &self,
+        query: &Var,
+        memory: &Var,
+        kept: &mut KeyValues,
+        key_padding_mask: Option<&Var>,
+        attn_mask: Option<&Var>,
+    ) -> Var {
+        let masks = [key_padding_mask, attn_mask];
+        let y = self.run([query, memory, memory], masks, false, Past::Fixed(kept)).0;
         observe_output(self, query, y)
     }
 
@@ -238,6 +311,7 @@ impl MultiheadAttention {
         [query, key, value]: [&Var; 3],
         [key_padding_mask, attn_mask]: [Option<&Var>; 2],
         need_weights: bool,
+        past: Past,
     ) -> (Var, Option<Var>) {
         let batched = query.ndim() == 3;
         let sizes = [(query, "query", self.embed_dim), (key, "key", self.kdim), (value, "value", self.vdim)];
@@ -267,10 +341,10 @@ impl MultiheadAttention {
             value.shape()
         );
         let (heads, size) = (self.num_heads, self.embed_dim / self.num_heads);
-        let mut mask = self.mask(query.dtype(), [l, n, s], key_padding_mask, attn_mask);
+        let before = past.before();
+        let mut mask = self.mask(query.dtype(), [l, n, before + s], key_padding_mask, attn_mask);
 
-        let (q, k, v) = self.project(query, key, value, same);
-        let (q, mut k, mut v) = (steps_first(&q), steps_first(&k), steps_first(&v));
+        let (q, mut k, mut v) = self.projected([query, key, value], same, past, [n, s], steps_first);
         let grow = |mask: &mut Option<Var>| *mask = mask.take().map(|m| m.pad(&[0, 1]));
         if let (Some(bias_k), Some(bias_v)) = (&self.bias_k, &self.bias_v) {
             let row = |b: &Var| b.expand(&[1, n as isize, -1]);
@@ -307,29 +381,60 @@ impl MultiheadAttention {
         (self.out_proj.forward(&joined), weights)
     }
 
-    fn project(&self, q: &Var, k: &Var, v: &Var, same: bool) -> (Var, Var, Var) {
-        let e = self.embed_dim;
-        let bias = |i: usize| self.in_proj_bias.as_ref().map(|b| b.narrow(0, i * e, e));
-        match &self.in_proj_weight {
-            Some(w) => {
-                if same {
-                    let all = tapegrad_ops::linear(q, w, self.in_proj_bias.as_ref()).chunk(3, -1);
-                    return (all[0].clone(), all[1].clone(), all[2].clone());
-                }
-                let part =
-                    |x: &Var, i: usize| tapegrad_ops::linear(x, &w.narrow(0, i * e, e), bias(i).as_ref());
-                (part(q, 0), part(k, 1), part(v, 2))
+    /// Queries, keys and values `[L, N, E]`, with those that are kept.
+    #[track_caller]
+    fn projected(
+        &self,
+        [query, key, value]: [&Var; 3],
+        same: bool,
+        past: Past,
+        [n, s]: [usize; 2],
+        steps_first: impl Fn(&Var) -> Var,
+    ) -> (Var, Var, Var) {
+        let part = |x: &Var, i: usize| steps_first(&self.project(x, i));
+        // [L, N, E] -> [N, L, heads, size]
+        let keep = |x: &Var| {
+            let sizes = [n, s, self.num_heads, self.embed_dim / self.num_heads];
+            x.transpose(0, 1).reshape(&sizes.map(|n| n as isize))
+        };
+        let whole = |x: Var| x.flatten((2, 3)).transpose(0, 1);
+        match past {
+            Past::Fixed(kept) => {
+                assert!(
+                    kept.is_empty() || kept.len() == s,
+                    "MultiheadAttention: a memory of {s} elements, and {} are kept of the first one",
+                    kept.len()
+                );
+                let [k, v] = kept.fixed(|| [keep(&part(key, 1)), keep(&part(value, 2))]);
+                (part(query, 0), whole(k), whole(v))
             }
-            None => {
-                let part = |x: &Var, w: &Option<Var>, i: usize| {
-                    tapegrad_ops::linear(x, w.as_ref().expect("one weight or three"), bias(i).as_ref())
+            Past::None | Past::Grows(_) => {
+                let (q, k, v) = match &self.in_proj_weight {
+                    Some(w) if same => {
+                        let all = tapegrad_ops::linear(query, w, self.in_proj_bias.as_ref()).chunk(3, -1);
+                        (steps_first(&all[0]), steps_first(&all[1]), steps_first(&all[2]))
+                    }
+                    _ => (part(query, 0), part(key, 1), part(value, 2)),
                 };
-                (
-                    part(q, &self.q_proj_weight, 0),
-                    part(k, &self.k_proj_weight, 1),
-                    part(v, &self.v_proj_weight, 2),
-                )
+                match past {
+                    Past::Grows(past) => {
+                        let [k, v] = past.extend(&keep(&k), &keep(&v));
+                        (q, whole(k), whole(v))
+                    }
+                    _ => (q, k, v),
+                }
             }
+        }
+    }
+
+    /// The projection of queries (0), keys (1) or values (2).
+    fn project(&self, x: &Var, i: usize) -> Var {
+        let e = self.embed_dim;
+        let bias = self.in_proj_bias.as_ref().map(|b| b.narrow(0, i * e, e));
+        let apart = [&self.q_proj_weight, &self.k_proj_weight, &self.v_proj_weight];
+        match &self.in_proj_weight {
+            Some(w) => tapegrad_ops::linear(x, &w.narrow(0, i * e, e), bias.as_ref()),
+            None => tapegrad_ops::linear(x, apart[i].as_ref().expect("one weight or three"), bias.as_ref()),
         }
     }
 

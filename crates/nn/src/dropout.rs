@@ -3,7 +3,7 @@
 use crate::fields::Training;
 use crate::module::Forward;
 use crate::summary::observe;
-use tapegrad_tape::Var;
+use tapegrad_tape::{Tensor, Var};
 
 macro_rules! dropouts {
     ($($(#[$meta:meta])* $name:ident, $function:ident;)*) => {$(
@@ -54,4 +54,47 @@ dropouts! {
     Dropout1d, dropout1d_with;
     /// While training, zeroes channels at random in `[N, C, H, W]` (`torch.nn.Dropout2d`).
     Dropout2d, dropout2d_with;
+}
+
+crate::module! {
+    /// While training, zeroes whole samples at random and scales up the others: the blocks of a residual network are left
+    /// out for some samples (Huang et al. 2016, "Deep Networks with Stochastic Depth"; `torchvision.ops.StochasticDepth` with
+    /// `mode="row"`).
+    ///
+    /// ```
+    /// use tapegrad_nn::{Forward, StochasticDepth};
+    /// use tapegrad_tape::Var;
+    /// let y = StochasticDepth::new(0.5).forward(&Var::ones((4, 3, 2, 2))).to_vec::<f32>();
+    /// assert!(y.chunks(12).all(|sample| sample.iter().all(|&v| v == sample[0])));
+    /// ```
+    pub struct StochasticDepth {
+        p: f64,
+        training: Training,
+    }
+}
+
+impl StochasticDepth {
+    /// A module that drops a sample with probability `p`.
+    ///
+    /// # Panics
+    /// If `p` is not in `[0, 1]`.
+    #[track_caller]
+    pub fn new(p: f64) -> StochasticDepth {
+        assert!((0.0..=1.0).contains(&p), "StochasticDepth: the probability must be in [0, 1], got {p}");
+        StochasticDepth { p, training: Training::default() }
+    }
+}
+
+impl Forward for StochasticDepth {
+    #[track_caller]
+    fn forward(&self, x: &Var) -> Var {
+        observe(self, x, |x| {
+            if !self.training.get() || self.p == 0.0 {
+                return x.clone();
+            }
+            let mut shape = x.shape().to_vec();
+            shape.iter_mut().skip(1).for_each(|n| *n = 1);
+            x * tapegrad_ops::dropout_with(&Var::from(Tensor::ones_with(&shape, x.dtype())), self.p, true)
+        })
+    }
 }

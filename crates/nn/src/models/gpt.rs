@@ -1,9 +1,10 @@
 //! GPT: a decoder-only transformer.
 
 use crate::init::{normal_, zeros_};
-use crate::{Embedding, Forward, LayerNorm, Linear, Module, observe};
+use crate::key_values::causal_mask;
+use crate::{Embedding, Forward, KeyValues, LayerNorm, Linear, Module, observe};
 use tapegrad_ops::{Approximate, AttentionOptions, gelu_with, scaled_dot_product_attention_with};
-use tapegrad_tape::{Tensor, Var, cat};
+use tapegrad_tape::{Tensor, Var};
 
 /// The sizes of a [`Gpt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,31 +35,6 @@ impl GptConfig {
     /// The smallest GPT-2: 12 layers, 12 heads, 768 wide, 1,024 tokens.
     pub fn gpt2(vocab: usize) -> GptConfig {
         GptConfig { vocab, block: 1024, layers: 12, heads: 12, embd: 768 }
-    }
-}
-
-/// The keys and values of one block for the tokens so far, each `[B, T, heads, size]`.
-#[derive(Clone, Debug, Default)]
-pub struct KeyValues(Option<[Var; 2]>);
-
-impl KeyValues {
-    /// The number of tokens.
-    pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |[k, _]| k.shape()[1])
-    }
-
-    /// True before the first token.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Appends keys and values, and returns all.
-    fn extend(&mut self, k: &Var, v: &Var) -> [Var; 2] {
-        let all = match &self.0 {
-            Some([old_k, old_v]) => [cat(&[old_k, k], 1), cat(&[old_v, v], 1)],
-            None => [k.clone(), v.clone()],
-        };
-        self.0.insert(all).clone()
     }
 }
 
@@ -106,14 +82,14 @@ impl GptBlock {
         let [b, t, size] = [b, t, embd / self.heads].map(|n| n as isize);
         let qkv = self.c_attn.forward(&self.ln_1.forward(x)).reshape(&[b, t, 3, self.heads as isize, size]);
         let [q, mut k, mut v] = <[Var; 3]>::try_from(qkv.unbind(2)).expect("three parts");
-        let first = past.as_ref().is_none_or(|past| past.is_empty());
-        assert!(first || t == 1, "GptBlock: after the first call each call takes one token, got {t}");
+        let before = past.as_ref().map_or(0, |past| past.len());
+        let mask = if before > 0 { causal_mask(t as usize, before, x.dtype()) } else { None };
         if let Some(past) = past {
             [k, v] = past.extend(&k, &v);
         }
         let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2));
-        // A single token may see all before it.
-        let options = AttentionOptions::new().is_causal(first);
+        let options =
+            AttentionOptions { attn_mask: mask.as_ref(), is_causal: before == 0, ..Default::default() };
         let y = scaled_dot_product_attention_with(&q, &k, &v, options).transpose(1, 2);
         let x = x + self.c_proj.forward(&y.reshape(&[b, t, embd as isize]));
         let inner = gelu_with(&self.c_fc.forward(&self.ln_2.forward(&x)), Approximate::Tanh);
@@ -141,11 +117,11 @@ crate::module! {
     /// assert_eq!(model.forward(&tokens).shape(), [2, 3, 10]);
     /// ```
     pub struct Gpt {
-        wte: Embedding,
+        pub(super) wte: Embedding,
         wpe: Embedding,
         h: Vec<GptBlock>,
         ln_f: LayerNorm,
-        lm_head: Linear,
+        pub(super) lm_head: Linear,
     }
 }
 
@@ -196,8 +172,8 @@ impl Gpt {
         self.run(tokens, None)
     }
 
-    /// The logits `[B, T, vocab]` of tokens `[B, T]` that follow those that were passed with the same `past` before: all at
-    /// once in the first call, one at a time after that. `past` has an element for each block, `Default::default()`.
+    /// The logits `[B, T, vocab]` of tokens `[B, T]` that follow those that were passed with the same `past` before, an empty
+    /// list at first.
     ///
     /// # Panics
     /// If the tokens do not fit, or are too many with those before.
@@ -252,6 +228,13 @@ mod tests {
             for &token in &tokens[3..] {
                 parts.extend(model.next(&Var::from_vec(vec![token], &[1, 1]), &mut past).to_vec::<f32>());
             }
+            let mut past = Vec::new();
+            for part in tokens.chunks(2) {
+                let logits = model.next(&Var::from_vec(part.to_vec(), &[1, part.len()]), &mut past);
+                parts.extend(logits.to_vec::<f32>());
+            }
+            let whole = [&whole[..], &whole[..]].concat();
+            assert_eq!(whole.len(), parts.len());
             assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-5), "{whole:?} {parts:?}");
         });
     }

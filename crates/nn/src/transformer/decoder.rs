@@ -1,11 +1,11 @@
 //! `TransformerDecoderLayer`, `TransformerDecoder`.
 
 use super::FeedForwardActivation;
-use crate::MultiheadAttention;
 use crate::dropout::Dropout;
 use crate::linear::Linear;
 use crate::module::Forward;
 use crate::norm::LayerNorm;
+use crate::{KeyValues, MultiheadAttention};
 use tapegrad_tape::Var;
 
 /// The masks of a decoder; none by default. They are as of [`MultiheadAttention::attend`].
@@ -23,6 +23,15 @@ pub struct DecoderMasks<'a> {
 
 impl<'a> DecoderMasks<'a> {
     tapegrad_tape::setters! { ; tgt_mask: &'a Var, memory_mask: &'a Var, tgt_key_padding_mask: &'a Var, memory_key_padding_mask: &'a Var }
+}
+
+/// What a layer of a decoder keeps of earlier targets, and of the memory. Empty at first: `Default::default()`.
+#[derive(Clone, Debug, Default)]
+pub struct DecoderPast {
+    /// The keys and values of the targets so far.
+    pub targets: KeyValues,
+    /// Those of the memory.
+    pub memory: KeyValues,
 }
 
 crate::module! {
@@ -154,13 +163,39 @@ impl TransformerDecoderLayer {
     pub fn forward_with(&self, tgt: &Var, memory: &Var, masks: DecoderMasks) -> Var {
         let attend = |x: &Var| {
             let (padding, mask) = (masks.tgt_key_padding_mask, masks.tgt_mask);
-            self.dropout1.forward(&self.self_attn.attend_without_weights(x, x, x, padding, mask))
+            self.self_attn.attend_without_weights(x, x, x, padding, mask)
         };
         let look = |x: &Var| {
             let (padding, mask) = (masks.memory_key_padding_mask, masks.memory_mask);
-            self.dropout2
-                .forward(&self.multihead_attn.attend_without_weights(x, memory, memory, padding, mask))
+            self.multihead_attn.attend_without_weights(x, memory, memory, padding, mask)
         };
+        self.run(tgt, attend, look)
+    }
+
+    /// The output for targets that follow those passed with the same `past` before: each attends to itself, to all targets
+    /// before it, and to the memory, of which keys and values are computed in the first call. A mask of padding among the
+    /// targets is that of all targets so far.
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or there is a `tgt_mask`.
+    #[track_caller]
+    pub fn next(&self, tgt: &Var, memory: &Var, past: &mut DecoderPast, masks: DecoderMasks) -> Var {
+        assert!(
+            masks.tgt_mask.is_none(),
+            "TransformerDecoderLayer: next has a causal mask of its own; tgt_mask must be None"
+        );
+        let DecoderPast { targets, memory: kept } = past;
+        let attend = |x: &Var| self.self_attn.attend_next(x, targets, masks.tgt_key_padding_mask);
+        let look = |x: &Var| {
+            let (padding, mask) = (masks.memory_key_padding_mask, masks.memory_mask);
+            self.multihead_attn.attend_kept(x, memory, kept, padding, mask)
+        };
+        self.run(tgt, attend, look)
+    }
+
+    fn run(&self, tgt: &Var, attend: impl FnOnce(&Var) -> Var, look: impl FnOnce(&Var) -> Var) -> Var {
+        let attend = |x: &Var| self.dropout1.forward(&attend(x));
+        let look = |x: &Var| self.dropout2.forward(&look(x));
         let feed = |x: &Var| {
             let inner = self.activation.apply(&self.linear1.forward(x));
             self.dropout3.forward(&self.linear2.forward(&self.dropout.forward(&inner)))
@@ -215,6 +250,31 @@ impl TransformerDecoder {
         let mut y = tgt.clone();
         for layer in &self.layers {
             y = layer.forward_with(&y, memory, masks);
+        }
+        self.norm.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(&y))
+    }
+    /// The output for targets that follow those passed with the same `past` before, an empty list at first: one after the
+    /// other, or several at once. As of [`TransformerDecoderLayer::next`].
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or there is a `tgt_mask`.
+    ///
+    /// ```
+    /// use tapegrad_nn::{TransformerDecoder, TransformerDecoderLayer};
+    /// use tapegrad_tape::Var;
+    /// let decoder = TransformerDecoder::new(2, || TransformerDecoderLayer::new(8, 2));
+    /// let (memory, mut past) = (Var::ones((7, 3, 8)), Vec::new());
+    /// for _ in 0..3 {
+    ///     assert_eq!(decoder.next(&Var::ones((1, 3, 8)), &memory, &mut past, Default::default()).shape(), [1, 3, 8]);
+    /// }
+    /// assert_eq!(past[0].targets.len(), 3);
+    /// ```
+    #[track_caller]
+    pub fn next(&self, tgt: &Var, memory: &Var, past: &mut Vec<DecoderPast>, masks: DecoderMasks) -> Var {
+        past.resize_with(self.layers.len(), DecoderPast::default);
+        let mut y = tgt.clone();
+        for (layer, past) in self.layers.iter().zip(past) {
+            y = layer.next(&y, memory, past, masks);
         }
         self.norm.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(&y))
     }

@@ -1,12 +1,12 @@
 //! `TransformerEncoderLayer`, `TransformerEncoder`.
 
-use crate::MultiheadAttention;
 use crate::dropout::Dropout;
 use crate::init::Draws;
 use crate::linear::Linear;
 use crate::module::Forward;
 use crate::norm::LayerNorm;
 use crate::summary::observe;
+use crate::{KeyValues, MultiheadAttention};
 use tapegrad_tape::Var;
 
 /// The function between the two linear layers of a [`TransformerEncoderLayer`] or a
@@ -156,15 +156,21 @@ impl TransformerEncoderLayer {
         src_key_padding_mask: impl Into<Option<&'a Var>>,
     ) -> Var {
         let (src_mask, src_key_padding_mask) = (src_mask.into(), src_key_padding_mask.into());
-        let attend = |x: &Var| {
-            self.dropout1.forward(&self.self_attn.attend_without_weights(
-                x,
-                x,
-                x,
-                src_key_padding_mask,
-                src_mask,
-            ))
-        };
+        self.run(x, |x| self.self_attn.attend_without_weights(x, x, x, src_key_padding_mask, src_mask))
+    }
+
+    /// The output for `[L, N, E]` (or as set) that follows what was passed with the same `past` before: each element attends
+    /// to itself and to all before it.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn next(&self, x: &Var, past: &mut KeyValues) -> Var {
+        self.run(x, |x| self.self_attn.attend_next(x, past, None))
+    }
+
+    fn run(&self, x: &Var, attend: impl FnOnce(&Var) -> Var) -> Var {
+        let attend = |x: &Var| self.dropout1.forward(&attend(x));
         let feed = |x: &Var| {
             let inner = self.activation.apply(&self.linear1.forward(x));
             self.dropout2.forward(&self.linear2.forward(&self.dropout.forward(&inner)))
@@ -211,6 +217,34 @@ impl TransformerEncoder {
     pub fn norm(mut self, norm: LayerNorm) -> TransformerEncoder {
         self.norm = Some(norm);
         self
+    }
+
+    /// The output for `[L, N, E]` (or as its layers are set) that follows what was passed with the same `past` before, an empty
+    /// list at first: each element attends to itself and to all before it. So a language model makes one token after the
+    /// other, and computes each once.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    ///
+    /// ```
+    /// use tapegrad_nn::{Module, Transformer, TransformerEncoder, TransformerEncoderLayer};
+    /// use tapegrad_tape::{Var, assert_close_with, cat};
+    /// let model = TransformerEncoder::new(2, || TransformerEncoderLayer::new(8, 2));
+    /// model.eval();
+    /// let x = Var::from_vec((0..40).map(|i| (i as f32).sin()).collect(), (5, 1, 8));
+    /// let mask = Transformer::generate_square_subsequent_mask(5);
+    /// let mut past = Vec::new();
+    /// let steps: Vec<Var> = (0..5).map(|i| model.next(&x.narrow(0, i, 1), &mut past)).collect();
+    /// assert_close_with(&cat(&steps, 0), &model.forward_with_masks(&x, Some(&mask), None), 1e-4, 1e-5, false);
+    /// ```
+    #[track_caller]
+    pub fn next(&self, x: &Var, past: &mut Vec<KeyValues>) -> Var {
+        past.resize_with(self.layers.len(), KeyValues::default);
+        let mut y = x.clone();
+        for (layer, past) in self.layers.iter().zip(past) {
+            y = layer.next(&y, past);
+        }
+        self.norm.as_ref().map_or_else(|| y.clone(), |norm| norm.forward(&y))
     }
 
     /// The output for `[L, N, E]` (or as its layers are set) with masks as of [`MultiheadAttention::attend`].

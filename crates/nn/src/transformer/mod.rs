@@ -3,7 +3,7 @@
 mod decoder;
 mod encoder;
 
-pub use decoder::{DecoderMasks, TransformerDecoder, TransformerDecoderLayer};
+pub use decoder::{DecoderMasks, DecoderPast, TransformerDecoder, TransformerDecoderLayer};
 pub use encoder::{FeedForwardActivation, TransformerEncoder, TransformerEncoderLayer};
 
 use crate::Module;
@@ -183,5 +183,73 @@ mod tests {
         let other = tapegrad_tape::cat(&[tgt.narrow(1, 0, 2), random(&[2, 1, 8])], 1);
         let first = |t: &Var| model.forward_with(&src, t, masks).narrow(1, 0, 2).to_vec::<f32>();
         assert_eq!(first(&tgt), first(&other));
+    }
+    /// Any division of the targets into calls gives the outputs of a single call with a causal mask, with padding among
+    /// sources and targets, for every kind of layer.
+    #[test]
+    fn steps_are_the_whole() {
+        tapegrad_tape::manual_seed(4);
+        let random = |shape: &[usize]| Var::from(with_default_generator(|g| g.normal(shape, 0.0, 1.0)));
+        for (norm_first, batch_first) in [(false, true), (true, false)] {
+            let layer = || {
+                TransformerDecoderLayer::new(8, 2)
+                    .dim_feedforward(16)
+                    .norm_first(norm_first)
+                    .batch_first(batch_first)
+            };
+            let decoder = TransformerDecoder::new(2, layer).norm(LayerNorm::new(&[8]));
+            decoder.eval();
+            let dim = if batch_first { 1 } else { 0 };
+            let shape = |t: usize| if batch_first { [2, t, 8] } else { [t, 2, 8] };
+            let (memory, tgt) = (random(&shape(4)), random(&shape(6)));
+            let padding = Var::from_vec(vec![false, false, false, true, false, false, true, true], &[2, 4]);
+            let left = Var::from_vec((0..12).map(|i| i == 6 || i == 7).collect(), &[2, 6]);
+            let causal = Transformer::generate_square_subsequent_mask(6);
+            let masks = DecoderMasks {
+                memory_key_padding_mask: Some(&padding),
+                tgt_key_padding_mask: Some(&left),
+                ..Default::default()
+            };
+            let whole =
+                decoder.forward_with(&tgt, &memory, DecoderMasks { tgt_mask: Some(&causal), ..masks });
+            for lengths in [&[1usize; 6][..], &[3, 1, 2], &[2, 3, 1], &[6]] {
+                let (mut past, mut start, mut parts) = (Vec::new(), 0, Vec::new());
+                for &n in lengths {
+                    let left = left.narrow(1, 0, start + n);
+                    let masks = DecoderMasks { tgt_key_padding_mask: Some(&left), ..masks };
+                    parts.push(decoder.next(&tgt.narrow(dim, start, n), &memory, &mut past, masks));
+                    start += n;
+                }
+                let parts = tapegrad_tape::cat(&parts, dim);
+                tapegrad_tape::assert_close_with(&parts, &whole, 1e-4, 1e-5, false);
+            }
+        }
+    }
+
+    /// Gradients flow through what was kept.
+    #[test]
+    fn steps_have_the_gradients_of_the_whole() {
+        let attention = crate::MultiheadAttention::new(4, 2).batch_first(true);
+        let x = Var::parameter(with_default_generator(|g| g.normal(&[1, 3, 4], 0.0, 1.0)));
+        let gradient = |y: Var| {
+            x.zero_grad();
+            y.square().sum_all().backward();
+            x.grad().expect("it takes part")
+        };
+        let causal = Transformer::generate_square_subsequent_mask(3);
+        let whole = gradient(attention.attend_without_weights(&x, &x, &x, None, Some(&causal)));
+        let mut past = crate::KeyValues::default();
+        let parts: Vec<Var> =
+            (0..3).map(|i| attention.attend_next(&x.narrow(1, i, 1), &mut past, None)).collect();
+        tapegrad_tape::assert_close_with(&gradient(tapegrad_tape::cat(&parts, 1)), &whole, 1e-4, 1e-5, false);
+    }
+
+    #[test]
+    #[should_panic(expected = "next has a causal mask of its own")]
+    fn steps_with_a_mask() {
+        let layer = TransformerDecoderLayer::new(4, 2);
+        let (x, mask) = (Var::ones((1, 1, 4)), Var::ones((1, 1)));
+        let masks = DecoderMasks { tgt_mask: Some(&mask), ..Default::default() };
+        layer.next(&x, &x, &mut DecoderPast::default(), masks);
     }
 }
