@@ -65,7 +65,7 @@ macro_rules! options {
         /// If it is outside its range.
         #[track_caller]
         pub fn $field(mut self, $field: $ty) -> CyclicLR {
-            self.$field = $field.into();
+            self.$field = $field;
             self.check();
             self
         }
@@ -97,8 +97,14 @@ impl CyclicLR {
     }
 
     options! {
-        step_size_up: u64, step_size_down: u64, mode: CyclicMode, gamma: f64, scale_mode: ScaleMode, cycle_momentum: bool,
+        step_size_up: u64, mode: CyclicMode, gamma: f64, scale_mode: ScaleMode, cycle_momentum: bool,
         base_momentum: f64, max_momentum: f64
+    }
+
+    /// This schedule with another number of steps down than up.
+    pub fn step_size_down(mut self, step_size_down: u64) -> CyclicLR {
+        self.step_size_down = Some(step_size_down);
+        self
     }
 
     /// This schedule with a function that scales the height of the cycles, in place of a mode: of the number of the cycle,

@@ -14,18 +14,18 @@ use tapegrad_tape::{Float, Var};
 /// use tapegrad_nn::optim::{Custom, Optimizer, Rule, Step};
 /// use tapegrad_tape::{Float, Tensor, Var, kernels::update::update1};
 ///
-/// /// Lion (Chen et al. 2023): the sign of a mean of gradients.
+/// /// The sign of a mean of gradients.
 /// #[derive(Clone, Debug)]
-/// struct Lion {
+/// struct SignMomentum {
 ///     lr: f64,
 ///     momentum: f64,
 ///     weight_decay: f64,
 /// }
 ///
-/// impl Rule for Lion {
-///     const NAME: &'static str = "Lion";
+/// impl Rule for SignMomentum {
+///     const NAME: &'static str = "SignMomentum";
 ///     fn options(&mut self) -> Vec<(&'static str, &mut f64)> {
-///         let Lion { lr, momentum, weight_decay } = self;
+///         let SignMomentum { lr, momentum, weight_decay } = self;
 ///         vec![("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)]
 ///     }
 ///     fn buffers(&self) -> &'static [&'static str] {
@@ -43,8 +43,8 @@ use tapegrad_tape::{Float, Var};
 /// }
 ///
 /// let (w, v) = (Var::parameter(Tensor::scalar(1.0)), Var::parameter(Tensor::scalar(-1.0)));
-/// let lion = Lion { lr: 0.1, momentum: 0.9, weight_decay: 0.0 };
-/// let mut optimizer = Custom::new([w.clone()], lion.clone()).group([v.clone()], Lion { lr: 0.2, ..lion });
+/// let rule = SignMomentum { lr: 0.1, momentum: 0.9, weight_decay: 0.0 };
+/// let mut optimizer = Custom::new([w.clone()], rule.clone()).group([v.clone()], SignMomentum { lr: 0.2, ..rule });
 /// (&w * &w + &v * &v).backward();
 /// optimizer.step();
 /// assert!((w.item() - 0.9).abs() < 1e-6 && (v.item() + 0.8).abs() < 1e-6);

@@ -1,8 +1,9 @@
 //! Optimizers over twelve steps, and steps on rows.
 
 use crate::{close, get, samples};
-use tapegrad_nn::StateDict;
 use tapegrad_nn::optim::*;
+use tapegrad_nn::train::{Source, Trainer};
+use tapegrad_nn::{Forward, Linear, Module, StateDict};
 use tapegrad_ops::{EmbeddingOptions, embedding_with};
 use tapegrad_tape::{Tensor, Var};
 
@@ -79,6 +80,32 @@ fn schedule_free() {
         let all = ScheduleFreeAdamW::new(p, 0.1).betas((0.95, 0.9)).eps(1e-6);
         all.warmup_steps(4).weight_decay(0.05)
     });
+}
+
+#[test]
+fn a_trainer_validates_and_ends_with_the_averages() {
+    let batch = || (Var::ones((4, 3)), Var::from(Tensor::full((4, 1), 2.0)));
+    let source = || Source::new(move || [batch()].into_iter());
+    let loss = |y: &Var, t: &Var| tapegrad_ops::mse_loss(y, t);
+    let (model, other) = (Linear::new(3, 1), Linear::new(3, 1));
+    other.load_state_dict(&model.state_dict(), true).unwrap();
+    let make = |m: &Linear| ScheduleFreeSGD::new(m.parameters(), 0.05);
+    let mut trainer = Trainer::new(&model, make(&model)).epochs(3).loss(loss);
+    let history = trainer.fit(source(), Some(source())).unwrap();
+
+    let mut optimizer = make(&other);
+    let (x, t) = batch();
+    for record in &history {
+        optimizer.zero_grad();
+        loss(&other.forward(&x), &t).backward();
+        optimizer.step();
+        optimizer.eval();
+        let validated = record.validation.unwrap().loss();
+        assert!((validated - loss(&other.forward(&x), &t).item()).abs() < 1e-6);
+        optimizer.train();
+    }
+    optimizer.eval();
+    tapegrad_tape::assert_close(&model.weight, &other.weight);
 }
 
 /// Two look-ups of one table in each of six steps, with padding.
