@@ -1,5 +1,7 @@
 //! The backward pass over the tape.
 
+mod samples;
+
 use crate::dtype::Number;
 use crate::forward;
 use crate::grad_mode::{self, Mode};
@@ -8,6 +10,8 @@ use crate::node::{Node, Saved};
 use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
+pub(crate) use samples::grads_by_sample;
+use samples::{Flags, fit_samples};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -158,18 +162,6 @@ pub(crate) fn grad_through(
     };
     let found = run(roots, mode);
     ids.iter().map(|id| found.get(id).cloned()).collect()
-}
-
-/// The gradients of each element of `losses` for leaves, along a first dimension.
-#[track_caller]
-pub(crate) fn grads_by_sample(losses: &Var, parameters: &[&Var]) -> Vec<Option<Var>> {
-    let ones = Var::from(Tensor::ones_with(losses.shape(), losses.dtype()));
-    let roots = vec![root("per_sample_grads", losses, Some(&ones))];
-    let ids: HashSet<u64> = parameters.iter().filter_map(|p| p.id()).collect();
-    let targets = Targets { needed: reaching(&roots, &ids, true), ids, through: true };
-    let samples = Some(losses.numel());
-    let found = run(roots, Kind { retain: true, create: false, targets: Some(targets), samples });
-    parameters.iter().map(|p| found.get(&p.id()?).cloned()).collect()
 }
 
 /// The node where a walk starts, and the gradient that it starts with.
@@ -384,11 +376,7 @@ impl Walk {
     fn pass_on(&mut self, node: &Arc<Node>, grad: Var) {
         let wanted =
             |input: &Arc<Node>| self.mode.targets.as_ref().is_none_or(|t| t.needed.contains(&input.seq));
-        let wants = node
-            .inputs
-            .iter()
-            .map(|i| i.as_ref().is_some_and(wanted))
-            .collect::<smallvec::SmallVec<[bool; 4]>>();
+        let wants = node.inputs.iter().map(|i| i.as_ref().is_some_and(wanted)).collect::<Flags>();
         if !wants.contains(&true) {
             return;
         }
@@ -449,27 +437,6 @@ impl Walk {
         plain
     }
 
-    /// Of which inputs the gradients of each sample are required; none if empty.
-    fn by_sample(&self, node: &Node, wants: &[bool]) -> smallvec::SmallVec<[bool; 4]> {
-        let (Some(_), Some(targets)) = (self.mode.samples, &self.mode.targets) else {
-            return Default::default();
-        };
-        let is_target =
-            |input: &Option<Arc<Node>>| input.as_ref().is_some_and(|i| targets.ids.contains(&i.seq));
-        let list: smallvec::SmallVec<[bool; 4]> =
-            node.inputs.iter().zip(wants).map(|(input, &wants)| wants && is_target(input)).collect();
-        if !list.contains(&true) {
-            return Default::default();
-        }
-        assert!(
-            node.by_sample,
-            "per_sample_grads: `{}`, recorded at {}, uses a parameter, and its rule cannot tell samples apart; \
-             differentiate a function of one sample, by `vmap` of `value_and_grad`",
-            node.op, node.location
-        );
-        list
-    }
-
     /// Delivers the gradients of those leaves that no operation but this one was left for.
     fn release_leaves(&mut self, node: &Arc<Node>) {
         for input in node.inputs.iter().flatten().filter(|input| input.leaf.is_some()) {
@@ -511,39 +478,6 @@ fn fit(node: &Node, input: &Node, gradient: Var) -> Var {
     }
     let dtype = input.dtype();
     if gradient.dtype() != dtype { gradient.cast(dtype) } else { gradient }
-}
-
-/// Sums and casts a gradient to a parameter's shape and type, but for the samples along the first dimension.
-fn fit_samples(node: &Node, input: &Node, gradient: Var, n: usize) -> Var {
-    let mut to = crate::Dims::from_elem(n, 1);
-    to.extend_from_slice(&input.shape);
-    let shape = gradient.shape();
-    let mut gradient = if shape == to.as_slice() {
-        gradient
-    } else {
-        // Of the result's shape: the parameter was broadcast along the samples, and perhaps other dimensions.
-        let own = input.shape.as_slice();
-        let mut kept = crate::Dims::from_elem(1, shape.len());
-        let fits = shape.first() == Some(&n)
-            && own.len() <= shape.len()
-            && (own.len() < shape.len() || own[0] == 1)
-            && shape::broadcast(own, shape).is_some_and(|s| s.as_slice() == shape);
-        assert!(
-            fits,
-            "per_sample_grads: `{}`, recorded at {}, has the result {:?}, from a parameter of shape {own:?}: \
-             the samples, of which there are {n}, have to be the first dimension of every result",
-            node.op, node.location, node.shape
-        );
-        let start = kept.len() - own.len();
-        kept[start..].copy_from_slice(own);
-        kept[0] = n;
-        gradient.sum_to(&kept).reshape_to(&to)
-    };
-    let dtype = input.dtype();
-    if gradient.dtype() != dtype {
-        gradient = gradient.cast(dtype);
-    }
-    gradient
 }
 
 /// The first gradient of a node is moved, the later ones are added to it.
