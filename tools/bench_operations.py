@@ -1,6 +1,6 @@
 """Times each family of operations at three sizes in Tapegrad and in PyTorch, in turns, on the same machine.
 
-  python tools/bench_operations.py [--threads 1] [--rounds 3] [--json FILE] [NAME ...]
+  python tools/bench_operations.py [--threads 1] [--rounds 3] [--sizes 0 1 2] [--json FILE] [NAME ...]
 
 The list of names and shapes is benches/operations/list.json, which both sides read; benches/operations/main.rs explains it. For each
 case the two take turns, and the least time of all rounds counts, forward without recording and backward alone. PyTorch has its
@@ -177,6 +177,7 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[0, 1, 2], choices=[0, 1, 2])
     parser.add_argument("--json", help="a file for the times")
     parser.add_argument("--tapegrad", default="cargo bench -q --bench operations --")
     args = parser.parse_args()
@@ -190,7 +191,7 @@ if __name__ == "__main__":
     )
     results = []
     for family in families:
-        for size in range(3):
+        for size in args.sizes:
             ours, theirs = None, None
             for _ in range(args.rounds):
                 server.stdin.write(f"{family['name']} {size}\n")

@@ -32,7 +32,7 @@ BATCH = {
     "cartpole": 32, "pinn": 256, "pinn-f64": 256,
     "lenet-eval": 1, "resnet18-224-eval": 1, "gpt-small-eval": 1,
 }
-EVAL_STEPS = {"lenet": 1000, "resnet18-224": 30, "gpt-small": 200}
+EVAL_STEPS = {"lenet": 500, "resnet18-224": 20, "gpt-small": 100}
 TUNED = {
     "LD_PRELOAD": "libjemalloc.so.2",
     "MALLOC_CONF": "oversize_threshold:1,background_thread:true,metadata_thp:auto,"

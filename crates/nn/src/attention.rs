@@ -3,7 +3,7 @@
 use crate::KeyValues;
 use crate::fields::Training;
 use crate::init::{Draws, xavier_normal_, xavier_uniform_, zeros_};
-use crate::key_values::causal_mask;
+use crate::key_values::{Past, causal_mask};
 use crate::linear::Linear;
 use crate::module::Forward;
 use crate::summary::observe_output;
@@ -11,25 +11,6 @@ use tapegrad_ops::{
     AttentionOptions, scaled_dot_product_attention_with, scaled_dot_product_attention_with_weights,
 };
 use tapegrad_tape::{DType, Tensor, Var};
-
-/// Keys and values from earlier calls.
-enum Past<'a> {
-    None,
-    /// Those of this call are appended.
-    Grows(&'a mut KeyValues),
-    /// They are always the same.
-    Fixed(&'a mut KeyValues),
-}
-
-impl Past<'_> {
-    /// How many keys precede those of this call.
-    fn before(&self) -> usize {
-        match self {
-            Past::Grows(past) => past.len(),
-            Past::None | Past::Fixed(_) => 0,
-        }
-    }
-}
 
 fn parameter(shape: &[usize]) -> Var {
     Var::parameter(Tensor::zeros_with(shape, DType::F32))

@@ -44,6 +44,25 @@ impl KeyValues {
     }
 }
 
+/// Keys and values from earlier calls.
+pub(crate) enum Past<'a> {
+    None,
+    /// Those of this call are appended.
+    Grows(&'a mut KeyValues),
+    /// They are always the same.
+    Fixed(&'a mut KeyValues),
+}
+
+impl Past<'_> {
+    /// How many keys precede those of this call.
+    pub(crate) fn before(&self) -> usize {
+        match self {
+            Past::Grows(past) => past.len(),
+            Past::None | Past::Fixed(_) => 0,
+        }
+    }
+}
+
 /// The mask `[t, before + t]`, to be added to the scores, with which each of `t` tokens attends to itself and to all before
 /// it: minus infinity for the later ones. A single token may see all.
 pub(crate) fn causal_mask(t: usize, before: usize, dtype: DType) -> Option<Var> {
