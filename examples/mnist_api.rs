@@ -202,7 +202,7 @@ fn main() {
         let file = common.file(&format!("{name}.npz"));
         or_fail(mlp.net.state_dict().save(&file));
         let mut again = Mlp::new(&hidden, activation, lr);
-        or_fail(again.net.load_state_dict(&or_fail(StateDict::load(&file)), true));
+        or_fail(again.net.load_state_dict(&or_fail(StateDict::load(&file))));
         assert_eq!(again.error(&test), error, "the weights that were read back give the same error");
         table += &format!("{name:<8} {:>6.2}%   {}\n", 100.0 * error, file.display());
 

@@ -272,7 +272,7 @@ fn load(file: &Path) -> Result<(Model, Network, Normalization), String> {
         return Err(strange("std"));
     }
     let network = model.build(classes);
-    let loaded = network.module().load_state_dict(&state, true);
+    let loaded = network.module().load_state_dict(&state);
     loaded.map_err(|e| format!("{}: {e}", file.display()))?;
     Ok((model, network, Normalization::new(&mean, &std)))
 }

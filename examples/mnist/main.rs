@@ -115,7 +115,7 @@ fn main() {
     };
     if let Some(file) = &args.load {
         let state = or_fail(StateDict::load(file));
-        or_fail(model.load_state_dict(&state, true).map_err(|e| format!("{}: {e}", file.display())));
+        or_fail(model.load_state_dict(&state).map_err(|e| format!("{}: {e}", file.display())));
     }
     let one: &[usize] = if args.model == Model::Mlp { &[1, 784] } else { &[1, 1, 28, 28] };
     println!("{}", model.summary(one));
