@@ -86,8 +86,7 @@ fn main() {
         }
         optimizer.zero_grad();
         let logits = model.forward(&x);
-        let classes = logits.size(-1) as isize;
-        let loss = ops::cross_entropy(&logits.reshape((-1, classes)), &target);
+        let loss = ops::cross_entropy(&logits.reshape((-1, logits.size(-1))), &target);
         loss.backward();
         if name.starts_with("gpt") {
             clip_grad_norm_(&model.parameters(), 1.0);

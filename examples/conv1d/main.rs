@@ -146,21 +146,13 @@ fn average_pooling(common: &Common) {
     let x = Var::from(generator.normal(&[4, 6, 30], 0.0, 1.0).cast(DType::F64));
     let options = ConvOptions::new().stride(3).groups(6);
     let strided = ops::conv1d_with(&x, &averaging_filters(6, &[3]), None, options);
-    println!(
-        "1d, windows of 3:    {:?} -> {:?}, largest difference {:.1e}",
-        x.shape(),
-        strided.shape(),
-        difference(&strided, &ops::avg_pool1d(&x, 3))
-    );
+    let off = difference(&strided, &ops::avg_pool1d(&x, 3));
+    println!("1d, windows of 3:    {:?} -> {:?}, largest difference {off:.1e}", x.shape(), strided.shape());
     let x = Var::from(generator.normal(&[4, 6, 8, 12], 0.0, 1.0).cast(DType::F64));
     let options = ConvOptions::new().stride([2, 3]).groups(6);
     let strided = ops::conv2d_with(&x, &averaging_filters(6, &[2, 3]), None, options);
-    println!(
-        "2d, windows of 2x3:  {:?} -> {:?}, largest difference {:.1e}",
-        x.shape(),
-        strided.shape(),
-        difference(&strided, &ops::avg_pool2d(&x, [2, 3]))
-    );
+    let off = difference(&strided, &ops::avg_pool2d(&x, [2, 3]));
+    println!("2d, windows of 2x3:  {:?} -> {:?}, largest difference {off:.1e}", x.shape(), strided.shape());
 }
 
 /// A plot of convolutions of a noisy step: smoothing, edge detection, subsampling.
