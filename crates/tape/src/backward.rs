@@ -65,8 +65,8 @@ impl Var {
     /// If the gradient is absent for more than one element or of another shape, nothing here requires a gradient, or
     /// the graph was freed.
     #[track_caller]
-    pub fn backward_with<'a>(&self, grad: impl Into<Option<&'a Var>>, options: BackwardOptions) {
-        let root = root("backward", self, grad.into());
+    pub fn backward_with(&self, grad: Option<&Var>, options: BackwardOptions) {
+        let root = root("backward", self, grad);
         let mode = Mode {
             retain: options.retain_graph || options.create_graph,
             create: options.create_graph,
