@@ -200,7 +200,7 @@ fn train(kind: &Kind, sizes: Sizes, data: &Data, epochs: usize, seed: u64) -> (S
         }
         history.push(validated);
     }
-    or_fail(model.load_state_dict(&best.1, true));
+    or_fail(model.load_state_dict(&best.1));
     (model, history)
 }
 

@@ -24,7 +24,7 @@ use tapegrad::nn::lr_scheduler::OneCycleLR;
 use tapegrad::nn::optim::SGD;
 use tapegrad::nn::plots::{Corner, Panel};
 use tapegrad::nn::train::{EpochRecord, Trainer, confusion_matrix};
-use tapegrad::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, Sequential};
+use tapegrad::nn::{BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential};
 use tapegrad::prelude::*;
 
 /// Trains a convolutional network on images and writes a competition entry.
@@ -43,45 +43,21 @@ struct Args {
     lr: Option<f64>,
 }
 
-nn::module! {
-    /// Two convolutions with batch norm and ReLU; then pooling halves the width and height.
-    struct Stage {
-        conv1: Conv2d,
-        norm1: BatchNorm2d,
-        conv2: Conv2d,
-        norm2: BatchNorm2d,
-        pool: MaxPool2d,
-    }
-}
-
-impl Stage {
-    fn new(channels: usize, width: usize) -> Stage {
-        // Batch norm has its own bias.
-        let conv = |from| Conv2d::new(from, width, 3).padding(1).bias(false);
-        Stage {
-            conv1: conv(channels),
-            norm1: BatchNorm2d::new(width),
-            conv2: conv(width),
-            norm2: BatchNorm2d::new(width),
-            pool: MaxPool2d::new(2),
-        }
-    }
-}
-
-impl Forward for Stage {
-    fn forward(&self, x: &Var) -> Var {
-        let x = ops::relu(&self.norm1.forward(&self.conv1.forward(x)));
-        let x = ops::relu(&self.norm2.forward(&self.conv2.forward(&x)));
-        self.pool.forward(&x)
-    }
+/// Two convolutions with batch norm and ReLU; then pooling halves the width and height.
+fn stage(channels: usize, width: usize) -> Sequential {
+    // Batch norm has its own bias.
+    let conv = |from| Conv2d::new(from, width, 3).padding(1).bias(false);
+    let norm = || BatchNorm2d::new(width);
+    let (first, second) = (conv(channels), conv(width));
+    nn::sequential![first, norm(), ReLU::new(), second, norm(), ReLU::new(), MaxPool2d::new(2)]
 }
 
 /// Three stages and a linear layer.
 fn network([a, b, c]: [usize; 3], classes: usize) -> Sequential {
     nn::sequential![
-        Stage::new(3, a),
-        Stage::new(a, b),
-        Stage::new(b, c),
+        stage(3, a),
+        stage(a, b),
+        stage(b, c),
         Flatten::new(),
         Dropout::new(0.2),
         Linear::new(c * 4 * 4, classes),

@@ -106,10 +106,6 @@ impl Mlp {
         predicted.iter().zip(labels.to_vec::<i64>()).filter(|(p, l)| **p != *l).count()
     }
 
-    fn zero_grad(&self) {
-        self.optimizer.zero_grad();
-    }
-
     /// Computes the gradients of the loss and frees its graph.
     fn backward(&mut self) {
         self.loss.take().expect("loss comes first").backward();
@@ -149,7 +145,7 @@ fn train(mlp: &mut Mlp, train: &ImageLoader, validation: &ImageLoader, epochs: u
         let start = Instant::now();
         let (mut loss_sum, mut wrong, mut count) = (0.0, 0, 0);
         for batch in train.iter() {
-            mlp.zero_grad();
+            mlp.optimizer.zero_grad();
             mlp.forward(&batch.images);
             loss_sum += mlp.loss(&batch.labels) * batch.len() as f64;
             wrong += mlp.wrong(&batch.labels);
@@ -159,17 +155,15 @@ fn train(mlp: &mut Mlp, train: &ImageLoader, validation: &ImageLoader, epochs: u
             count += batch.len();
         }
         let seconds = start.elapsed().as_secs_f64();
-        let (loss, error) = (loss_sum / count as f64, wrong as f64 / count as f64);
-        let held_out = mlp.error(validation);
+        let (loss, error) = (loss_sum / count as f64, 100.0 * wrong as f64 / count as f64);
+        let held_out = 100.0 * mlp.error(validation);
         println!(
-            "  epoch {epoch:>2}: loss {loss:>8.4}  error {:>5.2}%  validation {:>5.2}%  {seconds:.1} s",
-            100.0 * error,
-            100.0 * held_out
+            "  epoch {epoch:>2}: loss {loss:>8.4}  error {error:>5.2}%  validation {held_out:>5.2}%  {seconds:.1} s"
         );
         let x = epoch as f64;
         curves.loss.push((x, loss));
-        curves.training.push((x, 100.0 * error));
-        curves.validation.push((x, 100.0 * held_out));
+        curves.training.push((x, error));
+        curves.validation.push((x, held_out));
     }
     curves
 }
@@ -202,7 +196,7 @@ fn main() {
         let file = common.file(&format!("{name}.npz"));
         or_fail(mlp.net.state_dict().save(&file));
         let mut again = Mlp::new(&hidden, activation, lr);
-        or_fail(again.net.load_state_dict(&or_fail(StateDict::load(&file)), true));
+        or_fail(again.net.load_state_dict(&or_fail(StateDict::load(&file))));
         assert_eq!(again.error(&test), error, "the weights that were read back give the same error");
         table += &format!("{name:<8} {:>6.2}%   {}\n", 100.0 * error, file.display());
 

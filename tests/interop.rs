@@ -30,7 +30,7 @@ fn exchange(folder: &Path, name: &str, model: &dyn Forward) {
             );
         }
     }
-    model.load_state_dict(&weights, true).unwrap_or_else(|e| panic!("{e}"));
+    model.load_state_dict(&weights).unwrap_or_else(|e| panic!("{e}"));
     let off = logits(&x)
         .to_vec::<f64>()
         .iter()
@@ -67,7 +67,7 @@ fn exchange_tied(folder: &Path) {
     for file in ["tied.torch.safetensors", "tied.torch.pt"] {
         let state = StateDict::load(folder.join(file)).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(state.len(), 2, "{file}");
-        model.load_state_dict(&state, true).unwrap_or_else(|e| panic!("{e}"));
+        model.load_state_dict(&state).unwrap_or_else(|e| panic!("{e}"));
         weights.push(model.wte.weight.to_vec::<f32>());
         assert_eq!(model.head.weight.to_vec::<f32>(), weights[0]);
     }

@@ -71,6 +71,61 @@ fn crates_without_kernels_forbid_unsafe_code() {
     }
 }
 
+/// Every operation of `ops` on a variable is a method of `VarOps`.
+#[test]
+fn operations_are_methods() {
+    let mut files = Vec::new();
+    let folder = root().join("crates/ops/src");
+    sources(&folder, &mut files);
+    let read =
+        |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let methods = read(&folder.join("var_ops.rs"));
+    let mut found = 0;
+    for path in files.iter().filter(|p| !["kernels", "linalg"].iter().any(|f| p.starts_with(folder.join(f))))
+    {
+        for item in read(path).split("\npub fn ").skip(1) {
+            let (name, rest) = item.split_once('(').expect("a list of arguments");
+            let name = name.split('<').next().expect("a name");
+            // `unfold` is that of `torch.Tensor`.
+            if rest.trim_start().split_once(": ").is_some_and(|(_, ty)| ty.starts_with("&Var"))
+                && name != "unfold"
+            {
+                found += 1;
+                let row = |end| methods.contains(&format!("\n    {name}{end}"));
+                assert!(row("(") || row("<"), "{} has {name}, VarOps has not", path.display());
+            }
+        }
+    }
+    assert!(found > 100, "{found}");
+}
+
+/// The programs of the guide that are typed in both languages: ours is longer by a third at most.
+#[test]
+fn side_by_side_programs_are_short() {
+    let page = std::fs::read_to_string(root().join("docs/from-pytorch.md")).expect("a page of the guide");
+    let section =
+        page.split("## Side by side").nth(1).and_then(|s| s.split("\n## ").next()).expect("the section");
+    let count = |lines: &mut dyn Iterator<Item = &str>| -> usize {
+        lines.map(|l| l.chars().filter(|c| !c.is_whitespace()).count()).sum()
+    };
+    let mut programs = 0;
+    for part in section.split("\n### ").skip(1) {
+        let title = part.lines().next().expect("a title");
+        let block = |language: &str| {
+            let start = format!("```{language}\n");
+            part.split(&start).nth(1).and_then(|b| b.split("```").next()).unwrap_or_else(|| panic!("{title}"))
+        };
+        let python = count(&mut block("python").lines());
+        // Lines that the page does not show.
+        let rust = count(&mut block("rust").lines().filter(|l| *l != "#" && !l.starts_with("# ")));
+        assert!(3 * rust <= 4 * python, "{title}: {rust} characters instead of {python}");
+        let lines = block("python").lines().count();
+        assert!((3..=14).contains(&lines), "{title}: {lines} lines");
+        programs += 1;
+    }
+    assert_eq!(programs, 20);
+}
+
 #[test]
 fn the_word_is_found_in_code_only() {
     let text = "unsafe { f() }\n// unsafe\n\"unsafe\"\n#![forbid(unsafe_code)]\nx(\"a\", unsafe { b })\nunsafe fn f() {}";

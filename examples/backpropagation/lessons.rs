@@ -14,7 +14,7 @@ pub(crate) struct Lesson {
 impl Lesson {
     fn new(title: &'static str, loss: Var, closed: Vec<(&'static str, &Var, Matrix)>) -> Lesson {
         let inputs: Vec<&Var> = closed.iter().map(|(_, v, _)| *v).collect();
-        let tape = grad_with(&[&loss], &inputs, Default::default());
+        let tape = grad_with(&[&loss], &inputs, tapegrad::tape::GradOptions::new());
         let pair = |((name, v, m), t): ((&'static str, &Var, Matrix), Option<Var>)| {
             (name, m.shaped(v), t.expect("the loss depends on it"))
         };

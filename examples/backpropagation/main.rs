@@ -41,10 +41,8 @@ fn report(lesson: &Lesson) {
 
 /// The values of a computation by hand.
 fn by_hand(lesson: &Lesson) {
-    println!(
-        "By hand, for x = (1, 2), W = (0.5 -0.5; -1 1), y = (1, 0), rate 0.5, where L = {:.6}:",
-        lesson.loss.item()
-    );
+    let loss = lesson.loss.item();
+    println!("By hand, for x = (1, 2), W = (0.5 -0.5; -1 1), y = (1, 0), rate 0.5, where L = {loss:.6}:");
     for (name, closed, _) in &lesson.gradients {
         let numbers: Vec<String> = closed.to_vec::<f64>().iter().map(|v| format!("{v:9.6}")).collect();
         println!("{name:<8} {}", numbers.join(" "));

@@ -13,18 +13,17 @@ mod common;
 mod recipe;
 
 use clap::Parser;
+use common::bars::Bars;
 use common::memory::peak_rss_mb;
 use common::training::{Resumption, Signals, digest, rate};
-use common::{fail, open_folder, or_fail, or_warn, progress, results};
-use indicatif::ProgressBar;
+use common::{fail, open_folder, or_fail, or_warn, results};
 use recipe::{Augment, Method, Model, Network, Plan, Recipe, Tta};
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use tapegrad::datasets::{Cifar, Dataset, ImageDataset, ImageLoader, Normalization, random_split_with};
 use tapegrad::nn::plots::{confusion, training_curves};
-use tapegrad::nn::train::{Score, confusion_matrix, predictions};
+use tapegrad::nn::train::{confusion_matrix, predictions};
 use tapegrad::nn::{Forward, RunFolder, StateDict};
 use tapegrad::prelude::*;
 
@@ -197,46 +196,25 @@ fn fit(
         .setting("schedule", format!("{:?}", recipe.schedule))
         .setting("augment", format!("{:?}", recipe.augment))
         .setting("label_smoothing", recipe.label_smoothing);
-    let bar: RefCell<Option<ProgressBar>> = RefCell::default();
-    let close = || drop(bar.take().inspect(ProgressBar::finish_and_clear));
-    let epochs = recipe.epochs;
-    let mut trainer = trainer
-        .on_step(|event| {
-            let mut bar = bar.borrow_mut();
-            let bar = bar.get_or_insert_with(|| progress(kept, format!("epoch {}/{epochs}", event.epoch)));
-            bar.set_position(event.score.count);
-            bar.set_message(describe(event.score));
-        })
-        .on_epoch(|history| {
-            close();
-            let last = history.last().expect("an epoch has ended");
-            println!(
-                "epoch {}/{epochs}: {} | {} {} | lr {:.2e} | {:.1} s, {:.0} images/s",
-                last.epoch,
-                describe(&last.train),
-                if args.validation == 0 { "test" } else { "validation" },
-                last.validation.as_ref().map(describe).unwrap_or_default(),
-                last.lr,
-                last.seconds,
-                last.train.count as f64 / last.seconds
-            );
-            let other = if args.validation == 0 { "first 2,000 test images" } else { "validation" };
-            or_warn(training_curves(args.out.join("curves.png"), history, "training (augmented)", other));
-        });
+    let bars = Bars::new(kept, recipe.epochs);
+    let (short, long) = match args.validation {
+        0 => ("test", "first 2,000 test images"),
+        _ => ("validation", "validation"),
+    };
+    let mut trainer = trainer.on_step(|event| bars.step(event)).on_epoch(|history| {
+        bars.epoch(history, short);
+        or_warn(training_curves(args.out.join("curves.png"), history, "training (augmented)", long));
+    });
     let begin = Instant::now();
     let result = trainer.fit(tapegrad::source(&loader), Some(tapegrad::source(&watched)));
     drop(trainer);
-    close();
+    bars.close();
     or_fail(result);
     signals.end_of_training(run);
     println!(
         "waited for images: {:.2}% of the time",
         100.0 * loader.waited().as_secs_f64() / begin.elapsed().as_secs_f64().max(1e-9)
     );
-}
-
-fn describe(score: &Score) -> String {
-    format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
 }
 
 /// The file records the model's name and the normalization of its images.
@@ -272,7 +250,7 @@ fn load(file: &Path) -> Result<(Model, Network, Normalization), String> {
         return Err(strange("std"));
     }
     let network = model.build(classes);
-    let loaded = network.module().load_state_dict(&state, true);
+    let loaded = network.module().load_state_dict(&state);
     loaded.map_err(|e| format!("{}: {e}", file.display()))?;
     Ok((model, network, Normalization::new(&mean, &std)))
 }

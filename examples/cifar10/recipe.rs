@@ -7,7 +7,7 @@ use tapegrad::nn::lr_scheduler::{CosineAnnealingLR, LambdaLR, MultiStepLR, Sched
 use tapegrad::nn::models::{LeNet5, MlpOptions, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp_with};
 use tapegrad::nn::optim::{Adam, AdamW, AdamWOptions, Optimizer, SGD, SGDOptions};
 use tapegrad::nn::train::{Trainer, predict, predict_mirrored, predict_shifted};
-use tapegrad::nn::{Flatten, Forward, Sequential};
+use tapegrad::nn::{Flatten, Forward};
 use tapegrad::ops::CrossEntropyOptions;
 use tapegrad::prelude::*;
 
@@ -34,12 +34,8 @@ impl Model {
     pub(crate) fn build(self, classes: usize) -> Network {
         let module: Box<dyn Forward> = match self {
             Model::Fc => {
-                let options = MlpOptions { batch_norm: true, dropout: 0.2 };
-                Box::new(
-                    Sequential::new()
-                        .add(Flatten::new())
-                        .add(mlp_with(&[3 * 32 * 32, 1024, 512, classes], options)),
-                )
+                let options = MlpOptions::new().batch_norm(true).dropout(0.2);
+                Box::new(nn::sequential![Flatten::new(), mlp_with(&[3072, 1024, 512, classes], options)])
             }
             Model::Cnn3 => Box::new(ThreeLayerConvNet::new(classes)),
             Model::Lenet => Box::new(LeNet5::cifar(classes)),
@@ -229,20 +225,18 @@ impl Recipe {
 
     /// The optimizer: weight decay applies to weights, not to biases and normalization scales.
     fn optimizer(&self, model: &dyn Forward) -> Box<dyn Optimizer> {
-        let (weights, vectors): (Vec<Var>, Vec<Var>) =
-            model.parameters().into_iter().partition(|p| p.ndim() > 1);
+        let (weights, vectors): (Vec<_>, Vec<_>) = model.parameters().into_iter().partition(|p| p.ndim() > 1);
         let (lr, weight_decay) = (self.lr, self.weight_decay);
         match self.method {
             Method::Sgd => {
-                let options =
-                    SGDOptions { lr, momentum: self.momentum, nesterov: true, ..Default::default() };
-                let decaying = SGD::with_options(weights, SGDOptions { weight_decay, ..options });
+                let options = SGDOptions::new().lr(lr).momentum(self.momentum).nesterov(true);
+                let decaying = SGD::with_options(weights, options.clone().weight_decay(weight_decay));
                 Box::new(decaying.group(vectors, options))
             }
             Method::Adam => Box::new(Adam::new(model.parameters(), lr)),
             Method::Adamw => {
-                let options = AdamWOptions { lr, weight_decay: 0.0, ..Default::default() };
-                let decaying = AdamW::with_options(weights, AdamWOptions { weight_decay, ..options });
+                let options = AdamWOptions::new().lr(lr).weight_decay(0.0);
+                let decaying = AdamW::with_options(weights, options.clone().weight_decay(weight_decay));
                 Box::new(decaying.group(vectors, options))
             }
         }
@@ -262,9 +256,9 @@ impl Recipe {
         let (norms, others) = net.parameter_groups();
         let (lr, weight_decay) = (self.lr, self.weight_decay);
         let options =
-            SGDOptions { lr, momentum: self.momentum, weight_decay, nesterov: true, ..Default::default() };
+            SGDOptions::new().lr(lr).momentum(self.momentum).weight_decay(weight_decay).nesterov(true);
         // The biases of normalization have 64 times the learning rate, and the same weight decay per step as the others.
-        let fast = SGDOptions { lr: 64.0 * lr, weight_decay: weight_decay / 64.0, ..options };
+        let fast = options.clone().lr(64.0 * lr).weight_decay(weight_decay / 64.0);
         let bias = net.whitening_bias().clone();
         let trained_until = steps * 3 / 10;
         Trainer::new(&**net, SGD::with_options(others, options).group(norms, fast))

@@ -5,6 +5,7 @@
 #[macro_use]
 pub(crate) mod output;
 
+pub(crate) mod bars;
 pub(crate) mod course;
 pub(crate) mod fit;
 pub(crate) mod memory;

@@ -47,11 +47,8 @@ fn momentum_on_two_neurons(common: &Common) {
         println!("{k:>4} {:>24.15} {:>24.15}", relu[k - 1], sigmoid[k - 1]);
     }
     println!("w_167 = {} and {}", relu[166], sigmoid[166]);
-    println!(
-        "The losses there: {:.3e} and {:.3e}",
-        value(relu_loss, relu[166]),
-        value(sigmoid_loss, sigmoid[166])
-    );
+    let ends = [value(relu_loss, relu[166]), value(sigmoid_loss, sigmoid[166])];
+    println!("The losses there: {:.3e} and {:.3e}", ends[0], ends[1]);
     let steps = |path: &[f64]| (1..).map(f64::from).zip(path.iter().copied()).collect::<Vec<_>>();
     let losses =
         |path: &[f64], f: fn(&Var) -> Var| steps(&path.iter().map(|&w| value(f, w)).collect::<Vec<_>>());
@@ -120,7 +117,7 @@ fn the_minimum_of_gelu(common: &Common) {
 /// The derivative at a point, from the tape.
 fn slope(f: impl Fn(&Var) -> Var, x: f64) -> f64 {
     let x = number(x);
-    grad_with(&[&f(&x)], &[&x], Default::default())[0].as_ref().map_or(0.0, Var::item)
+    grad(&f(&x), &x).item()
 }
 
 /// Each activation and its derivative: one backward pass gives it at all points at once.
@@ -129,7 +126,7 @@ fn activations(common: &Common) {
     let quarter = Var::from_vec(vec![0.25], 1);
     let functions: [(&str, &dyn Fn(&Var) -> Var); 6] = [
         ("relu(x)", &ops::relu),
-        ("elu(x)", &|x| ops::elu(x)),
+        ("elu(x)", &ops::elu),
         ("gelu(x) = x sigmoid(1.702 x)", &gelu),
         ("prelu(x), slope 1/4", &|x| ops::prelu(x, &quarter)),
         ("sigmoid(x)", &|x| x.sigmoid()),

@@ -287,7 +287,7 @@ impl<'a> Training<'a> {
         if found != own {
             fail(format!("the checkpoint is of another training: {found}; this is {own}"));
         }
-        or_fail(self.model.load_state_dict(&checkpoint.part("model"), true));
+        or_fail(self.model.load_state_dict(&checkpoint.part("model")));
         or_fail(self.optimizer.load_state_dict(&checkpoint.part("optimizer")));
         self.step = or_fail(checkpoint.numbers("step")).first().map_or(0, |&step| step as u64);
         println!("continuing after step {}", self.step);
@@ -297,6 +297,6 @@ impl<'a> Training<'a> {
     fn load_weights(&self) {
         let path = self.run.file("model.safetensors");
         let state = or_fail(StateDict::load(&path));
-        or_fail(self.model.load_state_dict(&state, true).map_err(|e| format!("{}: {e}", path.display())));
+        or_fail(self.model.load_state_dict(&state).map_err(|e| format!("{}: {e}", path.display())));
     }
 }

@@ -45,11 +45,8 @@ fn main() {
     headline("Why XOR needs more than one unit");
     let (network, losses) = ONE_UNIT.train(steps);
     show(&ONE_UNIT, &network);
-    println!(
-        "Its loss ends at {:.4}; a unit that outputs 1/2 for everything has ln 2 = {:.4}.",
-        losses[steps - 1],
-        2f64.ln()
-    );
+    let (end, guess) = (losses[steps - 1], 2f64.ln());
+    println!("Its loss ends at {end:.4}; a unit that outputs 1/2 for everything has ln 2 = {guess:.4}.");
     curves.push(Series::new(ONE_UNIT.name, points(&losses)));
     let title = format!("The best of {starts} starts; one unit: the only start");
     let panel = Panel::new(title, "step", "cross-entropy", curves).log().legend(Corner::MiddleRight);

@@ -12,10 +12,9 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
+use common::bars::Bars;
 use common::training::{Resumption, Signals, digest, rate};
-use common::{fail, open_folder, or_fail, or_warn, progress, results};
-use indicatif::ProgressBar;
-use std::cell::RefCell;
+use common::{fail, open_folder, or_fail, or_warn, results};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tapegrad::datasets::{Dataset, ImageDataset, ImageLoader, Mnist, Normalization, random_split_with};
@@ -115,7 +114,7 @@ fn main() {
     };
     if let Some(file) = &args.load {
         let state = or_fail(StateDict::load(file));
-        or_fail(model.load_state_dict(&state, true).map_err(|e| format!("{}: {e}", file.display())));
+        or_fail(model.load_state_dict(&state).map_err(|e| format!("{}: {e}", file.display())));
     }
     let one: &[usize] = if args.model == Model::Mlp { &[1, 784] } else { &[1, 1, 28, 28] };
     println!("{}", model.summary(one));
@@ -177,8 +176,7 @@ fn fit(
     let schedule = OneCycleLR::new(optimizer.lr(0), steps).cycle_momentum(false);
 
     let signals = Signals::watch();
-    let bar: RefCell<Option<ProgressBar>> = RefCell::default();
-    let close = || drop(bar.take().inspect(ProgressBar::finish_and_clear));
+    let bars = Bars::new(images, epochs as u64);
     let mut batch_losses = Vec::new();
     let trainer = Trainer::new(model, optimizer)
         .epochs(epochs as u64)
@@ -186,37 +184,19 @@ fn fit(
         .setting("data", data)
         .setting("optimizer", format!("{:?}", args.optimizer))
         .on_step(|event| {
-            let mut bar = bar.borrow_mut();
-            let bar = bar.get_or_insert_with(|| progress(images, format!("epoch {}/{epochs}", event.epoch)));
-            bar.set_position(event.score.count);
-            bar.set_message(describe(event.score));
+            bars.step(event);
             let place = (event.epoch - 1) as f64 + event.score.count as f64 / images as f64;
             batch_losses.push((place, event.loss));
         })
-        .on_epoch(|history| {
-            close();
-            let last = history.last().expect("an epoch has ended");
-            println!(
-                "epoch {}/{epochs}: {} | validation {} | {:.1} s, {:.0} images/s",
-                last.epoch,
-                describe(&last.train),
-                last.validation.as_ref().map(describe).unwrap_or_default(),
-                last.seconds,
-                last.train.count as f64 / last.seconds
-            );
-        });
+        .on_epoch(|history| bars.epoch(history, "validation"));
     let mut trainer = args.resumption.trainer(trainer, run, &signals);
     let source = |loader| image_batches(args, tapegrad::source(loader));
     let history = trainer.fit(source(&train), Some(source(&validation)));
     drop(trainer);
-    close();
+    bars.close();
     let history = or_fail(history);
     signals.end_of_training(run);
     (history, batch_losses)
-}
-
-fn describe(score: &Score) -> String {
-    format!("loss {:.4} accuracy {:.4}", score.loss(), score.accuracy().unwrap_or(f64::NAN))
 }
 
 /// The model's input: flattened images for a fully connected network.

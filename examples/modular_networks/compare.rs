@@ -66,7 +66,7 @@ pub(crate) fn dropout(course: &Course) {
     println!("{:<16} {:>9} {:>9} {:>11}", "", "loss", "training", "validation");
     for (name, p) in [("no dropout", 0.0), ("dropout 0.75", 0.75)] {
         manual_seed(course.common.seed);
-        let options = MlpOptions { dropout: p, ..Default::default() };
+        let options = MlpOptions::new().dropout(p);
         let net = nn::sequential![Flatten::new(), mlp_with(&[3 * 32 * 32, 500, 10], options)];
         let mut trainer = Trainer::new(&net, Adam::new(net.parameters(), 5e-4)).epochs(25);
         let history = or_fail(trainer.fit(source(&loader), Some(source(&held_out))));

@@ -8,7 +8,7 @@ use tapegrad::prelude::*;
 pub(crate) fn layers(hidden: &[usize]) -> Sequential {
     let net = nn::sequential![Flatten::new(), mlp(&[&[3 * 32 * 32], hidden, &[10]].concat())];
     for p in net.parameters().iter().filter(|p| p.ndim() == 2) {
-        nn::init::kaiming_normal_with(p, nn::init::FanMode::FanIn, nn::init::Nonlinearity::ReLU);
+        nn::init::kaiming_normal_(p);
     }
     net
 }

@@ -218,7 +218,7 @@ fn cartpole(batch: usize, eval: bool) -> Step {
         return forward(net, normal(&[batch, 4]));
     }
     let target_net = q_network();
-    target_net.load_state_dict(&net.state_dict(), true).expect("the same network");
+    target_net.load_state_dict(&net.state_dict()).expect("the same network");
     let (states, next, reward) = (normal(&[batch, 4]), normal(&[batch, 4]), normal(&[batch]));
     let actions = integers(&[batch, 1], |i| i % 2);
     let goes_on =

@@ -29,7 +29,7 @@ const CHECKSUM_KEY: &str = "tapegrad.crc64";
 /// checkpoint.save(&path).unwrap();
 ///
 /// let checkpoint = Checkpoint::load(&path).unwrap();
-/// model.load_state_dict(&checkpoint.part("model"), true).unwrap();
+/// model.load_state_dict(&checkpoint.part("model")).unwrap();
 /// optimizer.load_state_dict(&checkpoint.part("optimizer")).unwrap();
 /// tapegrad_tape::set_default_generator_state(checkpoint.generator("default").unwrap());
 /// assert_eq!(checkpoint.numbers("epoch").unwrap(), [3]);
@@ -46,8 +46,9 @@ impl Checkpoint {
     }
 
     /// Adds a state dict under a name.
-    pub fn put(&mut self, part: &str, state: &StateDict) {
+    pub fn put(&mut self, part: &str, state: &StateDict) -> &mut Checkpoint {
         self.state.insert_all(part, state);
+        self
     }
 
     /// The state dict of a name; empty if there is none.
@@ -56,9 +57,10 @@ impl Checkpoint {
     }
 
     /// Adds the state of a random generator.
-    pub fn put_generator(&mut self, name: &str, generator: GeneratorState) {
+    pub fn put_generator(&mut self, name: &str, generator: GeneratorState) -> &mut Checkpoint {
         let bytes: Vec<u8> = generator.seed.into_iter().chain(generator.word_pos.to_le_bytes()).collect();
         self.state.insert(format!("generator.{name}"), Tensor::from_vec(bytes, &[48]));
+        self
     }
 
     /// The state of a random generator.
@@ -77,8 +79,9 @@ impl Checkpoint {
     }
 
     /// Adds integers, such as the epoch.
-    pub fn put_numbers(&mut self, name: &str, numbers: &[i64]) {
+    pub fn put_numbers(&mut self, name: &str, numbers: &[i64]) -> &mut Checkpoint {
         self.state.insert(format!("numbers.{name}"), Tensor::from_slice(numbers, &[numbers.len()]));
+        self
     }
 
     /// The integers of a name.
@@ -92,8 +95,9 @@ impl Checkpoint {
     }
 
     /// Adds a note.
-    pub fn put_note(&mut self, name: &str, text: &str) {
+    pub fn put_note(&mut self, name: &str, text: &str) -> &mut Checkpoint {
         self.state.metadata.insert(name.into(), text.into());
+        self
     }
 
     /// A note.

@@ -292,13 +292,24 @@ pub trait Module: Send + Sync + 'static {
         Shown(&fields_of(self)).state_dict()
     }
 
-    /// Sets parameters and buffers from a state dict, converting their types
-    /// (`torch.nn.Module.load_state_dict`). With `strict`, both must have the same keys.
+    /// Sets parameters and buffers from a state dict of the same keys, converting their types
+    /// (`torch.nn.Module.load_state_dict`). A parameter of several names needs one of them.
     ///
     /// # Errors
-    /// Lists the keys that are missing, unexpected (both only if `strict`) or of another shape. Then nothing is
-    /// changed.
-    fn load_state_dict(&self, state: &StateDict, strict: bool) -> Result<IncompatibleKeys, StateDictError> {
+    /// Lists the keys that are missing, unexpected or of another shape. Then nothing is changed.
+    fn load_state_dict(&self, state: &StateDict) -> Result<IncompatibleKeys, StateDictError> {
+        self.load_state_dict_with(state, true)
+    }
+
+    /// [`Module::load_state_dict`], where without `strict` keys may be missing and unexpected: they are returned.
+    ///
+    /// # Errors
+    /// Same as [`Module::load_state_dict`].
+    fn load_state_dict_with(
+        &self,
+        state: &StateDict,
+        strict: bool,
+    ) -> Result<IncompatibleKeys, StateDictError> {
         Shown(&fields_of(self)).load(self.class(), state, strict)
     }
 }

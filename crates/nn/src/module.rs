@@ -301,13 +301,13 @@ mod tests {
         state.insert("boxed.bias", Tensor::zeros_with(&[3], DType::F32));
         state.remove("list.1.mean");
         state.insert("other", Tensor::scalar(1.0));
-        let error = b.load_state_dict(&state, true).unwrap_err();
+        let error = b.load_state_dict(&state).unwrap_err();
         assert_eq!(error.missing, ["list.1.mean"]);
         assert_eq!(error.unexpected, ["other"]);
         assert_eq!(error.mismatched[0].key, "boxed.bias");
         assert_eq!(b.scale.item(), 0.0);
         state.insert("boxed.bias", Tensor::ones_with(&[2], DType::F64));
-        let keys = b.load_state_dict(&state, false).unwrap();
+        let keys = b.load_state_dict_with(&state, false).unwrap();
         assert_eq!((keys.missing.len(), keys.unexpected.len()), (1, 1));
         assert_eq!(b.scale.item(), 5.0);
         assert_eq!(b.boxed.bias.as_ref().unwrap().dtype(), DType::F32);

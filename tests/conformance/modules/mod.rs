@@ -83,7 +83,7 @@ pub fn run(class: &str, sample: &Json, store: &Store) -> Result<Verdict, String>
     let module = subject.fields();
     let outcome = attempt(|| {
         module.to_dtype(dtype);
-        module.load_state_dict(&state, true).map_err(|e| e.to_string())?;
+        module.load_state_dict(&state).map_err(|e| e.to_string())?;
         module.set_training(training);
         Ok::<_, String>(subject.call(&call))
     });

@@ -88,7 +88,7 @@ impl StateDict {
     /// let (a, b) = (Linear::new(3, 2), Linear::new(3, 2));
     /// for name in ["model.safetensors", "model.npz", "model.pt"] {
     ///     a.state_dict().save(dir.path().join(name)).unwrap();
-    ///     b.load_state_dict(&StateDict::load(dir.path().join(name)).unwrap(), true).unwrap();
+    ///     b.load_state_dict(&StateDict::load(dir.path().join(name)).unwrap()).unwrap();
     ///     assert_eq!(a.weight.to_vec::<f32>(), b.weight.to_vec::<f32>());
     /// }
     /// ```

@@ -58,7 +58,7 @@ impl Gpt {
         if let (None, Some(tokens)) = (own.get("lm_head.weight"), own.get("wte.weight")) {
             own.insert("lm_head.weight", tokens.clone());
         }
-        self.load_state_dict(&own, true)
+        self.load_state_dict(&own)
     }
 
     /// This model with the token embeddings as the weight of its head, one parameter for both, as GPT-2 is trained.

@@ -107,7 +107,8 @@ crate::module! {
         layer2: Sequential,
         layer3: Sequential,
         layer4: Sequential,
-        fc: Linear,
+        /// The classifier.
+        pub fc: Linear,
         stem_pool: bool,
     }
 }

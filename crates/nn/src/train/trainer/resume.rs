@@ -94,7 +94,7 @@ impl Trainer<'_> {
         };
         let before = self.model.state_dict();
         if let Err(e) = self.resume_from(&c, source) {
-            self.model.load_state_dict(&before, true)?;
+            self.model.load_state_dict(&before)?;
             return Err(e);
         }
         if rejected_checkpoints.is_empty() && !run.file(LAST).exists() {
@@ -138,7 +138,7 @@ impl Trainer<'_> {
     fn resume_from(&mut self, c: &Checkpoint, source: &mut Source<'_>) -> Result<(), TrainError> {
         let progress = read_progress(c)?;
         let generator = c.generator("default")?;
-        self.model.load_state_dict(&c.part("model"), true)?;
+        self.model.load_state_dict(&c.part("model"))?;
         let made_with = c.part("made_with");
         let ignored = settings::ignored_options(&made_with, &self.made_with);
         let changed = self.changed_settings(c);

@@ -137,7 +137,7 @@ fn it_stops_early_and_by_steps_and_keeps_the_best() {
     assert_eq!(history.len(), 3);
     assert_eq!(std::fs::read_dir(dir.path().join("events")).unwrap().count(), 1);
     assert!(history[2].validation.unwrap().accuracy().is_some());
-    model.load_state_dict(&StateDict::load(dir.path().join("best.safetensors")).unwrap(), true).unwrap();
+    model.load_state_dict(&StateDict::load(dir.path().join("best.safetensors")).unwrap()).unwrap();
     drop(model);
     assert_eq!(count, 3);
 
