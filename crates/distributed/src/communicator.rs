@@ -264,7 +264,7 @@ impl Communicator {
         if how == Reduce::SumAnyOrder && matches!(t.dtype(), DType::F32 | DType::F64) {
             return self.start(Channel::Control, Call::AllReduce, own(t));
         }
-        self.start_sum(own(t), Sum { how, factor: 1.0, target: Target::All })
+        self.start_sum(own(t), Sum { how, target: Target::All })
     }
 
     /// The elements of all ranks combined, of which each rank gets its share: a list of elements, those of rank `r` being
@@ -293,7 +293,7 @@ impl Communicator {
     #[track_caller]
     pub fn start_reduce_scatter(&self, t: Tensor, how: Reduce) -> Result<Pending> {
         check_type("reduce_scatter", &t);
-        self.start_sum(own(t), Sum { how, factor: 1.0, target: Target::Own })
+        self.start_sum(own(t), Sum { how, target: Target::Own })
     }
 
     /// The tensors of all ranks, one after another in a new first dimension.

@@ -1,7 +1,7 @@
 //! Calls that are under way, advanced in the order in which they were started.
 
 use crate::error::Result;
-use crate::sum::{Reduce, combine_into, scale};
+use crate::sum::{Reduce, combine_into};
 use crate::transport::{Call, Channel, Flight, Transport, chunk};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,7 +20,6 @@ pub(crate) enum Target {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sum {
     pub(crate) how: Reduce,
-    pub(crate) factor: f64,
     pub(crate) target: Target,
 }
 
@@ -77,9 +76,8 @@ impl Engine {
     }
 
     /// Starts a sum in a fixed order, in place.
-    pub(crate) fn start_sum(&mut self, t: &dyn Transport, mut buffer: Tensor, sum: Sum) -> Result<u64> {
+    pub(crate) fn start_sum(&mut self, t: &dyn Transport, buffer: Tensor, sum: Sum) -> Result<u64> {
         if t.size() == 1 || buffer.numel() == 0 {
-            scale(&mut buffer, sum.factor);
             return Ok(self.add(Job::Done(buffer)));
         }
         self.sent += buffer.bytes() as u64 * (t.size() as u64 - 1) / t.size() as u64;
@@ -108,7 +106,6 @@ impl Engine {
                     let own = chunk(buffer.numel(), t.size(), t.rank());
                     if !own.is_empty() {
                         combine_into(&mut buffer, own.start, &received, t.size(), sum.how);
-                        scale_range(&mut buffer, own, sum.factor);
                     }
                     *job = if sum.target == Target::Own {
                         Job::Done(buffer)
@@ -137,17 +134,6 @@ impl Engine {
             None => None,
         }
     }
-}
-
-/// Multiplies some of the elements of memory that is not shared.
-fn scale_range(t: &mut Tensor, range: std::ops::Range<usize>, factor: f64) {
-    if factor == 1.0 {
-        return;
-    }
-    tapegrad_tape::dispatch!(float: t.dtype(), "scale", T => {
-        let factor = <T as tapegrad_tape::Float>::c(factor);
-        t.data_mut::<T>()[range].iter_mut().for_each(|x| *x = *x * factor);
-    });
 }
 
 /// Waits between two tests: first only for other threads, later for a moment, so that ranks may outnumber cores.

@@ -192,77 +192,39 @@ impl Transport for Process {
         }
         let (count, kind, comm) =
             (self.count(call, n)?, element(buffer.dtype()), mpi.comms[channel as usize]);
-        let mut received = None;
-        let mut counts: Vec<Vec<c_int>> = Vec::new();
-        let divided = || -> (Vec<c_int>, Vec<c_int>) {
-            (0..mpi.size).map(|r| chunk(n, mpi.size, r)).map(|c| (c.len() as c_int, c.start as c_int)).unzip()
-        };
-        let pointer_in = pointer(&mut buffer);
+        let counts = counts(mpi, call, n);
+        let list = |i: usize| counts[i].as_ptr();
+        let own = chunk(n, mpi.size, mpi.rank).len();
+        let mut received =
+            (call == Call::AllToAll).then(|| Tensor::uninit(&[own * mpi.size], buffer.dtype()));
+        let into = received.as_mut().map_or(std::ptr::null_mut(), pointer);
+        let memory = pointer(&mut buffer);
         let in_place: *const c_void = std::ptr::without_provenance(mpi.in_place);
         // SAFETY: a constant of the library.
         let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+        let r = &mut request;
         let guard = mpi.locked();
         // SAFETY: the pointers are to memory of `count` elements of this type, which nothing else refers to, and to the lists
         // of counts; the flight that is returned owns all of it until the call has ended, and leaks it if dropped before.
         // The memory of a tensor and of a list does not move with it.
         let (name, code) = unsafe {
             match call {
-                Call::Barrier => ("MPI_Ibarrier", ffi::MPI_Ibarrier(comm, &mut request)),
-                Call::Broadcast { root } => (
-                    "MPI_Ibcast",
-                    ffi::MPI_Ibcast(pointer_in, count, kind, root as c_int, comm, &mut request),
-                ),
-                Call::AllReduce => (
-                    "MPI_Iallreduce",
-                    ffi::MPI_Iallreduce(
-                        in_place,
-                        pointer_in,
-                        count,
-                        kind,
-                        ffi::RSMPI_SUM,
-                        comm,
-                        &mut request,
-                    ),
-                ),
+                Call::Barrier => ("MPI_Ibarrier", ffi::MPI_Ibarrier(comm, r)),
+                Call::Broadcast { root } => {
+                    ("MPI_Ibcast", ffi::MPI_Ibcast(memory, count, kind, root as c_int, comm, r))
+                }
+                Call::AllReduce => {
+                    let sum = ffi::RSMPI_SUM;
+                    ("MPI_Iallreduce", ffi::MPI_Iallreduce(in_place, memory, count, kind, sum, comm, r))
+                }
                 Call::AllToAll => {
-                    let own = chunk(n, mpi.size, mpi.rank).len();
-                    let mut t = Tensor::uninit(&[own * mpi.size], buffer.dtype());
-                    let pointer_out = pointer(&mut t);
-                    received = Some(t);
-                    let (send, from) = divided();
-                    let get = vec![own as c_int; mpi.size];
-                    let to = (0..mpi.size).map(|r| (r * own) as c_int).collect();
-                    counts = vec![send, from, get, to];
-                    let [send, from, get, to] = [0, 1, 2, 3].map(|i| counts[i].as_ptr());
-                    let code = ffi::MPI_Ialltoallv(
-                        pointer_in,
-                        send,
-                        from,
-                        kind,
-                        pointer_out,
-                        get,
-                        to,
-                        kind,
-                        comm,
-                        &mut request,
-                    );
+                    let (send, from, get, to) = (list(0), list(1), list(2), list(3));
+                    let code = ffi::MPI_Ialltoallv(memory, send, from, kind, into, get, to, kind, comm, r);
                     ("MPI_Ialltoallv", code)
                 }
                 Call::AllGather => {
-                    let (get, to) = divided();
-                    counts = vec![get, to];
-                    let [get, to] = [0, 1].map(|i| counts[i].as_ptr());
-                    let code = ffi::MPI_Iallgatherv(
-                        in_place,
-                        0,
-                        kind,
-                        pointer_in,
-                        get,
-                        to,
-                        kind,
-                        comm,
-                        &mut request,
-                    );
+                    let code =
+                        ffi::MPI_Iallgatherv(in_place, 0, kind, memory, list(0), list(1), kind, comm, r);
                     ("MPI_Iallgatherv", code)
                 }
             }
@@ -271,6 +233,21 @@ impl Transport for Process {
         mpi.check(name, code)?;
         let memory = Some(Memory { buffer, received, counts });
         Ok(Box::new(Request { mpi: mpi.clone(), name, request, memory, ended: false }))
+    }
+}
+
+/// The lists of a call that divides `n` elements into chunks: how many go to and come from each rank, each with the places
+/// where they begin.
+fn counts(mpi: &Mpi, call: Call, n: usize) -> Vec<Vec<c_int>> {
+    let chunks = || (0..mpi.size).map(|r| chunk(n, mpi.size, r));
+    let divided =
+        [chunks().map(|c| c.len() as c_int).collect(), chunks().map(|c| c.start as c_int).collect()];
+    let own = chunk(n, mpi.size, mpi.rank).len();
+    let equal = [vec![own as c_int; mpi.size], (0..mpi.size).map(|r| (r * own) as c_int).collect()];
+    match call {
+        Call::AllToAll => divided.into_iter().chain(equal).collect(),
+        Call::AllGather => divided.into(),
+        _ => Vec::new(),
     }
 }
 

@@ -201,7 +201,7 @@ impl Reducer {
         dispatch!(float: dtype, "gradients", T => { buffer.make_mut::<T>(); });
         let target = if self.keep_shares { Target::Own } else { Target::All };
         let pending = if self.options.deterministic || self.keep_shares {
-            self.comm.start_sum(buffer, Sum { how: Reduce::Sum, factor: 1.0, target })?
+            self.comm.start_sum(buffer, Sum { how: Reduce::Sum, target })?
         } else {
             self.comm.start(Channel::Scatter, Call::AllReduce, buffer)?
         };
@@ -242,6 +242,7 @@ impl Reducer {
         if let Some(reason) = error {
             // The other ranks are told, so that they do not wait.
             let _ = comm.all_gather_numbers(&own);
+            self.reset();
             return Err(comm.error("backward", reason));
         }
         let all = comm.all_gather_numbers(&own)?;
