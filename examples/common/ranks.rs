@@ -1,6 +1,8 @@
 //! The processes of `mpirun`, with the feature `mpi`; otherwise this process alone.
 
-use super::{open_folder, or_fail};
+use super::open_folder;
+#[cfg(feature = "mpi")]
+use super::or_fail;
 use std::ops::Range;
 use std::path::Path;
 use tapegrad::datasets::{Loader, Prepare};
