@@ -28,6 +28,8 @@ mod source;
 
 pub use source::source;
 pub use tapegrad_datasets as datasets;
+#[cfg(feature = "mpi")]
+pub use tapegrad_distributed as distributed;
 pub use tapegrad_nn as nn;
 pub use tapegrad_ops as ops;
 pub use tapegrad_ops::distributions;

@@ -90,7 +90,7 @@ fn gpt2_name(key: &str) -> String {
 }
 
 fn load<M: Forward>(model: &M, state: &StateDict) {
-    model.load_state_dict(state, true).unwrap_or_else(|e| panic!("{e}"));
+    model.load_state_dict(state).unwrap_or_else(|e| panic!("{e}"));
 }
 
 fn load_gpt2(model: &Gpt, state: &StateDict) {

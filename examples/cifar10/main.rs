@@ -5,7 +5,7 @@
 //! cargo run --release --example cifar10 -- --data path/to/cifar-10-batches-bin --model resnet9
 //! ```
 //!
-//! It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
+//! With the feature `mpi`, `mpirun -n 4` trains in four processes, to the same weights as in one. It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
 
 #[path = "../common/mod.rs"]
 #[macro_use]
@@ -15,8 +15,9 @@ mod recipe;
 use clap::Parser;
 use common::bars::Bars;
 use common::memory::peak_rss_mb;
+use common::ranks::Ranks;
 use common::training::{Resumption, Signals, digest, rate};
-use common::{fail, open_folder, or_fail, or_warn, results};
+use common::{fail, or_fail, or_warn, results};
 use recipe::{Augment, Method, Model, Network, Plan, Recipe, Tta};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,9 +106,7 @@ impl Args {
 
 fn main() {
     let args = Args::parse();
-    if let Some(n) = args.threads {
-        set_num_threads(n as usize);
-    }
+    let ranks = Ranks::join(args.threads.map(|n| n as usize));
     manual_seed(args.seed);
     let limit = args.limit.map(|n| n as usize);
     let Cifar { train, test, .. } = match args.data.as_str() {
@@ -118,7 +117,7 @@ fn main() {
         Some(n) => train.take(n),
         None => train,
     };
-    let run = open_folder(&args.out);
+    let run = ranks.folder(&args.out);
 
     let begin = Instant::now();
     let (scores, network) = if args.predict || !args.ensemble.is_empty() {
@@ -137,7 +136,9 @@ fn main() {
         let recipe = args.recipe(args.model);
         let network = args.model.build(test.classes().len());
         println!("{}", network.module().summary(&[1, 3, 32, 32]));
-        fit(&args, &recipe, &network, train, &test, &run);
+        fit(&args, &recipe, &network, train, &test, &run, &ranks);
+        // From here on the first process works alone.
+        let _ranks = ranks.leave();
         save(&args, &network, &normalization, test.classes().len());
         (scores_of(network.module(), recipe.tta, &test), network)
     };
@@ -170,6 +171,7 @@ fn fit(
     train: ImageDataset,
     test: &ImageDataset,
     run: &RunFolder,
+    ranks: &Ranks,
 ) {
     if args.validation >= train.len() {
         fail(format!("--validation {} of {} training images leaves none", args.validation, train.len()));
@@ -181,13 +183,15 @@ fn fit(
         _ => ImageLoader::new(held_back),
     }
     .batch_size(500);
+    let watched = ranks.loader(watched);
     let loader = ImageLoader::new(part).batch_size(recipe.batch_size.min(kept)).shuffle(true).seed(args.seed);
     // Batches of equal size: the fast recipe relies on its number of steps.
-    let loader = recipe.augmented(loader.drop_last(args.model == Model::Resnet9).workers(1));
+    let loader = recipe.augmented(ranks.loader(loader.drop_last(args.model == Model::Resnet9).workers(1)));
 
     let steps = recipe.epochs * loader.len() as u64;
     let signals = Signals::watch();
     let trainer = recipe.trainer(network, &train, steps).epochs(recipe.epochs);
+    let trainer = ranks.trainer(trainer, network.module());
     let trainer = args.resumption.trainer(trainer, run, &signals).tensorboard(args.out.join("events"));
     let trainer = trainer
         .setting("model", args.model.name())

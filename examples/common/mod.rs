@@ -10,6 +10,7 @@ pub(crate) mod course;
 pub(crate) mod fit;
 pub(crate) mod memory;
 pub(crate) mod page;
+pub(crate) mod ranks;
 pub(crate) mod results;
 pub(crate) mod training;
 

@@ -4,8 +4,19 @@
 
 use std::fmt::Arguments;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether standard output is dropped: of several processes, one prints.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn set_silent(silent: bool) {
+    SILENT.store(silent, Ordering::Relaxed);
+}
 
 pub(crate) fn write(text: Arguments) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     // There is nowhere left to report it.
     let _ = std::io::stdout().write_fmt(text);
 }

@@ -10,7 +10,8 @@
 //! The last command writes with the published weights of a GPT-2, of any size; `vocab.json` and `merges.txt` are expected
 //! beside them. Without `--write` it trains them further.
 //!
-//! It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
+//! With the feature `mpi`, `mpirun -n 4` trains in four processes, to the same weights as in one. It can be stopped at any moment:
+//! `--resume` continues from the last checkpoint and ends with the same weights.
 
 mod bpe;
 #[path = "../common/mod.rs"]
@@ -21,8 +22,9 @@ mod text;
 
 use bpe::Bpe;
 use clap::{Parser, ValueEnum};
+use common::ranks::{Copies, Ranks};
 use common::training::{Signals, rate};
-use common::{fail, open_folder, or_fail, warn};
+use common::{fail, or_fail, warn};
 use generate::{Sampling, generate};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -86,9 +88,7 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
-    if let Some(n) = args.threads {
-        set_num_threads(n as usize);
-    }
+    let ranks = Ranks::join(args.threads.map(|n| n as usize));
     manual_seed(args.seed);
     let source = match args.data.as_str() {
         "guide" => text::guide(),
@@ -126,8 +126,8 @@ fn main() {
         fail("--prompt: the text has to begin with a character");
     }
     println!("{count} {unit}, {} different ones; {} parameters", text.vocab(), model.num_parameters());
-    let run = open_folder(&args.out);
-    let mut training = Training::new(&args, &model, &text, &prompt, run);
+    let run = ranks.folder(&args.out);
+    let mut training = Training::new(&args, &model, &text, &prompt, run, ranks);
     match args.write {
         Some(count) => training.write(count),
         None => training.run(),
@@ -160,6 +160,8 @@ struct Training<'a> {
     prompt: &'a [i64],
     optimizer: AdamW,
     run: RunFolder,
+    ranks: Ranks,
+    copies: Copies,
     step: u64,
 }
 
@@ -170,9 +172,11 @@ impl<'a> Training<'a> {
         text: &'a Text,
         prompt: &'a [i64],
         run: RunFolder,
+        ranks: Ranks,
     ) -> Training<'a> {
         let optimizer = AdamW::new(model.parameters(), args.lr).betas((0.9, 0.95)).weight_decay(0.1);
-        Training { args, model, text, prompt, optimizer, run, step: 0 }
+        let copies = ranks.copies(model);
+        Training { args, model, text, prompt, optimizer, run, ranks, copies, step: 0 }
     }
 
     /// Everything that the weights at a step depend on.
@@ -190,9 +194,10 @@ impl<'a> Training<'a> {
         let stop = signals.handle();
         let Args { every, steps, .. } = *self.args;
         let (mut clock, mut losses) = (Instant::now(), Vec::new());
-        while self.step < steps && !stop.is_stopped() {
+        while self.step < steps && !self.ranks.any(stop.is_stopped()) {
             losses.push(self.train());
-            if self.step.is_multiple_of(every) || self.step == steps {
+            let is_first = self.ranks.place().0 == 0;
+            if is_first && (self.step.is_multiple_of(every) || self.step == steps) {
                 let seconds = clock.elapsed().as_secs_f64() / losses.len() as f64;
                 let loss = losses.iter().sum::<f64>() / losses.len() as f64;
                 let validation = self.validate();
@@ -223,12 +228,15 @@ impl<'a> Training<'a> {
         self.optimizer.set_lr(0, lr * falling.min((self.step + 1) as f64 / warm_up as f64));
         let (x, target) = batch(&self.text.train, [batch_size as usize, self.model.block()], seed, self.step);
         self.optimizer.zero_grad();
-        let loss = self.loss(&x, &target);
-        loss.backward();
+        let block = self.model.block();
+        let loss = self.copies.backward(batch_size as usize, |part| {
+            let targets = target.narrow(0, part.start * block, part.len() * block);
+            self.loss(&x.narrow(0, part.start, part.len()), &targets)
+        });
         clip_grad_norm_(&self.model.parameters(), 1.0);
         self.optimizer.step();
         self.step += 1;
-        loss.item()
+        loss
     }
 
     fn loss(&self, x: &Var, target: &Var) -> Var {
@@ -275,7 +283,7 @@ impl<'a> Training<'a> {
 
     /// Continues where the newest checkpoint was written.
     fn restore(&mut self) {
-        let (checkpoint, rejected) = Checkpoint::newest(self.checkpoint());
+        let (checkpoint, rejected) = Checkpoint::newest(self.args.out.join("last.safetensors"));
         rejected.iter().for_each(warn);
         let Some(checkpoint) = checkpoint else {
             if !rejected.is_empty() {

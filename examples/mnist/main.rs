@@ -5,7 +5,7 @@
 //! cargo run --release --example mnist -- --data path/to/mnist --model mlp
 //! ```
 //!
-//! It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
+//! With the feature `mpi`, `mpirun -n 4` trains in four processes, to the same weights as in one. It can be stopped at any moment: `--resume` continues from the last checkpoint and ends with the same weights.
 
 #[path = "../common/mod.rs"]
 #[macro_use]
@@ -13,8 +13,9 @@ mod common;
 
 use clap::{Parser, ValueEnum};
 use common::bars::Bars;
+use common::ranks::Ranks;
 use common::training::{Resumption, Signals, digest, rate};
-use common::{fail, open_folder, or_fail, or_warn, results};
+use common::{fail, or_fail, or_warn, results};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tapegrad::datasets::{Dataset, ImageDataset, ImageLoader, Mnist, Normalization, random_split_with};
@@ -84,9 +85,7 @@ fn positive(text: &str) -> Result<usize, String> {
 
 fn main() {
     let args = Args::parse();
-    if let Some(n) = args.threads {
-        set_num_threads(n);
-    }
+    let ranks = Ranks::join(args.threads);
     manual_seed(args.seed);
 
     let Mnist { train, test } = match args.data.as_str() {
@@ -118,10 +117,12 @@ fn main() {
     }
     let one: &[usize] = if args.model == Model::Mlp { &[1, 784] } else { &[1, 1, 28, 28] };
     println!("{}", model.summary(one));
-    let run = open_folder(&args.out);
+    let run = ranks.folder(&args.out);
 
     if !args.eval_only {
-        let (history, batch_losses) = fit(&args, &*model, train, &run);
+        let (history, batch_losses) = fit(&args, &*model, train, &run, &ranks);
+        // From here on the first process works alone.
+        let _ranks = ranks.leave();
         // Save the weights before the plots.
         let state = model.state_dict();
         or_fail(state.save(run.file("model.safetensors")));
@@ -150,6 +151,7 @@ fn fit(
     model: &dyn Forward,
     train: ImageDataset,
     run: &RunFolder,
+    ranks: &Ranks,
 ) -> (Vec<EpochRecord>, Vec<(f64, f64)>) {
     let held_out = (train.len() / 12).clamp(1, 5000);
     if train.len() <= held_out {
@@ -162,7 +164,8 @@ fn fit(
     let [train, validation] =
         random_split_with(Arc::new(train.clone()), [train.len() - held_out, held_out], args.seed);
     let train = ImageLoader::new(train).batch_size(args.batch_size).shuffle(true).seed(args.seed).workers(1);
-    let validation = ImageLoader::new(validation).batch_size(500);
+    let (train, validation) =
+        (ranks.loader(train), ranks.loader(ImageLoader::new(validation).batch_size(500)));
     let images = train.dataset().len();
 
     let optimizer: Box<dyn Optimizer> = match args.optimizer {
@@ -189,7 +192,8 @@ fn fit(
             batch_losses.push((place, event.loss));
         })
         .on_epoch(|history| bars.epoch(history, "validation"));
-    let mut trainer = args.resumption.trainer(trainer, run, &signals);
+    let trainer = args.resumption.trainer(trainer, run, &signals);
+    let mut trainer = ranks.trainer(trainer, model);
     let source = |loader| image_batches(args, tapegrad::source(loader));
     let history = trainer.fit(source(&train), Some(source(&validation)));
     drop(trainer);

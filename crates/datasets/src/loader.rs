@@ -146,6 +146,7 @@ pub struct Loader<R> {
     sampler: Option<Arc<dyn Sampler>>,
     seed: u64,
     drop_last: bool,
+    ranks: Ranks,
     workers: usize,
     prefetch: usize,
     progress: Arc<Mutex<Progress>>,
@@ -170,6 +171,7 @@ impl<R: Prepare> Loader<R> {
             sampler: None,
             seed: 0,
             drop_last: false,
+            ranks: Ranks { rank: 0, size: 1 },
             workers: 0,
             prefetch: 2,
             progress: Arc::default(),
@@ -217,6 +219,33 @@ impl<R: Prepare> Loader<R> {
         self
     }
 
+    /// The part of each batch that process `rank` of `size` takes: a block of its samples, which are those of the batch that one
+    /// process would have. So batches depend on the seed, the epoch and the rank alone, `batch_size` is that of all
+    /// processes, and so are [`len`](Self::len) and [`state`](Self::state): a state can be restored with another number of
+    /// processes. In a last batch with fewer samples than processes, the last ranks have none.
+    ///
+    /// ```
+    /// use tapegrad_datasets::{DataLoader, TensorDataset};
+    /// use tapegrad_tape::Tensor;
+    /// let part = |rank, size| {
+    ///     let loader = DataLoader::new(TensorDataset::new(Tensor::arange(0, 10)));
+    ///     let loader = loader.batch_size(4).shuffle(true).seed(1).distributed(rank, size);
+    ///     loader.iter().map(|batch| batch.to_vec::<i64>()).collect::<Vec<_>>()
+    /// };
+    /// let both = part(0, 2).into_iter().zip(part(1, 2)).map(|(a, b)| [a, b].concat());
+    /// assert_eq!(both.collect::<Vec<_>>(), part(0, 1));
+    /// ```
+    ///
+    /// # Panics
+    /// If `rank` is not below `size`.
+    #[track_caller]
+    #[must_use]
+    pub fn distributed(mut self, rank: usize, size: usize) -> Self {
+        assert!(rank < size, "DataLoader: rank {rank} of {size} processes");
+        self.ranks = Ranks { rank, size };
+        self
+    }
+
     /// The number of background threads. With 0, batches are prepared when they are asked for, on rayon's workers.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
@@ -253,11 +282,12 @@ impl<R: Prepare> Loader<R> {
     pub fn smallest_batch(&self) -> usize {
         let samples = self.recipe.len();
         let samples = self.sampler.as_ref().map_or(samples, |s| s.count(samples));
-        match samples % self.batch_size {
+        let batch = match samples % self.batch_size {
             0 => samples.min(self.batch_size),
             rest if self.drop_last && samples > rest => self.batch_size,
             rest => rest,
-        }
+        };
+        self.ranks.block(batch).len()
     }
 
     /// True if an epoch has no batch.
@@ -331,13 +361,21 @@ impl<R: Prepare> Loader<R> {
             (None, true) => RandomSampler::new(self.seed).order(samples, epoch),
             (None, false) => SequentialSampler.order(samples, epoch),
         };
-        let end = self.batches(order.len());
+        // Batches without a sample of this process are at the end, if there are any.
+        let empty = |number: &usize| {
+            let from = (number * self.batch_size).min(order.len());
+            self.ranks.block((order.len() - from).min(self.batch_size)).is_empty()
+        };
+        let all = self.batches(order.len());
+        let end = all - (0..all).rev().take_while(empty).count();
+        let position = position.min(end);
         let plan = Arc::new(Plan {
             recipe: self.recipe.clone(),
             seed: self.seed,
             epoch,
             order,
             batch_size: self.batch_size,
+            ranks: self.ranks,
         });
         let pool = (self.workers > 0 && position < end)
             .then(|| WorkerPool::start(&plan, position..end, self.workers, self.workers * self.prefetch))
@@ -365,13 +403,29 @@ struct Plan<R> {
     epoch: u64,
     order: Vec<usize>,
     batch_size: usize,
+    ranks: Ranks,
+}
+
+/// One process among several.
+#[derive(Clone, Copy)]
+struct Ranks {
+    rank: usize,
+    size: usize,
+}
+
+impl Ranks {
+    /// Its samples of a batch of `n`.
+    fn block(self, n: usize) -> std::ops::Range<usize> {
+        (self.rank * n).div_ceil(self.size)..((self.rank + 1) * n).div_ceil(self.size)
+    }
 }
 
 impl<R: Prepare> Plan<R> {
     fn batch(&self, number: usize) -> Result<R::Batch> {
         let from = number * self.batch_size;
-        let indices = self.order[from..self.order.len().min(from + self.batch_size)].to_vec();
-        self.recipe.batch(indices, self.seed, self.epoch)
+        let all = &self.order[from..self.order.len().min(from + self.batch_size)];
+        let own = all[self.ranks.block(all.len())].to_vec();
+        self.recipe.batch(own, self.seed, self.epoch)
     }
 }
 

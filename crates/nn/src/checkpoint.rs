@@ -110,6 +110,17 @@ impl Checkpoint {
         self.state.metadata.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// If a tensor cannot be stored.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
+        let mut state = self.state.clone();
+        state.metadata.insert(VERSION_KEY.into(), VERSION.into());
+        state.metadata.insert(CHECKSUM_KEY.into(), checksum(&state));
+        state.to_safetensors()
+    }
+
     /// Writes the file atomically. An existing file is kept beside it as the previous one:
     /// see [`Checkpoint::previous_path`].
     ///
@@ -117,10 +128,7 @@ impl Checkpoint {
     /// If it cannot be written; existing files are then unchanged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
         let path = path.as_ref();
-        let mut state = self.state.clone();
-        state.metadata.insert(VERSION_KEY.into(), VERSION.into());
-        state.metadata.insert(CHECKSUM_KEY.into(), checksum(&state));
-        let bytes = state.to_safetensors().map_err(|e| e.in_file(path))?;
+        let bytes = self.to_bytes().map_err(|e| e.in_file(path))?;
         let fail = |e| FileError::of_io(path, e);
         if path.exists() {
             // A second name for the old file, so that there is a complete checkpoint at every moment.

@@ -247,3 +247,34 @@ fn a_sampler_decides_the_length() {
     let wrong = DataLoader::new(TensorDataset::new((Tensor::arange(0, 2), Tensor::arange(0, 2))));
     assert_eq!(wrong.batch_size(2).drop_last(true).iter().count(), 1);
 }
+
+#[test]
+fn processes_share_every_batch() {
+    let loader = |rank, size| {
+        let data = TensorDataset::new(Tensor::arange(0, 23));
+        DataLoader::new(data).batch_size(5).shuffle(true).seed(3).distributed(rank, size)
+    };
+    let list =
+        |l: &DataLoader<TensorDataset<Tensor>>| l.iter().map(|b| b.to_vec::<i64>()).collect::<Vec<_>>();
+    let alone = loader(0, 1);
+    let epochs = [list(&alone), list(&alone)];
+    for size in [1, 2, 3, 4, 7] {
+        for epoch in 0..2 {
+            let mut joined: Vec<Vec<i64>> = vec![Vec::new(); 5];
+            for rank in 0..size {
+                let own = loader(rank, size);
+                if epoch == 1 {
+                    assert!(list(&own).len() <= own.len());
+                }
+                list(&own).into_iter().zip(&mut joined).for_each(|(b, all)| all.extend(b));
+            }
+            assert_eq!(joined, epochs[epoch], "{size} processes, epoch {epoch}");
+        }
+    }
+    // The place of one process is that of every number of them.
+    let (one, four) = (loader(0, 1), loader(3, 4));
+    one.iter().take(2).for_each(drop);
+    four.restore(one.state()).unwrap();
+    let rest = list(&four);
+    assert_eq!(rest, list(&loader(3, 4))[2..]);
+}

@@ -44,6 +44,17 @@ pub trait Metric {
 
     /// Starts over.
     fn reset(&mut self);
+
+    /// The sums from which the value is computed, as many for every data set: those of several processes are added up.
+    /// `None`, the default, for a metric of one process.
+    fn sums(&self) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// Replaces the sums by those of all processes.
+    fn set_sums(&mut self, sums: &[f64]) {
+        let _ = sums;
+    }
 }
 
 /// The classes `[N]` of a target, or the largest of probabilities `[N, classes]`.
@@ -118,6 +129,12 @@ impl Metric for TopK {
     fn reset(&mut self) {
         (self.correct, self.count) = (0, 0);
     }
+    fn sums(&self) -> Option<Vec<f64>> {
+        Some(vec![self.correct as f64, self.count as f64])
+    }
+    fn set_sums(&mut self, sums: &[f64]) {
+        (self.correct, self.count) = (sums[0] as u64, sums[1] as u64);
+    }
 }
 
 /// The fraction of rows whose target is the largest value.
@@ -150,6 +167,12 @@ impl Metric for Accuracy {
     }
     fn reset(&mut self) {
         self.0.reset();
+    }
+    fn sums(&self) -> Option<Vec<f64>> {
+        self.0.sums()
+    }
+    fn set_sums(&mut self, sums: &[f64]) {
+        self.0.set_sums(sums);
     }
 }
 
@@ -205,6 +228,12 @@ impl Metric for Confusion {
     fn reset(&mut self) {
         self.counts.fill(0);
     }
+    fn sums(&self) -> Option<Vec<f64>> {
+        Some(self.counts.iter().map(|&n| n as f64).collect())
+    }
+    fn set_sums(&mut self, sums: &[f64]) {
+        self.counts = sums.iter().map(|&n| n as i64).collect();
+    }
 }
 
 /// The mean of the absolute differences of all elements.
@@ -246,6 +275,12 @@ impl Metric for MeanAbsoluteError {
     fn reset(&mut self) {
         *self = MeanAbsoluteError::default();
     }
+    fn sums(&self) -> Option<Vec<f64>> {
+        Some(vec![self.sum, self.count as f64])
+    }
+    fn set_sums(&mut self, sums: &[f64]) {
+        *self = MeanAbsoluteError { sum: sums[0], count: sums[1] as u64 };
+    }
 }
 
 /// The exponential of the mean cross-entropy of logits `[N, classes]`, or `[N, classes, ...]`, and classes; -100 is ignored.
@@ -283,6 +318,12 @@ impl Metric for Perplexity {
     }
     fn reset(&mut self) {
         *self = Perplexity::default();
+    }
+    fn sums(&self) -> Option<Vec<f64>> {
+        Some(vec![self.sum, self.count as f64])
+    }
+    fn set_sums(&mut self, sums: &[f64]) {
+        *self = Perplexity { sum: sums[0], count: sums[1] as u64 };
     }
 }
 

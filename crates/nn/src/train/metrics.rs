@@ -43,6 +43,19 @@ impl Score {
         }
     }
 
+    /// Adds the samples of another score.
+    pub fn merge(&mut self, other: &Score) {
+        self.classified = match (self.count, other.count) {
+            (0, _) => other.classified,
+            (_, 0) => self.classified,
+            _ => self.classified && other.classified,
+        };
+        self.loss_sum += other.loss_sum;
+        self.weight += other.weight;
+        self.correct += other.correct;
+        self.count += other.count;
+    }
+
     /// The mean loss.
     pub fn loss(&self) -> f64 {
         self.loss_sum / self.weight

@@ -1,5 +1,6 @@
 //! `Trainer`.
 
+mod distributed;
 mod error;
 mod resume;
 mod settings;
@@ -15,6 +16,7 @@ pub use stop::StopHandle;
 use super::average::WeightAverage;
 use super::metric::Metric;
 use super::metrics::{EpochRecord, Score, evaluate_weighted, values};
+use super::replicas::Replicas;
 use super::source::Source;
 use super::tensorboard::TensorBoard;
 use crate::files::{FileError, RunFolder};
@@ -25,6 +27,7 @@ use crate::state_dict::StateDict;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use step::Group;
 use tapegrad_tape::Var;
@@ -116,6 +119,8 @@ pub struct Trainer<'a> {
     settings: BTreeMap<String, String>,
     made_with: StateDict,
     stop: StopHandle,
+    replicas: Option<Rc<dyn Replicas + 'a>>,
+    all_stopped: bool,
     on_step: Vec<OnStep<'a>>,
     on_epoch: Vec<OnEpoch<'a>>,
     on_warning: OnWarning<'a>,
@@ -191,6 +196,8 @@ impl<'a> Trainer<'a> {
             settings: BTreeMap::new(),
             made_with: StateDict::new(),
             stop: StopHandle::new(),
+            replicas: None,
+            all_stopped: false,
             on_step: Vec::new(),
             on_epoch: Vec::new(),
             on_warning: Box::new(|text| {
@@ -231,9 +238,12 @@ impl<'a> Trainer<'a> {
         self.written = Instant::now();
         self.optimizer.train();
         let ended = Cell::new(false);
-        while !self.is_finished() && !ended.get() && !self.stop.is_stopped() {
+        while !self.is_finished() && !ended.get() && !self.is_stopped() {
             let begin = Instant::now();
-            let pass = self.train_epoch(&mut source, run.as_ref(), &ended)?;
+            let pass = match self.replicas.clone() {
+                Some(all) => self.train_epoch_together(&*all, &mut source, run.as_ref(), &ended)?,
+                None => self.train_epoch(&mut source, run.as_ref(), &ended)?,
+            };
             if pass.stopped {
                 // In the middle of an epoch, as far as is known: the rest follows when training is resumed.
                 if source.is_resumable() {
@@ -246,7 +256,7 @@ impl<'a> Trainer<'a> {
                 break;
             }
             let lr = self.optimizer.lr(0);
-            let validated = validation.as_mut().map(|v| self.validate(v));
+            let validated = validation.as_mut().map(|v| self.validate(v)).transpose()?;
             self.end_epoch(run.as_ref(), &source, lr, validated, begin.elapsed().as_secs_f64())?;
         }
         self.model.eval();
@@ -262,6 +272,7 @@ impl<'a> Trainer<'a> {
 
     fn open_folder(&self) -> Result<Option<RunFolder>, FileError> {
         match &self.folder {
+            _ if !self.is_first() => Ok(None),
             None => Ok(None),
             Some(Folder::Open(run)) => Ok(Some(run.clone())),
             Some(Folder::Path(path)) => RunFolder::open(path).map(Some),
@@ -279,7 +290,9 @@ impl<'a> Trainer<'a> {
     }
 
     fn warn(&mut self, text: &str) {
-        (self.on_warning)(text);
+        if self.is_first() {
+            (self.on_warning)(text);
+        }
     }
 
     /// Trains until the epoch ends or training is stopped.
@@ -329,8 +342,7 @@ impl<'a> Trainer<'a> {
             if let Some(scheduler) = &mut self.step_scheduler {
                 scheduler.step(&mut *self.optimizer);
             }
-            let due = self.every.is_some_and(|n| self.progress.step.is_multiple_of(n))
-                || self.written.elapsed() >= self.interval;
+            let due = self.is_due();
             let over = ended.get() || self.is_done();
             pass.stopped = !over && self.stop.is_stopped();
             if over || pass.stopped {
@@ -344,8 +356,17 @@ impl<'a> Trainer<'a> {
         Ok(pass)
     }
 
+    /// Whether a checkpoint is to be written after this step.
+    fn is_due(&self) -> bool {
+        self.every.is_some_and(|n| self.progress.step.is_multiple_of(n))
+            || self.written.elapsed() >= self.interval
+    }
+
     /// Calls the callbacks of a step.
     fn tell(&mut self, group: &Group, ended: &Cell<bool>) {
+        if !self.is_first() {
+            return;
+        }
         let event = StepEvent {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,
@@ -357,13 +378,21 @@ impl<'a> Trainer<'a> {
         self.on_step.iter_mut().for_each(|f| f(&event));
     }
 
-    fn validate(&mut self, source: &mut Source<'_>) -> Score {
+    fn validate(&mut self, source: &mut Source<'_>) -> Result<Score, TrainError> {
         self.optimizer.eval();
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
-        let score =
-            evaluate_weighted(self.model, source.epoch(), &self.loss, &self.batch_weight, &mut self.metrics);
+        let score = match self.replicas.clone() {
+            Some(all) => self.evaluate_together(&*all, source),
+            None => Ok(evaluate_weighted(
+                self.model,
+                source.epoch(),
+                &self.loss,
+                &self.batch_weight,
+                &mut self.metrics,
+            )),
+        };
         if let Some((ema, _)) = &mut self.ema {
             ema.swap();
         }
@@ -433,8 +462,10 @@ impl<'a> Trainer<'a> {
             state.save(run.file("best.safetensors"))?;
         }
         self.write(run, source)?;
-        self.on_epoch.iter_mut().for_each(|f| f(&self.progress.history));
-        self.draw(run, &record);
+        if self.is_first() {
+            self.on_epoch.iter_mut().for_each(|f| f(&self.progress.history));
+            self.draw(run, &record);
+        }
         Ok(())
     }
 

@@ -428,7 +428,7 @@ mod tests {
         let mut b = Parametrized::new(Linear::new(3, 2));
         l1_unstructured(&mut a, "weight", 3);
         identity(&mut b, "weight");
-        b.load_state_dict(&a.state_dict(), true).unwrap();
+        b.load_state_dict(&a.state_dict()).unwrap();
         assert_eq!(a.tensor("weight").to_vec::<f32>(), b.tensor("weight").to_vec::<f32>());
         b.to_dtype(DType::F64);
         assert_eq!(b.forward(&Var::from(Tensor::ones_with(&[1, 3], DType::F64))).dtype(), DType::F64);

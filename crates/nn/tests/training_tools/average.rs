@@ -21,7 +21,7 @@ impl Forward for Net {
 fn net(samples: &StateDict) -> Net {
     let net = Net { fc: Linear::new(3, 2), bn: BatchNorm1d::new(2) };
     net.to_dtype(DType::F64);
-    net.load_state_dict(&samples.part("start"), true).unwrap();
+    net.load_state_dict(&samples.part("start")).unwrap();
     net
 }
 

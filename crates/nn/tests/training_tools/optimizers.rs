@@ -88,7 +88,7 @@ fn a_trainer_validates_and_ends_with_the_averages() {
     let source = || Source::new(move || [batch()].into_iter());
     let loss = |y: &Var, t: &Var| tapegrad_ops::mse_loss(y, t);
     let (model, other) = (Linear::new(3, 1), Linear::new(3, 1));
-    other.load_state_dict(&model.state_dict(), true).unwrap();
+    other.load_state_dict(&model.state_dict()).unwrap();
     let make = |m: &Linear| ScheduleFreeSGD::new(m.parameters(), 0.05);
     let mut trainer = Trainer::new(&model, make(&model)).epochs(3).loss(loss);
     let history = trainer.fit(source(), Some(source())).unwrap();

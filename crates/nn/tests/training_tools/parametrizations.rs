@@ -16,7 +16,7 @@ fn check<M: Forward>(name: &str, layer: M, training: bool, add: impl FnOnce(&mut
     let mut layer = Parametrized::new(layer);
     add(&mut layer);
     layer.set_training(training);
-    layer.load_state_dict(&samples.part("before"), true).unwrap();
+    layer.load_state_dict(&samples.part("before")).unwrap();
     let y = layer.forward(&Var::from(get(&samples, "x")));
     close(&y.tensor(), get(&samples, "y"), name);
     let weights = (0..y.numel()).map(|i| (i as f64).cos()).collect();

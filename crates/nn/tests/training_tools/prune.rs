@@ -22,7 +22,7 @@ fn masks_are_pytorchs() {
     let samples = samples("prune");
     let net = sequential![Conv2d::new(2, 4, 3), Linear::new(6, 5)];
     net.to_dtype(DType::F64);
-    net.load_state_dict(&samples.part("start"), true).unwrap();
+    net.load_state_dict(&samples.part("start")).unwrap();
     let mut net = Parametrized::new(net);
     prune::l1_unstructured(&mut net, "1.weight", 0.3);
     compare(&net, "l1");

@@ -3,6 +3,7 @@
 use crate::files::FileError;
 use crate::optim::OptimizerStateError;
 use crate::state_dict::StateDictError;
+use crate::train::replicas::ReplicaError;
 use std::fmt;
 
 /// Training could not continue, or its results could not be written.
@@ -43,6 +44,9 @@ pub enum TrainError {
          drop_last(true), or use another batch size"
     )]
     SingleSample(String),
+    /// The processes that train together do not agree, or one has failed.
+    #[error(transparent)]
+    Replicas(#[from] ReplicaError),
 }
 
 /// Where a loss or a gradient was not finite, and which operation is the cause.

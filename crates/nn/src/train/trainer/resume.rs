@@ -18,8 +18,14 @@ const FINISHED: &str = "finished";
 impl Trainer<'_> {
     /// Writes the checkpoint and the metrics of the epochs.
     pub(super) fn write(&mut self, run: Option<&RunFolder>, source: &Source<'_>) -> Result<(), TrainError> {
+        if run.is_none() && self.replicas.is_none() {
+            return Ok(());
+        }
+        // Made in all processes: an optimizer may have to gather its state.
+        let checkpoint = self.checkpoint(source);
+        self.written = Instant::now();
         let Some(run) = run else { return Ok(()) };
-        self.checkpoint(source).save(run.file(LAST))?;
+        checkpoint.save(run.file(LAST))?;
         write_atomically(run.file("metrics.csv"), to_csv(&self.progress.history).as_bytes())?;
         self.written = Instant::now();
         Ok(())
@@ -80,23 +86,24 @@ impl Trainer<'_> {
         if self.progress.step == 0 {
             self.made_with = self.made_with();
         }
-        let Some(run) = run else { return Ok(()) };
+        self.agree(source)?;
         if !self.resume {
-            return self.rename_unfinished(run);
+            return run.map_or(Ok(()), |run| self.rename_unfinished(run));
         }
-        let (newest, rejected_checkpoints) = Checkpoint::newest(run.file(LAST));
-        let Some(c) = newest else {
-            return if rejected_checkpoints.is_empty() {
-                Ok(())
-            } else {
-                Err(TrainError::Unreadable(rejected_checkpoints))
-            };
+        let (newest, mut rejected_checkpoints) =
+            run.map_or_else(Default::default, |run| Checkpoint::newest(run.file(LAST)));
+        let found = if newest.is_none() && !rejected_checkpoints.is_empty() {
+            Err(TrainError::Unreadable(std::mem::take(&mut rejected_checkpoints)))
+        } else {
+            Ok(newest)
         };
+        let Some(c) = self.shared(found)? else { return Ok(()) };
         let before = self.model.state_dict();
         if let Err(e) = self.resume_from(&c, source) {
             self.model.load_state_dict(&before)?;
             return Err(e);
         }
+        let Some(run) = run else { return Ok(()) };
         if rejected_checkpoints.is_empty() && !run.file(LAST).exists() {
             let step = self.progress.step;
             self.warn(&format!(

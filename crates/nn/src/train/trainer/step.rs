@@ -5,6 +5,7 @@ use crate::fields::Item;
 use crate::fields::walk;
 use crate::module::Forward;
 use crate::optim::{all_finite, clip_grad_norm_, grad_norm};
+use crate::train::metrics::Score;
 use tapegrad_tape::{Tensor, Var};
 
 /// What to do with a step whose loss or gradients are not finite.
@@ -33,6 +34,12 @@ impl Group {
     fn share(&self, weight: f64, accumulate: usize) -> f64 {
         let unit = if self.unit > 0.0 { self.unit } else { weight };
         weight / (unit * accumulate as f64)
+    }
+
+    /// The batches of several processes, whose gradients were accumulated relative to a weight of one.
+    pub(super) fn of(batches: usize, accumulate: usize, score: &Score) -> Group {
+        let Score { weight, loss_sum, .. } = *score;
+        Group { batches, unit: 1.0 / accumulate as f64, weight, loss_sum }
     }
 
     fn add(&mut self, loss: f64, weight: f64) {
@@ -121,7 +128,7 @@ impl Trainer<'_> {
     }
 
     /// The operation that produced the first value that is not finite: the batch is recomputed from the same state.
-    fn origin(&self, x: &Var, target: &Var, again: impl Fn()) -> String {
+    pub(super) fn origin(&self, x: &Var, target: &Var, again: impl Fn()) -> String {
         for (name, v) in [("input", x), ("target", target)] {
             if !all_finite(&v.tensor()) {
                 return format!("the batch's {name}, of shape {:?}, is not finite", v.shape());
@@ -144,7 +151,12 @@ impl Trainer<'_> {
     }
 
     /// Ends training, or warns that a step is skipped.
-    fn refuse_step(&mut self, what: &'static str, value: f64, origin: String) -> Result<(), TrainError> {
+    pub(super) fn refuse_step(
+        &mut self,
+        what: &'static str,
+        value: f64,
+        origin: String,
+    ) -> Result<(), TrainError> {
         let p = &self.progress;
         let found = Nonfinite { epoch: p.epoch + 1, step: p.step + 1, batch: p.batch, what, value, origin };
         self.skipped += 1;
