@@ -66,6 +66,8 @@ pub(crate) fn ndtr(x: f32) -> f32 {
     let density = exp_sum(-0.5 * high * high, -0.5 * (size - high) * (size + high));
     let q = 1.0 / (size + 3.5);
     let tail = tail_series(q - 0.170_481_45) * q * density;
+    // Exact in the middle.
+    let tail = choose(x == 0.0, 0.5, tail);
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
