@@ -256,7 +256,7 @@ fn kaiming_std(v: &Var, mode: FanMode, nonlinearity: Nonlinearity) -> f64 {
 /// If there are fewer than two dimensions.
 ///
 /// ```
-/// use tapegrad_nn::init::{FanMode, Nonlinearity, kaiming_uniform_};
+/// use tapegrad_nn::init::{FanMode, Nonlinearity, kaiming_uniform_with};
 /// use tapegrad_tape::{DType, Tensor, Var};
 /// let w = Var::parameter(Tensor::zeros_with(&[8, 24], DType::F32));
 /// kaiming_uniform_with(&w, FanMode::FanIn, Nonlinearity::ReLU);

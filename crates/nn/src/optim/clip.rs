@@ -7,7 +7,7 @@ use tapegrad_tape::{Number, Tensor, Var};
 /// the largest absolute value.
 ///
 /// ```
-/// use tapegrad_nn::optim::clip_grad_norm_;
+/// use tapegrad_nn::optim::clip_grad_norm_with;
 /// use tapegrad_tape::{Tensor, Var};
 /// let w = Var::parameter(Tensor::from_vec(vec![3.0, 4.0], &[2]));
 /// (&w * &w).sum_all().backward();

@@ -42,7 +42,7 @@ pub struct LeastSquares {
 /// If the shapes do not fit, or there are elements that are not finite.
 ///
 /// ```
-/// use tapegrad_ops::linalg::{Driver, lstsq};
+/// use tapegrad_ops::linalg::{Driver, lstsq_with};
 /// use tapegrad_tape::Var;
 /// // The line through (0, 1), (1, 3), (2, 5): 1 + 2 x.
 /// let a = Var::from_vec(vec![1f64, 0.0, 1.0, 1.0, 1.0, 2.0], &[3, 2]);

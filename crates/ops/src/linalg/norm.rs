@@ -100,11 +100,11 @@ fn matrix_norm_named(op: &'static str, a: &Var, ord: NormOrd, dims: [isize; 2], 
 /// [`matrix_norm`] and [`Var::norm`] do.
 ///
 /// ```
-/// use tapegrad_ops::linalg::{NormOrd, norm};
+/// use tapegrad_ops::linalg::{NormOrd, norm, norm_with};
 /// use tapegrad_tape::Var;
 /// let x = Var::from_vec(vec![3f64, -4.0], &[2]);
 /// assert_eq!(norm(&x).item(), 5.0);
-/// assert_eq!(norm_with(&x, Some(NormOrd::P(1.0)), (), false).item(), 7.0);
+/// assert_eq!(norm_with(&x, NormOrd::P(1.0), (), false).item(), 7.0);
 /// ```
 #[track_caller]
 pub fn norm(x: &Var) -> Var {
