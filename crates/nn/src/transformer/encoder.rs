@@ -235,7 +235,7 @@ impl TransformerEncoder {
     /// let mask = Transformer::generate_square_subsequent_mask(5);
     /// let mut past = Vec::new();
     /// let steps: Vec<Var> = (0..5).map(|i| model.next(&x.narrow(0, i, 1), &mut past)).collect();
-    /// assert_close_with(&cat(&steps, 0), &model.forward_with_masks(&x, Some(&mask), None), 1e-4, 1e-5, false);
+    /// assert_close_with(&cat(&steps, 0), &model.forward_with(&x, &mask, None), 1e-4, 1e-5, false);
     /// ```
     #[track_caller]
     pub fn next(&self, x: &Var, past: &mut Vec<KeyValues>) -> Var {

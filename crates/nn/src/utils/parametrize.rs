@@ -37,7 +37,7 @@ use tapegrad_tape::{Tensor, Var, substitute};
 /// }
 /// impl Parametrization for Symmetric {
 ///     fn compute(&self, originals: &[Var]) -> Var {
-///         originals[0].triu(0) + originals[0].triu(1).transpose(0, 1)
+///         originals[0].triu() + originals[0].triu_with(1).transpose(0, 1)
 ///     }
 /// }
 /// let mut layer = Parametrized::new(Linear::new(3, 3));
