@@ -14,7 +14,7 @@ use std::time::Instant;
 use tapegrad::nn::models::{
     Gpt, GptConfig, LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp,
 };
-use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_grad_norm_};
+use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_factor};
 use tapegrad::nn::{Forward, LSTM, Linear, Module};
 use tapegrad::prelude::*;
 
@@ -90,9 +90,11 @@ fn main() {
         let loss = ops::cross_entropy(&logits.reshape((-1, classes)), &target);
         loss.backward();
         if name.starts_with("gpt") {
-            clip_grad_norm_(&model.parameters(), 1.0, 2.0, false);
+            let (_, factor) = clip_factor(&optimizer.parameters(), 1.0, 2.0);
+            optimizer.step_scaled(factor);
+        } else {
+            optimizer.step();
         }
-        optimizer.step();
         Some(loss)
     };
     if args.eval {

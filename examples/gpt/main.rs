@@ -21,7 +21,7 @@ use generate::{Sampling, generate};
 use std::path::PathBuf;
 use std::time::Instant;
 use tapegrad::nn::models::{Gpt, GptConfig};
-use tapegrad::nn::optim::{AdamW, Optimizer, clip_grad_norm_};
+use tapegrad::nn::optim::{AdamW, Optimizer, clip_factor};
 use tapegrad::nn::{Checkpoint, RunFolder};
 use tapegrad::prelude::*;
 use text::{Text, batch, windows};
@@ -194,8 +194,8 @@ impl<'a> Training<'a> {
         self.optimizer.zero_grad();
         let loss = self.loss(&x, &target);
         loss.backward();
-        clip_grad_norm_(&self.model.parameters(), 1.0, 2.0, false);
-        self.optimizer.step();
+        let (_, factor) = clip_factor(&self.optimizer.parameters(), 1.0, 2.0);
+        self.optimizer.step_scaled(factor);
         self.step += 1;
         loss.item()
     }

@@ -3,11 +3,11 @@
 use crate::dtype::Number;
 use crate::grad_mode;
 use crate::kernels::strided;
-use crate::node::{Node, Saved};
+use crate::node::{Node, Rule, next_number};
 use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
@@ -151,7 +151,7 @@ pub(crate) fn grad_through(
             x.id().expect("requires a gradient")
         })
         .collect();
-    let targets: HashSet<u64> = ids.iter().copied().collect();
+    let targets: HashSet<u64, Numbers> = ids.iter().copied().collect();
     let mode = Mode {
         retain: options.retain_graph || options.create_graph,
         create: options.create_graph,
@@ -221,51 +221,57 @@ struct Mode {
 
 struct Targets {
     /// The nodes whose gradients are requested.
-    ids: HashSet<u64>,
+    ids: HashSet<u64, Numbers>,
     /// The nodes on the way to them.
-    needed: HashSet<u64>,
+    needed: HashSet<u64, Numbers>,
     /// Whether to continue past a target.
     through: bool,
 }
 
 /// The nodes below `roots` from which a target can be reached, the targets among them.
-fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>, through: bool) -> HashSet<u64> {
-    let mut seen: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
-    let mut stack: Vec<Arc<Node>> = roots.iter().map(|(n, _)| n.clone()).collect();
+fn reaching(
+    roots: &[(Arc<Node>, Var)],
+    targets: &HashSet<u64, Numbers>,
+    through: bool,
+) -> HashSet<u64, Numbers> {
+    let mut seen: HashSet<u64, Numbers> = HashSet::default();
+    let mut nodes: Vec<&Arc<Node>> = Vec::new();
+    let mut stack: Vec<&Arc<Node>> = roots.iter().map(|(n, _)| n).collect();
     let lowest = targets.iter().min().copied().unwrap_or(0);
     while let Some(node) = stack.pop() {
         // Nodes made before every target cannot lead to one.
-        if node.seq < lowest || seen.contains_key(&node.seq) {
+        if node.seq < lowest || !seen.insert(node.seq) {
             continue;
         }
         if through || !targets.contains(&node.seq) {
-            stack.extend(node.inputs.iter().flatten().cloned());
+            stack.extend(node.inputs.iter().flatten());
         }
-        seen.insert(node.seq, node);
+        nodes.push(node);
     }
-    let mut needed = HashSet::new();
-    for (id, node) in seen {
-        if targets.contains(&id) || node.inputs.iter().flatten().any(|n| needed.contains(&n.seq)) {
-            needed.insert(id);
+    nodes.sort_unstable_by_key(|node| node.seq);
+    let mut needed: HashSet<u64, Numbers> = HashSet::default();
+    for node in nodes {
+        if targets.contains(&node.seq) || node.inputs.iter().flatten().any(|n| needed.contains(&n.seq)) {
+            needed.insert(node.seq);
         }
     }
     needed
 }
 
-/// How many operations below `roots` take each leaf as an input, counted once for each place.
-fn consumers_of_leaves(roots: &[(Arc<Node>, Var)]) -> HashMap<u64, usize, Numbers> {
+/// How many operations below `roots`, of those up to a number, take each leaf as an input, counted once for each place.
+fn consumers_of_leaves(roots: &[Arc<Node>], last: u64) -> HashMap<u64, usize, Numbers> {
     let mut consumers: HashMap<u64, usize, Numbers> = HashMap::default();
     let mut seen: HashSet<u64, Numbers> = HashSet::default();
-    let mut stack: Vec<&Arc<Node>> = roots.iter().map(|(n, _)| n).collect();
+    let mut stack: Vec<&Arc<Node>> = roots.iter().collect();
     while let Some(node) = stack.pop() {
         if !seen.insert(node.seq) {
             continue;
         }
         for input in node.inputs.iter().flatten() {
-            if input.leaf.is_some() {
-                *consumers.entry(input.seq).or_default() += 1;
-            } else {
+            if input.leaf.is_none() {
                 stack.push(input);
+            } else if node.seq <= last {
+                *consumers.entry(input.seq).or_default() += 1;
             }
         }
     }
@@ -295,40 +301,121 @@ impl BuildHasher for Numbers {
     }
 }
 
+/// The nodes that have received a gradient, by their sequence numbers.
+#[derive(Default)]
+struct Pending {
+    /// The one with the largest number, where it is known: along a chain of operations there is no other.
+    front: Option<(Arc<Node>, Var)>,
+    rest: HashMap<u64, (Arc<Node>, Var), Numbers>,
+    /// The numbers in `rest`, and of nodes that have been removed from it.
+    order: BinaryHeap<u64>,
+}
+
+impl Pending {
+    /// The gradient that a node has received so far.
+    fn get_mut(&mut self, node: &Node) -> Option<&mut Var> {
+        match &mut self.front {
+            Some((front, grad)) if front.seq == node.seq => Some(grad),
+            _ if self.rest.is_empty() => None,
+            _ => self.rest.get_mut(&node.seq).map(|(_, grad)| grad),
+        }
+    }
+
+    fn insert(&mut self, node: Arc<Node>, grad: Var) {
+        let largest = self.front.as_ref().map(|(front, _)| front.seq).or(self.order.peek().copied());
+        if largest.is_none_or(|largest| largest < node.seq) {
+            if let Some((node, grad)) = self.front.replace((node, grad)) {
+                self.insert_rest(node, grad);
+            }
+        } else {
+            self.insert_rest(node, grad);
+        }
+    }
+
+    fn insert_rest(&mut self, node: Arc<Node>, grad: Var) {
+        self.order.push(node.seq);
+        self.rest.insert(node.seq, (node, grad));
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<(Arc<Node>, Var)> {
+        match &self.front {
+            Some((front, _)) if front.seq == seq => self.front.take(),
+            _ => self.rest.remove(&seq),
+        }
+    }
+
+    /// Takes the one with the largest number.
+    fn pop(&mut self) -> Option<(Arc<Node>, Var)> {
+        if self.front.is_some() {
+            return self.front.take();
+        }
+        while let Some(seq) = self.order.pop() {
+            if let Some(found) = self.rest.remove(&seq) {
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
 /// The state of a walk.
 struct Walk {
     mode: Mode,
-    /// The nodes that have received a gradient, by their sequence numbers.
-    pending: BTreeMap<u64, (Arc<Node>, Var)>,
-    /// The operations that each leaf still waits for.
-    consumers: HashMap<u64, usize, Numbers>,
-    found: HashMap<u64, Var>,
+    number: u64,
+    roots: Vec<Arc<Node>>,
+    pending: Pending,
+    /// The operations that each leaf still waits for; counted once a leaf waits.
+    consumers: Option<HashMap<u64, usize, Numbers>>,
+    found: HashMap<u64, Var, Numbers>,
 }
 
 /// Walks from the largest sequence number down, so that a node is reached after all nodes that use it. A leaf has a small
 /// number, but is delivered as soon as no operation is left that uses it.
-fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var> {
+fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var, Numbers> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
-    let consumers = if mode.targets.is_none() { consumers_of_leaves(&roots) } else { HashMap::default() };
-    let mut walk = Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new() };
+    let mut walk = Walk {
+        mode,
+        number: next_number(),
+        roots: roots.iter().map(|(node, _)| node.clone()).collect(),
+        pending: Pending::default(),
+        consumers: None,
+        found: HashMap::default(),
+    };
     for (node, grad) in roots {
-        receive(&mut walk.pending, &node, grad);
+        walk.receive(&node, grad, u64::MAX);
     }
-    while let Some((_, (node, grad))) = walk.pending.pop_last() {
+    while let Some((node, grad)) = walk.pending.pop() {
         let grad = walk.deliver(&node, grad);
         if node.leaf.is_none() {
             if let Some(grad) = grad {
                 walk.pass_on(&node, grad);
             }
-            if walk.mode.targets.is_none() {
-                walk.release_leaves(&node);
-            }
+            walk.release_leaves(&node);
         }
     }
     walk.found
 }
 
 impl Walk {
+    /// The first gradient of a node is moved, the later ones are added to it. A leaf to whose gradient nothing else is added
+    /// receives it at once; otherwise it waits for the operations up to the number `last`.
+    fn receive(&mut self, node: &Arc<Node>, gradient: Var, last: u64) {
+        if let Some(held) = self.pending.get_mut(node) {
+            let old = std::mem::replace(held, Var::placeholder());
+            *held = add(old, gradient);
+            return;
+        }
+        if node.leaf.is_none() || self.mode.targets.is_some() {
+            return self.pending.insert(node.clone(), gradient);
+        }
+        if let Some(gradient) = node.accumulate_part(gradient, self.number, add) {
+            if self.consumers.is_none() {
+                self.consumers = Some(consumers_of_leaves(&self.roots, last));
+            }
+            self.pending.insert(node.clone(), gradient);
+        }
+    }
+
     /// Runs a node's hooks and keeps its gradient where that is asked for. `None` where the walk ends.
     fn deliver(&mut self, node: &Arc<Node>, mut grad: Var) -> Option<Var> {
         for hook in node.hooks() {
@@ -374,12 +461,14 @@ impl Walk {
             return;
         }
         let clock = node.cost.start();
-        let saved = node.saved(self.mode.retain);
-        if accumulate(&mut self.pending, node, &saved, &grad) {
+        let rule = node.rule(self.mode.retain);
+        if self.accumulate(node, &*rule, &grad) {
             node.cost.stop_backward(clock);
             return;
         }
-        let gradients = grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone()));
+        let gradients = grad_mode::pause_search(|| node.apply_rule(&*rule, grad, wants.clone()));
+        // What it has captured is freed before more is computed.
+        drop(rule);
         node.cost.stop_backward(clock);
         assert_eq!(
             gradients.len(),
@@ -399,18 +488,46 @@ impl Walk {
                         )
                     });
                 }
-                receive(&mut self.pending, input, fit(node, input, gradient));
+                self.receive(input, fit(node, input, gradient), node.seq);
             }
+        }
+    }
+
+    /// Adds the gradient of a node's only input to what that has received, in its memory, if the operation can and no graph
+    /// is recorded. Without this, the gradients of `n` parts of a tensor would take `n` passes over the whole tensor.
+    fn accumulate(&mut self, node: &Node, rule: &dyn Rule, grad: &Var) -> bool {
+        let (true, [Some(input)]) = (rule.accumulates(), node.inputs.as_slice()) else {
+            return false;
+        };
+        // Anomaly mode checks each gradient separately.
+        if grad_mode::is_grad_enabled() || grad_mode::is_anomaly_detected() {
+            return false;
+        }
+        let change = |held: &mut Var| {
+            let fits = held.dtype() == grad.dtype();
+            if fits {
+                let sum = std::mem::replace(held, Var::placeholder());
+                *held = Var::from(rule.accumulate(&grad.tensor(), sum.into_tensor()));
+            }
+            fits
+        };
+        match self.pending.get_mut(input) {
+            Some(held) => change(held),
+            None => input.change_part(self.number, change),
         }
     }
 
     /// Delivers the gradients of those leaves that no operation but this one was left for.
     fn release_leaves(&mut self, node: &Arc<Node>) {
+        if self.consumers.is_none() {
+            return;
+        }
         for input in node.inputs.iter().flatten().filter(|input| input.leaf.is_some()) {
-            let left = self.consumers.get_mut(&input.seq).expect("all leaves were counted");
+            let left = self.consumers.as_mut().and_then(|c| c.get_mut(&input.seq));
+            let left = left.expect("all leaves were counted");
             *left -= 1;
             if *left == 0
-                && let Some((leaf, grad)) = self.pending.remove(&input.seq)
+                && let Some((leaf, grad)) = self.pending.remove(input.seq)
             {
                 self.deliver(&leaf, grad);
             }
@@ -435,40 +552,6 @@ fn fit(node: &Node, input: &Node, gradient: Var) -> Var {
     }
     let dtype = input.dtype();
     if gradient.dtype() != dtype { gradient.cast(dtype) } else { gradient }
-}
-
-/// The first gradient of a node is moved, the later ones are added to it.
-fn receive(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Arc<Node>, gradient: Var) {
-    match pending.entry(node.seq) {
-        std::collections::btree_map::Entry::Vacant(entry) => {
-            entry.insert((node.clone(), gradient));
-        }
-        std::collections::btree_map::Entry::Occupied(mut entry) => {
-            let held = &mut entry.get_mut().1;
-            let old = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
-            *held = add(old, gradient);
-        }
-    }
-}
-
-/// Adds the gradient of a node's only input to what that has received, in its memory, if the operation can and no graph
-/// is recorded. Without this, the gradients of `n` parts of a tensor would take `n` passes over the whole tensor.
-fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved: &Saved, grad: &Var) -> bool {
-    let (Some(accumulate), [Some(input)]) = (&saved.accumulate, node.inputs.as_slice()) else {
-        return false;
-    };
-    // Anomaly mode checks each gradient separately.
-    if grad_mode::is_grad_enabled() || grad_mode::is_anomaly_detected() {
-        return false;
-    }
-    match pending.get_mut(&input.seq) {
-        Some((_, held)) if held.dtype() == grad.dtype() => {
-            let sum = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
-            *held = Var::from(accumulate(&grad.tensor(), sum.into_tensor()));
-            true
-        }
-        _ => false,
-    }
 }
 
 /// `a + b`, in the memory of one of them where it is not shared and no graph is recorded.

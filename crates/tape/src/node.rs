@@ -14,13 +14,64 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Gradients for an operation's inputs, in their order.
-pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
-type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
-/// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
-pub(crate) type Accumulate = Arc<dyn Fn(&Tensor, Tensor) -> Tensor + Send + Sync>;
+pub(crate) type Gradients = SmallVec<[Option<Var>; 3]>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
 /// Called with a leaf that has its gradient.
 pub(crate) type LeafHook = Arc<dyn Fn(&Var) + Send + Sync>;
+
+/// A derivative rule and what it has captured.
+pub(crate) trait Rule: Send + Sync {
+    /// The gradients for the inputs of `node`.
+    fn apply(&self, node: &Arc<Node>, c: Cotangent) -> Gradients;
+
+    /// True if [`Rule::accumulate`] may replace the rule where the only input has already received a gradient.
+    fn accumulates(&self) -> bool {
+        false
+    }
+
+    /// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
+    fn accumulate(&self, _gradient: &Tensor, _sum: Tensor) -> Tensor {
+        unreachable!("only for rules that accumulate")
+    }
+}
+
+/// A rule that is a function of the result's gradient.
+struct Plain<F>(F);
+
+impl<F: Fn(Cotangent) -> Gradients + Send + Sync> Rule for Plain<F> {
+    fn apply(&self, _: &Arc<Node>, c: Cotangent) -> Gradients {
+        (self.0)(c)
+    }
+}
+
+/// A rule that needs the operation's result, too.
+struct WithOutput<F>(F, Tensor);
+
+impl<F: Fn(Cotangent) -> Gradients + Send + Sync> Rule for WithOutput<F> {
+    fn apply(&self, node: &Arc<Node>, mut c: Cotangent) -> Gradients {
+        c.output = Some(Var::of_node(self.1.clone(), node.clone()));
+        (self.0)(c)
+    }
+}
+
+/// The rule of an operation that reads few elements, see [`record_part`].
+struct Part<F, A>(F, A);
+
+impl<F, A> Rule for Part<F, A>
+where
+    F: Fn(&Cotangent) -> Var + Send + Sync,
+    A: Fn(&Tensor, Tensor) -> Tensor + Send + Sync,
+{
+    fn apply(&self, _: &Arc<Node>, c: Cotangent) -> Gradients {
+        gradients([Some((self.0)(&c))])
+    }
+    fn accumulates(&self) -> bool {
+        true
+    }
+    fn accumulate(&self, gradient: &Tensor, sum: Tensor) -> Tensor {
+        (self.1)(gradient, sum)
+    }
+}
 
 /// One recorded operation, or a leaf.
 pub(crate) struct Node {
@@ -32,8 +83,10 @@ pub(crate) struct Node {
     dtype: DType,
     /// The nodes of the inputs that require a gradient.
     pub(crate) inputs: SmallVec<[Option<Arc<Node>>; 2]>,
-    pub(crate) leaf: Option<Leaf>,
+    pub(crate) leaf: Option<Box<Leaf>>,
     pub(crate) cost: Cost,
+    /// Set once there is a hook or the gradient is to be kept: a backward pass looks for them only then.
+    watched: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -45,15 +98,19 @@ pub(crate) struct Leaf {
 
 #[derive(Default)]
 struct State {
-    rule: Option<Rule>,
-    /// May replace the rule if the only input has already received a gradient.
-    accumulate: Option<Accumulate>,
-    /// The operation's result, kept where its rule needs it.
-    output: Option<Tensor>,
+    rule: Option<Arc<dyn Rule>>,
+    /// What few nodes have.
+    extras: Option<Box<Extras>>,
+}
+
+#[derive(Default)]
+struct Extras {
     hooks: Vec<(u64, Hook)>,
     accumulated_hooks: Vec<(u64, LeafHook)>,
     retains_grad: bool,
     grad: Option<Var>,
+    /// The backward pass whose gradients alone `grad` is the sum of, so that more of them may be added to it.
+    walk: Option<u64>,
 }
 
 pub(crate) fn next_number() -> u64 {
@@ -70,8 +127,12 @@ impl Node {
             shape: value.shape().into(),
             dtype: value.dtype(),
             inputs: SmallVec::new(),
-            leaf: Some(Leaf { value: RwLock::new(value), requires_grad: AtomicBool::new(requires_grad) }),
+            leaf: Some(Box::new(Leaf {
+                value: RwLock::new(value),
+                requires_grad: AtomicBool::new(requires_grad),
+            })),
             cost: Cost::default(),
+            watched: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -92,92 +153,138 @@ impl Node {
     }
 
     pub(crate) fn grad(&self) -> Option<Var> {
-        self.state().grad.clone()
+        self.state().extras.as_ref()?.grad.clone()
     }
 
     pub(crate) fn set_grad(&self, grad: Option<Var>) -> Option<Var> {
-        std::mem::replace(&mut self.state().grad, grad)
+        let mut state = self.state();
+        if grad.is_none() && state.extras.is_none() {
+            return None;
+        }
+        let extras = state.extras.get_or_insert_default();
+        extras.walk = None;
+        std::mem::replace(&mut extras.grad, grad)
     }
 
     /// Adds to the gradient atomically: several threads may do so at once.
     pub(crate) fn accumulate_grad(&self, grad: Var, add: impl FnOnce(Var, Var) -> Var) {
         let mut state = self.state();
-        state.grad = Some(match state.grad.take() {
+        let extras = state.extras.get_or_insert_default();
+        extras.walk = None;
+        extras.grad = Some(match extras.grad.take() {
             Some(sum) => add(sum, grad),
             None => grad,
         });
     }
 
+    /// Like [`Node::accumulate_grad`], for one of the gradients that a leaf receives in a backward pass with this number. Where
+    /// hooks wait for their sum, or other gradients are there that it is to be added to, the gradient is handed back.
+    pub(crate) fn accumulate_part(
+        &self,
+        grad: Var,
+        walk: u64,
+        add: impl FnOnce(Var, Var) -> Var,
+    ) -> Option<Var> {
+        if self.is_watched() {
+            return Some(grad);
+        }
+        let mut state = self.state();
+        let extras = state.extras.get_or_insert_default();
+        if extras.grad.is_some() && extras.walk != Some(walk) {
+            return Some(grad);
+        }
+        extras.walk = Some(walk);
+        extras.grad = Some(match extras.grad.take() {
+            Some(sum) => add(sum, grad),
+            None => grad,
+        });
+        None
+    }
+
+    /// Changes the gradient that a leaf has received in the backward pass with this number; false if there is none, or it is to
+    /// be added to another.
+    pub(crate) fn change_part(&self, walk: u64, change: impl FnOnce(&mut Var) -> bool) -> bool {
+        match self.state().extras.as_deref_mut() {
+            Some(Extras { grad: Some(grad), walk: Some(own), .. }) if *own == walk => change(grad),
+            _ => false,
+        }
+    }
+
+    /// Changes what makes the node watched.
+    fn watch<R>(&self, change: impl FnOnce(&mut Extras) -> R) -> R {
+        let mut state = self.state();
+        self.watched.store(true, Ordering::Relaxed);
+        change(state.extras.get_or_insert_default())
+    }
+
+    /// True if a backward pass has to look for hooks or keep the gradient.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn retain_grad(&self) {
-        self.state().retains_grad = true;
+        self.watch(|extras| extras.retains_grad = true);
     }
 
     pub(crate) fn retains_grad(&self) -> bool {
-        self.state().retains_grad
+        self.is_watched() && self.state().extras.as_ref().is_some_and(|extras| extras.retains_grad)
     }
 
     pub(crate) fn add_hook(&self, hook: Hook) -> u64 {
         let id = next_number();
-        self.state().hooks.push((id, hook));
+        self.watch(|extras| extras.hooks.push((id, hook)));
         id
     }
 
     pub(crate) fn add_accumulated_hook(&self, hook: LeafHook) -> u64 {
         let id = next_number();
-        self.state().accumulated_hooks.push((id, hook));
+        self.watch(|extras| extras.accumulated_hooks.push((id, hook)));
         id
     }
 
     pub(crate) fn remove_hook(&self, id: u64) {
-        let mut state = self.state();
-        state.hooks.retain(|(i, _)| *i != id);
-        state.accumulated_hooks.retain(|(i, _)| *i != id);
+        self.watch(|extras| {
+            extras.hooks.retain(|(i, _)| *i != id);
+            extras.accumulated_hooks.retain(|(i, _)| *i != id);
+        });
     }
 
     pub(crate) fn hooks(&self) -> Vec<Hook> {
-        self.state().hooks.iter().map(|(_, hook)| hook.clone()).collect()
+        if !self.is_watched() {
+            return Vec::new();
+        }
+        let state = self.state();
+        state.extras.iter().flat_map(|extras| &extras.hooks).map(|(_, hook)| hook.clone()).collect()
     }
 
     pub(crate) fn accumulated_hooks(&self) -> Vec<LeafHook> {
-        self.state().accumulated_hooks.iter().map(|(_, hook)| hook.clone()).collect()
+        let state = self.state();
+        state.extras.iter().flat_map(|extras| &extras.accumulated_hooks).map(|(_, hook)| hook.clone()).collect()
     }
 
-    /// What the operation saved for its derivative; the node keeps it only to `retain` it.
-    pub(crate) fn saved(&self, retain: bool) -> Saved {
+    /// The derivative rule, with what it has captured; the node keeps it only to `retain` it.
+    pub(crate) fn rule(&self, retain: bool) -> Arc<dyn Rule> {
         let mut state = self.state();
-        let (rule, accumulate, output) = if retain {
-            (state.rule.clone(), state.accumulate.clone(), state.output.clone())
-        } else {
-            (state.rule.take(), state.accumulate.take(), state.output.take())
-        };
+        let rule = if retain { state.rule.clone() } else { state.rule.take() };
         drop(state);
-        let Some(rule) = rule else {
+        rule.unwrap_or_else(|| {
             panic!(
                 "backward: the graph of `{}` (recorded at {}) was freed by an earlier backward; \
                  to go through it again, pass retain_graph = true to the earlier one",
                 self.op, self.location
             )
-        };
-        Saved { rule, accumulate, output }
+        })
     }
 
     /// Calls the derivative rule.
     pub(crate) fn apply_rule(
         self: &Arc<Node>,
-        saved: Saved,
+        rule: &dyn Rule,
         grad: Var,
         wants: SmallVec<[bool; 4]>,
     ) -> Gradients {
-        let output = saved.output.map(|value| Var::of_node(value, self.clone()));
-        (saved.rule)(Cotangent { grad, wants, output, op: self.op })
+        rule.apply(self, Cotangent { grad, wants, output: None, op: self.op })
     }
-}
-
-/// What an operation saved for its derivative.
-pub(crate) struct Saved {
-    rule: Rule,
-    pub(crate) accumulate: Option<Accumulate>,
-    output: Option<Tensor>,
 }
 
 /// What a dropped node held, deferred to the outermost drop on its thread.
@@ -328,7 +435,11 @@ pub fn record<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs.places(), value, false, move |c| gradients(rule(c)))
+    let mut rule = Some(rule);
+    enter(op, &inputs.places(), value, false, &mut |_| {
+        let rule = rule.take().expect(ONCE);
+        Arc::new(Plain(move |c| gradients(rule(c))))
+    })
 }
 
 /// Like [`record`], for a rule that uses the result through [`Cotangent::output`]: capturing it would make a reference
@@ -340,7 +451,11 @@ pub fn record_with_output<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs.places(), value, true, move |c| gradients(rule(c)))
+    let mut rule = Some(rule);
+    enter(op, &inputs.places(), value, true, &mut |value| {
+        let rule = rule.take().expect(ONCE);
+        Arc::new(WithOutput(move |c| gradients(rule(c)), value.clone()))
+    })
 }
 
 /// Like [`record`], for an operation that reads few elements of `x`. Where other operations read `x` too,
@@ -355,29 +470,17 @@ pub(crate) fn record_part(
     accumulate: impl Fn(&Tensor, Tensor) -> Tensor + Send + Sync + 'static,
 ) -> Var {
     let mut both = Some((rule, accumulate));
-    enter(op, &[Some(x)], value, false, &mut || {
-        let (rule, accumulate) = both.take().expect("asked for once");
-        (Arc::new(move |c| gradients([Some(rule(&c))])), Some(Arc::new(accumulate)))
+    enter(op, &[Some(x)], value, false, &mut |_| {
+        let (rule, accumulate) = both.take().expect(ONCE);
+        Arc::new(Part(rule, accumulate))
     })
 }
 
-#[inline(never)]
+const ONCE: &str = "the rule is asked for once";
+
+#[inline]
 fn gradients(list: impl IntoIterator<Item = Option<Var>>) -> Gradients {
     list.into_iter().collect()
-}
-
-/// The part that is compiled for each rule.
-#[track_caller]
-#[inline]
-fn enter_rule(
-    op: &'static str,
-    inputs: &[Option<&Var>],
-    value: Tensor,
-    keeps_output: bool,
-    rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
-) -> Var {
-    let mut rule = Some(rule);
-    enter(op, inputs, value, keeps_output, &mut || (Arc::new(rule.take().expect("asked for once")), None))
 }
 
 #[track_caller]
@@ -386,7 +489,7 @@ fn enter(
     inputs: &[Option<&Var>],
     value: Tensor,
     keeps_output: bool,
-    rule: &mut dyn FnMut() -> (Rule, Option<Accumulate>),
+    rule: &mut dyn FnMut(&Tensor) -> Arc<dyn Rule>,
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
         check_finite(op, inputs, &value);
@@ -401,23 +504,18 @@ fn enter(
     if keeps_output {
         cost.add_saved(value.bytes());
     }
-    let (rule, accumulate) = rule();
     let trained = |v: &Var| v.node().filter(|n| n.requires_grad()).cloned();
     let node = Arc::new(Node {
         seq: next_number(),
         op,
         location: Location::caller(),
-        shape: value.shape().into(),
+        shape: Dims::from_slice(value.shape()),
         dtype: value.dtype(),
         inputs: inputs.iter().map(|v| v.and_then(trained)).collect(),
         leaf: None,
         cost,
-        state: Mutex::new(State {
-            rule: Some(rule),
-            accumulate,
-            output: keeps_output.then(|| value.clone()),
-            ..State::default()
-        }),
+        watched: AtomicBool::new(false),
+        state: Mutex::new(State { rule: Some(rule(&value)), extras: None }),
     });
     Var::of_node(value, node)
 }

@@ -89,6 +89,11 @@ impl Var {
         Var { value: None, node: Some(node) }
     }
 
+    /// Takes the place of a variable for as long as that is being changed; it has no value.
+    pub(crate) fn placeholder() -> Var {
+        Var { value: None, node: None }
+    }
+
     pub(crate) fn node(&self) -> Option<&Arc<Node>> {
         self.node.as_ref()
     }
@@ -118,7 +123,7 @@ impl Var {
     }
 
     fn leaf(&self) -> Option<&crate::node::Leaf> {
-        self.node.as_ref().and_then(|n| n.leaf.as_ref())
+        self.node.as_ref().and_then(|n| n.leaf.as_deref())
     }
 
     /// The sizes.

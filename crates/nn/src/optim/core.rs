@@ -7,7 +7,9 @@ pub(crate) use bounds::check_option;
 
 use super::rule::{Rule, Step};
 use crate::StateDict;
+use std::collections::HashSet;
 use std::fmt::Debug;
+use tapegrad_tape::kernels::parallel::parallel_chunks;
 use tapegrad_tape::{DType, MemoryFormat, Tensor, Var};
 
 /// Parameters with options of their own.
@@ -60,18 +62,37 @@ struct State {
     step: u64,
     scalars: Vec<f64>,
     buffers: Vec<(&'static str, Tensor)>,
+    /// The F32 copy of an F16 or BF16 parameter: steps are too small for these types.
+    master: Option<Tensor>,
+    /// What was last written to such a parameter. If it has another value by now, the copy is out of date.
+    written: Option<Tensor>,
 }
+
+/// One parameter's step.
+struct Job<'a, R> {
+    rule: R,
+    parameter: &'a Var,
+    gradient: Var,
+    state: &'a mut State,
+}
+
+/// Parameters with more elements are updated on all threads, smaller ones each on one of them.
+const LARGE: usize = 1 << 18;
+/// With fewer elements in total all parameters are updated on the calling thread.
+const SMALL: usize = 32 * 1024;
 
 /// The groups of an optimizer and the state of their parameters.
 pub(crate) struct Core<R> {
     pub(crate) groups: Vec<ParamGroup<R>>,
     states: Vec<Vec<State>>,
+    /// False if a parameter is given twice: its steps then have to follow one another.
+    distinct: bool,
 }
 
 impl<R: Rule> Core<R> {
     #[track_caller]
     pub(crate) fn new(params: Vec<Var>, options: R) -> Core<R> {
-        let mut core = Core { groups: Vec::new(), states: Vec::new() };
+        let mut core = Core { groups: Vec::new(), states: Vec::new(), distinct: true };
         core.add_group(params, options);
         core
     }
@@ -85,22 +106,34 @@ impl<R: Rule> Core<R> {
         if let Some(p) = params.iter().find(|p| known.contains(&p.id())) {
             panic!("{}: a parameter of shape {:?} is in more than one group", R::NAME, p.shape());
         }
+        let ids: HashSet<Option<u64>> = params.iter().map(Var::id).collect();
+        self.distinct &= ids.len() == params.len();
         self.states.push(vec![State::default(); params.len()]);
         self.groups.push(ParamGroup { params, options });
     }
 
+    /// A step with gradients multiplied by `scale`.
     #[track_caller]
-    pub(crate) fn step(&mut self) {
+    pub(crate) fn step(&mut self, scale: f64) {
         if let Some(conflict) = self.groups.iter().find_map(|g| g.options.conflict()) {
             panic!("{}: {conflict}", R::NAME);
         }
+        let mut jobs: Vec<Job<R>> = Vec::new();
+        let mut elements = 0;
         for (group, states) in self.groups.iter().zip(&mut self.states) {
-            for (p, state) in group.params.iter().zip(states) {
-                if let Some(g) = p.grad() {
-                    update(&group.options, p, &g, state);
-                }
+            for (parameter, state) in group.params.iter().zip(states) {
+                let Some(gradient) = parameter.grad() else { continue };
+                elements += parameter.numel();
+                jobs.push(Job { rule: group.options.clone(), parameter, gradient, state });
             }
         }
+        if elements < SMALL || !self.distinct {
+            return jobs.iter_mut().for_each(|job| job.run(scale));
+        }
+        let (mut large, mut small): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| job.parameter.numel() > LARGE);
+        large.iter_mut().for_each(|job| job.run(scale));
+        parallel_chunks(&mut small, 1, |_, jobs| jobs.iter_mut().for_each(|job| job.run(scale)));
     }
 
     pub(crate) fn parameters(&self) -> Vec<Var> {
@@ -154,8 +187,8 @@ pub(crate) fn check_params(name: &str, params: &[Var]) {
             p.shape()
         );
         assert!(
-            is_trainable(p.dtype()),
-            "{name}: parameter {i} of shape {:?} is {}; optimizers step float32 and float64",
+            p.dtype().is_float(),
+            "{name}: parameter {i} of shape {:?} is {}; optimizers step floating-point types",
             p.shape(),
             p.dtype()
         );
@@ -172,24 +205,40 @@ fn check_options<R: Rule>(options: &R) {
     }
 }
 
-/// One parameter's step. Parameter, gradient and buffers are brought into one memory order first.
-#[track_caller]
-fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
-    let names = rule.buffers();
-    let mut step = |value: &mut Tensor| {
-        let (format, g) = aligned(value, g);
-        if state.step == 0 {
-            state.scalars = rule.scalars_start();
-        }
-        let fresh = state.prepare(value, format, names, &|name| rule.buffer_start(name));
-        let at = Step { number: state.step, fresh, shape: p.shape() };
-        tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
-            let g = memory::<T>(&g, format);
-            let mut buffers = buffers::<T>(&mut state.buffers);
-            rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
+impl<R: Rule> Job<'_, R> {
+    /// Parameter, gradient and buffers are brought into one memory order first.
+    #[track_caller]
+    fn run(&mut self, scale: f64) {
+        let Job { rule, parameter, gradient, state } = self;
+        parameter.update(&mut |value: &mut Tensor| {
+            let dtype = value.dtype();
+            if step_type(dtype) == dtype {
+                return update(rule, value, gradient, state, scale);
+            }
+            let mut master = state.take_master(value);
+            update(rule, &mut master, gradient, state, scale);
+            *value = master.cast(dtype);
+            (state.master, state.written) = (Some(master), Some(value.clone()));
         });
-    };
-    p.update(&mut step as &mut dyn FnMut(&mut Tensor));
+    }
+}
+
+/// One step on a value.
+#[track_caller]
+fn update<R: Rule>(rule: &R, value: &mut Tensor, g: &Var, state: &mut State, scale: f64) {
+    let scaled = (!R::SCALES_GRADIENT && scale != 1.0).then(|| super::clip::scaled(g, scale));
+    let (format, g) = aligned(value, scaled.as_ref().unwrap_or(g));
+    if state.step == 0 {
+        state.scalars = rule.scalars_start();
+    }
+    let fresh = state.prepare(value, format, rule.buffers(), &|name| rule.buffer_start(name));
+    let shape = value.shape().to_vec();
+    let at = Step { number: state.step, fresh, shape: &shape, scale };
+    tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
+        let g = memory::<T>(&g, format);
+        let mut buffers = buffers::<T>(&mut state.buffers);
+        rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
+    });
 }
 
 /// Brings a value into one of the memory orders, and its gradient into the same.
@@ -200,10 +249,26 @@ fn aligned(value: &mut Tensor, g: &Var) -> (MemoryFormat, Tensor) {
         MemoryFormat::Contiguous
     };
     align(value, format);
-    (format, g.tensor().cast(value.dtype()).to_format(format))
+    let mut g = g.tensor();
+    if g.dtype() != value.dtype() {
+        g = g.cast(value.dtype());
+    }
+    align(&mut g, format);
+    (format, g)
 }
 
 impl State {
+    /// The F32 copy of a parameter of a shorter type, made anew where that was changed by others.
+    fn take_master(&mut self, value: &Tensor) -> Tensor {
+        let master = self.master.take().filter(|master| match &self.written {
+            Some(written) => written.shares_memory_with(value),
+            // Loaded.
+            None => master.cast(value.dtype()).to_vec::<f32>() == value.to_vec::<f32>(),
+        });
+        self.written = None;
+        master.unwrap_or_else(|| value.cast(step_type(value.dtype())))
+    }
+
     /// Makes the buffers that are missing, aligns them and counts the step. True if some were missing.
     fn prepare(
         &mut self,
@@ -246,9 +311,12 @@ fn memory<T: tapegrad_tape::Element>(t: &Tensor, format: MemoryFormat) -> &[T] {
     .expect("brought into this format")
 }
 
-/// True for the types that optimizers compute in.
-pub(crate) fn is_trainable(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F64)
+/// The type in which a parameter of a type is updated, and in which its buffers are kept.
+pub(crate) fn step_type(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        other => other,
+    }
 }
 
 /// Defines an optimizer: its options with their defaults, a builder method for each, and [`Optimizer`](super::Optimizer).
@@ -307,7 +375,7 @@ macro_rules! optimizer {
             /// An optimizer for these parameters, in one group, with defaults for the other options.
             ///
             /// # Panics
-            /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its
+            /// If the list is empty, or contains anything but floating-point parameters, or an option is outside its
             /// range.
             #[track_caller]
             pub fn new(params: impl IntoIterator<Item = tapegrad_tape::Var>, lr: f64) -> $name {
@@ -317,7 +385,7 @@ macro_rules! optimizer {
             /// An optimizer for these parameters, in one group, with all options given.
             ///
             /// # Panics
-            /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its
+            /// If the list is empty, or contains anything but floating-point parameters, or an option is outside its
             /// range.
             #[track_caller]
             pub fn with_options(params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
@@ -327,7 +395,7 @@ macro_rules! optimizer {
             /// This optimizer with one more group of parameters, which has its own options.
             ///
             /// # Panics
-            /// If the list is empty, or contains anything but F32 and F64 parameters or one of another group, or
+            /// If the list is empty, or contains anything but floating-point parameters or one of another group, or
             /// an option is outside its range.
             #[track_caller]
             pub fn group(mut self, params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
@@ -371,7 +439,11 @@ macro_rules! optimizer {
         impl $crate::optim::Optimizer for $name {
             #[track_caller]
             fn step(&mut self) {
-                self.core.step();
+                self.core.step(1.0);
+            }
+            #[track_caller]
+            fn step_scaled(&mut self, factor: f64) {
+                self.core.step(factor);
             }
             fn parameters(&self) -> Vec<tapegrad_tape::Var> {
                 self.core.parameters()
@@ -414,6 +486,7 @@ macro_rules! optimizer {
 macro_rules! rule_options {
     ($name:literal) => {
         const NAME: &'static str = $name;
+        const SCALES_GRADIENT: bool = true;
         fn save(&self) -> Vec<(&'static str, Vec<f64>)> {
             self.save_options()
         }

@@ -1,8 +1,11 @@
 //! How the state of an optimizer is saved and read back: what does not depend on its rule.
 
-use super::{OptimizerStateError, State};
+use super::{OptimizerStateError, State, step_type};
 use crate::StateDict;
 use tapegrad_tape::{Tensor, Var};
+
+/// The F32 copy of a parameter of a shorter type.
+const MASTER: &str = "master";
 
 /// Saves the options of group `g` and the state of its parameters.
 pub(super) fn put(
@@ -26,6 +29,9 @@ pub(super) fn put(
         }
         for (name, buffer) in &state.buffers {
             out.insert(format!("state.{g}.{i}.{name}"), buffer.clone());
+        }
+        if let Some(master) = &state.master {
+            out.insert(format!("state.{g}.{i}.{MASTER}"), master.clone());
         }
     }
 }
@@ -115,21 +121,31 @@ impl<'a> Saved<'a> {
             self.used += 1;
         }
         for name in buffers {
-            let key = format!("{prefix}.{name}");
-            match self.entries.get(&key) {
-                Some(b) if b.shape() == p.shape() => {
-                    state.buffers.push((name, b.cast(p.dtype())));
-                    self.used += 1;
-                }
-                Some(b) => {
-                    let reason = format!("has shape {:?}, the parameter {:?}", b.shape(), p.shape());
-                    return Err(self.fail(key, reason));
-                }
-                // An option that asks for it was set after the last step.
-                None => {}
+            // Without it, an option that asks for it was set after the last step.
+            if let Some(buffer) = self.buffer(prefix, name, p)? {
+                state.buffers.push((name, buffer));
             }
         }
+        if step_type(p.dtype()) != p.dtype() {
+            state.master = self.buffer(prefix, MASTER, p)?;
+        }
         Ok(state)
+    }
+
+    /// A buffer of a parameter, if it was saved.
+    fn buffer(&mut self, prefix: &str, name: &str, p: &Var) -> Result<Option<Tensor>, OptimizerStateError> {
+        let key = format!("{prefix}.{name}");
+        match self.entries.get(&key) {
+            Some(b) if b.shape() == p.shape() => {
+                self.used += 1;
+                Ok(Some(b.cast(step_type(p.dtype()))))
+            }
+            Some(b) => {
+                let reason = format!("has shape {:?}, the parameter {:?}", b.shape(), p.shape());
+                Err(self.fail(key, reason))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Checks that every entry was asked for.
