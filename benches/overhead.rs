@@ -91,7 +91,8 @@ fn cases() -> Vec<Case> {
     );
 
     let net = mlp(&[784, 256, 128, 10]);
-    let (mut sgd, x, target) = (SGD::new(net.parameters(), 0.01), Var::randn((1, 784)), Var::from_vec(vec![3i64], 1));
+    let (mut sgd, x, target) =
+        (SGD::new(net.parameters(), 0.01), Var::randn((1, 784)), Var::from_vec(vec![3i64], 1));
     add(
         "mlp/step",
         timed(move || {
@@ -134,12 +135,19 @@ fn chain(x: Var, op: impl Fn(&Var) -> Var + 'static, backward: bool) -> Box<dyn 
 
 /// A network as in reinforcement learning: 4 numbers of state, 2 actions.
 fn policy() -> Rc<Sequential> {
-    Rc::new(sequential![Linear::new(4, 64), ReLU::new(), Linear::new(64, 64), ReLU::new(), Linear::new(64, 2)])
+    Rc::new(sequential![
+        Linear::new(4, 64),
+        ReLU::new(),
+        Linear::new(64, 64),
+        ReLU::new(),
+        Linear::new(64, 2)
+    ])
 }
 
 /// A training step of a physics-informed network for the heat equation `u_t = 0.1 u_xx`, on 32 points.
 fn pinn(dtype: DType) -> Box<dyn FnMut() -> Duration> {
-    let net = sequential![Linear::new(2, 32), Tanh::new(), Linear::new(32, 32), Tanh::new(), Linear::new(32, 1)];
+    let net =
+        sequential![Linear::new(2, 32), Tanh::new(), Linear::new(32, 32), Tanh::new(), Linear::new(32, 1)];
     net.to_dtype(dtype);
     let x = Var::parameter(Var::randn((32, 2)).tensor().cast(dtype));
     let mut adam = Adam::new(net.parameters(), 1e-3);

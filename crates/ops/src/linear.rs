@@ -1,5 +1,6 @@
 //! `linear`: the affine map of a fully connected layer.
 
+use crate::autocast::lowered_with_bias;
 use crate::matmul::rows;
 use crate::product::{Addend, check_types, left_gradient, product_value, right_gradient};
 use tapegrad_tape::shape::Dims;
@@ -22,7 +23,11 @@ use tapegrad_tape::{Var, record};
 /// ```
 #[track_caller]
 pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Var {
-    let bias = bias.into();
+    lowered_with_bias([x, weight], bias.into(), affine)
+}
+
+#[track_caller]
+fn affine(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
     check("linear", x, weight, bias);
     let (n, vector) = (weight.shape()[0], weight.ndim() == 1);
     if vector {

@@ -1,5 +1,6 @@
 //! The backward pass over the tape.
 
+use crate::autocast;
 use crate::dtype::Number;
 use crate::grad_mode;
 use crate::kernels::strided;
@@ -373,6 +374,8 @@ struct Walk {
 /// number, but is delivered as soon as no operation is left that uses it.
 fn run(roots: Vec<(Arc<Node>, Var)>, mode: Mode) -> HashMap<u64, Var, Numbers> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
+    // Rules compute in the types of the forward pass.
+    let _types = autocast::Mode::enter(None);
     let mut walk = Walk {
         mode,
         number: next_number(),

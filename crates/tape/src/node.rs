@@ -259,7 +259,12 @@ impl Node {
 
     pub(crate) fn accumulated_hooks(&self) -> Vec<LeafHook> {
         let state = self.state();
-        state.extras.iter().flat_map(|extras| &extras.accumulated_hooks).map(|(_, hook)| hook.clone()).collect()
+        state
+            .extras
+            .iter()
+            .flat_map(|extras| &extras.accumulated_hooks)
+            .map(|(_, hook)| hook.clone())
+            .collect()
     }
 
     /// The derivative rule, with what it has captured; the node keeps it only to `retain` it.

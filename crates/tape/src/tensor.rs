@@ -4,7 +4,7 @@ mod views;
 
 use crate::dtype::{DType, Element, Scalar, default_dtype};
 use crate::int_list::IntList;
-use crate::kernels::{list::copy_of, strided};
+use crate::kernels::{half, list::copy_of, strided};
 use crate::shape::{self, Dims, MemoryFormat};
 use crate::storage::{OutOfMemoryError, Storage};
 use std::sync::Arc;
@@ -430,6 +430,11 @@ impl Tensor {
     pub fn cast(&self, dtype: DType) -> Tensor {
         if dtype == self.dtype {
             return self.clone();
+        }
+        match (self.dtype, dtype) {
+            (DType::F32, DType::BF16) => return strided::map_rows(self, strided::GRAIN, &half::narrow),
+            (DType::BF16, DType::F32) => return strided::map_rows(self, strided::GRAIN, &half::widen),
+            _ => {}
         }
         let mut out = Tensor::uninit_strided(&self.shape, self.dense_strides(), dtype);
         crate::dispatch!(all: self.dtype, "cast", A => crate::dispatch!(all: dtype, "cast", B => {

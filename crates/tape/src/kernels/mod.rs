@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub(crate) mod callers;
+pub(crate) mod half;
 pub(crate) mod index;
 pub mod list;
 pub mod math;
