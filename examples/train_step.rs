@@ -70,6 +70,9 @@ struct Args {
     /// Only the forward pass, in evaluation mode
     #[arg(long)]
     eval: bool,
+    /// Compute products, convolutions and attention in BF16
+    #[arg(long)]
+    autocast: bool,
 }
 
 fn main() {
@@ -85,9 +88,12 @@ fn main() {
             return None;
         }
         optimizer.zero_grad();
-        let logits = model.forward(&x);
-        let classes = logits.size(-1) as isize;
-        let loss = ops::cross_entropy(&logits.reshape((-1, classes)), &target);
+        let forward = || {
+            let logits = model.forward(&x);
+            let classes = logits.size(-1) as isize;
+            ops::cross_entropy(&logits.reshape((-1, classes)), &target)
+        };
+        let loss = if args.autocast { tape::autocast(DType::BF16, forward) } else { forward() };
         loss.backward();
         if name.starts_with("gpt") {
             let (_, factor) = clip_factor(&optimizer.parameters(), 1.0, 2.0);
