@@ -372,8 +372,10 @@ fn pieces(bench: &mut Bench) {
 }
 
 fn optimizers(bench: &mut Bench) {
-    let models: [(&str, Box<dyn Forward>); 2] =
-        [("resnet18", Box::new(ResNet::resnet18(10))), ("gpt-small", Box::new(Gpt::new(GptConfig::small(65))))];
+    let models: [(&str, Box<dyn Forward>); 2] = [
+        ("resnet18", Box::new(ResNet::resnet18(10))),
+        ("gpt-small", Box::new(Gpt::new(GptConfig::small(65)))),
+    ];
     for (name, model) in models {
         let parameters = model.parameters();
         for p in &parameters {
@@ -387,6 +389,8 @@ fn optimizers(bench: &mut Bench) {
         bench.time(&format!("optimizer/AdamW, {name}"), Bytes(28 * n), || timed(|| adam.step()));
         // The norm reads the gradients once more.
         let clipped = |adam: &mut AdamW| adam.step_scaled(clip_factor(&parameters, 1.0, 2.0).1);
-        bench.time(&format!("optimizer/AdamW, clipped, {name}"), Bytes(32 * n), || timed(|| clipped(&mut adam)));
+        bench.time(&format!("optimizer/AdamW, clipped, {name}"), Bytes(32 * n), || {
+            timed(|| clipped(&mut adam))
+        });
     }
 }

@@ -1,11 +1,16 @@
 //! The tape: nodes, and the functions that record operations.
 
+mod rule;
+
+pub(crate) use rule::Rule;
+
 use crate::cost::Cost;
 use crate::dtype::DType;
 use crate::grad_mode;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
+use rule::{Part, Plain, WithOutput};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -18,60 +23,6 @@ pub(crate) type Gradients = SmallVec<[Option<Var>; 3]>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
 /// Called with a leaf that has its gradient.
 pub(crate) type LeafHook = Arc<dyn Fn(&Var) + Send + Sync>;
-
-/// A derivative rule and what it has captured.
-pub(crate) trait Rule: Send + Sync {
-    /// The gradients for the inputs of `node`.
-    fn apply(&self, node: &Arc<Node>, c: Cotangent) -> Gradients;
-
-    /// True if [`Rule::accumulate`] may replace the rule where the only input has already received a gradient.
-    fn accumulates(&self) -> bool {
-        false
-    }
-
-    /// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
-    fn accumulate(&self, _gradient: &Tensor, _sum: Tensor) -> Tensor {
-        unreachable!("only for rules that accumulate")
-    }
-}
-
-/// A rule that is a function of the result's gradient.
-struct Plain<F>(F);
-
-impl<F: Fn(Cotangent) -> Gradients + Send + Sync> Rule for Plain<F> {
-    fn apply(&self, _: &Arc<Node>, c: Cotangent) -> Gradients {
-        (self.0)(c)
-    }
-}
-
-/// A rule that needs the operation's result, too.
-struct WithOutput<F>(F, Tensor);
-
-impl<F: Fn(Cotangent) -> Gradients + Send + Sync> Rule for WithOutput<F> {
-    fn apply(&self, node: &Arc<Node>, mut c: Cotangent) -> Gradients {
-        c.output = Some(Var::of_node(self.1.clone(), node.clone()));
-        (self.0)(c)
-    }
-}
-
-/// The rule of an operation that reads few elements, see [`record_part`].
-struct Part<F, A>(F, A);
-
-impl<F, A> Rule for Part<F, A>
-where
-    F: Fn(&Cotangent) -> Var + Send + Sync,
-    A: Fn(&Tensor, Tensor) -> Tensor + Send + Sync,
-{
-    fn apply(&self, _: &Arc<Node>, c: Cotangent) -> Gradients {
-        gradients([Some((self.0)(&c))])
-    }
-    fn accumulates(&self) -> bool {
-        true
-    }
-    fn accumulate(&self, gradient: &Tensor, sum: Tensor) -> Tensor {
-        (self.1)(gradient, sum)
-    }
-}
 
 /// One recorded operation, or a leaf.
 pub(crate) struct Node {
