@@ -14,7 +14,7 @@ use std::time::Instant;
 use tapegrad::nn::models::{
     Gpt, GptConfig, LeNet5, MobileNetV2, ResNet, SpeedNet, ThreeLayerConvNet, Vgg, mlp,
 };
-use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_grad_norm_};
+use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_factor};
 use tapegrad::nn::{Forward, LSTM, Linear, Module};
 use tapegrad::prelude::*;
 
@@ -70,6 +70,9 @@ struct Args {
     /// Only the forward pass, in evaluation mode
     #[arg(long)]
     eval: bool,
+    /// Compute products, convolutions and attention in BF16
+    #[arg(long)]
+    autocast: bool,
 }
 
 fn main() {
@@ -85,14 +88,19 @@ fn main() {
             return None;
         }
         optimizer.zero_grad();
-        let logits = model.forward(&x);
-        let classes = logits.size(-1) as isize;
-        let loss = ops::cross_entropy(&logits.reshape((-1, classes)), &target);
+        let forward = || {
+            let logits = model.forward(&x);
+            let classes = logits.size(-1) as isize;
+            ops::cross_entropy(&logits.reshape((-1, classes)), &target)
+        };
+        let loss = if args.autocast { tape::autocast(DType::BF16, forward) } else { forward() };
         loss.backward();
         if name.starts_with("gpt") {
-            clip_grad_norm_(&model.parameters(), 1.0);
+            let (_, factor) = clip_factor(&optimizer.parameters(), 1.0, 2.0);
+            optimizer.step_scaled(factor);
+        } else {
+            optimizer.step();
         }
-        optimizer.step();
         Some(loss)
     };
     if args.eval {

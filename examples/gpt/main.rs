@@ -21,7 +21,7 @@ use generate::{Sampling, generate};
 use std::path::PathBuf;
 use std::time::Instant;
 use tapegrad::nn::models::{Gpt, GptConfig};
-use tapegrad::nn::optim::{AdamW, Optimizer, clip_grad_norm_};
+use tapegrad::nn::optim::{AdamW, Optimizer, clip_factor};
 use tapegrad::nn::{Checkpoint, RunFolder};
 use tapegrad::prelude::*;
 use text::{Text, batch, windows};
@@ -56,6 +56,9 @@ struct Args {
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     threads: Option<u64>,
+    /// Compute products and attention in BF16, with parameters in F32
+    #[arg(long)]
+    autocast: bool,
     /// The folder for checkpoint and weights
     #[arg(long, default_value = "runs/gpt")]
     out: PathBuf,
@@ -192,10 +195,11 @@ impl<'a> Training<'a> {
         self.optimizer.set_lr(0, lr * falling.min((self.step + 1) as f64 / warm_up as f64));
         let (x, target) = batch(&self.text.train, [batch_size as usize, self.model.block()], seed, self.step);
         self.optimizer.zero_grad();
-        let loss = self.loss(&x, &target);
+        let forward = || self.loss(&x, &target);
+        let loss = if self.args.autocast { tape::autocast(DType::BF16, forward) } else { forward() };
         loss.backward();
-        clip_grad_norm_(&self.model.parameters(), 1.0);
-        self.optimizer.step();
+        let (_, factor) = clip_factor(&self.optimizer.parameters(), 1.0, 2.0);
+        self.optimizer.step_scaled(factor);
         self.step += 1;
         loss.item()
     }

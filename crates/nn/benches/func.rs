@@ -5,9 +5,9 @@
 
 use std::hint::black_box;
 use std::time::Instant;
+use tapegrad_nn::Forward;
 use tapegrad_nn::models::{LeNet5, mlp};
-use tapegrad_nn::{Forward, Module};
-use tapegrad_ops::{CrossEntropyOptions, Reduction, VarOps, cross_entropy_with, linear};
+use tapegrad_ops::{CrossEntropyOptions, Reduction, cross_entropy_with, linear};
 use tapegrad_tape::{
     DType, Generator, GradOptions, Tensor, Var, grad_with, hessian, hvp, jacfwd, jacrev, jvp, manual_seed,
     per_sample_grads, stack, value_and_grad,

@@ -130,7 +130,8 @@ fn a_vector_keeps_its_memory() {
         assert_eq!(t.as_slice::<T>().unwrap().as_ptr(), memory);
         // What is shared, or only a part, is copied; what is not is written and returned in place.
         let shared = t.clone();
-        assert_ne!(shared.into_vec::<T>().as_ptr(), memory);
+        let copy = shared.into_vec::<T>();
+        assert_ne!(copy.as_ptr(), memory);
         let view = t.reshape(&[1, n]);
         drop(t);
         let mut t = view;
