@@ -15,8 +15,8 @@ use criterion::Criterion;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tapegrad::nn::models::ResNet;
-use tapegrad::nn::optim::{Adam, Optimizer, SGD};
+use tapegrad::nn::models::{Gpt, GptConfig, ResNet};
+use tapegrad::nn::optim::{AdamW, Optimizer, SGD, clip_factor};
 use tapegrad::nn::{GRU, LSTM, RNN};
 use tapegrad::ops::kernels::gemm::{Finish, View, matmul};
 use tapegrad::ops::{BatchNormOptions, ConvOptions};
@@ -372,15 +372,25 @@ fn pieces(bench: &mut Bench) {
 }
 
 fn optimizers(bench: &mut Bench) {
-    let model = ResNet::resnet18(10);
-    let parameters = model.parameters();
-    for p in &parameters {
-        p.set_grad(Some(Var::from(numbers(p.shape()))));
+    let models: [(&str, Box<dyn Forward>); 2] = [
+        ("resnet18", Box::new(ResNet::resnet18(10))),
+        ("gpt-small", Box::new(Gpt::new(GptConfig::small(65)))),
+    ];
+    for (name, model) in models {
+        let parameters = model.parameters();
+        for p in &parameters {
+            p.set_grad(Some(Var::from(numbers(p.shape()))));
+        }
+        let n = model.num_parameters();
+        // Parameters, gradients and momentum are read, parameters and momentum written.
+        let mut sgd = SGD::new(parameters.clone(), 1e-3).momentum(0.9).weight_decay(5e-4);
+        bench.time(&format!("optimizer/SGD with momentum, {name}"), Bytes(20 * n), || timed(|| sgd.step()));
+        let mut adam = AdamW::new(parameters.clone(), 1e-3);
+        bench.time(&format!("optimizer/AdamW, {name}"), Bytes(28 * n), || timed(|| adam.step()));
+        // The norm reads the gradients once more.
+        let clipped = |adam: &mut AdamW| adam.step_scaled(clip_factor(&parameters, 1.0, 2.0).1);
+        bench.time(&format!("optimizer/AdamW, clipped, {name}"), Bytes(32 * n), || {
+            timed(|| clipped(&mut adam))
+        });
     }
-    let n = model.num_parameters();
-    // Parameters, gradients and momentum are read, parameters and momentum written.
-    let mut sgd = SGD::new(parameters.clone(), 1e-3).momentum(0.9).weight_decay(5e-4);
-    bench.time("optimizer/SGD with momentum, resnet18", Bytes(20 * n), || timed(|| sgd.step()));
-    let mut adam = Adam::new(parameters, 1e-3);
-    bench.time("optimizer/Adam, resnet18", Bytes(28 * n), || timed(|| adam.step()));
 }

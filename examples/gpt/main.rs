@@ -29,7 +29,7 @@ use generate::{Sampling, generate};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tapegrad::nn::models::{Gpt, GptConfig};
-use tapegrad::nn::optim::{AdamW, Optimizer, clip_grad_norm_};
+use tapegrad::nn::optim::{AdamW, Optimizer, clip_factor};
 use tapegrad::nn::{Checkpoint, RunFolder, StateDict};
 use tapegrad::prelude::*;
 use text::{Text, batch, windows};
@@ -67,6 +67,9 @@ struct Args {
     /// Threads to compute on [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     threads: Option<u64>,
+    /// Compute products and attention in BF16, with parameters in F32
+    #[arg(long)]
+    autocast: bool,
     /// The folder for checkpoint and weights
     #[arg(long, default_value = "runs/gpt")]
     out: PathBuf,
@@ -231,10 +234,11 @@ impl<'a> Training<'a> {
         let block = self.model.block();
         let loss = self.copies.backward(batch_size as usize, |part| {
             let targets = target.narrow(0, part.start * block, part.len() * block);
-            self.loss(&x.narrow(0, part.start, part.len()), &targets)
+            let forward = || self.loss(&x.narrow(0, part.start, part.len()), &targets);
+            if self.args.autocast { tape::autocast(DType::BF16, forward) } else { forward() }
         });
-        clip_grad_norm_(&self.model.parameters(), 1.0);
-        self.optimizer.step();
+        let (_, factor) = clip_factor(&self.optimizer.parameters(), 1.0, 2.0);
+        self.optimizer.step_scaled(factor);
         self.step += 1;
         loss
     }

@@ -15,7 +15,8 @@ use clap::Parser;
 use memory::peak_rss_mb;
 use std::time::Instant;
 use tapegrad::prelude::*;
-use work::{Model, Work, work};
+use tapegrad::tape;
+use work::{Model, Step, Work, work};
 
 /// Times training steps on random images, sequences, tokens or points.
 #[derive(Parser)]
@@ -35,13 +36,20 @@ struct Args {
     /// Only the forward pass, in evaluation mode; of the language models one token, after half of the longest sequence
     #[arg(long)]
     eval: bool,
+    /// Compute products, convolutions and attention in BF16
+    #[arg(long)]
+    autocast: bool,
 }
 
 fn main() {
     let args = Args::parse();
     set_num_threads(args.threads);
     manual_seed(0);
-    let Work { name, batch, mut step } = work(args.model, args.batch, args.eval);
+    let Work { name, batch, step } = work(args.model, args.batch, args.eval);
+    let mut step: Step = match args.autocast {
+        true => autocast(step),
+        false => step,
+    };
     for _ in 0..3 {
         step();
     }
@@ -74,6 +82,10 @@ fn main() {
     if args.profile {
         profile::profile(&mut *step);
     }
+}
+
+fn autocast(mut step: Step) -> Step {
+    Box::new(move || tape::autocast(DType::BF16, &mut step))
 }
 
 /// Page faults of this process so far without disk access, from the operating system's counters.

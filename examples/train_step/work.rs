@@ -5,7 +5,7 @@ use tapegrad::nn::models::{
     DcganDiscriminator, DcganGenerator, Gpt, GptConfig, KeyValues, LeNet5, MobileNetV2, ResNet, SpeedNet,
     ThreeLayerConvNet, UNet, Vgg, VisionTransformer, mlp,
 };
-use tapegrad::nn::optim::{Adam, AdamW, Optimizer, SGD, clip_grad_norm_};
+use tapegrad::nn::optim::{Adam, AdamW, Optimizer, SGD, clip_factor};
 use tapegrad::nn::{Forward, LSTM, Linear, Module, ReLU, Sequential, Tanh, sequential};
 use tapegrad::prelude::*;
 use tapegrad::tape::GradOptions;
@@ -78,7 +78,7 @@ fn default_batch(model: Model) -> usize {
     }
 }
 
-type Step = Box<dyn FnMut() -> Option<Var>>;
+pub type Step = Box<dyn FnMut() -> Option<Var>>;
 
 /// Forward passes without recording.
 fn forward(model: impl Forward, x: Var) -> Step {
@@ -172,8 +172,8 @@ fn language(config: GptConfig, batch: usize, eval: bool) -> Step {
         optimizer.zero_grad();
         let loss = ops::cross_entropy(&model.forward(&x).flatten((0, 1)), &target);
         loss.backward();
-        clip_grad_norm_(&model.parameters(), 1.0);
-        optimizer.step();
+        let (_, factor) = clip_factor(&optimizer.parameters(), 1.0, 2.0);
+        optimizer.step_scaled(factor);
         Some(loss)
     })
 }

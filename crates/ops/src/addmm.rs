@@ -1,5 +1,6 @@
 //! `addmm`, `baddbmm`, `addbmm`, `addmv`, `addr`: a product added to something.
 
+use crate::autocast::lowered;
 use crate::product::{Addend, check_types, left_gradient, product, product_value, right_gradient};
 use tapegrad_tape::{RecordOptions, Scalar, Tensor, Var, record_with};
 
@@ -26,8 +27,10 @@ pub fn addmm(input: &Var, a: &Var, b: &Var) -> Var {
 /// Same as [`addmm`].
 #[track_caller]
 pub fn addmm_with(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
-    check("addmm", input, [("mat1", a), ("mat2", b)], 2);
-    add_product("addmm", input, a, b, beta.into(), alpha.into())
+    lowered([input, a, b], |[input, a, b]| {
+        check("addmm", input, [("mat1", a), ("mat2", b)], 2);
+        add_product("addmm", input, a, b, beta.into(), alpha.into())
+    })
 }
 
 /// `beta * input + alpha * (a @ b)` for two batches of equally many matrices (`torch.baddbmm`). `input` is broadcast;
@@ -52,14 +55,16 @@ pub fn baddbmm(input: &Var, a: &Var, b: &Var) -> Var {
 /// Same as [`baddbmm`].
 #[track_caller]
 pub fn baddbmm_with(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
-    check("baddbmm", input, [("batch1", a), ("batch2", b)], 3);
-    assert!(
-        a.shape()[0] == b.shape()[0],
-        "baddbmm: batch1 and batch2 must have the same number of matrices, got shapes {:?} and {:?}",
-        a.shape(),
-        b.shape()
-    );
-    add_product("baddbmm", input, a, b, beta.into(), alpha.into())
+    lowered([input, a, b], |[input, a, b]| {
+        check("baddbmm", input, [("batch1", a), ("batch2", b)], 3);
+        assert!(
+            a.shape()[0] == b.shape()[0],
+            "baddbmm: batch1 and batch2 must have the same number of matrices, got shapes {:?} and {:?}",
+            a.shape(),
+            b.shape()
+        );
+        add_product("baddbmm", input, a, b, beta.into(), alpha.into())
+    })
 }
 
 /// `beta * input + alpha * (a @ x)` for a matrix and a vector (`torch.addmv`). `input` is broadcast; with `beta = 0` it
@@ -123,19 +128,21 @@ pub fn addbmm(input: &Var, a: &Var, b: &Var) -> Var {
 /// Same as [`addbmm`].
 #[track_caller]
 pub fn addbmm_with(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) -> Var {
-    check("addbmm", input, [("batch1", a), ("batch2", b)], 3);
-    let ([n, rows, inner], [other, k, columns]) =
-        ([0, 1, 2].map(|d| a.shape()[d]), [0, 1, 2].map(|d| b.shape()[d]));
-    assert!(
-        n == other && inner == k,
-        "addbmm: batch1 and batch2 must be as many matrices of sizes that fit, got shapes {:?} and {:?}",
-        a.shape(),
-        b.shape()
-    );
-    // The sum is one product: of all matrices side by side with all below one another.
-    let [rows, steps, columns] = [rows, n * k, columns].map(|n| n as isize);
-    let wide = a.permute(&[1, 0, 2]).reshape(&[rows, steps]);
-    add_product("addbmm", input, &wide, &b.reshape(&[steps, columns]), beta.into(), alpha.into())
+    lowered([input, a, b], |[input, a, b]| {
+        check("addbmm", input, [("batch1", a), ("batch2", b)], 3);
+        let ([n, rows, inner], [other, k, columns]) =
+            ([0, 1, 2].map(|d| a.shape()[d]), [0, 1, 2].map(|d| b.shape()[d]));
+        assert!(
+            n == other && inner == k,
+            "addbmm: batch1 and batch2 must be as many matrices of sizes that fit, got shapes {:?} and {:?}",
+            a.shape(),
+            b.shape()
+        );
+        // The sum is one product: of all matrices side by side with all below one another.
+        let [rows, steps, columns] = [rows, n * k, columns].map(|n| n as isize);
+        let wide = a.permute(&[1, 0, 2]).reshape(&[rows, steps]);
+        add_product("addbmm", input, &wide, &b.reshape(&[steps, columns]), beta.into(), alpha.into())
+    })
 }
 
 /// `beta * input + alpha * (x outer y)` for two vectors (`torch.addr`). `input` is broadcast; with `beta = 0` it is not

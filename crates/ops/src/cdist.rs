@@ -1,5 +1,6 @@
 //! `cdist` and `pdist`: distances of all pairs.
 
+use crate::autocast::in_f32;
 use crate::kernels::cdist::{self, Pairs};
 use crate::product::{check_types, product};
 use tapegrad_tape::shape::{broadcast_for, numel_for};
@@ -42,6 +43,8 @@ pub fn cdist(x1: &Var, x2: &Var) -> Var {
 /// Same as [`cdist`].
 #[track_caller]
 pub fn cdist_with(x1: &Var, x2: &Var, p: f64, mode: CdistMode) -> Var {
+    let (x1, x2) = (in_f32(x1), in_f32(x2));
+    let (x1, x2) = (&*x1, &*x2);
     let op = "cdist";
     check_types(op, x1.dtype(), x2.dtype());
     assert!(

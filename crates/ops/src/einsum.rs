@@ -1,5 +1,6 @@
 //! `einsum`, `tensordot` and `bilinear`: sums of products along named dimensions.
 
+use crate::autocast::lowered_list;
 use crate::product::{check_types, product};
 use std::borrow::Borrow;
 use tapegrad_tape::Var;
@@ -28,6 +29,10 @@ enum Label {
 /// ```
 #[track_caller]
 pub fn einsum<V: Borrow<Var>>(equation: &str, operands: &[V]) -> Var {
+    if operands.len() > 1 && tapegrad_tape::autocast_dtype().is_some() {
+        let cast = lowered_list(operands.iter().map(Borrow::borrow));
+        return tapegrad_tape::without_autocast(|| einsum(equation, &cast));
+    }
     let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let (inputs, output) = match text.split_once("->") {
         Some((inputs, output)) => (inputs, Some(output)),

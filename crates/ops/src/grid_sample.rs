@@ -2,6 +2,7 @@
 
 mod coordinate;
 
+use crate::autocast::in_f32;
 use crate::kernels::grid_sample::{AxisTaps, NONE, Points};
 use crate::options::setters;
 use crate::product::check_types;
@@ -76,6 +77,8 @@ pub fn grid_sample(input: &Var, grid: &Var) -> Var {
 /// Same as [`grid_sample`].
 #[track_caller]
 pub fn grid_sample_with(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
+    let (input, grid) = (in_f32(input), in_f32(grid));
+    let (input, grid) = (&*input, &*grid);
     check(input, grid);
     let shape = [&input.shape()[..2], &grid.shape()[1..grid.ndim() - 1]].concat();
     numel_for("grid_sample", &shape);

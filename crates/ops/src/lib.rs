@@ -6,6 +6,7 @@ pub mod kernels;
 mod activation;
 mod addmm;
 mod attention;
+mod autocast;
 mod batch_norm;
 mod cdist;
 mod channel_shuffle;

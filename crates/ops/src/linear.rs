@@ -1,7 +1,9 @@
 //! `linear`: the affine map of a fully connected layer.
 
+use crate::autocast::lowered_with_bias;
 use crate::matmul::rows;
 use crate::product::{Addend, check_types, left_gradient, product, product_value, right_gradient};
+use tapegrad_tape::shape::Dims;
 use tapegrad_tape::{RecordOptions, Var, record_with};
 
 /// `x W^T + b` along the last dimension (`torch.nn.functional.linear`).
@@ -21,29 +23,35 @@ use tapegrad_tape::{RecordOptions, Var, record_with};
 /// ```
 #[track_caller]
 pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Var {
-    let bias = bias.into();
+    lowered_with_bias([x, weight], bias.into(), affine)
+}
+
+#[track_caller]
+fn affine(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
     check("linear", x, weight, bias);
     let (n, vector) = (weight.shape()[0], weight.ndim() == 1);
     if vector {
         let y = crate::matmul(x, weight);
         return bias.map_or_else(|| y.clone(), |b| y.add(b));
     }
-    let lead = &x.shape()[..x.ndim() - 1];
-    let flat = x.tensor().reshape(&[lead.iter().product(), weight.shape()[1]]);
-    let (w, mut shape) = (weight.tensor(), lead.to_vec());
-    shape.push(n);
+    let mut shape = Dims::from_slice(x.shape());
+    shape[x.ndim() - 1] = n;
+    let (w, x_rows) = (weight.tensor(), flat(x));
     let addend = bias.map_or(Addend::Nothing, |b| Addend::Bias(b.tensor()));
-    let value = product_value("linear", &flat, false, &w, true, addend);
-    let value = value.reshape(&shape);
+    let value = product_value("linear", &x_rows.tensor(), false, &w, true, addend);
+    let value = if x.ndim() == 2 { value } else { value.reshape(&shape) };
     let saved_x = weight.requires_grad().then(|| x.saved());
     let saved_w = x.requires_grad().then(|| weight.saved());
     let gradients = move |g: &Var, wants: [bool; 2], by_sample: bool| {
-        let flat = |v: &Var| v.reshape(&[rows(v.shape()), *v.shape().last().expect("checked") as isize]);
         let dx = wants[0].then(|| {
             let w = saved_w.as_ref().expect("saved, since x requires a gradient");
-            let mut shape: Vec<isize> = g.shape().iter().map(|&n| n as isize).collect();
-            *shape.last_mut().expect("checked") = w.shape()[1] as isize;
-            left_gradient("linear", &flat(g), false, w, true).reshape(&shape)
+            let dx = left_gradient("linear", &flat(g), false, w, true);
+            if g.ndim() == 2 {
+                return dx;
+            }
+            let mut shape = Dims::from_slice(g.shape());
+            *shape.last_mut().expect("checked") = w.shape()[1];
+            dx.reshape(&shape)
         });
         let dw = wants[1].then(|| {
             let x = saved_x.as_ref().expect("saved, since the weight requires a gradient");
@@ -67,6 +75,14 @@ pub fn linear<'a>(x: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Va
         // The backward pass sums the gradient to the bias's shape.
         [dx, dw, c.wants(2).then(|| c.grad().clone())]
     })
+}
+
+/// All rows as one matrix.
+fn flat(v: &Var) -> Var {
+    if v.ndim() == 2 {
+        return v.clone();
+    }
+    v.reshape(&[rows(v.shape()), *v.shape().last().expect("checked") as isize])
 }
 
 /// Checks the operands of a linear layer.

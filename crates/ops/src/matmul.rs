@@ -1,5 +1,6 @@
 //! `matmul` and the products of fixed dimensions: `mm`, `bmm`, `mv`, `dot`, `outer`.
 
+use crate::autocast::lowered;
 use crate::product::{check_types, product};
 use tapegrad_tape::Var;
 
@@ -20,7 +21,7 @@ use tapegrad_tape::Var;
 /// ```
 #[track_caller]
 pub fn matmul(a: &Var, b: &Var) -> Var {
-    multiply("matmul", a, b)
+    lowered([a, b], |[a, b]| multiply("matmul", a, b))
 }
 
 /// [`matmul`] under another operation's name.
@@ -100,8 +101,10 @@ fn check_dims(op: &str, operands: [(&str, &Var, usize); 2]) {
 #[track_caller]
 pub fn mm(a: &Var, b: &Var) -> Var {
     check_dims("mm", [("self", a, 2), ("mat2", b, 2)]);
-    check_types("mm", a.dtype(), b.dtype());
-    product("mm", a, false, b, false)
+    lowered([a, b], |[a, b]| {
+        check_types("mm", a.dtype(), b.dtype());
+        product("mm", a, false, b, false)
+    })
 }
 
 /// The products of two batches of equally many matrices, without broadcasting (`torch.bmm`).
@@ -118,14 +121,16 @@ pub fn mm(a: &Var, b: &Var) -> Var {
 #[track_caller]
 pub fn bmm(a: &Var, b: &Var) -> Var {
     check_dims("bmm", [("batch1", a, 3), ("batch2", b, 3)]);
-    check_types("bmm", a.dtype(), b.dtype());
     assert!(
         a.shape()[0] == b.shape()[0],
         "bmm: batch1 and batch2 must have the same number of matrices, got shapes {:?} and {:?}",
         a.shape(),
         b.shape()
     );
-    product("bmm", a, false, b, false)
+    lowered([a, b], |[a, b]| {
+        check_types("bmm", a.dtype(), b.dtype());
+        product("bmm", a, false, b, false)
+    })
 }
 
 /// The product of a matrix and a vector (`torch.mv`).

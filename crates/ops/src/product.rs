@@ -105,22 +105,27 @@ impl Matrices {
         let lead = t.ndim() - 2;
         let (r, c) = if transposed { (lead + 1, lead) } else { (lead, lead + 1) };
         Matrices {
-            batch: t.shape()[..lead].into(),
-            batch_strides: t.strides()[..lead].into(),
+            batch: Dims::from_slice(&t.shape()[..lead]),
+            batch_strides: Dims::from_slice(&t.strides()[..lead]),
             sizes: [t.shape()[r], t.shape()[c]],
             strides: [t.strides()[r], t.strides()[c]],
         }
     }
 
     /// Where each matrix of the broadcast batch starts.
-    fn offsets(&self, batch: &[usize]) -> Vec<usize> {
+    fn offsets(&self, batch: &[usize]) -> Dims {
         let strides = shape::broadcast_strides(&self.batch, &self.batch_strides, batch);
-        let mut offsets = vec![0];
+        let mut offsets = one_matrix();
         for (&n, &s) in batch.iter().zip(&strides) {
             offsets = offsets.iter().flat_map(|&o| (0..n).map(move |i| o + i * s)).collect();
         }
         offsets
     }
+}
+
+/// The offset of a matrix at the start of its memory.
+fn one_matrix() -> Dims {
+    Dims::from_elem(0, 1)
 }
 
 #[track_caller]
@@ -148,7 +153,10 @@ fn multiply<T: Product>(
     shape::numel_for(op, &result);
     let (mut out, bias, finish) = match addend {
         Addend::Nothing => (Tensor::uninit(&result, T::DTYPE), None, replace()),
-        Addend::Bias(t) => (Tensor::uninit(&result, T::DTYPE), Some(t.expand(&[n]).contiguous()), replace()),
+        Addend::Bias(t) => {
+            let bias = if t.shape() == [n] { t } else { t.expand(&[n]) };
+            (Tensor::uninit(&result, T::DTYPE), Some(bias.contiguous()), replace())
+        }
         Addend::Scaled(t, factor) => {
             let finish = Finish { alpha: T::from_f64(factor), beta: T::ONE, ..replace() };
             (t.expand(&result).contiguous(), None, finish)
@@ -171,7 +179,7 @@ fn multiply<T: Product>(
         Some(tall) => (ProductSize { m: count * m, n, k }, [tall.strides()[0], tall.strides()[1]], true),
         None => (ProductSize { m, n, k }, x.strides, false),
     };
-    let (ao, bo) = if ones { (vec![0], vec![0]) } else { (x.offsets(&batch), y.offsets(&batch)) };
+    let (ao, bo) = if ones { (one_matrix(), one_matrix()) } else { (x.offsets(&batch), y.offsets(&batch)) };
     let left = Operand { data: a.data::<T>(), strides: left, offsets: &ao };
     let right = Operand { data: b.data::<T>(), strides: y.strides, offsets: &bo };
     matmul_into(size, left, right, out.make_mut::<T>(), Finish { bias, ..finish });

@@ -130,6 +130,8 @@ methods! {
     grid_sample_with(grid: &Var, options: GridSampleOptions) => (grid, options);
     group_norm<'a>(groups: usize, weight: impl Into<Option<&'a Var>>, bias: impl Into<Option<&'a Var>>) => (groups, weight, bias);
     group_norm_with<'a>(groups: usize, weight: impl Into<Option<&'a Var>>, bias: impl Into<Option<&'a Var>>, eps: f64) => (groups, weight, bias, eps);
+    gumbel_softmax() => ();
+    gumbel_softmax_with(options: GumbelSoftmaxOptions) => (options);
     hardshrink() => ();
     hardshrink_with(lambd: f64) => (lambd);
     hardsigmoid() => ();

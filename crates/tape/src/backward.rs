@@ -1,19 +1,21 @@
 //! The backward pass over the tape.
 
+mod pending;
 mod samples;
 
+use crate::autocast;
 use crate::dtype::Number;
 use crate::forward;
 use crate::grad_mode::{self, Mode};
 use crate::kernels::strided;
-use crate::node::{Node, Saved};
+use crate::node::{Node, Rule, Shortcut, next_number};
 use crate::shape;
 use crate::tensor::Tensor;
 use crate::var::Var;
+use pending::{Numbers, Pending};
 pub(crate) use samples::grads_by_sample;
 use samples::{Flags, fit_samples};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 /// How [`Var::backward_with`] traverses the graph.
@@ -153,7 +155,7 @@ pub(crate) fn grad_through(
             x.id().expect("requires a gradient")
         })
         .collect();
-    let targets: HashSet<u64> = ids.iter().copied().collect();
+    let targets: HashSet<u64, Numbers> = ids.iter().copied().collect();
     let mode = Kind {
         retain: options.retain_graph || options.create_graph,
         create: options.create_graph,
@@ -227,121 +229,135 @@ struct Kind {
 
 struct Targets {
     /// The nodes whose gradients are requested.
-    ids: HashSet<u64>,
+    ids: HashSet<u64, Numbers>,
     /// The nodes on the way to them.
-    needed: HashSet<u64>,
+    needed: HashSet<u64, Numbers>,
     /// Whether to continue past a target.
     through: bool,
 }
 
 /// The nodes below `roots` from which a target can be reached, the targets among them.
-fn reaching(roots: &[(Arc<Node>, Var)], targets: &HashSet<u64>, through: bool) -> HashSet<u64> {
-    let mut seen: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
-    let mut stack: Vec<Arc<Node>> = roots.iter().map(|(n, _)| n.clone()).collect();
+fn reaching(
+    roots: &[(Arc<Node>, Var)],
+    targets: &HashSet<u64, Numbers>,
+    through: bool,
+) -> HashSet<u64, Numbers> {
+    let mut seen: HashSet<u64, Numbers> = HashSet::default();
+    let mut nodes: Vec<&Arc<Node>> = Vec::new();
+    let mut stack: Vec<&Arc<Node>> = roots.iter().map(|(n, _)| n).collect();
     let lowest = targets.iter().min().copied().unwrap_or(0);
     while let Some(node) = stack.pop() {
         // Nodes made before every target cannot lead to one.
-        if node.seq < lowest || seen.contains_key(&node.seq) {
+        if node.seq < lowest || !seen.insert(node.seq) {
             continue;
         }
         if through || !targets.contains(&node.seq) {
-            stack.extend(node.inputs.iter().flatten().cloned());
+            stack.extend(node.inputs.iter().flatten());
         }
-        seen.insert(node.seq, node);
+        nodes.push(node);
     }
-    let mut needed = HashSet::new();
-    for (id, node) in seen {
-        if targets.contains(&id) || node.inputs.iter().flatten().any(|n| needed.contains(&n.seq)) {
-            needed.insert(id);
+    nodes.sort_unstable_by_key(|node| node.seq);
+    let mut needed: HashSet<u64, Numbers> = HashSet::default();
+    for node in nodes {
+        if targets.contains(&node.seq) || node.inputs.iter().flatten().any(|n| needed.contains(&n.seq)) {
+            needed.insert(node.seq);
         }
     }
     needed
 }
 
-/// How many operations below `roots` take each leaf as an input, counted once for each place.
-fn consumers_of_leaves(roots: &[(Arc<Node>, Var)]) -> HashMap<u64, usize, Numbers> {
+/// How many operations below `roots`, of those up to a number, take each leaf as an input, counted once for each place.
+fn consumers_of_leaves(roots: &[Arc<Node>], last: u64) -> HashMap<u64, usize, Numbers> {
     let mut consumers: HashMap<u64, usize, Numbers> = HashMap::default();
     let mut seen: HashSet<u64, Numbers> = HashSet::default();
-    let mut stack: Vec<&Arc<Node>> = roots.iter().map(|(n, _)| n).collect();
+    let mut stack: Vec<&Arc<Node>> = roots.iter().collect();
     while let Some(node) = stack.pop() {
         if !seen.insert(node.seq) {
             continue;
         }
         for input in node.inputs.iter().flatten() {
-            if input.leaf.is_some() {
-                *consumers.entry(input.seq).or_default() += 1;
-            } else {
+            if input.leaf.is_none() {
                 stack.push(input);
+            } else if node.seq <= last {
+                *consumers.entry(input.seq).or_default() += 1;
             }
         }
     }
     consumers
 }
 
-/// A hash of sequence numbers, which differ in their low bits.
-#[derive(Clone, Copy, Default)]
-struct Numbers(u64);
-
-impl Hasher for Numbers {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only numbers are hashed");
-    }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-impl BuildHasher for Numbers {
-    type Hasher = Numbers;
-    fn build_hasher(&self) -> Numbers {
-        Numbers::default()
-    }
-}
-
 /// The state of a walk.
 struct Walk {
     mode: Kind,
-    /// The nodes that have received a gradient, by their sequence numbers.
-    pending: BTreeMap<u64, (Arc<Node>, Var)>,
-    /// The operations that each leaf still waits for.
-    consumers: HashMap<u64, usize, Numbers>,
-    found: HashMap<u64, Var>,
-    /// The leaves that have received gradients of rows, and no others so far.
-    by_rows: HashSet<u64>,
+    number: u64,
+    roots: Vec<Arc<Node>>,
+    pending: Pending,
+    /// The operations that each leaf still waits for; counted once a leaf waits.
+    consumers: Option<HashMap<u64, usize, Numbers>>,
+    found: HashMap<u64, Var, Numbers>,
+    /// The leaves with hooks that wait for their gradients, and have received those of rows but no others so far.
+    by_rows: HashSet<u64, Numbers>,
 }
 
 /// Walks from the largest sequence number down, so that a node is reached after all nodes that use it. A leaf has a small
 /// number, but is delivered as soon as no operation is left that uses it.
-fn run(roots: Vec<(Arc<Node>, Var)>, mode: Kind) -> HashMap<u64, Var> {
+fn run(roots: Vec<(Arc<Node>, Var)>, mode: Kind) -> HashMap<u64, Var, Numbers> {
     let _guard = grad_mode::set_grad_enabled(mode.create);
-    let consumers = if mode.targets.is_none() { consumers_of_leaves(&roots) } else { HashMap::default() };
+    // Rules compute in the types of the forward pass.
+    let _types = autocast::Mode::enter(None);
     let create = mode.create;
-    let mut walk =
-        Walk { mode, pending: BTreeMap::new(), consumers, found: HashMap::new(), by_rows: HashSet::new() };
+    let mut walk = Walk {
+        mode,
+        number: next_number(),
+        roots: roots.iter().map(|(node, _)| node.clone()).collect(),
+        pending: Pending::default(),
+        consumers: None,
+        found: HashMap::default(),
+        by_rows: HashSet::default(),
+    };
     for (node, grad) in roots {
-        receive(&mut walk.pending, &node, grad);
+        walk.receive(&node, grad, u64::MAX);
     }
-    while let Some((_, (node, grad))) = walk.pending.pop_last() {
+    while let Some((node, grad)) = walk.pending.pop() {
         // Gradients have tangents, too.
-        let dual = !create && (grad.is_dual() || forward::any_live(&node.levels));
+        let dual = !create && (grad.is_dual() || forward::any_live(node.levels()));
         let _guard = dual.then(|| grad_mode::set_mode(Mode::Forward));
         let grad = walk.deliver(&node, grad);
         if node.leaf.is_none() {
             if let Some(grad) = grad {
                 walk.pass_on(&node, grad);
             }
-            if walk.mode.targets.is_none() {
-                walk.release_leaves(&node);
-            }
+            walk.release_leaves(&node);
         }
     }
     walk.found
 }
 
 impl Walk {
+    /// The first gradient of a node is moved, the later ones are added to it. A leaf to whose gradient nothing else is added
+    /// receives it at once; otherwise it waits for the operations up to the number `last`.
+    fn receive(&mut self, node: &Arc<Node>, gradient: Var, last: u64) {
+        if let Some(held) = self.pending.get_mut(node) {
+            let old = std::mem::replace(held, Var::placeholder());
+            *held = add(old, gradient);
+            return;
+        }
+        if node.leaf.is_none() || self.mode.targets.is_some() {
+            return self.pending.insert(node.clone(), gradient);
+        }
+        if let Some(gradient) = node.accumulate_part(gradient, self.number, add) {
+            self.count_consumers(last);
+            self.pending.insert(node.clone(), gradient);
+        }
+    }
+
+    /// From now on leaves wait for the operations up to the number `last`.
+    fn count_consumers(&mut self, last: u64) {
+        if self.consumers.is_none() {
+            self.consumers = Some(consumers_of_leaves(&self.roots, last));
+        }
+    }
+
     /// Runs a node's hooks and keeps its gradient where that is asked for. `None` where the walk ends.
     fn deliver(&mut self, node: &Arc<Node>, mut grad: Var) -> Option<Var> {
         for hook in node.hooks() {
@@ -382,15 +398,15 @@ impl Walk {
         }
         let by_sample = self.by_sample(node, &wants);
         let clock = node.cost.start();
-        let saved = node.saved(self.mode.retain);
-        if by_sample.is_empty()
-            && (self.pass_on_rows(node, &saved, &grad) || accumulate(&mut self.pending, node, &saved, &grad))
-        {
+        let rule = node.rule(self.mode.retain);
+        if by_sample.is_empty() && self.take_shortcut(node, &*rule, &grad) {
             node.cost.stop_backward(clock);
             return;
         }
         let gradients =
-            grad_mode::pause_search(|| node.apply_rule(saved, grad, wants.clone(), by_sample.clone()));
+            grad_mode::pause_search(|| node.apply_rule(&*rule, grad, wants.clone(), by_sample.clone()));
+        // What it has captured is freed before more is computed.
+        drop(rule);
         node.cost.stop_backward(clock);
         assert_eq!(
             gradients.len(),
@@ -414,39 +430,76 @@ impl Walk {
                     Some(n) if by_sample.get(i) == Some(&true) => fit_samples(node, input, gradient, n),
                     _ => fit(node, input, gradient),
                 };
-                receive(&mut self.pending, input, gradient);
+                self.receive(input, gradient, node.seq);
             }
         }
     }
 
+    /// Passes the gradient on to a node's only input in a shorter way than by its rule, if there is one at present.
+    #[inline]
+    fn take_shortcut(&mut self, node: &Node, rule: &dyn Rule, grad: &Var) -> bool {
+        match (rule.shortcut(), node.inputs.as_slice()) {
+            (Shortcut::Accumulate, [Some(input)]) => self.accumulate(input, rule, grad),
+            (Shortcut::Rows, [Some(input)]) => self.pass_on_rows(node, input, rule, grad),
+            _ => false,
+        }
+    }
+
+    /// Adds the gradient of a node's only input to what that has received, in its memory, if the operation can and no graph
+    /// is recorded. Without this, the gradients of `n` parts of a tensor would take `n` passes over the whole tensor.
+    fn accumulate(&mut self, input: &Node, rule: &dyn Rule, grad: &Var) -> bool {
+        // Anomaly mode checks each gradient separately.
+        if grad_mode::is_grad_enabled() || grad_mode::is_anomaly_detected() {
+            return false;
+        }
+        let change = |held: &mut Var| {
+            let fits = held.dtype() == grad.dtype() && !held.is_dual();
+            if fits {
+                let sum = std::mem::replace(held, Var::placeholder());
+                *held = Var::from(rule.accumulate(&grad.tensor(), sum.into_tensor()));
+            }
+            fits
+        };
+        match self.pending.get_mut(input) {
+            Some(held) => change(held),
+            None => input.change_part(self.number, change),
+        }
+    }
+
     /// Adds the gradient of rows to that of the leaf that they are of, if nothing is to see it before.
-    fn pass_on_rows(&mut self, node: &Node, saved: &Saved, grad: &Var) -> bool {
-        let (Some(rule), [Some(leaf)]) = (&saved.rows, node.inputs.as_slice()) else { return false };
+    fn pass_on_rows(&mut self, node: &Node, leaf: &Node, rule: &dyn Rule, grad: &Var) -> bool {
         let plain = self.mode.targets.is_none()
             && !self.mode.create
             && !grad_mode::is_anomaly_detected()
             && leaf.leaf.is_some()
             && !leaf.has_hooks()
             && !grad.is_dual()
-            && !self.pending.contains_key(&leaf.seq);
+            && self.pending.get_mut(leaf).is_none();
         if plain {
-            let (rows, values) = grad_mode::pause_search(|| rule(grad));
-            leaf.accumulate_rows(rows, values);
-            self.by_rows.insert(leaf.seq);
+            let (rows, values) = grad_mode::pause_search(|| rule.rows(grad));
+            leaf.accumulate_rows(rows, values, self.number);
+            if leaf.is_watched() {
+                self.count_consumers(node.seq);
+                self.by_rows.insert(leaf.seq);
+            }
         }
         plain
     }
 
     /// Delivers the gradients of those leaves that no operation but this one was left for.
     fn release_leaves(&mut self, node: &Arc<Node>) {
+        if self.consumers.is_none() {
+            return;
+        }
         for input in node.inputs.iter().flatten().filter(|input| input.leaf.is_some()) {
-            let left = self.consumers.get_mut(&input.seq).expect("all leaves were counted");
+            let left = self.consumers.as_mut().and_then(|c| c.get_mut(&input.seq));
+            let left = left.expect("all leaves were counted");
             *left -= 1;
             if *left > 0 {
                 continue;
             }
             let has_rows = self.by_rows.remove(&input.seq);
-            if let Some((leaf, grad)) = self.pending.remove(&input.seq) {
+            if let Some((leaf, grad)) = self.pending.remove(input.seq) {
                 self.deliver(&leaf, grad);
             } else if has_rows {
                 call_accumulated_hooks(input);
@@ -478,40 +531,6 @@ fn fit(node: &Node, input: &Node, gradient: Var) -> Var {
     }
     let dtype = input.dtype();
     if gradient.dtype() != dtype { gradient.cast(dtype) } else { gradient }
-}
-
-/// The first gradient of a node is moved, the later ones are added to it.
-fn receive(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Arc<Node>, gradient: Var) {
-    match pending.entry(node.seq) {
-        std::collections::btree_map::Entry::Vacant(entry) => {
-            entry.insert((node.clone(), gradient));
-        }
-        std::collections::btree_map::Entry::Occupied(mut entry) => {
-            let held = &mut entry.get_mut().1;
-            let old = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
-            *held = add(old, gradient);
-        }
-    }
-}
-
-/// Adds the gradient of a node's only input to what that has received, in its memory, if the operation can and no graph
-/// is recorded. Without this, the gradients of `n` parts of a tensor would take `n` passes over the whole tensor.
-fn accumulate(pending: &mut BTreeMap<u64, (Arc<Node>, Var)>, node: &Node, saved: &Saved, grad: &Var) -> bool {
-    let (Some(accumulate), [Some(input)]) = (&saved.accumulate, node.inputs.as_slice()) else {
-        return false;
-    };
-    // Anomaly mode checks each gradient separately.
-    if grad_mode::is_grad_enabled() || grad_mode::is_anomaly_detected() {
-        return false;
-    }
-    match pending.get_mut(&input.seq) {
-        Some((_, held)) if held.dtype() == grad.dtype() && !held.is_dual() => {
-            let sum = std::mem::replace(held, Var::from(Tensor::scalar(0.0)));
-            *held = Var::from(accumulate(&grad.tensor(), sum.into_tensor()));
-            true
-        }
-        _ => false,
-    }
 }
 
 /// `a + b`, in the memory of one of them where it is not shared and no graph is recorded.

@@ -1,5 +1,6 @@
 //! Activation checkpointing: less memory for more time.
 
+use crate::autocast::{self, autocast_dtype};
 use crate::backward::{GradOptions, external_nodes, grad_through};
 use crate::grad_mode::{enable_grad, is_grad_enabled};
 use crate::node::{next_number, record};
@@ -24,7 +25,7 @@ use crate::var::Var;
 #[track_caller]
 pub fn checkpoint(f: impl Fn(&[Var]) -> Var + Send + Sync + 'static, inputs: &[&Var]) -> Var {
     let saved: Vec<Var> = inputs.iter().map(|x| x.saved()).collect();
-    let state = default_generator_state();
+    let (state, types) = (default_generator_state(), autocast_dtype());
     let start = next_number();
     let first = f(&saved);
     // A tangent that the function captures would be lost by running it again.
@@ -40,7 +41,9 @@ pub fn checkpoint(f: impl Fn(&[Var]) -> Var + Send + Sync + 'static, inputs: &[&
     record("checkpoint", &handles, value, move |c| {
         let now = default_generator_state();
         set_default_generator_state(state);
+        let mode = autocast::Mode::enter(types);
         let again = enable_grad(|| f(&saved));
+        drop(mode);
         set_default_generator_state(now);
         let wanted: Vec<&Var> =
             targets.iter().enumerate().filter(|(i, _)| c.wants(*i)).map(|(_, v)| v).collect();

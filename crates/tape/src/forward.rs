@@ -45,6 +45,9 @@ impl Level {
     }
 }
 
+/// The levels of an operation, outer ones first.
+pub(crate) type Levels = SmallVec<[Arc<Level>; 1]>;
+
 /// The tangents of a variable, outer levels first.
 #[derive(Clone, Default)]
 pub(crate) struct Tangents(SmallVec<[(Arc<Level>, Directions); 1]>);
@@ -181,8 +184,8 @@ impl<'a> RecordOptions<'a> {
 }
 
 /// The levels in which an operation with these inputs has a tangent, outer ones first.
-pub(crate) fn levels(inputs: &[Option<&Var>]) -> SmallVec<[Arc<Level>; 1]> {
-    let mut levels: SmallVec<[Arc<Level>; 1]> = SmallVec::new();
+pub(crate) fn levels(inputs: &[Option<&Var>]) -> Levels {
+    let mut levels = Levels::new();
     for (level, _) in inputs.iter().flatten().filter_map(|v| v.tangents()).flat_map(|t| &t.0) {
         if level.is_live() && !levels.iter().any(|l| l.id == level.id) {
             levels.push(level.clone());
@@ -196,7 +199,7 @@ pub(crate) fn levels(inputs: &[Option<&Var>]) -> SmallVec<[Arc<Level>; 1]> {
 pub(crate) struct Dual<'a> {
     pub(crate) op: &'static str,
     pub(crate) inputs: &'a [Option<&'a Var>],
-    pub(crate) rule: &'a Rule,
+    pub(crate) rule: &'a dyn Rule,
     pub(crate) options: RecordOptions<'a>,
 }
 
@@ -243,7 +246,8 @@ impl Dual<'_> {
     }
 
     fn rule(&self, grad: Var, wants: SmallVec<[bool; 4]>, y: &Var) -> Gradients {
-        (self.rule)(Cotangent::new(self.op, grad, wants, Some(y.clone()), SmallVec::new()))
+        let c = Cotangent::new(self.op, grad, wants, Some(y.clone()), SmallVec::new());
+        self.rule.apply(None, c)
     }
 
     /// The Jacobian is diagonal, so its own transpose.

@@ -114,6 +114,9 @@ pub fn find_nonfinite<R>(f: impl FnOnce() -> R) -> (R, Option<String>) {
 /// Runs a derivative rule, whose own operations [`find_nonfinite`] does not name: the backward walk names the operation
 /// that the rule belongs to.
 pub(crate) fn pause_search<R>(rule: impl FnOnce() -> R) -> R {
+    if !is_anomaly_detected() {
+        return rule();
+    }
     let _mode =
         FOUND.with_borrow(Option::is_some).then(|| AnomalyMode(ANOMALY.replace(false), FOUND.replace(None)));
     rule()

@@ -1,6 +1,7 @@
 //! Tensors, the tape that records operations on them, and the backward pass.
 
 mod assert_close;
+mod autocast;
 mod backward;
 mod checkpoint;
 mod cost;
@@ -35,6 +36,7 @@ mod trace;
 mod var;
 
 pub use assert_close::{assert_close, assert_close_with};
+pub use autocast::{autocast, autocast_dtype, without_autocast};
 pub use backward::{BackwardOptions, GradOptions, grad, grad_with};
 pub use checkpoint::checkpoint;
 pub use cost::{note_flops, note_saved, set_profiling};

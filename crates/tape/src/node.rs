@@ -1,14 +1,19 @@
 //! The tape: nodes, and the functions that record operations.
 
+mod rule;
+
+pub use crate::forward::RecordOptions;
+pub(crate) use rule::{Rule, Shortcut};
+
 use crate::cost::Cost;
 use crate::dtype::DType;
-pub use crate::forward::RecordOptions;
-use crate::forward::{self, Dual, Level};
+use crate::forward::{self, Dual, Level, Levels};
 use crate::grad_mode::{self, Mode};
-use crate::row_grad::{Grad, RowRule};
+use crate::row_grad::Grad;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
+use rule::{Part, Plain, WithOutput};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -17,10 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Gradients for an operation's inputs, in their order.
-pub(crate) type Gradients = SmallVec<[Option<Var>; 2]>;
-pub(crate) type Rule = Arc<dyn Fn(Cotangent) -> Gradients + Send + Sync>;
-/// Adds the input's gradient, which follows from that of the result, to the sum that the input has received.
-pub(crate) type Accumulate = Arc<dyn Fn(&Tensor, Tensor) -> Tensor + Send + Sync>;
+pub(crate) type Gradients = SmallVec<[Option<Var>; 3]>;
 pub(crate) type Hook = Arc<dyn Fn(&Var) -> Option<Var> + Send + Sync>;
 /// Called with a leaf that has its gradient.
 pub(crate) type LeafHook = Arc<dyn Fn(&Var) + Send + Sync>;
@@ -35,12 +37,14 @@ pub(crate) struct Node {
     dtype: DType,
     /// The nodes of the inputs that require a gradient.
     pub(crate) inputs: SmallVec<[Option<Arc<Node>>; 2]>,
-    pub(crate) leaf: Option<Leaf>,
+    pub(crate) leaf: Option<Box<Leaf>>,
     pub(crate) cost: Cost,
     /// Where the operation was recorded in forward mode; outer levels first.
-    pub(crate) levels: SmallVec<[Arc<Level>; 1]>,
+    levels: Option<Box<Levels>>,
     /// Whether the rule can give the gradients of single samples.
     pub(crate) by_sample: bool,
+    /// Set once there is a hook or the gradient is to be kept: a backward pass looks for them only then.
+    watched: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -54,17 +58,19 @@ pub(crate) struct Leaf {
 
 #[derive(Default)]
 struct State {
-    rule: Option<Rule>,
-    /// May replace the rule if the only input has already received a gradient.
-    accumulate: Option<Accumulate>,
-    /// May replace the rule if the only input is a leaf.
-    rows: Option<RowRule>,
-    /// The operation's result, kept where its rule needs it.
-    output: Option<Tensor>,
+    rule: Option<Arc<dyn Rule>>,
+    /// What few nodes have.
+    extras: Option<Box<Extras>>,
+}
+
+#[derive(Default)]
+struct Extras {
     hooks: Vec<(u64, Hook)>,
     accumulated_hooks: Vec<(u64, LeafHook)>,
     retains_grad: bool,
     grad: Option<Grad>,
+    /// The backward pass whose gradients alone `grad` is the sum of, so that more of them may be added to it.
+    walk: Option<u64>,
 }
 
 pub(crate) fn next_number() -> u64 {
@@ -81,14 +87,15 @@ impl Node {
             shape: value.shape().into(),
             dtype: value.dtype(),
             inputs: SmallVec::new(),
-            leaf: Some(Leaf {
+            leaf: Some(Box::new(Leaf {
                 value: RwLock::new(value),
                 requires_grad: AtomicBool::new(requires_grad),
                 substituted: AtomicU32::new(0),
-            }),
+            })),
             cost: Cost::default(),
-            levels: SmallVec::new(),
+            levels: None,
             by_sample: false,
+            watched: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -108,115 +115,175 @@ impl Node {
         self.leaf.as_ref().is_none_or(|leaf| leaf.requires_grad.load(Ordering::Relaxed))
     }
 
+    pub(crate) fn levels(&self) -> &[Arc<Level>] {
+        self.levels.as_deref().map_or(&[], |levels| levels.as_slice())
+    }
+
     pub(crate) fn grad(&self) -> Option<Var> {
-        let grad = self.state().grad.clone();
+        let grad = self.state().extras.as_ref()?.grad.clone();
         grad.map(|g| g.into_dense(&self.shape))
     }
 
     pub(crate) fn grad_rows(&self) -> Option<(Tensor, Tensor)> {
-        self.state().grad.as_mut()?.rows()
+        self.state().extras.as_mut()?.grad.as_mut()?.rows()
     }
 
     /// Sets the gradient and returns the one before.
     pub(crate) fn replace_grad(&self, grad: Option<Var>) -> Option<Grad> {
-        std::mem::replace(&mut self.state().grad, grad.map(Grad::Dense))
+        let mut state = self.state();
+        if grad.is_none() && state.extras.is_none() {
+            return None;
+        }
+        let extras = state.extras.get_or_insert_default();
+        extras.walk = None;
+        std::mem::replace(&mut extras.grad, grad.map(Grad::Dense))
     }
 
     /// Adds to the gradient atomically: several threads may do so at once.
     pub(crate) fn accumulate_grad(&self, grad: Var, add: impl FnOnce(Var, Var) -> Var) {
         let mut state = self.state();
-        state.grad = Some(Grad::Dense(match state.grad.take() {
-            Some(sum) => add(sum.into_dense(&self.shape), grad),
-            None => grad,
-        }));
+        let extras = state.extras.get_or_insert_default();
+        extras.walk = None;
+        extras.add(grad, &self.shape, add);
     }
 
-    /// Adds the gradients of some rows, as atomically.
-    pub(crate) fn accumulate_rows(&self, rows: Tensor, values: Tensor) {
+    /// Like [`Node::accumulate_grad`], for one of the gradients that a leaf receives in a backward pass with this number. Where
+    /// hooks wait for their sum, or other gradients are there that it is to be added to, the gradient is handed back.
+    pub(crate) fn accumulate_part(
+        &self,
+        grad: Var,
+        walk: u64,
+        add: impl FnOnce(Var, Var) -> Var,
+    ) -> Option<Var> {
+        if self.is_watched() {
+            return Some(grad);
+        }
         let mut state = self.state();
-        state.grad = Some(Grad::plus_rows(state.grad.take(), rows, values));
+        let extras = state.extras.get_or_insert_default();
+        if extras.grad.is_some() && extras.walk != Some(walk) {
+            return Some(grad);
+        }
+        extras.walk = Some(walk);
+        extras.add(grad, &self.shape, add);
+        None
+    }
+
+    /// Changes the gradient that a leaf has received in the backward pass with this number; false if there is none, it is of
+    /// rows, or it is to be added to another.
+    pub(crate) fn change_part(&self, walk: u64, change: impl FnOnce(&mut Var) -> bool) -> bool {
+        match self.state().extras.as_deref_mut() {
+            Some(Extras { grad: Some(Grad::Dense(grad)), walk: Some(own), .. }) if *own == walk => {
+                change(grad)
+            }
+            _ => false,
+        }
+    }
+
+    /// Adds the gradients of some rows that a leaf receives in the backward pass with this number, as atomically.
+    pub(crate) fn accumulate_rows(&self, rows: Tensor, values: Tensor, walk: u64) {
+        let mut state = self.state();
+        let extras = state.extras.get_or_insert_default();
+        if extras.grad.is_none() {
+            extras.walk = Some(walk);
+        } else if extras.walk != Some(walk) {
+            extras.walk = None;
+        }
+        extras.grad = Some(Grad::plus_rows(extras.grad.take(), rows, values));
+    }
+
+    /// Changes what makes the node watched.
+    fn watch<R>(&self, change: impl FnOnce(&mut Extras) -> R) -> R {
+        let mut state = self.state();
+        self.watched.store(true, Ordering::Relaxed);
+        change(state.extras.get_or_insert_default())
+    }
+
+    /// True if a backward pass has to look for hooks or keep the gradient.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// What a watched node has to look for.
+    fn watched<R: Default>(&self, look: impl FnOnce(&Extras) -> R) -> R {
+        if !self.is_watched() {
+            return R::default();
+        }
+        self.state().extras.as_deref().map_or_else(R::default, look)
     }
 
     pub(crate) fn retain_grad(&self) {
-        self.state().retains_grad = true;
+        self.watch(|extras| extras.retains_grad = true);
     }
 
     pub(crate) fn retains_grad(&self) -> bool {
-        self.state().retains_grad
+        self.watched(|extras| extras.retains_grad)
     }
 
     pub(crate) fn add_hook(&self, hook: Hook) -> u64 {
         let id = next_number();
-        self.state().hooks.push((id, hook));
+        self.watch(|extras| extras.hooks.push((id, hook)));
         id
     }
 
     pub(crate) fn add_accumulated_hook(&self, hook: LeafHook) -> u64 {
         let id = next_number();
-        self.state().accumulated_hooks.push((id, hook));
+        self.watch(|extras| extras.accumulated_hooks.push((id, hook)));
         id
     }
 
     pub(crate) fn remove_hook(&self, id: u64) {
-        let mut state = self.state();
-        state.hooks.retain(|(i, _)| *i != id);
-        state.accumulated_hooks.retain(|(i, _)| *i != id);
+        self.watch(|extras| {
+            extras.hooks.retain(|(i, _)| *i != id);
+            extras.accumulated_hooks.retain(|(i, _)| *i != id);
+        });
     }
 
     /// True if a hook wants to see the gradient.
     pub(crate) fn has_hooks(&self) -> bool {
-        !self.state().hooks.is_empty()
+        self.watched(|extras| !extras.hooks.is_empty())
     }
 
     pub(crate) fn hooks(&self) -> Vec<Hook> {
-        self.state().hooks.iter().map(|(_, hook)| hook.clone()).collect()
+        self.watched(|extras| extras.hooks.iter().map(|(_, hook)| hook.clone()).collect())
     }
 
     pub(crate) fn accumulated_hooks(&self) -> Vec<LeafHook> {
-        self.state().accumulated_hooks.iter().map(|(_, hook)| hook.clone()).collect()
+        self.watched(|extras| extras.accumulated_hooks.iter().map(|(_, hook)| hook.clone()).collect())
     }
 
-    /// What the operation saved for its derivative; the node keeps it only to `retain` it.
-    pub(crate) fn saved(&self, retain: bool) -> Saved {
+    /// The derivative rule, with what it has captured; the node keeps it only to `retain` it.
+    pub(crate) fn rule(&self, retain: bool) -> Arc<dyn Rule> {
         let mut state = self.state();
-        let (rule, accumulate, rows, output) = if retain {
-            (state.rule.clone(), state.accumulate.clone(), state.rows.clone(), state.output.clone())
-        } else {
-            (state.rule.take(), state.accumulate.take(), state.rows.take(), state.output.take())
-        };
+        let rule = if retain { state.rule.clone() } else { state.rule.take() };
         drop(state);
-        let Some(rule) = rule else {
+        rule.unwrap_or_else(|| {
             panic!(
                 "backward: the graph of `{}` (recorded at {}) was freed by an earlier backward; \
                  to go through it again, pass retain_graph = true to the earlier one",
                 self.op, self.location
             )
-        };
-        Saved { rule, accumulate, rows, output }
+        })
     }
 
     /// Calls the derivative rule.
     pub(crate) fn apply_rule(
         self: &Arc<Node>,
-        saved: Saved,
+        rule: &dyn Rule,
         grad: Var,
         wants: SmallVec<[bool; 4]>,
         by_sample: SmallVec<[bool; 4]>,
     ) -> Gradients {
-        let output = saved.output.map(|value| {
-            let tangents = forward::tangents_of_output(&self.levels, self.seq);
-            Var::of_node(value, self.clone()).with_tangents(tangents)
-        });
-        (saved.rule)(Cotangent::new(self.op, grad, wants, output, by_sample))
+        rule.apply(Some(self), Cotangent::new(self.op, grad, wants, None, by_sample))
     }
 }
 
-/// What an operation saved for its derivative.
-pub(crate) struct Saved {
-    rule: Rule,
-    pub(crate) accumulate: Option<Accumulate>,
-    pub(crate) rows: Option<RowRule>,
-    output: Option<Tensor>,
+impl Extras {
+    fn add(&mut self, grad: Var, shape: &Dims, add: impl FnOnce(Var, Var) -> Var) {
+        self.grad = Some(Grad::Dense(match self.grad.take() {
+            Some(sum) => add(sum.into_dense(shape), grad),
+            None => grad,
+        }));
+    }
 }
 
 /// What a dropped node held, deferred to the outermost drop on its thread.
@@ -384,7 +451,8 @@ pub fn record<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    record_with(op, inputs, value, RecordOptions::new(), rule)
+    let mut rule = Some(rule);
+    enter(op, &inputs.places(), value, RecordOptions::new(), &mut |_| plain::<I>(&mut rule))
 }
 
 /// Like [`record`], for a rule that uses the result through [`Cotangent::output`]: capturing it would make a reference
@@ -396,7 +464,9 @@ pub fn record_with_output<'v, I: Inputs<'v>>(
     value: Tensor,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    record_with(op, inputs, value, RecordOptions::new().keep_output(true), rule)
+    let mut rule = Some(rule);
+    let options = RecordOptions::new().keep_output(true);
+    enter(op, &inputs.places(), value, options, &mut |value| with_output::<I>(&mut rule, value))
 }
 
 /// Like [`record`], and says how the operation passes on tangents in forward mode, where there is a shorter way than by the
@@ -421,7 +491,10 @@ pub fn record_with<'v, I: Inputs<'v>>(
     options: RecordOptions<'_>,
     rule: impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static,
 ) -> Var {
-    enter_rule(op, &inputs.places(), value, options, move |c| gradients(rule(c)))
+    let mut rule = Some(rule);
+    enter(op, &inputs.places(), value, options, &mut |value| {
+        if options.keeps_output { with_output::<I>(&mut rule, value) } else { plain::<I>(&mut rule) }
+    })
 }
 
 /// Like [`record`], for an operation that is linear in its one input: `again` is the operation, for tangents.
@@ -433,7 +506,9 @@ pub(crate) fn record_linear(
     again: impl Fn(&Var) -> Var,
     rule: impl Fn(Cotangent) -> [Option<Var>; 1] + Send + Sync + 'static,
 ) -> Var {
-    record_with(op, [x], value, RecordOptions::new().linear(&again), rule)
+    let mut rule = Some(rule);
+    let options = RecordOptions::new().linear(&again);
+    enter(op, &[Some(x)], value, options, &mut |_| plain::<[&Var; 1]>(&mut rule))
 }
 
 /// Like [`record_linear`], for an operation that reads few elements of `x`. Where other operations read `x` too,
@@ -449,43 +524,32 @@ pub(crate) fn record_part(
     accumulate: impl Fn(&Tensor, Tensor) -> Tensor + Send + Sync + 'static,
 ) -> Var {
     let mut both = Some((rule, accumulate));
-    enter(op, &[Some(x)], value, RecordOptions::new().linear(&again), &mut || {
-        let (rule, accumulate) = both.take().expect("asked for once");
-        let rule = Arc::new(move |c| gradients([Some(rule(&c))]));
-        Rules { accumulate: Some(Arc::new(accumulate)), ..Rules::of(rule) }
+    enter(op, &[Some(x)], value, RecordOptions::new().linear(&again), &mut |_| {
+        let (rule, accumulate) = both.take().expect(ONCE);
+        Arc::new(Part(rule, accumulate))
     })
 }
 
-/// The derivative of an operation, and shorter ways to it.
-pub(crate) struct Rules {
-    pub(crate) rule: Rule,
-    pub(crate) accumulate: Option<Accumulate>,
-    pub(crate) rows: Option<RowRule>,
+pub(crate) const ONCE: &str = "the rule is asked for once";
+
+fn plain<'v, I: Inputs<'v>>(
+    rule: &mut Option<impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static>,
+) -> Arc<dyn Rule> {
+    let rule = rule.take().expect(ONCE);
+    Arc::new(Plain(move |c| gradients(rule(c))))
 }
 
-impl Rules {
-    pub(crate) fn of(rule: Rule) -> Rules {
-        Rules { rule, accumulate: None, rows: None }
-    }
+fn with_output<'v, I: Inputs<'v>>(
+    rule: &mut Option<impl Fn(Cotangent) -> I::Gradients + Send + Sync + 'static>,
+    value: &Tensor,
+) -> Arc<dyn Rule> {
+    let rule = rule.take().expect(ONCE);
+    Arc::new(WithOutput(move |c| gradients(rule(c)), value.clone()))
 }
 
-#[inline(never)]
+#[inline]
 pub(crate) fn gradients(list: impl IntoIterator<Item = Option<Var>>) -> Gradients {
     list.into_iter().collect()
-}
-
-/// The part that is compiled for each rule.
-#[track_caller]
-#[inline]
-fn enter_rule(
-    op: &'static str,
-    inputs: &[Option<&Var>],
-    value: Tensor,
-    options: RecordOptions<'_>,
-    rule: impl Fn(Cotangent) -> Gradients + Send + Sync + 'static,
-) -> Var {
-    let mut rule = Some(rule);
-    enter(op, inputs, value, options, &mut || Rules::of(Arc::new(rule.take().expect("asked for once"))))
 }
 
 #[track_caller]
@@ -494,51 +558,84 @@ pub(crate) fn enter(
     inputs: &[Option<&Var>],
     value: Tensor,
     options: RecordOptions<'_>,
-    rules: &mut dyn FnMut() -> Rules,
+    rule: &mut dyn FnMut(&Tensor) -> Arc<dyn Rule>,
 ) -> Var {
     if grad_mode::is_anomaly_detected() {
         check_finite(op, inputs, &value);
     }
     let cost = Cost::take();
-    let wanted = grad_mode::is_grad_enabled()
-        && value.dtype().is_float()
-        && inputs.iter().flatten().any(|v| v.requires_grad());
-    if !wanted {
+    let mode = grad_mode::mode();
+    if mode == Mode::Off || !value.dtype().is_float() {
         return Var::from(value);
     }
-    let levels = forward::levels(inputs);
-    let Rules { rule, accumulate, rows } = rules();
-    if grad_mode::mode() == Mode::Forward || !inputs.iter().flatten().any(|v| v.in_graph()) {
-        return Dual { op, inputs, rule: &rule, options }.propagate(Var::from(value), &levels);
+    if inputs.iter().flatten().any(|v| !v.is_plain()) {
+        return enter_dual(op, inputs, value, options, rule, cost);
     }
+    if mode == Mode::Forward || !inputs.iter().flatten().any(|v| v.in_graph()) {
+        return Var::from(value);
+    }
+    let rule = rule(&value);
+    with_node(op, inputs, value, options, rule, cost, None)
+}
+
+/// The variable of a new node.
+#[track_caller]
+fn with_node(
+    op: &'static str,
+    inputs: &[Option<&Var>],
+    value: Tensor,
+    options: RecordOptions<'_>,
+    rule: Arc<dyn Rule>,
+    cost: Cost,
+    levels: Option<Box<Levels>>,
+) -> Var {
     if options.keeps_output {
         cost.add_saved(value.bytes());
     }
+    let trained = |v: &Var| v.node().filter(|n| n.requires_grad()).cloned();
     let node = Arc::new(Node {
         seq: next_number(),
         op,
         location: Location::caller(),
-        shape: value.shape().into(),
+        shape: Dims::from_slice(value.shape()),
         dtype: value.dtype(),
-        inputs: inputs.iter().map(|v| v.and_then(Var::trained_node)).collect(),
+        inputs: inputs.iter().map(|v| v.and_then(trained)).collect(),
         leaf: None,
         cost,
-        levels: levels.clone(),
+        levels,
         by_sample: options.by_sample,
-        state: Mutex::new(State {
-            rule: Some(rule.clone()),
-            accumulate,
-            rows,
-            output: options.keeps_output.then(|| value.clone()),
-            ..State::default()
-        }),
+        watched: AtomicBool::new(false),
+        state: Mutex::new(State { rule: Some(rule), extras: None }),
     });
-    let result = Var::of_node(value, node);
-    if levels.is_empty() {
-        result
-    } else {
-        Dual { op, inputs, rule: &rule, options }.propagate(result, &levels)
+    Var::of_node(value, node)
+}
+
+/// [`enter`], where an input has tangents or another variable stands for it.
+#[cold]
+#[track_caller]
+fn enter_dual(
+    op: &'static str,
+    inputs: &[Option<&Var>],
+    value: Tensor,
+    options: RecordOptions<'_>,
+    rule: &mut dyn FnMut(&Tensor) -> Arc<dyn Rule>,
+    cost: Cost,
+) -> Var {
+    let resolved: SmallVec<[Option<Var>; 4]> = inputs.iter().map(|v| v.map(Var::resolved)).collect();
+    let inputs: SmallVec<[Option<&Var>; 4]> = resolved.iter().map(Option::as_ref).collect();
+    let levels = forward::levels(&inputs);
+    let records = grad_mode::mode() == Mode::On && inputs.iter().flatten().any(|v| v.in_graph());
+    if !records && levels.is_empty() {
+        return Var::from(value);
     }
+    let rule = rule(&value);
+    let y = if records {
+        let levels = (!levels.is_empty()).then(|| Box::new(levels.clone()));
+        with_node(op, &inputs, value, options, rule.clone(), cost, levels)
+    } else {
+        Var::from(value)
+    };
+    Dual { op, inputs: &inputs, rule: &*rule, options }.propagate(y, &levels)
 }
 
 #[track_caller]

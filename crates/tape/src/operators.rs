@@ -2,6 +2,8 @@
 //!
 //! Scalars are `f64` or `i64`, one type of each kind, so that the type of a literal is inferred.
 
+use crate::elementwise::borrowed;
+use crate::promote::Side;
 use crate::var::Var;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -18,7 +20,7 @@ macro_rules! operator {
             type Output = Var;
             #[track_caller]
             fn $method(self, other: $b) -> Var {
-                Var::$method(&self, &other)
+                borrowed::$method(Side::Var(&self), Side::Var(&other))
             }
         }
     };
@@ -27,21 +29,21 @@ macro_rules! operator {
             type Output = Var;
             #[track_caller]
             fn $method(self, other: $ty) -> Var {
-                Var::$method(self, other)
+                borrowed::$method(Side::Var(self), Side::Scalar(other.into()))
             }
         }
         impl $trait<$ty> for Var {
             type Output = Var;
             #[track_caller]
             fn $method(self, other: $ty) -> Var {
-                Var::$method(&self, other)
+                borrowed::$method(Side::Var(&self), Side::Scalar(other.into()))
             }
         }
         impl $trait<&Var> for $ty {
             type Output = Var;
             #[track_caller]
             fn $method(self, other: &Var) -> Var {
-                crate::elementwise::scalar_first::$method(self.into(), other)
+                borrowed::$method(Side::Scalar(self.into()), Side::Var(other))
             }
         }
         impl $trait<Var> for $ty {

@@ -44,6 +44,56 @@ impl<T: Into<Scalar>> From<T> for Operand {
     }
 }
 
+/// A borrowed [`Operand`].
+#[derive(Clone, Copy)]
+pub(crate) enum Side<'a> {
+    Var(&'a Var),
+    Scalar(Scalar),
+}
+
+impl<'a> From<&'a Operand> for Side<'a> {
+    fn from(o: &'a Operand) -> Side<'a> {
+        match o {
+            Operand::Var(v) => Side::Var(v),
+            Operand::Scalar(s) => Side::Scalar(*s),
+        }
+    }
+}
+
+impl<'a> Side<'a> {
+    /// The variable as an input of [`record`](crate::record).
+    pub(crate) fn input(self) -> Option<&'a Var> {
+        match self {
+            Side::Var(v) => Some(v),
+            Side::Scalar(_) => None,
+        }
+    }
+
+    /// The operand as a constant of a type.
+    pub(crate) fn tensor(self, dtype: DType) -> Tensor {
+        match self {
+            Side::Var(v) => v.tensor().into_type(dtype),
+            Side::Scalar(s) => Tensor::full_with((), s, dtype),
+        }
+    }
+
+    pub(crate) fn requires_grad(self) -> bool {
+        self.input().is_some_and(Var::requires_grad)
+    }
+
+    /// The operand for capture by a derivative rule.
+    pub(crate) fn saved(self) -> Operand {
+        match self {
+            Side::Var(v) => Operand::Var(v.saved()),
+            Side::Scalar(s) => Operand::Scalar(s),
+        }
+    }
+
+    fn shape(self) -> &'a [usize] {
+        self.input().map_or(&[], Var::shape)
+    }
+}
+
 impl Operand {
     /// The operand as a variable; a scalar becomes a constant without dimensions.
     pub fn var(&self) -> Var {
@@ -71,10 +121,7 @@ impl Operand {
 
     /// The operand as a constant of a type.
     pub(crate) fn tensor(&self, dtype: DType) -> Tensor {
-        match self {
-            Operand::Var(v) => v.tensor().cast(dtype),
-            Operand::Scalar(s) => Tensor::full_with((), *s, dtype),
-        }
+        Side::from(self).tensor(dtype)
     }
 
     /// The operand without its graph.
@@ -106,12 +153,17 @@ fn kind(dtype: DType) -> u8 {
 /// The type that PyTorch gives a result of these operands: tensors with dimensions decide; those without, and scalars,
 /// count only if they are of a higher kind (bool < integer < float).
 pub fn result_type(operands: &[&Operand]) -> DType {
+    type_of_result(operands.iter().map(|o| Side::from(*o)))
+}
+
+/// [`result_type`] of borrowed operands.
+pub(crate) fn type_of_result<'a>(operands: impl Iterator<Item = Side<'a>>) -> DType {
     let mut groups: [Option<DType>; 3] = [None; 3];
     for operand in operands {
         let (group, dtype) = match operand {
-            Operand::Var(v) if v.ndim() > 0 => (0, v.dtype()),
-            Operand::Var(v) => (1, v.dtype()),
-            Operand::Scalar(s) => (2, s.dtype()),
+            Side::Var(v) if v.ndim() > 0 => (0, v.dtype()),
+            Side::Var(v) => (1, v.dtype()),
+            Side::Scalar(s) => (2, s.dtype()),
         };
         groups[group] = Some(groups[group].map_or(dtype, |d| d.promote(dtype)));
     }
@@ -128,9 +180,17 @@ pub fn result_type(operands: &[&Operand]) -> DType {
 /// If they do not broadcast, with the operation's name.
 #[track_caller]
 pub(crate) fn broadcast_operands(op: &str, operands: &[&Operand]) -> Dims {
-    operands.iter().fold(Dims::new(), |shape, o| {
+    let [first, rest @ ..] = operands else { return Dims::new() };
+    rest.iter().fold(Dims::from_slice(first.shape()), |shape, o| {
         if shape.as_slice() == o.shape() { shape } else { shape::broadcast_for(op, &shape, o.shape()) }
     })
+}
+
+/// [`broadcast_operands`] of two borrowed ones.
+#[track_caller]
+pub(crate) fn broadcast_sides(op: &str, a: Side, b: Side) -> Dims {
+    let (a, b) = (a.shape(), b.shape());
+    if a == b { Dims::from_slice(a) } else { shape::broadcast_for(op, a, b) }
 }
 
 #[cfg(test)]

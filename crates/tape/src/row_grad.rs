@@ -1,14 +1,34 @@
 //! Gradients of some rows of a parameter.
 
+use crate::dtype::DType;
 use crate::grad_mode;
-use crate::node::{Cotangent, RecordOptions, Rules, enter, gradients};
+use crate::node::{Cotangent, Gradients, Node, ONCE, RecordOptions, Rule, Shortcut, enter, gradients};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::var::Var;
 use std::sync::Arc;
 
-/// The rows that an operation looked up, and their gradients, from the gradient of its result.
-pub(crate) type RowRule = Arc<dyn Fn(&Var) -> (Tensor, Tensor) + Send + Sync>;
+/// The rule of an operation that looks up rows, see [`record_rows`].
+struct Rows<F> {
+    values: F,
+    rows: Tensor,
+    shape: Dims,
+    dtype: DType,
+}
+
+impl<F: Fn(&Var) -> Var + Send + Sync> Rule for Rows<F> {
+    fn apply(&self, _: Option<&Arc<Node>>, c: Cotangent) -> Gradients {
+        let zeros = Var::from(Tensor::zeros_with(&self.shape[..], self.dtype));
+        let values = (self.values)(c.grad()).cast(self.dtype);
+        gradients([Some(zeros.index_add(0, &Var::from(&self.rows), &values))])
+    }
+    fn shortcut(&self) -> Shortcut {
+        Shortcut::Rows
+    }
+    fn rows(&self, gradient: &Var) -> (Tensor, Tensor) {
+        (self.rows.clone(), (self.values)(gradient).cast(self.dtype).tensor())
+    }
+}
 
 /// Like [`record`](crate::record), for an operation that looks up rows of `x`: its gradient for these rows, in their order, is
 /// `values(gradient)`. If `x` is a parameter, [`Var::grad_rows`] has them; nothing of the size of `x` is made.
@@ -30,19 +50,11 @@ pub fn record_rows(
     rows: &Var,
     values: impl Fn(&Var) -> Var + Send + Sync + 'static,
 ) -> Var {
-    let (mut values, rows) = (Some(Arc::new(values)), rows.tensor());
-    let (shape, dtype) = (Dims::from(x.shape()), x.dtype());
-    enter(op, &[Some(x)], value, RecordOptions::new(), &mut || {
-        let values = values.take().expect("asked for once");
-        let (index, of_rows) = (Var::from(&rows), values.clone());
-        let shape = shape.clone();
-        let rule = Arc::new(move |c: Cotangent| {
-            let zeros = Var::from(Tensor::zeros_with(&shape[..], dtype));
-            gradients([Some(zeros.index_add(0, &index, &of_rows(c.grad()).cast(dtype)))])
-        });
-        let rows = rows.clone();
-        let of_rows: RowRule = Arc::new(move |g| (rows.clone(), values(g).cast(dtype).tensor()));
-        Rules { rows: Some(of_rows), ..Rules::of(rule) }
+    let mut parts = Some((values, rows.tensor()));
+    let (shape, dtype) = (x.shape(), x.dtype());
+    enter(op, &[Some(x)], value, RecordOptions::new(), &mut |_| {
+        let (values, rows) = parts.take().expect(ONCE);
+        Arc::new(Rows { values, rows, shape: Dims::from_slice(shape), dtype })
     })
 }
 

@@ -13,7 +13,6 @@ use std::alloc::{Layout, dealloc};
 use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// A cache line, and the widest vector.
@@ -25,12 +24,18 @@ const FLOOR: usize = 64 << 20;
 /// step needs the activation, its gradient and one or two temporaries, though not for all layers at once.
 const FACTOR: usize = 4;
 
-static CACHE: Mutex<Cache> =
-    Mutex::new(Cache { classes: [const { VecDeque::new() }; CLASSES], bytes: 0, clock: 0, limit: None });
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static SYSTEM_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+static CACHE: Mutex<Cache> = Mutex::new(Cache {
+    classes: [const { VecDeque::new() }; CLASSES],
+    clock: 0,
+    limit: None,
+    stats: PoolStats {
+        live_bytes: 0,
+        cached_bytes: 0,
+        system_allocations: 0,
+        peak_live_bytes: 0,
+        allocated_bytes: 0,
+    },
+});
 
 /// The pool's statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +61,7 @@ pub struct PoolStats {
 /// drop(t);
 /// ```
 pub fn pool_stats() -> PoolStats {
-    PoolStats {
-        live_bytes: LIVE.load(Ordering::Relaxed),
-        cached_bytes: cache().bytes,
-        system_allocations: SYSTEM_ALLOCATIONS.load(Ordering::Relaxed),
-        peak_live_bytes: PEAK.load(Ordering::Relaxed),
-        allocated_bytes: ALLOCATED.load(Ordering::Relaxed),
-    }
+    cache().stats
 }
 
 /// Returns all cached buffers to the system.
@@ -108,15 +107,15 @@ impl fmt::Display for OutOfMemoryError {
 
 impl std::error::Error for OutOfMemoryError {}
 
-/// Free blocks.
+/// Free blocks, and what is counted: under one lock, since a lock costs as much as the rest.
 struct Cache {
     /// By size class, the least recently used first, each with the time of its return.
     classes: [VecDeque<(u64, Block)>; CLASSES],
-    bytes: usize,
     /// Counts the blocks that have been returned.
     clock: u64,
     /// The limit of cached bytes, if one was set.
     limit: Option<usize>,
+    stats: PoolStats,
 }
 
 fn cache() -> MutexGuard<'static, Cache> {
@@ -124,15 +123,26 @@ fn cache() -> MutexGuard<'static, Cache> {
 }
 
 impl Cache {
+    /// A block that will be in use.
     fn take(&mut self, class: usize) -> Option<Block> {
         let (_, block) = self.classes[class].pop_back()?;
-        self.bytes -= block.bytes;
+        self.stats.cached_bytes -= block.bytes;
+        self.hand_out(&block);
         Some(block)
     }
 
+    fn hand_out(&mut self, block: &Block) {
+        let stats = &mut self.stats;
+        stats.live_bytes += block.bytes;
+        stats.peak_live_bytes = stats.peak_live_bytes.max(stats.live_bytes);
+        stats.allocated_bytes = stats.allocated_bytes.wrapping_add(block.bytes);
+    }
+
+    /// Takes a block back.
     fn put(&mut self, block: Block) {
         self.clock += 1;
-        self.bytes += block.bytes;
+        self.stats.live_bytes -= block.bytes;
+        self.stats.cached_bytes += block.bytes;
         let (_, class) = size_class(block.bytes);
         self.classes[class].push_back((self.clock, block));
         self.trim();
@@ -140,19 +150,19 @@ impl Cache {
 
     /// Frees what is beyond the limit.
     fn trim(&mut self) {
-        let allowed = self.limit.unwrap_or_else(|| {
-            let total = PEAK.load(Ordering::Relaxed).saturating_mul(FACTOR).max(FLOOR);
-            total.saturating_sub(LIVE.load(Ordering::Relaxed))
-        });
+        let PoolStats { live_bytes, peak_live_bytes, .. } = self.stats;
+        let allowed = self
+            .limit
+            .unwrap_or_else(|| peak_live_bytes.saturating_mul(FACTOR).max(FLOOR).saturating_sub(live_bytes));
         self.shrink(allowed);
     }
 
     /// Frees the least recently used blocks until at most `bytes` are cached.
     fn shrink(&mut self, bytes: usize) {
-        while self.bytes > bytes {
+        while self.stats.cached_bytes > bytes {
             let oldest = self.classes.iter_mut().filter(|c| !c.is_empty()).min_by_key(|c| c[0].0);
             let (_, block) = oldest.and_then(VecDeque::pop_front).expect("what is counted is there");
-            self.bytes -= block.bytes;
+            self.stats.cached_bytes -= block.bytes;
             block.free();
         }
     }
@@ -180,7 +190,6 @@ impl Block {
     fn new(bytes: usize) -> Option<Block> {
         let layout = Block::layout(bytes)?;
         let ptr = alloc_zeros(layout)?;
-        SYSTEM_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         Some(Block { ptr, bytes })
     }
 
@@ -231,20 +240,10 @@ impl Storage {
     pub(crate) fn try_new(len: usize, dtype: DType) -> Result<Storage, OutOfMemoryError> {
         let (class, number) = size_class(len);
         let cached = cache().take(number);
-        let reused = cached.is_some();
-        let fresh = || {
-            Block::new(class).or_else(|| {
-                empty_cache();
-                Block::new(class)
-            })
+        let block = match cached {
+            Some(block) => block,
+            None => Storage::fresh(class).ok_or(OutOfMemoryError { bytes: len })?,
         };
-        let block = cached.or_else(fresh).ok_or(OutOfMemoryError { bytes: len })?;
-        let live = LIVE.fetch_add(class, Ordering::Relaxed) + class;
-        PEAK.fetch_max(live, Ordering::Relaxed);
-        ALLOCATED.fetch_add(class, Ordering::Relaxed);
-        if !reused {
-            cache().trim();
-        }
         let storage = Storage { ptr: block.ptr, origin: Origin::Pool(block.bytes), len, dtype };
         if dtype == DType::Bool {
             // SAFETY: the block has at least `len` bytes. Old bytes may be other than 0 and 1.
@@ -283,6 +282,19 @@ impl Storage {
     unsafe fn vec<T: Element>(&self, capacity: usize) -> Vec<T> {
         // SAFETY: these are the parts of that vector; its memory has one owner, the caller's.
         unsafe { Vec::from_raw_parts(self.ptr.as_ptr().cast(), self.len / size_of::<T>(), capacity) }
+    }
+
+    /// A block from the system, if need be after it has got back all that are cached.
+    fn fresh(class: usize) -> Option<Block> {
+        let block = Block::new(class).or_else(|| {
+            empty_cache();
+            Block::new(class)
+        })?;
+        let mut cache = cache();
+        cache.stats.system_allocations += 1;
+        cache.hand_out(&block);
+        cache.trim();
+        Some(block)
     }
 
     /// The number of requested bytes.
@@ -325,10 +337,7 @@ impl Storage {
 impl Drop for Storage {
     fn drop(&mut self) {
         match self.origin {
-            Origin::Pool(bytes) => {
-                LIVE.fetch_sub(bytes, Ordering::Relaxed);
-                cache().put(Block { ptr: self.ptr, bytes });
-            }
+            Origin::Pool(bytes) => cache().put(Block { ptr: self.ptr, bytes }),
             Origin::Vec(capacity) => crate::dispatch!(all: self.dtype, "drop", T => {
                 // SAFETY: made of a vector of this type, and dropped once.
                 drop(unsafe { self.vec::<T>(capacity) });

@@ -76,7 +76,7 @@ fn count(leaves: &[&Var], change: fn(u32, u32) -> u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DType, Tensor, gradcheck, gradgradcheck, no_grad};
+    use crate::{DType, Tensor, gradcheck, gradgradcheck, jvp, no_grad};
 
     fn parameter(values: &[f64]) -> Var {
         Var::parameter(Tensor::from_slice(values, &[values.len()]))
@@ -96,6 +96,21 @@ mod tests {
         weight.zero_grad();
         substitute(&[(&weight, &(&inputs[0] * 1))], || layer(&inputs[1])).sum_all().backward();
         assert!(weight.grad().is_none() && inputs[0].grad().is_some());
+    }
+
+    #[test]
+    fn tangents_go_through_the_stand_in() {
+        let (weight, x) = (parameter(&[0.3, -0.7]), parameter(&[0.5, 1.5]));
+        let f = |v: &[Var]| substitute(&[(&weight, &v[0])], || (&weight * &weight * &x).sum_all());
+        let (at, along) = (Var::from_vec(vec![2.0f64, 3.0], 2), Var::from_vec(vec![1.0f64, 10.0], 2));
+        let (y, t) = jvp(f, &[at.clone()], &[along.clone()]);
+        assert_eq!((y.item(), t.item()), (2.0 + 13.5, 2.0 + 90.0));
+        // The graph of value and tangent leads to `x`, not to the parameter.
+        t.backward();
+        assert_eq!(x.grad().unwrap().to_vec::<f64>(), [4.0, 60.0]);
+        assert!(weight.grad().is_none());
+        let (y, t) = no_grad(|| jvp(f, &[at], &[along]));
+        assert_eq!((y.item(), t.item(), t.requires_grad()), (15.5, 92.0, false));
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod views;
 
 use crate::dtype::{DType, Element, Scalar, default_dtype};
 use crate::int_list::IntList;
-use crate::kernels::{list::copy_of, strided};
+use crate::kernels::{half, list::copy_of, strided};
 use crate::shape::{self, Dims, MemoryFormat};
 use crate::storage::{OutOfMemoryError, Storage};
 use std::sync::Arc;
@@ -19,13 +19,19 @@ use std::sync::Arc;
 /// let t = Tensor::from_vec(vec![1f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
 /// assert_eq!(t.transpose(0, 1).to_vec::<f32>(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
 /// ```
-#[derive(Clone)]
 pub struct Tensor {
     storage: Arc<Storage>,
     offset: usize,
     shape: Dims,
     strides: Dims,
     dtype: DType,
+}
+
+impl Clone for Tensor {
+    #[inline]
+    fn clone(&self) -> Tensor {
+        self.view_as(Dims::from_slice(&self.shape), Dims::from_slice(&self.strides), self.offset)
+    }
 }
 
 impl Tensor {
@@ -206,15 +212,19 @@ impl Tensor {
     /// With dense strides, a permutation of row-major ones.
     #[track_caller]
     pub(crate) fn uninit_strided(shape: &[usize], strides: Dims, dtype: DType) -> Tensor {
-        shape::numel_for("Tensor", shape);
-        Tensor::try_uninit_strided(shape, strides, dtype)
+        let n = shape::numel_for("Tensor", shape);
+        Tensor::allocate(n, shape, strides, dtype)
             .unwrap_or_else(|e| panic!("{e}, for a tensor of shape {shape:?} and type {dtype}"))
     }
 
     fn try_uninit_strided(shape: &[usize], strides: Dims, dtype: DType) -> Result<Tensor, OutOfMemoryError> {
         let n = shape::checked_numel(shape).ok_or(OutOfMemoryError { bytes: usize::MAX })?;
+        Tensor::allocate(n, shape, strides, dtype)
+    }
+
+    fn allocate(n: usize, shape: &[usize], strides: Dims, dtype: DType) -> Result<Tensor, OutOfMemoryError> {
         let storage = Storage::try_new(n * dtype.size(), dtype)?;
-        Ok(Tensor { storage: Arc::new(storage), offset: 0, shape: shape.into(), strides, dtype })
+        Ok(Tensor { storage: Arc::new(storage), offset: 0, shape: Dims::from_slice(shape), strides, dtype })
     }
 
     /// The sizes.
@@ -280,6 +290,9 @@ impl Tensor {
 
     /// True if its elements fill a range of memory without gaps or overlap, in any order.
     pub(crate) fn is_dense(&self) -> bool {
+        if self.is_contiguous() {
+            return true;
+        }
         let mut dims: Dims = (0..self.ndim()).filter(|&d| self.shape[d] != 1).collect();
         shape::sort_descending(&mut dims, &|d| self.strides[d]);
         let mut step = 1;
@@ -440,6 +453,11 @@ impl Tensor {
         if dtype == self.dtype {
             return self.clone();
         }
+        match (self.dtype, dtype) {
+            (DType::F32, DType::BF16) => return strided::map_rows(self, strided::GRAIN, &half::narrow),
+            (DType::BF16, DType::F32) => return strided::map_rows(self, strided::GRAIN, &half::widen),
+            _ => {}
+        }
         let mut out = Tensor::uninit_strided(&self.shape, self.dense_strides(), dtype);
         crate::dispatch!(all: self.dtype, "cast", A => crate::dispatch!(all: dtype, "cast", B => {
             if A::DTYPE.is_float() {
@@ -449,6 +467,11 @@ impl Tensor {
             }
         }));
         out
+    }
+
+    /// [`Tensor::cast`] of a temporary, which is returned where it has this type.
+    pub(crate) fn into_type(self, dtype: DType) -> Tensor {
+        if dtype == self.dtype { self } else { self.cast(dtype) }
     }
 
     /// True if an element is not a number.

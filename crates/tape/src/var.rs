@@ -92,33 +92,38 @@ impl Var {
         Var { value: None, node: Some(node), tangents: None }
     }
 
+    /// Takes the place of a variable for as long as that is being changed; it has no value.
+    pub(crate) fn placeholder() -> Var {
+        Var { value: None, node: None, tangents: None }
+    }
+
     pub(crate) fn node(&self) -> Option<&Arc<Node>> {
         self.node.as_ref()
     }
 
     /// The leaf of a parameter or buffer.
     pub(crate) fn own_leaf(&self) -> Option<&Leaf> {
-        self.leaf().filter(|_| self.value.is_none())
+        if self.value.is_some() { None } else { self.leaf() }
+    }
+
+    /// True if something may stand for this variable on some thread.
+    fn may_be_substituted(&self) -> bool {
+        self.own_leaf().is_some_and(|leaf| leaf.substituted.load(Ordering::Relaxed) != 0)
     }
 
     /// What stands for this variable on this thread, if anything does: see [`crate::substitute`].
     fn stand_in(&self) -> Option<Var> {
-        let leaf = self.own_leaf()?;
-        if leaf.substituted.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        crate::substitute::find(self.id()?)
+        if self.may_be_substituted() { crate::substitute::find(self.id()?) } else { None }
+    }
+
+    /// True if this variable has no tangents, and nothing stands for it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tangents.is_none() && !self.may_be_substituted()
     }
 
     /// This variable, or what stands for it.
     pub(crate) fn resolved(&self) -> Var {
         self.stand_in().unwrap_or_else(|| self.clone())
-    }
-
-    /// The node in the graph that an operation on this variable continues.
-    pub(crate) fn trained_node(&self) -> Option<Arc<Node>> {
-        let trained = |v: &Var| v.node.as_ref().filter(|n| n.requires_grad()).cloned();
-        self.stand_in().map_or_else(|| trained(self), |v| trained(&v))
     }
 
     pub(crate) fn tangents(&self) -> Option<&Arc<Tangents>> {
@@ -147,8 +152,9 @@ impl Var {
 
     /// This variable with its current value, which changes of a parameter do not affect.
     pub(crate) fn pinned(&self) -> Var {
-        let of = self.resolved();
-        Var { value: Some(of.own_tensor()), node: of.node, tangents: of.tangents }
+        let pinned =
+            |v: &Var| Var { value: Some(v.own_tensor()), node: v.node.clone(), tangents: v.tangents.clone() };
+        self.stand_in().map_or_else(|| pinned(self), |v| pinned(&v))
     }
 
     /// The current value: a cheap handle that later changes of a leaf do not affect.
@@ -184,7 +190,7 @@ impl Var {
     }
 
     fn leaf(&self) -> Option<&Leaf> {
-        self.node.as_ref().and_then(|n| n.leaf.as_ref())
+        self.node.as_ref().and_then(|n| n.leaf.as_deref())
     }
 
     /// The sizes.

@@ -38,11 +38,11 @@ impl Rule for AdadeltaOptions {
         &["square_avg", "acc_delta"]
     }
 
-    fn update<T: Float>(&self, _: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
+    fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [v, d] = buffers else { unreachable!("Adadelta keeps two buffers") };
         let (lr, decay, eps) = (T::c(self.lr), T::c(self.weight_decay), T::c(self.eps));
         let (keep, join) = (T::c(self.rho), T::c(1.0 - self.rho));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         update2(p, g, v, d, |p, g, v, d| {
             let g = sign * g + decay * p;
             let v = keep * v + join * (g * g);

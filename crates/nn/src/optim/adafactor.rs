@@ -77,29 +77,29 @@ impl Rule for AdafactorOptions {
         let epsilon = if size_of::<T>() == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
         let epsilon = self.eps.0.unwrap_or(epsilon);
         let rate = self.eps.1.max(root_mean_square(p)) * self.lr.min(1.0 / step.sqrt());
-        let mut direction = vec![T::ZERO; p.len()];
+        let factor = at.factor::<T>(self.maximize);
+        // The gradient at first.
+        let mut direction: Vec<T> = g.iter().map(|g| factor * *g).collect();
         match buffers {
             [variance] => {
                 let (fresh, floor) = (T::c(fresh), T::c(epsilon * epsilon));
-                update1(&mut direction, g, variance, |_, g, v| {
+                update1(&mut direction, g, variance, |g, _, v| {
                     let v = v + (g * g - v) * fresh;
                     (g / v.maximum(floor).sqrt(), v)
                 });
             }
             [rows, columns] => {
                 let (height, width) = (at.shape[at.shape.len() - 2], at.shape[at.shape.len() - 1]);
-                let matrices = direction.chunks_mut(height * width).zip(g.chunks(height * width));
                 let sides = rows.chunks_mut(height).zip(columns.chunks_mut(width));
-                for ((direction, g), (rows, columns)) in matrices.zip(sides) {
-                    move_toward_means(rows, columns, g, fresh);
-                    factored(direction, g, rows, columns, epsilon);
+                for (direction, (rows, columns)) in direction.chunks_mut(height * width).zip(sides) {
+                    move_toward_means(rows, columns, direction, fresh);
+                    factored(direction, rows, columns, epsilon);
                 }
             }
             _ => unreachable!("Adafactor keeps one or two buffers"),
         }
         let rate = rate / (root_mean_square(&direction) / self.d).max(1.0);
-        let rate = T::c(if self.maximize { -rate } else { rate });
-        let shrink = T::c(1.0 - self.lr * self.weight_decay);
+        let (rate, shrink) = (T::c(rate), T::c(1.0 - self.lr * self.weight_decay));
         update0(p, &direction, |p, d| (p * shrink - rate * d,));
     }
 }
@@ -126,15 +126,14 @@ fn move_toward_means<T: Float>(rows: &mut [T], columns: &mut [T], g: &[T], fresh
     }
 }
 
-/// The gradient divided by the root of the mean squares that follow from those of its row and its column.
-fn factored<T: Float>(direction: &mut [T], g: &[T], rows: &[T], columns: &[T], epsilon: f64) {
+/// Divides the gradient by the root of the mean squares that follow from those of its row and its column.
+fn factored<T: Float>(g: &mut [T], rows: &[T], columns: &[T], epsilon: f64) {
     let mean = rows.iter().map(|r| r.to_f64()).sum::<f64>() / rows.len() as f64;
     let floor = T::c(epsilon * epsilon);
-    let lines = direction.chunks_mut(columns.len()).zip(g.chunks(columns.len()));
-    for ((direction, g), row) in lines.zip(rows) {
+    for (g, row) in g.chunks_mut(columns.len()).zip(rows) {
         let row = T::c(row.to_f64() / mean.max(epsilon));
-        for ((d, g), column) in direction.iter_mut().zip(g).zip(columns) {
-            *d = *g / (row * *column).maximum(floor).sqrt();
+        for (g, column) in g.iter_mut().zip(columns) {
+            *g = *g / (row * *column).maximum(floor).sqrt();
         }
     }
 }

@@ -52,7 +52,7 @@ impl Rule for AdagradOptions {
         let [sum] = buffers else { unreachable!("Adagrad keeps one buffer") };
         let rate = T::c(self.lr / (1.0 + (at.number - 1) as f64 * self.lr_decay));
         let (decay, eps) = (T::c(self.weight_decay), T::c(self.eps));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         update1(p, g, sum, |p, g, sum| {
             let g = sign * g + decay * p;
             let sum = sum + g * g;

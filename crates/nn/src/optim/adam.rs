@@ -43,7 +43,7 @@ macro_rules! adam {
                     (1.0, self.weight_decay)
                 };
                 let (shrink, decay) = (T::c(shrink), T::c(decay));
-                let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+                let sign = at.factor::<T>(self.maximize);
                 let (d1, b2, d2) = (T::c(1.0 - b1), T::c(b2), T::c(1.0 - b2));
                 let (rate, scale, eps) = (T::c(self.lr / c1), T::c(1.0 / c2.sqrt()), T::c(self.eps));
                 match buffers {

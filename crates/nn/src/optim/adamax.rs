@@ -43,7 +43,7 @@ impl Rule for AdamaxOptions {
         let (b1, b2) = self.betas;
         let rate = T::c(self.lr / (1.0 - b1.powf(at.number as f64)));
         let (d1, b2, decay, eps) = (T::c(1.0 - b1), T::c(b2), T::c(self.weight_decay), T::c(self.eps));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         update2(p, g, m, u, |p, g, m, u| {
             let g = sign * g + decay * p;
             let m = m + (g - m) * d1;

@@ -56,7 +56,7 @@ impl Rule for ASGDOptions {
         let [ax] = buffers else { unreachable!("ASGD keeps one buffer") };
         let (eta, mu) = (scalars[0], scalars[1]);
         let (shrink, decay) = (T::c(1.0 - self.lambd * eta), T::c(self.weight_decay));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         let (rate, share) = (T::c(eta), T::c(mu));
         update1(p, g, ax, |p, g, ax| {
             let p = p * shrink - rate * (sign * g + decay * p);

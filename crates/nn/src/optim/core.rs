@@ -3,12 +3,16 @@
 mod bounds;
 mod rows;
 mod saved;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use bounds::check_option;
 
 use super::rule::{Rule, Step};
 use crate::StateDict;
+use std::collections::HashSet;
 use std::fmt::Debug;
+use tapegrad_tape::kernels::parallel::parallel_chunks;
 use tapegrad_tape::{DType, MemoryFormat, Tensor, Var};
 
 /// Parameters with options of their own.
@@ -61,18 +65,62 @@ struct State {
     step: u64,
     scalars: Vec<f64>,
     buffers: Vec<(&'static str, Tensor)>,
+    /// The F32 copy of an F16 or BF16 parameter: steps are too small for these types.
+    master: Option<Tensor>,
+    /// What was last written to such a parameter. If it has another value by now, the copy is out of date.
+    written: Option<Tensor>,
 }
+
+/// A parameter's gradient.
+enum Gradient {
+    Dense(Var),
+    /// Of some rows, and their values.
+    Rows(Tensor, Tensor),
+}
+
+impl Gradient {
+    /// By rows where it is sparse and `rows` are asked for.
+    fn of(p: &Var, rows: bool) -> Option<Gradient> {
+        let sparse = if rows { p.grad_rows() } else { None };
+        match sparse {
+            Some((rows, values)) => Some(Gradient::Rows(rows, values)),
+            None => p.grad().map(Gradient::Dense),
+        }
+    }
+
+    fn numel(&self) -> usize {
+        match self {
+            Gradient::Dense(g) => g.numel(),
+            Gradient::Rows(_, values) => values.numel(),
+        }
+    }
+}
+
+/// One parameter's step.
+struct Job<'a, R> {
+    rule: R,
+    parameter: &'a Var,
+    gradient: Gradient,
+    state: &'a mut State,
+}
+
+/// Parameters with gradients of more elements are updated on all threads, smaller ones each on one of them.
+const LARGE: usize = 1 << 18;
+/// With fewer elements in total all parameters are updated on the calling thread.
+const SMALL: usize = 32 * 1024;
 
 /// The groups of an optimizer and the state of their parameters.
 pub(crate) struct Core<R> {
     pub(crate) groups: Vec<ParamGroup<R>>,
     states: Vec<Vec<State>>,
+    /// False if a parameter is given twice: its steps then have to follow one another.
+    distinct: bool,
 }
 
 impl<R: Rule> Core<R> {
     #[track_caller]
     pub(crate) fn new(params: Vec<Var>, options: R) -> Core<R> {
-        let mut core = Core { groups: Vec::new(), states: Vec::new() };
+        let mut core = Core { groups: Vec::new(), states: Vec::new(), distinct: true };
         core.add_group(params, options);
         core
     }
@@ -86,32 +134,40 @@ impl<R: Rule> Core<R> {
         if let Some(p) = params.iter().find(|p| known.contains(&p.id())) {
             panic!("{}: a parameter of shape {:?} is in more than one group", R::NAME, p.shape());
         }
+        let ids: HashSet<Option<u64>> = params.iter().map(Var::id).collect();
+        self.distinct &= ids.len() == params.len();
         self.states.push(vec![State::default(); params.len()]);
         self.groups.push(ParamGroup { params, options });
     }
 
+    /// A step with gradients multiplied by `scale`.
     #[track_caller]
-    pub(crate) fn step(&mut self) {
+    pub(crate) fn step(&mut self, scale: f64) {
         if let Some(conflict) = self.groups.iter().find_map(|g| g.options.conflict()) {
             panic!("{}: {conflict}", R::NAME);
         }
+        let mut jobs: Vec<Job<R>> = Vec::new();
+        let mut elements = 0;
         for (group, states) in self.groups.iter().zip(&mut self.states) {
-            for (p, state) in group.params.iter().zip(states) {
-                if group.options.steps_rows()
-                    && let Some((rows, values)) = p.grad_rows()
-                {
-                    rows::update(&group.options, p, &rows, &values, state);
-                } else if let Some(g) = p.grad() {
-                    assert!(
-                        !R::NEEDS_ROWS,
-                        "{}: takes sparse gradients only, got a dense one for a parameter of shape {:?}",
-                        R::NAME,
-                        p.shape()
-                    );
-                    update(&group.options, p, &g, state);
-                }
+            for (parameter, state) in group.params.iter().zip(states) {
+                let Some(gradient) = Gradient::of(parameter, group.options.steps_rows()) else { continue };
+                assert!(
+                    !R::NEEDS_ROWS || matches!(gradient, Gradient::Rows(..)),
+                    "{}: takes sparse gradients only, got a dense one for a parameter of shape {:?}",
+                    R::NAME,
+                    parameter.shape()
+                );
+                elements += gradient.numel();
+                jobs.push(Job { rule: group.options.clone(), parameter, gradient, state });
             }
         }
+        if elements < SMALL || !self.distinct {
+            return jobs.iter_mut().for_each(|job| job.run(scale));
+        }
+        let (mut large, mut small): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| job.gradient.numel() > LARGE);
+        large.iter_mut().for_each(|job| job.run(scale));
+        parallel_chunks(&mut small, 1, |_, jobs| jobs.iter_mut().for_each(|job| job.run(scale)));
     }
 
     pub(crate) fn set_training(&mut self, training: bool) {
@@ -121,13 +177,7 @@ impl<R: Rule> Core<R> {
         for (group, states) in self.groups.iter().zip(&mut self.states) {
             for (p, state) in group.params.iter().zip(states).filter(|(_, state)| state.step > 0) {
                 p.update(|value| {
-                    let format = format_of::<R>(value);
-                    align(value, format);
-                    state.buffers.iter_mut().for_each(|(_, b)| align(b, format));
-                    tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
-                        let mut buffers = buffers::<T>(&mut state.buffers);
-                        group.options.switch(training, &mut state.scalars, value.make_mut::<T>(), &mut buffers);
-                    });
+                    state.with_master(value, |value, state| switch(&group.options, value, state, training))
                 });
             }
         }
@@ -184,8 +234,8 @@ pub(crate) fn check_params(name: &str, params: &[Var]) {
             p.shape()
         );
         assert!(
-            is_trainable(p.dtype()),
-            "{name}: parameter {i} of shape {:?} is {}; optimizers step float32 and float64",
+            p.dtype().is_float(),
+            "{name}: parameter {i} of shape {:?} is {}; optimizers step floating-point types",
             p.shape(),
             p.dtype()
         );
@@ -202,26 +252,52 @@ fn check_options<R: Rule>(options: &R) {
     }
 }
 
-/// One parameter's step. Parameter, gradient and buffers are brought into one memory order first.
-#[track_caller]
-fn update<R: Rule>(rule: &R, p: &Var, g: &Var, state: &mut State) {
-    let mut step = |value: &mut Tensor| {
-        let format = format_of::<R>(value);
-        align(value, format);
-        let g = g.tensor().cast(value.dtype()).to_format(format);
-        if state.step == 0 {
-            state.scalars = rule.scalars_start();
-        }
-        let fresh =
-            state.prepare(value, format, buffers_of(rule, value.shape()), &|name| rule.buffer_start(name));
-        let at = Step { number: state.step, fresh, shape: p.shape() };
-        tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
-            let g = memory::<T>(&g, format);
-            let mut buffers = buffers::<T>(&mut state.buffers);
-            rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
+impl<R: Rule> Job<'_, R> {
+    #[track_caller]
+    fn run(&mut self, scale: f64) {
+        let Job { rule, parameter, gradient, state } = self;
+        parameter.update(&mut |value: &mut Tensor| {
+            state.with_master(value, |value, state| match gradient {
+                Gradient::Dense(g) => update(rule, value, g, state, scale),
+                Gradient::Rows(rows, values) => rows::update(rule, value, rows, values, state, scale),
+            });
         });
-    };
-    p.update(&mut step as &mut dyn FnMut(&mut Tensor));
+    }
+}
+
+/// One step on a value. Parameter, gradient and buffers are brought into one memory order first.
+#[track_caller]
+fn update<R: Rule>(rule: &R, value: &mut Tensor, g: &Var, state: &mut State, scale: f64) {
+    let scaled = (!R::SCALES_GRADIENT && scale != 1.0).then(|| super::clip::scaled(g, scale));
+    let format = format_of::<R>(value);
+    align(value, format);
+    let mut g = scaled.as_ref().unwrap_or(g).tensor();
+    if g.dtype() != value.dtype() {
+        g = g.cast(value.dtype());
+    }
+    align(&mut g, format);
+    if state.step == 0 {
+        state.scalars = rule.scalars_start();
+    }
+    let shape = value.shape().to_vec();
+    let fresh = state.prepare(value, format, buffers_of(rule, &shape), &|name| rule.buffer_start(name));
+    let at = Step { number: state.step, fresh, shape: &shape, scale };
+    tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
+        let g = memory::<T>(&g, format);
+        let mut buffers = buffers::<T>(&mut state.buffers);
+        rule.update(at, &mut state.scalars, value.make_mut::<T>(), g, &mut buffers);
+    });
+}
+
+/// [`Rule::switch`] on a value.
+fn switch<R: Rule>(rule: &R, value: &mut Tensor, state: &mut State, training: bool) {
+    let format = format_of::<R>(value);
+    align(value, format);
+    state.buffers.iter_mut().for_each(|(_, b)| align(b, format));
+    tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
+        let mut buffers = buffers::<T>(&mut state.buffers);
+        rule.switch(training, &mut state.scalars, value.make_mut::<T>(), &mut buffers);
+    });
 }
 
 /// The buffers that a rule keeps for a parameter of this shape: their names and shapes.
@@ -237,6 +313,29 @@ fn format_of<R: Rule>(value: &Tensor) -> MemoryFormat {
 }
 
 impl State {
+    /// Runs a change of a parameter's value, on its F32 copy where it is of a shorter type.
+    fn with_master(&mut self, value: &mut Tensor, change: impl FnOnce(&mut Tensor, &mut State)) {
+        let dtype = value.dtype();
+        if step_type(dtype) == dtype {
+            return change(value, self);
+        }
+        let mut master = self.take_master(value);
+        change(&mut master, self);
+        *value = master.cast(dtype);
+        (self.master, self.written) = (Some(master), Some(value.clone()));
+    }
+
+    /// The F32 copy of a parameter of a shorter type, made anew where that was changed by others.
+    fn take_master(&mut self, value: &Tensor) -> Tensor {
+        let master = self.master.take().filter(|master| match &self.written {
+            Some(written) => written.shares_memory_with(value),
+            // Loaded.
+            None => master.cast(value.dtype()).to_vec::<f32>() == value.to_vec::<f32>(),
+        });
+        self.written = None;
+        master.unwrap_or_else(|| value.cast(step_type(value.dtype())))
+    }
+
     /// Makes the buffers that are missing, aligns them and counts the step. True if some were missing.
     fn prepare(
         &mut self,
@@ -279,9 +378,12 @@ fn memory<T: tapegrad_tape::Element>(t: &Tensor, format: MemoryFormat) -> &[T] {
     .expect("brought into this format")
 }
 
-/// True for the types that optimizers compute in.
-pub(crate) fn is_trainable(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F64)
+/// The type in which a parameter of a type is updated, and in which its buffers are kept.
+pub(crate) fn step_type(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        other => other,
+    }
 }
 
 /// Defines an optimizer: its options with their defaults, a builder method for each, and [`Optimizer`](super::Optimizer).
@@ -342,7 +444,7 @@ macro_rules! optimizer {
             /// An optimizer for these parameters, in one group, with defaults for the other options.
             ///
             /// # Panics
-            /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its
+            /// If the list is empty, or contains anything but floating-point parameters, or an option is outside its
             /// range.
             #[track_caller]
             pub fn new(params: impl IntoIterator<Item = tapegrad_tape::Var>, lr: f64) -> $name {
@@ -352,7 +454,7 @@ macro_rules! optimizer {
             /// An optimizer for these parameters, in one group, with all options given.
             ///
             /// # Panics
-            /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its
+            /// If the list is empty, or contains anything but floating-point parameters, or an option is outside its
             /// range.
             #[track_caller]
             pub fn with_options(params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
@@ -362,7 +464,7 @@ macro_rules! optimizer {
             /// This optimizer with one more group of parameters, which has its own options.
             ///
             /// # Panics
-            /// If the list is empty, or contains anything but F32 and F64 parameters or one of another group, or
+            /// If the list is empty, or contains anything but floating-point parameters or one of another group, or
             /// an option is outside its range.
             #[track_caller]
             pub fn group(mut self, params: impl IntoIterator<Item = tapegrad_tape::Var>, options: $options) -> $name {
@@ -406,7 +508,11 @@ macro_rules! optimizer {
         impl $crate::optim::Optimizer for $name {
             #[track_caller]
             fn step(&mut self) {
-                self.core.step();
+                self.core.step(1.0);
+            }
+            #[track_caller]
+            fn step_scaled(&mut self, factor: f64) {
+                self.core.step(factor);
             }
             fn parameters(&self) -> Vec<tapegrad_tape::Var> {
                 self.core.parameters()
@@ -452,6 +558,7 @@ macro_rules! optimizer {
 macro_rules! rule_options {
     ($name:literal) => {
         const NAME: &'static str = $name;
+        const SCALES_GRADIENT: bool = true;
         fn save(&self) -> Vec<(&'static str, Vec<f64>)> {
             self.save_options()
         }

@@ -1,7 +1,7 @@
 //! `LBFGS`.
 
 use super::Optimizer;
-use super::core::{OptimizerStateError, check_option, check_params};
+use super::core::{OptimizerStateError, check_option, check_params, step_type};
 use super::line_search::{self, dot, largest};
 use crate::StateDict;
 use std::collections::VecDeque;
@@ -111,6 +111,14 @@ impl LBFGS {
     pub fn with_options(params: impl IntoIterator<Item = Var>, options: LBFGSOptions) -> LBFGS {
         let params: Vec<Var> = params.into_iter().collect();
         check_params("LBFGS", &params);
+        for (i, p) in params.iter().enumerate() {
+            assert!(
+                step_type(p.dtype()) == p.dtype(),
+                "LBFGS: parameter {i} of shape {:?} is {}; LBFGS steps float32 and float64",
+                p.shape(),
+                p.dtype()
+            );
+        }
         if let Err(e) = check_option("LBFGS", "lr", &[options.lr]) {
             panic!("{e}");
         }

@@ -38,12 +38,12 @@ impl Rule for LionOptions {
         &["exp_avg"]
     }
 
-    fn update<T: Float>(&self, _: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
+    fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [m] = buffers else { unreachable!("Lion keeps one buffer") };
         let (b1, b2) = self.betas;
         let (b1, d1, b2, d2) = (T::c(b1), T::c(1.0 - b1), T::c(b2), T::c(1.0 - b2));
         let (lr, shrink) = (T::c(self.lr), T::c(1.0 - self.lr * self.weight_decay));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         update1(p, g, m, |p, g, m| {
             let g = sign * g;
             let direction = b1 * m + d1 * g;

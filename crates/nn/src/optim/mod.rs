@@ -44,7 +44,7 @@ pub use adam::{Adam, AdamOptions, AdamW, AdamWOptions};
 pub use adamax::{Adamax, AdamaxOptions};
 pub use asgd::{ASGD, ASGDOptions};
 pub(crate) use clip::{all_finite, grad_norm};
-pub use clip::{clip_grad_norm_, clip_grad_norm_with, clip_grad_value_};
+pub use clip::{clip_factor, clip_grad_norm_, clip_grad_norm_with, clip_grad_value_};
 pub use core::{OptimizerStateError, ParamGroup};
 pub use in_backward::InBackward;
 pub use lbfgs::{LBFGS, LBFGSOptions, LineSearch};
@@ -71,6 +71,28 @@ pub trait Optimizer: Send {
     /// # Panics
     /// If the optimizer needs a closure ([`LBFGS`]); then use [`Optimizer::step_with`].
     fn step(&mut self);
+
+    /// Like [`Optimizer::step`], with all gradients multiplied by a factor: the same bits as if they had been multiplied before,
+    /// without a pass over memory for it. The gradients themselves stay as they are. With [`clip_factor`] it clips their norm:
+    ///
+    /// ```
+    /// use tapegrad_nn::optim::{Optimizer, SGD, clip_factor};
+    /// use tapegrad_tape::{Tensor, Var};
+    /// let w = Var::parameter(Tensor::from_vec(vec![3.0, 4.0], &[2]));
+    /// let mut sgd = SGD::new([w.clone()], 1.0);
+    /// (&w * &w).sum_all().backward();
+    /// let (norm, factor) = clip_factor(&sgd.parameters(), 1.0, 2.0);
+    /// sgd.step_scaled(factor);
+    /// assert_eq!(norm, 10.0);
+    /// assert!((w.to_vec::<f64>()[0] - 2.4).abs() < 1e-6);
+    /// ```
+    ///
+    /// # Panics
+    /// Same as [`Optimizer::step`].
+    fn step_scaled(&mut self, factor: f64) {
+        clip::scale_gradients(&self.parameters(), factor);
+        self.step();
+    }
 
     /// Calls the closure, which clears the gradients, computes the loss and its gradients and returns the loss; then
     /// steps. Some optimizers call it several times. Returns the first loss.
@@ -165,6 +187,10 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
     #[track_caller]
     fn step(&mut self) {
         (**self).step();
+    }
+    #[track_caller]
+    fn step_scaled(&mut self, factor: f64) {
+        (**self).step_scaled(factor);
     }
     #[track_caller]
     fn step_with(&mut self, closure: &mut dyn FnMut() -> Var) -> f64 {

@@ -78,8 +78,9 @@ impl Rule for MuonOptions {
         let (rows, columns) = (at.shape[0], at.shape[1]);
         let (mu, join) = (T::c(self.momentum), T::c(1.0 - self.momentum));
         let mut direction = vec![T::ZERO; p.len()];
-        let nesterov = self.nesterov;
+        let (nesterov, factor) = (self.nesterov, at.factor::<T>(false));
         update1(&mut direction, g, m, |_, g, m| {
+            let g = factor * g;
             let m = m + (g - m) * join;
             (if nesterov { g + (m - g) * mu } else { m }, m)
         });

@@ -70,7 +70,7 @@ impl Rule for NAdamOptions {
             (1.0, self.weight_decay)
         };
         let (shrink, decay, eps) = (T::c(shrink), T::c(decay), T::c(self.eps));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         let (d1, b2, d2) = (T::c(1.0 - b1), T::c(b2), T::c(1.0 - b2));
         update2(p, g, m, v, |p, g, m, v| {
             let g = sign * g + decay * p;

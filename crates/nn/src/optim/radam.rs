@@ -60,7 +60,7 @@ impl Rule for RAdamOptions {
             (1.0, self.weight_decay)
         };
         let (shrink, decay, eps, rate) = (T::c(shrink), T::c(decay), T::c(self.eps), T::c(rate));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         let (d1, b2, d2) = (T::c(1.0 - b1), T::c(b2), T::c(1.0 - b2));
         let moments = |p: T, g: T, m: T, v: T| {
             let g = sign * g + decay * p;

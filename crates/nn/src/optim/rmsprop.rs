@@ -47,11 +47,11 @@ impl Rule for RMSpropOptions {
         }
     }
 
-    fn update<T: Float>(&self, _: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
+    fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let (lr, decay, mu, eps) =
             (T::c(self.lr), T::c(self.weight_decay), T::c(self.momentum), T::c(self.eps));
         let (keep, join) = (T::c(self.alpha), T::c(1.0 - self.alpha));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         let square = |p: T, g: T, v: T| {
             let g = sign * g + decay * p;
             (g, keep * v + join * (g * g))

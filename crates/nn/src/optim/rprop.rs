@@ -40,11 +40,11 @@ impl Rule for RpropOptions {
         if name == "step_size" { self.lr } else { 0.0 }
     }
 
-    fn update<T: Float>(&self, _: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
+    fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [prev, size] = buffers else { unreachable!("Rprop keeps two buffers") };
         let (minus, plus) = (T::c(self.etas.0), T::c(self.etas.1));
         let (least, most) = (T::c(self.step_sizes.0), T::c(self.step_sizes.1));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         let signum = |x: T| {
             if x > T::ZERO {
                 T::ONE

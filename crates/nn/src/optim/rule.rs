@@ -62,6 +62,9 @@ pub trait Rule: Clone + Debug + Send + 'static {
     const NEEDS_ROWS: bool = false;
     /// True for a rule that has [`Rule::switch`].
     const SWITCHES: bool = false;
+    /// True if [`Rule::update`] multiplies the gradient by [`Step::scale`] itself. Otherwise it is given the product, which takes
+    /// a pass of its own where that is not 1.
+    const SCALES_GRADIENT: bool = false;
 
     /// The numbers among the options, with their names: they are saved, and checked against the range that PyTorch's option
     /// of that name has. `lr` and `momentum` are those that schedules change.
@@ -147,6 +150,15 @@ pub struct Step<'a> {
     pub fresh: bool,
     /// The parameter's shape.
     pub shape: &'a [usize],
+    /// What the gradient is to be multiplied by: 1 except in [`Optimizer::step_scaled`].
+    pub scale: f64,
+}
+
+impl Step<'_> {
+    /// What the gradient is multiplied by where the objective may be maximized.
+    pub(crate) fn factor<T: Float>(&self, maximize: bool) -> T {
+        T::c(if maximize { -self.scale } else { self.scale })
+    }
 }
 
 /// An optimizer by a rule of your own; see [`Rule`].
@@ -158,7 +170,7 @@ impl<R: Rule> Custom<R> {
     /// An optimizer for these parameters, in one group.
     ///
     /// # Panics
-    /// If the list is empty, or contains anything but F32 and F64 parameters, or an option is outside its range.
+    /// If the list is empty, or contains anything but floating-point parameters, or an option is outside its range.
     #[track_caller]
     pub fn new(params: impl IntoIterator<Item = Var>, rule: R) -> Custom<R> {
         Custom { core: Core::new(params.into_iter().collect(), rule) }
@@ -167,7 +179,7 @@ impl<R: Rule> Custom<R> {
     /// This optimizer with one more group of parameters, which has its own options.
     ///
     /// # Panics
-    /// If the list is empty, or contains anything but F32 and F64 parameters or one of another group, or an option is
+    /// If the list is empty, or contains anything but floating-point parameters or one of another group, or an option is
     /// outside its range.
     #[track_caller]
     pub fn group(mut self, params: impl IntoIterator<Item = Var>, rule: R) -> Custom<R> {
@@ -202,7 +214,11 @@ impl<R: Rule> Custom<R> {
 impl<R: Rule> Optimizer for Custom<R> {
     #[track_caller]
     fn step(&mut self) {
-        self.core.step();
+        self.core.step(1.0);
+    }
+    #[track_caller]
+    fn step_scaled(&mut self, factor: f64) {
+        self.core.step(factor);
     }
     fn parameters(&self) -> Vec<Var> {
         self.core.parameters()

@@ -107,7 +107,7 @@ impl Rule for ScheduleFreeSGDOptions {
         let (rate, share) = rates(self.lr, self.warmup_steps, at, scalars, Self::NAME);
         let (along, rate, share) =
             (T::c(rate * (1.0 - self.momentum * (1.0 - share))), T::c(rate), T::c(share));
-        let (sign, decay) = (if self.maximize { T::c(-1.0) } else { T::ONE }, T::c(self.weight_decay));
+        let (sign, decay) = (at.factor::<T>(self.maximize), T::c(self.weight_decay));
         update1(p, g, z, |y, g, z| {
             let g = sign * g + decay * y;
             (y + (z - y) * share - along * g, z - rate * g)
@@ -173,10 +173,11 @@ impl Rule for ScheduleFreeAdamWOptions {
         let (rate, share) = rates(lr, self.warmup_steps, at, scalars, Self::NAME);
         let (along, rate, share) = (T::c(rate * (1.0 - b1 * (1.0 - share))), T::c(rate), T::c(share));
         let (b2, d2, eps, decay) = (T::c(b2), T::c(1.0 - b2), T::c(self.eps), T::c(self.weight_decay));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         update2(p, g, z, v, |y, g, z, v| {
+            let g = sign * g;
             let v = b2 * v + d2 * (g * g);
-            let step = sign * g / (v.sqrt() + eps) + decay * y;
+            let step = g / (v.sqrt() + eps) + decay * y;
             (y + (z - y) * share - along * step, z - rate * step, v)
         });
     }

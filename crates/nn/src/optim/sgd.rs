@@ -51,7 +51,7 @@ impl Rule for SGDOptions {
 
     fn update<T: Float>(&self, at: Step, _: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let (lr, decay, mu) = (T::c(self.lr), T::c(self.weight_decay), T::c(self.momentum));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         match buffers {
             [] => update0(p, g, |p, g| (p - lr * (sign * g + decay * p),)),
             // The first direction is the gradient itself, undamped.

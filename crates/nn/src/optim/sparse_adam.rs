@@ -8,7 +8,9 @@ optimizer! {
     /// Adam for sparse gradients (`torch.optim.SparseAdam`), such as those of an [`Embedding`](crate::Embedding) that is
     /// `sparse`: a step changes the rows of the gradient and their running averages, and no others.
     ///
-    /// A step on a gradient that is not sparse panics, as does one on a gradient that was clipped: clipping makes it dense.
+    /// A step on a gradient that is not sparse panics, as does one on a gradient that
+    /// [`clip_grad_norm_`](super::clip_grad_norm_) has made dense; [`Optimizer::step_scaled`](super::Optimizer::step_scaled)
+    /// leaves it sparse.
     ///
     /// ```
     /// use tapegrad_nn::{Embedding, Forward, optim::{Optimizer, SparseAdam}};
@@ -52,7 +54,7 @@ impl Rule for SparseAdamOptions {
         let ((b1, b2), step) = (self.betas, at.number as f64);
         let rate = T::c(self.lr * (1.0 - b2.powf(step)).sqrt() / (1.0 - b1.powf(step)));
         let (d1, d2, eps) = (T::c(1.0 - b1), T::c(1.0 - b2), T::c(self.eps));
-        let sign = if self.maximize { T::c(-1.0) } else { T::ONE };
+        let sign = at.factor::<T>(self.maximize);
         update2(p, g, m, v, |p, g, m, v| {
             let g = sign * g;
             let m = m + (g - m) * d1;

@@ -388,6 +388,7 @@ mod tests {
 
     #[test]
     fn pruning_again_chooses_among_what_is_left_and_training_keeps_the_zeros() {
+        tapegrad_tape::manual_seed(1);
         let model = sequential![Linear::new(6, 5), ReLU::new(), Linear::new(5, 2)];
         // An optimizer that was made before goes on.
         let mut adam = Adam::new(model.parameters(), 0.1);

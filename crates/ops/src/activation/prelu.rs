@@ -1,5 +1,6 @@
 //! Leaky rectifiers whose slope is learned or random.
 
+use crate::autocast::lowered;
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{DType, Tensor, Var, record, where_, with_default_generator};
 
@@ -17,6 +18,11 @@ use tapegrad_tape::{DType, Tensor, Var, record, where_, with_default_generator};
 /// ```
 #[track_caller]
 pub fn prelu(x: &Var, weight: &Var) -> Var {
+    lowered([x, weight], |[x, weight]| piecewise(x, weight))
+}
+
+#[track_caller]
+fn piecewise(x: &Var, weight: &Var) -> Var {
     let channels = if x.ndim() > 1 { x.shape()[1] } else { 1 };
     assert!(
         weight.ndim() <= 1 && (weight.numel() == 1 || weight.numel() == channels),
@@ -31,7 +37,7 @@ pub fn prelu(x: &Var, weight: &Var) -> Var {
         weight.dtype()
     );
     if !matches!(x.dtype(), DType::F32 | DType::F64) {
-        return prelu(&x.cast(DType::F32), &weight.cast(DType::F32)).cast(x.dtype());
+        return piecewise(&x.cast(DType::F32), &weight.cast(DType::F32)).cast(x.dtype());
     }
     let mut shape = vec![1isize; x.ndim()];
     if weight.numel() > 1 {

@@ -3,6 +3,7 @@
 mod composed;
 mod fused;
 
+use crate::autocast::{lowered, through_f32};
 use crate::options::setters;
 use crate::product::check_types;
 use composed::Composed;
@@ -65,7 +66,14 @@ pub fn scaled_dot_product_attention_with(
     value: &Var,
     options: AttentionOptions,
 ) -> Var {
-    let form = check(query, key, value, &options);
+    lowered([query, key, value], |[query, key, value]| {
+        let form = check(query, key, value, &options);
+        through_f32([query, key, value], |[query, key, value]| attention(query, key, value, form))
+    })
+}
+
+#[track_caller]
+fn attention(query: &Var, key: &Var, value: &Var, form: Composed) -> Var {
     if fused::applies(query, key, value, &form) {
         return fused::attention(query, key, value, form);
     }

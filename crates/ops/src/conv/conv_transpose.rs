@@ -3,6 +3,7 @@
 use super::geometry::{check_options, extent, spatial};
 use super::{ConvOptions, Padding, batched, check_types, conv_input};
 use crate::Size;
+use crate::autocast::{lowered_with_bias, through_f32};
 use crate::kernels::geometry::Geometry;
 use crate::options::size_setters;
 use crate::size::check_sizes;
@@ -60,7 +61,24 @@ fn conv_transpose<const D: usize>(
     bias: Option<&Var>,
     o: &ConvTransposeOptions<D>,
 ) -> Var {
-    check_types(op, x, w, bias);
+    lowered_with_bias([x, w], bias, |x, w, bias| {
+        check_types(op, x, w, bias);
+        match bias {
+            Some(b) => through_f32([x, w, b], |[x, w, b]| transposed_float(op, x, w, Some(b), o)),
+            None => through_f32([x, w], |[x, w]| transposed_float(op, x, w, None, o)),
+        }
+    })
+}
+
+/// [`conv_transpose`] in F32 or F64.
+#[track_caller]
+fn transposed_float<const D: usize>(
+    op: &'static str,
+    x: &Var,
+    w: &Var,
+    bias: Option<&Var>,
+    o: &ConvTransposeOptions<D>,
+) -> Var {
     batched::<D>(op, x, |x| {
         let (input, weight) = (x.shape(), w.shape());
         assert!(

@@ -20,6 +20,7 @@ pub use conv2d::{conv2d, conv2d_with};
 pub use conv3d::{conv3d, conv3d_with};
 pub use geometry::{ConvOptions, Padding};
 
+use crate::autocast::{lowered_with_bias, through_f32};
 use crate::kernels::geometry::Geometry;
 use tapegrad_tape::{RecordOptions, Var, note_flops, record_with, stack};
 
@@ -139,7 +140,24 @@ fn conv_nd<const D: usize>(
     bias: Option<&Var>,
     o: &ConvOptions<D>,
 ) -> Var {
-    check_types(op, x, w, bias);
+    lowered_with_bias([x, w], bias, |x, w, bias| {
+        check_types(op, x, w, bias);
+        match bias {
+            Some(b) => through_f32([x, w, b], |[x, w, b]| conv_float(op, x, w, Some(b), o)),
+            None => through_f32([x, w], |[x, w]| conv_float(op, x, w, None, o)),
+        }
+    })
+}
+
+/// [`conv_nd`] in F32 or F64.
+#[track_caller]
+fn conv_float<const D: usize>(
+    op: &'static str,
+    x: &Var,
+    w: &Var,
+    bias: Option<&Var>,
+    o: &ConvOptions<D>,
+) -> Var {
     batched::<D>(op, x, |x| {
         let g = Geometry::new(op, x.shape(), w.shape(), o);
         if let Some(b) = bias {

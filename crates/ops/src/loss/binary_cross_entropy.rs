@@ -1,6 +1,7 @@
 //! `binary_cross_entropy`, `binary_cross_entropy_with_logits`.
 
 use super::{Reduction, log_sigmoid};
+use crate::autocast::in_f32;
 use crate::options::setters;
 use tapegrad_tape::{Float, Var, dispatch, kernels::strided, record};
 
@@ -31,6 +32,8 @@ pub fn binary_cross_entropy_with<'a>(
     weight: impl Into<Option<&'a Var>>,
     reduction: Reduction,
 ) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     let weight = weight.into();
     assert!(
         input.shape() == target.shape(),
@@ -109,6 +112,8 @@ pub fn binary_cross_entropy_with_logits_with(
     target: &Var,
     options: BceWithLogitsOptions,
 ) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     assert!(
         input.shape() == target.shape(),
         "binary_cross_entropy_with_logits: target size {:?} must be the same as input size {:?}",

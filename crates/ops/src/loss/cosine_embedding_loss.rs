@@ -1,6 +1,7 @@
 //! `cosine_embedding_loss`.
 
 use super::Reduction;
+use crate::autocast::in_f32;
 use tapegrad_tape::shape::broadcast_for;
 use tapegrad_tape::{Var, where_};
 
@@ -34,6 +35,8 @@ pub fn cosine_embedding_loss_with(
     margin: f64,
     reduction: Reduction,
 ) -> Var {
+    let (input1, input2) = (in_f32(input1), in_f32(input2));
+    let (input1, input2) = (&*input1, &*input2);
     let fits = (target.ndim() == 1 && input1.ndim() == 2 && input2.ndim() == 2)
         || (target.ndim() == 0 && input1.ndim() == 1 && input2.ndim() == 1);
     assert!(

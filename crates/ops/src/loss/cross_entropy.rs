@@ -2,6 +2,7 @@
 
 use super::Reduction;
 use super::nll_loss::ClassTargets;
+use crate::autocast::in_f32;
 use crate::kernels::softmax::softmax_and_logs;
 use crate::options::setters;
 use crate::softmax::log_softmax;
@@ -60,6 +61,8 @@ pub fn cross_entropy(input: &Var, target: &Var) -> Var {
 /// Same as [`cross_entropy`].
 #[track_caller]
 pub fn cross_entropy_with(input: &Var, target: &Var, options: CrossEntropyOptions) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     let smoothing = options.label_smoothing;
     assert!(
         (0.0..=1.0).contains(&smoothing),

@@ -1,6 +1,7 @@
 //! `ctc_loss`.
 
 use super::Reduction;
+use crate::autocast::in_f32;
 use crate::kernels::ctc::{self, Lattice};
 use crate::options::setters;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub fn ctc_loss_with(
     target_lengths: impl IntList,
     options: CtcOptions,
 ) -> Var {
+    let log_probs = in_f32(log_probs);
+    let log_probs = &*log_probs;
     let input_lengths = &input_lengths.to_sizes("ctc_loss");
     let target_lengths = &target_lengths.to_sizes("ctc_loss");
     let single = log_probs.ndim() == 2;

@@ -1,6 +1,7 @@
 //! `kl_div`.
 
 use super::{Reduction, check_same};
+use crate::autocast::in_f32;
 use tapegrad_tape::Var;
 
 /// How the pointwise divergences are reduced.
@@ -42,6 +43,8 @@ pub fn kl_div(input: &Var, target: &Var) -> Var {
 /// Same as [`kl_div`].
 #[track_caller]
 pub fn kl_div_with(input: &Var, target: &Var, reduction: KlDivReduction, log_target: bool) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     check_same("kl_div", input, target);
     let losses = match log_target {
         true => target.exp() * (target - input),

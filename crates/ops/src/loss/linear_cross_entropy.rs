@@ -63,6 +63,8 @@ pub fn linear_cross_entropy_with<'a>(
         && !target.dtype().is_float();
     let parts = [input.dtype(), linear_weight.dtype()];
     let alike = parts == [DType::F32; 2] || parts == [DType::F64; 2];
+    // In autocast the product is in a shorter type.
+    let alike = alike && tapegrad_tape::autocast_dtype().is_none();
     if !(plain && alike && input.ndim() == 2 && linear_weight.ndim() == 2) {
         return cross_entropy_with(&crate::linear(input, linear_weight, linear_bias), target, options);
     }

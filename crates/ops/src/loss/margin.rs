@@ -1,6 +1,7 @@
 //! Losses with a margin: `hinge_loss`, `hinge_embedding_loss`, `margin_ranking_loss`, `soft_margin_loss`.
 
 use super::{Reduction, check_same, log_sigmoid};
+use crate::autocast::in_f32;
 use tapegrad_tape::shape::broadcast_for;
 use tapegrad_tape::{Var, where_};
 
@@ -51,6 +52,8 @@ pub fn hinge_embedding_loss(input: &Var, target: &Var) -> Var {
 /// Same as [`hinge_embedding_loss`].
 #[track_caller]
 pub fn hinge_embedding_loss_with(input: &Var, target: &Var, margin: f64, reduction: Reduction) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     broadcast_for("hinge_embedding_loss", input.shape(), target.shape());
     let near = where_(&target.ne(-1), input, 0.0);
     let far = where_(&target.ne(1), (margin - input).clamp_min(0), 0.0);
@@ -86,6 +89,8 @@ pub fn margin_ranking_loss_with(
     margin: f64,
     reduction: Reduction,
 ) -> Var {
+    let (input1, input2, target) = (in_f32(input1), in_f32(input2), in_f32(target));
+    let (input1, input2, target) = (&*input1, &*input2, &*target);
     let same = [input2, target].iter().all(|v| v.ndim() == input1.ndim() || v.ndim() == 0);
     assert!(
         same,
@@ -120,6 +125,8 @@ pub fn soft_margin_loss(input: &Var, target: &Var) -> Var {
 /// Same as [`soft_margin_loss`].
 #[track_caller]
 pub fn soft_margin_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     // Checked here to report this loss and not the product.
     check_same("soft_margin_loss", input, target);
     reduction.apply(-log_sigmoid(&(input * target)))

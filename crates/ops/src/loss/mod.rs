@@ -45,6 +45,7 @@ pub use triplet_margin_loss::{
     triplet_margin_with_distance_loss_with,
 };
 
+use crate::autocast::in_f32;
 use tapegrad_tape::kernels::strided;
 use tapegrad_tape::{Float, Var, dispatch, record};
 
@@ -76,7 +77,7 @@ impl Reduction {
 #[track_caller]
 fn difference(op: &str, input: &Var, target: &Var) -> Var {
     check_same(op, input, target);
-    input - target
+    &*in_f32(input) - &*in_f32(target)
 }
 
 /// Refuses a target whose shape is not the input's.

@@ -1,6 +1,7 @@
 //! `multi_margin_loss`.
 
 use super::Reduction;
+use crate::autocast::in_f32;
 use crate::options::setters;
 use tapegrad_tape::{DType, Tensor, Var, where_};
 
@@ -51,6 +52,8 @@ pub fn multi_margin_loss(input: &Var, target: &Var) -> Var {
 /// Same as [`multi_margin_loss`].
 #[track_caller]
 pub fn multi_margin_loss_with(input: &Var, target: &Var, options: MultiMarginOptions) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     let MultiMarginOptions { p, margin, weight, reduction } = options;
     assert!(p == 1 || p == 2, "multi_margin_loss: only p == 1 and p == 2 supported, got {p}");
     let shape = input.shape();

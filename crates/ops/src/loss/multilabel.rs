@@ -1,6 +1,7 @@
 //! `multilabel_margin_loss`, `multilabel_soft_margin_loss`.
 
 use super::{Reduction, check_same, log_sigmoid};
+use crate::autocast::in_f32;
 use tapegrad_tape::{DType, Tensor, Var, where_};
 
 /// `max(0, 1 - (input[y] - input[j]))` over all pairs of a class `y` of the sample and a class `j` that is none of its,
@@ -29,6 +30,8 @@ pub fn multilabel_margin_loss(input: &Var, target: &Var) -> Var {
 /// Same as [`multilabel_margin_loss`].
 #[track_caller]
 pub fn multilabel_margin_loss_with(input: &Var, target: &Var, reduction: Reduction) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     let op = "multilabel_margin_loss";
     let shape = input.shape();
     let classes = shape.last().copied().unwrap_or(1);

@@ -1,6 +1,7 @@
 //! `nll_loss`.
 
 use super::Reduction;
+use crate::autocast::in_f32;
 use crate::options::setters;
 use tapegrad_tape::{DType, Var, where_};
 
@@ -49,6 +50,8 @@ pub fn nll_loss(input: &Var, target: &Var) -> Var {
 /// Same as [`nll_loss`].
 #[track_caller]
 pub fn nll_loss_with(input: &Var, target: &Var, options: NllLossOptions) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     let picked = ClassTargets::new("nll_loss", input, target, options.weight.as_ref(), options.ignore_index);
     picked.reduce(picked.losses(input), options.reduction)
 }

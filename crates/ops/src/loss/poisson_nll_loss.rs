@@ -1,6 +1,7 @@
 //! `poisson_nll_loss`.
 
 use super::Reduction;
+use crate::autocast::in_f32;
 use crate::options::setters;
 use tapegrad_tape::shape::broadcast_for;
 use tapegrad_tape::{Var, where_};
@@ -50,6 +51,8 @@ pub fn poisson_nll_loss(input: &Var, target: &Var) -> Var {
 /// Same as [`poisson_nll_loss`].
 #[track_caller]
 pub fn poisson_nll_loss_with(input: &Var, target: &Var, options: PoissonNllOptions) -> Var {
+    let (input, target) = (in_f32(input), in_f32(target));
+    let (input, target) = (&*input, &*target);
     broadcast_for("poisson_nll_loss", input.shape(), target.shape());
     let losses = if options.log_input {
         input.exp() - target * input

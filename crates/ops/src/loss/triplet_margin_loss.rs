@@ -1,6 +1,7 @@
 //! `triplet_margin_loss`, `triplet_margin_with_distance_loss`.
 
 use super::Reduction;
+use crate::autocast::in_f32;
 use crate::distance::pairwise_distance_with;
 use crate::options::setters;
 use tapegrad_tape::Var;
@@ -59,6 +60,8 @@ pub fn triplet_margin_loss_with(
     negative: &Var,
     options: TripletMarginOptions,
 ) -> Var {
+    let (anchor, positive, negative) = (in_f32(anchor), in_f32(positive), in_f32(negative));
+    let (anchor, positive, negative) = (&*anchor, &*positive, &*negative);
     let TripletMarginOptions { margin, p, eps, swap, reduction } = options;
     let distance = |a: &Var, b: &Var| pairwise_distance_with(a, b, p, eps, false);
     loss("triplet_margin_loss", [anchor, positive, negative], distance, margin, swap, reduction)

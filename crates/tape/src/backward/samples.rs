@@ -1,6 +1,6 @@
 //! The backward pass that tells the gradients of single samples apart.
 
-use super::{Kind, Targets, Walk, reaching, root, run};
+use super::{Kind, Numbers, Targets, Walk, reaching, root, run};
 use crate::node::Node;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -17,7 +17,7 @@ pub(super) type Flags = SmallVec<[bool; 4]>;
 pub(crate) fn grads_by_sample(losses: &Var, parameters: &[&Var]) -> Vec<Option<Var>> {
     let ones = Var::from(Tensor::ones_with(losses.shape(), losses.dtype()));
     let roots = vec![root("per_sample_grads", losses, Some(&ones))];
-    let ids: HashSet<u64> = parameters.iter().filter_map(|p| p.id()).collect();
+    let ids: HashSet<u64, Numbers> = parameters.iter().filter_map(|p| p.id()).collect();
     let targets = Targets { needed: reaching(&roots, &ids, true), ids, through: true };
     let samples = Some(losses.numel());
     let found = run(roots, Kind { retain: true, create: false, targets: Some(targets), samples });

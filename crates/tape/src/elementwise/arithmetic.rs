@@ -1,68 +1,72 @@
 //! `+ - * /`.
 
-use super::binary::{record_binary, table};
+use super::binary::{record_sides, table};
 use crate::Var;
 use crate::dtype::{DType, Scalar};
-use crate::promote::{Operand, result_type};
+use crate::promote::{Operand, Side, result_type, type_of_result};
 
 #[track_caller]
-fn add(a: &Operand, b: &Operand) -> Var {
-    let dtype = result_type(&[a, b]);
+fn add(a: Side, b: Side) -> Var {
+    let dtype = common_type(a, b);
     let value = if dtype == DType::Bool {
         binary_value!(all, dtype, "add", a, b, |x: T, y| -> bool { x != T::default() || y != T::default() })
     } else {
         arithmetic_value(dtype, "add", a, b, 0)
     };
-    record_binary("add", a, b, value, |c, _| c.grad().clone())
+    record_sides("add", a, b, value, |c, _| c.grad().clone())
 }
 
 #[track_caller]
-fn sub(a: &Operand, b: &Operand) -> Var {
+fn sub(a: Side, b: Side) -> Var {
     difference("sub", a, b)
 }
 
 #[track_caller]
-fn difference(op: &'static str, a: &Operand, b: &Operand) -> Var {
-    let dtype = result_type(&[a, b]);
+fn difference(op: &'static str, a: Side, b: Side) -> Var {
+    let dtype = common_type(a, b);
     assert!(dtype != DType::Bool, "{op}: subtraction is not defined for bool; use logical_xor or cast first");
     let value = arithmetic_value(dtype, op, a, b, 1);
-    record_binary(op, a, b, value, |c, i| if i == 0 { c.grad().clone() } else { -c.grad() })
+    record_sides(op, a, b, value, |c, i| if i == 0 { c.grad().clone() } else { -c.grad() })
 }
 
 #[track_caller]
-fn mul(a: &Operand, b: &Operand) -> Var {
-    let dtype = result_type(&[a, b]);
+fn mul(a: Side, b: Side) -> Var {
+    let dtype = common_type(a, b);
     let value = if dtype == DType::Bool {
         binary_value!(all, dtype, "mul", a, b, |x: T, y| -> bool { x != T::default() && y != T::default() })
     } else {
         arithmetic_value(dtype, "mul", a, b, 2)
     };
     // Each operand is the other's derivative; it is saved only if that derivative is required.
-    let wants = |o: &Operand| matches!(o, Operand::Var(v) if v.requires_grad());
-    let saved = [wants(b).then(|| a.saved()), wants(a).then(|| b.saved())];
-    record_binary("mul", a, b, value, move |c, i| {
-        c.grad().mul(saved[1 - i].as_ref().expect("saved for the required gradient"))
+    let saved = [b.requires_grad().then(|| a.saved()), a.requires_grad().then(|| b.saved())];
+    record_sides("mul", a, b, value, move |c, i| {
+        mul(Side::Var(c.grad()), saved[1 - i].as_ref().expect("saved for the required gradient").into())
     })
 }
 
 #[track_caller]
-fn div(a: &Operand, b: &Operand) -> Var {
-    let dtype = result_type(&[a, b]).to_float();
+fn div(a: Side, b: Side) -> Var {
+    let dtype = common_type(a, b).to_float();
     let value = arithmetic_value(dtype, "div", a, b, 3);
     let (x, y) = (a.saved(), b.saved());
-    record_binary("div", a, b, value, move |c, i| {
+    record_sides("div", a, b, value, move |c, i| {
+        let (x, y) = (Side::from(&x), Side::from(&y));
         if i == 0 {
-            c.grad().div(&y)
+            div(Side::Var(c.grad()), y)
         } else {
             // The incoming gradient is the left operand, so that a scalar keeps its precision.
-            -c.grad().div(&y).div(&y).mul(&x)
+            mul(Side::Var(&div(Side::Var(&div(Side::Var(&-c.grad()), y)), y)), x)
         }
     })
 }
 
+fn common_type(a: Side, b: Side) -> DType {
+    type_of_result([a, b].into_iter())
+}
+
 /// One of the four operations on integers or floats. F16, BF16 and U8 are computed in a wider type.
 #[track_caller]
-fn arithmetic_value(dtype: DType, op: &'static str, a: &Operand, b: &Operand, which: u8) -> crate::Tensor {
+fn arithmetic_value(dtype: DType, op: &'static str, a: Side, b: Side, which: u8) -> crate::Tensor {
     let wide = match dtype {
         DType::F16 | DType::BF16 => DType::F32,
         DType::U8 => DType::I64,
@@ -74,22 +78,22 @@ fn arithmetic_value(dtype: DType, op: &'static str, a: &Operand, b: &Operand, wh
         2 => binary_value!(number, wide, op, a, b, |x: T, y| -> T { x * y }),
         _ => binary_value!(float, wide, op, a, b, |x: T, y| -> T { x / y }),
     };
-    value.cast(dtype)
+    value.into_type(dtype)
 }
 
-/// Arithmetic with the scalar on the left: `2.0 - &x`.
-pub(crate) mod scalar_first {
+/// Arithmetic on borrowed operands, also with the scalar on the left: `2.0 - &x`.
+pub(crate) mod borrowed {
     use super::*;
 
-    macro_rules! scalar_first {
+    macro_rules! borrowed {
         ($($name:ident)*) => {$(
             #[track_caller]
-            pub(crate) fn $name(a: Scalar, b: &Var) -> Var {
-                super::$name(&Operand::Scalar(a), &Operand::from(b))
+            pub(crate) fn $name(a: Side, b: Side) -> Var {
+                super::$name(a, b)
             }
         )*};
     }
-    scalar_first!(add sub mul div);
+    borrowed!(add sub mul div);
 }
 
 impl Var {
@@ -106,7 +110,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn add(&self, other: impl Into<Operand>) -> Var {
-        add(&self.into(), &other.into())
+        add(Side::Var(self), (&other.into()).into())
     }
 
     /// The difference, with broadcasting and type promotion (`torch.sub`). Also `&a - &b`.
@@ -115,7 +119,7 @@ impl Var {
     /// If the shapes do not broadcast, or both are booleans.
     #[track_caller]
     pub fn sub(&self, other: impl Into<Operand>) -> Var {
-        sub(&self.into(), &other.into())
+        sub(Side::Var(self), (&other.into()).into())
     }
 
     /// The product of elements, with broadcasting and type promotion (`torch.mul`). Also `&a * &b`.
@@ -124,7 +128,7 @@ impl Var {
     /// If the shapes do not broadcast.
     #[track_caller]
     pub fn mul(&self, other: impl Into<Operand>) -> Var {
-        mul(&self.into(), &other.into())
+        mul(Side::Var(self), (&other.into()).into())
     }
 
     /// The quotient of elements, with broadcasting; integers are divided as floats (`torch.div`). Also `&a / &b`.
@@ -133,7 +137,7 @@ impl Var {
     /// If the shapes do not broadcast.
     #[track_caller]
     pub fn div(&self, other: impl Into<Operand>) -> Var {
-        div(&self.into(), &other.into())
+        div(Side::Var(self), (&other.into()).into())
     }
 
     /// The same as [`Var::div`] (`torch.true_divide`).
@@ -228,8 +232,8 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn add_scaled(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
-        let (a, b) = (self.into(), other.into());
-        add(&a, &scaled("add", &a, b, alpha.into()))
+        let (a, b): (Operand, Operand) = (self.into(), other.into());
+        add((&a).into(), (&scaled("add", &a, b, alpha.into())).into())
     }
 
     /// `self - alpha * other` (`torch.sub` with `alpha`).
@@ -243,8 +247,8 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn sub_scaled(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
-        let (a, b) = (self.into(), other.into());
-        sub(&a, &scaled("sub", &a, b, alpha.into()))
+        let (a, b): (Operand, Operand) = (self.into(), other.into());
+        sub((&a).into(), (&scaled("sub", &a, b, alpha.into())).into())
     }
 
     /// `other - alpha * self` (`torch.rsub`).
@@ -268,7 +272,7 @@ impl Var {
     #[track_caller]
     pub fn rsub_with(&self, other: impl Into<Operand>, alpha: impl Into<Scalar>) -> Var {
         let b = other.into();
-        difference("rsub", &b, &scaled("rsub", &b, self.into(), alpha.into()))
+        difference("rsub", (&b).into(), (&scaled("rsub", &b, self.into(), alpha.into())).into())
     }
 }
 

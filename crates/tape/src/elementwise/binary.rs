@@ -6,7 +6,7 @@ use crate::dtype::{DType, Float};
 use crate::kernels::remainder::{near_rest, with_divisors_sign};
 use crate::kernels::strided::{GRAIN, zip_rows};
 use crate::node::{RecordOptions, record_with};
-use crate::promote::{Operand, broadcast_operands, result_type};
+use crate::promote::{Operand, Side, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
@@ -16,6 +16,18 @@ pub(crate) fn record_binary(
     op: &'static str,
     a: &Operand,
     b: &Operand,
+    value: crate::Tensor,
+    rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
+) -> Var {
+    record_sides(op, a.into(), b.into(), value, rule)
+}
+
+/// [`record_binary`] of borrowed operands.
+#[track_caller]
+pub(crate) fn record_sides(
+    op: &'static str,
+    a: Side,
+    b: Side,
     value: crate::Tensor,
     rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
 ) -> Var {

@@ -19,7 +19,7 @@ mod ternary;
 mod unary;
 
 pub use arithmetic::RoundingMode;
-pub(crate) use arithmetic::scalar_first;
+pub(crate) use arithmetic::borrowed;
 pub use binary::{xlog1py, xlogy};
 pub use pow::{float_power, pow};
 pub use select::where_;

@@ -282,8 +282,8 @@ pub(crate) fn on_integers(x: &Var, f: fn(i64) -> i64) -> Option<Var> {
 /// for which types the expression is compiled.
 macro_rules! binary_value {
     ($group:ident, $dtype:expr, $op:expr, $a:expr, $b:expr, |$x:ident: $T:ident, $y:ident| -> $O:ty { $f:expr }) => {{
-        let (a, b): (&$crate::promote::Operand, &$crate::promote::Operand) = ($a, $b);
-        let shape = $crate::promote::broadcast_operands($op, &[a, b]);
+        let (a, b): ($crate::promote::Side, $crate::promote::Side) = ($a.into(), $b.into());
+        let shape = $crate::promote::broadcast_sides($op, a, b);
         let dtype: $crate::DType = $dtype;
         let (a, b) = (a.tensor(dtype), b.tensor(dtype));
         $crate::dispatch!($group: dtype, $op, $T => {

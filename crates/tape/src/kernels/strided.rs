@@ -226,8 +226,23 @@ pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
 /// shared between threads.
 pub fn map_rows<A: Element, O: Element>(a: &Tensor, grain: usize, row: Row1<A, O>) -> Tensor {
     let mut out = Tensor::uninit_strided(a.shape(), a.dense_strides(), O::DTYPE);
-    drive1(&mut out, (a, a.strides()), grain, row);
+    if out.strides() == a.strides() {
+        let a = a.data::<A>();
+        flat(&mut out, grain, &|out, at| row(out, &a[at..at + out.len()]));
+    } else {
+        drive1(&mut out, (a, a.strides()), grain, row);
+    }
     out
+}
+
+/// Calls `row(results, position)` for blocks of a result whose operands all have its shape and its strides.
+fn flat<O: Element>(out: &mut Tensor, grain: usize, row: &(dyn Fn(&mut [O], usize) + Sync)) {
+    let data = out.data_mut::<O>();
+    let (n, pointer) = (data.len(), SharedSlice::new(data));
+    parallel_blocks(n, grain, |start, end| {
+        // SAFETY: blocks of the result's own memory do not overlap.
+        row(unsafe { pointer.part(start, end - start) }, start);
+    });
 }
 
 /// Like [`map_rows`], over two tensors that broadcast to `shape`.
@@ -239,6 +254,11 @@ pub fn zip_rows<A: Element, B: Element, O: Element>(
     row: Row2<A, B, O>,
 ) -> Tensor {
     let mut out = Tensor::uninit_strided(shape, result_strides(shape, &[a, b]), O::DTYPE);
+    if [a, b].iter().all(|t| t.shape() == shape && t.strides() == out.strides()) {
+        let (a, b) = (a.data::<A>(), b.data::<B>());
+        flat(&mut out, grain, &|out, at| row(out, &a[at..at + out.len()], &b[at..at + out.len()]));
+        return out;
+    }
     let [sa, sb] = [a, b].map(|t| shape::broadcast_strides(t.shape(), t.strides(), shape));
     drive2(&mut out, (a, &sa), (b, &sb), grain, row);
     out
@@ -359,7 +379,7 @@ fn result_strides(shape: &[usize], operands: &[&Tensor]) -> Dims {
     operands
         .iter()
         .find(|t| t.shape() == shape && t.is_dense())
-        .map_or_else(|| shape::contiguous_strides(shape), |t| t.strides().into())
+        .map_or_else(|| shape::contiguous_strides(shape), |t| Dims::from_slice(t.strides()))
 }
 
 /// `f` of the elements of two tensors that broadcast to `shape`.

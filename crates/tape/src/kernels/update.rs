@@ -4,12 +4,89 @@
 //! depend on their number. Subnormal values in a buffer are flushed to zero: a decaying mean, as of an inactive unit,
 //! would become subnormal, and arithmetic on such numbers is many times slower.
 
-use crate::dtype::Float;
-use crate::kernels::parallel::parallel_blocks;
+use crate::dtype::{DType, Float};
+use crate::kernels::parallel::{parallel_blocks, parallel_chunks};
 use crate::kernels::shared::SharedSlice;
+use crate::tensor::Tensor;
 
 /// Updates of fewer elements stay on one thread.
 const GRAIN: usize = 32 * 1024;
+
+/// Sums of squares of this many elements are added in lanes, then to one another.
+const BLOCK: usize = 4096;
+
+/// The sum of the squares of the elements of each tensor, in F64: in one pass over all of them, on all threads. Elements of F16
+/// and BF16 are converted first.
+///
+/// # Panics
+/// If one is not floating point.
+#[track_caller]
+pub fn sums_of_squares(tensors: &[Tensor]) -> Vec<f64> {
+    let tensors: Vec<Tensor> = tensors
+        .iter()
+        .map(|t| match t.dtype() {
+            DType::F16 | DType::BF16 => t.cast(DType::F32).contiguous(),
+            _ if t.is_dense() => t.clone(),
+            _ => t.contiguous(),
+        })
+        .collect();
+    // A piece has a whole number of blocks, whatever the number of threads.
+    let pieces: Vec<(usize, usize)> = tensors
+        .iter()
+        .enumerate()
+        .flat_map(|(i, t)| (0..t.numel()).step_by(GRAIN).map(move |start| (i, start)))
+        .collect();
+    let sum = |&(i, start): &(usize, usize)| {
+        let t = &tensors[i];
+        let end = t.numel().min(start + GRAIN);
+        crate::dispatch!(float: t.dtype(), "norm", T => squares(&t.memory::<T>(end)[start..]))
+    };
+    let mut partial = vec![0.0; pieces.len()];
+    // Small gradients are joined into tasks that are worth a thread.
+    let elements: usize = tensors.iter().map(Tensor::numel).sum();
+    let chunk = (pieces.len() * GRAIN).div_ceil(elements.max(1)).max(1);
+    parallel_chunks(&mut partial, chunk, |task, sums| {
+        for (s, piece) in sums.iter_mut().zip(&pieces[task * chunk..]) {
+            *s = sum(piece);
+        }
+    });
+    let mut totals = vec![0.0; tensors.len()];
+    for ((i, _), s) in pieces.iter().zip(partial) {
+        totals[*i] += s;
+    }
+    totals
+}
+
+crate::multiversion! {
+    vectors of T;
+    fn squares<T: Float>(values: &[T]) -> f64 {
+        const LANES: usize = 16;
+        let mut total = 0.0;
+        for block in values.chunks(BLOCK) {
+            let mut sums = [0.0f64; LANES];
+            let (rows, rest) = block.as_chunks::<LANES>();
+            for row in rows {
+                for (sum, x) in sums.iter_mut().zip(row) {
+                    let x = x.to_f64();
+                    *sum += x * x;
+                }
+            }
+            for (sum, x) in sums.iter_mut().zip(rest) {
+                let x = x.to_f64();
+                *sum += x * x;
+            }
+            let mut width = LANES / 2;
+            while width > 0 {
+                for i in 0..width {
+                    sums[i] += sums[i + width];
+                }
+                width /= 2;
+            }
+            total += sums[0];
+        }
+        total
+    }
+}
 
 macro_rules! updates {
     ($($(#[$meta:meta])* $name:ident, $row:ident, ($($b:ident: $T:ident => $new:ident),*);)*) => {$(

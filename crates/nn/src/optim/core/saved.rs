@@ -1,9 +1,12 @@
 //! How the state of an optimizer is saved and read back: what does not depend on its rule.
 
-use super::{OptimizerStateError, State, buffers_of};
+use super::{OptimizerStateError, State, buffers_of, step_type};
 use crate::StateDict;
 use crate::optim::Rule;
 use tapegrad_tape::{Tensor, Var};
+
+/// The F32 copy of a parameter of a shorter type.
+const MASTER: &str = "master";
 
 /// Saves the options of group `g` and the state of its parameters.
 pub(super) fn put(
@@ -27,6 +30,9 @@ pub(super) fn put(
         }
         for (name, buffer) in &state.buffers {
             out.insert(format!("state.{g}.{i}.{name}"), buffer.clone());
+        }
+        if let Some(master) = &state.master {
+            out.insert(format!("state.{g}.{i}.{MASTER}"), master.clone());
         }
     }
 }
@@ -119,22 +125,37 @@ impl<'a> Saved<'a> {
             self.used += 1;
         }
         for (name, shape) in buffers {
-            let key = format!("{prefix}.{name}");
-            match self.entries.get(&key) {
-                Some(b) if *b.shape() == shape => {
-                    state.buffers.push((name, b.cast(p.dtype())));
-                    self.used += 1;
-                }
-                Some(b) => {
-                    let reason =
-                        format!("has shape {:?}, for the parameter {shape:?} is expected", b.shape());
-                    return Err(self.fail(key, reason));
-                }
-                // An option that asks for it was set after the last step.
-                None => {}
+            // Without it, an option that asks for it was set after the last step.
+            if let Some(buffer) = self.buffer(prefix, name, p, &shape)? {
+                state.buffers.push((name, buffer));
             }
         }
+        if step_type(p.dtype()) != p.dtype() {
+            state.master = self.buffer(prefix, MASTER, p, p.shape())?;
+        }
         Ok(state)
+    }
+
+    /// A buffer of a parameter, if it was saved.
+    fn buffer(
+        &mut self,
+        prefix: &str,
+        name: &str,
+        p: &Var,
+        shape: &[usize],
+    ) -> Result<Option<Tensor>, OptimizerStateError> {
+        let key = format!("{prefix}.{name}");
+        match self.entries.get(&key) {
+            Some(b) if b.shape() == shape => {
+                self.used += 1;
+                Ok(Some(b.cast(step_type(p.dtype()))))
+            }
+            Some(b) => {
+                let reason = format!("has shape {:?}, for the parameter {shape:?} is expected", b.shape());
+                Err(self.fail(key, reason))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Checks that every entry was asked for.

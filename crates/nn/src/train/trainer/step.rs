@@ -4,7 +4,7 @@ use super::{Nonfinite, TrainError, Trainer};
 use crate::fields::Item;
 use crate::fields::walk;
 use crate::module::Forward;
-use crate::optim::{all_finite, clip_grad_norm_, grad_norm};
+use crate::optim::{all_finite, clip_factor, grad_norm};
 use crate::train::metrics::Score;
 use tapegrad_tape::{Tensor, Var};
 
@@ -178,10 +178,10 @@ impl Trainer<'_> {
                 }
             }
         }
-        if let Some(max_norm) = self.clip_norm {
-            clip_grad_norm_(params, max_norm);
+        match self.clip_norm {
+            Some(max_norm) => self.optimizer.step_scaled(clip_factor(params, max_norm, 2.0).1),
+            None => self.optimizer.step(),
         }
-        self.optimizer.step();
         self.optimizer.zero_grad();
         self.progress.step += 1;
         if let Some(l) = &mut self.lookahead
