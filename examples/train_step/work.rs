@@ -78,7 +78,7 @@ fn default_batch(model: Model) -> usize {
     }
 }
 
-pub type Step = Box<dyn FnMut() -> Option<Var>>;
+pub(crate) type Step = Box<dyn FnMut() -> Option<Var>>;
 
 /// Forward passes without recording.
 fn forward(model: impl Forward, x: Var) -> Step {
