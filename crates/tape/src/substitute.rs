@@ -103,7 +103,7 @@ mod tests {
         let (weight, x) = (parameter(&[0.3, -0.7]), parameter(&[0.5, 1.5]));
         let f = |v: &[Var]| substitute(&[(&weight, &v[0])], || (&weight * &weight * &x).sum_all());
         let (at, along) = (Var::from_vec(vec![2.0f64, 3.0], 2), Var::from_vec(vec![1.0f64, 10.0], 2));
-        let (y, t) = jvp(f, &[at.clone()], &[along.clone()]);
+        let (y, t) = jvp(f, std::slice::from_ref(&at), std::slice::from_ref(&along));
         assert_eq!((y.item(), t.item()), (2.0 + 13.5, 2.0 + 90.0));
         // The graph of value and tangent leads to `x`, not to the parameter.
         t.backward();
