@@ -1,7 +1,7 @@
 //! The operations of this crate as methods.
 
 use crate::*;
-use tapegrad_tape::{IntList, Operand, Scalar, Var};
+use tapegrad_tape::{Generator, IntList, Operand, Scalar, Var};
 
 /// Defines the trait and its implementation; a row is a method and the arguments of the function that it calls. The
 /// second list is of functions with two results.
@@ -131,6 +131,7 @@ methods! {
     group_norm<'a>(groups: usize, weight: impl Into<Option<&'a Var>>, bias: impl Into<Option<&'a Var>>) => (groups, weight, bias);
     group_norm_with<'a>(groups: usize, weight: impl Into<Option<&'a Var>>, bias: impl Into<Option<&'a Var>>, eps: f64) => (groups, weight, bias, eps);
     gumbel_softmax() => ();
+    gumbel_softmax_from(options: GumbelSoftmaxOptions, generator: &mut Generator) => (options, generator);
     gumbel_softmax_with(options: GumbelSoftmaxOptions) => (options);
     hardshrink() => ();
     hardshrink_with(lambd: f64) => (lambd);
