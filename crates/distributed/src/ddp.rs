@@ -151,6 +151,9 @@ impl<O: Optimizer> Optimizer for Synchronized<O> {
     fn set_momentum(&mut self, group: usize, momentum: f64) {
         self.optimizer.set_momentum(group, momentum);
     }
+    fn set_training(&mut self, training: bool) {
+        self.optimizer.set_training(training);
+    }
     fn state_dict(&self) -> StateDict {
         self.optimizer.state_dict()
     }

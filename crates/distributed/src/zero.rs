@@ -16,7 +16,7 @@ use tapegrad_tape::{Tensor, Var};
 ///
 /// The weights have the bits of the undivided optimizer, whose rule must treat every element by itself: SGD, Adam, AdamW and most
 /// others, but not Muon or LBFGS. Its saved state is that of the undivided one, so it can be resumed with any number of ranks, or
-/// without; all ranks must ask for it.
+/// without; all ranks must ask for it. Schedule-free optimizers keep the weights of training: they have no others to evaluate here.
 ///
 /// ```
 /// use tapegrad_distributed::{Communicator, DistributedDataParallel, ZeroRedundancyOptimizer};
