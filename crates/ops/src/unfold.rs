@@ -1,9 +1,10 @@
 //! `unfold` and `fold`: images as columns of patches, and the sum of patches as images. They are each other's adjoints.
 
 use crate::Size;
+use crate::kernels::col2im::add_patches;
 use crate::size::check_sizes;
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{Slice, Tensor, Var};
+use tapegrad_tape::{DType, RecordOptions, Slice, Tensor, Var, dispatch, no_grad, record_with};
 
 /// The arguments of [`unfold`] and [`fold`], with PyTorch's defaults.
 ///
@@ -105,7 +106,20 @@ pub fn unfold(x: &Var, options: impl Into<UnfoldOptions>) -> Var {
         return unfold(&x.unsqueeze(0), o).squeeze(0);
     }
     assert!(x.ndim() == 4, "unfold: expected an input of 3 or 4 dimensions, but got shape {:?}", x.shape());
-    let [oh, ow] = o.patches("unfold", [x.size(0), x.size(1)], [x.size(2), x.size(3)]);
+    let size = [x.size(2), x.size(3)];
+    let patches = o.patches("unfold", [x.size(0), x.size(1)], size);
+    if !matches!(x.dtype(), DType::F32 | DType::F64) {
+        return windows(x, patches, o);
+    }
+    let value = no_grad(|| windows(&x.detach(), patches, o)).tensor();
+    let linear = |t: &Var| unfold(t, o);
+    record_with("unfold", [x], value, RecordOptions::new().linear(&linear), move |c| {
+        [Some(fold(c.grad(), size, o))]
+    })
+}
+
+/// The patches as a copy of a view.
+fn windows(x: &Var, [oh, ow]: [usize; 2], o: UnfoldOptions) -> Var {
     let [ph, pw] = o.padding.map(|p| p as isize);
     let every = |d: usize| Slice::from(..).step(o.dilation[d]);
     let windows = x
@@ -153,6 +167,24 @@ pub fn fold(columns: &Var, output_size: impl Into<Size<2>>, options: impl Into<U
     );
     let c = rows / (kh * kw);
     o.patches("fold", [n, c], size);
+    if !matches!(columns.dtype(), DType::F32 | DType::F64) {
+        return overlap(columns, [n, c, oh, ow], size, o);
+    }
+    let mut value = Tensor::zeros_with(&[n, c, size[0], size[1]], columns.dtype());
+    let data = columns.tensor().contiguous();
+    dispatch!(float: columns.dtype(), "fold", T => {
+        let data = data.as_slice::<T>().expect("contiguous");
+        add_patches::<T>(data, value.data_mut::<T>(), size, [oh, ow], &o);
+    });
+    let linear = |t: &Var| fold(t, size, o);
+    record_with("fold", [columns], value, RecordOptions::new().linear(&linear), move |c| {
+        [Some(unfold(c.grad(), o))]
+    })
+}
+
+/// The sum of patches by one dimension after the other.
+fn overlap(columns: &Var, [n, c, oh, ow]: [usize; 4], size: [usize; 2], o: UnfoldOptions) -> Var {
+    let [kh, kw] = o.kernel_size;
     let shape = [n, c, kh, kw, oh, ow].map(|s| s as isize);
     let windows = columns.reshape(&shape).permute(&[0, 1, 4, 5, 2, 3]);
     let windows = spread(&spread(&windows, 4, o.dilation[0]), 5, o.dilation[1]);
@@ -180,7 +212,6 @@ fn spread(x: &Var, dim: isize, step: usize) -> Var {
 mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, parameter};
-    use tapegrad_tape::DType;
 
     fn options() -> [UnfoldOptions; 3] {
         let o = UnfoldOptions::new((2, 3));
@@ -193,6 +224,17 @@ mod tests {
             check_gradients(|x| unfold(&x[0], o), &[parameter(&[1, 2, 4, 3], 1)]);
             let columns = unfold(&parameter(&[2, 4, 3], 2), o);
             check_gradients(|x| fold(&x[0], (4, 3), o), &[parameter(columns.shape(), 3)]);
+        }
+    }
+
+    #[test]
+    fn sums_as_by_single_dimensions() {
+        for o in options() {
+            let columns = unfold(&parameter(&[2, 3, 5, 6], 4), o);
+            let patches = o.patches("fold", [2, 3], [5, 6]);
+            let y = parameter(columns.shape(), 5);
+            let naive = overlap(&y, [2, 3, patches[0], patches[1]], [5, 6], o);
+            assert_close(&fold(&y, (5, 6), o), &naive, 1e-12);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{GridPadding, GridSampleMode, GridSampleOptions};
 use crate::kernels::grid_sample::{AxisTaps, NONE};
-use tapegrad_tape::{Float, Tensor, Var};
+use tapegrad_tape::{Float, Tensor, Var, multiversion};
 
 /// The parameter of the cubic kernel.
 const A: f64 = -0.75;
@@ -14,6 +14,7 @@ pub(super) struct Coordinates {
 }
 
 /// A coordinate in pixels, and its derivative for the point.
+#[inline(always)]
 fn in_pixels<T: Float>(x: T, size: usize, align_corners: bool) -> (T, T) {
     let (n, half) = (T::from_f64(size as f64), T::from_f64(0.5));
     if align_corners {
@@ -25,6 +26,7 @@ fn in_pixels<T: Float>(x: T, size: usize, align_corners: bool) -> (T, T) {
 }
 
 /// A coordinate brought inside the image, and its derivative, as PyTorch has them.
+#[inline(always)]
 fn padded<T: Float>(x: T, size: usize, o: GridSampleOptions) -> (T, T) {
     let last = T::from_f64(size as f64 - 1.0);
     let clip = |x: T, slope: T| {
@@ -56,17 +58,20 @@ fn padded<T: Float>(x: T, size: usize, o: GridSampleOptions) -> (T, T) {
 }
 
 /// The index of a pixel, if it is inside.
+#[inline(always)]
 fn inside<T: Float>(x: T, size: usize) -> u32 {
     if x >= T::ZERO && x < T::from_f64(size as f64) { x.to_f64() as u32 } else { NONE }
 }
 
 /// To the nearest integer, halves to the even one.
+#[inline(always)]
 fn round<T: Float>(x: T) -> T {
     T::from_f64(x.to_f64().round_ties_even())
 }
 
 /// The pixels around a point: calls `put` with index, weight and derivative of the weight for the coordinate. Returns
 /// the offset from the first pixel that the weights are functions of, and its derivative for the point.
+#[inline(always)]
 fn taps<T: Float>(point: T, size: usize, o: GridSampleOptions, mut put: impl FnMut(u32, T, T)) -> (T, T) {
     let (x, slope) = in_pixels(point, size, o.align_corners);
     match o.mode {
@@ -97,6 +102,7 @@ fn taps<T: Float>(point: T, size: usize, o: GridSampleOptions, mut put: impl FnM
 }
 
 /// The weights of the four pixels around a point that lies `t` after the second, and their derivatives.
+#[inline(always)]
 fn cubic<T: Float>(t: T) -> ([T; 4], [T; 4]) {
     let c = T::from_f64;
     let near = |x: T| {
@@ -127,21 +133,32 @@ pub(super) fn axis_taps<T: Float>(
     size: usize,
     o: GridSampleOptions,
 ) -> AxisTaps<T> {
-    let n = tap_count(o.mode);
-    let mut all =
-        AxisTaps { index: vec![Vec::new(); n], weight: vec![Vec::new(); n], slope: vec![Vec::new(); n] };
-    for point in points {
-        let mut k = 0;
-        taps(point, size, o, |i, w, s| {
-            // Outside no weight counts, also where the point is NaN.
-            let (w, s) = if i == NONE { (T::ZERO, T::ZERO) } else { (w, s) };
-            all.index[k].push(i);
-            all.weight[k].push(w);
-            all.slope[k].push(s);
-            k += 1;
-        });
-    }
+    let points: Vec<T> = points.collect();
+    let list = |zero: T| vec![vec![zero; points.len()]; tap_count(o.mode)];
+    let mut all = AxisTaps {
+        index: vec![vec![NONE; points.len()]; tap_count(o.mode)],
+        weight: list(T::ZERO),
+        slope: list(T::ZERO),
+    };
+    fill(&mut all, &points, size, o);
     all
+}
+
+multiversion! {
+    vectors of T;
+    /// Sets the taps of all points.
+    fn fill<T: Float>(all: &mut AxisTaps<T>, points: &[T], size: usize, o: GridSampleOptions) {
+        for (j, &point) in points.iter().enumerate() {
+            let mut k = 0;
+            taps(point, size, o, |i, w, s| {
+                // Outside no weight counts, also where the point is NaN.
+                if i != NONE {
+                    (all.index[k][j], all.weight[k][j], all.slope[k][j]) = (i, w, s);
+                }
+                k += 1;
+            });
+        }
+    }
 }
 
 /// The same for the points of a batch, `[N, count]`, as differentiable functions of them.

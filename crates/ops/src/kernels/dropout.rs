@@ -40,18 +40,31 @@ multiversion! {
             out.fill(T::ZERO);
             return;
         }
-        let half = out.len() / 2;
-        let pairs = out.chunks_exact_mut(2).zip(x.chunks_exact(2));
-        for (i, (out, x)) in pairs.enumerate() {
-            let bits = hash(first.wrapping_add(i as u64));
-            out[0] = if (bits as u32) < limit { T::ZERO } else { x[0] * scale };
-            out[1] = if ((bits >> 32) as u32) < limit { T::ZERO } else { x[1] * scale };
+        let mut first = first;
+        let mut blocks = out.chunks_exact_mut(2 * HASHES);
+        for (out, x) in (&mut blocks).zip(x.chunks_exact(2 * HASHES)) {
+            let words = words(first);
+            for ((o, &x), &w) in out.iter_mut().zip(x).zip(&words) {
+                *o = if w < limit { T::ZERO } else { x * scale };
+            }
+            first = first.wrapping_add(HASHES as u64);
         }
-        if let ([.., out], [.., x]) = (&mut out[2 * half..], &x[2 * half..]) {
-            let bits = hash(first.wrapping_add(half as u64));
-            *out = if (bits as u32) < limit { T::ZERO } else { *x * scale };
+        let out = blocks.into_remainder();
+        let rest = &x[x.len() - out.len()..];
+        for ((o, &x), w) in out.iter_mut().zip(rest).zip(words(first)) {
+            *o = if w < limit { T::ZERO } else { x * scale };
         }
     }
+}
+
+/// As many hashes at once as make the loop one over vectors.
+const HASHES: usize = 16;
+
+/// The lower and the upper halves of the hashes from a counter on, in turns.
+#[inline(always)]
+fn words(first: u64) -> [u32; 2 * HASHES] {
+    let hashes: [u64; HASHES] = std::array::from_fn(|k| hash(first.wrapping_add(k as u64)));
+    std::array::from_fn(|k| (hashes[k / 2] >> (32 * (k % 2))) as u32)
 }
 
 multiversion! {

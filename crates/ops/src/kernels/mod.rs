@@ -3,6 +3,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod cdist;
+pub(crate) mod col2im;
 #[cfg(test)]
 mod conv_testing;
 pub(crate) mod cross_entropy;

@@ -1,9 +1,10 @@
 //! `binary_cross_entropy`, `binary_cross_entropy_with_logits`.
 
-use super::{Reduction, log_sigmoid};
+use super::Reduction;
+use crate::activation::logsigmoid;
 use crate::autocast::in_f32;
 use crate::options::setters;
-use tapegrad_tape::{Float, Var, dispatch, kernels::strided, record};
+use tapegrad_tape::{DType, Float, Var, dispatch, is_grad_enabled, kernels::strided, multiversion, record};
 
 /// `-(t log x + (1 - t) log(1 - x))` for probabilities `x` (`torch.nn.functional.binary_cross_entropy`). The
 /// logarithms are cut off at -100. A weight broadcasts to the losses.
@@ -120,10 +121,78 @@ pub fn binary_cross_entropy_with_logits_with(
         target.shape(),
         input.shape()
     );
-    let log = log_sigmoid(input);
-    let log = match &options.pos_weight {
-        Some(p) => log * ((p - 1.0) * target + 1.0),
-        None => log,
+    let losses = match &options.pos_weight {
+        Some(p) => (1.0 - target) * input - logsigmoid(input) * ((p - 1.0) * target + 1.0),
+        None => of_logits(input, target),
     };
-    options.reduction.apply(weighted((1.0 - target) * input - log, options.weight.as_ref()))
+    options.reduction.apply(weighted(losses, options.weight.as_ref()))
+}
+
+/// The losses of single elements without weights, in one pass for the common types, as is the gradient.
+fn of_logits(input: &Var, target: &Var) -> Var {
+    if input.dtype() != target.dtype() || !matches!(input.dtype(), DType::F32 | DType::F64) {
+        return (1.0 - target) * input - logsigmoid(input);
+    }
+    let grain = strided::GRAIN / 8;
+    let (x, t) = (input.tensor(), target.tensor());
+    let value = dispatch!(float: input.dtype(), "binary_cross_entropy_with_logits", T => {
+        strided::zip_rows::<T, T, T>(input.shape(), &x, &t, grain, &logit_losses)
+    });
+    let (x, t) = (input.saved(), target.saved());
+    record("binary_cross_entropy_with_logits", [input, target], value, move |c| {
+        let g = c.grad();
+        let fused = || {
+            let (x, t, g) = (x.tensor(), t.tensor(), g.tensor());
+            dispatch!(float: x.dtype(), "binary_cross_entropy_with_logits", T => {
+                Var::from(strided::zip3_rows::<T, T, T, T>(x.shape(), &x, &t, &g, grain, &logit_gradients))
+            })
+        };
+        let dx = || if is_grad_enabled() { g * (x.sigmoid() - &t) } else { fused() };
+        [c.wants(0).then(dx), c.wants(1).then(|| -(g * &x))]
+    })
+}
+
+multiversion! {
+    vectors of T;
+    fn logit_losses<T: Float>(out: &mut [T], x: &[T], t: &[T]) {
+        for ((o, &x), &t) in out.iter_mut().zip(x).zip(t) {
+            let log = Float::minimum(x, T::ZERO) - Float::ln_1p(Float::exp(-Float::abs(x)));
+            *o = (T::ONE - t) * x - log;
+        }
+    }
+}
+
+multiversion! {
+    vectors of T;
+    fn logit_gradients<T: Float>(out: &mut [T], x: &[T], t: &[T], g: &[T]) {
+        for (((o, &x), &t), &g) in out.iter_mut().zip(x).zip(t).zip(g) {
+            *o = g * (T::ONE / (T::ONE + Float::exp(-x)) - t);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, parameter};
+    use tapegrad_tape::Tensor;
+
+    #[test]
+    fn logits_in_one_pass_as_in_single_operations() {
+        for dtype in [DType::F32, DType::F64] {
+            let leaf = |t: Tensor| Var::parameter(t.cast(dtype));
+            // More than one block, and an order of dimensions that differs.
+            let (x, t) = (parameter(&[70, 33], 1), parameter(&[33, 70], 2));
+            let (x, t) = (leaf((&x * 20.0).tensor()), leaf(t.tensor()));
+            let gradients = |f: &dyn Fn(&Var, &Var) -> Var| {
+                let losses = f(&x, &t.transpose(0, 1));
+                losses.square().sum_all().backward();
+                [losses, x.take_grad().unwrap(), t.take_grad().unwrap()]
+            };
+            let fused = gradients(&of_logits);
+            let composed = gradients(&|x, t| (1.0 - t) * x - logsigmoid(x));
+            let tolerance = if dtype == DType::F32 { 1e-5 } else { 1e-12 };
+            fused.iter().zip(&composed).for_each(|(a, b)| assert_close(a, b, tolerance));
+        }
+    }
 }

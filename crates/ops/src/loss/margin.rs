@@ -1,6 +1,7 @@
 //! Losses with a margin: `hinge_loss`, `hinge_embedding_loss`, `margin_ranking_loss`, `soft_margin_loss`.
 
-use super::{Reduction, check_same, log_sigmoid};
+use super::{Reduction, check_same};
+use crate::activation::logsigmoid;
 use crate::autocast::in_f32;
 use tapegrad_tape::shape::broadcast_for;
 use tapegrad_tape::{Var, where_};
@@ -129,5 +130,5 @@ pub fn soft_margin_loss_with(input: &Var, target: &Var, reduction: Reduction) ->
     let (input, target) = (&*input, &*target);
     // Checked here to report this loss and not the product.
     check_same("soft_margin_loss", input, target);
-    reduction.apply(-log_sigmoid(&(input * target)))
+    reduction.apply(-logsigmoid(&(input * target)))
 }

@@ -46,8 +46,7 @@ pub use triplet_margin_loss::{
 };
 
 use crate::autocast::in_f32;
-use tapegrad_tape::kernels::strided;
-use tapegrad_tape::{Float, Var, dispatch, record};
+use tapegrad_tape::Var;
 
 /// How the losses of single elements are reduced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,15 +102,6 @@ fn refuse(op: &str, input: &Var, target: &Var) -> ! {
         target.shape(),
         input.shape()
     );
-}
-
-/// `log(1 / (1 + e^-x))`, without overflow.
-fn log_sigmoid(x: &Var) -> Var {
-    let value = dispatch!(float: x.dtype(), "log_sigmoid", T => {
-        strided::map::<T, T>(&x.tensor(), |v| Float::minimum(v, 0.0) - Float::ln_1p(Float::exp(-Float::abs(v))))
-    });
-    let saved = x.saved();
-    record("log_sigmoid", [x], value, move |c| [Some(c.grad() * (-&saved).sigmoid())])
 }
 
 /// What the tests of several losses share: every reduction, gradients of the first two orders.

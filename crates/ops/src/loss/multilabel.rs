@@ -1,6 +1,7 @@
 //! `multilabel_margin_loss`, `multilabel_soft_margin_loss`.
 
-use super::{Reduction, check_same, log_sigmoid};
+use super::{Reduction, check_same};
+use crate::activation::logsigmoid;
 use crate::autocast::in_f32;
 use tapegrad_tape::{DType, Tensor, Var, where_};
 
@@ -102,7 +103,7 @@ pub fn multilabel_soft_margin_loss_with<'a>(
     let op = "multilabel_soft_margin_loss";
     check_same(op, input, target);
     assert!(input.ndim() > 0, "{op}: expected an input [..., C], but got one without dimensions");
-    let losses = -(target * log_sigmoid(input) + (1 - target) * log_sigmoid(&-input));
+    let losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(&-input));
     let losses = match weight {
         Some(w) => {
             tapegrad_tape::shape::broadcast_for(op, losses.shape(), w.shape());

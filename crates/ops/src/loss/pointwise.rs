@@ -3,6 +3,25 @@
 use super::{Reduction, difference};
 use tapegrad_tape::{Var, where_};
 
+// The gradients at infinities and NaN are those of PyTorch.
+tapegrad_tape::pointwise! {
+    mod table: simd;
+
+    hidden smooth_l1_loss(d, beta, scale) = if d.abs() < beta { d * d * scale } else { d.abs() - T::c(0.5) * beta };
+        input(d, g) fused if d <= -beta { -g } else if d >= beta { g } else { g * (d / beta) };
+        rule {
+            let large = d.abs().ge(beta);
+            where_(&large, g * d.sign(), g * (where_(&large, 0.0, d) / beta))
+        }; on -2.0, 2.0, 0.7, 0.5 / 0.7;
+
+    hidden huber_loss(d, delta) = if d.abs() <= delta { d * d * T::c(0.5) } else { (d.abs() - T::c(0.5) * delta) * delta };
+        input(d, g) fused if d < -delta { -(g * delta) } else if d > delta { g * delta } else { g * d };
+        rule {
+            let large = d.abs().gt(delta);
+            where_(&large, g * d.sign() * delta, g * where_(&large, 0.0, d))
+        }; on -2.0, 2.0, 0.7;
+}
+
 /// The square of the difference (`torch.nn.functional.mse_loss`), for a target of the input's shape. PyTorch broadcasts
 /// another one with a warning; here, use [`Var::expand`] explicitly.
 ///
@@ -80,11 +99,7 @@ pub fn smooth_l1_loss_with(input: &Var, target: &Var, beta: f64, reduction: Redu
         return l1_loss_with(input, target, reduction);
     }
     let d = difference("smooth_l1_loss", input, target);
-    let size = d.abs();
-    let small = size.lt(beta);
-    // The square of an infinity would have a NaN gradient; here it is zero.
-    let square = where_(&small, d, 0.0).square();
-    reduction.apply(where_(&small, square * (0.5 / beta), size - 0.5 * beta))
+    reduction.apply(table::smooth_l1_loss.apply(&d, [beta, 0.5 / beta, 0.0, 0.0]))
 }
 
 /// Half the square of the difference where it is at most `delta`, else linear with slope `delta`
@@ -111,9 +126,31 @@ pub fn huber_loss(input: &Var, target: &Var) -> Var {
 pub fn huber_loss_with(input: &Var, target: &Var, delta: f64, reduction: Reduction) -> Var {
     assert!(delta > 0.0, "huber_loss: does not support non-positive values for delta, got {delta}");
     let d = difference("huber_loss", input, target);
-    let size = d.abs();
-    let small = size.le(delta);
-    // As in `smooth_l1_loss`.
-    let square = where_(&small, d, 0.0).square();
-    reduction.apply(where_(&small, square * 0.5, (size - 0.5 * delta) * delta))
+    reduction.apply(table::huber_loss.apply(&d, [delta, 0.0, 0.0, 0.0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapegrad_tape::Tensor;
+
+    #[test]
+    fn both_forms_of_the_gradients_agree() {
+        let unit =
+            Tensor::from_vec((0..60).map(|i| f64::from(i * 7 % 101) / 101.0 + 0.004).collect(), &[5, 12]);
+        table::ALL.iter().for_each(|row| row.check(&unit));
+    }
+
+    /// The values are those of PyTorch 2.15.
+    #[test]
+    fn gradients_at_the_ends() {
+        let ends = [f32::NEG_INFINITY, -1.0, 0.0, 1.0, f32::INFINITY, f32::NAN];
+        for loss in [smooth_l1_loss_with as fn(&Var, &Var, f64, Reduction) -> Var, huber_loss_with] {
+            let x = Var::parameter(Tensor::from_vec(ends.to_vec(), &[6]));
+            loss(&x, &x.zeros_like(), 1.0, Reduction::Sum).backward();
+            let g = x.grad().unwrap().to_vec::<f32>();
+            assert_eq!(g[..5], [-1.0, -1.0, 0.0, 1.0, 1.0]);
+            assert!(g[5].is_nan());
+        }
+    }
 }

@@ -9,6 +9,18 @@ use crate::promote::{Operand, broadcast_operands, result_type};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
+crate::pointwise! {
+    mod by_numbers: simd;
+
+    hidden clamp(x, low, high) = lower(higher(x, low), high);
+        input(x, g) fused if x > low && x < high { g } else { T::ZERO };
+        rule where_(&x.gt(low).logical_and(&x.lt(high)), g, 0.0); on -2.0, 2.0, -0.7, 0.6;
+    hidden clamp_min(x, low) = higher(x, low); input(x, g) fused if x > low { g } else { T::ZERO };
+        rule where_(&x.gt(low), g, 0.0); on -2.0, 2.0, -0.7;
+    hidden clamp_max(x, high) = lower(x, high); input(x, g) fused if x < high { g } else { T::ZERO };
+        rule where_(&x.lt(high), g, 0.0); on -2.0, 2.0, 0.6;
+}
+
 /// Which bounds there are.
 #[derive(Clone, Copy)]
 enum Side {
@@ -32,6 +44,9 @@ impl Var {
     #[track_caller]
     pub fn clamp(&self, min: impl Into<Operand>, max: impl Into<Operand>) -> Var {
         let (x, min, max): (Operand, Operand, Operand) = (self.into(), min.into(), max.into());
+        if let (Some(low), Some(high)) = (number_for(&x, &min), number_for(&x, &max)) {
+            return by_numbers::clamp.apply(self, [low, high, 0.0, 0.0]);
+        }
         let dtype = result_type(&[&x, &min, &max]);
         let wide = wide(dtype);
         let shape = broadcast_operands("clamp", &[&x, &min, &max]);
@@ -45,12 +60,8 @@ impl Var {
         });
         let saved = [&x, &min, &max].map(|o| constant(o, dtype));
         let operands = [x, min, max];
-        let numbers = matches!(operands, [_, Operand::Scalar(_), Operand::Scalar(_)]);
         record_operands("clamp", &operands, value.cast(dtype), move |g, i| {
             let [x, low, high] = &saved;
-            if numbers {
-                return where_(&x.gt(low).logical_and(&x.lt(high)), g, 0.0);
-            }
             let tie = |bound: &Var| x.eq(bound).logical_and(&low.lt(high));
             let taken = match i {
                 0 => x.lt(low).logical_or(&x.gt(high)).logical_not(),
@@ -95,6 +106,13 @@ impl Var {
 
 #[track_caller]
 fn clamp_side(op: &'static str, x: Operand, bound: Operand, side: Side) -> Var {
+    if let (Operand::Var(v), Some(bound)) = (&x, number_for(&x, &bound)) {
+        let row = match side {
+            Side::Below => &by_numbers::clamp_min,
+            Side::Above => &by_numbers::clamp_max,
+        };
+        return row.apply(v, [bound, 0.0, 0.0, 0.0]);
+    }
     let dtype = result_type(&[&x, &bound]);
     let wide = wide(dtype);
     let shape = broadcast_operands(op, &[&x, &bound]);
@@ -106,7 +124,6 @@ fn clamp_side(op: &'static str, x: Operand, bound: Operand, side: Side) -> Var {
         })
     });
     let saved = [&x, &bound].map(|o| constant(o, dtype));
-    let number = matches!(bound, Operand::Scalar(_));
     record_operands(op, &[x, bound], value.cast(dtype), move |g, i| {
         let [x, bound] = &saved;
         let (own, other) = if i == 0 { (x, bound) } else { (bound, x) };
@@ -114,12 +131,17 @@ fn clamp_side(op: &'static str, x: Operand, bound: Operand, side: Side) -> Var {
             Side::Below => a.gt(b),
             Side::Above => a.lt(b),
         };
-        if number {
-            return where_(&taken(own, other), g, 0.0);
-        }
         // As of `maximum` and `minimum`: half of it at a tie, and all of it to both where one is NaN.
         where_(&own.eq(other), &(g * 0.5), &where_(&taken(other, own), 0.0, g))
     })
+}
+
+/// The bound as a number, if it is one and the elements are floating-point numbers, whose type it does not change.
+fn number_for(x: &Operand, bound: &Operand) -> Option<f64> {
+    match (x, bound) {
+        (Operand::Var(x), Operand::Scalar(s)) if x.dtype().is_float() => Some(s.to_f64()),
+        _ => None,
+    }
 }
 
 /// The type that an operation on integers, booleans and short floats is computed in.

@@ -1,11 +1,12 @@
 //! What holds for every row of the tables.
 
-use super::{binary, pow, rounding, special, unary};
+use super::{binary, clamp, pow, rounding, special, unary};
 use crate::{DType, Operand, Pointwise, Tensor, Var, gradcheck, gradgradcheck};
 use proptest::prelude::*;
 
 fn all_rows() -> impl Iterator<Item = &'static Pointwise> {
     [
+        clamp::by_numbers::ALL,
         unary::exponential::ALL,
         unary::trigonometric::ALL,
         rounding::steps::ALL,

@@ -188,7 +188,7 @@ pub(crate) fn gather(t: &Tensor, dim: usize, index: &Tensor) -> Tensor {
 
 fn gather_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &Tensor) {
     let rows = Rows::new(index.shape(), t.strides(), Some(dim));
-    let (length, along) = (rows.length(), t.strides()[dim]);
+    let (length, line) = (rows.length(), Line::new(t.shape()[dim], t.strides()[dim], rows.step()));
     let index = index.contiguous();
     let index = index.as_slice::<i64>().expect("contiguous");
     let source = t.data::<T>();
@@ -200,13 +200,75 @@ fn gather_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &Ten
         for r in start..end {
             // SAFETY: row r of a result that is not shared; each row is taken once.
             let row = unsafe { pointer.part(r * length, length) };
-            let mut base = rows.base(r);
-            for (o, &i) in row.iter_mut().zip(&index[r * length..]) {
-                *o = source[base + i as usize * along];
-                base += rows.step();
-            }
+            take(row, &index[r * length..][..length], &source[rows.base(r)..], line);
         }
     });
+}
+
+/// Where the elements of an indexed tensor are that a row of indices may name: the size and the stride of the indexed
+/// dimension, and the stride along the row.
+#[derive(Clone, Copy)]
+struct Line {
+    size: usize,
+    along: usize,
+    step: usize,
+}
+
+impl Line {
+    fn new(size: usize, along: usize, step: usize) -> Line {
+        Line { size, along, step }
+    }
+
+    /// Panics unless all elements that a row of indices names are among the first `len` ones.
+    #[inline(always)]
+    fn check(self, index: &[i64], len: usize) {
+        let fits = index.is_empty()
+            || within(index, self.size) && (index.len() - 1) * self.step + (self.size - 1) * self.along < len;
+        assert!(fits, "an index lies inside the tensor");
+    }
+}
+
+crate::multiversion! {
+    vectors of T;
+    /// `out[j] = source[index[j] * along + j * step]`.
+    fn take<T: Element>(out: &mut [T], index: &[i64], source: &[T], line: Line) {
+        line.check(index, source.len());
+        if (line.along, line.step) == (1, 0) {
+            for (o, &i) in out.iter_mut().zip(index) {
+                // SAFETY: as just checked.
+                *o = unsafe { *source.get_unchecked(i as usize) };
+            }
+            return;
+        }
+        for (j, (o, &i)) in out.iter_mut().zip(index).enumerate() {
+            // SAFETY: as just checked.
+            *o = unsafe { *source.get_unchecked(i as usize * line.along + j * line.step) };
+        }
+    }
+}
+
+/// `place = f(place, source[j * from_step])` for `place` at `index[j] * along + j * step`, in the order of the index.
+#[inline(always)]
+fn combine<T: Element>(
+    data: &mut [T],
+    line: Line,
+    index: &[i64],
+    source: &[T],
+    from_step: usize,
+    f: impl Fn(T, T) -> T,
+) {
+    line.check(index, data.len());
+    assert!(index.is_empty() || (index.len() - 1) * from_step < source.len(), "the source is large enough");
+    for (j, &i) in index.iter().enumerate() {
+        // SAFETY: both as just checked.
+        let (place, new) = unsafe {
+            (
+                data.get_unchecked_mut(i as usize * line.along + j * line.step),
+                *source.get_unchecked(j * from_step),
+            )
+        };
+        *place = f(*place, new);
+    }
 }
 
 /// `out[index[i][j]][j] = f(out[index[i][j]][j], src[i][j])` along a dimension, in the order of the index.
@@ -222,7 +284,7 @@ pub(crate) fn scatter<T: Element>(
 ) {
     let rows = Rows::new(index.shape(), out.strides(), Some(dim));
     let from = Rows::new(index.shape(), src.strides(), None);
-    let (length, along) = (rows.length(), out.strides()[dim]);
+    let (length, line) = (rows.length(), Line::new(out.shape()[dim], out.strides()[dim], rows.step()));
     let index = index.contiguous();
     let index = index.as_slice::<i64>().expect("contiguous");
     let source = src.data::<T>();
@@ -238,14 +300,9 @@ pub(crate) fn scatter<T: Element>(
         for (b, task) in (start..end).zip(&tasks[start..end]) {
             let mut data = task.lock().expect("each task is taken once");
             for r in b * per_block..(b + 1) * per_block {
-                let mut base = rows.base(r) - b * size;
-                let mut at = from.base(r);
-                for &i in &index[r * length..][..length] {
-                    let place = &mut data[base + i as usize * along];
-                    *place = f(*place, source[at]);
-                    base += rows.step();
-                    at += from.step();
-                }
+                let data = &mut data[rows.base(r) - b * size..];
+                let index = &index[r * length..][..length];
+                combine(data, line, index, &source[from.base(r)..], from.step(), &f);
             }
         }
     });

@@ -5,10 +5,13 @@
 //! differs between operations is a row function over dense slices, called through a pointer. Elements that are not
 //! contiguous, or one repeated value, are first copied into a small buffer.
 
+mod copy;
+
+pub(crate) use copy::copy_into;
+
 use crate::dtype::Element;
 use crate::kernels::parallel::parallel_blocks;
 use crate::kernels::shared::SharedSlice;
-use crate::kernels::transpose::transpose_to;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
@@ -188,35 +191,6 @@ pub(crate) fn unary_into<A: Element, O: Element>(out: &mut Tensor, a: &Tensor, f
         for (o, &x) in out.iter_mut().zip(a) {
             *o = f(x);
         }
-    });
-}
-
-/// Copies `a` into `out`, with its strides.
-///
-/// Elements of four bytes that are contiguous in one tensor along one dimension and in the other along another, as
-/// between memory formats, are transposed in registers.
-pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
-    let mut nest = Nest::<2>::new(a.shape(), [out.strides(), a.strides()]);
-    let inner = nest.sizes.len() - 1;
-    let (width, [to_step, from_step]) = (nest.sizes[inner], nest.strides[inner]);
-    let across = (0..inner).find(|&d| nest.strides[d][1] == 1 && nest.sizes[d] >= 2);
-    let fits = size_of::<T>() == 4 && to_step == 1 && from_step > 1 && width >= 2;
-    let Some(across) = across.filter(|_| fits) else {
-        return unary_into(out, a, |x: T| x);
-    };
-    // The contiguous dimension of one tensor is the last one of the nest, that of the other is inside `row`.
-    nest.sizes.remove(inner);
-    nest.strides.remove(inner);
-    let (size, step) = (nest.sizes.remove(across), nest.strides.remove(across));
-    nest.sizes.push(size);
-    nest.strides.push(step);
-    let from = a.data::<T>();
-    let to = SharedSlice::new(out.data_mut::<T>());
-    nest.for_each_row(GRAIN.div_ceil(width), &|[o, i], height| {
-        let from = from[i..].as_ptr().cast::<f32>();
-        // SAFETY: the elements are inside the operand and the result, where each has its own address, and four bytes
-        // are copied unchanged.
-        unsafe { transpose_to([width, height], from, from_step, to.at(o).cast(), step[0]) };
     });
 }
 
