@@ -17,7 +17,7 @@ pub(crate) fn copy_into<T: Element>(out: &mut Tensor, a: &Tensor) {
     let across = (0..inner).find(|&d| nest.strides[d][1] == 1 && nest.sizes[d] >= 2);
     let fits = size_of::<T>() == 4 && to_step == 1 && from_step > 1 && width >= 2;
     let Some(across) = across.filter(|_| fits) else {
-        if inner > 0 && width <= SHORT {
+        if inner > 0 && (1..=SHORT).contains(&width) {
             return copy_short_rows::<T>(out, a, nest);
         }
         return unary_into(out, a, |x: T| x);
@@ -88,6 +88,17 @@ unsafe fn copy_arrays<T: Copy, const N: usize>(to: *mut T, from: *const T, apart
 #[cfg(test)]
 mod tests {
     use crate::{DType, Tensor};
+
+    #[test]
+    fn no_elements() {
+        for sizes in [[2, 3, 0], [0, 3, 2], [2, 0, 3], [0, 0, 0]] {
+            let t = Tensor::zeros_with(&sizes, DType::F32);
+            for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
+                assert_eq!(t.permute(&order).contiguous().numel(), 0);
+                assert!(t.permute(&order).to_vec::<f32>().is_empty());
+            }
+        }
+    }
 
     /// All orders of dimensions among which are rows of one to seven elements, contiguous and not.
     #[test]
