@@ -69,7 +69,7 @@ pub fn triplet_margin_loss_with(
 
 /// [`triplet_margin_loss`] with any distance, a function of two tensors
 /// (`torch.nn.functional.triplet_margin_with_distance_loss`; PyTorch's defaults are a margin of 1, no swap, and
-/// [`pairwise_distance`]).
+/// [`pairwise_distance`](crate::pairwise_distance)).
 ///
 /// # Panics
 /// Same as [`triplet_margin_loss`].
