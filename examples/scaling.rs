@@ -55,7 +55,7 @@ fn case(name: &str, batch: usize) -> Case {
             let tokens = Var::from_vec(tokens, (batch, block));
             let loss = move |model: &dyn Forward, part: Range<usize>| {
                 let x = tokens.narrow(0, part.start, part.len());
-                ops::cross_entropy(&model.forward(&x).flatten(0, 1), &x.flatten(0, 1))
+                ops::cross_entropy(&model.forward(&x).flatten((0, 1)), &x.flatten((0, 1)))
             };
             return Case { model: Box::new(model), loss: Box::new(loss) };
         }
