@@ -128,10 +128,14 @@ impl<O: Optimizer> Optimizer for Synchronized<O> {
     /// If a rank has failed, or parameters have no gradient.
     #[track_caller]
     fn step(&mut self) {
+        self.step_scaled(1.0);
+    }
+    #[track_caller]
+    fn step_scaled(&mut self, factor: f64) {
         if let Err(e) = self.replica.synchronize() {
             panic!("{e}");
         }
-        self.optimizer.step();
+        self.optimizer.step_scaled(factor);
     }
     fn parameters(&self) -> Vec<Var> {
         self.optimizer.parameters()
@@ -159,5 +163,37 @@ impl<O: Optimizer> Optimizer for Synchronized<O> {
     }
     fn load_state_dict(&mut self, state: &StateDict) -> std::result::Result<(), OptimizerStateError> {
         self.optimizer.load_state_dict(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ZeroRedundancyOptimizer;
+    use tapegrad_nn::Linear;
+    use tapegrad_nn::optim::SGD;
+
+    /// Gradients are taken by the hooks, and are there after the ranks have been waited for: not before a factor applies.
+    #[test]
+    fn a_factor_scales_the_gradients_of_all_ranks() {
+        let stepped = |make: &dyn Fn(&DistributedDataParallel<Linear>) -> Box<dyn Optimizer>, factor: f64| {
+            let model = Linear::new(2, 1);
+            model.weight.set_value(tapegrad_tape::Tensor::ones((1, 2)));
+            let model = DistributedDataParallel::new(model, &Communicator::single()).unwrap();
+            let mut optimizer = make(&model);
+            model.forward(&Var::from_vec(vec![1f32, 2.0], &[1, 2])).sum_all().backward();
+            optimizer.step_scaled(factor);
+            model.parameters()[0].to_vec::<f32>()
+        };
+        let plain = |m: &DistributedDataParallel<Linear>| -> Box<dyn Optimizer> {
+            Box::new(m.optimizer(SGD::new(m.parameters(), 0.5)))
+        };
+        let divided = |m: &DistributedDataParallel<Linear>| -> Box<dyn Optimizer> {
+            Box::new(ZeroRedundancyOptimizer::new(m.replica(), |shares| SGD::new(shares, 0.5)))
+        };
+        for make in [&plain as &dyn Fn(&_) -> _, &divided] {
+            assert_eq!(stepped(make, 1.0), [0.5, 0.0]);
+            assert_eq!(stepped(make, 0.5), [0.75, 0.5]);
+        }
     }
 }

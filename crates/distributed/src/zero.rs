@@ -147,12 +147,16 @@ impl<O: Optimizer> ZeroRedundancyOptimizer<O> {
     /// # Errors
     /// If a rank has failed.
     pub fn try_step(&mut self) -> Result<()> {
+        self.try_step_scaled(1.0)
+    }
+
+    fn try_step_scaled(&mut self, factor: f64) -> Result<()> {
         self.collect()?;
         for p in &self.pieces {
             let now = flat(&self.params[p.param].tensor()).narrow(0, p.range.start, p.range.len());
             p.var.set_value(now);
         }
-        self.optimizer.step();
+        self.optimizer.step_scaled(factor);
         self.pieces.iter().for_each(|p| p.var.zero_grad());
         let comm = self.replica.communicator();
         let (_, buckets) = self.replica.fix_buckets();
@@ -191,7 +195,11 @@ impl<O: Optimizer> Optimizer for ZeroRedundancyOptimizer<O> {
     /// If a rank has failed.
     #[track_caller]
     fn step(&mut self) {
-        if let Err(e) = self.try_step() {
+        self.step_scaled(1.0);
+    }
+    #[track_caller]
+    fn step_scaled(&mut self, factor: f64) {
+        if let Err(e) = self.try_step_scaled(factor) {
             panic!("{e}");
         }
     }
