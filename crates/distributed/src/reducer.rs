@@ -174,7 +174,7 @@ impl Reducer {
         let dtype = self.params[members[0]].var.dtype();
         let bytes = members.iter().map(|&i| numel(i)).sum::<usize>() * dtype.size();
         self.stats.gradient_bytes += bytes as u64;
-        let buffer = match members[..] {
+        let mut buffer = match members[..] {
             [one] => self.step.held[one]
                 .take()
                 .unwrap_or_else(|| Tensor::zeros_with(self.params[one].var.shape(), dtype)),
@@ -197,7 +197,7 @@ impl Reducer {
                 flat
             }
         };
-        let mut buffer = buffer;
+        // The sum is written where its terms are: not into memory that others read.
         dispatch!(float: dtype, "gradients", T => { buffer.make_mut::<T>(); });
         let target = if self.keep_shares { Target::Own } else { Target::All };
         let pending = if self.options.deterministic || self.keep_shares {

@@ -276,12 +276,8 @@ fn update<R: Rule>(rule: &R, value: &mut Tensor, g: &Var, state: &mut State, sca
         g = g.cast(value.dtype());
     }
     align(&mut g, format);
-    if state.step == 0 {
-        state.scalars = rule.scalars_start();
-    }
     let shape = value.shape().to_vec();
-    let fresh = state.prepare(value, format, buffers_of(rule, &shape), &|name| rule.buffer_start(name));
-    let at = Step { number: state.step, fresh, shape: &shape, scale };
+    let at = state.begin(rule, value, &shape, format, scale);
     tapegrad_tape::dispatch!(float: value.dtype(), R::NAME, T => {
         let g = memory::<T>(&g, format);
         let mut buffers = buffers::<T>(&mut state.buffers);
@@ -334,6 +330,22 @@ impl State {
         });
         self.written = None;
         master.unwrap_or_else(|| value.cast(step_type(value.dtype())))
+    }
+
+    /// Begins a step of a parameter of this shape.
+    fn begin<'a, R: Rule>(
+        &mut self,
+        rule: &R,
+        value: &Tensor,
+        shape: &'a [usize],
+        format: MemoryFormat,
+        scale: f64,
+    ) -> Step<'a> {
+        if self.step == 0 {
+            self.scalars = rule.scalars_start();
+        }
+        let fresh = self.prepare(value, format, buffers_of(rule, shape), &|name| rule.buffer_start(name));
+        Step { number: self.step, fresh, shape, scale }
     }
 
     /// Makes the buffers that are missing, aligns them and counts the step. True if some were missing.

@@ -71,6 +71,13 @@ impl<M: Module> Level<M> {
         level.entries.iter().find(|e| e.name == name)
     }
 
+    /// The level of a module on this way.
+    pub(super) fn below_mut(&mut self, path: &[String]) -> Option<&mut Level<M>> {
+        path.iter().try_fold(self, |level, name| {
+            level.children.iter_mut().find(|(n, _)| n == name).map(|(_, child)| child)
+        })
+    }
+
     pub(super) fn each_entry(&self, f: &mut dyn FnMut(&Entry)) {
         self.entries.iter().for_each(&mut *f);
         self.children.iter().for_each(|(_, child)| child.each_entry(f));

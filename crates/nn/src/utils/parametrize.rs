@@ -174,10 +174,7 @@ impl<M: Module> Parametrized<M> {
     }
 
     pub(super) fn entry_mut(&mut self, place: &Place) -> Option<&mut Entry> {
-        let level = place.path.iter().try_fold(&mut self.root, |level, name| {
-            level.children.iter_mut().find(|(n, _)| n == name).map(|(_, child)| child)
-        })?;
-        level.entries.iter_mut().find(|e| e.name == place.name)
+        self.root.below_mut(&place.path)?.entries.iter_mut().find(|e| e.name == place.name)
     }
 
     pub(super) fn insert(&mut self, place: Place, source: Source) {
@@ -197,10 +194,8 @@ impl<M: Module> Parametrized<M> {
     pub(super) fn end(&mut self, place: &Place) -> bool {
         let Some(entry) = self.entry_mut(place) else { return false };
         entry.end();
-        let level = place.path.iter().try_fold(&mut self.root, |level, name| {
-            level.children.iter_mut().find(|(n, _)| n == name).map(|(_, child)| child)
-        });
-        level.expect("it has the entry").entries.retain(|e| e.name != place.name);
+        let level = self.root.below_mut(&place.path).expect("it has the entry");
+        level.entries.retain(|e| e.name != place.name);
         true
     }
 }

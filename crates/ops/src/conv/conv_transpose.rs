@@ -1,9 +1,8 @@
 //! `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`.
 
 use super::geometry::{check_options, extent, spatial};
-use super::{ConvOptions, Padding, batched, check_types, conv_input};
+use super::{ConvOptions, Padding, batched, conv_input, in_float};
 use crate::Size;
-use crate::autocast::{lowered_with_bias, through_f32};
 use crate::kernels::geometry::Geometry;
 use crate::options::size_setters;
 use crate::size::check_sizes;
@@ -61,13 +60,7 @@ fn conv_transpose<const D: usize>(
     bias: Option<&Var>,
     o: &ConvTransposeOptions<D>,
 ) -> Var {
-    lowered_with_bias([x, w], bias, |x, w, bias| {
-        check_types(op, x, w, bias);
-        match bias {
-            Some(b) => through_f32([x, w, b], |[x, w, b]| transposed_float(op, x, w, Some(b), o)),
-            None => through_f32([x, w], |[x, w]| transposed_float(op, x, w, None, o)),
-        }
-    })
+    in_float(op, x, w, bias, |x, w, bias| transposed_float(op, x, w, bias, o))
 }
 
 /// [`conv_transpose`] in F32 or F64.

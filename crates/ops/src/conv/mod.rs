@@ -140,13 +140,7 @@ fn conv_nd<const D: usize>(
     bias: Option<&Var>,
     o: &ConvOptions<D>,
 ) -> Var {
-    lowered_with_bias([x, w], bias, |x, w, bias| {
-        check_types(op, x, w, bias);
-        match bias {
-            Some(b) => through_f32([x, w, b], |[x, w, b]| conv_float(op, x, w, Some(b), o)),
-            None => through_f32([x, w], |[x, w]| conv_float(op, x, w, None, o)),
-        }
-    })
+    in_float(op, x, w, bias, |x, w, bias| conv_float(op, x, w, bias, o))
 }
 
 /// [`conv_nd`] in F32 or F64.
@@ -169,6 +163,24 @@ fn conv_float<const D: usize>(
             );
         }
         conv(op, g, x, w, bias)
+    })
+}
+
+/// Calls a convolution, or its adjoint, in the type of autocast, and in F32 where that is a shorter one.
+#[track_caller]
+fn in_float(
+    op: &str,
+    x: &Var,
+    w: &Var,
+    bias: Option<&Var>,
+    f: impl FnOnce(&Var, &Var, Option<&Var>) -> Var,
+) -> Var {
+    lowered_with_bias([x, w], bias, |x, w, bias| {
+        check_types(op, x, w, bias);
+        match bias {
+            Some(b) => through_f32([x, w, b], |[x, w, b]| f(x, w, Some(b))),
+            None => through_f32([x, w], |[x, w]| f(x, w, None)),
+        }
     })
 }
 

@@ -6,7 +6,7 @@
 
 use super::fold::difference;
 use tapegrad_tape::Float;
-use tapegrad_tape::kernels::channels::{Pairs, lanes, row_sums};
+use tapegrad_tape::kernels::channels::{Pairs, Powers, Run, lanes, row_sums};
 use tapegrad_tape::kernels::parallel::{parallel_blocks, parallel_for};
 use tapegrad_tape::kernels::shared::SharedSlice;
 
@@ -98,30 +98,6 @@ pub fn backward<T: Float>(
     (sums, bias)
 }
 
-/// The distances of a row's elements from a center, and their squares.
-struct Powers<'a, T> {
-    x: &'a [T],
-    center: T,
-}
-
-impl<T: Float> Pairs<T> for Powers<'_, T> {
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.x.len()
-    }
-
-    #[inline(always)]
-    fn pairs<const L: usize>(&self, at: usize) -> [[T; L]; 2] {
-        let x = lanes::<T, L>(self.x, at);
-        let mut out = [[T::ZERO; L]; 2];
-        for l in 0..L {
-            let d = x[l] - self.center;
-            (out[0][l], out[1][l]) = (d, d * d);
-        }
-        out
-    }
-}
-
 /// The rows whose sums are computed before the first is normalized: they stay in the cache.
 fn batch_of(width: usize) -> usize {
     (BATCH_ELEMENTS / width).clamp(1, MAX_BATCH)
@@ -138,7 +114,7 @@ tapegrad_tape::multiversion! {
         for ((out, x), statistics) in batches.zip(statistics.chunks_mut(batch * STATISTICS)) {
             let n_rows = x.len() / width;
             let first = |r: usize| if centered { x[r * width] } else { T::ZERO };
-            let row = |r: usize| Powers { x: &x[r * width..(r + 1) * width], center: first(r) };
+            let row = |r: usize| Run::new(Powers, &x[r * width..(r + 1) * width], first(r));
             row_sums(row, &mut sums[..n_rows], &mut squares[..n_rows]);
             for r in 0..n_rows {
                 let range = r * width..(r + 1) * width;
@@ -147,7 +123,7 @@ tapegrad_tape::multiversion! {
                 if centered && means[0] * means[0] > MAX_RATIO * (means[1] - means[0] * means[0]) {
                     center = T::from_f64(center.to_f64() + means[0]);
                     let (sum, square) = (&mut sums[r..r + 1], &mut squares[r..r + 1]);
-                    row_sums(|_| Powers { x, center }, sum, square);
+                    row_sums(|_| Run::new(Powers, x, center), sum, square);
                     means = [sums[r] / n, squares[r] / n];
                 }
                 let off = if centered { means[0] } else { 0.0 };

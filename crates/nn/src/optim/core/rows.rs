@@ -1,8 +1,8 @@
 //! A step on some rows of a parameter.
 
 use super::super::clip::scaled;
-use super::{State, align, buffers, buffers_of};
-use crate::optim::rule::{Rule, Step};
+use super::{State, align, buffers};
+use crate::optim::rule::Rule;
 use tapegrad_tape::{MemoryFormat, Tensor, Var};
 
 /// Steps these rows, with the gradients `values`: copies them and their part of the buffers out of the parameter, which
@@ -20,11 +20,7 @@ pub(super) fn update<R: Rule>(
     let width = shape[1..].iter().product::<usize>();
     let format = MemoryFormat::Contiguous;
     align(value, format);
-    if state.step == 0 {
-        state.scalars = rule.scalars_start();
-    }
-    let fresh = state.prepare(value, format, buffers_of(rule, &shape), &|name| rule.buffer_start(name));
-    let at = Step { number: state.step, fresh, shape: &shape, scale };
+    let at = state.begin(rule, value, &shape, format, scale);
     let scaled =
         (!R::SCALES_GRADIENT && scale != 1.0).then(|| scaled(&Var::from(values), scale).into_tensor());
     let values = scaled.as_ref().unwrap_or(values).cast(value.dtype()).contiguous();

@@ -12,7 +12,7 @@ use crate::dtype::Float;
 
 pub use rows::{LANES, Pairs, lanes, row_sums};
 pub(crate) use rows::{sum_f32_lanes, sum_f64_lanes};
-pub use sums::{Powers, Terms, Wide, sums, task_count};
+pub use sums::{Powers, Run, Terms, Wide, sums, task_count};
 
 /// The largest ratio of a mean square to the variance computed from it: that of a center 8 standard deviations away.
 const MAX_RATIO: f64 = 64.0;

@@ -266,11 +266,19 @@ crate::multiversion! {
 }
 
 /// A run of a channel.
-struct Run<'a, T, K> {
+pub struct Run<'a, T, K> {
     x: &'a [T],
     g: &'a [T],
     p: [T; 3],
     kind: PhantomData<K>,
+}
+
+impl<'a, T: Float, K: Terms<T>> Run<'a, T, K> {
+    /// A run whose terms depend on its elements and its center alone.
+    #[inline(always)]
+    pub fn new(_kind: K, x: &'a [T], center: T) -> Self {
+        Run { x, g: x, p: [center; 3], kind: PhantomData }
+    }
 }
 
 impl<T: Float, K: Terms<T>> Pairs<T> for Run<'_, T, K> {
