@@ -66,6 +66,28 @@ fn unsafe_code_stands_in_kernels_and_storage_only() {
     assert!(found.len() > 10, "{found:#?}");
 }
 
+/// Kernels know slices and sizes: of what is above them, those of `tape` use only the types that data is made of.
+#[test]
+fn kernels_do_not_use_what_calls_them() {
+    for (name, allowed) in [
+        ("ops", &["kernels", "testing"][..]),
+        ("tape", &["kernels", "bf16", "dtype", "shape", "storage", "tensor"]),
+    ] {
+        let mut files = Vec::new();
+        sources(&root().join("crates").join(name).join("src/kernels"), &mut files);
+        assert!(files.len() > 10, "{files:?}");
+        for path in files {
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for used in code.split("\nuse crate::").skip(1) {
+                let module =
+                    used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                assert!(allowed.contains(&module), "{} uses crate::{module}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn crates_without_kernels_forbid_unsafe_code() {
     for file in

@@ -2,6 +2,7 @@
 
 use crate::Size;
 use crate::kernels::col2im::add_patches;
+use crate::kernels::geometry::Conv2dShape;
 use crate::size::check_sizes;
 use tapegrad_tape::shape::numel_for;
 use tapegrad_tape::{DType, RecordOptions, Slice, Tensor, Var, dispatch, no_grad, record_with};
@@ -170,11 +171,14 @@ pub fn fold(columns: &Var, output_size: impl Into<Size<2>>, options: impl Into<U
     if !matches!(columns.dtype(), DType::F32 | DType::F64) {
         return overlap(columns, [n, c, oh, ow], size, o);
     }
-    let mut value = Tensor::zeros_with(&[n, c, size[0], size[1]], columns.dtype());
+    let [h, w] = size;
+    let UnfoldOptions { stride, padding, dilation, .. } = o;
+    let shape = Conv2dShape { n, h, w, c_in: c, c_out: 1, groups: 1, kh, kw, stride, padding, dilation };
+    let mut value = Tensor::zeros_with(&[n, c, h, w], columns.dtype());
     let data = columns.tensor().contiguous();
     dispatch!(float: columns.dtype(), "fold", T => {
         let data = data.as_slice::<T>().expect("contiguous");
-        add_patches::<T>(data, value.data_mut::<T>(), size, [oh, ow], &o);
+        add_patches::<T>(data, value.data_mut::<T>(), &shape);
     });
     let linear = |t: &Var| fold(t, size, o);
     record_with("fold", [columns], value, RecordOptions::new().linear(&linear), move |c| {

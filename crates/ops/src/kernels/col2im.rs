@@ -1,32 +1,27 @@
 //! Sums of overlapping patches.
 
-use crate::unfold::UnfoldOptions;
+use super::geometry::Conv2dShape;
 use tapegrad_tape::kernels::parallel::parallel_chunks;
 use tapegrad_tape::{Float, multiversion};
 
-/// Adds the patches `columns`, `[planes, kh * kw, oh * ow]`, to `out`, `[planes, height, width]`.
-pub(crate) fn add_patches<T: Float>(
-    columns: &[T],
-    out: &mut [T],
-    [height, width]: [usize; 2],
-    [oh, ow]: [usize; 2],
-    o: &UnfoldOptions,
-) {
-    let ([kh, kw], [ph, pw]) = (o.kernel_size, o.padding);
+/// Adds the patches `columns`, `[n * c_in, kh * kw, out_h * out_w]`, to the images `out`, `[n * c_in, h, w]`.
+pub(crate) fn add_patches<T: Float>(columns: &[T], out: &mut [T], s: &Conv2dShape) {
+    let Conv2dShape { h: height, w: width, kh, kw, stride, padding: [ph, pw], dilation, .. } = *s;
+    let (oh, ow) = (s.out_h(), s.out_w());
     parallel_chunks(out, height * width, |plane, out| {
         let columns = &columns[plane * kh * kw * oh * ow..][..kh * kw * oh * ow];
         for (k, columns) in columns.chunks_exact((oh * ow).max(1)).enumerate() {
-            let (down, right) = (k / kw * o.dilation[0], k % kw * o.dilation[1]);
+            let (down, right) = (k / kw * dilation[0], k % kw * dilation[1]);
             // The patches whose element lies inside, and where that of the first is.
-            let (first, last) = inside(right, pw, o.stride[1], width, ow);
+            let (first, last) = inside(right, pw, stride[1], width, ow);
             if first >= last {
                 continue;
             }
-            let at = first * o.stride[1] + right - pw;
-            let (top, bottom) = inside(down, ph, o.stride[0], height, oh);
+            let at = first * stride[1] + right - pw;
+            let (top, bottom) = inside(down, ph, stride[0], height, oh);
             for y in top..bottom {
-                let line = &mut out[(y * o.stride[0] + down - ph) * width + at..];
-                add_every(line, &columns[y * ow..][first..last], o.stride[1]);
+                let line = &mut out[(y * stride[0] + down - ph) * width + at..];
+                add_every(line, &columns[y * ow..][first..last], stride[1]);
             }
         }
     });
