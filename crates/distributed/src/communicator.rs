@@ -384,7 +384,7 @@ impl std::fmt::Debug for Communicator {
 }
 
 /// The tensor in row-major memory of its own.
-fn own(t: Tensor) -> Tensor {
+pub(crate) fn own(t: Tensor) -> Tensor {
     let mut t = t.contiguous();
     tapegrad_tape::dispatch!(all: t.dtype(), "communicate", T => { t.make_mut::<T>(); });
     t

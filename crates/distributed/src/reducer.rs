@@ -1,7 +1,7 @@
 //! The gradients of one step on their way to their sums.
 
 use crate::buckets::layout;
-use crate::communicator::{Communicator, Pending};
+use crate::communicator::{Communicator, Pending, own};
 use crate::engine::{Sum, Target};
 use crate::error::Result;
 use crate::options::DdpOptions;
@@ -174,7 +174,7 @@ impl Reducer {
         let dtype = self.params[members[0]].var.dtype();
         let bytes = members.iter().map(|&i| numel(i)).sum::<usize>() * dtype.size();
         self.stats.gradient_bytes += bytes as u64;
-        let mut buffer = match members[..] {
+        let buffer = match members[..] {
             [one] => self.step.held[one]
                 .take()
                 .unwrap_or_else(|| Tensor::zeros_with(self.params[one].var.shape(), dtype)),
@@ -198,7 +198,7 @@ impl Reducer {
             }
         };
         // The sum is written where its terms are: not into memory that others read.
-        dispatch!(float: dtype, "gradients", T => { buffer.make_mut::<T>(); });
+        let buffer = own(buffer);
         let target = if self.keep_shares { Target::Own } else { Target::All };
         let pending = if self.options.deterministic || self.keep_shares {
             self.comm.start_sum(buffer, Sum { how: Reduce::Sum, target })?

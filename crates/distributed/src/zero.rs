@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tapegrad_nn::StateDict;
 use tapegrad_nn::optim::{Optimizer, OptimizerStateError};
+use tapegrad_tape::kernels::update::sums_of_squares;
 use tapegrad_tape::{Tensor, Var};
 
 /// An optimizer of which each rank keeps the states of its share of the elements (ZeRO stage 1, Rajbhandari et al. 2020;
@@ -127,9 +128,8 @@ impl<O: Optimizer> ZeroRedundancyOptimizer<O> {
     /// If a rank has failed.
     pub fn clip_grad_norm_(&mut self, max_norm: f64) -> Result<f64> {
         self.collect()?;
-        let own: f64 = (self.pieces.iter().filter_map(|p| p.var.grad()))
-            .map(|g| g.to_vec::<f64>().iter().map(|x| x * x).sum::<f64>())
-            .sum();
+        let own: Vec<Tensor> = self.pieces.iter().filter_map(|p| p.var.grad()).map(|g| g.tensor()).collect();
+        let own: f64 = sums_of_squares(&own).iter().sum();
         let all = self.replica.communicator().all_gather_numbers(&[own])?;
         let norm = all.iter().map(|n| n[0]).sum::<f64>().sqrt();
         let scale = max_norm / (norm + 1e-6);

@@ -1,8 +1,6 @@
 //! `Laplace`.
 
-use super::{
-    Distribution, check_shape, check_value, numbers, parameters, require_positive, require_real, sample_shape,
-};
+use super::{Distribution, check_real, numbers, parameters, require_positive, require_real, sample_shape};
 use tapegrad_tape::shape::Dims;
 use tapegrad_tape::{Generator, Operand, Var};
 
@@ -34,12 +32,6 @@ impl Laplace {
         require_positive("Laplace", "parameter scale", &scale);
         Laplace { loc, scale }
     }
-
-    #[track_caller]
-    fn check(&self, function: &str, value: &Var) {
-        check_shape(self, function, value);
-        check_value(self, function, value, "real", &value.isnan().logical_not());
-    }
 }
 
 impl Distribution for Laplace {
@@ -62,7 +54,7 @@ impl Distribution for Laplace {
 
     #[track_caller]
     fn log_prob(&self, value: &Var) -> Var {
-        self.check("log_prob", value);
+        check_real(self, "log_prob", value);
         -(&self.scale * 2.0).log() - (value - &self.loc).abs() / &self.scale
     }
 
@@ -84,7 +76,7 @@ impl Distribution for Laplace {
 
     #[track_caller]
     fn cdf(&self, value: &Var) -> Var {
-        self.check("cdf", value);
+        check_real(self, "cdf", value);
         let off = value - &self.loc;
         0.5 - 0.5 * off.sign() * (-off.abs() / &self.scale).expm1()
     }

@@ -224,6 +224,13 @@ fn check_value(d: &dyn Distribution, function: &str, value: &Var, wanted: &str, 
     require(&format!("{}.{function}", d.name()), "the value", value, wanted, holds);
 }
 
+/// [`check_value`] where the support is the real numbers.
+#[track_caller]
+fn check_real(d: &dyn Distribution, function: &str, value: &Var) {
+    check_shape(d, function, value);
+    check_value(d, function, value, "real", &value.isnan().logical_not());
+}
+
 /// The shape of samples.
 #[track_caller]
 fn sample_shape(d: &dyn Distribution, leading: &[usize]) -> Dims {

@@ -1,8 +1,6 @@
 //! `Normal`.
 
-use super::{
-    Distribution, check_shape, check_value, numbers, parameters, require_positive, require_real, sample_shape,
-};
+use super::{Distribution, check_real, numbers, parameters, require_positive, require_real, sample_shape};
 use std::f64::consts::{PI, SQRT_2};
 use tapegrad_tape::shape::Dims;
 use tapegrad_tape::{Generator, Operand, Var};
@@ -36,12 +34,6 @@ impl Normal {
         require_positive("Normal", "parameter scale", &scale);
         Normal { loc, scale }
     }
-
-    #[track_caller]
-    fn check(&self, function: &str, value: &Var) {
-        check_shape(self, function, value);
-        check_value(self, function, value, "real", &value.isnan().logical_not());
-    }
 }
 
 impl Distribution for Normal {
@@ -60,7 +52,7 @@ impl Distribution for Normal {
 
     #[track_caller]
     fn log_prob(&self, value: &Var) -> Var {
-        self.check("log_prob", value);
+        check_real(self, "log_prob", value);
         let z = (value - &self.loc) / &self.scale;
         z.square() * -0.5 - self.scale.log() - 0.5 * (2.0 * PI).ln()
     }
@@ -83,7 +75,7 @@ impl Distribution for Normal {
 
     #[track_caller]
     fn cdf(&self, value: &Var) -> Var {
-        self.check("cdf", value);
+        check_real(self, "cdf", value);
         0.5 * (1.0 + ((value - &self.loc) / (&self.scale * SQRT_2)).erf())
     }
 
