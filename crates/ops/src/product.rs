@@ -1,9 +1,9 @@
 //! The product of matrices that `matmul`, `linear` and their relatives record.
 
-use crate::kernels::gemm::{Bias, Finish, MAX_STEPS};
+use crate::kernels::gemm::{Bias, Finish, MAX_STEPS, takes_bf16};
 use crate::kernels::matmul::{Operand, Product, ProductSize, matmul_into, replace};
 use tapegrad_tape::shape::{self, Dims};
-use tapegrad_tape::{DType, RecordOptions, Tensor, Var, record_with};
+use tapegrad_tape::{DType, Element, Number, RecordOptions, Tensor, Var, bf16, record_with};
 
 /// The product of two variables whose last two dimensions are matrices, each taken as it is or transposed; the
 /// dimensions before them are broadcast.
@@ -86,10 +86,19 @@ pub(crate) fn product_value(
         DType::U8 => DType::I64,
         other => other,
     };
+    if dtype == DType::BF16 && takes_bf16(matrix_size(a, ta, b, tb)) {
+        return multiply::<bf16>(op, a, ta, b, tb, addend.cast(wide)).cast(dtype);
+    }
     if wide != dtype {
         return product_value(op, &a.cast(wide), ta, &b.cast(wide), tb, addend.cast(wide)).cast(dtype);
     }
     tapegrad_tape::dispatch!(number: dtype, op, T => multiply::<T>(op, a, ta, b, tb, addend))
+}
+
+/// Rows, columns and steps of the product of two matrices.
+fn matrix_size(a: &Tensor, ta: bool, b: &Tensor, tb: bool) -> [usize; 3] {
+    let ([m, k], [_, n]) = (Matrices::new(a, ta).sizes, Matrices::new(b, tb).sizes);
+    [m, n, k]
 }
 
 /// A tensor's matrices: sizes and strides of the dimensions before the last two, then of those.
@@ -152,17 +161,18 @@ fn multiply<T: Product>(
     result.extend([m, n]);
     shape::numel_for(op, &result);
     let (mut out, bias, finish) = match addend {
-        Addend::Nothing => (Tensor::uninit(&result, T::DTYPE), None, replace()),
+        Addend::Nothing => (Tensor::uninit(&result, T::Sum::DTYPE), None, replace()),
         Addend::Bias(t) => {
             let bias = if t.shape() == [n] { t } else { t.expand(&[n]) };
-            (Tensor::uninit(&result, T::DTYPE), Some(bias.contiguous()), replace())
+            (Tensor::uninit(&result, T::Sum::DTYPE), Some(bias.contiguous()), replace())
         }
         Addend::Scaled(t, factor) => {
-            let finish = Finish { alpha: T::from_f64(factor), beta: T::ONE, ..replace() };
+            let finish = Finish { alpha: T::Sum::from_f64(factor), beta: T::Sum::ONE, ..replace() };
             (t.expand(&result).contiguous(), None, finish)
         }
     };
-    let bias = bias.as_ref().map_or(Bias::None, |b| Bias::Columns(b.as_slice::<T>().expect("contiguous")));
+    let bias =
+        bias.as_ref().map_or(Bias::None, |b| Bias::Columns(b.as_slice::<T::Sum>().expect("contiguous")));
     let count = shape::numel(&batch);
     let flops = [count, m, n, k].iter().fold(2, |flops: u64, &n| flops.saturating_mul(n as u64));
     assert!(
@@ -182,6 +192,6 @@ fn multiply<T: Product>(
     let (ao, bo) = if ones { (one_matrix(), one_matrix()) } else { (x.offsets(&batch), y.offsets(&batch)) };
     let left = Operand { data: a.data::<T>(), strides: left, offsets: &ao };
     let right = Operand { data: b.data::<T>(), strides: y.strides, offsets: &bo };
-    matmul_into(size, left, right, out.make_mut::<T>(), Finish { bias, ..finish });
+    matmul_into(size, left, right, out.make_mut::<T::Sum>(), Finish { bias, ..finish });
     out
 }

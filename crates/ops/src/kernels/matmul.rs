@@ -1,9 +1,9 @@
 //! A batch of matrix products of one shape, over strided operands of any numeric type.
 
 use super::gemm::{self, Bias, Finish, View};
-use tapegrad_tape::Number;
 use tapegrad_tape::kernels::parallel::parallel_for;
 use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::{Element, Number, bf16};
 
 /// The fewest operations with which a single product keeps all threads busy.
 const LARGE: usize = 1 << 23;
@@ -49,15 +49,26 @@ impl<'a, T> Operand<'a, T> {
 }
 
 /// A type whose matrices can be multiplied.
-pub trait Product: Number {
+pub trait Product: Element {
+    /// The type of the results.
+    type Sum: Number;
+
     /// One product; see [`gemm::matmul`].
     #[doc(hidden)]
-    fn product(size: ProductSize, a: View<Self>, b: View<Self>, c: &mut [Self], finish: Finish<Self>);
+    fn product(
+        size: ProductSize,
+        a: View<Self>,
+        b: View<Self>,
+        c: &mut [Self::Sum],
+        finish: Finish<Self::Sum>,
+    );
 }
 
 macro_rules! float_product {
     ($($ty:ty)*) => {$(
         impl Product for $ty {
+            type Sum = $ty;
+
             fn product(s: ProductSize, a: View<Self>, b: View<Self>, c: &mut [Self], finish: Finish<Self>) {
                 gemm::matmul([s.m, s.n, s.k], a, b, c, s.n, finish);
             }
@@ -66,7 +77,18 @@ macro_rules! float_product {
 }
 float_product!(f32 f64);
 
+/// Only where [`gemm::takes_bf16`].
+impl Product for bf16 {
+    type Sum = f32;
+
+    fn product(s: ProductSize, a: View<bf16>, b: View<bf16>, c: &mut [f32], finish: Finish<f32>) {
+        gemm::matmul_bf16([s.m, s.n, s.k], a, b, c, s.n, finish);
+    }
+}
+
 impl Product for i64 {
+    type Sum = i64;
+
     fn product(s: ProductSize, a: View<i64>, b: View<i64>, c: &mut [i64], finish: Finish<i64>) {
         for (i, row) in c.chunks_exact_mut(s.n).enumerate() {
             for (j, out) in row.iter_mut().enumerate() {
@@ -103,8 +125,8 @@ pub fn matmul_into<T: Product>(
     size: ProductSize,
     a: Operand<T>,
     b: Operand<T>,
-    c: &mut [T],
-    finish: Finish<T>,
+    c: &mut [T::Sum],
+    finish: Finish<T::Sum>,
 ) {
     let count = a.offsets.len();
     let each = size.m.saturating_mul(size.n);

@@ -1,6 +1,6 @@
 //! `gather`, `scatter`, `scatter_add`, `take_along_dim`.
 
-use super::{check_range, integers};
+use super::{add_widened, check_range, integers};
 use crate::dtype::Number;
 use crate::kernels::{index, place, strided};
 use crate::node::{record, record_linear, record_part};
@@ -311,7 +311,12 @@ fn scatter_values(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tenso
         return base;
     }
     let shape: Dims = base.shape().into();
-    crate::dispatch!(number: base.dtype(), "scatter_add", T => add::<T>(base, d, index, src)).reshape(&shape)
+    let sum = add_widened(
+        base,
+        src,
+        |base, src| crate::dispatch!(number: base.dtype(), "scatter_add", T => add::<T>(base, d, index, src)),
+    );
+    sum.reshape(&shape)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `index_select` and `index_add`, which are each other's rules.
 
-use super::{check_range, integers, places};
+use super::{add_widened, check_range, integers, places};
 use crate::dtype::{DType, Element, Number};
 use crate::kernels::index;
 use crate::node::{record, record_linear, record_part};
@@ -201,7 +201,11 @@ fn add_rows(base: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
         out
     }
     let base = if base.is_contiguous() { base } else { base.contiguous() };
-    crate::dispatch!(number: base.dtype(), "index_add", T => add::<T>(base, src, dim, index))
+    add_widened(
+        base,
+        src,
+        |base, src| crate::dispatch!(number: base.dtype(), "index_add", T => add::<T>(base, src, dim, index)),
+    )
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Writing a tensor into a part of a larger one.
 
-use crate::dtype::{Element, Number};
+use crate::dtype::{DType, Element, Number};
 use crate::kernels::shared::SharedSlice;
 use crate::kernels::strided::{GRAIN, Nest};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
+use crate::{bf16, f16};
 
 /// Copies `src` to the elements of `out` that `view` selects; both have the same shape and type.
 pub(crate) fn write(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
@@ -26,7 +27,11 @@ fn add_at(out: &mut Tensor, place: &Place, src: &Tensor) {
     fn sum<T: Number>(out: &mut Tensor, place: &Place, src: &Tensor) {
         combine(out, place, src, |old: T, new: T| old + new);
     }
-    crate::dispatch!(number: src.dtype(), "add", T => sum::<T>(out, place, src));
+    match src.dtype() {
+        DType::F16 => combine(out, place, src, |old: f16, new| f16::from_f32(old.to_f32() + new.to_f32())),
+        DType::BF16 => combine(out, place, src, |old: bf16, new| bf16::from_f32(old.to_f32() + new.to_f32())),
+        other => crate::dispatch!(number: other, "add", T => sum::<T>(out, place, src)),
+    }
 }
 
 /// A part of a tensor, in elements from its beginning.

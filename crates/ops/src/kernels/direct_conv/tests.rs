@@ -69,6 +69,13 @@ fn square(
     }
 }
 
+/// As products of matrices where there are tile registers.
+#[test]
+fn pixels_of_many_channels() {
+    check_all(&square(2, 12, 136, 250, 1, 1, 0));
+    check_all(&square(1, 9, 250, 240, 1, 1, 0));
+}
+
 #[test]
 fn shapes_of_known_models() {
     for s in [

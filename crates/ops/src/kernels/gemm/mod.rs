@@ -4,13 +4,14 @@
 //! `f64` are computed by the crate `gemm`. Work is partitioned by the sizes alone, so results are bit-identical for any
 //! number of threads.
 
+mod amx;
 mod blocked;
 mod dots;
 mod double;
 mod sgemm;
 mod vector;
 
-use tapegrad_tape::Float;
+use tapegrad_tape::{Float, Number, bf16};
 
 /// More multiplications would take weeks, and their operands fit in memory only if strides are zero. Up to this limit
 /// no size of a packed operand overflows.
@@ -141,7 +142,52 @@ impl Real for f64 {
 /// If a slice is too short for its matrix, or `row` is less than `n`.
 #[track_caller]
 pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], row: usize, finish: Finish<T>) {
-    let [m, n, k] = size;
+    check(size, a, b, c, row, finish);
+    if size[0] > 0 && size[1] > 0 {
+        T::product(size, a, b, c, row, finish);
+    }
+}
+
+/// Whether [`matmul`] computes products of F32 of this size by tile registers, faster than the convolutions' own tile.
+pub(crate) fn uses_tiles(size: [usize; 3]) -> bool {
+    amx::takes_f32(size)
+}
+
+/// Whether [`matmul_bf16`] computes products of this size.
+pub fn takes_bf16(size: [usize; 3]) -> bool {
+    amx::takes_bf16(size)
+}
+
+/// [`matmul`] of operands in BF16: products are exact, sums are F32.
+///
+/// # Panics
+/// If [`takes_bf16`] is false for the size, and as [`matmul`].
+#[track_caller]
+pub fn matmul_bf16(
+    size: [usize; 3],
+    a: View<bf16>,
+    b: View<bf16>,
+    c: &mut [f32],
+    row: usize,
+    finish: Finish<f32>,
+) {
+    check(size, a, b, c, row, finish);
+    assert!(
+        takes_bf16(size),
+        "matrix product: bfloat16 operands of size {size:?} have to be converted first"
+    );
+    amx::product_bf16(size, a, b, c, row, finish);
+}
+
+#[track_caller]
+fn check<T, S: Number>(
+    [m, n, k]: [usize; 3],
+    a: View<T>,
+    b: View<T>,
+    c: &[S],
+    row: usize,
+    finish: Finish<S>,
+) {
     let steps = m.checked_mul(n).and_then(|steps| steps.checked_mul(k));
     assert!(
         steps.is_some_and(|steps| steps <= MAX_STEPS),
@@ -149,15 +195,12 @@ pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], ro
     );
     a.check("A", m, k);
     b.check("B", k, n);
-    View { data: &*c, row, column: 1 }.check("C", m, n);
+    View { data: c, row, column: 1 }.check("C", m, n);
     assert!(row >= n || m <= 1, "matrix product: rows of C are {row} apart but have {n} elements");
     match finish.bias {
         Bias::None => {}
         Bias::Columns(bias) => assert_eq!(bias.len(), n, "matrix product: a bias for each of {n} columns"),
         Bias::Rows(bias) => assert_eq!(bias.len(), m, "matrix product: a bias for each of {m} rows"),
-    }
-    if m > 0 && n > 0 {
-        T::product(size, a, b, c, row, finish);
     }
 }
 

@@ -6,7 +6,7 @@
 //! transposed: see [`dots`](super::dots). Large products pack both: see [`blocked`](super::blocked).
 
 use super::dots::Dots;
-use super::{Bias, Finish, View, vector};
+use super::{Bias, Finish, View, amx, vector};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
 use crate::kernels::scratch::with_scratch;
 use std::ops::Range;
@@ -51,6 +51,24 @@ pub(super) fn product(
         vector::outer(a.data, a.row, &b.data[..n], &mut c[..whole], row);
         return;
     }
+    if amx::takes_f32(size) {
+        return amx::product(size, a, b, c, row, finish, |size, a, b, c| {
+            by_vectors(size, a, b, c, amx::SIDE, Finish::default());
+        });
+    }
+    by_vectors(size, a, b, c, row, finish);
+}
+
+/// A product of several rows, columns and steps, on the register tile.
+pub(super) fn by_vectors(
+    size: [usize; 3],
+    a: View<f32>,
+    b: View<f32>,
+    c: &mut [f32],
+    row: usize,
+    finish: Finish<f32>,
+) {
+    let [m, n, k] = size;
     let plain = Operands { m, n, k, left: a, right: b, swapped: false };
     if plain.is_large() {
         return plain.run_blocked(c, row, finish);

@@ -57,24 +57,46 @@ impl InstructionSet {
 }
 
 /// The instruction set in use: the widest that the CPU supports, or the one that the environment variable
-/// `TAPEGRAD_SIMD=avx512|avx2|portable` names.
+/// `TAPEGRAD_SIMD=amx|avx512|avx2|portable` names.
 ///
 /// # Panics
 /// If `TAPEGRAD_SIMD` has an unknown value, or names an instruction set that this CPU lacks.
 pub fn instruction_set() -> InstructionSet {
-    static IN_USE: OnceLock<InstructionSet> = OnceLock::new();
+    in_use().0
+}
+
+/// Whether products use AMX: the CPU has it beside AVX-512, the system allows it, and `TAPEGRAD_SIMD` is `amx` or not set.
+pub fn has_amx() -> bool {
+    in_use().1
+}
+
+/// The vectors in use, and whether AMX is.
+fn in_use() -> (InstructionSet, bool) {
+    static IN_USE: OnceLock<(InstructionSet, bool)> = OnceLock::new();
     *IN_USE.get_or_init(|| {
-        let wanted = match std::env::var("TAPEGRAD_SIMD").as_deref() {
-            Err(_) | Ok("") => InstructionSet::ALL.into_iter().find(|set| set.is_available()),
-            Ok("portable") => Some(InstructionSet::Portable),
-            Ok("avx2") => Some(InstructionSet::Avx2),
-            Ok("avx512") => Some(InstructionSet::Avx512),
-            Ok(other) => panic!("TAPEGRAD_SIMD is {other:?}; it can be avx512, avx2 or portable"),
+        use InstructionSet::{Avx2, Avx512, Portable};
+        let (set, amx) = match std::env::var("TAPEGRAD_SIMD").as_deref() {
+            Err(_) | Ok("") => {
+                let widest = InstructionSet::ALL.into_iter().find(|set| set.is_available());
+                (widest.unwrap_or(Portable), amx_is_available())
+            }
+            Ok("portable") => (Portable, false),
+            Ok("avx2") => (Avx2, false),
+            Ok("avx512") => (Avx512, false),
+            Ok("amx") => (Avx512, true),
+            Ok(other) => panic!("TAPEGRAD_SIMD is {other:?}; it can be amx, avx512, avx2 or portable"),
         };
-        let wanted = wanted.unwrap_or(InstructionSet::Portable);
-        assert!(wanted.is_available(), "TAPEGRAD_SIMD asks for {wanted:?}, which this machine lacks");
-        wanted
+        assert!(set.is_available(), "TAPEGRAD_SIMD asks for {set:?}, which this machine lacks");
+        assert!(!amx || amx_is_available(), "TAPEGRAD_SIMD asks for AMX, which this machine lacks");
+        (set, amx)
     })
+}
+
+fn amx_is_available() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+    return x86_64::has_avx512() && x86_64::has_amx();
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(miri))))]
+    false
 }
 
 /// Code that runs on vectors of any width.

@@ -33,6 +33,19 @@ pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
+/// Whether the CPU has tiles of BF16, and the system lets this process use them, which it has to ask for.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) fn has_amx() -> bool {
+    const REQUEST_PERMISSION: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+    const BF16: u32 = 1 << 22;
+    const TILE: u32 = 1 << 24;
+    let features = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).edx } else { 0 };
+    // SAFETY: the call takes two numbers and only changes what this process may use.
+    features & (BF16 | TILE) == BF16 | TILE
+        && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) } == 0
+}
+
 crate::with_avx512! {
     #[inline(never)]
     fn call_avx512<K: Kernel>(kernel: K) -> K::Output {
