@@ -49,6 +49,6 @@ pub(crate) fn through_f32<const N: usize>(inputs: [&Var; N], op: impl FnOnce([&V
     if !is_half(dtype) {
         return op(inputs);
     }
-    let wide = inputs.map(|v| v.cast(DType::F32));
+    let wide = inputs.map(|v| if is_half(v.dtype()) { v.cast(DType::F32) } else { v.clone() });
     op(wide.each_ref()).cast(dtype)
 }

@@ -1,5 +1,6 @@
 //! `embedding_bag`.
 
+use crate::autocast::through_f32;
 use crate::embedding::renormalize;
 use crate::kernels::embedding_bag::{spread, sums};
 use crate::options::setters;
@@ -91,17 +92,16 @@ pub fn embedding_bag_with(indices: &Var, weight: &Var, options: EmbeddingBagOpti
         let list: Vec<i64> = bags.index.iter().map(|&i| i as i64).collect();
         renormalize("embedding_bag", weight, &list, max_norm, options.norm_type);
     }
-    if options.mode == EmbeddingBagMode::Max {
-        return bags.maxima(weight);
-    }
-    let factors = bags.factors(options.mode);
-    match options.per_sample_weights {
-        None => bags.weighted(
-            weight,
-            &Var::from(Tensor::from_vec(factors, &[bags.index.len()]).cast(weight.dtype())),
-        ),
-        Some(w) => bags.weighted(weight, &w.reshape(&[bags.index.len() as isize])),
-    }
+    through_f32([weight], |[weight]| {
+        if options.mode == EmbeddingBagMode::Max {
+            return bags.maxima(weight);
+        }
+        let factors = match &options.per_sample_weights {
+            None => Var::from_vec(bags.factors(options.mode), bags.index.len()),
+            Some(w) => w.reshape(&[bags.index.len() as isize]),
+        };
+        bags.weighted(weight, &factors.cast(weight.dtype()))
+    })
 }
 
 /// Which rows each bag has.
@@ -123,8 +123,8 @@ impl Bags {
         let op = "embedding_bag";
         assert!(weight.ndim() == 2, "{op}: weight has to be a 2D tensor, but has shape {:?}", weight.shape());
         assert!(
-            matches!(weight.dtype(), DType::F32 | DType::F64),
-            "{op}: expected a weight of float32 or float64, but got {}",
+            weight.dtype().is_float(),
+            "{op}: expected a weight of a floating-point type, but got {}",
             weight.dtype()
         );
         assert!(

@@ -2,13 +2,13 @@
 
 mod coordinate;
 
-use crate::autocast::in_f32;
+use crate::autocast::{in_f32, through_f32};
 use crate::kernels::grid_sample::{AxisTaps, NONE, Points};
 use crate::options::setters;
 use crate::product::check_types;
 use coordinate::{Coordinates, axis_taps, coordinates};
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{DType, Tensor, Var, dispatch, is_grad_enabled, record, vjp, where_};
+use tapegrad_tape::{Tensor, Var, dispatch, is_grad_enabled, record, vjp, where_};
 
 /// How values between pixels are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +78,12 @@ pub fn grid_sample(input: &Var, grid: &Var) -> Var {
 #[track_caller]
 pub fn grid_sample_with(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
     let (input, grid) = (in_f32(input), in_f32(grid));
-    let (input, grid) = (&*input, &*grid);
-    check(input, grid);
+    check(&input, &grid);
+    through_f32([&input, &grid], |[input, grid]| sampled(input, grid, options))
+}
+
+#[track_caller]
+fn sampled(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
     let shape = [&input.shape()[..2], &grid.shape()[1..grid.ndim() - 1]].concat();
     numel_for("grid_sample", &shape);
     let mut y = Tensor::uninit(&shape, input.dtype());
@@ -122,8 +126,8 @@ fn check(input: &Var, grid: &Var) {
     );
     check_types(op, input.dtype(), grid.dtype());
     assert!(
-        matches!(input.dtype(), DType::F32 | DType::F64),
-        "{op}: expected tensors of float32 or float64, but got {}",
+        input.dtype().is_float(),
+        "{op}: expected tensors of a floating-point type, but got {}",
         input.dtype()
     );
     assert!(

@@ -2,7 +2,7 @@
 
 use super::Reduction;
 use crate::activation::logsigmoid;
-use crate::autocast::in_f32;
+use crate::autocast::{in_f32, through_f32};
 use crate::options::setters;
 use tapegrad_tape::{DType, Float, Var, dispatch, is_grad_enabled, kernels::strided, multiversion, record};
 
@@ -33,9 +33,12 @@ pub fn binary_cross_entropy_with<'a>(
     weight: impl Into<Option<&'a Var>>,
     reduction: Reduction,
 ) -> Var {
-    let (input, target) = (in_f32(input), in_f32(target));
-    let (input, target) = (&*input, &*target);
-    let weight = weight.into();
+    let (input, target, weight) = (in_f32(input), in_f32(target), weight.into());
+    through_f32([&input, &target], |[input, target]| of_probabilities(input, target, weight, reduction))
+}
+
+#[track_caller]
+fn of_probabilities(input: &Var, target: &Var, weight: Option<&Var>, reduction: Reduction) -> Var {
     assert!(
         input.shape() == target.shape(),
         "binary_cross_entropy: a target of shape {:?} for an input of shape {:?}; they have to be the same",

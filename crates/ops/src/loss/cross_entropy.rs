@@ -2,7 +2,7 @@
 
 use super::Reduction;
 use super::nll_loss::ClassTargets;
-use crate::autocast::in_f32;
+use crate::autocast::{in_f32, through_f32};
 use crate::kernels::softmax::softmax_and_logs;
 use crate::options::setters;
 use crate::softmax::log_softmax;
@@ -62,7 +62,12 @@ pub fn cross_entropy(input: &Var, target: &Var) -> Var {
 #[track_caller]
 pub fn cross_entropy_with(input: &Var, target: &Var, options: CrossEntropyOptions) -> Var {
     let (input, target) = (in_f32(input), in_f32(target));
-    let (input, target) = (&*input, &*target);
+    through_f32([&input, &target], |[input, target]| by_target(input, target, options))
+}
+
+/// By the form of the target.
+#[track_caller]
+fn by_target(input: &Var, target: &Var, options: CrossEntropyOptions) -> Var {
     let smoothing = options.label_smoothing;
     assert!(
         (0.0..=1.0).contains(&smoothing),
@@ -70,7 +75,7 @@ pub fn cross_entropy_with(input: &Var, target: &Var, options: CrossEntropyOption
     );
     assert!(
         (1..).contains(&input.ndim()) && matches!(input.dtype(), DType::F32 | DType::F64),
-        "cross_entropy: expected float32 or float64 logits with a class dimension, got {} of shape {:?}",
+        "cross_entropy: expected floating-point logits with a class dimension, got {} of shape {:?}",
         input.dtype(),
         input.shape()
     );

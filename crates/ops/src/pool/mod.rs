@@ -18,6 +18,7 @@ pub use max_pool::{
 };
 pub use max_unpool::{MaxUnpoolOptions, max_unpool1d, max_unpool2d, max_unpool3d};
 
+use crate::autocast::through_f32;
 use crate::size::check_sizes;
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::MAX_NUMEL;
@@ -35,7 +36,7 @@ fn pooled<const D: usize>(op: &'static str, x: &Var, f: impl FnOnce(&Var) -> Var
         D + 2
     );
     assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes float32 or float64", x.dtype());
-    crate::conv::batched::<D>(op, x, f)
+    through_f32([x], |[x]| crate::conv::batched::<D>(op, x, f))
 }
 
 /// The checks that the windows of max and average pooling share.
