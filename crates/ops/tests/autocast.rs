@@ -134,7 +134,8 @@ fn operations_without_kernels_for_bf16_compute_in_f32() {
     let grid = random(&[2, 3, 3, 2], 5) * 0.5;
     let bags = Var::from_vec(vec![0i64, 1, 1, 0], &[2, 2]);
     let image: &[usize] = &[2, 3, 8, 8];
-    let ops: [(&str, &[usize], Op); 11] = [
+    let (w, h) = (random(&[16, 4], 6) * 0.3, random(&[2, 4], 7));
+    let ops: [(&str, &[usize], Op); 12] = [
         ("max_pool2d", image, &|x| ops::max_pool2d(x, 2)),
         ("max_pool2d_with_indices", image, &|x| ops::max_pool2d_with_indices(x, 2).0),
         ("avg_pool2d", image, &|x| ops::avg_pool2d(x, 2)),
@@ -147,6 +148,10 @@ fn operations_without_kernels_for_bf16_compute_in_f32() {
         }),
         ("grid_sample", image, &|x| ops::grid_sample(x, &grid.cast(x.dtype()))),
         ("embedding_bag", &[2, 4], &|x| ops::embedding_bag(&bags, x)),
+        ("recurrent", &[3, 2, 16], &|x| {
+            let [w, h] = [&w, &h].map(|v| v.cast(x.dtype()));
+            ops::recurrent(ops::RecurrentCell::Lstm, x, &w, None, &h, Some(&h), false).0
+        }),
         ("unbind", &[2, 4], &|x| &x.unbind(0)[0] * &x.unbind(0)[1]),
     ];
     for (name, shape, op) in ops {

@@ -3,6 +3,7 @@
 //! Whether an element is dropped is a hash of a key, drawn once per call, and the element's index in memory. So it can
 //! be computed in any order, on any number of threads, and again in the backward pass: no mask is saved.
 
+use crate::autocast::through_f32;
 use crate::kernels::dropout::drop_out;
 use tapegrad_tape::{MemoryFormat, RecordOptions, Tensor, Var, record_with, with_default_generator};
 
@@ -39,13 +40,14 @@ pub fn dropout_with(x: &Var, p: f64, training: bool) -> Var {
     let key = with_default_generator(|g| g.next_u64());
     let t = x.tensor();
     let last = t.is_contiguous_in(MemoryFormat::ChannelsLast) && !t.is_contiguous();
-    dropped(x, p, key, if last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous })
+    let format = if last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous };
+    through_f32([x], |[x]| dropped(x, p, key, format))
 }
 
 /// Dropout by a key that was drawn before, by the indices of contiguous elements.
 #[track_caller]
 pub(crate) fn dropped_by(x: &Var, p: f64, key: u64) -> Var {
-    dropped(x, p, key, MemoryFormat::Contiguous)
+    through_f32([x], |[x]| dropped(x, p, key, MemoryFormat::Contiguous))
 }
 
 /// Dropout is linear, and its own adjoint.

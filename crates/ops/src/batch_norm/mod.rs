@@ -80,15 +80,10 @@ pub fn batch_norm_with<'a>(
     let weight = weight.into();
     let bias = bias.into();
     check(x, running, weight, bias, options);
-    if is_half(x.dtype()) {
-        let wide = |v: &Var| v.cast(DType::F32);
-        let (w, b) = (weight.map(wide), bias.map(wide));
-        return batch_norm_with(&wide(x), running, w.as_ref(), b.as_ref(), options).cast(x.dtype());
-    }
     if x.numel() == 0 {
         return record_empty("batch_norm", x, weight, bias);
     }
-    tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm", T => normalize::<T>(x, running, weight, bias, options, Tail::Nothing))
+    by_type("batch_norm", x, running, weight, bias, options, Tail::Nothing)
 }
 
 /// `relu(batch_norm(x) + residual)` in as few passes over memory as [`batch_norm`] alone; most networks have this after
@@ -124,13 +119,13 @@ pub fn batch_norm_relu(
             x.shape()
         );
     }
-    if is_half(x.dtype()) || x.numel() == 0 {
+    if x.numel() == 0 {
         let y = batch_norm_with(x, running, weight, bias, options);
         return crate::relu(&residual.map_or_else(|| y.clone(), |r| &y + r));
     }
     check(x, running, weight, bias, options);
     let tail = residual.map_or(Tail::Relu, Tail::AddRelu);
-    tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu", T => normalize::<T>(x, running, weight, bias, options, tail))
+    by_type("batch_norm_relu", x, running, weight, bias, options, tail)
 }
 
 /// `relu6(batch_norm(x))` in as few passes over memory as [`batch_norm`] alone: what networks for small devices have
@@ -156,11 +151,11 @@ pub fn batch_norm_relu6(
     bias: Option<&Var>,
     options: BatchNormOptions,
 ) -> Var {
-    if is_half(x.dtype()) || x.numel() == 0 {
+    if x.numel() == 0 {
         return crate::relu6(&batch_norm_with(x, running, weight, bias, options));
     }
     check(x, running, weight, bias, options);
-    tapegrad_tape::dispatch!(float: x.dtype(), "batch_norm_relu6", T => normalize::<T>(x, running, weight, bias, options, Tail::Relu6))
+    by_type("batch_norm_relu6", x, running, weight, bias, options, Tail::Relu6)
 }
 
 /// What is applied to normalized values before they are stored.
@@ -234,6 +229,33 @@ pub(crate) fn arrange(t: &Tensor) -> (Tensor, Layout, MemoryFormat) {
 /// Numbers in another type.
 pub(crate) fn convert<T: Float>(values: impl IntoIterator<Item = f64>) -> Vec<T> {
     values.into_iter().map(T::from_f64).collect()
+}
+
+/// In the type of the input, or in F32 if that is shorter.
+#[track_caller]
+fn by_type(
+    op: &'static str,
+    x: &Var,
+    running: Option<(&Var, &Var)>,
+    weight: Option<&Var>,
+    bias: Option<&Var>,
+    options: BatchNormOptions,
+    tail: Tail,
+) -> Var {
+    if is_half(x.dtype()) {
+        let wide = |v: &Var| v.cast(DType::F32);
+        let (w, b) = (weight.map(wide), bias.map(wide));
+        let residual;
+        let tail = match tail {
+            Tail::AddRelu(r) => {
+                residual = wide(r);
+                Tail::AddRelu(&residual)
+            }
+            other => other,
+        };
+        return normalize::<f32>(&wide(x), running, w.as_ref(), b.as_ref(), options, tail).cast(x.dtype());
+    }
+    tapegrad_tape::dispatch!(float: x.dtype(), op, T => normalize::<T>(x, running, weight, bias, options, tail))
 }
 
 #[track_caller]
