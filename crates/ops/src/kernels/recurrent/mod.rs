@@ -15,7 +15,7 @@ use tapegrad_tape::kernels::parallel::parallel_blocks;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Units of a cell that are worth a task of their own.
-const GRAIN: usize = 1 << 13;
+const GRAIN: usize = 1 << 11;
 
 /// What a cell computes in a step from the contribution x of the input, the contribution s of the state, and the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
