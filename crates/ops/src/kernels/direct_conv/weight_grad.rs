@@ -34,7 +34,7 @@ pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         dw.fill(0.0);
         return;
     }
-    if let Some(pixels) = by_tiles(s, |pixels| [s.c_out, s.c_in, pixels]) {
+    if let Some(pixels) = by_tiles(s, [false, true], |pixels| [s.c_out, s.c_in, pixels]) {
         let (dy, x) = (View::rows(dy, s.c_out).transposed(), View::rows(x, s.c_in));
         return matmul([s.c_out, s.c_in, pixels], dy, x, dw, s.c_in, Finish::default());
     }

@@ -148,9 +148,10 @@ pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], ro
     }
 }
 
-/// Whether [`matmul`] computes products of F32 of this size by tile registers, faster than the convolutions' own tile.
-pub(crate) fn uses_tiles(size: [usize; 3]) -> bool {
-    amx::takes_f32(size)
+/// Whether [`matmul`] computes products of F32 of this size by tile registers, faster than the convolutions' own tile:
+/// whether the steps of the left operand are contiguous, and the columns of the right one.
+pub(crate) fn uses_tiles(size: [usize; 3], contiguous: [bool; 2]) -> bool {
+    amx::takes_f32(size, contiguous)
 }
 
 /// Whether [`matmul_bf16`] computes products of this size.

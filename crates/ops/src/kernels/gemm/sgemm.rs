@@ -51,7 +51,7 @@ pub(super) fn product(
         vector::outer(a.data, a.row, &b.data[..n], &mut c[..whole], row);
         return;
     }
-    if amx::takes_f32(size) {
+    if amx::takes_f32(size, [a.column == 1, b.column == 1]) {
         return amx::product(size, a, b, c, row, finish, |size, a, b, c| {
             by_vectors(size, a, b, c, amx::SIDE, Finish::default());
         });

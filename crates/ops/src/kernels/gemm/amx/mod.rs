@@ -51,19 +51,23 @@ fn is_available() -> bool {
     arch::has_amx()
 }
 
-/// Whether AMX is in use and the product of F32 is large enough: each packed element has to be used in many products.
-pub(super) fn takes_f32(size: [usize; 3]) -> bool {
-    is_worthwhile(size, 112)
+/// Whether AMX is in use and the product of F32 is large enough: each packed element has to be used in many products, more if it
+/// is transposed while it is packed. (The steps of the left operand are contiguous, and the columns of the right one, or not.)
+pub(super) fn takes_f32(size: [usize; 3], contiguous: [bool; 2]) -> bool {
+    let [left, right] = contiguous.map(|contiguous| if contiguous { 80 } else { 120 });
+    is_worthwhile(size, [left, right])
 }
 
 /// The same of BF16, which would have to be converted otherwise.
 pub(super) fn takes_bf16(size: [usize; 3]) -> bool {
-    is_worthwhile(size, 32)
+    is_worthwhile(size, [32, 32])
 }
 
-fn is_worthwhile([m, n, k]: [usize; 3], uses: usize) -> bool {
+/// The uses are how many products pay for packing an element of the left and of the right operand.
+fn is_worthwhile([m, n, k]: [usize; 3], [left, right]: [usize; 2]) -> bool {
     let steps = m.saturating_mul(n).saturating_mul(k);
-    is_available() && k >= 64 && steps >= 1 << 21 && m.saturating_mul(n) / (m.saturating_add(n)) >= uses
+    let packing = m.saturating_mul(left).saturating_add(n.saturating_mul(right));
+    is_available() && k >= 64 && steps >= 1 << 21 && m.saturating_mul(n) >= packing
 }
 
 /// Computes a product of F32, with `by_vectors` where tiles cannot.
