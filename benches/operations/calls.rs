@@ -2,10 +2,10 @@
 
 use tapegrad::ops::{
     AttentionOptions, AvgPoolOptions, BatchNormOptions, ConvOptions, ConvTransposeOptions, InterpolateMode,
-    InterpolateOptions, MaxPoolOptions, RecurrentCell, UnfoldOptions,
+    InterpolateOptions, KlDivReduction, MaxPoolOptions, RecurrentCell, UnfoldOptions,
 };
 use tapegrad::prelude::*;
-use tapegrad::tape::{cat, where_};
+use tapegrad::tape::{Reduce, cat, stack, where_};
 
 pub(crate) type Call = fn(&[Var]) -> Var;
 
@@ -34,6 +34,28 @@ fn elementwise(name: &str) -> Option<Call> {
         "dropout" => |x| ops::dropout(&x[0]),
         "softmax" => |x| ops::softmax(&x[0], -1),
         "log_softmax" => |x| ops::log_softmax(&x[0], -1),
+        "sub" => |x| &x[0] - &x[1],
+        "maximum" => |x| x[0].maximum(&x[1]),
+        "abs" => |x| x[0].abs(),
+        "square" => |x| x[0].square(),
+        "sqrt" => |x| x[0].sqrt(),
+        "rsqrt" => |x| x[0].rsqrt(),
+        "log" => |x| x[0].log(),
+        "log1p" => |x| x[0].log1p(),
+        "sin" => |x| x[0].sin(),
+        "erf" => |x| x[0].erf(),
+        "atan2" => |x| x[0].atan2(&x[1]),
+        "fmod" => |x| x[0].fmod(&x[1]),
+        "remainder" => |x| x[0].remainder(&x[1]),
+        "lerp" => |x| x[0].lerp(&x[1], 0.3),
+        "logaddexp" => |x| x[0].logaddexp(&x[1]),
+        "lgamma" => |x| x[0].lgamma(),
+        "polygamma_2" => |x| x[0].polygamma(2),
+        "erfinv" => |x| x[0].erfinv(),
+        "softplus" => |x| ops::softplus(&x[0]),
+        "elu" => |x| ops::elu(&x[0]),
+        "mish" => |x| ops::mish(&x[0]),
+        "glu" => |x| ops::glu(&x[0]),
         _ => return None,
     })
 }
@@ -48,6 +70,12 @@ fn reductions(name: &str) -> Option<Call> {
         "logsumexp" => |x| x[0].logsumexp(-1),
         "norm" => |x| x[0].norm(),
         "cumsum" => |x| x[0].cumsum(-1),
+        "mean_columns" => |x| x[0].mean(0),
+        "prod_rows" => |x| x[0].prod(-1),
+        "std_rows" => |x| x[0].std(-1),
+        "median_rows" => |x| x[0].median(-1).0,
+        "cumprod" => |x| x[0].cumprod(-1),
+        "logcumsumexp" => |x| x[0].logcumsumexp(-1),
         _ => return None,
     })
 }
@@ -60,6 +88,9 @@ fn shapes(name: &str) -> Option<Call> {
         "roll" => |x| x[0].roll(3, 1),
         "repeat" => |x| x[0].repeat((2, 2)),
         "triu" => |x| x[0].triu(),
+        "stack" => |x| stack(&[&x[0], &x[1]], 1),
+        "flip" => |x| x[0].flip(1),
+        "permute_copy" => |x| x[0].permute((0, 2, 3, 1)).flatten((0, 3)),
         _ => return None,
     })
 }
@@ -73,6 +104,11 @@ fn indices(name: &str) -> Option<Call> {
         "embedding" => |x| ops::embedding(&x[0], &x[1]),
         "sort" => |x| x[0].sort(-1).0,
         "topk" => |x| x[0].topk(8, -1).0,
+        "index_add" | "index_add_vector" => |x| x[0].index_add(0, &x[1], &x[2]),
+        "index_copy" => |x| x[0].index_copy(0, &x[1], &x[2]),
+        "scatter_reduce_amax" => |x| x[0].scatter_reduce(1, &x[1], &x[2], Reduce::Amax),
+        "masked_select" => |x| x[0].masked_select(&x[1]),
+        "embedding_bag" => |x| ops::embedding_bag(&x[0], &x[1]),
         _ => return None,
     })
 }
@@ -85,6 +121,10 @@ fn products(name: &str) -> Option<Call> {
         "mv" => |x| ops::mv(&x[0], &x[1]),
         "einsum" => |x| ops::einsum("bihd,bjhd->bhij", &[&x[0], &x[1]]),
         "cdist" => |x| ops::cdist(&x[0], &x[1]),
+        "addmm" => |x| ops::addmm(&x[0], &x[1], &x[2]),
+        "outer" => |x| ops::outer(&x[0], &x[1]),
+        "dot" => |x| ops::dot(&x[0], &x[1]),
+        "bilinear" => |x| ops::bilinear(&x[0], &x[1], &x[2], &x[3]),
         "attention" => |x| ops::scaled_dot_product_attention(&x[0], &x[1], &x[2]),
         "attention_causal" => |x| {
             let options = AttentionOptions::new().is_causal(true);
@@ -137,6 +177,14 @@ fn images(name: &str) -> Option<Call> {
         "grid_sample" => |x| ops::grid_sample(&x[0], &x[1]),
         "unfold" => |x| ops::unfold(&x[0], UnfoldOptions::new(3).padding(1)),
         "pixel_shuffle" => |x| ops::pixel_shuffle(&x[0], 2),
+        "pixel_unshuffle" => |x| ops::pixel_unshuffle(&x[0], 2),
+        "upsample_bicubic" => |x| {
+            ops::interpolate(&x[0], InterpolateOptions::scale_factor([2.0]).mode(InterpolateMode::Bicubic))
+        },
+        "fold" => |x| {
+            let side = x[0].shape()[2].isqrt();
+            ops::fold(&x[0], [side, side], UnfoldOptions::new(3).padding(1))
+        },
         _ => return None,
     })
 }
@@ -151,6 +199,8 @@ fn norms(name: &str) -> Option<Call> {
         "instance_norm" => |x| ops::instance_norm(&x[0], None, &x[1], &x[2]),
         "layer_norm" => |x| ops::layer_norm(&x[0], x[1].shape(), &x[1], &x[2]),
         "rms_norm" => |x| ops::rms_norm(&x[0], x[1].shape(), &x[1]),
+        "normalize" => |x| ops::normalize(&x[0]),
+        "local_response_norm" => |x| ops::local_response_norm(&x[0], 5),
         _ => return None,
     })
 }
@@ -162,6 +212,11 @@ fn losses(name: &str) -> Option<Call> {
         "bce_with_logits" => |x| ops::binary_cross_entropy_with_logits(&x[0], &x[1]),
         "smooth_l1_loss" => |x| ops::smooth_l1_loss(&x[0], &x[1]),
         "cosine_similarity" => |x| ops::cosine_similarity(&x[0], &x[1]),
+        "l1_loss" => |x| ops::l1_loss(&x[0], &x[1]),
+        "huber_loss" => |x| ops::huber_loss(&x[0], &x[1]),
+        "kl_div" => |x| ops::kl_div_with(&x[0], &x[1], KlDivReduction::BatchMean, false),
+        "nll_loss" => |x| ops::nll_loss(&x[0], &x[1]),
+        "triplet_margin_loss" => |x| ops::triplet_margin_loss(&x[0], &x[1], &x[2]),
         _ => return None,
     })
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `list.json` has the names and the shapes of the inputs, which the program for PyTorch reads, too. An input is written
-//! `64x32` (numbers between -1 and 1, of which a gradient is wanted), `64x32%10` (integers below ten) or `64x32?` (booleans);
+//! `64x32` (numbers between -1 and 1, of which a gradient is wanted), `64x32+` (those between 0 and 2), `64x32%10` (integers
+//! below ten) or `64x32?` (booleans);
 //! with `images`, four dimensions are stored with the channels last. With `--serve`, each line of the standard input names a
 //! case, such as `softmax 2`, and the answer is a line of JSON.
 
@@ -26,7 +27,7 @@ struct Case {
 }
 
 fn input(text: &str, images: bool) -> Var {
-    let (shape, kind) = match text.find(['%', '?']) {
+    let (shape, kind) = match text.find(['%', '?', '+']) {
         Some(at) => text.split_at(at),
         None => (text, ""),
     };
@@ -38,8 +39,9 @@ fn input(text: &str, images: bool) -> Var {
             Var::from_vec(numbers.map(|i| (i * 7919 % below) as i64).collect::<Vec<_>>(), shape)
         }
         ("?", _) => Var::from_vec(numbers.map(|i| i % 3 == 0).collect::<Vec<_>>(), shape),
-        _ => {
-            let values = numbers.map(|i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0).collect::<Vec<_>>();
+        (sign, _) => {
+            let least = if sign == "+" { 0.001 } else { -1.0 };
+            let values = numbers.map(|i| (i * 7919 % 2003) as f32 / 1001.5 + least).collect::<Vec<_>>();
             let t = Tensor::from_vec(values, &shape[..]);
             let last = images && shape.len() == 4;
             Var::parameter(if last { t.to_format(MemoryFormat::ChannelsLast) } else { t })

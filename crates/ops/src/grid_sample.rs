@@ -6,9 +6,9 @@ use crate::autocast::{in_f32, through_f32};
 use crate::kernels::grid_sample::{AxisTaps, NONE, Points};
 use crate::options::setters;
 use crate::product::check_types;
-use coordinate::{Coordinates, axis_taps, coordinates};
+use coordinate::{Coordinates, coordinates, fill, tap_count};
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{Tensor, Var, dispatch, is_grad_enabled, record, vjp, where_};
+use tapegrad_tape::{Float, Tensor, Var, dispatch, is_grad_enabled, record, vjp, where_};
 
 /// How values between pixels are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,11 +89,7 @@ fn sampled(input: &Var, grid: &Var, options: GridSampleOptions) -> Var {
     let mut y = Tensor::uninit(&shape, input.dtype());
     let (x, points) = (input.tensor().contiguous(), grid.tensor().contiguous());
     dispatch!(float: input.dtype(), "grid_sample", T => {
-        for_each_image::<T>(&x, &points, options, |i, p| {
-            let (from, to) = (p.channels * p.sizes.iter().product::<usize>(), p.channels * p.count);
-            let x = &x.as_slice::<T>().expect("contiguous")[i * from..][..from];
-            p.forward(x, &mut y.data_mut::<T>()[i * to..][..to]);
-        });
+        with_points::<T>(&x, &points, options, |p| p.forward(slice(&x), y.data_mut::<T>()));
     });
     let (x, points) = (input.saved(), grid.saved());
     record("grid_sample", [input, grid], y, move |c| {
@@ -138,30 +134,25 @@ fn check(input: &Var, grid: &Var) {
     assert!(pixels < i32::MAX as usize, "{op}: images of shape {s:?} have too many pixels");
 }
 
-/// Calls `f` for each image of a batch with the points in it.
-fn for_each_image<T: tapegrad_tape::Float>(
-    x: &Tensor,
-    grid: &Tensor,
-    options: GridSampleOptions,
-    mut f: impl FnMut(usize, Points<T>),
-) {
-    let (channels, sizes) = (x.shape()[1], &x.shape()[2..]);
-    let count: usize = grid.shape()[1..grid.ndim() - 1].iter().product();
-    let grid_data = grid.as_slice::<T>().expect("contiguous");
-    let dims = sizes.len();
-    for i in 0..if channels == 0 { 0 } else { x.shape()[0] } {
-        let axes: Vec<AxisTaps<T>> = (0..dims)
-            .map(|d| {
-                let part =
-                    grid_data[i * count * dims..][..count * dims].iter().skip(dims - 1 - d).step_by(dims);
-                axis_taps(part.copied(), sizes[d], options)
-            })
-            .collect();
-        f(i, Points { axes: &axes, sizes, channels, count });
-    }
+/// Calls `f` with the points in a batch of images; both are contiguous.
+fn with_points<T: Float>(x: &Tensor, grid: &Tensor, options: GridSampleOptions, f: impl FnOnce(Points<T>)) {
+    let (images, channels, sizes) = (x.shape()[0], x.shape()[1], &x.shape()[2..]);
+    f(Points {
+        points: slice(grid),
+        sizes,
+        images,
+        channels,
+        count: grid.shape()[1..=sizes.len()].iter().product(),
+        taps: tap_count(options.mode),
+        fill: &|all: &mut AxisTaps<T>, points, size| fill(all, points, size, options),
+    });
 }
 
-/// Both gradients, in one pass over the images.
+fn slice<T: Float>(t: &Tensor) -> &[T] {
+    t.as_slice::<T>().expect("contiguous")
+}
+
+/// Both gradients.
 fn fused(
     x: &Tensor,
     grid: &Tensor,
@@ -170,19 +161,15 @@ fn fused(
     wants: [bool; 2],
 ) -> [Option<Var>; 2] {
     let dtype = x.dtype();
-    let mut dx = wants[0].then(|| Tensor::zeros_with(x.shape(), dtype));
-    let mut dgrid = wants[1].then(|| Tensor::zeros_with(grid.shape(), dtype));
+    let mut dx = wants[0].then(|| Tensor::uninit(x.shape(), dtype));
+    let mut dgrid = wants[1].then(|| Tensor::uninit(grid.shape(), dtype));
     dispatch!(float: dtype, "grid_sample", T => {
-        for_each_image::<T>(x, grid, options, |i, p| {
-            let (from, to) = (p.channels * p.sizes.iter().product::<usize>(), p.channels * p.count);
-            let g = &g.as_slice::<T>().expect("contiguous")[i * to..][..to];
+        with_points::<T>(x, grid, options, |p| {
             if let Some(dx) = &mut dx {
-                p.image_gradient(g, &mut dx.data_mut::<T>()[i * from..][..from]);
+                p.image_gradient(slice(g), dx.data_mut::<T>());
             }
             if let Some(dgrid) = &mut dgrid {
-                let size = p.count * p.sizes.len();
-                let x = &x.as_slice::<T>().expect("contiguous")[i * from..][..from];
-                p.point_gradient(x, g, &mut dgrid.data_mut::<T>()[i * size..][..size]);
+                p.point_gradient(slice(x), slice(g), dgrid.data_mut::<T>());
             }
         });
     });
@@ -261,6 +248,41 @@ mod tests {
         }
         let both = [parameter(&[1, 1, 2, 3, 2], 1), parameter(&[1, 1, 2, 1, 3], 2)];
         check_gradients(|v| grid_sample(&v[0], &v[1]), &both);
+    }
+
+    #[test]
+    fn many_points_and_channels_on_any_number_of_threads() {
+        let (x, points) = (parameter(&[3, 10, 9, 8], 1), parameter(&[3, 20, 20, 2], 2));
+        let gradients = |f: &dyn Fn(&Var, &Var, GridSampleOptions) -> Var, options| {
+            f(&x, &points, options).square().sum_all().backward();
+            [x.take_grad().expect("of the image"), points.take_grad().expect("of the points")]
+        };
+        for mode in [GridSampleMode::Bilinear, GridSampleMode::Bicubic, GridSampleMode::Nearest] {
+            let options = GridSampleOptions::new().mode(mode);
+            let naive = gradients(&composed, options);
+            tapegrad_tape::set_num_threads(1);
+            let one = gradients(&grid_sample_with, options);
+            tapegrad_tape::set_num_threads(3);
+            let three = gradients(&grid_sample_with, options);
+            for i in 0..2 {
+                assert_close(&one[i], &naive[i], 1e-11);
+                assert_eq!(one[i].to_vec::<f64>(), three[i].to_vec::<f64>(), "{mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_images_channels_or_points() {
+        for (shape, grid) in
+            [([0, 2, 3, 3], [0, 4, 4, 2]), ([2, 0, 3, 3], [2, 4, 4, 2]), ([2, 3, 3, 3], [2, 0, 4, 2])]
+        {
+            let (x, points) = (parameter(&shape, 1), parameter(&grid, 2));
+            let y = grid_sample(&x, &points);
+            assert_eq!(y.shape(), [shape[0], shape[1], grid[1], grid[2]]);
+            y.sum_all().backward();
+            assert!(x.grad().expect("zeros").to_vec::<f64>().iter().all(|&g| g == 0.0));
+            assert!(points.grad().expect("zeros").to_vec::<f64>().iter().all(|&g| g == 0.0));
+        }
     }
 
     #[test]

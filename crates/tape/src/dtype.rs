@@ -1,7 +1,7 @@
 //! Element types, chosen at run time, and PyTorch's rules for mixing them.
 
 use crate::kernels::channels::{self, LANES};
-use crate::kernels::math;
+use crate::kernels::{math, vector_math};
 use half::{bf16, f16};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -296,6 +296,14 @@ pub trait Float:
     /// The sum of each list of lanes.
     #[doc(hidden)]
     fn sum_lanes(lists: &[[Self; LANES]], out: &mut [f64]);
+    /// Sets `out` to `e^(x - less)`, and returns the sum of these.
+    #[doc(hidden)]
+    fn exponentials(out: &mut [Self], x: &[Self], less: Self) -> Self {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = (x - less).exp();
+        }
+        out.iter().copied().sum()
+    }
     /// A constant in this type.
     #[inline(always)]
     fn c(v: f64) -> Self {
@@ -362,7 +370,7 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($($ty:ident, sum_lanes = $sum_lanes:path { $($name:ident = $path:path),* $(,)? })*) => {$(
+    ($($ty:ident, sum_lanes = $sum_lanes:path $(, exponentials = $exponentials:path)? { $($name:ident = $path:path),* $(,)? })*) => {$(
         impl Float for $ty {
             const EPSILON: Self = $ty::EPSILON;
             const INFINITY: Self = $ty::INFINITY;
@@ -377,6 +385,8 @@ macro_rules! float {
             #[inline(always)]
             fn hypot(self, other: Self) -> Self { $ty::hypot(self, other) }
             fn sum_lanes(lists: &[[Self; LANES]], out: &mut [f64]) { $sum_lanes(lists, out) }
+            $(#[inline(always)]
+            fn exponentials(out: &mut [Self], x: &[Self], less: Self) -> Self { $exponentials(out, x, less) })?
             #[inline(always)]
             fn powf(self, e: Self) -> Self { $ty::powf(self, e) }
             #[inline(always)]
@@ -394,7 +404,7 @@ macro_rules! float {
     )*};
 }
 float! {
-    f32, sum_lanes = channels::sum_f32_lanes {
+    f32, sum_lanes = channels::sum_f32_lanes, exponentials = vector_math::exponentials {
         exp = math::exp, exp_m1 = math::exp_m1, exp2 = math::exp2, ln = math::ln, ln_1p = math::ln_1p,
         log2 = math::log2, log10 = math::log10, tanh = math::tanh, erf = math::erf, erfc = libm::erfcf,
         asinh = libm::asinhf, acosh = libm::acoshf, atanh = libm::atanhf,

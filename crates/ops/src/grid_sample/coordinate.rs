@@ -119,7 +119,8 @@ fn cubic<T: Float>(t: T) -> ([T; 4], [T; 4]) {
     (parts.map(|p| p.0), std::array::from_fn(|k| sign[k] * parts[k].1))
 }
 
-fn tap_count(mode: GridSampleMode) -> usize {
+/// The taps of a point along one dimension.
+pub(super) fn tap_count(mode: GridSampleMode) -> usize {
     match mode {
         GridSampleMode::Nearest => 1,
         GridSampleMode::Bilinear => 2,
@@ -127,37 +128,55 @@ fn tap_count(mode: GridSampleMode) -> usize {
     }
 }
 
-/// The pixels along one dimension around each point.
-pub(super) fn axis_taps<T: Float>(
-    points: impl Iterator<Item = T>,
-    size: usize,
-    o: GridSampleOptions,
-) -> AxisTaps<T> {
-    let points: Vec<T> = points.collect();
-    let list = |zero: T| vec![vec![zero; points.len()]; tap_count(o.mode)];
-    let mut all = AxisTaps {
-        index: vec![vec![NONE; points.len()]; tap_count(o.mode)],
-        weight: list(T::ZERO),
-        slope: list(T::ZERO),
-    };
-    fill(&mut all, &points, size, o);
-    all
-}
-
 multiversion! {
     vectors of T;
-    /// Sets the taps of all points.
-    fn fill<T: Float>(all: &mut AxisTaps<T>, points: &[T], size: usize, o: GridSampleOptions) {
-        for (j, &point) in points.iter().enumerate() {
-            let mut k = 0;
-            taps(point, size, o, |i, w, s| {
-                // Outside no weight counts, also where the point is NaN.
-                if i != NONE {
-                    (all.index[k][j], all.weight[k][j], all.slope[k][j]) = (i, w, s);
+    /// The pixels along one dimension around each point, in lists that hold no pixels yet.
+    pub(super) fn fill<T: Float>(all: &mut AxisTaps<T>, points: &[T], size: usize, o: GridSampleOptions) {
+        // With constant options the loops have no branches.
+        match (o.mode, o.padding_mode) {
+            (GridSampleMode::Bilinear, GridPadding::Zeros) => {
+                pairs(all, points, size, GridSampleOptions { padding_mode: GridPadding::Zeros, ..o });
+            }
+            (GridSampleMode::Bilinear, GridPadding::Border) => {
+                pairs(all, points, size, GridSampleOptions { padding_mode: GridPadding::Border, ..o });
+            }
+            (GridSampleMode::Bilinear, GridPadding::Reflection) => {
+                pairs(all, points, size, GridSampleOptions { padding_mode: GridPadding::Reflection, ..o });
+            }
+            _ => {
+                for (j, &point) in points.iter().enumerate() {
+                    let mut at = j;
+                    taps(point, size, o, |i, w, s| {
+                        (all.index[at], all.weight[at], all.slope[at]) = counted(i, w, s);
+                        at += points.len();
+                    });
                 }
-                k += 1;
-            });
+            }
         }
+    }
+}
+
+/// Outside no weight counts, also where the point is NaN.
+#[inline(always)]
+fn counted<T: Float>(i: u32, w: T, s: T) -> (u32, T, T) {
+    if i == NONE { (NONE, T::ZERO, T::ZERO) } else { (i, w, s) }
+}
+
+/// [`fill`] for linear interpolation: two taps a point.
+#[inline(always)]
+fn pairs<T: Float>(all: &mut AxisTaps<T>, points: &[T], size: usize, o: GridSampleOptions) {
+    let (n, o) = (points.len(), GridSampleOptions { mode: GridSampleMode::Bilinear, ..o });
+    let (i, j) = all.index.split_at_mut(n);
+    let (u, v) = all.weight.split_at_mut(n);
+    let (a, b) = all.slope.split_at_mut(n);
+    let (j, v, b) = (&mut j[..n], &mut v[..n], &mut b[..n]);
+    for k in 0..n {
+        let (mut pair, mut tap) = ([(NONE, T::ZERO, T::ZERO); 2], 0);
+        taps(points[k], size, o, |i, w, s| {
+            pair[tap] = counted(i, w, s);
+            tap += 1;
+        });
+        [(i[k], u[k], a[k]), (j[k], v[k], b[k])] = pair;
     }
 }
 

@@ -1,35 +1,49 @@
-//! Values of an image at points between its pixels.
+//! Values of images at points between their pixels.
 
-use super::resample::{add_gathered, add_gathered_2};
-use tapegrad_tape::Float;
-use tapegrad_tape::kernels::parallel::{parallel_chunks, parallel_for};
+use super::resample::{at, gather_1};
+use tapegrad_tape::kernels::parallel::parallel_for;
 use tapegrad_tape::kernels::shared::SharedSlice;
+use tapegrad_tape::{Float, multiversion};
 
 /// The points of a task.
 const POINTS: usize = 256;
+/// The channels of a task of the image's gradient: it computes the corners of all points again.
+const CHANNELS: usize = 8;
 
 /// An index of no pixel: it reads zero.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// The pixels around each point of an image, along one dimension: `taps` lists of one index, weight and derivative of
-/// the weight a point.
+/// The pixels around points along one dimension: for the first tap one index, weight and derivative of the weight a
+/// point, then those for the second tap, and so on.
 pub(crate) struct AxisTaps<T> {
-    pub(crate) index: Vec<Vec<u32>>,
-    pub(crate) weight: Vec<Vec<T>>,
-    pub(crate) slope: Vec<Vec<T>>,
+    pub(crate) index: Vec<u32>,
+    pub(crate) weight: Vec<T>,
+    pub(crate) slope: Vec<T>,
 }
 
-/// The sizes of one image and the points in it.
+/// Sets the taps of points along a dimension of this size.
+pub(crate) type Fill<'a, T> = &'a (dyn Fn(&mut AxisTaps<T>, &[T], usize) + Sync);
+
+/// The sizes of a batch of images and the points in them.
 pub(crate) struct Points<'a, T> {
-    /// One for each spatial dimension, the outermost first.
-    pub(crate) axes: &'a [AxisTaps<T>],
+    /// `[images, count, dims]`; the coordinate of the innermost dimension comes first.
+    pub(crate) points: &'a [T],
+    /// The spatial sizes, the outermost first.
     pub(crate) sizes: &'a [usize],
+    pub(crate) images: usize,
     pub(crate) channels: usize,
+    /// The points of an image.
     pub(crate) count: usize,
+    /// The taps of each dimension: one, two or four.
+    pub(crate) taps: usize,
+    pub(crate) fill: Fill<'a, T>,
 }
 
-/// One pixel for each point: a product of taps of all dimensions.
-struct Corner<T> {
+/// The pixels around `n` points of an image: products of one tap of each dimension.
+struct Corners<T> {
+    axes: Vec<AxisTaps<T>>,
+    n: usize,
+    /// Those of the first combination of taps for all points, then of the second.
     index: Vec<u32>,
     weight: Vec<T>,
 }
@@ -41,109 +55,193 @@ impl<T: Float> Points<'_, T> {
 
     /// The combinations of one tap of each dimension.
     fn combinations(&self) -> usize {
-        self.axes.iter().map(|a| a.index.len()).product()
+        self.taps.pow(self.sizes.len() as u32)
     }
 
-    /// The taps that make up a combination.
-    fn taps(&self, mut number: usize) -> [usize; 3] {
-        let mut taps = [0; 3];
-        for (d, axis) in self.axes.iter().enumerate().rev() {
-            taps[d] = number % axis.index.len();
-            number /= axis.index.len();
-        }
-        taps
-    }
-
-    /// The pixels of a combination at some points; their weights, or the derivative for one dimension.
-    fn corner(&self, number: usize, range: std::ops::Range<usize>, slope_of: Option<usize>) -> Corner<T> {
-        let taps = self.taps(number);
-        let mut index = vec![0u32; range.len()];
-        let mut weight = vec![T::ONE; range.len()];
-        for (d, axis) in self.axes.iter().enumerate() {
-            let part = &axis.index[taps[d]][range.clone()];
-            for (index, &i) in index.iter_mut().zip(part) {
-                *index = if *index == NONE || i == NONE { NONE } else { *index * self.sizes[d] as u32 + i };
+    /// The corners of the points of a block, and where it begins.
+    fn corners(&self, image: usize, block: usize) -> (Corners<T>, usize) {
+        let (dims, start) = (self.sizes.len(), block * POINTS);
+        let n = POINTS.min(self.count - start);
+        let points = &self.points[(image * self.count + start) * dims..][..n * dims];
+        let mut along = vec![T::ZERO; n];
+        let axes = (0..dims).map(|d| {
+            along.iter_mut().zip(points.chunks_exact(dims)).for_each(|(a, p)| *a = p[dims - 1 - d]);
+            let (index, zeros) = (vec![NONE; self.taps * n], vec![T::ZERO; self.taps * n]);
+            let mut axis = AxisTaps { index, weight: zeros.clone(), slope: zeros };
+            (self.fill)(&mut axis, &along, self.sizes[d]);
+            axis
+        });
+        let axes: Vec<_> = axes.collect();
+        let size = n * self.combinations();
+        let mut corners = Corners { axes, n, index: vec![0; size], weight: vec![T::ONE; size] };
+        let list = corners.index.chunks_exact_mut(n).zip(corners.weight.chunks_exact_mut(n));
+        for (number, (index, weight)) in list.enumerate() {
+            for (d, axis) in corners.axes.iter().enumerate() {
+                let range = self.tap_of(number, d) * n..(self.tap_of(number, d) + 1) * n;
+                extend(index, weight, &axis.index[range.clone()], &axis.weight[range], self.sizes[d] as u32);
             }
-            let factors = if slope_of == Some(d) { &axis.slope } else { &axis.weight };
-            weight.iter_mut().zip(&factors[taps[d]][range.clone()]).for_each(|(w, &f)| *w = *w * f);
         }
-        Corner { index, weight }
+        (corners, start)
     }
 
-    /// All combinations.
-    fn corners(&self, range: std::ops::Range<usize>, slope_of: Option<usize>) -> Vec<Corner<T>> {
-        (0..self.combinations()).map(|n| self.corner(n, range.clone(), slope_of)).collect()
+    /// Which tap of a dimension belongs to a combination.
+    fn tap_of(&self, number: usize, d: usize) -> usize {
+        number / self.taps.pow((self.sizes.len() - 1 - d) as u32) % self.taps
     }
 
-    /// `x` `[channels, pixels]` to `y` `[channels, count]`.
+    fn blocks(&self) -> usize {
+        self.count.div_ceil(POINTS)
+    }
+
+    /// The `[pixels]` of a channel of `x`.
+    fn plane<'x>(&self, x: &'x [T], image: usize, c: usize) -> &'x [T] {
+        &x[(image * self.channels + c) * self.pixels()..][..self.pixels()]
+    }
+
+    /// `x` `[images, channels, pixels]` to `y` `[images, channels, count]`.
     pub(crate) fn forward(&self, x: &[T], y: &mut [T]) {
-        let pixels = self.pixels();
         let y = SharedSlice::new(y);
-        parallel_for(self.count.div_ceil(POINTS), |task| {
-            let range = task * POINTS..self.count.min((task + 1) * POINTS);
-            let part = |c: usize| {
-                // SAFETY: each task has its own points.
-                let y = unsafe { y.part(c * self.count + range.start, range.len()) };
-                y.fill(T::ZERO);
-                y
-            };
-            let corners = self.corners(range.clone(), None);
+        parallel_for(self.images * self.blocks(), |task| {
+            let image = task / self.blocks();
+            let (corners, start) = self.corners(image, task % self.blocks());
+            let Corners { index, weight, n, .. } = &corners;
             for c in 0..self.channels {
-                add_corners(part(c), &x[c * pixels..][..pixels], &corners);
+                let x = self.plane(x, image, c);
+                // SAFETY: each task has its own points.
+                let y = unsafe { y.part((image * self.channels + c) * self.count + start, *n) };
+                if self.combinations() == 1 {
+                    gather_1(y, x, index, weight);
+                    continue;
+                }
+                for (k, (index, weight)) in
+                    index.chunks_exact(4 * n).zip(weight.chunks_exact(4 * n)).enumerate()
+                {
+                    weighted_4(y, x, index, weight, k > 0);
+                }
             }
         });
     }
 
     /// The gradient for `x` from that of `y`.
     pub(crate) fn image_gradient(&self, g: &[T], dx: &mut [T]) {
-        let pixels = self.pixels();
-        dx.fill(T::ZERO);
-        for start in (0..self.count).step_by(POINTS) {
-            let range = start..self.count.min(start + POINTS);
-            let corners = self.corners(range.clone(), None);
-            parallel_chunks(dx, pixels, |c, dx| {
-                let g = &g[c * self.count..][range.clone()];
-                for corner in &corners {
-                    for ((&i, &w), &g) in corner.index.iter().zip(&corner.weight).zip(g) {
-                        if let Some(x) = dx.get_mut(i as usize) {
-                            *x += w * g;
-                        }
-                    }
+        let (groups, pixels) = (self.channels.div_ceil(CHANNELS), self.pixels());
+        let dx = SharedSlice::new(dx);
+        parallel_for(self.images * groups, |task| {
+            let (image, from) = (task / groups, task % groups * CHANNELS);
+            let planes =
+                image * self.channels + from..image * self.channels + self.channels.min(from + CHANNELS);
+            // SAFETY: each task has its own planes.
+            let dx = unsafe { dx.part(planes.start * pixels, planes.len() * pixels) };
+            dx.fill(T::ZERO);
+            for block in 0..self.blocks() {
+                let (corners, start) = self.corners(image, block);
+                for (dx, plane) in dx.chunks_exact_mut(pixels).zip(planes.clone()) {
+                    let g = &g[plane * self.count + start..][..corners.n];
+                    let list = corners.index.chunks_exact(g.len()).zip(corners.weight.chunks_exact(g.len()));
+                    list.for_each(|(index, weight)| scatter(dx, index, weight, g));
                 }
-            });
-        }
+            }
+        });
     }
 
-    /// The gradient for the points, `[count, dims]`, whose innermost dimension comes first.
+    /// The gradient for the points, in their order.
     pub(crate) fn point_gradient(&self, x: &[T], g: &[T], out: &mut [T]) {
-        let (pixels, dims) = (self.pixels(), self.axes.len());
-        parallel_chunks(out, POINTS * dims, |task, out| {
-            let range = task * POINTS..task * POINTS + out.len() / dims;
-            let mut value = vec![T::ZERO; range.len()];
+        if self.taps == 1 {
+            // The nearest pixel is the same in a neighborhood of the point.
+            return out.fill(T::ZERO);
+        }
+        let dims = self.sizes.len();
+        let out = SharedSlice::new(out);
+        parallel_for(self.images * self.blocks(), |task| {
+            let image = task / self.blocks();
+            let (corners, start) = self.corners(image, task % self.blocks());
+            let n = corners.n;
+            // The gradient for the weight of each corner.
+            let mut sums = vec![T::ZERO; corners.index.len()];
+            for c in 0..self.channels {
+                let g = &g[(image * self.channels + c) * self.count + start..][..n];
+                let x = self.plane(x, image, c);
+                add_products(&mut sums, x, &corners.index, g);
+            }
+            // SAFETY: each task has its own points.
+            let out = unsafe { out.part((image * self.count + start) * dims, n * dims) };
+            let (mut total, mut part) = (vec![T::ZERO; n], vec![T::ZERO; n]);
             for d in 0..dims {
-                let mut sum = vec![T::ZERO; range.len()];
-                let corners = self.corners(range.clone(), Some(d));
-                for c in 0..self.channels {
-                    value.fill(T::ZERO);
-                    add_corners(&mut value, &x[c * pixels..][..pixels], &corners);
-                    let g = &g[c * self.count..][range.clone()];
-                    sum.iter_mut().zip(&value).zip(g).for_each(|((s, &v), &g)| *s += v * g);
+                total.fill(T::ZERO);
+                for (number, sum) in sums.chunks_exact(n).enumerate() {
+                    part.copy_from_slice(sum);
+                    for (e, axis) in corners.axes.iter().enumerate() {
+                        let factors = if e == d { &axis.slope } else { &axis.weight };
+                        multiply(&mut part, &factors[self.tap_of(number, e) * n..][..n]);
+                    }
+                    total.iter_mut().zip(&part).for_each(|(t, &p)| *t += p);
                 }
-                for (out, s) in out.chunks_exact_mut(dims).zip(sum) {
-                    out[dims - 1 - d] = s;
-                }
+                out.chunks_exact_mut(dims).zip(&total).for_each(|(out, &t)| out[dims - 1 - d] = t);
             }
         });
     }
 }
 
-/// Adds the weighted pixels of all combinations.
-fn add_corners<T: Float>(y: &mut [T], x: &[T], corners: &[Corner<T>]) {
-    for pair in corners.chunks(2) {
-        match pair {
-            [a, b] => add_gathered_2(y, x, &a.index, &a.weight, &b.index, &b.weight),
-            [a] => add_gathered(y, x, &a.index, &a.weight),
-            _ => {}
+multiversion! {
+    vectors of T;
+    /// Continues the flat indices and the weights of corners by one dimension.
+    fn extend<T: Float>(index: &mut [u32], weight: &mut [T], along: &[u32], factor: &[T], size: u32) {
+        let n = index.len();
+        let (weight, along, factor) = (&mut weight[..n], &along[..n], &factor[..n]);
+        for j in 0..n {
+            let outside = (index[j] == NONE) | (along[j] == NONE);
+            index[j] = if outside { NONE } else { index[j].wrapping_mul(size).wrapping_add(along[j]) };
+            weight[j] = weight[j] * factor[j];
+        }
+    }
+}
+
+multiversion! {
+    vectors of T;
+    /// Sets `y` to the weighted pixels of four corners, or adds them.
+    fn weighted_4<T: Float>(y: &mut [T], x: &[T], index: &[u32], weight: &[T], add: bool) {
+        let n = y.len();
+        let [(i, p), (j, q), (k, r), (l, s)] = [0, 1, 2, 3].map(|c| (&index[c * n..][..n], &weight[c * n..][..n]));
+        for o in 0..n {
+            let upper = at(x, i[o]) * p[o] + at(x, j[o]) * q[o];
+            let lower = at(x, k[o]) * r[o] + at(x, l[o]) * s[o];
+            y[o] = if add { y[o] + (upper + lower) } else { upper + lower };
+        }
+    }
+}
+
+multiversion! {
+    vectors of T;
+    /// Adds the pixels of all corners times `g` to their sums.
+    fn add_products<T: Float>(sums: &mut [T], x: &[T], index: &[u32], g: &[T]) {
+        let n = g.len();
+        for (sums, index) in sums.chunks_exact_mut(n).zip(index.chunks_exact(n)) {
+            for o in 0..n {
+                sums[o] += at(x, index[o]) * g[o];
+            }
+        }
+    }
+}
+
+multiversion! {
+    vectors of T;
+    fn multiply<T: Float>(a: &mut [T], b: &[T]) {
+        for (a, &b) in a.iter_mut().zip(b) {
+            *a = *a * b;
+        }
+    }
+}
+
+multiversion! {
+    vectors of T;
+    /// Adds the weighted gradients to the pixels of a corner.
+    fn scatter<T: Float>(dx: &mut [T], index: &[u32], weight: &[T], g: &[T]) {
+        let n = g.len();
+        let (index, weight) = (&index[..n], &weight[..n]);
+        for o in 0..n {
+            if let Some(x) = dx.get_mut(index[o] as usize) {
+                *x += weight[o] * g[o];
+            }
         }
     }
 }

@@ -13,11 +13,6 @@ use tapegrad_tape::kernels::shared::SharedSlice;
 /// The fewest elements that one task writes.
 const GRAIN: usize = 16 * 1024;
 
-/// Output pixels of a task: whole images while they are small.
-fn pixels_per_task(w: &Windows, pixels: usize) -> usize {
-    GRAIN.div_ceil(w.c.max(1)).min((w.n * pixels).max(1))
-}
-
 /// The index of an element within its window, in row-major order: one byte where the windows are small.
 pub(crate) trait Tap: Copy + PartialOrd + Send + Sync + 'static {
     fn new(tap: usize) -> Self;
@@ -325,20 +320,72 @@ pub(crate) fn flat_indices<I: Tap>(w: &Windows, taps: &[I], index: &mut [i64]) {
 
 /// The sum of each window times the output pixel's `scale`.
 pub(crate) fn sum_forward<T: Float>(w: &Windows, scale: &[f64], x: &[T], y: &mut [T]) {
-    let (pixels, c) = (w.output_size(), w.c);
-    let chunk = pixels_per_task(w, pixels);
-    parallel_chunks(y, chunk * c, |task, y| {
-        for (k, y) in y.chunks_exact_mut(c).enumerate() {
-            let p = task * chunk + k;
-            let image = &x[p / pixels * w.input_size() * c..][..w.input_size() * c];
-            y.fill(T::ZERO);
-            w.for_each_tap(p % pixels, |tap| add_row(y, &image[tap * c..][..c], T::ONE));
-            let scale = T::from_f64(scale[p % pixels]);
-            for y in y {
-                *y = *y * scale;
-            }
+    let width = w.axes[2].output();
+    let (row, lines) = (width * w.c, w.n * w.axes[0].output() * w.axes[1].output());
+    // A line reads its windows and writes a row.
+    let work = (x.len() / lines.max(1)).max(row);
+    let rows = GRAIN.div_ceil(work.max(1)).min(lines.max(1));
+    parallel_chunks(y, rows * row, |task, y| {
+        let mut starts = Vec::new();
+        for (k, y) in y.chunks_exact_mut(row).enumerate() {
+            let line = task * rows + k;
+            starts.clear();
+            starts.extend(rows_under(w, line));
+            let scale = &scale[line * width % scale.len()..][..width];
+            sum_line(y, x, w.c, &starts, &w.axes[2], scale);
         }
     });
+}
+
+tapegrad_tape::multiversion! {
+    vectors of T;
+    /// A row of windows, whose input rows begin at `starts`.
+    fn sum_line<T: Float>(y: &mut [T], x: &[T], c: usize, starts: &[usize], axis: &Axis, scale: &[f64]) {
+        for o in 0..scale.len() {
+            let (window, scale) = (axis.windows[o], T::from_f64(scale[o]));
+            let y = &mut y[o * c..][..c];
+            let mut from = 0;
+            while c - from >= 32 {
+                sum_channels::<T, 32>(&mut y[from..], x, c, from, starts, window, axis.step, scale);
+                from += 32;
+            }
+            while c - from >= 8 {
+                sum_channels::<T, 8>(&mut y[from..], x, c, from, starts, window, axis.step, scale);
+                from += 8;
+            }
+            while from < c {
+                sum_channels::<T, 1>(&mut y[from..], x, c, from, starts, window, axis.step, scale);
+                from += 1;
+            }
+        }
+    }
+}
+
+/// `N` channels of a window from channel `from` on: its sum stays in registers.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn sum_channels<T: Float, const N: usize>(
+    y: &mut [T],
+    x: &[T],
+    c: usize,
+    from: usize,
+    starts: &[usize],
+    (first, count): (usize, usize),
+    step: usize,
+    scale: T,
+) {
+    let mut sum = [T::ZERO; N];
+    for start in starts {
+        for j in 0..count {
+            let x = &x[start + (first + j * step) * c + from..][..N];
+            for i in 0..N {
+                sum[i] += x[i];
+            }
+        }
+    }
+    for i in 0..N {
+        y[i] = sum[i] * scale;
+    }
 }
 
 /// Spreads each gradient times `scale` over its window: the adjoint of [`sum_forward`].
@@ -358,6 +405,31 @@ tapegrad_tape::multiversion! {
     fn add_row<T: Float>(y: &mut [T], x: &[T], scale: T) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y += x * scale;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::numbers;
+
+    #[test]
+    fn sums_of_any_number_of_channels() {
+        for c in [1, 3, 8, 13, 32, 77] {
+            let sliding = |input| Axis::sliding("pool", input, 3, 2, 1, 2, false);
+            let w = Windows::new(&[2, c, 9, 8], vec![sliding(9), sliding(8)]);
+            let pixels = w.output_size();
+            let x = numbers(2 * w.input_size() * c, 1);
+            let scale: Vec<f64> = (0..pixels).map(|p| 1.0 / (1.0 + p as f64)).collect();
+            let mut y = vec![f64::NAN; 2 * pixels * c];
+            sum_forward(&w, &scale, &x, &mut y);
+            for (at, &y) in y.iter().enumerate() {
+                let (n, p, channel) = (at / (pixels * c), at / c % pixels, at % c);
+                let mut sum = 0.0;
+                w.for_each_tap(p, |tap| sum += x[(n * w.input_size() + tap) * c + channel]);
+                assert_eq!(y, sum * scale[p], "{c} channels, output pixel {p}");
+            }
         }
     }
 }

@@ -51,6 +51,13 @@ impl Taps {
         self.starts.len() - 1
     }
 
+    /// Whether each output element is one input element.
+    fn is_selection(&self) -> bool {
+        self.index.len() == self.to()
+            && self.starts.iter().enumerate().all(|(o, &start)| o == start)
+            && self.weight.iter().all(|&w| w == 1.0)
+    }
+
     /// The adjoint map.
     pub(crate) fn transposed(&self) -> Taps {
         let mut counts = vec![0; self.from + 1];
@@ -130,19 +137,9 @@ impl<'a, T: Float> Plan<'a, T> {
             return;
         }
         parallel_blocks(outer * to, GRAIN.div_ceil(inner.max(1)), |start, end| {
-            for row in start..end {
-                // SAFETY: as above.
-                let y = unsafe { y.part(row * inner, inner) };
-                let x = &x[row / to * from * inner..][..from * inner];
-                let part = |i: usize| &x[i * inner..][..inner];
-                let mut taps = self.taps(row % to);
-                match (taps.next(), taps.next()) {
-                    (Some((i, u)), Some((j, v))) => sum_of_two(y, part(i), part(j), u, v),
-                    (Some((i, u)), None) => scaled(y, part(i), u),
-                    _ => y.fill(T::ZERO),
-                }
-                taps.for_each(|(i, w)| add_scaled(y, part(i), w));
-            }
+            // SAFETY: as above.
+            let y = unsafe { y.part(start * inner, (end - start) * inner) };
+            weighted_rows(y, x, self.taps, &self.weight, inner, start);
         });
     }
 
@@ -186,7 +183,7 @@ fn gather<T: Float, const K: usize>(y: &mut [T], x: &[T], taps: [(&[u32], &[T]);
 /// An element that may lie outside: then it is zero. (Indices are signed and of 32 bits, so that vectors of them are
 /// gathered at once.)
 #[inline(always)]
-fn at<T: Float>(x: &[T], i: u32) -> T {
+pub(crate) fn at<T: Float>(x: &[T], i: u32) -> T {
     let last = (x.len() - 1).min(i32::MAX as usize) as u32;
     // SAFETY: the index is clamped to the slice, which is not empty.
     let v = unsafe { *x.get_unchecked(i.min(last) as i32 as usize) };
@@ -196,7 +193,7 @@ fn at<T: Float>(x: &[T], i: u32) -> T {
 tapegrad_tape::multiversion! {
     vectors of T;
     /// `y[j] = x[i[j]] w[j]`; what lies outside of `x` is zero.
-    fn gather_1<T: Float>(y: &mut [T], x: &[T], i: &[u32], w: &[T]) {
+    pub(crate) fn gather_1<T: Float>(y: &mut [T], x: &[T], i: &[u32], w: &[T]) {
         if x.is_empty() {
             return y.fill(T::ZERO);
         }
@@ -221,7 +218,7 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     /// Adds two such products.
-    pub(crate) fn add_gathered_2<T: Float>(y: &mut [T], x: &[T], i: &[u32], u: &[T], j: &[u32], v: &[T]) {
+    fn add_gathered_2<T: Float>(y: &mut [T], x: &[T], i: &[u32], u: &[T], j: &[u32], v: &[T]) {
         if x.is_empty() {
             return;
         }
@@ -234,7 +231,7 @@ tapegrad_tape::multiversion! {
 tapegrad_tape::multiversion! {
     vectors of T;
     /// Adds `x[i[j]] w[j]`; what lies outside of `x` is zero.
-    pub(crate) fn add_gathered<T: Float>(y: &mut [T], x: &[T], i: &[u32], w: &[T]) {
+    fn add_gathered<T: Float>(y: &mut [T], x: &[T], i: &[u32], w: &[T]) {
         if x.is_empty() {
             return;
         }
@@ -246,29 +243,67 @@ tapegrad_tape::multiversion! {
 
 tapegrad_tape::multiversion! {
     vectors of T;
-    fn sum_of_two<T: Float>(y: &mut [T], a: &[T], b: &[T], u: T, v: T) {
-        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = a * u + b * v;
+    /// Rows of `inner` sums, from row `first` of `[outer, to, inner]` on.
+    fn weighted_rows<T: Float>(y: &mut [T], x: &[T], taps: &Taps, weight: &[T], inner: usize, first: usize) {
+        let (mut o, mut base) = (first % taps.to(), first / taps.to() * taps.from * inner);
+        for y in y.chunks_exact_mut(inner) {
+            let (start, end) = (taps.starts[o], taps.starts[o + 1]);
+            let (index, weight) = (&taps.index[start..end], &weight[start..end]);
+            let part = |k: usize| &x[base + index[k] as usize * inner..][..inner];
+            match index.len() {
+                0 => y.fill(T::ZERO),
+                1 => {
+                    let (a, u) = (part(0), weight[0]);
+                    for i in 0..inner {
+                        y[i] = a[i] * u;
+                    }
+                }
+                count => {
+                    let (a, b, u, v) = (part(0), part(1), weight[0], weight[1]);
+                    for i in 0..inner {
+                        y[i] = a[i] * u + b[i] * v;
+                    }
+                    for k in 2..count {
+                        let (a, u) = (part(k), weight[k]);
+                        for i in 0..inner {
+                            y[i] += a[i] * u;
+                        }
+                    }
+                }
+            }
+            o += 1;
+            if o == taps.to() {
+                (o, base) = (0, base + taps.from * inner);
+            }
         }
     }
 }
 
-tapegrad_tape::multiversion! {
-    vectors of T;
-    fn scaled<T: Float>(y: &mut [T], a: &[T], u: T) {
-        for (y, &a) in y.iter_mut().zip(a) {
-            *y = a * u;
+/// [`resample`] where each output element is one input element: all dimensions at once.
+fn select<T: Float>(x: &[T], y: &mut [T], taps: &[Taps], inner: usize) {
+    let (last, before) = taps.split_last().expect("at least one dimension");
+    let line = last.to() * inner;
+    let lines = y.len() / line;
+    let y = SharedSlice::new(y);
+    parallel_blocks(lines, GRAIN.div_ceil(line), |start, end| {
+        for number in start..end {
+            let (mut rest, mut from, mut step) = (number, 0, 1);
+            for taps in before.iter().rev() {
+                from += taps.index[rest % taps.to()] as usize * step;
+                (rest, step) = (rest / taps.to(), step * taps.from);
+            }
+            let x = &x[(rest * step + from) * last.from * inner..][..last.from * inner];
+            // SAFETY: each line belongs to one task.
+            let y = unsafe { y.part(number * line, line) };
+            if inner == 1 {
+                y.iter_mut().zip(&last.index).for_each(|(y, &i)| *y = x[i as usize]);
+            } else {
+                for (o, y) in y.chunks_exact_mut(inner).enumerate() {
+                    y.copy_from_slice(&x[last.index[o] as usize * inner..][..inner]);
+                }
+            }
         }
-    }
-}
-
-tapegrad_tape::multiversion! {
-    vectors of T;
-    fn add_scaled<T: Float>(y: &mut [T], a: &[T], u: T) {
-        for (y, &a) in y.iter_mut().zip(a) {
-            *y += a * u;
-        }
-    }
+    });
 }
 
 /// `[groups, from..., inner]` to `[groups, to..., inner]` by one map for each dimension, the last one first.
@@ -277,6 +312,9 @@ pub(crate) fn resample<T: Float>(x: &[T], y: &mut [T], groups: usize, taps: &[Ta
     let (from, to) = (size(&|t| t.from), size(&Taps::to));
     if groups == 0 || from == 0 || to == 0 {
         return y.fill(T::ZERO);
+    }
+    if taps.iter().all(Taps::is_selection) {
+        return select(x, y, taps, inner);
     }
     let plans: Vec<Plan<T>> =
         taps.iter().enumerate().map(|(d, t)| Plan::new(t, inner == 1 && d + 1 == taps.len())).collect();
@@ -315,6 +353,29 @@ mod tests {
                 put(o, if o == 0 { 1.0 } else { 0.5 });
             }
         })
+    }
+
+    /// Twice as many elements, each of which is the nearest one.
+    #[test]
+    fn one_element_each() {
+        let twice = |from: usize| Taps::new("test", from, 2 * from, 1, |o, put| put(o / 2, 1.0));
+        for inner in [1, 3] {
+            let taps = [twice(2), twice(3)];
+            let x = numbers(2 * 2 * 3 * inner, 1);
+            let mut y = vec![0.0; 4 * x.len()];
+            resample(&x, &mut y, 2, &taps, inner);
+            for (i, &y) in y.iter().enumerate() {
+                let (group, row, column) = (i / inner / 24, i / inner / 6 % 4, i / inner % 6);
+                assert_eq!(y, x[((group * 2 + row / 2) * 3 + column / 2) * inner + i % inner]);
+            }
+            let (mut with_weights, almost) = (
+                vec![0.0; y.len()],
+                [twice(2), twice(3)]
+                    .map(|taps| Taps { weight: taps.weight.iter().map(|_| 2.0).collect(), ..taps }),
+            );
+            resample(&x, &mut with_weights, 2, &almost, inner);
+            assert!(with_weights.iter().zip(&y).all(|(a, b)| *a == 4.0 * b));
+        }
     }
 
     #[test]

@@ -83,15 +83,6 @@ fn larger<T: Float>(a: T, b: T) -> T {
     if b > a { b } else { a }
 }
 
-/// The exponentials of a row less its largest element, and their sum.
-#[inline(always)]
-fn exponentials<T: Float>(out: &mut [T], x: &[T], max: T) -> T {
-    for (o, &x) in out.iter_mut().zip(x) {
-        *o = (x - max).exp();
-    }
-    fold(out, T::ZERO, |_, e| e, |a, b| a + b)
-}
-
 #[inline(always)]
 fn divide<T: Float>(out: &mut [T], by: T) {
     let scale = T::ONE / by;
@@ -109,7 +100,7 @@ tapegrad_tape::multiversion! {
                 out.fill(T::ZERO);
                 continue;
             }
-            let sum = exponentials(out, x, max);
+            let sum = T::exponentials(out, x, max);
             if kind == Kind::Log {
                 let ln = sum.ln();
                 for (o, &x) in out.iter_mut().zip(x) {
@@ -127,7 +118,7 @@ tapegrad_tape::multiversion! {
     fn rows_and_logs<T: Float>(out: &mut [T], logs: &mut [T], x: &[T], length: usize) {
         for ((out, x), log) in out.chunks_exact_mut(length).zip(x.chunks_exact(length)).zip(logs) {
             let max = fold(x, -T::INFINITY, |_, x| x, larger);
-            let sum = exponentials(out, x, max);
+            let sum = T::exponentials(out, x, max);
             *log = max + sum.ln();
             divide(out, sum);
         }

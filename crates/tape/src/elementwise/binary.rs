@@ -132,6 +132,7 @@ macro_rules! binary {
     }};
     // Rows with kernels of their own.
     (@row fmod f32 $value:ident) => { crate::kernels::remainder::fmod };
+    (@row atan2 f32 $value:ident) => { crate::kernels::trigonometric::atan2 };
     (@row remainder f32 $value:ident) => { crate::kernels::remainder::remainder };
     (@row scalar $T:ident $value:ident) => {{
         fn row(out: &mut [$T], a: &[$T], b: &[$T]) {
@@ -240,7 +241,7 @@ binary! {
     /// use tapegrad_tape::Var;
     /// assert_eq!(Var::from(0.0).atan2(&Var::from(2.0)).item(), 0.0);
     /// ```
-    method scalar atan2(a, b) = a.atan2(b);
+    method atan2 atan2(a, b) = a.atan2(b);
         // At the origin the gradient is zero, as in PyTorch.
         rule(g) g * (b / squared_radius(a, b)), -(g * (a / squared_radius(a, b))); on (0.3, 2.0);
 

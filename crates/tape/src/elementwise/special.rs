@@ -15,14 +15,21 @@ fn wide<T: Float>(x: T, f: fn(f64) -> f64) -> T {
     T::from_f64(f(x.to_f64()))
 }
 
-/// A function that has a form for `f32`, which vectorizes.
-#[inline(always)]
-fn either<T: Float>(x: T, short: impl Fn(f32) -> f32, wide: impl Fn(f64) -> f64) -> T {
-    if T::DTYPE == DType::F32 {
-        T::from_f64(short(x.to_f64() as f32).into())
-    } else {
-        T::from_f64(wide(x.to_f64()))
-    }
+/// A function that has a form for `f32`, which vectorizes: called by its name, since a function that is passed as an
+/// argument may not be inlined.
+macro_rules! either {
+    ($x:expr, $short:path, $($wide:tt)+) => {
+        if T::DTYPE == DType::F32 {
+            T::from_f64($short($x.to_f64() as f32).into())
+        } else {
+            T::from_f64(($($wide)+)($x.to_f64()))
+        }
+    };
+}
+
+/// The derivative of digamma.
+fn trigamma_wide(x: f64) -> f64 {
+    special::polygamma(1, x)
 }
 
 /// The density of the standard normal distribution.
@@ -39,7 +46,7 @@ crate::pointwise! {
     /// assert!((tapegrad_tape::Var::from(1.0).digamma().item() + 0.5772157).abs() < 1e-6);
     /// ```
     method digamma(x) = wide(x, special::digamma); input(x, g)
-        fused g * either(x, short::trigamma, |x| special::polygamma(1, x)); rule g * x.polygamma(1); on 0.3, 4.0;
+        fused g * either!(x, short::trigamma, trigamma_wide); rule g * x.polygamma(1); on 0.3, 4.0;
 
     hidden polygamma(x, n) = T::from_f64(special::polygamma(n.to_f64() as u32, x.to_f64()));
         input(x, g) fused g * T::from_f64(special::polygamma(n.to_f64() as u32 + 1, x.to_f64()));
@@ -54,10 +61,10 @@ crate::pointwise! {
     /// ```
     /// assert!((tapegrad_tape::Var::from(5.0).lgamma().item() - 24f64.ln()).abs() < 1e-6);
     /// ```
-    method lgamma(x) = either(x, short::lgamma, libm::lgamma); input(x, g) fused g * wide(x, special::digamma);
+    method lgamma(x) = either!(x, short::lgamma, libm::lgamma); input(x, g) fused g * wide(x, special::digamma);
         rule g * x.digamma(); on 0.3, 4.0;
 
-    hidden trigamma(x) = either(x, short::trigamma, |x| special::polygamma(1, x));
+    hidden trigamma(x) = either!(x, short::trigamma, trigamma_wide);
         input(x, g) fused g * wide(x, |x| special::polygamma(2, x)); rule g * x.polygamma(2); on 0.6, 4.0;
 
     /// The inverse of the error function on `[-1, 1]` (`torch.erfinv`); NaN outside of it.
@@ -65,7 +72,7 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).erfinv().item(), 0.0);
     /// ```
-    method erfinv(x) = either(x, short::erfinv, special::erfinv);
+    method erfinv(x) = either!(x, short::erfinv, special::erfinv);
         output(y, g) fused g * (T::c(1.0 / FRAC_2_SQRT_PI) * (y * y).exp());
         rule g * (y.square().exp() * (1.0 / FRAC_2_SQRT_PI)); on -0.9, 0.9;
 
@@ -74,8 +81,8 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).erfcx().item(), 1.0);
     /// ```
-    method erfcx(x) = either(x, short::erfcx, special::erfcx);
-        input(x, g) fused g * (T::c(2.0) * x * either(x, short::erfcx, special::erfcx) - T::c(FRAC_2_SQRT_PI));
+    method erfcx(x) = either!(x, short::erfcx, special::erfcx);
+        input(x, g) fused g * (T::c(2.0) * x * either!(x, short::erfcx, special::erfcx) - T::c(FRAC_2_SQRT_PI));
         rule g * (x * x.erfcx() * 2.0 - FRAC_2_SQRT_PI); on -1.0, 2.0;
 
     /// The modified Bessel function of the first kind of order zero (`torch.special.i0`).
@@ -83,15 +90,15 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).i0().item(), 1.0);
     /// ```
-    method i0(x) = either(x, short::i0, special::i0); input(x, g) fused g * either(x, short::i1, special::i1); rule g * x.i1(); on -3.0, 3.0;
+    method i0(x) = either!(x, short::i0, special::i0); input(x, g) fused g * either!(x, short::i1, special::i1); rule g * x.i1(); on -3.0, 3.0;
 
     /// `e^-|x| I0(x)`: [`Var::i0`], scaled (`torch.special.i0e`).
     ///
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).i0e().item(), 1.0);
     /// ```
-    method i0e(x) = either(x, short::i0e, special::i0e);
-        input(x, g) fused g * (either(x, short::i1e, special::i1e) - sign(x) * either(x, short::i0e, special::i0e));
+    method i0e(x) = either!(x, short::i0e, special::i0e);
+        input(x, g) fused g * (either!(x, short::i1e, special::i1e) - sign(x) * either!(x, short::i0e, special::i0e));
         rule g * (x.i1e() - x.sign() * x.i0e()); on 0.3, 3.0;
 
     /// The modified Bessel function of the first kind of order one (`torch.special.i1`).
@@ -99,8 +106,8 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).i1().item(), 0.0);
     /// ```
-    method i1(x) = either(x, short::i1, special::i1); input(x, g) fused {
-            let slope = either(x, short::i0, special::i0) - either(x, short::i1, special::i1) / x;
+    method i1(x) = either!(x, short::i1, special::i1); input(x, g) fused {
+            let slope = either!(x, short::i0, special::i0) - either!(x, short::i1, special::i1) / x;
             g * if x == T::ZERO { T::c(0.5) } else { slope }
         };
         rule g * where_(&x.eq(0.0), 0.5, x.i0() - x.i1() / nonzero(x)); on 0.3, 3.0;
@@ -110,8 +117,8 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).i1e().item(), 0.0);
     /// ```
-    method i1e(x) = either(x, short::i1e, special::i1e); input(x, g) fused {
-            let (zero, one) = (either(x, short::i0e, special::i0e), either(x, short::i1e, special::i1e));
+    method i1e(x) = either!(x, short::i1e, special::i1e); input(x, g) fused {
+            let (zero, one) = (either!(x, short::i0e, special::i0e), either!(x, short::i1e, special::i1e));
             g * if x == T::ZERO { T::c(0.5) } else { zero - one * (sign(x) + T::ONE / x) }
         };
         rule g * where_(&x.eq(0.0), 0.5, x.i0e() - x.i1e() * (x.sign() + nonzero(x).reciprocal())); on 0.3, 3.0;
@@ -121,7 +128,7 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).ndtr().item(), 0.5);
     /// ```
-    method ndtr(x) = either(x, short::ndtr, special::ndtr); input(x, g) fused g * (T::c(1.0 / SQRT_TAU) * (T::c(-0.5) * (x * x)).exp());
+    method ndtr(x) = either!(x, short::ndtr, special::ndtr); input(x, g) fused g * (T::c(1.0 / SQRT_TAU) * (T::c(-0.5) * (x * x)).exp());
         rule g * density(x); on -2.0, 2.0;
 
     /// The logarithm of [`Var::ndtr`], which does not underflow (`torch.special.log_ndtr`).
@@ -129,9 +136,9 @@ crate::pointwise! {
     /// ```
     /// assert!((tapegrad_tape::Var::from(0.0).log_ndtr().item() + 2f64.ln()).abs() < 1e-6);
     /// ```
-    method log_ndtr(x) = either(x, short::log_ndtr, special::log_ndtr);
+    method log_ndtr(x) = either!(x, short::log_ndtr, special::log_ndtr);
         input(x, g) fused {
-            let slope = either(x * T::c(-FRAC_1_SQRT_2), short::erfcx, special::erfcx) * T::c(SQRT_TAU / 2.0);
+            let slope = either!(x * T::c(-FRAC_1_SQRT_2), short::erfcx, special::erfcx) * T::c(SQRT_TAU / 2.0);
             g / if x == -T::INFINITY { T::NAN } else { slope }
         };
         // As in PyTorch, NaN at minus infinity.
@@ -142,7 +149,7 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.5).ndtri().item(), 0.0);
     /// ```
-    method ndtri(x) = either(x, short::ndtri, special::ndtri); output(y, g) fused g * (T::c(SQRT_TAU) * (T::c(0.5) * (y * y)).exp());
+    method ndtri(x) = either!(x, short::ndtri, special::ndtri); output(y, g) fused g * (T::c(SQRT_TAU) * (T::c(0.5) * (y * y)).exp());
         rule g * ((y.square() * 0.5).exp() * SQRT_TAU); on 0.1, 0.9;
 
     /// `-x ln(x)`, zero at zero and minus infinity below (`torch.special.entr`).
@@ -159,12 +166,12 @@ crate::pointwise! {
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from(0.0).sinc().item(), 1.0);
     /// ```
-    method sinc(x) = either(x, short::sinc, special::sinc); input(x, g) fused g * either(x, short::sinc_slope, special::sinc_slope);
+    method sinc(x) = either!(x, short::sinc, special::sinc); input(x, g) fused g * either!(x, short::sinc_slope, special::sinc_slope);
         rule g * vectors::sinc_slope.apply(x, [0.0; 4]); on -2.0, 2.0;
 
     // The equation of the spherical Bessel function of order zero gives the second derivative.
-    hidden sinc_slope(x) = either(x, short::sinc_slope, special::sinc_slope); input(x, g) fused {
-            let (value, slope) = (either(x, short::sinc, special::sinc), either(x, short::sinc_slope, special::sinc_slope));
+    hidden sinc_slope(x) = either!(x, short::sinc_slope, special::sinc_slope); input(x, g) fused {
+            let (value, slope) = (either!(x, short::sinc, special::sinc), either!(x, short::sinc_slope, special::sinc_slope));
             g * if x == T::ZERO { T::c(-PI * PI / 3.0) } else { T::c(-PI * PI) * value - T::c(2.0) * slope / x }
         };
         rule g * where_(&x.eq(0.0), -PI * PI / 3.0,

@@ -18,6 +18,7 @@ fn all_rows() -> impl Iterator<Item = &'static Pointwise> {
     .into_iter()
     .flatten()
     .copied()
+    .chain([&unary::EXP, &unary::SIN, &unary::COS])
 }
 
 /// Numbers in (0, 1), none near another, in a layout that the seed chooses.

@@ -1,8 +1,9 @@
 //! Functions of one operand.
 
 use super::select::where_;
-use super::table::on_integers;
+use super::table::{Pointwise, Rows, on_integers};
 use crate::dtype::DType;
+use crate::kernels::{trigonometric as rows, vector_math};
 use crate::var::Var;
 
 /// 2 / sqrt(pi), the slope of the error function at zero.
@@ -11,12 +12,7 @@ const ERF_SLOPE: f64 = std::f64::consts::FRAC_2_SQRT_PI;
 crate::pointwise! {
     mod exponential: simd;
 
-    /// `e^x` (`torch.exp`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).exp().item(), 1.0);
-    /// ```
-    method exp(x) = x.exp(); output(y, g) fused g * y; rule g * y; on -2.0, 2.0;
+    hidden exp(x) = x.exp(); output(y, g) fused g * y; rule g * y; on -2.0, 2.0;
 
     /// `e^x - 1`, accurate near zero (`torch.expm1`).
     ///
@@ -133,19 +129,9 @@ crate::pointwise! {
 crate::pointwise! {
     mod trigonometric: scalar;
 
-    /// The sine (`torch.sin`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).sin().item(), 0.0);
-    /// ```
-    method sin(x) = x.sin(); input(x, g) fused g * x.cos(); rule g * x.cos(); on -3.0, 3.0;
+    hidden sin(x) = x.sin(); input(x, g) fused g * x.cos(); rule g * x.cos(); on -3.0, 3.0;
 
-    /// The cosine (`torch.cos`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).cos().item(), 1.0);
-    /// ```
-    method cos(x) = x.cos(); input(x, g) fused -(g * x.sin()); rule -(g * x.sin()); on -3.0, 3.0;
+    hidden cos(x) = x.cos(); input(x, g) fused -(g * x.sin()); rule -(g * x.sin()); on -3.0, 3.0;
 
     /// The tangent (`torch.tan`).
     ///
@@ -223,7 +209,67 @@ crate::pointwise! {
         rule g * ((-(x * x)).exp() * -ERF_SLOPE); on -2.0, 2.0;
 }
 
+/// The exponential of whole vectors, with their fused operations.
+pub(super) static EXP: Pointwise = Pointwise {
+    f32: Rows { value: |out, x, _| _ = vector_math::exponentials(out, x, 0.0), ..exponential::exp.f32 },
+    ..exponential::exp
+};
+
+/// The sine in vector lanes.
+pub(super) static SIN: Pointwise = Pointwise {
+    f32: Rows {
+        value: |out, x, _| rows::sin(out, x),
+        gradient: |out, x, g, _| {
+            rows::cos(out, x);
+            out.iter_mut().zip(g).for_each(|(o, g)| *o *= g);
+        },
+    },
+    ..trigonometric::sin
+};
+
+/// The cosine in vector lanes.
+pub(super) static COS: Pointwise = Pointwise {
+    f32: Rows {
+        value: |out, x, _| rows::cos(out, x),
+        gradient: |out, x, g, _| {
+            rows::sin(out, x);
+            out.iter_mut().zip(g).for_each(|(o, g)| *o *= -g);
+        },
+    },
+    ..trigonometric::cos
+};
+
 impl Var {
+    /// The sine (`torch.sin`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).sin().item(), 0.0);
+    /// ```
+    #[track_caller]
+    pub fn sin(&self) -> Var {
+        SIN.apply(self, [0.0; 4])
+    }
+
+    /// The cosine (`torch.cos`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).cos().item(), 1.0);
+    /// ```
+    #[track_caller]
+    pub fn cos(&self) -> Var {
+        COS.apply(self, [0.0; 4])
+    }
+
+    /// `e^x` (`torch.exp`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).exp().item(), 1.0);
+    /// ```
+    #[track_caller]
+    pub fn exp(&self) -> Var {
+        EXP.apply(self, [0.0; 4])
+    }
+
     /// The negative (`torch.neg`). Also `-&a`. Integers stay integers.
     ///
     /// # Panics

@@ -349,6 +349,22 @@ mod tests {
         Var::from_vec(values.collect(), &to)
     }
 
+    /// Rows of one index are taken as one row, in pieces.
+    #[test]
+    fn one_index_a_row() {
+        let n = 70_001;
+        let x = Var::parameter(Tensor::arange(0, 3 * n).cast(DType::F64).reshape(&[n as usize, 3]));
+        let index = Var::from_vec((0..n).map(|i| i * i % 3).collect::<Vec<i64>>(), &[n as usize, 1]);
+        let y = x.gather(1, &index);
+        assert!(y.to_vec::<f64>().iter().enumerate().all(|(i, &y)| y == (3 * i + i * i % 3) as f64));
+        y.backward_with(Some(&y.detach()), Default::default());
+        let grad = x.grad().expect("of the picked ones").to_vec::<f64>();
+        assert!(grad.iter().enumerate().all(|(at, &g)| {
+            let (i, column) = (at / 3, at % 3);
+            g == if column == i * i % 3 { at as f64 } else { 0.0 }
+        }));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20))]
         #[test]

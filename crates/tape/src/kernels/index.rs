@@ -53,6 +53,8 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
     let rows = out.numel() / inner;
     let pointer = SharedSlice::new(out.data_mut::<T>());
     if inner == 1 {
+        // The order of a flipped dimension, which is copied without looking at each index.
+        let reversed = index.windows(2).all(|pair| pair[0] == pair[1] + 1);
         parallel_blocks(rows, GRAIN, |start, end| {
             // SAFETY: blocks of a result that is not shared; they do not overlap.
             let mut block = unsafe { pointer.part(start, end - start) };
@@ -61,7 +63,12 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
                 let (outer, at) = (r / count, r % count);
                 let (line, rest) = block.split_at_mut(block.len().min(count - at));
                 let source = &source[outer * n..][..n];
-                line.iter_mut().zip(&index[at..]).for_each(|(o, &i)| *o = source[i]);
+                if reversed {
+                    let last = index[at] + 1;
+                    line.iter_mut().zip(source[..last].iter().rev()).for_each(|(o, &x)| *o = x);
+                } else {
+                    line.iter_mut().zip(&index[at..]).for_each(|(o, &i)| *o = source[i]);
+                }
                 r += line.len();
                 block = rest;
             }
@@ -152,7 +159,13 @@ impl Rows {
         if let Some(d) = indexed {
             strides[d] = 0;
         }
-        Rows { shape: shape.into(), strides }
+        let mut rows = Rows { shape: shape.into(), strides };
+        // One index for each row of a matrix is a row of its own.
+        while rows.shape.len() > 1 && rows.shape.last() == Some(&1) {
+            rows.shape.pop();
+            rows.strides.pop();
+        }
+        rows
     }
 
     fn length(&self) -> usize {
@@ -196,11 +209,17 @@ fn gather_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &Ten
         return;
     }
     let pointer = SharedSlice::new(out.data_mut::<T>());
-    parallel_blocks(rows.count(), GRAIN.div_ceil(length), |start, end| {
-        for r in start..end {
-            // SAFETY: row r of a result that is not shared; each row is taken once.
-            let row = unsafe { pointer.part(r * length, length) };
-            take(row, &index[r * length..][..length], &source[rows.base(r)..], line);
+    let pieces = length.div_ceil(GRAIN);
+    let most = length.div_ceil(pieces);
+    parallel_blocks(rows.count() * pieces, GRAIN.div_ceil(most), |start, end| {
+        for number in start..end {
+            let (r, from) = (number / pieces, length.min(number % pieces * most));
+            let range = r * length + from..r * length + length.min(from + most);
+            // SAFETY: a piece of a row of a result that is not shared; each is taken once.
+            let row = unsafe { pointer.part(range.start, range.len()) };
+            if !range.is_empty() {
+                take(row, &index[range], &source[rows.base(r) + from * line.step..], line);
+            }
         }
     });
 }
@@ -292,9 +311,9 @@ pub(crate) fn scatter<T: Element>(
         return;
     }
     // Positions that differ in the first dimension write to different places, unless it is the indexed one.
-    let blocks = if dim == 0 { 1 } else { rows.shape[0] };
+    let blocks = if dim == 0 || rows.count() == 1 { 1 } else { rows.shape[0] };
     let per_block = rows.count() / blocks;
-    let size = if dim == 0 { out.numel() } else { out.strides()[0] };
+    let size = if blocks == 1 { out.numel() } else { out.strides()[0] };
     let tasks: Vec<_> = out.data_mut::<T>().chunks_mut(size).take(blocks).map(Mutex::new).collect();
     parallel_blocks(blocks, GRAIN.div_ceil(per_block * length), |start, end| {
         for (b, task) in (start..end).zip(&tasks[start..end]) {

@@ -106,17 +106,19 @@ fn split_normal(normal: f32) -> (f32, f32) {
     let bits = normal.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
     let e = (bits as i32) >> 23;
     let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(std::f32::consts::FRAC_1_SQRT_2.to_bits()));
-    // ln m = 2 artanh(f / (2 + f)) with f = m - 1.
+    // With f = m - 1: f - f^2/2 + f^3 p, where the large terms are exact, and the polynomial has the least error.
     let f = m - 1.0;
-    let s = f / (2.0 + f);
-    let z = s * s;
-    let p = 2.0 / 9.0;
-    let p = p * z + 2.0 / 7.0;
-    let p = p * z + 2.0 / 5.0;
-    let p = p * z + 2.0 / 3.0;
-    let half_square = 0.5 * f * f;
-    // f - f^2/2 + s (f^2/2 + p z): the large terms are exact.
-    let ln = f - (half_square - s * (half_square + p * z));
+    let p = 0.067_466_01;
+    let p = p * f - 0.116_756_41;
+    let p = p * f + 0.118_881_725;
+    let p = p * f - 0.124_055_915;
+    let p = p * f + 0.142_195_5;
+    let p = p * f - 0.166_679_97;
+    let p = p * f + 0.200_021_2;
+    let p = p * f - 0.250_000_1;
+    let p = p * f + 0.333_333_13;
+    let square = f * f;
+    let ln = f - (0.5 * square - square * f * p);
     (e as f32, ln)
 }
 

@@ -20,5 +20,6 @@ pub mod special;
 pub mod strided;
 pub(crate) mod sync;
 pub mod transpose;
+pub(crate) mod trigonometric;
 pub mod update;
 pub mod vector_math;

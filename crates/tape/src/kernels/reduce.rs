@@ -85,12 +85,13 @@ fn fold_planned<T: Element, A: Element, C: Copy + Sync>(
         return out;
     }
     let data = t.data::<T>();
+    let join_rows = |a: &mut [A], b: &[A]| a.iter_mut().zip(b).for_each(|(a, &b)| *a = join(*a, b));
     if plan.levels[plan.levels.len() - 1].kept {
-        fold_across(plan, context, results, init, &join, &|acc, starts, stride, context| {
+        fold_across(plan, context, results, init, &join_rows, &|acc, starts, stride, context| {
             across(acc, data, starts, stride, context, &step);
         });
     } else {
-        fold_along(plan, results, &join, &|out, rows, stride, of, first| {
+        fold_along(plan, results, &join_rows, &|out, rows, stride, of, first| {
             along(out, data, rows, stride, context, of, first, init, &step, &join);
         });
     }
@@ -101,12 +102,7 @@ fn fold_planned<T: Element, A: Element, C: Copy + Sync>(
 type Along<'a, A> = &'a (dyn Fn(&mut [A], &[(usize, usize)], usize, usize, usize) + Sync);
 
 /// The innermost dimension is reduced.
-fn fold_along<A: Element>(
-    plan: &Plan,
-    results: &mut [A],
-    join: &(dyn Fn(A, A) -> A + Sync),
-    along: Along<A>,
-) {
+fn fold_along<A: Element>(plan: &Plan, results: &mut [A], join: JoinRows<A>, along: Along<A>) {
     let inner = plan.levels[plan.levels.len() - 1];
     let pieces = inner.size.div_ceil(SEGMENT);
     let length = inner.size.div_ceil(pieces);
@@ -145,14 +141,17 @@ fn fold_along<A: Element>(
     }
 }
 
+/// Joins a row of partial results with a second one of equal length: a call for each element would take longer.
+type JoinRows<'a, A> = &'a (dyn Fn(&mut [A], &[A]) + Sync);
+
 /// Joins neighboring rows of length `m`, then neighbors of these, until the first row is the result of all.
-fn join_pairs<A: Copy>(list: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
+fn join_pairs<A: Copy>(list: &mut [A], m: usize, join: JoinRows<A>) {
     let mut n = list.len() / m;
     while n > 1 {
         for i in 0..n / 2 {
-            for k in 0..m {
-                list[i * m + k] = join(list[2 * i * m + k], list[(2 * i + 1) * m + k]);
-            }
+            let (first, second) = list[2 * i * m..][..2 * m].split_at_mut(m);
+            join(first, second);
+            list.copy_within(2 * i * m..(2 * i + 1) * m, i * m);
         }
         if !n.is_multiple_of(2) {
             list.copy_within((n - 1) * m..n * m, n / 2 * m);
@@ -170,7 +169,7 @@ fn fold_across<A: Element, C: Copy + Sync>(
     context: &[C],
     results: &mut [A],
     init: A,
-    join: &(dyn Fn(A, A) -> A + Sync),
+    join: JoinRows<A>,
     across: Across<A, C>,
 ) {
     let inner = plan.levels[plan.levels.len() - 1];
@@ -222,7 +221,7 @@ fn fold_across<A: Element, C: Copy + Sync>(
                         let batch = &mut batch[..to - from];
                         batch.fill(init);
                         across(batch, &starts[..n], inner.stride, context_of(group, from, to));
-                        acc.iter_mut().zip(batch).for_each(|(a, b)| *a = join(*a, *b));
+                        join(acc, batch);
                     }
                 }
             }
@@ -249,7 +248,7 @@ fn widen(reduced: &mut [Level], inner: Level) -> usize {
 }
 
 /// Joins the partial results of each row of `m` results, which are `m` apart.
-fn join_groups<A: Copy>(partial: &mut [A], results: &mut [A], m: usize, join: &dyn Fn(A, A) -> A) {
+fn join_groups<A: Copy>(partial: &mut [A], results: &mut [A], m: usize, join: JoinRows<A>) {
     let per_group = partial.len() / results.len() * m;
     for (parts, results) in partial.chunks_exact_mut(per_group).zip(results.chunks_exact_mut(m)) {
         join_pairs(parts, m, join);
@@ -330,17 +329,21 @@ crate::multiversion! {
             }
             return;
         }
-        let fours = starts.chunks_exact(4);
-        for &start in fours.remainder() {
-            for ((a, &x), &c) in acc.iter_mut().zip(&data[start..start + n]).zip(context) {
-                *a = step(*a, x, c);
+        let eights = starts.chunks_exact(8);
+        for &start in eights.remainder() {
+            let x = &data[start..start + n];
+            for k in 0..n {
+                acc[k] = step(acc[k], x[k], context[k]);
             }
         }
-        for four in fours {
-            let row = |i: usize| &data[four[i]..][..n];
+        for eight in eights {
+            let row = |i: usize| &data[eight[i]..][..n];
             let (x, y, z, w) = (row(0), row(1), row(2), row(3));
+            let (p, q, r, s) = (row(4), row(5), row(6), row(7));
             for k in 0..n {
-                acc[k] = step(step(step(step(acc[k], x[k], context[k]), y[k], context[k]), z[k], context[k]), w[k], context[k]);
+                let (c, mut a) = (context[k], acc[k]);
+                a = step(step(step(step(a, x[k], c), y[k], c), z[k], c), w[k], c);
+                acc[k] = step(step(step(step(a, p[k], c), q[k], c), r[k], c), s[k], c);
             }
         }
     }

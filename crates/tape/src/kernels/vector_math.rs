@@ -1,6 +1,6 @@
 //! Functions of whole vectors: like [`math`](super::math), with the fused operations of each instruction set.
 
-use super::arch::Vector;
+use super::arch::{Kernel, Vector, run};
 
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -23,10 +23,50 @@ pub fn exp<V: Vector>(x: V) -> V {
     s.add(V::splat(1.0)).scale(n)
 }
 
+struct Exponentials<'a> {
+    out: &'a mut [f32],
+    x: &'a [f32],
+    less: f32,
+}
+
+impl Kernel for Exponentials<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> f32 {
+        let n = self.out.len();
+        assert_eq!(n, self.x.len());
+        let (out, x, less) = (self.out.as_mut_ptr(), self.x.as_ptr(), V::splat(self.less));
+        let (mut sum, mut i) = (V::splat(0.0), 0);
+        while i + V::LANES <= n {
+            // SAFETY: a whole vector is left.
+            unsafe {
+                let e = exp(V::load(x.add(i)).sub(less));
+                e.store(out.add(i));
+                sum = sum.add(e);
+            }
+            i += V::LANES;
+        }
+        if i < n {
+            // SAFETY: so many elements are left. Those beyond them are zeros in the sum.
+            unsafe {
+                exp(V::load_part(x.add(i), n - i).sub(less)).store_part(out.add(i), n - i);
+                sum = sum.add(V::load_part(out.add(i), n - i));
+            }
+        }
+        sum.sum()
+    }
+}
+
+/// Sets `out` to `e^(x - less)`, and returns the sum of these.
+pub fn exponentials(out: &mut [f32], x: &[f32], less: f32) -> f32 {
+    run(Exponentials { out, x, less })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::arch::{InstructionSet, Kernel, MAX_LANES, run_with};
+    use crate::kernels::arch::{InstructionSet, MAX_LANES, run_with};
 
     struct Exp([f32; MAX_LANES]);
 
@@ -61,6 +101,21 @@ mod tests {
             let [inf, zero, nan, large, one, ..] = run_with(set, Exp(ends));
             assert_eq!([inf, zero, large, one], [f32::INFINITY, 0.0, f32::INFINITY, 1.0], "{set:?}");
             assert!(nan.is_nan());
+        }
+    }
+
+    #[test]
+    fn rows_of_any_length() {
+        for set in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+            for n in 0..40 {
+                let x: Vec<f32> = (0..n).map(|i| i as f32 / 7.0 - 3.0).collect();
+                let mut out = vec![0.0; n];
+                let sum = run_with(set, Exponentials { out: &mut out, x: &x, less: 0.5 });
+                let want: Vec<f32> = x.iter().map(|x| (x - 0.5).exp()).collect();
+                assert!(out.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 3e-7 * b), "{set:?}, {n}");
+                let whole: f32 = want.iter().sum();
+                assert!((sum - whole).abs() <= 1e-6 * whole, "{set:?}, {n}: {sum} for {whole}");
+            }
         }
     }
 }
