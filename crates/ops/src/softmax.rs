@@ -142,7 +142,7 @@ mod tests {
             let seed = parameter(&shape, seed ^ 1).detach();
             let gradient = |create_graph| {
                 x.zero_grad();
-                f(&x).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
+                f(&x).backward_with(&seed, BackwardOptions::new().create_graph(create_graph));
                 x.grad().unwrap().detach()
             };
             assert_close(&gradient(false), &gradient(true), 1e-12);
