@@ -328,16 +328,13 @@ impl MultiheadAttention {
         let (q, mut k, mut v) = self.projected([query, key, value], same, past, [n, s], steps_first);
         let grow = |mask: &mut Option<Var>| *mask = mask.take().map(|m| m.pad(&[0, 1]));
         if let (Some(bias_k), Some(bias_v)) = (&self.bias_k, &self.bias_v) {
-            let row = |b: &Var| b.expand(&[1, n as isize, -1]);
+            let row = |b: &Var| b.expand((1, n, -1));
             k = tapegrad_tape::cat(&[k, row(bias_k)], 0);
             v = tapegrad_tape::cat(&[v, row(bias_v)], 0);
             grow(&mut mask);
         }
         // [L, N, E] -> [N, heads, L, size]
-        let split = |x: &Var| {
-            x.reshape(&[x.shape()[0] as isize, n as isize, heads as isize, size as isize])
-                .permute(&[1, 2, 0, 3])
-        };
+        let split = |x: &Var| x.reshape((x.shape()[0], n, heads, size)).permute(&[1, 2, 0, 3]);
         let (q, mut k, mut v) = (split(&q), split(&k), split(&v));
         if self.add_zero_attn {
             k = k.pad(&[0, 0, 0, 1]);

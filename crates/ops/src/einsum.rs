@@ -3,7 +3,7 @@
 use crate::autocast::lowered_list;
 use crate::product::{check_types, product};
 use std::borrow::Borrow;
-use tapegrad_tape::Var;
+use tapegrad_tape::{Int, IntList, Var};
 
 /// A dimension's name: a letter, or a position within the ellipsis, counted from the back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,14 +170,14 @@ impl Part {
             let (a, b) = (self.v.shape()[i], self.v.shape()[j]);
             let label = self.labels[j];
             if a == b {
-                self.v = self.v.diagonal_with(0, i as isize, j as isize);
+                self.v = self.v.diagonal_with(0, i, j);
                 self.labels.remove(j);
                 self.labels.remove(i);
                 self.labels.push(label);
             } else {
                 // One of them has size one and is broadcast along the other.
                 let d = if a == 1 { i } else { j };
-                self.v = self.v.squeeze(d as isize);
+                self.v = self.v.squeeze(d);
                 self.labels.remove(d);
             }
         }
@@ -203,7 +203,7 @@ impl Part {
     /// Drops a dimension of size one.
     fn squeeze(&mut self, label: &Label) {
         let d = self.place(label).expect("one of its names");
-        self.v = self.v.squeeze(d as isize);
+        self.v = self.v.squeeze(d);
         self.labels.remove(d);
     }
 }
@@ -261,15 +261,15 @@ impl From<usize> for TensordotDims {
     }
 }
 
-impl From<(&[isize], &[isize])> for TensordotDims {
-    fn from((a, b): (&[isize], &[isize])) -> TensordotDims {
-        TensordotDims::Pairs(a.to_vec(), b.to_vec())
+impl<T: Int> From<(&[T], &[T])> for TensordotDims {
+    fn from((a, b): (&[T], &[T])) -> TensordotDims {
+        TensordotDims::Pairs(a.to_isizes().into_vec(), b.to_isizes().into_vec())
     }
 }
 
-impl<const N: usize> From<([isize; N], [isize; N])> for TensordotDims {
-    fn from((a, b): ([isize; N], [isize; N])) -> TensordotDims {
-        TensordotDims::Pairs(a.to_vec(), b.to_vec())
+impl<T: Int, const N: usize> From<([T; N], [T; N])> for TensordotDims {
+    fn from((a, b): ([T; N], [T; N])) -> TensordotDims {
+        TensordotDims::from((&a[..], &b[..]))
     }
 }
 

@@ -100,7 +100,7 @@ pub fn embedding_bag_with(indices: &Var, weight: &Var, options: EmbeddingBagOpti
             weight,
             &Var::from(Tensor::from_vec(factors, &[bags.index.len()]).cast(weight.dtype())),
         ),
-        Some(w) => bags.weighted(weight, &w.reshape(&[bags.index.len() as isize])),
+        Some(w) => bags.weighted(weight, &w.reshape(bags.index.len())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Functions that make tensors and constants: random numbers, ranges, the identity.
 
 use crate::dtype::{DType, Scalar, default_dtype};
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::random::{Generator, with_default_generator};
 use crate::shape;
 use crate::tensor::Tensor;
@@ -144,8 +144,8 @@ impl Tensor {
 
     /// [`Tensor::tril_indices`] with another diagonal.
     #[track_caller]
-    pub fn tril_indices_with(rows: usize, columns: usize, offset: isize) -> Tensor {
-        indices("tril_indices", rows, columns, |row, column| column <= row.saturating_add(offset))
+    pub fn tril_indices_with(rows: usize, columns: usize, offset: impl Int) -> Tensor {
+        indices("tril_indices", rows, columns, |row, column| column <= row.saturating_add(offset.to_isize()))
     }
 
     /// Rows and columns, `[2, n]` as I64, of the elements on and above a diagonal of a matrix (`torch.triu_indices`).
@@ -156,8 +156,8 @@ impl Tensor {
 
     /// [`Tensor::triu_indices`] with another diagonal.
     #[track_caller]
-    pub fn triu_indices_with(rows: usize, columns: usize, offset: isize) -> Tensor {
-        indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset))
+    pub fn triu_indices_with(rows: usize, columns: usize, offset: impl Int) -> Tensor {
+        indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset.to_isize()))
     }
 }
 
@@ -226,8 +226,8 @@ constants! {
     eye(n: usize);
     linspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize);
     logspace_with(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64);
-    tril_indices_with(rows: usize, columns: usize, offset: isize);
-    triu_indices_with(rows: usize, columns: usize, offset: isize);
+    tril_indices_with(rows: usize, columns: usize, offset: impl Int);
+    triu_indices_with(rows: usize, columns: usize, offset: impl Int);
 }
 
 impl Var {

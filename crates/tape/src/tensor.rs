@@ -3,7 +3,7 @@
 mod views;
 
 use crate::dtype::{DType, Element, Scalar, default_dtype};
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::kernels::{half, list::copy_of, strided};
 use crate::shape::{self, Dims, MemoryFormat};
 use crate::storage::{OutOfMemoryError, Storage};
@@ -260,7 +260,7 @@ impl Tensor {
 
     /// The size of a dimension; negative ones count from the back.
     #[track_caller]
-    pub fn size(&self, dim: isize) -> usize {
+    pub fn size(&self, dim: impl Int) -> usize {
         self.shape.get(shape::dim("size", dim, self.ndim())).copied().unwrap_or(1)
     }
 
