@@ -100,7 +100,7 @@ impl Bench {
         self.time(name, work, || {
             let y = f();
             let grad = y.detach();
-            let time = timed(|| y.backward_with(Some(&grad), Default::default()));
+            let time = timed(|| y.backward_with(&grad, Default::default()));
             operands.iter().for_each(|v| v.zero_grad());
             time
         });

@@ -125,7 +125,7 @@ fn chain(x: Var, op: impl Fn(&Var) -> Var + 'static, backward: bool) -> Box<dyn 
             return forward / CHAIN;
         }
         let start = Instant::now();
-        y.backward_with(Some(&ones), BackwardOptions::new());
+        y.backward_with(&ones, BackwardOptions::new());
         drop(y);
         let time = start.elapsed() / CHAIN;
         x.zero_grad();

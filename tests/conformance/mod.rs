@@ -11,6 +11,7 @@ mod forward;
 mod modules;
 mod ops;
 mod optimizers;
+mod outcome;
 mod report;
 mod schedulers;
 mod signatures;

@@ -4,9 +4,10 @@ use serde_json::Value as Json;
 use tapegrad::tape::{DType, GradOptions, Tensor, Var, grad_with};
 
 use super::attempt::attempt;
-use super::call::{Call, Out, Outcome};
+use super::call::Call;
 use super::check::{Tolerance, difference, is_zero};
 use super::data::{Leaf, Store};
+use super::outcome::{Out, Outcome};
 use super::report::Verdict;
 use super::{Settings, dispatch, forward};
 

@@ -129,7 +129,7 @@ impl Rows for Tensor {
         vec![self.shape().first().copied().unwrap_or(0)]
     }
     fn row(&self, index: usize) -> Tensor {
-        self.select(0, index as isize)
+        self.select(0, index)
     }
     fn rows(&self, index: &Tensor) -> Tensor {
         Var::from(self).index_select(0, &Var::from(index)).into_tensor()

@@ -5,7 +5,7 @@ use crate::init::constant_;
 use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::Approximate;
-use tapegrad_tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Int, Tensor, Var};
 
 impl Field for Approximate {}
 
@@ -15,11 +15,26 @@ struct Place(#[allow(dead_code)] u8);
 
 impl Field for Place {}
 
+/// The type in which an argument is taken: dimensions as any integer.
+macro_rules! argument {
+    (isize) => { impl Int };
+    ($ty:ident) => { $ty };
+}
+
+macro_rules! value {
+    (isize, $given:ident) => {
+        $given.to_isize()
+    };
+    ($ty:ident, $given:ident) => {
+        $given
+    };
+}
+
 /// One activation per row: the arguments of its constructor, the options with their defaults, and the operation.
 macro_rules! activations {
     ($(
         $(#[$meta:meta])*
-        $name:ident($($given:ident: $given_ty:ty),*) { $($option:ident: $ty:ty = $default:expr),* }
+        $name:ident($($given:ident: $given_ty:ident),*) { $($option:ident: $ty:ident = $default:expr),* }
         |$s:ident, $x:ident| $f:expr;
     )*) => {$(
         crate::module! {
@@ -34,14 +49,14 @@ macro_rules! activations {
         impl $name {
             /// The module with PyTorch's default options.
             #[allow(clippy::new_without_default)]
-            pub fn new($($given: $given_ty),*) -> $name {
-                $name { $($given,)* $($option: $default,)* place: Place(0) }
+            pub fn new($($given: argument!($given_ty)),*) -> $name {
+                $name { $($given: value!($given_ty, $given),)* $($option: $default,)* place: Place(0) }
             }
 
             $(
                 #[doc = concat!("This module with the option `", stringify!($option), "`.")]
-                pub fn $option(mut self, $option: $ty) -> $name {
-                    self.$option = $option;
+                pub fn $option(mut self, $option: argument!($ty)) -> $name {
+                    self.$option = value!($ty, $option);
                     self
                 }
             )*

@@ -5,7 +5,7 @@ use crate::init::normal_;
 use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::EmbeddingOptions;
-use tapegrad_tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Int, Tensor, Var};
 
 impl Field for EmbeddingOptions {}
 
@@ -38,7 +38,8 @@ impl Embedding {
     /// # Panics
     /// If there is no such row.
     #[track_caller]
-    pub fn padding_idx(mut self, row: isize) -> Embedding {
+    pub fn padding_idx(mut self, row: impl Int) -> Embedding {
+        let row = row.to_isize();
         let rows = self.weight.shape()[0] as isize;
         assert!((-rows..rows).contains(&row), "Embedding: there is no row {row} for padding in {rows} rows");
         let width = self.weight.shape()[1];

@@ -2,7 +2,7 @@
 
 use crate::init::normal_;
 use tapegrad_ops::{EmbeddingBagMode, EmbeddingBagOptions};
-use tapegrad_tape::{DType, Tensor, Var};
+use tapegrad_tape::{DType, Int, Tensor, Var};
 
 impl crate::Field for EmbeddingBagMode {}
 
@@ -75,8 +75,8 @@ impl EmbeddingBag {
     }
 
     /// This table with a row that is left out of all bags; negative indices count from the end.
-    pub fn padding_idx(mut self, row: isize) -> EmbeddingBag {
-        self.padding_idx = Some(row);
+    pub fn padding_idx(mut self, row: impl Int) -> EmbeddingBag {
+        self.padding_idx = Some(row.to_isize());
         self
     }
 

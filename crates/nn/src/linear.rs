@@ -3,7 +3,7 @@
 use crate::init::{Draws, default_bound};
 use crate::module::Forward;
 use crate::summary::{observe, observe_output};
-use tapegrad_tape::Var;
+use tapegrad_tape::{Int, Var};
 
 crate::module! {
     /// `x W^T + b` along the last dimension (`torch.nn.Linear`).
@@ -94,8 +94,8 @@ impl Flatten {
     }
 
     /// Merges the dimensions from `start` to `end`, both inclusive.
-    pub fn dims(start: isize, end: isize) -> Flatten {
-        Flatten { start, end }
+    pub fn dims(start: impl Int, end: impl Int) -> Flatten {
+        Flatten { start: start.to_isize(), end: end.to_isize() }
     }
 }
 

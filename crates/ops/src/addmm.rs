@@ -100,10 +100,9 @@ pub fn addmv_with(input: &Var, a: &Var, x: &Var, beta: impl Into<Scalar>, alpha:
     let fits =
         tapegrad_tape::shape::broadcast(input.shape(), &[rows]).is_some_and(|s| s.as_slice() == [rows]);
     assert!(fits, "addmv: input {:?} does not broadcast to the result's shape [{rows}]", input.shape());
-    let input = input.expand_to(&[rows]).reshape(&[rows as isize, 1]);
+    let input = input.expand_to(&[rows]).reshape((rows, 1));
     check("addmv", &input, [("mat", a), ("vec", x)], 2);
-    add_product("addmv", &input, a, &x.reshape(&[columns, 1]), beta.into(), alpha.into())
-        .reshape(&[rows as isize])
+    add_product("addmv", &input, a, &x.reshape(&[columns, 1]), beta.into(), alpha.into()).reshape(rows)
 }
 
 /// `beta * input + alpha * sum of the products of all pairs` of two batches of equally many matrices (`torch.addbmm`).

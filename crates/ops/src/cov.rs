@@ -54,7 +54,7 @@ pub fn cov_with(x: &Var, options: CovOptions) -> Var {
         x.shape()
     );
     assert!(x.dtype() != DType::Bool, "cov: bool dtype is not supported for input");
-    let rows = if x.ndim() < 2 { x.reshape(&[1, x.numel() as isize]) } else { x.clone() };
+    let rows = if x.ndim() < 2 { x.reshape((1, x.numel())) } else { x.clone() };
     let n = rows.shape()[1];
     let weights = weights(n, &options);
     let rows = rows.to_float();

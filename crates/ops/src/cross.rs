@@ -1,7 +1,7 @@
 //! `cross`.
 
-use tapegrad_tape::Var;
 use tapegrad_tape::shape::{broadcast_for, dim as check_dim};
+use tapegrad_tape::{Int, OptionalInt, Var};
 
 /// The cross products of vectors of three elements along a dimension (`torch.cross`); without one, along the first
 /// dimension of size 3. The shapes broadcast.
@@ -25,8 +25,8 @@ pub fn cross(a: &Var, b: &Var) -> Var {
 /// # Panics
 /// Same as [`cross`].
 #[track_caller]
-pub fn cross_with(a: &Var, b: &Var, dim: impl Into<Option<isize>>) -> Var {
-    let dim = dim.into().unwrap_or_else(|| {
+pub fn cross_with(a: &Var, b: &Var, dim: impl OptionalInt) -> Var {
+    let dim = dim.to_option().unwrap_or_else(|| {
         let found = a.shape().iter().position(|&n| n == 3);
         found.unwrap_or_else(|| panic!("cross: no dimension of size 3 in input of shape {:?}", a.shape()))
             as isize
@@ -56,8 +56,8 @@ pub fn linalg_cross(a: &Var, b: &Var) -> Var {
 /// # Panics
 /// Same as [`linalg_cross`].
 #[track_caller]
-pub fn linalg_cross_with(a: &Var, b: &Var, dim: isize) -> Var {
-    product("linalg.cross", a, b, dim)
+pub fn linalg_cross_with(a: &Var, b: &Var, dim: impl Int) -> Var {
+    product("linalg.cross", a, b, dim.to_isize())
 }
 
 #[track_caller]

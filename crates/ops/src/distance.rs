@@ -1,6 +1,6 @@
 //! `normalize`, `cosine_similarity`, `pairwise_distance`, `dist`.
 
-use tapegrad_tape::Var;
+use tapegrad_tape::{Int, Var};
 
 /// `x` divided by its `p`-norm along a dimension, which is at least `eps` (`torch.nn.functional.normalize`): `p` is 2,
 /// `dim` 1, `eps` 1e-12.
@@ -23,7 +23,7 @@ pub fn normalize(x: &Var) -> Var {
 /// # Panics
 /// Same as [`normalize`].
 #[track_caller]
-pub fn normalize_with(x: &Var, p: f64, dim: isize, eps: f64) -> Var {
+pub fn normalize_with(x: &Var, p: f64, dim: impl Int, eps: f64) -> Var {
     x / x.norm_with(p, dim, true).clamp_min(eps)
 }
 
@@ -49,7 +49,7 @@ pub fn cosine_similarity(x1: &Var, x2: &Var) -> Var {
 /// # Panics
 /// Same as [`cosine_similarity`].
 #[track_caller]
-pub fn cosine_similarity_with(x1: &Var, x2: &Var, dim: isize, eps: f64) -> Var {
+pub fn cosine_similarity_with(x1: &Var, x2: &Var, dim: impl Int, eps: f64) -> Var {
     let shape = tapegrad_tape::shape::broadcast_for("cosine_similarity", x1.shape(), x2.shape());
     let unit = |x: &Var| {
         let x = x.expand_to(&shape);

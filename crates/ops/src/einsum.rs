@@ -1,4 +1,4 @@
-//! `einsum`, `tensordot` and `bilinear`: sums of products along named dimensions.
+//! `einsum`: sums of products along named dimensions.
 
 use crate::autocast::lowered_list;
 use crate::product::{check_types, product};
@@ -7,7 +7,7 @@ use tapegrad_tape::Var;
 
 /// A dimension's name: a letter, or a position within the ellipsis, counted from the back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Label {
+pub(crate) enum Label {
     Rest(std::cmp::Reverse<usize>),
     Letter(char),
 }
@@ -77,9 +77,9 @@ pub fn einsum<V: Borrow<Var>>(equation: &str, operands: &[V]) -> Var {
 }
 
 /// A variable with named dimensions.
-struct Part {
-    v: Var,
-    labels: Vec<Label>,
+pub(crate) struct Part {
+    pub v: Var,
+    pub labels: Vec<Label>,
 }
 
 /// The names in one term of an equation; the ellipsis stands for `rest` dimensions.
@@ -170,14 +170,14 @@ impl Part {
             let (a, b) = (self.v.shape()[i], self.v.shape()[j]);
             let label = self.labels[j];
             if a == b {
-                self.v = self.v.diagonal_with(0, i as isize, j as isize);
+                self.v = self.v.diagonal_with(0, i, j);
                 self.labels.remove(j);
                 self.labels.remove(i);
                 self.labels.push(label);
             } else {
                 // One of them has size one and is broadcast along the other.
                 let d = if a == 1 { i } else { j };
-                self.v = self.v.squeeze(d as isize);
+                self.v = self.v.squeeze(d);
                 self.labels.remove(d);
             }
         }
@@ -194,7 +194,7 @@ impl Part {
     }
 
     /// The variable with its dimensions in this order.
-    fn arrange(&self, order: &[Label]) -> Var {
+    pub(crate) fn arrange(&self, order: &[Label]) -> Var {
         let dims: Vec<isize> =
             order.iter().map(|l| self.place(l).expect("one of its names") as isize).collect();
         self.v.permute(&dims)
@@ -203,14 +203,14 @@ impl Part {
     /// Drops a dimension of size one.
     fn squeeze(&mut self, label: &Label) {
         let d = self.place(label).expect("one of its names");
-        self.v = self.v.squeeze(d as isize);
+        self.v = self.v.squeeze(d);
         self.labels.remove(d);
     }
 }
 
 /// The product of two parts, summed over the dimensions that are no longer needed.
 #[track_caller]
-fn join(mut a: Part, mut b: Part, needed: impl Fn(&Label) -> bool) -> Part {
+pub(crate) fn join(mut a: Part, mut b: Part, needed: impl Fn(&Label) -> bool) -> Part {
     check_types("einsum", a.v.dtype(), b.v.dtype());
     // A dimension of size one is broadcast: the name then belongs to the other operand alone.
     for label in a.labels.clone() {
@@ -244,143 +244,6 @@ fn join(mut a: Part, mut b: Part, needed: impl Fn(&Label) -> bool) -> Part {
         product("einsum", &x, false, &y, false).reshape(&all)
     };
     Part { v, labels }
-}
-
-/// Which dimensions [`tensordot`] sums over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TensordotDims {
-    /// The last of the left operand against the first of the right one, this many.
-    Count(usize),
-    /// These of the left operand against these of the right one.
-    Pairs(Vec<isize>, Vec<isize>),
-}
-
-impl From<usize> for TensordotDims {
-    fn from(n: usize) -> TensordotDims {
-        TensordotDims::Count(n)
-    }
-}
-
-impl From<(&[isize], &[isize])> for TensordotDims {
-    fn from((a, b): (&[isize], &[isize])) -> TensordotDims {
-        TensordotDims::Pairs(a.to_vec(), b.to_vec())
-    }
-}
-
-impl<const N: usize> From<([isize; N], [isize; N])> for TensordotDims {
-    fn from((a, b): ([isize; N], [isize; N])) -> TensordotDims {
-        TensordotDims::Pairs(a.to_vec(), b.to_vec())
-    }
-}
-
-/// The sum of products over pairs of dimensions (`torch.tensordot`). The result has the other dimensions, those of
-/// the left operand first.
-///
-/// # Panics
-/// If there are no such dimensions or their sizes differ.
-///
-/// ```
-/// use tapegrad_tape::Var;
-/// let a = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-/// assert_eq!(tapegrad_ops::tensordot(&a, &a).item(), 30.0);
-/// assert_eq!(tapegrad_ops::tensordot_with(&a, &a, ([0], [1])).to_vec::<f32>(), [7.0, 15.0, 10.0, 22.0]);
-/// ```
-#[track_caller]
-pub fn tensordot(a: &Var, b: &Var) -> Var {
-    tensordot_with(a, b, 2)
-}
-
-/// [`tensordot`] with other dimensions.
-///
-/// # Panics
-/// Same as [`tensordot`].
-#[track_caller]
-pub fn tensordot_with(a: &Var, b: &Var, dims: impl Into<TensordotDims>) -> Var {
-    let (da, db): (Vec<isize>, Vec<isize>) = match dims.into() {
-        TensordotDims::Count(n) => {
-            assert!(
-                n <= a.ndim() && n <= b.ndim(),
-                "tensordot: {n} dimensions are to be summed, but the shapes are {:?} and {:?}",
-                a.shape(),
-                b.shape()
-            );
-            ((a.ndim() - n..a.ndim()).map(|d| d as isize).collect(), (0..n as isize).collect())
-        }
-        TensordotDims::Pairs(x, y) => (x, y),
-    };
-    assert!(
-        da.len() == db.len(),
-        "tensordot: both dimension lists should have the same length, got {da:?} and {db:?}"
-    );
-    let check = |dims: &[isize], v: &Var| match dims {
-        [] => tapegrad_tape::shape::Dims::new(),
-        _ => tapegrad_tape::shape::dims("tensordot", dims, v.ndim()),
-    };
-    let (da, db) = (check(&da, a), check(&db, b));
-    // Names: every dimension of the left operand, then those of the right one that are not summed.
-    let name = |i: usize| Label::Rest(std::cmp::Reverse(i));
-    let left = Part { v: a.clone(), labels: (0..a.ndim()).map(name).collect() };
-    let right_names = (0..b.ndim()).map(|d| match db.iter().position(|&x| x == d) {
-        Some(i) => name(da[i]),
-        None => name(a.ndim() + d),
-    });
-    let right = Part { v: b.clone(), labels: right_names.collect() };
-    for (&i, &j) in da.iter().zip(&db) {
-        let (m, n) = (a.shape()[i], b.shape()[j]);
-        assert!(
-            m == n || m == 1 || n == 1,
-            "tensordot: contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} \
-             in dim {j}"
-        );
-    }
-    let summed: Vec<Label> = da.iter().map(|&d| name(d)).collect();
-    let order: Vec<Label> =
-        left.labels.iter().chain(&right.labels).copied().filter(|l| !summed.contains(l)).collect();
-    join(left, right, |l| !summed.contains(l)).arrange(&order)
-}
-
-/// `y[o] = sum over i, j of x1[i] weight[o, i, j] x2[j] + bias[o]` along the last dimensions
-/// (`torch.nn.functional.bilinear`).
-///
-/// # Panics
-/// If shapes or types do not fit.
-///
-/// ```
-/// use tapegrad_tape::Var;
-/// let x = Var::from_vec(vec![1f32, 2.0], &[2]);
-/// let w = Var::from_vec(vec![1f32, 0.0, 0.0, 1.0], &[1, 2, 2]);
-/// assert_eq!(tapegrad_ops::bilinear(&x, &x, &w, None).to_vec::<f32>(), [5.0]);
-/// ```
-#[track_caller]
-pub fn bilinear<'a>(x1: &Var, x2: &Var, weight: &Var, bias: impl Into<Option<&'a Var>>) -> Var {
-    let bias = bias.into();
-    let (s1, s2, sw) = (x1.shape(), x2.shape(), weight.shape());
-    assert!(
-        sw.len() == 3 && !s1.is_empty() && s1.len() == s2.len() && s1[..s1.len() - 1] == s2[..s2.len() - 1],
-        "bilinear: inputs {s1:?} and {s2:?} with weight {sw:?} do not fit: they are [..., in1], [..., in2] and \
-         [out, in1, in2]"
-    );
-    let (i, j) = (s1[s1.len() - 1], s2[s2.len() - 1]);
-    assert!(
-        sw[1..] == [i, j],
-        "bilinear: weight {sw:?} expects inputs of {} and {} features, but they are {s1:?} and {s2:?}",
-        sw[1],
-        sw[2]
-    );
-    check_types("bilinear", x1.dtype(), x2.dtype());
-    check_types("bilinear", x1.dtype(), weight.dtype());
-    if let Some(b) = bias {
-        assert!(b.shape() == [sw[0]], "bilinear: bias {:?} does not fit weight {sw:?}", b.shape());
-    }
-    let (n, out) = (crate::matmul::rows(s1), sw[0] as isize);
-    let (i, j) = (i as isize, j as isize);
-    let side = weight.permute(&[1, 0, 2]).reshape(&[i, out * j]);
-    let half = product("bilinear", &x1.reshape(&[n, i]), false, &side, false).reshape(&[n, out, j]);
-    let y = product("bilinear", &half, false, &x2.reshape(&[n, j, 1]), false);
-    let mut shape: Vec<isize> = s1.iter().map(|&n| n as isize).collect();
-    *shape.last_mut().expect("checked") = out;
-    let y = y.reshape(&shape);
-    bias.map_or_else(|| y.clone(), |b| y.add(b))
 }
 
 #[cfg(test)]
@@ -476,14 +339,8 @@ mod tests {
 
     #[test]
     fn gradients() {
-        let (a, b, c) = (parameter(&[2, 3], 1), parameter(&[3, 3, 2], 2), parameter(&[2], 3));
-        check_gradients(|x| einsum("ij,jjk,k->ik", x), &[a.clone(), b.clone(), c]);
-        check_gradients(|x| tensordot_with(&x[0], &x[1], ([1, 0], [0, 2])), &[a, b]);
-        let inputs =
-            [parameter(&[4, 2], 1), parameter(&[4, 3], 2), parameter(&[2, 2, 3], 3), parameter(&[2], 4)];
-        check_gradients(|x| bilinear(&x[0], &x[1], &x[2], Some(&x[3])), &inputs);
-        let by_einsum = einsum("ni,oij,nj->no", &[&inputs[0], &inputs[2], &inputs[1]]) + &inputs[3];
-        assert_close(&bilinear(&inputs[0], &inputs[1], &inputs[2], Some(&inputs[3])), &by_einsum, 1e-12);
+        let inputs = [parameter(&[2, 3], 1), parameter(&[3, 3, 2], 2), parameter(&[2], 3)];
+        check_gradients(|x| einsum("ij,jjk,k->ik", x), &inputs);
     }
 
     #[test]

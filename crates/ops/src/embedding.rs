@@ -106,7 +106,7 @@ pub fn embedding_with(indices: &Var, weight: &Var, options: EmbeddingOptions) ->
     let samples = indices.shape().first().copied().unwrap_or(0);
     let value = no_grad(|| weight.index_select(0, &index).reshape(&shape)).tensor();
     let of_rows = move |g: &Var, factors: &Option<Var>| {
-        let g = g.cast(dtype).reshape(&[n as isize, width as isize]);
+        let g = g.cast(dtype).reshape((n, width));
         factors.as_ref().map_or_else(|| g.clone(), |f| g.mul(f))
     };
     if options.sparse {

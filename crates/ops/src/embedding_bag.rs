@@ -98,7 +98,7 @@ pub fn embedding_bag_with(indices: &Var, weight: &Var, options: EmbeddingBagOpti
         }
         let factors = match &options.per_sample_weights {
             None => Var::from_vec(bags.factors(options.mode), bags.index.len()),
-            Some(w) => w.reshape(&[bags.index.len() as isize]),
+            Some(w) => w.reshape(bags.index.len()),
         };
         bags.weighted(weight, &factors.cast(weight.dtype()))
     })

@@ -322,7 +322,7 @@ mod tests {
             let seed = parameter(&shape, seed ^ 3).detach();
             let gradients = |create_graph| -> Vec<Var> {
                 inputs.iter().for_each(Var::zero_grad);
-                f(&inputs).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
+                f(&inputs).backward_with(&seed, BackwardOptions::new().create_graph(create_graph));
                 inputs.iter().map(|v| v.grad().unwrap().detach()).collect()
             };
             for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {

@@ -2,8 +2,8 @@
 
 use crate::options::setters;
 use crate::softmax;
-use tapegrad_tape::kernels::list::list_for;
 use tapegrad_tape::{Generator, Tensor, Var, shape, with_default_generator};
+use tapegrad_tape::{Int, kernels::list::list_for};
 
 /// The options of [`gumbel_softmax`], with PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,7 +17,14 @@ pub struct GumbelSoftmaxOptions {
 }
 
 impl GumbelSoftmaxOptions {
-    setters! { tau: f64, hard: bool, dim: isize }
+    setters! { tau: f64, hard: bool }
+
+    /// Sets `dim`.
+    #[must_use]
+    pub fn dim(mut self, dim: impl Int) -> Self {
+        self.dim = dim.to_isize();
+        self
+    }
 }
 
 impl Default for GumbelSoftmaxOptions {

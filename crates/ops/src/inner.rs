@@ -1,6 +1,6 @@
 //! `inner`.
 
-use crate::einsum::tensordot_with;
+use crate::tensordot::tensordot_with;
 use tapegrad_tape::Var;
 
 /// The dot products of all vectors in the last dimensions of two tensors: `[..., n]` and `[___, n]` give `[..., ___]`

@@ -195,7 +195,7 @@ mod tests {
             let seed = parameter(&shape, seed ^ 3).detach();
             let gradients = |create_graph| -> Vec<Var> {
                 inputs.iter().for_each(Var::zero_grad);
-                f(&inputs).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
+                f(&inputs).backward_with(&seed, BackwardOptions::new().create_graph(create_graph));
                 inputs.iter().map(|v| v.grad().unwrap().detach()).collect()
             };
             for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {
@@ -212,7 +212,7 @@ mod tests {
             let single = |v: &Var| Var::parameter(v.tensor().cast(DType::F32));
             let results = [[x.clone(), w.clone()], [single(&x), single(&w)]].map(|[x, w]| {
                 let y = layer_norm(&x, &shape[1..], Some(&w), None);
-                y.backward_with(Some(&y.detach()), BackwardOptions::new());
+                y.backward_with(&y.detach(), BackwardOptions::new());
                 [y.detach(), x.grad().unwrap(), w.grad().unwrap()]
             });
             for (a, b) in results[0].iter().zip(&results[1]) {

@@ -8,6 +8,7 @@ mod addmm;
 mod attention;
 mod autocast;
 mod batch_norm;
+mod bilinear;
 mod cdist;
 mod channel_shuffle;
 mod conv;
@@ -42,6 +43,7 @@ mod recurrent;
 mod renorm;
 mod size;
 mod softmax;
+mod tensordot;
 #[cfg(test)]
 mod testing;
 mod trace;
@@ -57,6 +59,7 @@ pub use attention::{
     scaled_dot_product_attention_with_weights,
 };
 pub use batch_norm::{BatchNormOptions, batch_norm, batch_norm_relu, batch_norm_relu6, batch_norm_with};
+pub use bilinear::bilinear;
 pub use cdist::{CdistMode, cdist, cdist_with, pdist, pdist_with};
 pub use channel_shuffle::channel_shuffle;
 pub use conv::*;
@@ -66,7 +69,7 @@ pub use distance::{
     cosine_similarity, cosine_similarity_with, dist, dist_with, normalize, normalize_with, pairwise_distance,
     pairwise_distance_with,
 };
-pub use einsum::{TensordotDims, bilinear, einsum, tensordot, tensordot_with};
+pub use einsum::einsum;
 pub use embedding::{EmbeddingOptions, embedding, embedding_with};
 pub use embedding_bag::{EmbeddingBagMode, EmbeddingBagOptions, embedding_bag, embedding_bag_with};
 pub use grid_sample::{GridPadding, GridSampleMode, GridSampleOptions, grid_sample, grid_sample_with};
@@ -91,6 +94,7 @@ pub use recurrent::recurrent;
 pub use renorm::renorm;
 pub use size::{OutputSize, Size};
 pub use softmax::{log_softmax, softmax, softmin};
+pub use tensordot::{TensordotDims, tensordot, tensordot_with};
 pub use trace::trace;
 pub use unfold::{UnfoldOptions, fold, unfold};
 pub use var_ops::VarOps;

@@ -57,7 +57,7 @@ fn affine(x: &Var, weight: &Var, bias: Option<&Var>) -> Var {
             let x = saved_x.as_ref().expect("saved, since the weight requires a gradient");
             if by_sample {
                 // A product for each sample, of all that lies between the first and the last dimension.
-                let rows = |v: &Var| v.reshape(&[v.size(0) as isize, -1, v.size(-1) as isize]);
+                let rows = |v: &Var| v.reshape((v.size(0), -1, v.size(-1)));
                 return product("linear", &rows(g), true, &rows(x), false);
             }
             right_gradient("linear", &flat(g), &flat(x), false, true)

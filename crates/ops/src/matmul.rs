@@ -43,7 +43,7 @@ fn multiply(op: &'static str, a: &Var, b: &Var) -> Var {
     let signed = |s: &[usize]| s.iter().map(|&n| n as isize).collect::<Vec<_>>();
     // A vector is a matrix of one row on the left, of one column on the right; that dimension is removed again.
     if sa.len() == 1 {
-        let row = a.reshape(&[1, k as isize]);
+        let row = a.reshape((1, k));
         if sb.len() == 1 {
             return product(op, &row, false, &row_of(b), true).reshape(());
         }
@@ -67,7 +67,7 @@ fn multiply(op: &'static str, a: &Var, b: &Var) -> Var {
 }
 
 fn row_of(v: &Var) -> Var {
-    v.reshape(&[1, v.numel() as isize])
+    v.reshape((1, v.numel()))
 }
 
 /// The number of rows of all matrices together.
@@ -206,7 +206,7 @@ fn inner_product(op: &'static str, a: &Var, b: &Var) -> Var {
 #[track_caller]
 pub fn outer(a: &Var, b: &Var) -> Var {
     check_dims("outer", [("self", a, 1), ("vec2", b, 1)]);
-    a.reshape(&[a.numel() as isize, 1]).mul(b)
+    a.reshape((a.numel(), 1)).mul(b)
 }
 
 #[cfg(test)]

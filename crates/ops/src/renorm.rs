@@ -1,7 +1,7 @@
 //! `renorm`.
 
 use tapegrad_tape::shape::dim as check_dim;
-use tapegrad_tape::{DType, Var, where_};
+use tapegrad_tape::{DType, Int, Var, where_};
 
 /// `x` with each of its parts along `dim` scaled down to the `p`-norm `maxnorm`, where its norm is larger
 /// (`torch.renorm`).
@@ -17,7 +17,7 @@ use tapegrad_tape::{DType, Var, where_};
 /// assert_eq!(y[2..], [0.3, 0.4]);
 /// ```
 #[track_caller]
-pub fn renorm(x: &Var, p: f64, dim: isize, maxnorm: f64) -> Var {
+pub fn renorm(x: &Var, p: f64, dim: impl Int, maxnorm: f64) -> Var {
     assert!(x.ndim() >= 2, "renorm: input needs at least 2 dimensions, but got shape {:?}", x.shape());
     assert!(p > 0.0, "renorm: non-positive norm not supported, got p = {p}");
     assert!(maxnorm >= 0.0, "renorm: expected maxnorm to be >= 0, but got {maxnorm}");

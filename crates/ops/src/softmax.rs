@@ -1,7 +1,7 @@
 //! `softmax`, `log_softmax`, `softmin`.
 
 use crate::kernels::softmax::{Along, Kind, softmax as kernel, softmax_backward};
-use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_output, shape};
+use tapegrad_tape::{DType, Float, Int, Tensor, Var, is_grad_enabled, record_with_output, shape};
 
 /// The exponentials of the elements along a dimension, divided by their sum (`torch.softmax`).
 ///
@@ -17,8 +17,8 @@ use tapegrad_tape::{DType, Float, Tensor, Var, is_grad_enabled, record_with_outp
 /// assert!((y[0] - 0.25).abs() < 1e-12 && (y[2] - 0.5).abs() < 1e-12);
 /// ```
 #[track_caller]
-pub fn softmax(x: &Var, dim: isize) -> Var {
-    along("softmax", x, dim, Kind::Plain)
+pub fn softmax(x: &Var, dim: impl Int) -> Var {
+    along("softmax", x, dim.to_isize(), Kind::Plain)
 }
 
 /// The logarithm of [`softmax`], computed directly, which is more accurate (`torch.log_softmax`).
@@ -32,8 +32,8 @@ pub fn softmax(x: &Var, dim: isize) -> Var {
 /// assert_eq!(tapegrad_ops::log_softmax(&x, 0).to_vec::<f64>(), [0.0, -1000.0]);
 /// ```
 #[track_caller]
-pub fn log_softmax(x: &Var, dim: isize) -> Var {
-    along("log_softmax", x, dim, Kind::Log)
+pub fn log_softmax(x: &Var, dim: impl Int) -> Var {
+    along("log_softmax", x, dim.to_isize(), Kind::Log)
 }
 
 /// [`softmax`] of the negative elements (`torch.nn.functional.softmin`).
@@ -47,8 +47,8 @@ pub fn log_softmax(x: &Var, dim: isize) -> Var {
 /// assert_eq!(tapegrad_ops::softmin(&x, 0).to_vec::<f64>(), [1.0, 0.0]);
 /// ```
 #[track_caller]
-pub fn softmin(x: &Var, dim: isize) -> Var {
-    along("softmin", &x.neg(), dim, Kind::Plain)
+pub fn softmin(x: &Var, dim: impl Int) -> Var {
+    along("softmin", &x.neg(), dim.to_isize(), Kind::Plain)
 }
 
 /// A softmax of any kind along a dimension.
@@ -142,7 +142,7 @@ mod tests {
             let seed = parameter(&shape, seed ^ 1).detach();
             let gradient = |create_graph| {
                 x.zero_grad();
-                f(&x).backward_with(Some(&seed), BackwardOptions::new().create_graph(create_graph));
+                f(&x).backward_with(&seed, BackwardOptions::new().create_graph(create_graph));
                 x.grad().unwrap().detach()
             };
             assert_close(&gradient(false), &gradient(true), 1e-12);

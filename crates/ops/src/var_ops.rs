@@ -1,7 +1,7 @@
 //! The operations of this crate as methods.
 
 use crate::*;
-use tapegrad_tape::{Generator, IntList, Operand, Scalar, Var};
+use tapegrad_tape::{Generator, Int, IntList, Operand, OptionalInt, Scalar, Var};
 
 /// Defines the trait and its implementation; a row is a method and the arguments of the function that it calls. The
 /// second list is of functions with two results.
@@ -95,13 +95,13 @@ methods! {
     cosine_embedding_loss(input2: &Var, target: &Var) => (input2, target);
     cosine_embedding_loss_with(input2: &Var, target: &Var, margin: f64, reduction: Reduction) => (input2, target, margin, reduction);
     cosine_similarity(x2: &Var) => (x2);
-    cosine_similarity_with(x2: &Var, dim: isize, eps: f64) => (x2, dim, eps);
+    cosine_similarity_with(x2: &Var, dim: impl Int, eps: f64) => (x2, dim, eps);
     cov() => ();
     cov_with(options: CovOptions) => (options);
     cross(b: &Var) => (b);
     cross_entropy(target: &Var) => (target);
     cross_entropy_with(target: &Var, options: CrossEntropyOptions) => (target, options);
-    cross_with(b: &Var, dim: impl Into<Option<isize>>) => (b, dim);
+    cross_with(b: &Var, dim: impl OptionalInt) => (b, dim);
     ctc_loss(targets: &Var, input_lengths: impl IntList, target_lengths: impl IntList) => (targets, input_lengths, target_lengths);
     ctc_loss_with(targets: &Var, input_lengths: impl IntList, target_lengths: impl IntList, options: CtcOptions) => (targets, input_lengths, target_lengths, options);
     dist(b: &Var) => (b);
@@ -125,7 +125,7 @@ methods! {
     gelu() => ();
     gelu_with(approximate: Approximate) => (approximate);
     glu() => ();
-    glu_with(dim: isize) => (dim);
+    glu_with(dim: impl Int) => (dim);
     grid_sample(grid: &Var) => (grid);
     grid_sample_with(grid: &Var, options: GridSampleOptions) => (grid, options);
     group_norm<'a>(groups: usize, weight: impl Into<Option<&'a Var>>, bias: impl Into<Option<&'a Var>>) => (groups, weight, bias);
@@ -159,13 +159,13 @@ methods! {
     leaky_relu() => ();
     leaky_relu_with(negative_slope: f64) => (negative_slope);
     linalg_cross(b: &Var) => (b);
-    linalg_cross_with(b: &Var, dim: isize) => (b, dim);
+    linalg_cross_with(b: &Var, dim: impl Int) => (b, dim);
     linear<'a>(weight: &Var, bias: impl Into<Option<&'a Var>>) => (weight, bias);
     linear_cross_entropy<'a>(linear_weight: &Var, target: &Var, linear_bias: impl Into<Option<&'a Var>>) => (linear_weight, target, linear_bias);
     linear_cross_entropy_with<'a>(linear_weight: &Var, target: &Var, linear_bias: impl Into<Option<&'a Var>>, options: CrossEntropyOptions) => (linear_weight, target, linear_bias, options);
     local_response_norm(size: usize) => (size);
     local_response_norm_with(size: usize, alpha: f64, beta: f64, k: f64) => (size, alpha, beta, k);
-    log_softmax(dim: isize) => (dim);
+    log_softmax(dim: impl Int) => (dim);
     logsigmoid() => ();
     lp_pool1d(options: LpPoolOptions<1>) => (options);
     lp_pool2d(options: LpPoolOptions<2>) => (options);
@@ -193,7 +193,7 @@ methods! {
     nll_loss(target: &Var) => (target);
     nll_loss_with(target: &Var, options: NllLossOptions) => (target, options);
     normalize() => ();
-    normalize_with(p: f64, dim: isize, eps: f64) => (p, dim, eps);
+    normalize_with(p: f64, dim: impl Int, eps: f64) => (p, dim, eps);
     outer(b: &Var) => (b);
     pairwise_distance(x2: &Var) => (x2);
     pairwise_distance_with(x2: &Var, p: f64, eps: f64, keepdim: bool) => (x2, p, eps, keepdim);
@@ -206,7 +206,7 @@ methods! {
     prelu(weight: &Var) => (weight);
     relu() => ();
     relu6() => ();
-    renorm(p: f64, dim: isize, maxnorm: f64) => (p, dim, maxnorm);
+    renorm(p: f64, dim: impl Int, maxnorm: f64) => (p, dim, maxnorm);
     rms_norm<'a>(shape: impl IntList, weight: impl Into<Option<&'a Var>>) => (shape, weight);
     rms_norm_with<'a>(shape: impl IntList, weight: impl Into<Option<&'a Var>>, eps: impl Into<Option<f64>>) => (shape, weight, eps);
     rrelu() => ();
@@ -219,8 +219,8 @@ methods! {
     smooth_l1_loss_with(target: &Var, beta: f64, reduction: Reduction) => (target, beta, reduction);
     soft_margin_loss(target: &Var) => (target);
     soft_margin_loss_with(target: &Var, reduction: Reduction) => (target, reduction);
-    softmax(dim: isize) => (dim);
-    softmin(dim: isize) => (dim);
+    softmax(dim: impl Int) => (dim);
+    softmin(dim: impl Int) => (dim);
     softplus() => ();
     softplus_with(beta: f64, threshold: f64) => (beta, threshold);
     softshrink() => ();

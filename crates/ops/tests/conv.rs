@@ -101,7 +101,7 @@ proptest! {
             let w = Var::parameter(tensor(&[f, c, k, k], 5).cast(dtype));
             let y = conv2d_with(&x, &w, None, o);
             let dy = Var::from(tensor(y.shape(), 6).cast(dtype));
-            y.backward_with(Some(&dy), Default::default());
+            y.backward_with(&dy, Default::default());
             let dot = |a: &Var, b: &Var| (a.detach().cast(tapegrad_tape::DType::F64) * b.detach().cast(tapegrad_tape::DType::F64)).sum_all().item();
             let scale = (y.numel() * c * k * k) as f64;
             let expected = dot(&y, &dy);

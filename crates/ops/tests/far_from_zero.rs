@@ -116,7 +116,7 @@ fn results(case: &Case, inputs: &[Tensor; 4], dtype: DType, create_graph: bool) 
     let [x, w, b, g] = inputs.each_ref().map(|t| t.cast(dtype));
     let [x, w, b] = [x, w, b].map(Var::parameter);
     let y = (case.f)(&x, &w, &b);
-    y.backward_with(Some(&g.into()), BackwardOptions::new().create_graph(create_graph));
+    y.backward_with(&Var::from(g), BackwardOptions::new().create_graph(create_graph));
     Results { y: y.to_vec::<f64>(), gradients: [x, w, b].map(|v| v.grad().unwrap().to_vec::<f64>()) }
 }
 
@@ -225,7 +225,7 @@ proptest! {
                 let x = Var::parameter(x.cast(dtype));
                 let y = f(&x);
                 let options = BackwardOptions::new().create_graph(create_graph);
-                y.backward_with(Some(&Tensor::ones_with(y.shape(), dtype).into()), options);
+                y.backward_with(&Var::from(Tensor::ones_with(y.shape(), dtype)), options);
                 (y.to_vec::<f64>(), x.grad().unwrap().to_vec::<f64>())
             };
             for root in [false, true] {

@@ -23,7 +23,7 @@ fn check(f: impl Fn(&[Var], &[Var]) -> Var, parameters: &[&[usize]], batch: &[Va
         assert_eq!(per_sample_grads(&losses, &[p])[0].to_vec::<f64>(), g.to_vec::<f64>());
     }
     let one = |i: usize| {
-        let alone: Vec<Var> = batch.iter().map(|x| x.narrow(0, i as isize, 1)).collect();
+        let alone: Vec<Var> = batch.iter().map(|x| x.narrow(0, i, 1)).collect();
         value_and_grad(|p| f(p, &alone).sum_all(), &parameters).1
     };
     let all: Vec<Vec<Var>> = (0..losses.numel()).map(one).collect();

@@ -69,14 +69,22 @@ impl Var {
         self.backward_with(None, BackwardOptions::new());
     }
 
-    /// Like [`Var::backward`], from the gradient of this variable, and with options.
+    /// Like [`Var::backward`], from the gradient of this variable (`None` for one), and with options.
+    ///
+    /// ```
+    /// use tapegrad_tape::{BackwardOptions, Tensor, Var};
+    /// let x = Var::parameter(Tensor::from_vec(vec![1f32, 2.0], 2));
+    /// let g = Var::from_vec(vec![3f32, 5.0], 2);
+    /// (&x * &x).backward_with(&g, BackwardOptions::new());
+    /// assert_eq!(x.grad().unwrap().to_vec::<f32>(), [6.0, 20.0]);
+    /// ```
     ///
     /// # Panics
     /// If the gradient is absent for more than one element or of another shape, nothing here requires a gradient, or
     /// the graph was freed.
     #[track_caller]
-    pub fn backward_with(&self, grad: Option<&Var>, options: BackwardOptions) {
-        let root = root("backward", self, grad);
+    pub fn backward_with<'a>(&self, grad: impl Into<Option<&'a Var>>, options: BackwardOptions) {
+        let root = root("backward", self, grad.into());
         let mode = Kind {
             retain: options.retain_graph || options.create_graph,
             create: options.create_graph,

@@ -100,14 +100,14 @@ fn write_values(t: &Tensor, style: &Style, width: usize, indent: usize, cut: boo
     if t.ndim() == 1 {
         let per_line = ((LINE.saturating_sub(indent)) / (width + 2)).max(1);
         let items: Vec<String> =
-            entries.iter().map(|i| i.map_or(" ...".into(), |i| text(&t.select(0, i as isize)))).collect();
+            entries.iter().map(|i| i.map_or(" ...".into(), |i| text(&t.select(0, i)))).collect();
         let lines: Vec<String> = items.chunks(per_line).map(|line| line.join(", ")).collect();
         return format!("[{}]", lines.join(&format!(",\n{}", " ".repeat(indent + 1))));
     }
     let rows: Vec<String> = entries
         .iter()
         .map(|i| match i {
-            Some(i) => write_values(&t.select(0, *i as isize), style, width, indent + 1, cut, dtype),
+            Some(i) => write_values(&t.select(0, *i), style, width, indent + 1, cut, dtype),
             None => "...".into(),
         })
         .collect();

@@ -1,14 +1,34 @@
-//! Lists of sizes and dimensions as arguments: a number, a tuple, an array, a slice or a vector.
+//! Sizes and dimensions as arguments: integers of any type, and lists of them as a tuple, an array, a slice or a vector.
 
 use crate::shape::Dims;
 use smallvec::{Array, SmallVec};
 
-/// A number in a list of sizes or dimensions.
-pub trait Int: Copy {
+/// A dimension or a size: an integer of any type.
+///
+/// ```
+/// use tapegrad_tape::Var;
+/// let x = Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], (2, 2));
+/// let last = x.ndim() - 1;
+/// assert_eq!(x.cumsum(last).to_vec::<f32>(), x.cumsum(-1).to_vec::<f32>());
+/// ```
+pub trait Int: Copy + IntList {
     /// As a signed number; what does not fit is the largest.
     fn to_isize(self) -> isize;
     /// As a size, `None` if it is negative.
     fn to_usize(self) -> Option<usize>;
+}
+
+/// A dimension that can be left out: an integer of any type, or `None`.
+pub trait OptionalInt {
+    /// As a signed number, if there is one.
+    fn to_option(self) -> Option<isize>;
+}
+
+impl OptionalInt for Option<isize> {
+    #[inline]
+    fn to_option(self) -> Option<isize> {
+        self
+    }
 }
 
 /// One integer or several, such as sizes (`(2, -1)`) or dimensions (`1`, `[0, 2]`). No integers are `()`.
@@ -47,6 +67,12 @@ macro_rules! integers {
             #[inline]
             fn to_usize(self) -> Option<usize> {
                 usize::try_from(self).ok()
+            }
+        }
+        impl OptionalInt for $t {
+            #[inline]
+            fn to_option(self) -> Option<isize> {
+                Some(self.to_isize())
             }
         }
         impl IntList for $t {
@@ -127,6 +153,7 @@ slices! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Var, cat};
 
     #[test]
     fn every_form() {
@@ -141,6 +168,25 @@ mod tests {
             (IntList::to_sizes(4, "op").as_slice(), IntList::to_isizes(-2i64).as_slice()),
             (&[4][..], &[-2][..])
         );
+    }
+
+    #[test]
+    fn dimensions_of_any_type() {
+        let x = Var::from_vec((0..6).map(f64::from).collect(), (2, 3));
+        let (d, e) = (1usize, -1i32);
+        assert_eq!(x.size(d), x.size(-1));
+        assert_eq!(x.select(d, 0).to_vec::<f64>(), x.select(1i64, 0usize).to_vec::<f64>());
+        assert_eq!(x.transpose(d, 0u32).to_vec::<f64>(), x.transpose(e, 0).to_vec::<f64>());
+        assert_eq!(cat(&[&x, &x], d).to_vec::<f64>(), cat(&[&x, &x], -1isize).to_vec::<f64>());
+        let median = |x: Var| x.to_vec::<f64>();
+        assert_eq!(median(x.quantile(0.5, d)), median(x.quantile(0.5, Some(1))));
+        assert_eq!(median(x.quantile(0.5, None)), [2.5]);
+    }
+
+    #[test]
+    #[should_panic(expected = "softmax: dimension out of range (expected to be in range of [-2, 1], but got")]
+    fn a_dimension_too_large() {
+        crate::shape::dim("softmax", usize::MAX, 2);
     }
 
     #[test]

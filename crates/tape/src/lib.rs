@@ -51,7 +51,7 @@ pub use gradcheck::{
 };
 pub use half::{bf16, f16};
 pub use indexing::{Index, Indices, Reduce};
-pub use int_list::{Int, IntList};
+pub use int_list::{Int, IntList, OptionalInt};
 pub use kernels::parallel::{num_threads, set_num_threads};
 pub use movement::{
     Indexing, PadMode, Position, Sections, Slice, block_diag, broadcast_tensors, cartesian_prod, cat,

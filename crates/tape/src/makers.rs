@@ -1,7 +1,7 @@
 //! Functions that make tensors and constants: random numbers, ranges, the identity.
 
 use crate::dtype::{DType, Scalar, default_dtype};
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::random::{Generator, with_default_generator};
 use crate::shape;
 use crate::tensor::Tensor;
@@ -26,11 +26,7 @@ impl Tensor {
     /// [`Tensor::randn`] from a generator.
     #[track_caller]
     pub fn randn_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
-        let shape = shape.to_sizes("randn");
-        match default_dtype() {
-            DType::F64 => generator.fill::<f64>("randn", &shape, Generator::next_normal),
-            _ => generator.normal(&shape, 0.0, 1.0),
-        }
+        normal(&shape.to_sizes("randn"), default_dtype(), generator)
     }
 
     /// Numbers evenly distributed over `[0, 1)`, in the [default type](crate::set_default_dtype) (`torch.rand`), from this
@@ -43,11 +39,7 @@ impl Tensor {
     /// [`Tensor::rand`] from a generator.
     #[track_caller]
     pub fn rand_with(shape: impl IntList, generator: &mut Generator) -> Tensor {
-        let shape = shape.to_sizes("rand");
-        match default_dtype() {
-            DType::F64 => generator.fill::<f64>("rand", &shape, Generator::next_f64),
-            _ => generator.uniform(&shape, 0.0, 1.0),
-        }
+        uniform(&shape.to_sizes("rand"), default_dtype(), generator)
     }
 
     /// Integers from `low` up to but excluding `high`, as I64 (`torch.randint`), from this thread's default generator.
@@ -144,8 +136,8 @@ impl Tensor {
 
     /// [`Tensor::tril_indices`] with another diagonal.
     #[track_caller]
-    pub fn tril_indices_with(rows: usize, columns: usize, offset: isize) -> Tensor {
-        indices("tril_indices", rows, columns, |row, column| column <= row.saturating_add(offset))
+    pub fn tril_indices_with(rows: usize, columns: usize, offset: impl Int) -> Tensor {
+        indices("tril_indices", rows, columns, |row, column| column <= row.saturating_add(offset.to_isize()))
     }
 
     /// Rows and columns, `[2, n]` as I64, of the elements on and above a diagonal of a matrix (`torch.triu_indices`).
@@ -156,8 +148,8 @@ impl Tensor {
 
     /// [`Tensor::triu_indices`] with another diagonal.
     #[track_caller]
-    pub fn triu_indices_with(rows: usize, columns: usize, offset: isize) -> Tensor {
-        indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset))
+    pub fn triu_indices_with(rows: usize, columns: usize, offset: impl Int) -> Tensor {
+        indices("triu_indices", rows, columns, |row, column| column >= row.saturating_add(offset.to_isize()))
     }
 }
 
@@ -226,21 +218,111 @@ constants! {
     eye(n: usize);
     linspace(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize);
     logspace_with(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64);
-    tril_indices_with(rows: usize, columns: usize, offset: isize);
-    triu_indices_with(rows: usize, columns: usize, offset: isize);
+    tril_indices_with(rows: usize, columns: usize, offset: impl Int);
+    triu_indices_with(rows: usize, columns: usize, offset: impl Int);
+}
+
+/// Normal numbers; those of 64 bits are drawn as such.
+#[track_caller]
+fn normal(shape: &[usize], dtype: DType, generator: &mut Generator) -> Tensor {
+    match dtype {
+        DType::F64 => generator.fill::<f64>("randn", shape, Generator::next_normal),
+        _ => generator.normal(shape, 0.0, 1.0).cast(dtype),
+    }
+}
+
+/// Numbers in `[0, 1)`; those of 64 bits are drawn as such.
+#[track_caller]
+fn uniform(shape: &[usize], dtype: DType, generator: &mut Generator) -> Tensor {
+    match dtype {
+        DType::F64 => generator.fill::<f64>("rand", shape, Generator::next_f64),
+        _ => generator.uniform(shape, 0.0, 1.0).cast(dtype),
+    }
 }
 
 impl Var {
-    /// Numbers of the standard normal distribution in the variable's shape and type (`torch.randn_like`).
+    /// Numbers of the standard normal distribution in this variable's shape and type, as a constant (`torch.randn_like`), from
+    /// this thread's default generator.
+    ///
+    /// # Panics
+    /// If the type is not floating point.
+    ///
+    /// ```
+    /// use tapegrad_tape::{DType, Generator, Var};
+    /// let x = Var::zeros_with((2, 3), DType::F64);
+    /// assert_eq!((x.randn_like().shape(), x.randn_like().dtype()), (&[2, 3][..], DType::F64));
+    /// let draw = || x.randn_like_with(&mut Generator::manual_seed(0)).to_vec::<f64>();
+    /// assert_eq!(draw(), draw());
+    /// ```
     #[track_caller]
     pub fn randn_like(&self) -> Var {
-        Var::randn(self.shape()).cast(self.dtype())
+        with_default_generator(|g| self.randn_like_with(g))
     }
 
-    /// Numbers evenly distributed over `[0, 1)` in the variable's shape and type (`torch.rand_like`).
+    /// [`Var::randn_like`] from a generator.
+    ///
+    /// # Panics
+    /// Same as [`Var::randn_like`].
+    #[track_caller]
+    pub fn randn_like_with(&self, generator: &mut Generator) -> Var {
+        assert!(self.dtype().is_float(), "randn_like: not implemented for {}", self.dtype());
+        normal(self.shape(), self.dtype(), generator).into()
+    }
+
+    /// Numbers evenly distributed over `[0, 1)` in this variable's shape and type, as a constant (`torch.rand_like`), from
+    /// this thread's default generator.
+    ///
+    /// # Panics
+    /// If the type is not floating point.
     #[track_caller]
     pub fn rand_like(&self) -> Var {
-        Var::rand(self.shape()).cast(self.dtype())
+        with_default_generator(|g| self.rand_like_with(g))
+    }
+
+    /// [`Var::rand_like`] from a generator.
+    ///
+    /// # Panics
+    /// Same as [`Var::rand_like`].
+    #[track_caller]
+    pub fn rand_like_with(&self, generator: &mut Generator) -> Var {
+        assert!(self.dtype().is_float(), "rand_like: not implemented for {}", self.dtype());
+        uniform(self.shape(), self.dtype(), generator).into()
+    }
+
+    /// Integers from `low` up to but excluding `high` in this variable's shape and type, as a constant
+    /// (`torch.randint_like`), from this thread's default generator.
+    ///
+    /// # Panics
+    /// If there is no such integer, or the type cannot hold them.
+    ///
+    /// ```
+    /// use tapegrad_tape::Var;
+    /// let x = Var::zeros((2, 3)).randint_like(1, 4);
+    /// assert!(x.to_vec::<f32>().iter().all(|n| [1.0, 2.0, 3.0].contains(n)));
+    /// ```
+    #[track_caller]
+    pub fn randint_like(&self, low: i64, high: i64) -> Var {
+        with_default_generator(|g| self.randint_like_with(low, high, g))
+    }
+
+    /// [`Var::randint_like`] from a generator.
+    ///
+    /// # Panics
+    /// Same as [`Var::randint_like`].
+    #[track_caller]
+    pub fn randint_like_with(&self, low: i64, high: i64, generator: &mut Generator) -> Var {
+        let dtype = self.dtype();
+        assert!(low < high, "randint_like: expects low < high, got {low} and {high}");
+        let fits = |n: i64| {
+            let held = Tensor::scalar(n).cast(dtype);
+            if dtype.is_float() {
+                held.item::<f64>().is_finite()
+            } else {
+                held.cast(DType::I64).to_vec::<i64>() == [n]
+            }
+        };
+        assert!(fits(low) && fits(high - 1), "randint_like: {dtype} cannot hold all of {low}..{high}");
+        Tensor::randint_with(low, high, self.shape(), generator).cast(dtype).into()
     }
 }
 
@@ -270,6 +352,35 @@ mod tests {
         assert_eq!((t.iter().min(), t.iter().max()), (Some(&-2), Some(&2)));
         let extreme = Tensor::randint_with(i64::MIN, i64::MAX, 10, &mut Generator::manual_seed(0));
         assert_eq!(extreme.numel(), 10);
+    }
+
+    #[test]
+    fn numbers_like_those_of_a_variable() {
+        let mut g = Generator::manual_seed(0);
+        for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+            let x = Var::zeros_with((2, 50), dtype);
+            for y in [x.randn_like_with(&mut g), x.rand_like_with(&mut g), x.randint_like_with(0, 2, &mut g)]
+            {
+                assert_eq!((y.shape(), y.dtype()), (x.shape(), dtype));
+                assert!(y.to_vec::<f64>().iter().any(|&v| v != 0.0));
+            }
+        }
+        let doubles = Var::zeros_with(8, DType::F64).rand_like_with(&mut g).to_vec::<f64>();
+        assert!(doubles.iter().any(|&v| f64::from(v as f32) != v));
+        let bytes = Var::zeros_with(500, DType::U8).randint_like_with(0, 256, &mut g);
+        assert!((bytes.dtype(), bytes.max_all().item() > 127.0) == (DType::U8, true));
+    }
+
+    #[test]
+    #[should_panic(expected = "randint_like: uint8 cannot hold all of -1..2")]
+    fn negative_bytes() {
+        Var::zeros_with(3, DType::U8).randint_like(-1, 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "randn_like: not implemented for int64")]
+    fn normal_integers() {
+        Var::zeros_with(3, DType::I64).randn_like();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Shapes: dimension numbers, broadcasting, strides, memory formats.
 
+use crate::int_list::{Int, IntList};
 use smallvec::SmallVec;
 
 /// A short list of sizes or strides; up to six are stored inline.
@@ -132,7 +133,12 @@ pub fn numel(shape: &[usize]) -> usize {
 /// # Panics
 /// If there is no such dimension.
 #[track_caller]
-pub fn dim(op: &str, dim: isize, ndim: usize) -> usize {
+pub fn dim(op: &str, dim: impl Int, ndim: usize) -> usize {
+    from_front(op, dim.to_isize(), ndim)
+}
+
+#[track_caller]
+fn from_front(op: &str, dim: isize, ndim: usize) -> usize {
     let n = ndim.max(1) as isize;
     assert!(
         (-n..n).contains(&dim),
@@ -148,15 +154,19 @@ pub fn dim(op: &str, dim: isize, ndim: usize) -> usize {
 /// # Panics
 /// If one is out of range or appears twice, or there are more than 64 dimensions.
 #[track_caller]
-pub fn dims(op: &str, list: &[isize], ndim: usize) -> Dims {
+pub fn dims(op: &str, list: &[impl Int], ndim: usize) -> Dims {
     assert!(ndim <= 64, "{op}: only tensors with up to 64 dims are supported, not {ndim}");
     if list.is_empty() {
         return (0..ndim).collect();
     }
     let mut seen = Dims::new();
     for &d in list {
-        let d = dim(op, d, ndim);
-        assert!(!seen.contains(&d), "{op}: dim {d} appears multiple times in the list of dims {list:?}");
+        let d = from_front(op, d.to_isize(), ndim);
+        assert!(
+            !seen.contains(&d),
+            "{op}: dim {d} appears multiple times in the list of dims {:?}",
+            list.to_isizes()
+        );
         seen.push(d);
     }
     // A tensor without dimensions has nothing to reduce, though it accepts 0 and -1.

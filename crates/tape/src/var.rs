@@ -3,7 +3,7 @@
 use crate::cost::note_saved;
 use crate::dtype::{DType, Element, Scalar};
 use crate::forward::Tangents;
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::node::{Leaf, Node};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -217,7 +217,7 @@ impl Var {
     /// # Panics
     /// If there is no such dimension.
     #[track_caller]
-    pub fn size(&self, dim: isize) -> usize {
+    pub fn size(&self, dim: impl Int) -> usize {
         self.shape().get(shape::dim("size", dim, self.ndim())).copied().unwrap_or(1)
     }
 
@@ -442,8 +442,8 @@ impl Var {
 
     /// Dimensions checked for an operation of this name; none given means all.
     #[track_caller]
-    pub fn dims(&self, op: &str, dims: &[isize]) -> Dims {
-        shape::dims(op, dims, self.ndim())
+    pub fn dims(&self, op: &str, dims: impl IntList) -> Dims {
+        shape::dims(op, &dims.to_isizes(), self.ndim())
     }
 }
 

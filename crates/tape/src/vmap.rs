@@ -56,7 +56,7 @@ pub fn vmap_many(f: impl Fn(&[Var]) -> Vec<Var>, inputs: &[Var]) -> Vec<Var> {
         "vmap: the first dimension of every input is that of the samples, but the shapes are {:?}",
         shapes()
     );
-    let sample = |i: usize| f(&inputs.iter().map(|x| x.select(0, i as isize)).collect::<Vec<_>>());
+    let sample = |i: usize| f(&inputs.iter().map(|x| x.select(0, i)).collect::<Vec<_>>());
     let all: Vec<Vec<Var>> = (0..n).map(sample).collect();
     for (i, one) in all.iter().enumerate() {
         let (count, expected) = (one.len(), all[0].len());

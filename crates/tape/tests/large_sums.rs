@@ -29,7 +29,7 @@ fn twenty_million_tenths() {
     for columns in [2, 100] {
         let rows = N / columns;
         let bound = (128.0 + rows as f64 / 4096.0) * U;
-        let x = x.reshape(&[rows as isize, -1]);
+        let x = x.reshape((rows, -1));
         assert!(relative(&x.sum(0), TENTH * rows as f64) <= bound);
         assert!(relative(&x.mean(0), TENTH) <= bound + U);
         // A view whose elements lie apart.

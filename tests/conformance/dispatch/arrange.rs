@@ -1,7 +1,8 @@
 //! Stacking, splitting, diagonals, grids, and parts replaced.
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
 use super::super::data::Value;
+use super::super::outcome::Outcome;
 use tapegrad::tape::{self, Indexing, Sections, Slice, Var};
 
 /// Operations on a list of tensors.

@@ -4,8 +4,9 @@ use tapegrad::ops;
 use tapegrad::ops::{ConvOptions, ConvTransposeOptions, Padding};
 use tapegrad::tape::Var;
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
 use super::super::data::Value;
+use super::super::outcome::Outcome;
 
 /// The arguments of a convolution; also those of a module's constructor.
 pub fn options<const D: usize>(call: &Call) -> ConvOptions<D> {

@@ -1,7 +1,8 @@
 //! Indexing, gathering, scattering.
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
 use super::super::data::Value;
+use super::super::outcome::Outcome;
 use tapegrad::tape::{Index, Reduce, Slice};
 
 /// Runs the operation if it is one of these.

@@ -5,8 +5,9 @@ use tapegrad::ops::linalg::{Driver, NormOrd, PinvOptions, TriangularOptions, Upl
 use tapegrad::ops::{CdistMode, CovOptions};
 use tapegrad::tape::{Scalar, Var};
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
 use super::super::data::Value;
+use super::super::outcome::Outcome;
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {

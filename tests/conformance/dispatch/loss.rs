@@ -7,7 +7,8 @@ use tapegrad::ops::{
 };
 use tapegrad::tape::Var;
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
+use super::super::outcome::Outcome;
 
 fn reduction(call: &Call) -> Reduction {
     // Superseded by `reduction`; samples pass them as None.

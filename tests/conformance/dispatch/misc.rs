@@ -7,7 +7,8 @@ use tapegrad::ops::{
 };
 use tapegrad::tape::DType;
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
+use super::super::outcome::Outcome;
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {

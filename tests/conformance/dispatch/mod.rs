@@ -18,7 +18,8 @@ pub mod pool;
 mod reduction;
 mod shape;
 
-use super::call::{Call, Outcome};
+use super::call::Call;
+use super::outcome::Outcome;
 
 /// Runs the operation that the call names, or `None` if there is no row for it.
 pub fn run(call: &Call) -> Option<Outcome> {

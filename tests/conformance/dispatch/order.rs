@@ -1,7 +1,8 @@
 //! Sorting, choosing by order, searching.
 
-use super::super::call::{Call, Out, Outcome};
+use super::super::call::Call;
 use super::super::data::Value;
+use super::super::outcome::{Out, Outcome};
 use tapegrad::tape::{Interpolation, Operand, Var};
 
 /// Runs the operation if it is one of these.

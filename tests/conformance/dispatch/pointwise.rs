@@ -4,7 +4,8 @@ use tapegrad::tape::{
     Operand, RoundingMode, Tensor, Var, float_power, pow, result_type, where_, xlog1py, xlogy,
 };
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
+use super::super::outcome::Outcome;
 
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {

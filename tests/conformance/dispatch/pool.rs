@@ -4,8 +4,9 @@ use tapegrad::ops;
 use tapegrad::ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions};
 use tapegrad::tape::Var;
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
 use super::super::data::Value;
+use super::super::outcome::Outcome;
 
 /// The arguments of a max pooling; also those of a module's constructor.
 pub fn max_options<const D: usize>(call: &Call) -> MaxPoolOptions<D> {

@@ -1,7 +1,8 @@
 //! Reductions and scans along dimensions.
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
 use super::super::data::Value;
+use super::super::outcome::Outcome;
 use tapegrad::tape::{Operand, Spacing, Var};
 
 /// Runs the operation if it is one of these.

@@ -1,6 +1,7 @@
 //! Shapes, views, padding, joining and splitting.
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
+use super::super::outcome::Outcome;
 use tapegrad::tape::{PadMode, Var};
 use tapegrad::{ops, tape};
 

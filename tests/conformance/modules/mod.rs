@@ -14,12 +14,13 @@ use tapegrad::nn::{Forward, Module, StateDict};
 use tapegrad::tape::Var;
 
 use super::attempt::attempt;
-use super::call::{Call, Outcome};
+use super::call::Call;
 use super::check::difference;
 use super::data::{Store, dtype};
 use super::ops::{
     compare_differentiability, compare_gradient, compare_outputs, differentiable, gradients, tolerances,
 };
+use super::outcome::Outcome;
 use super::report::Verdict;
 
 /// A module under test, and how the arguments of a call reach its `forward`.

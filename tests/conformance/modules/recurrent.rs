@@ -7,7 +7,8 @@ use tapegrad::nn::{
 };
 use tapegrad::tape;
 
-use super::super::call::{Call, Outcome};
+use super::super::call::Call;
+use super::super::outcome::Outcome;
 use super::{Built, with};
 
 fn nonlinearity(c: &Call) -> Nonlinearity {

@@ -224,7 +224,7 @@ impl Forward for VisionTransformer {
         );
         observe(self, x, |x| {
             let x = self.conv_proj.forward(x).flatten(2).transpose(1, 2);
-            let token = self.class_token.expand(&[x.shape()[0] as isize, -1, -1]);
+            let token = self.class_token.expand((x.shape()[0], -1, -1));
             let x = self.encoder.forward(&cat(&[&token, &x], 1));
             self.heads.head.forward(&x.select(1, 0))
         })

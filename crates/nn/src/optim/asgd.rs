@@ -45,16 +45,9 @@ impl Rule for ASGDOptions {
         vec![single(self.lr), 1.0]
     }
 
-    fn update<T: Float>(
-        &self,
-        at: Step,
-        scalars: &mut [f64],
-        p: &mut [T],
-        g: &[T],
-        buffers: &mut [&mut [T]],
-    ) {
+    fn update<T: Float>(&self, at: Step, state: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [ax] = buffers else { unreachable!("ASGD keeps one buffer") };
-        let (eta, mu) = (scalars[0], scalars[1]);
+        let (eta, mu) = (state[0], state[1]);
         let (shrink, decay) = (T::c(1.0 - self.lambd * eta), T::c(self.weight_decay));
         let sign = at.factor::<T>(self.maximize);
         let (rate, share) = (T::c(eta), T::c(mu));
@@ -63,8 +56,8 @@ impl Rule for ASGDOptions {
             (p, if mu == 1.0 { p } else { ax + (p - ax) * share })
         });
         let t = at.number as f64;
-        scalars[0] = single(self.lr / (1.0 + self.lambd * self.lr * t).powf(self.alpha));
-        scalars[1] = single(1.0 / (t - self.t0).max(1.0));
+        state[0] = single(self.lr / (1.0 + self.lambd * self.lr * t).powf(self.alpha));
+        state[1] = single(1.0 / (t - self.t0).max(1.0));
     }
 }
 

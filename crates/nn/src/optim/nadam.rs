@@ -47,22 +47,15 @@ impl Rule for NAdamOptions {
         vec![1.0]
     }
 
-    fn update<T: Float>(
-        &self,
-        at: Step,
-        scalars: &mut [f64],
-        p: &mut [T],
-        g: &[T],
-        buffers: &mut [&mut [T]],
-    ) {
+    fn update<T: Float>(&self, at: Step, state: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [m, v] = buffers else { unreachable!("NAdam keeps two buffers") };
         let (b1, b2) = self.betas;
         let t = at.number as f64;
         let momentum = |t: f64| b1 * (1.0 - 0.5 * 0.96f64.powf(t * self.momentum_decay));
         let (mu, next) = (momentum(t), momentum(t + 1.0));
-        scalars[0] *= mu;
-        let now = T::c(self.lr * (1.0 - mu) / (1.0 - scalars[0]));
-        let ahead = T::c(self.lr * next / (1.0 - scalars[0] * next));
+        state[0] *= mu;
+        let now = T::c(self.lr * (1.0 - mu) / (1.0 - state[0]));
+        let ahead = T::c(self.lr * next / (1.0 - state[0] * next));
         let scale = T::c(1.0 / (1.0 - b2.powf(t)));
         let (shrink, decay) = if self.decoupled_weight_decay {
             (1.0 - self.lr * self.weight_decay, 0.0)

@@ -92,19 +92,12 @@ impl Rule for ScheduleFreeSGDOptions {
         &["z"]
     }
 
-    fn update<T: Float>(
-        &self,
-        at: Step,
-        scalars: &mut [f64],
-        p: &mut [T],
-        g: &[T],
-        buffers: &mut [&mut [T]],
-    ) {
+    fn update<T: Float>(&self, at: Step, state: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [z] = buffers else { unreachable!("ScheduleFreeSGD keeps one buffer") };
         if at.fresh {
             z.copy_from_slice(p);
         }
-        let (rate, share) = rates(self.lr, self.warmup_steps, at, scalars, Self::NAME);
+        let (rate, share) = rates(self.lr, self.warmup_steps, at, state, Self::NAME);
         let (along, rate, share) =
             (T::c(rate * (1.0 - self.momentum * (1.0 - share))), T::c(rate), T::c(share));
         let (sign, decay) = (at.factor::<T>(self.maximize), T::c(self.weight_decay));
@@ -156,21 +149,14 @@ impl Rule for ScheduleFreeAdamWOptions {
         &["z", "exp_avg_sq"]
     }
 
-    fn update<T: Float>(
-        &self,
-        at: Step,
-        scalars: &mut [f64],
-        p: &mut [T],
-        g: &[T],
-        buffers: &mut [&mut [T]],
-    ) {
+    fn update<T: Float>(&self, at: Step, state: &mut [f64], p: &mut [T], g: &[T], buffers: &mut [&mut [T]]) {
         let [z, v] = buffers else { unreachable!("ScheduleFreeAdamW keeps two buffers") };
         if at.fresh {
             z.copy_from_slice(p);
         }
         let (b1, b2) = self.betas;
         let lr = self.lr * (1.0 - b2.powf(at.number as f64)).sqrt();
-        let (rate, share) = rates(lr, self.warmup_steps, at, scalars, Self::NAME);
+        let (rate, share) = rates(lr, self.warmup_steps, at, state, Self::NAME);
         let (along, rate, share) = (T::c(rate * (1.0 - b1 * (1.0 - share))), T::c(rate), T::c(share));
         let (b2, d2, eps, decay) = (T::c(b2), T::c(1.0 - b2), T::c(self.eps), T::c(self.weight_decay));
         let sign = at.factor::<T>(self.maximize);

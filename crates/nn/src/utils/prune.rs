@@ -23,7 +23,7 @@
 use super::level::{Place, Source};
 use super::parametrize::Parametrized;
 use crate::fields::{Buffer, Module};
-use tapegrad_tape::{Tensor, Var, with_default_generator};
+use tapegrad_tape::{Int, Tensor, Var, with_default_generator};
 
 /// How much is pruned of what is not pruned yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -271,9 +271,9 @@ pub fn ln_structured<M: Module>(
     name: &str,
     amount: impl Into<Amount>,
     n: f64,
-    dim: isize,
+    dim: impl Int,
 ) {
-    structured(model, "ln_structured", name, amount.into(), dim, |value, dim| {
+    structured(model, "ln_structured", name, amount.into(), dim.to_isize(), |value, dim| {
         let others: Vec<usize> = (0..value.ndim()).filter(|d| *d != dim).collect();
         Var::from(value).vector_norm_with(n, others, false).to_vec()
     });
@@ -288,9 +288,11 @@ pub fn random_structured<M: Module>(
     model: &mut Parametrized<M>,
     name: &str,
     amount: impl Into<Amount>,
-    dim: isize,
+    dim: impl Int,
 ) {
-    structured(model, "random_structured", name, amount.into(), dim, |value, dim| random(value.shape()[dim]));
+    structured(model, "random_structured", name, amount.into(), dim.to_isize(), |value, dim| {
+        random(value.shape()[dim])
+    });
 }
 
 /// Prunes elements of several parameters, chosen among all of them (`torch.nn.utils.prune.global_unstructured`).

@@ -1,6 +1,6 @@
 //! The gated linear unit.
 
-use tapegrad_tape::{Var, shape};
+use tapegrad_tape::{Int, Var, shape};
 
 /// The first half along a dimension times the sigmoid of the second (`torch.nn.functional.glu`), the last one.
 ///
@@ -22,7 +22,8 @@ pub fn glu(x: &Var) -> Var {
 /// # Panics
 /// Same as [`glu`].
 #[track_caller]
-pub fn glu_with(x: &Var, dim: isize) -> Var {
+pub fn glu_with(x: &Var, dim: impl Int) -> Var {
+    let dim = dim.to_isize();
     assert!(x.ndim() > 0, "glu: the input has no dimension to be cut in halves");
     let d = shape::dim("glu", dim, x.ndim());
     let n = x.shape()[d];

@@ -57,7 +57,7 @@ impl Composed {
         let d = shape.len() - 3;
         shape[d] = heads as isize;
         shape.insert(d + 1, (grad.size(-3) / heads) as isize);
-        grad.reshape(&shape).sum([d as isize + 1])
+        grad.reshape(&shape).sum(d + 1)
     }
 
     fn dropped(&self, weights: &Var) -> Var {
@@ -101,5 +101,5 @@ fn repeat_heads(x: &Var, heads: usize) -> Var {
     let mut shape = wide.clone();
     shape.remove(d + 1);
     shape[d] = heads as isize;
-    x.unsqueeze(d as isize + 1).expand(&wide).reshape(&shape)
+    x.unsqueeze(d + 1).expand(&wide).reshape(&shape)
 }

@@ -34,7 +34,7 @@ proptest! {
         let seed = parameter(&shape, seed ^ 3).detach();
         let gradients = |create_graph| -> Vec<Var> {
             inputs.iter().for_each(Var::zero_grad);
-            f(&inputs).backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+            f(&inputs).backward_with(&seed, BackwardOptions { create_graph, ..Default::default() });
             inputs.iter().map(|v| v.grad().unwrap().detach()).collect()
         };
         for (fused, composed) in gradients(false).iter().zip(&gradients(true)) {
@@ -80,7 +80,7 @@ proptest! {
         let run = |f: &dyn Fn(&[Var]) -> Var, create_graph| -> Vec<Option<Var>> {
             inputs.iter().for_each(Var::zero_grad);
             let y = f(&inputs);
-            y.backward_with(Some(&seed), BackwardOptions { create_graph, ..Default::default() });
+            y.backward_with(&seed, BackwardOptions { create_graph, ..Default::default() });
             inputs.iter().map(|v| v.grad().map(|g| g.detach())).chain([Some(y.detach())]).collect()
         };
         let want = run(&apart, false);
@@ -102,7 +102,7 @@ fn both_formats_agree_in_f32() {
     let results = [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast].map(|format| {
         let x = Var::parameter(x.tensor().to_format(format));
         let y = batch_norm_with(&x, None, None, None, training());
-        y.backward_with(Some(&g), BackwardOptions::default());
+        y.backward_with(&g, BackwardOptions::default());
         (y.detach(), x.grad().unwrap())
     });
     assert_close(&results[0].0, &results[1].0, 1e-5);
@@ -119,7 +119,7 @@ fn the_number_of_threads_changes_no_bit() {
             tapegrad_tape::set_num_threads(threads);
             let x = Var::parameter(x.clone());
             let y = batch_norm_with(&x, None, None, None, training());
-            y.backward_with(Some(&y.detach()), BackwardOptions::default());
+            y.backward_with(&y.detach(), BackwardOptions::default());
             (y.to_vec::<f32>(), x.grad().unwrap().to_vec::<f32>())
         });
         assert!(bits[0] == bits[1]);

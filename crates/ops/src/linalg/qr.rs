@@ -29,7 +29,7 @@ pub fn qr(a: &Var) -> (Var, Var) {
     if n > m {
         // The columns after the first m decide nothing.
         let (q, r) = qr(&a.narrow(-1, 0isize, m));
-        let rest = tmm(&q, &a.narrow(-1, m as isize, n - m));
+        let rest = tmm(&q, &a.narrow(-1, m, n - m));
         return (q, cat(&[r, rest], -1));
     }
     let found = each_matrix(op, &a.tensor(), m * n + n * n, |a, out| {

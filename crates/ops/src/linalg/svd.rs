@@ -68,7 +68,7 @@ fn completed(u: &Var) -> Var {
         return u.clone();
     }
     let all = Var::from(complete_basis("linalg.svd", u, [m, k]));
-    cat(&[u.clone(), all.narrow(-1, k as isize, m - k)], -1)
+    cat(&[u.clone(), all.narrow(-1, k, m - k)], -1)
 }
 
 /// The singular values `[..., k]` of matrices `[..., m, n]`, the largest first (`torch.linalg.svdvals`). Other than

@@ -1,7 +1,7 @@
 //! `linalg.vecdot`.
 
-use tapegrad_tape::Var;
 use tapegrad_tape::shape::{broadcast_for, dim as check_dim};
+use tapegrad_tape::{Int, Var};
 
 /// The dot products of vectors along a dimension (`torch.linalg.vecdot`), the last one. The shapes
 /// broadcast.
@@ -24,7 +24,7 @@ pub fn vecdot(x: &Var, y: &Var) -> Var {
 /// # Panics
 /// Same as [`vecdot`].
 #[track_caller]
-pub fn vecdot_with(x: &Var, y: &Var, dim: isize) -> Var {
+pub fn vecdot_with(x: &Var, y: &Var, dim: impl Int) -> Var {
     let shape = broadcast_for("linalg.vecdot", x.shape(), y.shape());
     check_dim("linalg.vecdot", dim, shape.len());
     x.mul(y).sum(dim)

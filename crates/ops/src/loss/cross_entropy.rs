@@ -103,7 +103,7 @@ fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
     let smoothing = options.label_smoothing;
     let picked =
         ClassTargets::new("cross_entropy", input, target, options.weight.as_ref(), options.ignore_index);
-    let log_p = log_softmax(input, class_dim as isize);
+    let log_p = log_softmax(input, class_dim);
     let hard = picked.losses(&log_p);
     if smoothing == 0.0 {
         return picked.reduce(hard, options.reduction);
@@ -112,7 +112,7 @@ fn composed(input: &Var, target: &Var, options: &CrossEntropyOptions) -> Var {
         Some(w) => &log_p * &along_classes(w, input.ndim(), class_dim),
         None => log_p,
     };
-    let spread = where_(&picked.counts, -spread.sum([class_dim as isize]), 0.0);
+    let spread = where_(&picked.counts, -spread.sum(class_dim), 0.0);
     picked.reduce(hard * (1.0 - smoothing) + spread * (smoothing / classes as f64), options.reduction)
 }
 
@@ -137,7 +137,7 @@ fn from_probabilities(input: &Var, target: &Var, options: &CrossEntropyOptions) 
         0.0 => target.clone(),
         s => target * (1.0 - s) + s / classes as f64,
     };
-    let mut terms = log_softmax(input, class_dim as isize) * target;
+    let mut terms = log_softmax(input, class_dim) * target;
     if let Some(w) = &options.weight {
         assert!(
             w.shape() == [classes],
@@ -146,7 +146,7 @@ fn from_probabilities(input: &Var, target: &Var, options: &CrossEntropyOptions) 
         );
         terms = terms * along_classes(w, input.ndim(), class_dim);
     }
-    let losses = -terms.sum([class_dim as isize]);
+    let losses = -terms.sum(class_dim);
     options.reduction.apply(losses)
 }
 

@@ -88,8 +88,8 @@ pub fn multi_margin_loss_with(input: &Var, target: &Var, options: MultiMarginOpt
     if let Some(bad) = target.to_vec::<i64>().iter().find(|&&t| t < 0 || t >= classes as i64) {
         panic!("multi_margin_loss: target {bad} is out of bounds for {classes} classes");
     }
-    let x = input.reshape(&[n as isize, classes as isize]);
-    let column = target.reshape(&[n as isize, 1]);
+    let x = input.reshape((n, classes));
+    let column = target.reshape((n, 1));
     let violation = (margin - x.gather(1, &column) + &x).clamp_min(0);
     let violation = if p == 2 { violation.square() } else { violation };
     let is_class = column.eq(Var::from(Tensor::arange(0, classes as i64)));

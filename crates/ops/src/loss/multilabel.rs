@@ -63,8 +63,8 @@ pub fn multilabel_margin_loss_with(input: &Var, target: &Var, reduction: Reducti
     }
     let mask = |list: Vec<bool>, shape: [usize; 3]| Var::from(Tensor::from_vec(list, &shape));
     let counts = mask(valid, [n, classes, 1]).logical_and(&mask(other, [n, 1, classes]));
-    let x = input.reshape(&[n as isize, classes as isize]);
-    let chosen = x.gather(1, &target.reshape(&[n as isize, classes as isize]).clamp_min(0));
+    let x = input.reshape((n, classes));
+    let chosen = x.gather(1, &target.reshape((n, classes)).clamp_min(0));
     let violation = (1.0 - chosen.unsqueeze(2) + x.unsqueeze(1)).clamp_min(0);
     let losses = where_(&counts, violation, 0.0).sum([1, 2]) / classes as f64;
     reduction.apply(if shape.len() < 2 { losses.reshape(()) } else { losses })

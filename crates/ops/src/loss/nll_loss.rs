@@ -114,12 +114,7 @@ impl ClassTargets {
             }
             None => counts.cast(input.dtype()),
         };
-        ClassTargets {
-            class_dim: class_dim as isize,
-            index: index.unsqueeze(class_dim as isize),
-            counts,
-            weights,
-        }
+        ClassTargets { class_dim: class_dim as isize, index: index.unsqueeze(class_dim), counts, weights }
     }
 
     /// The weighted losses of single targets.

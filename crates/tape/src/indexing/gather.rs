@@ -2,6 +2,7 @@
 
 use super::{add_widened, check_range, integers};
 use crate::dtype::Number;
+use crate::int_list::Int;
 use crate::kernels::{index, place, strided};
 use crate::node::{record, record_linear, record_part};
 use crate::promote::Operand;
@@ -23,8 +24,8 @@ impl Var {
     /// assert_eq!(x.gather(1, &index).to_vec::<f32>(), [2.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn gather(&self, dim: isize, index: &Var) -> Var {
-        let (d, index) = self.check_index("gather", dim, index);
+    pub fn gather(&self, dim: impl Int, index: &Var) -> Var {
+        let (d, index) = self.check_index("gather", dim.to_isize(), index);
         gather_values("gather", self, d, index)
     }
 
@@ -42,8 +43,12 @@ impl Var {
     /// assert_eq!(x.scatter(1, &index, 5.0).to_vec::<f32>(), [0.0, 5.0, 5.0, 0.0]);
     /// ```
     #[track_caller]
-    pub fn scatter(&self, dim: isize, index: &Var, src: impl Into<Operand>) -> Var {
-        let src = src.into();
+    pub fn scatter(&self, dim: impl Int, index: &Var, src: impl Into<Operand>) -> Var {
+        self.scatter_along(dim.to_isize(), index, src.into())
+    }
+
+    #[track_caller]
+    fn scatter_along(&self, dim: isize, index: &Var, src: Operand) -> Var {
         let (d, index) = self.check_index("scatter", dim, index);
         if let Operand::Var(v) = &src {
             self.check_source("scatter", &index, v);
@@ -54,7 +59,7 @@ impl Var {
         };
         let value = put(self.tensor(), d, &index, &from);
         let kept = index.clone();
-        let keep = move |g: &Var| g.scatter(d as isize, &Var::from(&kept), 0.0);
+        let keep = move |g: &Var| g.scatter(d, &Var::from(&kept), 0.0);
         match &src {
             Operand::Scalar(_) => record("scatter", [self], value, move |c| [Some(keep(c.grad()))]),
             Operand::Var(v) => {
@@ -83,8 +88,8 @@ impl Var {
     /// assert_eq!(x.scatter_add(0, &index, &src).to_vec::<f32>(), [0.0, 5.0]);
     /// ```
     #[track_caller]
-    pub fn scatter_add(&self, dim: isize, index: &Var, src: &Var) -> Var {
-        let (d, index) = self.check_index("scatter_add", dim, index);
+    pub fn scatter_add(&self, dim: impl Int, index: &Var, src: &Var) -> Var {
+        let (d, index) = self.check_index("scatter_add", dim.to_isize(), index);
         self.check_source("scatter_add", &index, src);
         self.scatter_add_at("scatter_add", d, index, src)
     }
@@ -116,7 +121,12 @@ impl Var {
     /// assert_eq!(x.take_along_dim(&index, 1).to_vec::<f32>(), [2.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn take_along_dim(&self, indices: &Var, dim: isize) -> Var {
+    pub fn take_along_dim(&self, indices: &Var, dim: impl Int) -> Var {
+        self.take_along(indices, dim.to_isize())
+    }
+
+    #[track_caller]
+    fn take_along(&self, indices: &Var, dim: isize) -> Var {
         let d = shape::dim("take_along_dim", dim, self.ndim());
         assert_eq!(
             indices.ndim(),
@@ -269,12 +279,11 @@ fn overwritten(index: &Tensor, d: usize, own: &[usize], shape: &[usize]) -> Tens
     let numbers = with_dims(&numbers);
     let mut used = numbers.clone();
     for (e, &n) in last.shape().iter().enumerate() {
-        used = used.narrow(e as isize, 0, n);
+        used = used.narrow(e, 0, n);
     }
     let differ = strided::zip::<i64, i64, bool>(last.shape(), &last, &used, |a, b| a != b);
-    let view = |t: &Tensor| {
-        differ.shape().iter().enumerate().fold(with_dims(t), |t, (e, &n)| t.narrow(e as isize, 0, n))
-    };
+    let view =
+        |t: &Tensor| differ.shape().iter().enumerate().fold(with_dims(t), |t, (e, &n)| t.narrow(e, 0, n));
     place::write(&mut lost, view, &differ);
     lost
 }
@@ -377,14 +386,14 @@ mod tests {
                 got.push(at as i64);
                 sums[at] += flat as i64;
             });
-            prop_assert_eq!(x.gather(d as isize, &index).to_vec::<i64>(), got);
+            prop_assert_eq!(x.gather(d, &index).to_vec::<i64>(), got);
             let src = Var::from_vec((0..index.numel() as i64).collect(), index.shape());
             let zeros = Var::from(Tensor::zeros_with(&shape, DType::I64));
-            prop_assert_eq!(zeros.scatter_add(d as isize, &index, &src).to_vec::<i64>(), sums);
+            prop_assert_eq!(zeros.scatter_add(d, &index, &src).to_vec::<i64>(), sums);
 
-            check(&shape, seed, |x| x.gather(d as isize, &index));
-            check2([&shape, index.shape()], seed, |x, y| x.scatter_add(d as isize, &index, y));
-            check(&shape, seed, |x| x.scatter(d as isize, &index, 2.5));
+            check(&shape, seed, |x| x.gather(d, &index));
+            check2([&shape, index.shape()], seed, |x, y| x.scatter_add(d, &index, y));
+            check(&shape, seed, |x| x.scatter(d, &index, 2.5));
         }
     }
 

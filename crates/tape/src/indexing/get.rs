@@ -214,16 +214,16 @@ impl Var {
                         "index: index {i} is out of bounds for dimension {d} with size {n} (shape {:?})",
                         self.shape()
                     );
-                    x = x.select(d as isize, *i);
+                    x = x.select(d, *i);
                 }
                 Index::Slice(s) => {
-                    x = x.slice(d as isize, *s);
+                    x = x.slice(d, *s);
                     d += 1;
                 }
                 Index::Full => d += 1,
                 Index::Ellipsis => d += self.ndim() - used,
                 Index::NewAxis => {
-                    x = x.unsqueeze(d as isize);
+                    x = x.unsqueeze(d);
                     d += 1;
                 }
                 Index::Tensor(mask) if mask.dtype() == DType::Bool => {
@@ -235,7 +235,7 @@ impl Var {
                         x.shape()
                     );
                     if mask.ndim() == 0 {
-                        x = x.unsqueeze(d as isize);
+                        x = x.unsqueeze(d);
                         let count = usize::from(mask.item() != 0.0);
                         advanced.push((d, Var::from_vec(vec![0i64; count], &[count])));
                         d += 1;

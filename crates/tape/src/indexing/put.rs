@@ -4,6 +4,7 @@ use super::get::{Index, Indices, flat_index};
 use super::integers;
 use super::select::{add_at, list, pick, put_at};
 use crate::dtype::DType;
+use crate::int_list::Int;
 use crate::kernels::list::list_for;
 use crate::promote::Operand;
 use crate::shape::{self, Dims};
@@ -26,7 +27,12 @@ impl Var {
     /// assert_eq!(x.index_copy(0, &index, &source).to_vec::<f32>(), [20.0, 2.0, 10.0]);
     /// ```
     #[track_caller]
-    pub fn index_copy(&self, dim: isize, index: &Var, source: &Var) -> Var {
+    pub fn index_copy(&self, dim: impl Int, index: &Var, source: &Var) -> Var {
+        self.index_copy_along(dim.to_isize(), index, source)
+    }
+
+    #[track_caller]
+    fn index_copy_along(&self, dim: isize, index: &Var, source: &Var) -> Var {
         let op = "index_copy";
         let d = shape::dim(op, dim, self.ndim());
         let list = list(op, index, d, self.size(dim));
@@ -63,8 +69,13 @@ impl Var {
     /// assert_eq!(x.index_fill(0, &index, 9.0).to_vec::<f32>(), [9.0, 2.0, 9.0]);
     /// ```
     #[track_caller]
-    pub fn index_fill(&self, dim: isize, index: &Var, value: impl Into<Operand>) -> Var {
-        let (op, value) = ("index_fill", value.into());
+    pub fn index_fill(&self, dim: impl Int, index: &Var, value: impl Into<Operand>) -> Var {
+        self.index_fill_along(dim.to_isize(), index, value.into())
+    }
+
+    #[track_caller]
+    fn index_fill_along(&self, dim: isize, index: &Var, value: Operand) -> Var {
+        let op = "index_fill";
         assert!(
             value.shape().is_empty(),
             "{op}: only supports a 0-dimensional value tensor, but got shape {:?}",

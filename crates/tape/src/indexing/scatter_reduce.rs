@@ -4,6 +4,7 @@ use super::gather::{prepared, with_dims};
 use super::select::list;
 use crate::dtype::{DType, Number};
 use crate::grad_mode::is_grad_enabled;
+use crate::int_list::Int;
 use crate::kernels::index;
 use crate::node::{record, record_with_output};
 use crate::shape::{self, Dims};
@@ -44,7 +45,7 @@ impl Var {
     /// assert_eq!(x.scatter_reduce_with(0, &index, &src, Reduce::Mean, false).to_vec::<f32>(), [4.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn scatter_reduce(&self, dim: isize, index: &Var, src: &Var, reduce: Reduce) -> Var {
+    pub fn scatter_reduce(&self, dim: impl Int, index: &Var, src: &Var, reduce: Reduce) -> Var {
         self.scatter_reduce_with(dim, index, src, reduce, true)
     }
 
@@ -55,13 +56,13 @@ impl Var {
     #[track_caller]
     pub fn scatter_reduce_with(
         &self,
-        dim: isize,
+        dim: impl Int,
         index: &Var,
         src: &Var,
         reduce: Reduce,
         include_self: bool,
     ) -> Var {
-        reduced("scatter_reduce", self, dim, index, None, src, reduce, include_self)
+        reduced("scatter_reduce", self, dim.to_isize(), index, None, src, reduce, include_self)
     }
 
     /// A copy in which the entries of `source` are reduced into the entries of a dimension that the index lists
@@ -80,7 +81,7 @@ impl Var {
     /// assert_eq!(x.index_reduce(0, &index, &source, Reduce::Prod).to_vec::<f32>(), [1.0, 30.0]);
     /// ```
     #[track_caller]
-    pub fn index_reduce(&self, dim: isize, index: &Var, source: &Var, reduce: Reduce) -> Var {
+    pub fn index_reduce(&self, dim: impl Int, index: &Var, source: &Var, reduce: Reduce) -> Var {
         self.index_reduce_with(dim, index, source, reduce, true)
     }
 
@@ -90,6 +91,18 @@ impl Var {
     /// Same as [`Var::index_reduce`].
     #[track_caller]
     pub fn index_reduce_with(
+        &self,
+        dim: impl Int,
+        index: &Var,
+        source: &Var,
+        reduce: Reduce,
+        include_self: bool,
+    ) -> Var {
+        self.index_reduce_along(dim.to_isize(), index, source, reduce, include_self)
+    }
+
+    #[track_caller]
+    fn index_reduce_along(
         &self,
         dim: isize,
         index: &Var,
@@ -144,7 +157,7 @@ fn reduced(
     let mut src = src.clone();
     if src.ndim() == index.ndim() {
         for (e, &n) in index.shape().iter().enumerate() {
-            src = src.narrow(e as isize, 0, n);
+            src = src.narrow(e, 0, n);
         }
     } else {
         src = src.reshape_to(index.shape());

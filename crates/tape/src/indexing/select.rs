@@ -2,6 +2,7 @@
 
 use super::{add_widened, check_range, integers, places};
 use crate::dtype::{DType, Element, Number};
+use crate::int_list::Int;
 use crate::kernels::index;
 use crate::node::{record, record_linear, record_part};
 use crate::shape::{self, Dims};
@@ -23,7 +24,12 @@ impl Var {
     /// assert_eq!(x.index_select(0, &index).to_vec::<f32>(), [3.0, 4.0, 3.0, 4.0, 1.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn index_select(&self, dim: isize, index: &Var) -> Var {
+    pub fn index_select(&self, dim: impl Int, index: &Var) -> Var {
+        self.index_select_along(dim.to_isize(), index)
+    }
+
+    #[track_caller]
+    fn index_select_along(&self, dim: isize, index: &Var) -> Var {
         let d = shape::dim("index_select", dim, self.ndim());
         let list = list("index_select", index, d, self.size(dim));
         if self.ndim() == 0 {
@@ -51,7 +57,7 @@ impl Var {
     /// assert_eq!(x.index_add(0, &index, &source).to_vec::<f32>(), [1.0, 32.0]);
     /// ```
     #[track_caller]
-    pub fn index_add(&self, dim: isize, index: &Var, source: &Var) -> Var {
+    pub fn index_add(&self, dim: impl Int, index: &Var, source: &Var) -> Var {
         self.index_add_with(dim, index, source, 1.0)
     }
 
@@ -60,7 +66,12 @@ impl Var {
     /// # Panics
     /// Same as [`Var::index_add`].
     #[track_caller]
-    pub fn index_add_with(&self, dim: isize, index: &Var, source: &Var, alpha: f64) -> Var {
+    pub fn index_add_with(&self, dim: impl Int, index: &Var, source: &Var, alpha: f64) -> Var {
+        self.index_add_along(dim.to_isize(), index, source, alpha)
+    }
+
+    #[track_caller]
+    fn index_add_along(&self, dim: isize, index: &Var, source: &Var, alpha: f64) -> Var {
         let d = shape::dim("index_add", dim, self.ndim());
         let entries = entries("index_add", index, d, self.size(dim));
         let count = entries.numel();

@@ -2,6 +2,7 @@
 
 use super::part::{Part, take};
 use crate::dtype::DType;
+use crate::int_list::Int;
 use crate::kernels::place;
 use crate::node::{RecordOptions, record_with};
 use crate::shape::{self, Dims};
@@ -21,8 +22,8 @@ use std::borrow::Borrow;
 /// assert_eq!(tapegrad_tape::cat(&[&a, &b], 1).to_vec::<f32>(), [1.0, 2.0, 3.0]);
 /// ```
 #[track_caller]
-pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
-    cat_as("cat", &tensors.iter().map(Borrow::borrow).collect::<Vec<_>>(), dim)
+pub fn cat<V: Borrow<Var>>(tensors: &[V], dim: impl Int) -> Var {
+    cat_as("cat", &tensors.iter().map(Borrow::borrow).collect::<Vec<_>>(), dim.to_isize())
 }
 
 /// [`cat`] under the name of the operation that is made of it.
@@ -111,7 +112,7 @@ pub(super) fn cat_as(op: &'static str, all: &[&Var], dim: isize) -> Var {
 /// assert_eq!(tapegrad_tape::stack(&[a, b], 1).to_vec::<f32>(), [1.0, 3.0, 2.0, 4.0]);
 /// ```
 #[track_caller]
-pub fn stack<V: Borrow<Var>>(tensors: &[V], dim: isize) -> Var {
+pub fn stack<V: Borrow<Var>>(tensors: &[V], dim: impl Int) -> Var {
     let first = tensors.first().expect("stack: expected a list of at least one tensor").borrow();
     for (i, t) in tensors.iter().map(Borrow::borrow).enumerate() {
         assert_eq!(

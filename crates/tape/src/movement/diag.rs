@@ -3,6 +3,7 @@
 
 use super::part::{Part, put, replaced};
 use super::slice::{Position, Slice};
+use crate::int_list::Int;
 use crate::shape::{self, Dims};
 use crate::var::Var;
 
@@ -28,8 +29,8 @@ impl Var {
     /// # Panics
     /// Same as [`Var::diag_embed`].
     #[track_caller]
-    pub fn diag_embed_with(&self, offset: isize, dim1: isize, dim2: isize) -> Var {
-        embedded("diag_embed", self, offset, dim1, dim2)
+    pub fn diag_embed_with(&self, offset: impl Int, dim1: impl Int, dim2: impl Int) -> Var {
+        embedded("diag_embed", self, offset.to_isize(), dim1.to_isize(), dim2.to_isize())
     }
 
     /// A matrix with this vector on a diagonal, or a diagonal of this matrix (`torch.diag`).
@@ -53,9 +54,9 @@ impl Var {
     /// # Panics
     /// Same as [`Var::diag`].
     #[track_caller]
-    pub fn diag_with(&self, diagonal: isize) -> Var {
+    pub fn diag_with(&self, diagonal: impl Int) -> Var {
         match self.ndim() {
-            1 => embedded("diag", self, diagonal, 0, 1),
+            1 => embedded("diag", self, diagonal.to_isize(), 0, 1),
             2 => self.diagonal_with(diagonal, 0, 1),
             _ => panic!("diag: expected a vector or a matrix, but the shape is {:?}", self.shape()),
         }
@@ -73,8 +74,8 @@ impl Var {
 
     /// [`Var::diagflat`] with another diagonal.
     #[track_caller]
-    pub fn diagflat_with(&self, offset: isize) -> Var {
-        embedded("diagflat", &self.flatten(()), offset, 0, 1)
+    pub fn diagflat_with(&self, offset: impl Int) -> Var {
+        embedded("diagflat", &self.flatten(()), offset.to_isize(), 0, 1)
     }
 
     /// A copy in which `src` is the diagonal of two dimensions (`torch.diagonal_scatter`).
@@ -98,11 +99,11 @@ impl Var {
     /// # Panics
     /// Same as [`Var::diagonal_scatter`].
     #[track_caller]
-    pub fn diagonal_scatter_with(&self, src: &Var, offset: isize, dim1: isize, dim2: isize) -> Var {
+    pub fn diagonal_scatter_with(&self, src: &Var, offset: impl Int, dim1: impl Int, dim2: impl Int) -> Var {
         let op = "diagonal_scatter";
-        let [a, b] = two_dims(op, dim1, dim2, self.ndim());
+        let [a, b] = two_dims(op, dim1.to_isize(), dim2.to_isize(), self.ndim());
         assert!(self.ndim() >= 2, "{op}: needs at least two dimensions, got shape {:?}", self.shape());
-        with_part(op, self, src, Part::Diagonal { offset, dim1: a, dim2: b })
+        with_part(op, self, src, Part::Diagonal { offset: offset.to_isize(), dim1: a, dim2: b })
     }
 
     /// A copy in which `src` is one entry of a dimension (`torch.select_scatter`).
@@ -117,7 +118,7 @@ impl Var {
     /// assert_eq!(y.to_vec::<f32>(), [0.0, 0.0, 1.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn select_scatter(&self, src: &Var, dim: isize, index: impl Into<Position>) -> Var {
+    pub fn select_scatter(&self, src: &Var, dim: impl Int, index: impl Into<Position>) -> Var {
         let op = "select_scatter";
         assert!(self.ndim() > 0, "{op}: cannot be applied to a tensor without dimensions");
         let d = shape::dim(op, dim, self.ndim());
@@ -144,7 +145,7 @@ impl Var {
     /// assert_eq!(x.slice_scatter(&Var::from_vec(vec![1f32, 2.0], &[2]), 0, 1..).to_vec::<f32>(), [0.0, 1.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn slice_scatter(&self, src: &Var, dim: isize, range: impl Into<Slice>) -> Var {
+    pub fn slice_scatter(&self, src: &Var, dim: impl Int, range: impl Into<Slice>) -> Var {
         let op = "slice_scatter";
         assert!(self.ndim() > 0, "{op}: cannot be applied to a tensor without dimensions");
         let range = range.into();
@@ -172,7 +173,7 @@ fn embedded(op: &'static str, x: &Var, offset: isize, dim1: isize, dim2: isize) 
     to.insert(a.min(b), n);
     to.insert(a.max(b), n);
     shape::numel_for(op, &to);
-    put(op, x, Part::Diagonal { offset, dim1: a, dim2: b }, &to)
+    put(op, x, Part::Diagonal { offset: offset.to_isize(), dim1: a, dim2: b }, &to)
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! `flip`, `roll`.
 
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::kernels::{index, list::list_for};
 use crate::node::record;
 use crate::shape::{self, Dims};
@@ -84,13 +84,18 @@ impl Var {
     /// # Panics
     /// Same as [`Var::rot90`].
     #[track_caller]
-    pub fn rot90_with(&self, k: isize, dims: [isize; 2]) -> Var {
+    pub fn rot90_with(&self, k: impl Int, dims: [impl Int; 2]) -> Var {
+        self.turned(k.to_isize(), dims.map(Int::to_isize))
+    }
+
+    #[track_caller]
+    fn turned(&self, k: isize, dims: [isize; 2]) -> Var {
         assert!(
             self.ndim() >= 2,
             "rot90: expected at least 2 dimensions, but the shape is {:?}",
             self.shape()
         );
-        let [a, b] = dims.map(|d| shape::dim("rot90", d, self.ndim()) as isize);
+        let [a, b] = dims.map(|d| shape::dim("rot90", d, self.ndim()));
         assert!(a != b, "rot90: expected rotation dims to be different, but got {dims:?}");
         match k.rem_euclid(4) {
             1 => self.flip(&[b]).transpose(a, b),

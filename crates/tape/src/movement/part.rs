@@ -46,15 +46,15 @@ impl Part {
                         continue;
                     }
                     let span = if length[d] == 0 { 0 } else { (length[d] - 1) * step[d] + 1 };
-                    view = view.narrow(d as isize, start[d], span);
+                    view = view.narrow(d, start[d], span);
                     if step[d] != 1 {
-                        view = view.step(d as isize, step[d]);
+                        view = view.step(d, step[d]);
                     }
                 }
                 view
             }
-            Part::Select { dim, index } => t.select(*dim as isize, *index as isize),
-            Part::Diagonal { offset, dim1, dim2 } => t.diagonal(*offset, *dim1 as isize, *dim2 as isize),
+            Part::Select { dim, index } => t.select(*dim, *index),
+            Part::Diagonal { offset, dim1, dim2 } => t.diagonal(*offset, *dim1, *dim2),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `permute` and its special cases.
 
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::node::record_linear;
 use crate::shape::{self, Dims};
 use crate::var::Var;
@@ -42,8 +42,8 @@ impl Var {
     /// assert_eq!(x.transpose(0, -1).shape(), [4, 3, 2]);
     /// ```
     #[track_caller]
-    pub fn transpose(&self, dim0: isize, dim1: isize) -> Var {
-        self.swapped("transpose", dim0, dim1)
+    pub fn transpose(&self, dim0: impl Int, dim1: impl Int) -> Var {
+        self.swapped("transpose", dim0.to_isize(), dim1.to_isize())
     }
 
     #[track_caller]
@@ -61,8 +61,8 @@ impl Var {
     /// # Panics
     /// If one is out of range.
     #[track_caller]
-    pub fn swapaxes(&self, axis0: isize, axis1: isize) -> Var {
-        self.swapped("swapaxes", axis0, axis1)
+    pub fn swapaxes(&self, axis0: impl Int, axis1: impl Int) -> Var {
+        self.swapped("swapaxes", axis0.to_isize(), axis1.to_isize())
     }
 
     /// A matrix transposed; fewer dimensions stay as they are (`torch.t`). A view.

@@ -2,7 +2,7 @@
 
 use crate::dtype::DType;
 use crate::indexing::pick;
-use crate::int_list::IntList;
+use crate::int_list::{IntList, OptionalInt};
 use crate::kernels::list::list_for;
 use crate::promote::Operand;
 use crate::shape::{self, Dims};
@@ -60,13 +60,16 @@ impl Var {
     /// assert_eq!(x.repeat_interleave(&times, 0).to_vec::<f32>(), [2.0, 2.0, 2.0]);
     /// ```
     #[track_caller]
-    pub fn repeat_interleave(&self, repeats: impl Into<Operand>, dim: impl Into<Option<isize>>) -> Var {
-        let dim = dim.into();
+    pub fn repeat_interleave(&self, repeats: impl Into<Operand>, dim: impl OptionalInt) -> Var {
+        self.repeat_interleave_along(repeats.into(), dim.to_option())
+    }
+
+    #[track_caller]
+    fn repeat_interleave_along(&self, repeats: Operand, dim: Option<isize>) -> Var {
         let op = "repeat_interleave";
         let x = if dim.is_none() || self.ndim() == 0 { self.flatten(()) } else { self.clone() };
         let d = shape::dim(op, dim.unwrap_or(0), x.ndim());
         let n = x.shape()[d];
-        let repeats = repeats.into();
         let repeats = repeats.var();
         assert!(
             matches!(repeats.dtype(), DType::I64 | DType::U8),
@@ -91,7 +94,7 @@ impl Var {
         if list.len() == 1 {
             let mut apart: Dims = x.shape().into();
             apart.insert(d + 1, times(0));
-            return x.unsqueeze(d as isize + 1).expand_to(&apart).reshape_to(&to);
+            return x.unsqueeze(d + 1).expand_to(&apart).reshape_to(&to);
         }
         let mut entries = (0..n).flat_map(|i| std::iter::repeat_n(i, times(i)));
         pick(op, &x, d, list_for(op, to[d], |_| entries.next().expect("as many as counted")).into())

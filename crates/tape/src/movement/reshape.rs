@@ -1,6 +1,6 @@
 //! `reshape`, `view`, `flatten`, `unflatten`.
 
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::node::record_linear;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
@@ -153,7 +153,7 @@ impl Var {
     /// assert_eq!(x.unflatten(1, &[3, -1, 5]).shape(), [8, 3, 4, 5]);
     /// ```
     #[track_caller]
-    pub fn unflatten(&self, dim: isize, sizes: impl IntList) -> Var {
+    pub fn unflatten(&self, dim: impl Int, sizes: impl IntList) -> Var {
         let sizes = &sizes.to_isizes();
         assert!(!sizes.is_empty(), "unflatten: sizes must not be empty");
         assert!(self.ndim() > 0, "unflatten: cannot be applied to a tensor without dimensions");

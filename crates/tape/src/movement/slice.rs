@@ -1,6 +1,7 @@
 //! `narrow`, `select`, `slice`, `diagonal`.
 
 use super::part::{Part, take};
+use crate::int_list::Int;
 use crate::shape;
 use crate::var::Var;
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
@@ -115,11 +116,15 @@ impl Var {
     /// assert_eq!(x.narrow(0, 1, 2).to_vec::<f32>(), [2.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn narrow(&self, dim: isize, start: impl Into<Position>, length: usize) -> Var {
+    pub fn narrow(&self, dim: impl Int, start: impl Into<Position>, length: usize) -> Var {
+        self.narrow_along(dim.to_isize(), start.into(), length)
+    }
+
+    #[track_caller]
+    fn narrow_along(&self, dim: isize, Position(start): Position, length: usize) -> Var {
         assert!(self.ndim() > 0, "narrow: cannot be applied to a tensor without dimensions");
         let d = shape::dim("narrow", dim, self.ndim());
         let n = self.shape()[d];
-        let Position(start) = start.into();
         assert!(
             start.unsigned_abs() <= n,
             "narrow: start out of range (expected to be in range of [-{n}, {n}], but got {start})"
@@ -147,11 +152,15 @@ impl Var {
     /// assert_eq!(x.select(1, -1).to_vec::<f32>(), [2.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn select(&self, dim: isize, index: impl Into<Position>) -> Var {
+    pub fn select(&self, dim: impl Int, index: impl Into<Position>) -> Var {
+        self.select_along(dim.to_isize(), index.into())
+    }
+
+    #[track_caller]
+    fn select_along(&self, dim: isize, Position(index): Position) -> Var {
         assert!(self.ndim() > 0, "select: cannot be applied to a tensor without dimensions");
         let d = shape::dim("select", dim, self.ndim());
         let n = self.shape()[d];
-        let Position(index) = index.into();
         assert!(
             (-(n as isize)..n as isize).contains(&index),
             "select: index {index} out of range for dimension {d} of size {n} (shape {:?})",
@@ -173,9 +182,13 @@ impl Var {
     /// assert_eq!(x.slice(0, Slice::from(..).step(2)).to_vec::<f32>(), [1.0, 3.0, 5.0]);
     /// ```
     #[track_caller]
-    pub fn slice(&self, dim: isize, range: impl Into<Slice>) -> Var {
+    pub fn slice(&self, dim: impl Int, range: impl Into<Slice>) -> Var {
+        self.slice_along(dim.to_isize(), range.into())
+    }
+
+    #[track_caller]
+    fn slice_along(&self, dim: isize, range: Slice) -> Var {
         assert!(self.ndim() > 0, "slice: cannot be applied to a tensor without dimensions");
-        let range = range.into();
         assert!(range.step > 0, "slice: step must be greater than zero");
         let d = shape::dim("slice", dim, self.ndim());
         let (start, count) = range.resolve(self.shape()[d]);
@@ -205,11 +218,11 @@ impl Var {
     /// # Panics
     /// Same as [`Var::diagonal`].
     #[track_caller]
-    pub fn diagonal_with(&self, offset: isize, dim1: isize, dim2: isize) -> Var {
+    pub fn diagonal_with(&self, offset: impl Int, dim1: impl Int, dim2: impl Int) -> Var {
         let a = shape::dim("diagonal", dim1, self.ndim());
         let b = shape::dim("diagonal", dim2, self.ndim());
-        assert!(a != b, "diagonal: dimensions cannot be identical {dim1}, {dim2}");
-        take("diagonal", self, Part::Diagonal { offset, dim1: a, dim2: b })
+        assert!(a != b, "diagonal: dimensions cannot be identical {a}, {b}");
+        take("diagonal", self, Part::Diagonal { offset: offset.to_isize(), dim1: a, dim2: b })
     }
 }
 

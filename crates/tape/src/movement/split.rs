@@ -2,7 +2,7 @@
 
 use super::part::{Part, take};
 use super::slice::Slice;
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::shape;
 use crate::var::Var;
 
@@ -25,21 +25,21 @@ impl From<usize> for Sections {
     }
 }
 
-impl From<Vec<isize>> for Sections {
-    fn from(positions: Vec<isize>) -> Sections {
-        Sections::At(positions)
+impl<T: Int> From<Vec<T>> for Sections {
+    fn from(positions: Vec<T>) -> Sections {
+        Sections::from(&positions[..])
     }
 }
 
-impl From<&[isize]> for Sections {
-    fn from(positions: &[isize]) -> Sections {
-        Sections::At(positions.to_vec())
+impl<T: Int> From<&[T]> for Sections {
+    fn from(positions: &[T]) -> Sections {
+        Sections::At(positions.to_isizes().into_vec())
     }
 }
 
-impl<const N: usize> From<[isize; N]> for Sections {
-    fn from(positions: [isize; N]) -> Sections {
-        Sections::At(positions.to_vec())
+impl<T: Int, const N: usize> From<[T; N]> for Sections {
+    fn from(positions: [T; N]) -> Sections {
+        Sections::from(&positions[..])
     }
 }
 
@@ -56,7 +56,7 @@ impl Var {
     /// assert_eq!(sizes, [2, 2, 1]);
     /// ```
     #[track_caller]
-    pub fn split(&self, size: usize, dim: isize) -> Vec<Var> {
+    pub fn split(&self, size: usize, dim: impl Int) -> Vec<Var> {
         assert!(self.ndim() > 0, "split: expects at least a 1-dimensional tensor");
         let d = shape::dim("split", dim, self.ndim());
         let n = self.shape()[d];
@@ -77,7 +77,7 @@ impl Var {
     /// assert_eq!(x.split_with_sizes(&[1, 2], 0)[1].to_vec::<f32>(), [2.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn split_with_sizes(&self, sizes: impl IntList, dim: isize) -> Vec<Var> {
+    pub fn split_with_sizes(&self, sizes: impl IntList, dim: impl Int) -> Vec<Var> {
         let sizes = &sizes.to_sizes("split_with_sizes");
         assert!(self.ndim() > 0, "split: expects at least a 1-dimensional tensor");
         let d = shape::dim("split", dim, self.ndim());
@@ -100,7 +100,12 @@ impl Var {
     /// assert_eq!(x.chunk(2, 0)[1].to_vec::<f32>(), [3.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn chunk(&self, chunks: usize, dim: isize) -> Vec<Var> {
+    pub fn chunk(&self, chunks: usize, dim: impl Int) -> Vec<Var> {
+        self.chunk_along(chunks, dim.to_isize())
+    }
+
+    #[track_caller]
+    fn chunk_along(&self, chunks: usize, dim: isize) -> Vec<Var> {
         assert!(self.ndim() > 0, "chunk: expects at least a 1-dimensional tensor");
         assert!(chunks > 0, "chunk: expects `chunks` to be greater than 0");
         let d = shape::dim("chunk", dim, self.ndim());
@@ -131,7 +136,7 @@ impl Var {
     /// assert_eq!(x.unbind(0)[1].to_vec::<f32>(), [3.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn unbind(&self, dim: isize) -> Vec<Var> {
+    pub fn unbind(&self, dim: impl Int) -> Vec<Var> {
         assert!(self.ndim() > 0, "unbind: cannot be applied to a tensor without dimensions");
         let d = shape::dim("unbind", dim, self.ndim());
         (0..self.shape()[d]).map(|index| take("unbind", self, Part::Select { dim: d, index })).collect()
@@ -150,8 +155,8 @@ impl Var {
     /// assert_eq!(x.tensor_split([1, 3], 0)[1].to_vec::<f32>(), [2.0, 3.0]);
     /// ```
     #[track_caller]
-    pub fn tensor_split(&self, sections: impl Into<Sections>, dim: isize) -> Vec<Var> {
-        self.sections("tensor_split", sections.into(), dim)
+    pub fn tensor_split(&self, sections: impl Into<Sections>, dim: impl Int) -> Vec<Var> {
+        self.sections("tensor_split", sections.into(), dim.to_isize())
     }
 
     /// Equal pieces, or pieces cut at positions, of the second dimension, or of a vector (`torch.hsplit`). Views.

@@ -1,6 +1,6 @@
 //! `squeeze`, `unsqueeze`.
 
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::node::record_linear;
 use crate::shape::{self, Dims};
 use crate::var::Var;
@@ -18,7 +18,7 @@ impl Var {
     /// assert_eq!(x.squeeze(0).shape(), [2, 1, 3]);
     /// ```
     #[track_caller]
-    pub fn squeeze(&self, dim: isize) -> Var {
+    pub fn squeeze(&self, dim: impl Int) -> Var {
         self.squeeze_dims(&[dim])
     }
 
@@ -47,7 +47,7 @@ impl Var {
         let from: Dims = self.shape().into();
         let mut value = self.tensor();
         for d in (0..from.len()).rev().filter(|&d| chosen(d) && from[d] == 1) {
-            value = value.squeeze(d as isize);
+            value = value.squeeze(d);
         }
         if value.ndim() == from.len() {
             return self.clone();
@@ -73,7 +73,12 @@ impl Var {
     /// assert_eq!(x.unsqueeze(-1).shape(), [2, 3, 1]);
     /// ```
     #[track_caller]
-    pub fn unsqueeze(&self, dim: isize) -> Var {
+    pub fn unsqueeze(&self, dim: impl Int) -> Var {
+        self.unsqueeze_at(dim.to_isize())
+    }
+
+    #[track_caller]
+    fn unsqueeze_at(&self, dim: isize) -> Var {
         let d = shape::dim("unsqueeze", dim, self.ndim() + 1) as isize;
         record_linear(
             "unsqueeze",

@@ -1,5 +1,6 @@
 //! `tril`, `triu`.
 
+use crate::int_list::Int;
 use crate::node::record_linear;
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -26,8 +27,8 @@ impl Var {
     /// # Panics
     /// Same as [`Var::tril`].
     #[track_caller]
-    pub fn tril_with(&self, diagonal: isize) -> Var {
-        triangle("tril", self, diagonal, false)
+    pub fn tril_with(&self, diagonal: impl Int) -> Var {
+        triangle("tril", self, diagonal.to_isize(), false)
     }
 
     /// The upper triangles of matrices, with zeros below the diagonal that is `diagonal` places above the main one
@@ -51,8 +52,8 @@ impl Var {
     /// # Panics
     /// Same as [`Var::triu`].
     #[track_caller]
-    pub fn triu_with(&self, diagonal: isize) -> Var {
-        triangle("triu", self, diagonal, true)
+    pub fn triu_with(&self, diagonal: impl Int) -> Var {
+        triangle("triu", self, diagonal.to_isize(), true)
     }
 }
 

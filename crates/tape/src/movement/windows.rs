@@ -1,5 +1,6 @@
 //! Sliding windows, and their adjoint: the sum of overlapping windows.
 
+use crate::int_list::Int;
 use crate::kernels::place;
 use crate::node::record;
 use crate::shape::{self, Dims};
@@ -19,7 +20,12 @@ impl Var {
     /// assert_eq!(x.unfold(0, 3, 1).to_vec::<f32>(), [1.0, 2.0, 3.0, 2.0, 3.0, 4.0]);
     /// ```
     #[track_caller]
-    pub fn unfold(&self, dim: isize, size: usize, step: usize) -> Var {
+    pub fn unfold(&self, dim: impl Int, size: usize, step: usize) -> Var {
+        self.unfold_along(dim.to_isize(), size, step)
+    }
+
+    #[track_caller]
+    fn unfold_along(&self, dim: isize, size: usize, step: usize) -> Var {
         let d = shape::dim("unfold", dim, self.ndim()) as isize;
         let (n, scalar) = (self.size(d), self.ndim() == 0);
         record("unfold", [self], self.tensor().unfold(d, size, step), move |c| {
@@ -41,7 +47,12 @@ impl Var {
     /// assert_eq!(windows.overlap_add(0, 4, 1).to_vec::<f32>(), [1.0, 12.0, 23.0, 30.0]);
     /// ```
     #[track_caller]
-    pub fn overlap_add(&self, dim: isize, length: usize, step: usize) -> Var {
+    pub fn overlap_add(&self, dim: impl Int, length: usize, step: usize) -> Var {
+        self.overlap_add_along(dim.to_isize(), length, step)
+    }
+
+    #[track_caller]
+    fn overlap_add_along(&self, dim: isize, length: usize, step: usize) -> Var {
         assert!(self.ndim() >= 2, "overlap_add: needs a dimension of windows and one of their entries");
         let d = shape::dim("overlap_add", dim, self.ndim() - 1);
         let (count, size) = (self.shape()[d], self.size(-1));
@@ -62,13 +73,13 @@ impl Var {
                 break;
             }
             let span = (count - 1) * step + 1;
-            let entries = |t: &Tensor| t.narrow(d as isize, k, span).step(d as isize, step);
-            place::add(&mut out, entries, &g.select(-1, k as isize));
+            let entries = |t: &Tensor| t.narrow(d, k, span).step(d, step);
+            place::add(&mut out, entries, &g.select(-1, k));
         }
         record("overlap_add", [self], out, move |c| {
             // After the last window there is nothing to add.
-            let g = c.grad().narrow(d as isize, 0, if count == 0 { 0 } else { (count - 1) * step + size });
-            [Some(if count == 0 { empty_windows(&g, size) } else { g.unfold(d as isize, size, step) })]
+            let g = c.grad().narrow(d, 0, if count == 0 { 0 } else { (count - 1) * step + size });
+            [Some(if count == 0 { empty_windows(&g, size) } else { g.unfold(d, size, step) })]
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{as_number, half_as_f32, record_chosen};
 use crate::dtype::{Float, Number};
+use crate::int_list::Int;
 use crate::kernels::scan;
 use crate::node::{record, record_with_output};
 use crate::shape;
@@ -20,8 +21,8 @@ impl Var {
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![1.0, 3.0, 3.0], vec![0, 1, 1]));
     /// ```
     #[track_caller]
-    pub fn cummax(&self, dim: isize) -> (Var, Var) {
-        extremes("cummax", self, dim, true)
+    pub fn cummax(&self, dim: impl Int) -> (Var, Var) {
+        extremes("cummax", self, dim.to_isize(), true)
     }
 
     /// The smallest of all elements up to each one, along a dimension, and where the last of them stands, as I64
@@ -35,8 +36,8 @@ impl Var {
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![2.0, 1.0, 1.0], vec![0, 1, 1]));
     /// ```
     #[track_caller]
-    pub fn cummin(&self, dim: isize) -> (Var, Var) {
-        extremes("cummin", self, dim, false)
+    pub fn cummin(&self, dim: impl Int) -> (Var, Var) {
+        extremes("cummin", self, dim.to_isize(), false)
     }
 
     /// `log(sum(exp(x)))` of all elements up to each one, along a dimension, without overflow (`torch.logcumsumexp`).
@@ -50,7 +51,12 @@ impl Var {
     /// assert_eq!(x.logcumsumexp(0).to_vec::<f64>(), [1000.0, 1000.0 + 2f64.ln()]);
     /// ```
     #[track_caller]
-    pub fn logcumsumexp(&self, dim: isize) -> Var {
+    pub fn logcumsumexp(&self, dim: impl Int) -> Var {
+        self.logcumsumexp_along(dim.to_isize())
+    }
+
+    #[track_caller]
+    fn logcumsumexp_along(&self, dim: isize) -> Var {
         let d = shape::dim("logcumsumexp", dim, self.ndim());
         let x = self.to_float();
         let (t, dtype) = (x.tensor(), x.dtype());

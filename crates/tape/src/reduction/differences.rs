@@ -1,7 +1,7 @@
 //! `diff`, `gradient`, `trapezoid`, `cumulative_trapezoid`.
 
 use crate::dtype::DType;
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::movement::cat;
 use crate::promote::Operand;
 use crate::shape::{self, Dims};
@@ -32,13 +32,18 @@ impl Var {
     pub fn diff_with<'a>(
         &'a self,
         n: usize,
-        dim: isize,
+        dim: impl Int,
         prepend: impl Into<Option<&'a Var>>,
         append: impl Into<Option<&'a Var>>,
     ) -> Var {
+        self.diff_along(n, dim.to_isize(), prepend.into(), append.into())
+    }
+
+    #[track_caller]
+    fn diff_along(&self, n: usize, dim: isize, prepend: Option<&Var>, append: Option<&Var>) -> Var {
         assert!(self.ndim() > 0, "diff: expects a tensor with at least one dimension");
         let d = shape::dim("diff", dim, self.ndim()) as isize;
-        let all: Vec<&Var> = prepend.into().into_iter().chain([self]).chain(append.into()).collect();
+        let all: Vec<&Var> = prepend.into_iter().chain([self]).chain(append).collect();
         for part in &all {
             let fits = part.ndim() == self.ndim()
                 && (0..self.ndim()).all(|e| e == d as usize || part.shape()[e] == self.shape()[e]);
@@ -84,8 +89,8 @@ impl Var {
     /// # Panics
     /// Same as [`Var::trapezoid`].
     #[track_caller]
-    pub fn trapezoid_with(&self, x: impl Into<Operand>, dim: isize) -> Var {
-        let (d, width) = self.widths("trapezoid", dim, x.into());
+    pub fn trapezoid_with(&self, x: impl Into<Operand>, dim: impl Int) -> Var {
+        let (d, width) = self.widths("trapezoid", dim.to_isize(), x.into());
         if self.size(d) == 0 {
             return self.sum(d).zeros_like();
         }
@@ -119,8 +124,8 @@ impl Var {
     /// # Panics
     /// Same as [`Var::cumulative_trapezoid`].
     #[track_caller]
-    pub fn cumulative_trapezoid_with(&self, x: impl Into<Operand>, dim: isize) -> Var {
-        let (d, width) = self.widths("cumulative_trapezoid", dim, x.into());
+    pub fn cumulative_trapezoid_with(&self, x: impl Into<Operand>, dim: impl Int) -> Var {
+        let (d, width) = self.widths("cumulative_trapezoid", dim.to_isize(), x.into());
         match width {
             Operand::Scalar(dx) => self.middles(d).cumsum(d).mul(dx.to_f64() / 2.0),
             Operand::Var(dx) => self.middles(d).mul(&dx).cumsum(d).div(2.0),

@@ -2,7 +2,7 @@
 
 use super::{Reduced, as_number, record_chosen};
 use crate::dtype::{DType, Number};
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList, OptionalInt};
 use crate::kernels::parallel::parallel_chunks;
 use crate::kernels::reduce;
 use crate::node::record_with_output;
@@ -59,14 +59,14 @@ macro_rules! extremes {
             /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![1.0, 5.0], vec![0, 0]));
             /// ```
             #[track_caller]
-            pub fn $along(&self, dim: isize) -> (Var, Var) {
+            pub fn $along(&self, dim: impl Int) -> (Var, Var) {
                 self.$along_with(dim, false)
             }
 
             #[doc = concat!("[`Var::", $f, "`], where the dimension stays with size one if `keepdim`.")]
             #[track_caller]
-            pub fn $along_with(&self, dim: isize, keepdim: bool) -> (Var, Var) {
-                along($f, self, dim, keepdim, $best)
+            pub fn $along_with(&self, dim: impl Int, keepdim: bool) -> (Var, Var) {
+                along($f, self, dim.to_isize(), keepdim, $best)
             }
 
             #[doc = concat!("Where the first of the ", $word, " elements along a dimension stands, as I64 (`torch.", $argf, "`). NaN counts as most")]
@@ -79,14 +79,14 @@ macro_rules! extremes {
             #[doc = concat!("let x = tapegrad_tape::Var::from_vec(vec![1f32, 1.0, 5.0, 5.0], &[2, 2]);\nassert_eq!(x.", stringify!($arg), "(-1).to_vec::<i64>(), [0, 0]);")]
             /// ```
             #[track_caller]
-            pub fn $arg(&self, dim: isize) -> Var {
+            pub fn $arg(&self, dim: impl Int) -> Var {
                 self.$arg_with(dim, false)
             }
 
             #[doc = concat!("[`Var::", $argf, "`], where the dimension stays with size one if `keepdim`.")]
             #[track_caller]
-            pub fn $arg_with(&self, dim: isize, keepdim: bool) -> Var {
-                along($argf, &self.detach(), dim, keepdim, $best).1
+            pub fn $arg_with(&self, dim: impl Int, keepdim: bool) -> Var {
+                along($argf, &self.detach(), dim.to_isize(), keepdim, $best).1
             }
 
             #[doc = concat!("Where the first of the ", $word, " elements stands in row-major order, as I64 without dimensions (`torch.", $argf, "` without")]
@@ -144,7 +144,7 @@ impl Var {
     /// assert_eq!((low.item(), high.item()), (1.0, 3.0));
     /// ```
     #[track_caller]
-    pub fn aminmax(&self, dim: impl Into<Option<isize>>) -> (Var, Var) {
+    pub fn aminmax(&self, dim: impl OptionalInt) -> (Var, Var) {
         self.aminmax_with(dim, false)
     }
 
@@ -153,8 +153,8 @@ impl Var {
     /// # Panics
     /// Same as [`Var::aminmax`].
     #[track_caller]
-    pub fn aminmax_with(&self, dim: impl Into<Option<isize>>, keepdim: bool) -> (Var, Var) {
-        let dims: Vec<isize> = dim.into().into_iter().collect();
+    pub fn aminmax_with(&self, dim: impl OptionalInt, keepdim: bool) -> (Var, Var) {
+        let dims: Vec<isize> = dim.to_option().into_iter().collect();
         let of = |best| over("aminmax", self, &dims, keepdim, best, false);
         (of(Best::Smallest), of(Best::Largest))
     }

@@ -3,6 +3,7 @@
 use super::Reduced;
 use super::extreme::record_shared;
 use super::sort::Choice;
+use crate::int_list::Int;
 use crate::shape;
 use crate::var::Var;
 
@@ -18,14 +19,14 @@ impl Var {
     /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0, 4.0], &[4]).median(0).0.item(), 2.0);
     /// ```
     #[track_caller]
-    pub fn median(&self, dim: isize) -> (Var, Var) {
+    pub fn median(&self, dim: impl Int) -> (Var, Var) {
         self.median_with(dim, false)
     }
 
     /// [`Var::median`], where the reduced dimensions stay with size one if `keepdim`.
     #[track_caller]
-    pub fn median_with(&self, dim: isize, keepdim: bool) -> (Var, Var) {
-        one_of("median", self, dim, keepdim, Choice::Median)
+    pub fn median_with(&self, dim: impl Int, keepdim: bool) -> (Var, Var) {
+        one_of("median", self, dim.to_isize(), keepdim, Choice::Median)
     }
 
     /// The median of all elements, the lower of two middle ones, without dimensions (`torch.median`). NaN where there
@@ -53,14 +54,14 @@ impl Var {
     /// assert_eq!(Var::from_vec(vec![3f32, f32::NAN, 2.0], &[3]).nanmedian(0).0.item(), 2.0);
     /// ```
     #[track_caller]
-    pub fn nanmedian(&self, dim: isize) -> (Var, Var) {
+    pub fn nanmedian(&self, dim: impl Int) -> (Var, Var) {
         self.nanmedian_with(dim, false)
     }
 
     /// [`Var::nanmedian`], where the reduced dimensions stay with size one if `keepdim`.
     #[track_caller]
-    pub fn nanmedian_with(&self, dim: isize, keepdim: bool) -> (Var, Var) {
-        one_of("nanmedian", self, dim, keepdim, Choice::NanMedian)
+    pub fn nanmedian_with(&self, dim: impl Int, keepdim: bool) -> (Var, Var) {
+        one_of("nanmedian", self, dim.to_isize(), keepdim, Choice::NanMedian)
     }
 
     /// Like [`Var::median_all`], of the elements that are not NaN (`torch.nanmedian`); NaN only if all are.
@@ -88,20 +89,20 @@ impl Var {
     /// assert_eq!((value.item(), index.item()), (2.0, 2.0));
     /// ```
     #[track_caller]
-    pub fn kthvalue(&self, k: usize, dim: isize) -> (Var, Var) {
+    pub fn kthvalue(&self, k: usize, dim: impl Int) -> (Var, Var) {
         self.kthvalue_with(k, dim, false)
     }
 
     /// [`Var::kthvalue`], where the dimension stays with size one if `keepdim`.
     #[track_caller]
-    pub fn kthvalue_with(&self, k: usize, dim: isize, keepdim: bool) -> (Var, Var) {
+    pub fn kthvalue_with(&self, k: usize, dim: impl Int, keepdim: bool) -> (Var, Var) {
         let d = shape::dim("kthvalue", dim, self.ndim());
         let n = self.size(dim);
         assert!(
             (1..=n).contains(&k),
             "kthvalue: selected number k = {k} is out of range for dimension {d} of size {n}"
         );
-        one_of("kthvalue", self, dim, keepdim, Choice::Nth(k - 1))
+        one_of("kthvalue", self, dim.to_isize(), keepdim, Choice::Nth(k - 1))
     }
 }
 
@@ -115,11 +116,7 @@ fn one_of(op: &'static str, x: &Var, dim: isize, keepdim: bool, choice: Choice) 
         x.shape()
     );
     let (value, index) = x.chosen(op, d, 1, choice);
-    if keepdim || x.ndim() == 0 {
-        (value, index)
-    } else {
-        (value.squeeze(d as isize), index.squeeze(d as isize))
-    }
+    if keepdim || x.ndim() == 0 { (value, index) } else { (value.squeeze(d), index.squeeze(d)) }
 }
 
 /// One element of all; those that are equal to it share the gradient.

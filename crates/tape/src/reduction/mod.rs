@@ -21,7 +21,7 @@ pub use quantile::Interpolation;
 
 use crate::dtype::DType;
 use crate::indexing::{collect, gather_values};
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::kernels::reduce;
 use crate::node::record_linear;
 use crate::shape::Dims;
@@ -45,18 +45,18 @@ macro_rules! keepdim {
 keepdim! {
     sum sum_keepdim sum_with(dims: impl IntList) -> Var;
     mean mean_keepdim mean_with(dims: impl IntList) -> Var;
-    prod prod_keepdim prod_with(dim: isize) -> Var;
+    prod prod_keepdim prod_with(dim: impl Int) -> Var;
     amax amax_keepdim amax_with(dims: impl IntList) -> Var;
     amin amin_keepdim amin_with(dims: impl IntList) -> Var;
-    max max_keepdim max_with(dim: isize) -> (Var, Var);
-    min min_keepdim min_with(dim: isize) -> (Var, Var);
-    argmax argmax_keepdim argmax_with(dim: isize) -> Var;
-    argmin argmin_keepdim argmin_with(dim: isize) -> Var;
-    median median_keepdim median_with(dim: isize) -> (Var, Var);
+    max max_keepdim max_with(dim: impl Int) -> (Var, Var);
+    min min_keepdim min_with(dim: impl Int) -> (Var, Var);
+    argmax argmax_keepdim argmax_with(dim: impl Int) -> Var;
+    argmin argmin_keepdim argmin_with(dim: impl Int) -> Var;
+    median median_keepdim median_with(dim: impl Int) -> (Var, Var);
     logsumexp logsumexp_keepdim logsumexp_with(dims: impl IntList) -> Var;
     nansum nansum_keepdim nansum_with(dims: impl IntList) -> Var;
     nanmean nanmean_keepdim nanmean_with(dims: impl IntList) -> Var;
-    nanmedian nanmedian_keepdim nanmedian_with(dim: isize) -> (Var, Var);
+    nanmedian nanmedian_keepdim nanmedian_with(dim: impl Int) -> (Var, Var);
     all all_keepdim all_with(dims: impl IntList) -> Var;
     any any_keepdim any_with(dims: impl IntList) -> Var;
 }

@@ -3,6 +3,7 @@
 use super::{Reduced, half_as_f32};
 use crate::dtype::{DType, Float, Number};
 use crate::grad_mode::is_grad_enabled;
+use crate::int_list::Int;
 use crate::kernels::{reduce, scan};
 use crate::node::record_with_output;
 use crate::shape;
@@ -23,13 +24,18 @@ impl Var {
     /// assert_eq!(x.prod(1).to_vec::<f32>(), [2.0, 12.0]);
     /// ```
     #[track_caller]
-    pub fn prod(&self, dim: isize) -> Var {
+    pub fn prod(&self, dim: impl Int) -> Var {
         self.prod_with(dim, false)
     }
 
     /// [`Var::prod`], where the reduced dimensions stay with size one if `keepdim`.
     #[track_caller]
-    pub fn prod_with(&self, dim: isize, keepdim: bool) -> Var {
+    pub fn prod_with(&self, dim: impl Int, keepdim: bool) -> Var {
+        self.prod_along(dim.to_isize(), keepdim)
+    }
+
+    #[track_caller]
+    fn prod_along(&self, dim: isize, keepdim: bool) -> Var {
         let dims = shape::dims("prod", &[dim], self.ndim());
         let r = Reduced::new(dims, self.shape(), keepdim);
         let value = r.finish(product(self.tensor(), &r.dims));
@@ -79,13 +85,13 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
         );
         return g.mul(Var::from(others.cast(x.dtype())));
     }
-    g.mul(without_each(x, d).prod(-1).movedim(&[-1], &[d as isize]))
+    g.mul(without_each(x, d).prod(-1).movedim(-1, d))
 }
 
 /// Along the last two dimensions a square matrix: each row is the line along `d`, with one element replaced by 1.
 pub(super) fn without_each(x: &Var, d: usize) -> Var {
     let n = x.shape()[d];
-    let row = x.movedim(&[d as isize], &[-1]).unsqueeze(-2);
+    let row = x.movedim(d, -1).unsqueeze(-2);
     let diagonal: Vec<bool> = (0..n * n).map(|i| i % (n + 1) == 0).collect();
     row.masked_fill(&Var::from_vec(diagonal, &[n, n]), 1.0)
 }

@@ -1,6 +1,7 @@
 //! `quantile`, `nanquantile`.
 
 use crate::dtype::DType;
+use crate::int_list::OptionalInt;
 use crate::promote::Operand;
 use crate::shape;
 use crate::tensor::Tensor;
@@ -38,7 +39,7 @@ impl Var {
     /// assert_eq!(x.quantile_with(0.5, 0, false, Interpolation::Lower).item(), 2.0);
     /// ```
     #[track_caller]
-    pub fn quantile(&self, q: impl Into<Operand>, dim: impl Into<Option<isize>>) -> Var {
+    pub fn quantile(&self, q: impl Into<Operand>, dim: impl OptionalInt) -> Var {
         self.quantile_with(q, dim, false, Interpolation::Linear)
     }
 
@@ -50,11 +51,11 @@ impl Var {
     pub fn quantile_with(
         &self,
         q: impl Into<Operand>,
-        dim: impl Into<Option<isize>>,
+        dim: impl OptionalInt,
         keepdim: bool,
         interpolation: Interpolation,
     ) -> Var {
-        quantiles("quantile", self, q.into(), dim.into(), keepdim, interpolation)
+        quantiles("quantile", self, q.into(), dim.to_option(), keepdim, interpolation)
     }
 
     /// Like [`Var::quantile`], of the elements that are not NaN (`torch.nanquantile`); NaN only where all are.
@@ -68,7 +69,7 @@ impl Var {
     /// assert_eq!(x.nanquantile(0.5, None).item(), 2.5);
     /// ```
     #[track_caller]
-    pub fn nanquantile(&self, q: impl Into<Operand>, dim: impl Into<Option<isize>>) -> Var {
+    pub fn nanquantile(&self, q: impl Into<Operand>, dim: impl OptionalInt) -> Var {
         self.nanquantile_with(q, dim, false, Interpolation::Linear)
     }
 
@@ -80,11 +81,11 @@ impl Var {
     pub fn nanquantile_with(
         &self,
         q: impl Into<Operand>,
-        dim: impl Into<Option<isize>>,
+        dim: impl OptionalInt,
         keepdim: bool,
         interpolation: Interpolation,
     ) -> Var {
-        quantiles("nanquantile", self, q.into(), dim.into(), keepdim, interpolation)
+        quantiles("nanquantile", self, q.into(), dim.to_option(), keepdim, interpolation)
     }
 }
 

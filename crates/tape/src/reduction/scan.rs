@@ -4,6 +4,7 @@ use super::half_as_f32;
 use super::prod::without_each;
 use crate::dtype::{DType, Float};
 use crate::grad_mode::is_grad_enabled;
+use crate::int_list::Int;
 use crate::kernels::scan;
 use crate::node::{record_linear, record_with_output};
 use crate::shape;
@@ -23,7 +24,7 @@ impl Var {
     /// assert_eq!(x.cumsum(0).to_vec::<f32>(), [1.0, 3.0, 6.0]);
     /// ```
     #[track_caller]
-    pub fn cumsum(&self, dim: isize) -> Var {
+    pub fn cumsum(&self, dim: impl Int) -> Var {
         let d = shape::dim("cumsum", dim, self.ndim());
         sums(&integers_as_i64(self), d, false)
     }
@@ -41,7 +42,12 @@ impl Var {
     /// assert_eq!(x.cumprod(0).to_vec::<f32>(), [1.0, 2.0, 6.0]);
     /// ```
     #[track_caller]
-    pub fn cumprod(&self, dim: isize) -> Var {
+    pub fn cumprod(&self, dim: impl Int) -> Var {
+        self.cumprod_along(dim.to_isize())
+    }
+
+    #[track_caller]
+    fn cumprod_along(&self, dim: isize) -> Var {
         let d = shape::dim("cumprod", dim, self.ndim());
         let x = integers_as_i64(self);
         let value = x.tensor();
@@ -104,7 +110,7 @@ fn gradient(x: &Var, d: usize, g: &Var, out: &Var) -> Var {
     }
     // For each element the products without it, from its own position on.
     let products = without_each(x, d).cumprod(-1).triu();
-    products.mul(g.movedim(&[d as isize], &[-1]).unsqueeze(-2)).sum(-1).movedim(&[-1], &[d as isize])
+    products.mul(g.movedim(d, -1).unsqueeze(-2)).sum(-1).movedim(-1, d)
 }
 
 /// After the first zero of a line the gradient is zero; at it, the products without it count; before it, the usual rule

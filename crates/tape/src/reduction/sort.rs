@@ -1,6 +1,7 @@
 //! `sort`, `argsort`, `msort`, `topk`.
 
 use super::{as_number, record_chosen};
+use crate::int_list::Int;
 use crate::kernels::order::{self, Ranked};
 use crate::kernels::scan;
 use crate::shape;
@@ -19,13 +20,13 @@ impl Var {
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![3.0, 2.0, 1.0], vec![0, 2, 1]));
     /// ```
     #[track_caller]
-    pub fn sort(&self, dim: isize) -> (Var, Var) {
+    pub fn sort(&self, dim: impl Int) -> (Var, Var) {
         self.sort_with(dim, false)
     }
 
     /// [`Var::sort`], with the largest first if `descending`.
     #[track_caller]
-    pub fn sort_with(&self, dim: isize, descending: bool) -> (Var, Var) {
+    pub fn sort_with(&self, dim: impl Int, descending: bool) -> (Var, Var) {
         let d = shape::dim("sort", dim, self.ndim());
         self.chosen("sort", d, self.size(dim), Choice::First { descending })
     }
@@ -52,13 +53,13 @@ impl Var {
     /// assert_eq!(Var::from_vec(vec![3f32, 1.0, 2.0], &[3]).argsort(0).to_vec::<i64>(), [1, 2, 0]);
     /// ```
     #[track_caller]
-    pub fn argsort(&self, dim: isize) -> Var {
+    pub fn argsort(&self, dim: impl Int) -> Var {
         self.argsort_with(dim, false)
     }
 
     /// [`Var::argsort`], with the largest first if `descending`.
     #[track_caller]
-    pub fn argsort_with(&self, dim: isize, descending: bool) -> Var {
+    pub fn argsort_with(&self, dim: impl Int, descending: bool) -> Var {
         shape::dim("argsort", dim, self.ndim());
         self.detach().sort_with(dim, descending).1
     }
@@ -75,13 +76,13 @@ impl Var {
     /// assert_eq!((values.to_vec::<f32>(), indices.to_vec::<i64>()), (vec![3.0, 2.0], vec![0, 2]));
     /// ```
     #[track_caller]
-    pub fn topk(&self, k: usize, dim: isize) -> (Var, Var) {
+    pub fn topk(&self, k: usize, dim: impl Int) -> (Var, Var) {
         self.topk_with(k, dim, true, true)
     }
 
     /// [`Var::topk`], of the smallest elements unless `largest`.
     #[track_caller]
-    pub fn topk_with(&self, k: usize, dim: isize, largest: bool, sorted: bool) -> (Var, Var) {
+    pub fn topk_with(&self, k: usize, dim: impl Int, largest: bool, sorted: bool) -> (Var, Var) {
         let _ = sorted;
         let d = shape::dim("topk", dim, self.ndim());
         let n = self.size(dim);
@@ -102,7 +103,7 @@ impl Var {
             *n = k;
         }
         let indices = Var::from(indices.reshape(if to.is_empty() && k == 0 { &[0] } else { &to }));
-        let values = crate::no_grad(|| self.detach().gather(d as isize, &indices)).tensor();
+        let values = crate::no_grad(|| self.detach().gather(d, &indices)).tensor();
         (record_chosen(op, self, d, values, &indices), indices)
     }
 }

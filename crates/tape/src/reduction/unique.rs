@@ -1,6 +1,7 @@
 //! `unique`, `unique_consecutive`.
 
 use super::as_number;
+use crate::int_list::OptionalInt;
 use crate::kernels::order::{self, Ranked};
 use crate::shape;
 use crate::var::Var;
@@ -31,8 +32,8 @@ impl Var {
     /// assert_eq!((inverse.to_vec::<i64>(), counts.to_vec::<i64>()), (vec![1, 0, 1], vec![1, 2]));
     /// ```
     #[track_caller]
-    pub fn unique_with(&self, dim: impl Into<Option<isize>>) -> (Var, Var, Var) {
-        groups("unique", self, dim.into(), true)
+    pub fn unique_with(&self, dim: impl OptionalInt) -> (Var, Var, Var) {
+        groups("unique", self, dim.to_option(), true)
     }
 
     /// The first of each run of equal elements (`torch.unique_consecutive`). Without gradient.
@@ -57,8 +58,8 @@ impl Var {
     /// assert_eq!((values.to_vec::<f32>(), counts.to_vec::<i64>()), (vec![3.0, 1.0, 3.0], vec![2, 1, 1]));
     /// ```
     #[track_caller]
-    pub fn unique_consecutive_with(&self, dim: impl Into<Option<isize>>) -> (Var, Var, Var) {
-        groups("unique_consecutive", self, dim.into(), false)
+    pub fn unique_consecutive_with(&self, dim: impl OptionalInt) -> (Var, Var, Var) {
+        groups("unique_consecutive", self, dim.to_option(), false)
     }
 }
 
@@ -68,7 +69,7 @@ fn groups(op: &'static str, x: &Var, dim: Option<isize>, sorted: bool) -> (Var, 
     let source = x.detach();
     // Entries as the rows of a matrix.
     let entries = match d {
-        Some(d) => source.movedim(&[d as isize], &[0]),
+        Some(d) => source.movedim(d, 0),
         None => source.flatten(()),
     };
     let n = entries.shape()[0];
@@ -91,7 +92,7 @@ fn groups(op: &'static str, x: &Var, dim: Option<isize>, sorted: bool) -> (Var, 
     });
     let values = entries.index_select(0, &list(order.first));
     let values = match d {
-        Some(d) => values.movedim(&[0], &[d as isize]),
+        Some(d) => values.movedim(0, d),
         None => values,
     };
     let inverse = list(order.of_each);

@@ -1,6 +1,7 @@
 //! Views: tensors that share another's memory.
 
 use super::Tensor;
+use crate::int_list::{Int, IntList};
 use crate::shape::{self, Dims};
 
 impl Tensor {
@@ -21,7 +22,12 @@ impl Tensor {
     /// # Panics
     /// If the list does not name each dimension once.
     #[track_caller]
-    pub fn permute(&self, order: &[isize]) -> Tensor {
+    pub fn permute(&self, order: impl IntList) -> Tensor {
+        self.permuted(&order.to_isizes())
+    }
+
+    #[track_caller]
+    fn permuted(&self, order: &[isize]) -> Tensor {
         assert_eq!(
             order.len(),
             self.ndim(),
@@ -37,7 +43,7 @@ impl Tensor {
 
     /// Swaps two dimensions. A view.
     #[track_caller]
-    pub fn transpose(&self, a: isize, b: isize) -> Tensor {
+    pub fn transpose(&self, a: impl Int, b: impl Int) -> Tensor {
         let (a, b) = (shape::dim("transpose", a, self.ndim()), shape::dim("transpose", b, self.ndim()));
         let mut order: Dims = (0..self.ndim()).collect();
         if !order.is_empty() {
@@ -51,7 +57,12 @@ impl Tensor {
     /// # Panics
     /// If they are out of range.
     #[track_caller]
-    pub fn narrow(&self, dim: isize, start: usize, length: usize) -> Tensor {
+    pub fn narrow(&self, dim: impl Int, start: usize, length: usize) -> Tensor {
+        self.narrow_along(dim.to_isize(), start, length)
+    }
+
+    #[track_caller]
+    fn narrow_along(&self, dim: isize, start: usize, length: usize) -> Tensor {
         assert!(self.ndim() > 0, "narrow: cannot be applied to a tensor without dimensions");
         let d = shape::dim("narrow", dim, self.ndim());
         assert!(
@@ -67,7 +78,7 @@ impl Tensor {
 
     /// Every `step`-th entry of a dimension, from the first on. A view.
     #[track_caller]
-    pub fn step(&self, dim: isize, step: usize) -> Tensor {
+    pub fn step(&self, dim: impl Int, step: usize) -> Tensor {
         assert!(step > 0, "step: the step has to be positive");
         let d = shape::dim("step", dim, self.ndim());
         let mut t = self.clone();
@@ -80,7 +91,12 @@ impl Tensor {
 
     /// One entry of a dimension, which is removed; a negative index counts from the back. A view.
     #[track_caller]
-    pub fn select(&self, dim: isize, index: isize) -> Tensor {
+    pub fn select(&self, dim: impl Int, index: impl Int) -> Tensor {
+        self.select_along(dim.to_isize(), index.to_isize())
+    }
+
+    #[track_caller]
+    fn select_along(&self, dim: isize, index: isize) -> Tensor {
         assert!(self.ndim() > 0, "select: cannot be applied to a tensor without dimensions");
         let d = shape::dim("select", dim, self.ndim());
         let n = self.shape[d] as isize;
@@ -94,7 +110,12 @@ impl Tensor {
 
     /// The elements along two dimensions at `(i, i + offset)`, as a new last dimension. A view.
     #[track_caller]
-    pub fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Tensor {
+    pub fn diagonal(&self, offset: impl Int, dim1: impl Int, dim2: impl Int) -> Tensor {
+        self.diagonal_of(offset.to_isize(), dim1.to_isize(), dim2.to_isize())
+    }
+
+    #[track_caller]
+    fn diagonal_of(&self, offset: isize, dim1: isize, dim2: isize) -> Tensor {
         let (a, b) = (shape::dim("diagonal", dim1, self.ndim()), shape::dim("diagonal", dim2, self.ndim()));
         assert!(a != b, "diagonal: dimensions cannot be identical {dim1}, {dim2}");
         assert!(self.ndim() >= 2, "diagonal: needs at least two dimensions, got shape {:?}", self.shape);
@@ -115,7 +136,12 @@ impl Tensor {
 
     /// Sliding windows along a dimension: `[.., (n - size) / step + 1, .., size]`. A view.
     #[track_caller]
-    pub fn unfold(&self, dim: isize, size: usize, step: usize) -> Tensor {
+    pub fn unfold(&self, dim: impl Int, size: usize, step: usize) -> Tensor {
+        self.unfold_along(dim.to_isize(), size, step)
+    }
+
+    #[track_caller]
+    fn unfold_along(&self, dim: isize, size: usize, step: usize) -> Tensor {
         let d = shape::dim("unfold", dim, self.ndim());
         let n = self.size(dim);
         assert!(size <= n, "unfold: maximum size for the tensor at dimension {d} is {n} but size is {size}");
@@ -172,7 +198,7 @@ impl Tensor {
 
     /// A new dimension of size one before `dim` (of the result). A view.
     #[track_caller]
-    pub fn unsqueeze(&self, dim: isize) -> Tensor {
+    pub fn unsqueeze(&self, dim: impl Int) -> Tensor {
         let d = shape::dim("unsqueeze", dim, self.ndim() + 1);
         let mut t = self.clone();
         t.shape.insert(d, 1);
@@ -182,7 +208,7 @@ impl Tensor {
 
     /// Drops a dimension if its size is one. A view.
     #[track_caller]
-    pub fn squeeze(&self, dim: isize) -> Tensor {
+    pub fn squeeze(&self, dim: impl Int) -> Tensor {
         let d = shape::dim("squeeze", dim, self.ndim());
         let mut t = self.clone();
         if self.shape.get(d) == Some(&1) {

@@ -5,7 +5,7 @@ use crate::utils::parametrize::{Parametrization, Parametrized};
 use crate::{ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 use std::any::TypeId;
 use tapegrad_ops::{dot, mv};
-use tapegrad_tape::{Var, setters, with_default_generator};
+use tapegrad_tape::{Int, Var, setters, with_default_generator};
 
 /// The options of [`spectral_norm`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,14 @@ impl Default for SpectralNormOptions {
 }
 
 impl SpectralNormOptions {
-    setters! { n_power_iterations: usize, eps: f64; dim: isize }
+    setters! { n_power_iterations: usize, eps: f64 }
+
+    /// Sets `dim`.
+    #[must_use]
+    pub fn dim(mut self, dim: impl Int) -> Self {
+        self.dim = Some(dim.to_isize());
+        self
+    }
 }
 
 crate::module! {

@@ -2,7 +2,7 @@
 
 use crate::fields::Module;
 use crate::utils::parametrize::{Parametrization, Parametrized};
-use tapegrad_tape::Var;
+use tapegrad_tape::{OptionalInt, Var};
 
 crate::module! {
     /// A magnitude times a direction.
@@ -60,9 +60,9 @@ pub fn weight_norm<M: Module>(model: &mut Parametrized<M>, name: &str) {
 /// # Panics
 /// As [`weight_norm`], or if there is no such dimension.
 #[track_caller]
-pub fn weight_norm_with<M: Module>(model: &mut Parametrized<M>, name: &str, dim: impl Into<Option<isize>>) {
+pub fn weight_norm_with<M: Module>(model: &mut Parametrized<M>, name: &str, dim: impl OptionalInt) {
     let op = "weight_norm";
     let leaf = model.place(op, name).leaf;
-    let dim = dim.into().map(|dim| tapegrad_tape::shape::dim(op, dim, leaf.ndim()));
+    let dim = dim.to_option().map(|dim| tapegrad_tape::shape::dim(op, dim, leaf.ndim()));
     model.register_parametrization(name, WeightNorm { dim });
 }
