@@ -15,17 +15,30 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from models import LeNet5, MobileNetV2, ResNet18, ResNet50
+from models import GPT, GPT2, LeNet5, MobileNetV2, ResNet18, ResNet50
 
 
-class Tied(torch.nn.Module):
-    """A head whose weight is that of the embedding."""
+GPT_SIZES = (50, 16, 2, 2, 128)
+
+
+def tied_gpt():
+    """A language model whose head has the weight of the token embeddings."""
+    model = GPT(*GPT_SIZES)
+    model.lm_head.weight = model.wte.weight
+    return model
+
+
+class GPT2WithHead(torch.nn.Module):
+    """GPT-2 with its head, with the names of its published weights."""
 
     def __init__(self):
         super().__init__()
-        self.wte = torch.nn.Embedding(50, 8)
-        self.head = torch.nn.Linear(8, 50, bias=False)
-        self.head.weight = self.wte.weight
+        self.transformer = GPT2(*GPT_SIZES)
+        self.lm_head = torch.nn.Linear(GPT_SIZES[-1], GPT_SIZES[0], bias=False)
+        self.lm_head.weight = self.transformer.wte.weight
+
+    def forward(self, tokens):
+        return self.transformer(tokens).flatten(0, 1)
 
 
 # name -> (constructor, input shape without the batch)
@@ -50,20 +63,27 @@ def write(folder):
         torch.save(model.state_dict(), folder / f"{name}.legacy.pt", _use_new_zipfile_serialization=False)
         save_file({"input": x, "logits": model.eval()(x)}, folder / f"{name}.torch.logits.safetensors")
 
-
-    model = Tied()
-    save_model(model, str(folder / "tied.torch.safetensors"))
-    torch.save(model.state_dict(), folder / "tied.torch.pt")
+    for name, model in (("gpt", tied_gpt()), ("gpt2", GPT2WithHead())):
+        for p in model.parameters():
+            p.normal_(0, 0.1)
+        tokens = torch.randint(GPT_SIZES[0], (2, 10))
+        # The first writes the weight of two names once, under one of them.
+        save_model(model, str(folder / f"{name}.torch.safetensors"))
+        torch.save(model.state_dict(), folder / f"{name}.torch.pt")
+        pair = {"input": tokens, "logits": model.eval()(tokens)}
+        save_file(pair, folder / f"{name}.torch.logits.safetensors")
 
 
 @torch.no_grad()
 def check(folder):
-    model = Tied()
-    load_model(model, folder / "tied.tapegrad.safetensors")
-    ours = torch.load(folder / "tied.tapegrad.pt", weights_only=True)
-    assert ours["wte.weight"].data_ptr() == ours["head.weight"].data_ptr()
-    assert torch.equal(ours["head.weight"], model.head.weight) and torch.all(model.wte.weight == 2)
-    print("tied: written once")
+    pair = load_file(folder / "gpt.tapegrad.logits.safetensors")
+    ours = torch.load(folder / "gpt.tapegrad.pt", weights_only=True)
+    assert ours["wte.weight"].data_ptr() == ours["lm_head.weight"].data_ptr()
+    first, second = tied_gpt(), tied_gpt()
+    load_model(first, folder / "gpt.tapegrad.safetensors")
+    second.load_state_dict(ours, strict=True)
+    for model in (first, second):
+        report("gpt", model, pair)
     for name, (build, _) in MODELS.items():
         model = build()
         state = load_file(folder / f"{name}.tapegrad.safetensors")
@@ -72,10 +92,14 @@ def check(folder):
         assert all(state[k].dtype == ours[k].dtype and ours[k].is_contiguous() for k in state)
         model.load_state_dict(ours, strict=True)
         pair = load_file(folder / f"{name}.tapegrad.logits.safetensors")
-        logits = model.eval()(pair["input"])
-        off = ((logits - pair["logits"]).abs().max() / logits.abs().max()).item()
-        print(f"{name}: logits differ by {off:.2e} of the largest at most")
-        assert off < 1e-4
+        report(name, model, pair)
+
+
+def report(name, model, pair):
+    logits = model.eval()(pair["input"])
+    off = ((logits - pair["logits"]).abs().max() / logits.abs().max()).item()
+    print(f"{name}: logits differ by {off:.2e} of the largest at most")
+    assert off < 1e-4
 
 
 if __name__ == "__main__":
