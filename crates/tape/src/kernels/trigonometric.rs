@@ -1,6 +1,5 @@
 //! Sine, cosine and the angle of a point for rows of `f32`, in vector lanes. Accurate to two units in the last place.
 
-use crate::multiversion;
 use std::f32::consts::{FRAC_PI_2, PI};
 
 /// Beyond this an angle is reduced by the standard library, which has as many digits of pi as it takes.
@@ -40,7 +39,7 @@ macro_rules! rows {
             }
         }
 
-        multiversion! {
+        crate::multiversion! {
             /// False if an element is too far from zero.
             fn $block(out: &mut [f32], x: &[f32]) -> bool {
                 let x = &x[..out.len()];
@@ -86,7 +85,7 @@ fn angle(y: f32, x: f32) -> f32 {
     r.copysign(y)
 }
 
-multiversion! {
+crate::multiversion! {
     /// `torch.atan2`
     pub(crate) fn atan2(out: &mut [f32], y: &[f32], x: &[f32]) {
         let (y, x) = (&y[..out.len()], &x[..out.len()]);
