@@ -77,6 +77,45 @@ def schedules():
     schedule("swa_linear", lambda o: swa_utils.SWALR(o, 0.01, anneal_epochs=33, anneal_strategy="linear"))
     schedule("swa_at_once", lambda o: swa_utils.SWALR(o, 0.01, anneal_epochs=0))
     schedule("swa_after_decay", lambda o: swa_utils.SWALR(o, 0.2), before=lambda o: L.ExponentialLR(o, 0.9))
+    schedules_of_groups()
+
+
+def groups(name, make, adam=False):
+    bases = [0.05, 0.2, 0.001]
+    parts = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in bases]
+    optimizer = torch.optim.AdamW(parts) if adam else torch.optim.SGD(parts, lr=1.0, momentum=0.9)
+    scheduler = make(optimizer)
+    lrs, momenta = [], []
+    for _ in range(300):
+        lrs.append([group["lr"] for group in optimizer.param_groups])
+        momenta.append([group["betas"][0] if adam else group["momentum"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    put(f"groups.{name}.lr", lrs)
+    put(f"groups.{name}.momentum", momenta)
+
+
+def schedules_of_groups():
+    """Three groups of parameters, 300 steps."""
+
+    def cyclic(o, **options):
+        return L.CyclicLR(o, 0.01, 0.1, step_size_up=11, step_size_down=17, **options)
+
+    groups("cyclic", lambda o: cyclic(o))
+    groups("cyclic_adam", lambda o: cyclic(o, mode="exp_range", gamma=0.99, base_momentum=0.7), adam=True)
+    groups(
+        "chained",
+        lambda o: L.ChainedScheduler(
+            [
+                L.LinearLR(o, 0.25, total_iters=20),
+                L.PolynomialLR(o, 250, 2.0),
+                L.ExponentialLR(o, 0.99),
+                L.CosineAnnealingLR(o, 400),
+            ]
+        ),
+    )
+    groups("swa", lambda o: swa_utils.SWALR(o, 0.02, anneal_epochs=200))
+    groups("swa_linear", lambda o: swa_utils.SWALR(o, 0.02, anneal_epochs=250, anneal_strategy="linear"))
 
 
 # Averages of a model whose weights change by a formula.

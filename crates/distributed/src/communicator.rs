@@ -1,6 +1,6 @@
 //! `Communicator`.
 
-use crate::engine::{Engine, Patience, Sum, Target};
+use crate::engine::{Engine, Patience, Sum, Target, Watch};
 use crate::error::{CommError, Result};
 use crate::single::Single;
 use crate::sum::{Reduce, combine_into};
@@ -145,7 +145,7 @@ impl Communicator {
     }
 
     /// This communicator, whose calls fail if they wait for longer than this; ten minutes by default. It is that of all
-    /// its clones.
+    /// its clones. The error names the ranks that have not come: those that hang, or make another call.
     pub fn timeout(self, timeout: Duration) -> Communicator {
         self.inner.timeout.store(timeout.as_millis() as u64, Ordering::Relaxed);
         self
@@ -425,7 +425,7 @@ impl Pending {
     /// If a rank has ended, or the time is over.
     pub fn wait(self) -> Result<Tensor> {
         let timeout = Duration::from_millis(self.comm.inner.timeout.load(Ordering::Relaxed));
-        let (begin, mut patience) = (Instant::now(), Patience::new());
+        let (begin, mut patience, mut watch) = (Instant::now(), Patience::new(), Watch::new(timeout));
         loop {
             let mut engine = self.comm.engine();
             engine.poll(self.comm.transport())?;
@@ -433,9 +433,9 @@ impl Pending {
                 engine.waited += begin.elapsed();
                 return Ok(t);
             }
+            let calls = engine.next;
             drop(engine);
-            if patience.wait() > timeout {
-                let reason = format!("the other ranks have not come within {timeout:?}");
+            if let Err(reason) = watch.look(self.comm.transport(), patience.wait(), self.ticket, calls)? {
                 return Err(self.comm.error(self.call, reason));
             }
         }

@@ -37,7 +37,8 @@ enum Job {
 #[derive(Default)]
 pub(crate) struct Engine {
     jobs: BTreeMap<u64, Job>,
-    next: u64,
+    /// The number of calls started so far: on all ranks the same, at the same place of the program.
+    pub(crate) next: u64,
     /// The time spent waiting for others.
     pub(crate) waited: Duration,
     /// The bytes that this rank has sent.
@@ -133,6 +134,52 @@ impl Engine {
             }
             None => None,
         }
+    }
+}
+
+/// Finds out which ranks are late. A rank that has waited for half the time, or sees that another one has, announces the call
+/// that it waits for; those that have not announced it when the time is over have not come.
+pub(crate) struct Watch {
+    timeout: Duration,
+    next: Duration,
+    announced: bool,
+}
+
+impl Watch {
+    /// The number of looks at the other ranks within the time.
+    const LOOKS: u32 = 32;
+
+    pub(crate) fn new(timeout: Duration) -> Watch {
+        Watch { timeout, next: timeout / Watch::LOOKS, announced: false }
+    }
+
+    /// Waits on, having waited so long for the call `ticket`, of `calls` started ones. `Err` is why the wait is over.
+    pub(crate) fn look(
+        &mut self,
+        t: &dyn Transport,
+        waited: Duration,
+        ticket: u64,
+        calls: u64,
+    ) -> Result<std::result::Result<(), String>> {
+        let over = waited > self.timeout;
+        if waited < self.next && !over {
+            return Ok(Ok(()));
+        }
+        self.next = waited + self.timeout / Watch::LOOKS;
+        let announced = t.announced()?;
+        let late = |rank: usize| rank != t.rank() && announced[rank] < ticket;
+        if !self.announced && (waited > self.timeout / 2 || announced.iter().any(|n| *n >= ticket)) {
+            t.announce(calls)?;
+            self.announced = true;
+        }
+        let missing: Vec<String> = (0..t.size()).filter(|&r| late(r)).map(|r| r.to_string()).collect();
+        let timeout = self.timeout;
+        Ok(match &missing[..] {
+            _ if !over => Ok(()),
+            [] => Err(format!("all ranks have come, but the call has not ended within {timeout:?}")),
+            [one] => Err(format!("rank {one} has not come within {timeout:?}")),
+            _ => Err(format!("ranks {} have not come within {timeout:?}", missing.join(", "))),
+        })
     }
 }
 

@@ -59,14 +59,23 @@ impl Transport for Alone {
     fn start(&self, channel: Channel, call: Call, buffer: Tensor) -> Result<Box<dyn Flight>> {
         Single.start(channel, call, buffer)
     }
+    fn announce(&self, calls: u64) -> Result<()> {
+        Single.announce(calls)
+    }
+    fn announced(&self) -> Result<Vec<u64>> {
+        Single.announced()
+    }
 }
 
 /// The MPI library. It takes one call at a time.
 struct Mpi {
     rank: usize,
     size: usize,
-    comms: [ffi::MPI_Comm; Channel::COUNT],
+    /// One for each channel, and one for announcements.
+    comms: [ffi::MPI_Comm; Channel::COUNT + 1],
     lock: Mutex<()>,
+    /// The calls that each rank has announced.
+    announced: Mutex<Vec<u64>>,
     /// The argument that says that the memory to send is that to receive in; rsmpi does not export it.
     in_place: usize,
     /// Ends MPI when it is dropped.
@@ -83,8 +92,9 @@ impl Mpi {
         let mut mpi = Mpi {
             rank: 0,
             size: 1,
-            comms: [world_comm(); Channel::COUNT],
+            comms: [world_comm(); Channel::COUNT + 1],
             lock: Mutex::new(()),
+            announced: Mutex::default(),
             in_place: if mpi::environment::library_version().is_ok_and(|v| v.contains("Open MPI")) {
                 1
             } else {
@@ -101,7 +111,8 @@ impl Mpi {
             mpi.check("MPI_Comm_size", ffi::MPI_Comm_size(world_comm(), &mut size))?;
         }
         (mpi.rank, mpi.size) = (rank as usize, size as usize);
-        for i in 0..Channel::COUNT {
+        mpi.announced = Mutex::new(vec![0; mpi.size]);
+        for i in 0..mpi.comms.len() {
             let mut comm = world_comm();
             // SAFETY: as above. The copies inherit the handler of errors.
             let code = unsafe { ffi::MPI_Comm_dup(world_comm(), &mut comm) };
@@ -233,6 +244,58 @@ impl Transport for Process {
         mpi.check(name, code)?;
         let memory = Some(Memory { buffer, received, counts });
         Ok(Box::new(Request { mpi: mpi.clone(), name, request, memory, ended: false }))
+    }
+
+    fn announce(&self, calls: u64) -> Result<()> {
+        let (mpi, comm) = (&self.0, self.0.comms[Channel::COUNT]);
+        // Never freed, since a rank that hangs may receive it at any time: a few bytes for each long wait.
+        let number: &'static i64 = Box::leak(Box::new(calls as i64));
+        let memory = std::ptr::from_ref(number).cast::<c_void>();
+        for rank in (0..mpi.size).filter(|&r| r != mpi.rank) {
+            let guard = mpi.locked();
+            // SAFETY: one element of this type, which nothing changes or frees. The request is given up at once; the
+            // message is sent all the same.
+            let code = unsafe {
+                let mut request = ffi::RSMPI_REQUEST_NULL;
+                match ffi::MPI_Isend(memory, 1, ffi::RSMPI_INT64_T, rank as c_int, 0, comm, &mut request) {
+                    code if code == ffi::MPI_SUCCESS as c_int => ffi::MPI_Request_free(&mut request),
+                    code => code,
+                }
+            };
+            drop(guard);
+            mpi.check("MPI_Isend", code)?;
+        }
+        Ok(())
+    }
+
+    fn announced(&self) -> Result<Vec<u64>> {
+        let (mpi, comm) = (&self.0, self.0.comms[Channel::COUNT]);
+        let mut announced = mpi.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        for rank in (0..mpi.size).filter(|&r| r != mpi.rank) {
+            loop {
+                let (mut flag, mut number): (c_int, i64) = (0, 0);
+                let (from, memory) = (rank as c_int, std::ptr::from_mut(&mut number).cast::<c_void>());
+                let guard = mpi.locked();
+                // SAFETY: the pointers are to variables of this frame, the second for one element of this type; the message
+                // is there, so that receiving it does not wait.
+                let code = unsafe {
+                    let ignore = ffi::RSMPI_STATUS_IGNORE;
+                    match ffi::MPI_Iprobe(from, 0, comm, &mut flag, ignore) {
+                        code if code == ffi::MPI_SUCCESS as c_int && flag != 0 => {
+                            ffi::MPI_Recv(memory, 1, ffi::RSMPI_INT64_T, from, 0, comm, ignore)
+                        }
+                        code => code,
+                    }
+                };
+                drop(guard);
+                mpi.check("MPI_Iprobe", code)?;
+                if flag == 0 {
+                    break;
+                }
+                announced[rank] = announced[rank].max(number as u64);
+            }
+        }
+        Ok(announced.clone())
     }
 }
 

@@ -17,6 +17,12 @@ impl Transport for Single {
         let received = (call == Call::AllToAll).then(|| buffer.clone());
         Ok(Box::new(Ended(Some((buffer, received)))))
     }
+    fn announce(&self, _: u64) -> Result<()> {
+        Ok(())
+    }
+    fn announced(&self) -> Result<Vec<u64>> {
+        Ok(vec![0])
+    }
 }
 
 /// A call that has ended.

@@ -26,6 +26,8 @@ struct State {
     slots: HashMap<(Channel, u64), Slot>,
     /// The ranks that have ended.
     left: Vec<usize>,
+    /// The calls that ranks have announced.
+    announced: HashMap<usize, u64>,
 }
 
 struct Slot {
@@ -66,6 +68,15 @@ impl Transport for Thread {
         let empty = || Slot { posted: vec![None; self.board.size], taken: 0 };
         state.slots.entry(key).or_insert_with(empty).posted[self.rank] = Some((call, buffer));
         Ok(Box::new(Posted { rank: self.rank, board: self.board.clone(), key, call, result: None }))
+    }
+    fn announce(&self, calls: u64) -> Result<()> {
+        lock(&self.board.state).announced.insert(self.rank, calls);
+        Ok(())
+    }
+    fn announced(&self) -> Result<Vec<u64>> {
+        let state = lock(&self.board.state);
+        let of = |rank| state.announced.get(&rank).copied().unwrap_or(0);
+        Ok((0..self.board.size).map(of).collect())
     }
 }
 

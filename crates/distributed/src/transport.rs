@@ -62,6 +62,12 @@ pub(crate) trait Transport: Send + Sync {
 
     /// Starts a call on memory that is not shared and dense.
     fn start(&self, channel: Channel, call: Call, buffer: Tensor) -> Result<Box<dyn Flight>>;
+
+    /// Tells the other ranks that this one waits, after it has started so many calls. Never waits itself.
+    fn announce(&self, calls: u64) -> Result<()>;
+
+    /// How many calls each rank has announced; 0 where it has not, and for this rank.
+    fn announced(&self) -> Result<Vec<u64>>;
 }
 
 /// A call under way. One that is dropped before its end leaves its memory to the transport.

@@ -35,6 +35,7 @@ fn main() {
     }
     killed_and_resumed();
     a_panic_ends_all();
+    a_rank_that_hangs_is_named();
 }
 
 fn text(output: &Output) -> String {
@@ -84,6 +85,14 @@ fn rank(task: &str, folder: Option<&Path>) {
             }
             comm.barrier().unwrap_or_else(|e| panic!("{e}"));
         }
+        "hang" => {
+            let comm = comm.timeout(Duration::from_secs(2));
+            comm.barrier().unwrap();
+            if comm.rank() == 2 {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+            comm.barrier().unwrap_or_else(|e| panic!("{e}"));
+        }
         other => panic!("there is no task {other}"),
     }
 }
@@ -111,4 +120,13 @@ fn a_panic_ends_all() {
     assert!(!output.status.success() && begin.elapsed() < Duration::from_secs(30), "{message}");
     assert!(message.contains("rank 1 of 3 has panicked"), "{message}");
     println!("a panic of one rank ended all");
+}
+
+fn a_rank_that_hangs_is_named() {
+    let begin = Instant::now();
+    let output = mpirun(4, &["hang"]);
+    let message = text(&output);
+    assert!(!output.status.success() && begin.elapsed() < Duration::from_secs(30), "{message}");
+    assert!(message.contains("barrier: rank 2 has not come within 2s"), "{message}");
+    println!("a rank that hangs was named by the others");
 }

@@ -90,9 +90,32 @@ fn waiting_has_an_end() {
         let comm = comm.timeout(std::time::Duration::from_millis(200));
         if comm.rank() == 0 {
             let error = comm.barrier().unwrap_err().to_string();
-            assert!(error.contains("have not come within"), "{error}");
+            assert!(error.contains("rank 1 has not come within 200ms"), "{error}");
         } else {
             std::thread::sleep(std::time::Duration::from_millis(600));
+        }
+    });
+}
+
+#[test]
+fn ranks_that_do_not_come_are_named() {
+    on_ranks(5, |comm| {
+        let comm = comm.timeout(std::time::Duration::from_millis(800));
+        comm.barrier().unwrap();
+        match comm.rank() {
+            // One hangs, another one before its next call but one.
+            1 => std::thread::sleep(std::time::Duration::from_millis(1600)),
+            3 => {
+                let sum = comm.start_all_reduce(Tensor::ones(&[4]), Reduce::Sum).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(1600));
+                assert!(sum.wait().is_err());
+            }
+            // Another one comes late, but comes.
+            rank => {
+                std::thread::sleep(std::time::Duration::from_millis(50 * rank as u64));
+                let error = comm.all_reduce(Tensor::ones(&[4]), Reduce::Sum).unwrap_err();
+                assert_eq!(error.reason, "ranks 1, 3 have not come within 800ms");
+            }
         }
     });
 }

@@ -25,6 +25,7 @@ crate::module! {
         scale_grad_by_freq: bool,
         include_last_offset: bool,
         padding_idx: Option<isize>,
+        sparse: bool,
     }
 }
 
@@ -41,6 +42,7 @@ impl EmbeddingBag {
             scale_grad_by_freq: false,
             include_last_offset: false,
             padding_idx: None,
+            sparse: false,
         }
     }
 
@@ -80,6 +82,13 @@ impl EmbeddingBag {
         self
     }
 
+    /// This table with a gradient of the rows that were looked up, so that [`SparseAdam`](crate::optim::SparseAdam),
+    /// [`SGD`](crate::optim::SGD) and [`Adagrad`](crate::optim::Adagrad) change these alone; not for the maximum.
+    pub fn sparse(mut self, sparse: bool) -> EmbeddingBag {
+        self.sparse = sparse;
+        self
+    }
+
     /// The reduced rows; arguments as of [`tapegrad_ops::embedding_bag`].
     ///
     /// # Panics
@@ -101,6 +110,7 @@ impl EmbeddingBag {
             per_sample_weights: per_sample_weights.cloned(),
             include_last_offset: self.include_last_offset,
             padding_idx: self.padding_idx,
+            sparse: self.sparse,
         };
         tapegrad_ops::embedding_bag_with(input, &self.weight, options)
     }

@@ -145,6 +145,7 @@ pub fn corrcoef(x: &Var) -> Var {
 mod tests {
     use super::*;
     use crate::testing::{assert_close, check_gradients, parameter};
+    use tapegrad_tape::Tensor;
 
     #[test]
     fn weights_are_repetitions() {
@@ -153,6 +154,16 @@ mod tests {
         let options =
             CovOptions { fweights: Some(Var::from_vec(vec![2i64, 1, 3], &[3])), ..Default::default() };
         assert_close(&cov_with(&x, options), &cov(&repeated), 1e-12);
+    }
+
+    /// With two observations these gradients would be zero without rounding: the bits are PyTorch's.
+    #[test]
+    fn weights_of_another_type_are_rounded_alike() {
+        let x = Var::parameter(Tensor::from_vec(vec![0.03878271257007082, -3.3105206357295502], &[1, 2]));
+        let w = Var::parameter(Tensor::from_vec(vec![0.447_707_9_f32, 0.823_337_14], &[2]));
+        let y = cov_with(&x, CovOptions { aweights: Some(w.clone()), ..Default::default() });
+        (y * -0.04301812750734747).backward();
+        assert_eq!(w.grad().unwrap().to_vec::<f32>(), [1.7881393e-7, 5.9604645e-8]);
     }
 
     #[test]

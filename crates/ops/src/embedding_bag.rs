@@ -1,7 +1,7 @@
 //! `embedding_bag`.
 
 use crate::autocast::through_f32;
-use crate::embedding::renormalize;
+use crate::embedding::{EmbeddingOptions, embedding_with, renormalize};
 use crate::kernels::embedding_bag::{spread, sums};
 use crate::options::setters;
 use std::sync::Arc;
@@ -39,10 +39,13 @@ pub struct EmbeddingBagOptions {
     pub include_last_offset: bool,
     /// The index of a row that is left out of all bags; negative ones count from the back.
     pub padding_idx: Option<isize>,
+    /// Gives the weight a gradient of the rows that were looked up, see
+    /// [`EmbeddingOptions::sparse`](crate::EmbeddingOptions::sparse) (not for the maximum).
+    pub sparse: bool,
 }
 
 impl EmbeddingBagOptions {
-    setters! { norm_type: f64, scale_grad_by_freq: bool, mode: EmbeddingBagMode, include_last_offset: bool; offsets: Var, max_norm: f64, per_sample_weights: Var, padding_idx: isize }
+    setters! { norm_type: f64, scale_grad_by_freq: bool, mode: EmbeddingBagMode, include_last_offset: bool, sparse: bool; offsets: Var, max_norm: f64, per_sample_weights: Var, padding_idx: isize }
 }
 
 impl Default for EmbeddingBagOptions {
@@ -56,6 +59,7 @@ impl Default for EmbeddingBagOptions {
             per_sample_weights: None,
             include_last_offset: false,
             padding_idx: None,
+            sparse: false,
         }
     }
 }
@@ -92,16 +96,17 @@ pub fn embedding_bag_with(indices: &Var, weight: &Var, options: EmbeddingBagOpti
         let list: Vec<i64> = bags.index.iter().map(|&i| i as i64).collect();
         renormalize("embedding_bag", weight, &list, max_norm, options.norm_type);
     }
-    through_f32([weight], |[weight]| {
-        if options.mode == EmbeddingBagMode::Max {
-            return bags.maxima(weight);
-        }
-        let factors = match &options.per_sample_weights {
-            None => Var::from_vec(bags.factors(options.mode), bags.index.len()),
-            Some(w) => w.reshape(bags.index.len()),
-        };
-        bags.weighted(weight, &factors.cast(weight.dtype()))
-    })
+    if options.mode == EmbeddingBagMode::Max {
+        return through_f32([weight], |[weight]| bags.maxima(weight));
+    }
+    let factors = match &options.per_sample_weights {
+        None => Var::from_vec(bags.factors(options.mode), bags.index.len()),
+        Some(w) => w.reshape(bags.index.len()),
+    };
+    match options.sparse {
+        true => bags.sums_of_rows(weight, &factors.cast(weight.dtype()), &options),
+        false => through_f32([weight], |[weight]| bags.weighted(weight, &factors.cast(weight.dtype()))),
+    }
 }
 
 /// Which rows each bag has.
@@ -151,6 +156,10 @@ impl Bags {
             options.mode != EmbeddingBagMode::Max || !options.scale_grad_by_freq,
             "{op}: max mode does not support scaling the gradient by the frequency"
         );
+        assert!(
+            options.mode != EmbeddingBagMode::Max || !options.sparse,
+            "{op}: max mode does not support a sparse gradient"
+        );
         let (rows, width) = (weight.shape()[0], weight.shape()[1]);
         let list = indices.to_vec::<i64>();
         if let Some(bad) = list.iter().find(|&&i| i < 0 || i >= rows as i64) {
@@ -189,7 +198,8 @@ impl Bags {
         if mode == EmbeddingBagMode::Mean {
             for bag in self.starts.windows(2) {
                 let n = self.counts[bag[0]..bag[1]].iter().filter(|c| **c).count();
-                factors[bag[0]..bag[1]].fill(1.0 / n as f64);
+                // A bag of padding alone has an empty sum.
+                factors[bag[0]..bag[1]].fill(1.0 / n.max(1) as f64);
             }
         }
         factors
@@ -221,6 +231,23 @@ impl Bags {
             let gt = c.wants(0).then(|| bags.table_gradient(c.grad(), &weights));
             [gt, c.wants(1).then(|| bags.weight_gradient(c.grad(), &table))]
         })
+    }
+
+    /// The weighted sums from rows that are looked up first: the table then has a gradient of these rows.
+    #[track_caller]
+    fn sums_of_rows(&self, table: &Var, weights: &Var, options: &EmbeddingBagOptions) -> Var {
+        let kept: Vec<i64> = (0..self.index.len() as i64).filter(|&i| self.counts[i as usize]).collect();
+        let kept = Var::from(Tensor::from_slice(&kept, &[kept.len()]));
+        let of_table = EmbeddingOptions {
+            padding_idx: options.padding_idx,
+            scale_grad_by_freq: options.scale_grad_by_freq,
+            sparse: true,
+            ..Default::default()
+        };
+        let rows = embedding_with(&self.index_var(), table, of_table).index_select(0, &kept);
+        let rows = rows.mul(weights.index_select(0, &kept).unsqueeze(1));
+        let zeros = Var::from(Tensor::zeros_with(&[self.count(), self.width], table.dtype()));
+        zeros.index_add(0, &self.bag_var().index_select(0, &kept), &rows)
     }
 
     /// What counts of each index's gradient.
@@ -393,6 +420,54 @@ mod tests {
         // Row 3 is looked up twice, in a bag of two and in one of three.
         let want = (1.0 / 2.0 + 1.0 / 3.0) / 2.0;
         assert!((table.grad().unwrap().to_vec::<f64>()[9] - want).abs() < 1e-14);
+    }
+
+    #[test]
+    fn a_bag_of_padding_is_empty() {
+        for sparse in [false, true] {
+            let table = parameter(&[3, 2], 1);
+            let bags = Var::from_vec(vec![2i64, 2, 0, 2], &[2, 2]);
+            let y =
+                embedding_bag_with(&bags, &table, EmbeddingBagOptions::new().padding_idx(2).sparse(sparse));
+            assert_eq!(y.to_vec::<f64>()[..2], [0.0; 2]);
+            y.sum_all().backward();
+            assert_eq!(table.grad().unwrap().to_vec::<f64>(), [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        }
+    }
+
+    #[test]
+    fn sparse_gradients_are_those_of_all_rows() {
+        let (indices, offsets) = list();
+        let weights = parameter(&[5], 2);
+        for (mode, padding_idx, scale_grad_by_freq, weighted) in [
+            (EmbeddingBagMode::Sum, None, false, true),
+            (EmbeddingBagMode::Sum, Some(1), true, false),
+            (EmbeddingBagMode::Mean, Some(-1), false, false),
+            (EmbeddingBagMode::Mean, None, true, false),
+        ] {
+            let run = |sparse: bool| {
+                let (table, weights) = (parameter(&[4, 3], 1), Var::parameter(weights.tensor()));
+                let options = EmbeddingBagOptions {
+                    offsets: offsets.clone(),
+                    per_sample_weights: weighted.then(|| weights.clone()),
+                    mode,
+                    padding_idx,
+                    scale_grad_by_freq,
+                    sparse,
+                    ..Default::default()
+                };
+                let y = embedding_bag_with(&indices, &table, options);
+                y.square().sum_all().backward();
+                assert_eq!(table.grad_rows().is_some(), sparse);
+                (y, table.grad().unwrap(), weights.grad())
+            };
+            let (dense, sparse) = (run(false), run(true));
+            assert_close(&sparse.0, &dense.0, 1e-14);
+            assert_close(&sparse.1, &dense.1, 1e-13);
+            if let (Some(a), Some(b)) = (&sparse.2, &dense.2) {
+                assert_close(a, b, 1e-13);
+            }
+        }
     }
 
     #[test]

@@ -118,8 +118,6 @@ fn embedding_bag(call: &Call) -> Outcome {
     let (indices, weight) = if first.dtype() == DType::I64 { (first, second) } else { (second, first) };
     let modes =
         [("sum", EmbeddingBagMode::Sum), ("mean", EmbeddingBagMode::Mean), ("max", EmbeddingBagMode::Max)];
-    // `sparse` is about the gradient's storage alone.
-    call.bool_or("sparse", false);
     let options = EmbeddingBagOptions {
         offsets: call.var_opt("offsets"),
         max_norm: call.float_opt("max_norm"),
@@ -129,6 +127,7 @@ fn embedding_bag(call: &Call) -> Outcome {
         per_sample_weights: call.var_opt("per_sample_weights"),
         include_last_offset: call.bool_or("include_last_offset", false),
         padding_idx: call.dim_opt("padding_idx"),
+        sparse: call.bool_or("sparse", false),
     };
     ops::embedding_bag_with(&indices, &weight, options).into()
 }

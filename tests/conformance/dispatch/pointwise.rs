@@ -82,7 +82,11 @@ fn left(call: &Call) -> Var {
     match call.operand("input") {
         Operand::Var(x) => x,
         Operand::Scalar(number) => {
-            let other = Operand::from(call.var("other"));
+            // Only some functions take two numbers.
+            let other = match call.op() {
+                "remainder" => Operand::from(call.var("other")),
+                _ => call.operand("other"),
+            };
             Var::from(Tensor::full_with((), number, result_type(&[&Operand::Scalar(number), &other])))
         }
     }

@@ -195,13 +195,13 @@ impl LBFGS {
         let mut q: Vec<f64> = grad.iter().map(|g| -g).collect();
         let mut weights = Vec::with_capacity(s.history.len());
         for (y, step) in s.history.iter().rev() {
-            let weight = dot(step, &q) / dot(y, step);
+            let weight = dot(step, &q) * (1.0 / dot(y, step));
             add_scaled(&mut q, -weight, y);
             weights.push(weight);
         }
         q.iter_mut().for_each(|q| *q *= s.scale);
         for ((y, step), weight) in s.history.iter().zip(weights.into_iter().rev()) {
-            let other = dot(y, &q) / dot(y, step);
+            let other = dot(y, &q) * (1.0 / dot(y, step));
             add_scaled(&mut q, weight - other, step);
         }
         s.direction = q;
@@ -254,6 +254,7 @@ impl Optimizer for LBFGS {
                     &direction,
                     line_search::Point { t: length, loss, grad: grad.clone(), slope },
                     options.tolerance_change,
+                    max_eval.saturating_sub(evaluations),
                 );
                 (length, loss, grad, calls) = (found.t, found.loss, found.grad, found.evaluations);
                 go(self, length);
@@ -391,6 +392,30 @@ mod tests {
             lbfgs.step_with(&mut || rosenbrock(&w));
         }
         assert!(w.to_vec::<f64>().iter().all(|x| (x - 1.0).abs() < 1e-4), "{:?}", w.to_vec::<f64>());
+    }
+
+    /// The values are PyTorch's.
+    #[test]
+    fn the_line_search_ends_with_the_evaluations() {
+        let w = Var::parameter(Tensor::from_vec(vec![-1.5, 2.0], &[2]));
+        let options = LBFGSOptions {
+            lr: 0.01,
+            max_eval: Some(5),
+            line_search: LineSearch::StrongWolfe,
+            ..Default::default()
+        };
+        let mut lbfgs = LBFGS::with_options([w.clone()], options);
+        let mut evaluations = 0;
+        for expected in [5, 11] {
+            lbfgs.step_with(&mut || {
+                evaluations += 1;
+                rosenbrock(&w)
+            });
+            assert_eq!(evaluations, expected);
+        }
+        for (ours, theirs) in w.to_vec::<f64>().iter().zip([-1.4206546378428284, 2.02501734023116]) {
+            assert!((ours - theirs).abs() < 1e-12, "{ours} {theirs}");
+        }
     }
 
     #[test]

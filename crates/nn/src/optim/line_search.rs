@@ -4,7 +4,6 @@
 /// `c1` and `c2` of the conditions.
 const DECREASE: f64 = 1e-4;
 const CURVATURE: f64 = 0.9;
-const MAX_STEPS: usize = 25;
 
 /// A length along the direction, with the loss, the gradient and the slope there.
 #[derive(Clone)]
@@ -36,15 +35,17 @@ fn cubic(a: &Point, b: &Point, bounds: (f64, f64)) -> f64 {
     }
 }
 
-/// Searches from `start.t`; the other fields of `start` describe the point where the direction begins.
+/// Searches from `start.t`; the other fields of `start` describe the point where the direction begins. Takes at
+/// most `most` steps after the first one.
 pub(super) fn strong_wolfe(
     evaluate: &mut dyn FnMut(f64) -> (f64, Vec<f64>),
     direction: &[f64],
     start: Point,
     tolerance: f64,
+    most: usize,
 ) -> Found {
     let origin = Point { t: 0.0, ..start.clone() };
-    let mut search = Search { evaluate, direction, origin, evaluations: 0, steps: 0 };
+    let mut search = Search { evaluate, direction, origin, evaluations: 0, steps: 0, most };
     let p = match search.bracket(start.t) {
         Bracket::Accepted(point) => point,
         Bracket::Between(ends) => search.zoom(ends, tolerance),
@@ -66,6 +67,7 @@ struct Search<'a> {
     origin: Point,
     evaluations: usize,
     steps: usize,
+    most: usize,
 }
 
 impl Search<'_> {
@@ -90,7 +92,7 @@ impl Search<'_> {
     fn bracket(&mut self, t: f64) -> Bracket {
         let mut new = self.at(t);
         let mut last = self.origin.clone();
-        while self.steps < MAX_STEPS {
+        while self.steps < self.most {
             if self.is_too_high(&new)
                 || (self.steps > 1 && new.loss >= last.loss)
                 || (new.slope >= 0.0 && !self.is_flat(&new))
@@ -114,7 +116,7 @@ impl Search<'_> {
         let mut low = usize::from(ends[0].loss > ends[1].loss);
         let mut insufficient = false;
         let width = largest(self.direction.iter().copied());
-        while self.steps < MAX_STEPS && (ends[1].t - ends[0].t).abs() * width >= tolerance {
+        while self.steps < self.most && (ends[1].t - ends[0].t).abs() * width >= tolerance {
             let (least, most) = (ends[0].t.min(ends[1].t), ends[0].t.max(ends[1].t));
             let mut t = cubic(&ends[0], &ends[1], (least, most));
             // Too close to an end twice in a row, or at it: move a tenth of the interval inside.

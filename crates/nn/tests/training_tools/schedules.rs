@@ -2,7 +2,7 @@
 
 use crate::{close, get, samples};
 use tapegrad_nn::lr_scheduler::*;
-use tapegrad_nn::optim::{Optimizer, SGD};
+use tapegrad_nn::optim::{AdamW, AdamWOptions, Optimizer, SGD, SGDOptions};
 use tapegrad_tape::{Tensor, Var};
 
 const STEPS: usize = 70;
@@ -89,4 +89,49 @@ fn swa_begins_where_another_schedule_ends() {
         get(&samples("schedule"), "swa_after_decay.lr"),
         "swa_after_decay",
     );
+}
+
+/// Compares the learning rates and momenta of three groups of parameters over 300 steps.
+fn of_groups(name: &str, schedule: impl Schedule + 'static, optimizer: &mut dyn Optimizer) {
+    const STEPS: usize = 300;
+    let mut scheduler = schedule.attach(optimizer);
+    let (mut lrs, mut momenta) = (Vec::new(), Vec::new());
+    for _ in 0..STEPS {
+        for group in 0..3 {
+            lrs.push(optimizer.lr(group));
+            momenta.push(optimizer.momentum(group).unwrap());
+        }
+        scheduler.step(optimizer);
+    }
+    let samples = samples("groups");
+    let list = |values: Vec<f64>| Tensor::from_vec(values, &[STEPS, 3]);
+    close(&list(lrs), get(&samples, &format!("{name}.lr")), name);
+    close(&list(momenta), get(&samples, &format!("{name}.momentum")), name);
+}
+
+#[test]
+fn groups_over_many_steps() {
+    const RATES: [f64; 3] = [0.05, 0.2, 0.001];
+    let weight = || [Var::parameter(Tensor::scalar(0.0))];
+    let sgd = || {
+        let [a, b, c] = RATES.map(|lr| SGDOptions { lr, momentum: 0.9, ..SGDOptions::default() });
+        SGD::with_options(weight(), a).group(weight(), b).group(weight(), c)
+    };
+    let adam = || {
+        let [a, b, c] = RATES.map(|lr| AdamWOptions { lr, ..AdamWOptions::default() });
+        AdamW::with_options(weight(), a).group(weight(), b).group(weight(), c)
+    };
+    let cyclic = || CyclicLR::new(0.01, 0.1).step_size_up(11).step_size_down(17);
+    of_groups("cyclic", cyclic(), &mut sgd());
+    let exp = cyclic().mode(CyclicMode::ExpRange).gamma(0.99).base_momentum(0.7);
+    of_groups("cyclic_adam", exp, &mut adam());
+    let chain = ChainedScheduler::new()
+        .add(LinearLR::new().start_factor(0.25).total_iters(20))
+        .add(PolynomialLR::new().total_iters(250).power(2.0))
+        .add(ExponentialLR::new(0.99))
+        .add(CosineAnnealingLR::new(400));
+    of_groups("chained", chain, &mut sgd());
+    of_groups("swa", SWALR::new(0.02).anneal_epochs(200), &mut sgd());
+    let linear = SWALR::new(0.02).anneal_epochs(250).anneal_strategy(Anneal::Linear);
+    of_groups("swa_linear", linear, &mut sgd());
 }

@@ -54,8 +54,8 @@ fn div(a: Side, b: Side) -> Var {
         if i == 0 {
             div(Side::Var(c.grad()), y)
         } else {
-            // The incoming gradient is the left operand, so that a scalar keeps its precision.
-            mul(Side::Var(&div(Side::Var(&div(Side::Var(&-c.grad()), y)), y)), x)
+            // In PyTorch's order, so that F32 is rounded alike where gradients cancel.
+            mul(Side::Var(&-c.grad()), Side::Var(&div(Side::Var(&div(x, y)), y)))
         }
     })
 }

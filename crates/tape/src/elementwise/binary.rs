@@ -32,7 +32,9 @@ pub(crate) fn record_sides(
     rule: impl Fn(&crate::Cotangent, usize) -> Var + Send + Sync + 'static,
 ) -> Var {
     record_with(op, [a.input(), b.input()], value, RecordOptions::new().pointwise(), move |c| {
-        [c.wants(0).then(|| rule(&c, 0)), c.wants(1).then(|| rule(&c, 1))]
+        // The second first, as in PyTorch: the order in which second derivatives are added depends on it.
+        let second = c.wants(1).then(|| rule(&c, 1));
+        [c.wants(0).then(|| rule(&c, 0)), second]
     })
 }
 
