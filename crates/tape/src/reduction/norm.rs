@@ -158,7 +158,8 @@ mod tests {
         }
         for p in [1.5, 3.0] {
             let x = Var::from(Tensor::zeros_with(&[2], DType::F64));
-            let (_, tangent) = crate::jvp(|v| v[0].norm_with(p, (), false), &[x.clone()], &[x.ones_like()]);
+            let (_, tangent) =
+                crate::jvp(|v| v[0].norm_with(p, (), false), std::slice::from_ref(&x), &[x.ones_like()]);
             assert_eq!(tangent.item(), 0.0, "p = {p}");
         }
         let x = Var::parameter(Tensor::from_vec(vec![0f64, 2.0, -3.0], &[3]));
