@@ -71,7 +71,7 @@ fn unsafe_code_stands_in_kernels_and_storage_only() {
 fn kernels_do_not_use_what_calls_them() {
     for (name, allowed) in [
         ("ops", &["kernels", "testing"][..]),
-        ("tape", &["kernels", "bf16", "dtype", "shape", "storage", "tensor"]),
+        ("tape", &["kernels", "bf16", "f16", "dtype", "shape", "storage", "tensor"]),
     ] {
         let mut files = Vec::new();
         sources(&root().join("crates").join(name).join("src/kernels"), &mut files);

@@ -27,8 +27,13 @@ use tapegrad_tape::shape::MAX_NUMEL;
 #[track_caller]
 fn pooled<const D: usize>(op: &'static str, x: &Var, f: impl FnOnce(&Var) -> Var) -> Var {
     let shape = x.shape();
-    let fits =
-        (shape.len() == D + 1 && !shape.contains(&0)) || (shape.len() == D + 2 && !shape[1..].contains(&0));
+    // An adaptive pooling takes images without channels, too.
+    let first = if op.starts_with("adaptive") {
+        shape.len().saturating_sub(D)
+    } else {
+        shape.len().saturating_sub(D + 1)
+    };
+    let fits = (D + 1..=D + 2).contains(&shape.len()) && !shape[first..].contains(&0);
     assert!(
         fits,
         "{op}: expected {}D or {}D (batch mode) tensor with optional 0 dim batch size for input, but got shape {shape:?}",

@@ -150,7 +150,7 @@ fn reduced(
     let (d, places) = x.check_index(op, dim, index);
     x.check_source(op, &places, src);
     if places.numel() == 0 {
-        return x.clone();
+        return x.scatter_add_at(op, d, places, src);
     }
     let (dim, index) = (d as isize, Var::from(places));
     // What lies beyond the index takes no part.
@@ -316,6 +316,17 @@ mod tests {
     use proptest::prelude::*;
 
     const ALL: [Reduce; 5] = [Reduce::Sum, Reduce::Prod, Reduce::Mean, Reduce::Amax, Reduce::Amin];
+
+    #[test]
+    fn an_index_of_nothing() {
+        let (x, src) = [[2usize, 3], [2, 3]].map(|shape| Var::parameter(crate::Tensor::ones(&shape))).into();
+        let index = Var::from_vec(Vec::<i64>::new(), &[0, 3]);
+        for reduce in ALL {
+            x.scatter_reduce(0, &index, &src, reduce).sum_all().backward();
+            assert_eq!(x.take_grad().unwrap().to_vec::<f32>(), [1.0; 6], "{reduce:?}");
+            assert_eq!(src.take_grad().unwrap().to_vec::<f32>(), [0.0; 6], "{reduce:?}");
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]

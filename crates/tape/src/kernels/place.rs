@@ -1,11 +1,12 @@
 //! Writing a tensor into a part of a larger one.
 
+use crate::bf16;
 use crate::dtype::{DType, Element, Number};
+use crate::f16;
 use crate::kernels::shared::SharedSlice;
 use crate::kernels::strided::{GRAIN, Nest};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
-use crate::{bf16, f16};
 
 /// Copies `src` to the elements of `out` that `view` selects; both have the same shape and type.
 pub(crate) fn write(out: &mut Tensor, view: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {

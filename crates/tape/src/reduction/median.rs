@@ -5,6 +5,7 @@ use super::extreme::record_shared;
 use super::sort::Choice;
 use crate::int_list::Int;
 use crate::shape;
+use crate::tensor::Tensor;
 use crate::var::Var;
 
 impl Var {
@@ -30,10 +31,10 @@ impl Var {
     }
 
     /// The median of all elements, the lower of two middle ones, without dimensions (`torch.median`). NaN where there
-    /// is one. Elements that are equal to it share the gradient evenly.
+    /// is one, and of no element. Elements that are equal to it share the gradient evenly.
     ///
     /// # Panics
-    /// If the tensor is empty.
+    /// If the tensor is empty and not of a floating-point type.
     ///
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from_vec(vec![3f32, 1.0, 2.0, 2.0], &[2, 2]).median_all().item(), 2.0);
@@ -67,7 +68,7 @@ impl Var {
     /// Like [`Var::median_all`], of the elements that are not NaN (`torch.nanmedian`); NaN only if all are.
     ///
     /// # Panics
-    /// If the tensor is empty.
+    /// If the tensor is empty and not of a floating-point type.
     ///
     /// ```
     /// assert_eq!(tapegrad_tape::Var::from_vec(vec![3f32, f32::NAN, 2.0], &[3]).nanmedian_all().item(), 2.0);
@@ -123,6 +124,9 @@ fn one_of(op: &'static str, x: &Var, dim: isize, keepdim: bool, choice: Choice) 
 #[track_caller]
 fn of_all(op: &'static str, x: &Var, choice: Choice) -> Var {
     let r = Reduced::new((0..x.ndim()).collect(), x.shape(), false);
+    if x.numel() == 0 && x.dtype().is_float() {
+        return record_shared(op, x, r, Tensor::full_with((), f64::NAN, x.dtype()), true);
+    }
     r.check_not_empty(op);
     let value = one_of(op, &x.detach().flatten(()), 0, false, choice).0.into_tensor();
     record_shared(op, x, r, value, true)
@@ -162,6 +166,11 @@ mod tests {
         assert!(value.to_vec::<f64>()[1].is_nan() && x.median_all().item().is_nan());
         assert_eq!(x.kthvalue(3, 1).1.to_vec::<i64>(), [1, 2]);
         assert_eq!(x.nanmedian_all().item(), 3.0);
+        let nothing = Var::parameter(Tensor::zeros_with(&[0, 2], crate::DType::F64));
+        let median = nothing.median_all();
+        assert!(median.item().is_nan() && nothing.nanmedian_all().item().is_nan());
+        median.backward();
+        assert_eq!(nothing.grad().unwrap().shape(), [0, 2]);
     }
 
     #[test]

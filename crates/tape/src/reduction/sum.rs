@@ -73,7 +73,8 @@ impl Var {
             self.dtype()
         );
         let r = Reduced::new(shape::dims("mean", dims, self.ndim()), self.shape(), keepdim);
-        let n = r.count() as f64;
+        // The gradient of no element is not divided: its own derivative is zero, not NaN.
+        let n = r.count().max(1) as f64;
         let value = r.finish(mean_value(self.tensor(), &r.dims));
         record_linear(
             "mean",
@@ -121,7 +122,7 @@ pub(super) fn mean_value(t: Tensor, dims: &[usize]) -> Tensor {
 #[cfg(test)]
 mod tests {
     use crate::test_views::check;
-    use crate::{DType, Tensor, Var, bf16};
+    use crate::{BackwardOptions, DType, Tensor, Var, bf16};
     use proptest::prelude::*;
 
     proptest! {
@@ -147,6 +148,15 @@ mod tests {
         assert_eq!(nothing.sum_keepdim(0).to_vec::<f32>(), [0.0, 0.0]);
         assert!(nothing.mean_all().item().is_nan());
         assert_eq!(nothing.sum(1).shape(), [0]);
+        // Of nothing, the derivative of the gradient is zero.
+        let g = Var::parameter(Tensor::scalar(2.0f32));
+        let weighted = |g: &Var| nothing.mean_all() * g;
+        let options = BackwardOptions::new().create_graph(true);
+        weighted(&g).backward_with(None, options);
+        let gradient = nothing.take_grad().expect("it was used");
+        g.zero_grad();
+        gradient.sum_all().backward();
+        assert_eq!(g.grad().map(|g| g.item()), Some(0.0));
         let x = Var::parameter(Tensor::scalar(3.0));
         x.sum_keepdim(0).backward();
         assert_eq!(x.grad().unwrap().item(), 1.0);

@@ -171,7 +171,7 @@ impl Moments<'_> {
 
     #[track_caller]
     fn mean(&self) -> Var {
-        let (r, n) = (self.r.clone(), self.r.count() as f64);
+        let (r, n) = (self.r.clone(), self.r.count().max(1) as f64);
         record(self.op, [self.x], self.r.finish(self.mean.cast(self.x.dtype())), move |c| {
             [Some(r.spread(&c.grad().div(n)))]
         })
