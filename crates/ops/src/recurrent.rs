@@ -66,7 +66,12 @@ pub fn recurrent(
     reverse: bool,
 ) -> (Var, Option<Var>) {
     if [Some(inputs), Some(weight), bias, Some(h), c].into_iter().flatten().any(|v| is_half(v.dtype())) {
-        return widened(cell, inputs, weight, bias, h, c, reverse);
+        // In F32, with results in the type of the weight: in autocast only the product of the inputs is in a shorter type.
+        let wide = |v: &Var| if is_half(v.dtype()) { v.cast(DType::F32) } else { v.clone() };
+        let (bias, c) = (bias.map(wide), c.map(wide));
+        let (y, c) =
+            recurrent(cell, &wide(inputs), &wide(weight), bias.as_ref(), &wide(h), c.as_ref(), reverse);
+        return (y.cast(weight.dtype()), c.map(|c| c.cast(weight.dtype())));
     }
     let q = check(cell, inputs, weight, bias, h, c, reverse);
     let all: Vec<&Var> = [inputs, weight].into_iter().chain(bias).chain([h]).chain(c).collect();
@@ -88,23 +93,6 @@ pub fn recurrent(
         return (y, None);
     }
     (y.narrow(0, 0, q.steps), Some(y.narrow(0, q.steps, 1).squeeze(0)))
-}
-
-/// In F32, with results in the type of the weight: in autocast only the product of the inputs is in a shorter type.
-#[track_caller]
-fn widened(
-    cell: RecurrentCell,
-    inputs: &Var,
-    weight: &Var,
-    bias: Option<&Var>,
-    h: &Var,
-    c: Option<&Var>,
-    reverse: bool,
-) -> (Var, Option<Var>) {
-    let wide = |v: &Var| if is_half(v.dtype()) { v.cast(DType::F32) } else { v.clone() };
-    let (bias, c) = (bias.map(wide), c.map(wide));
-    let (y, c) = recurrent(cell, &wide(inputs), &wide(weight), bias.as_ref(), &wide(h), c.as_ref(), reverse);
-    (y.cast(weight.dtype()), c.map(|c| c.cast(weight.dtype())))
 }
 
 #[track_caller]

@@ -77,7 +77,7 @@ macro_rules! float_product {
 }
 float_product!(f32 f64);
 
-/// Only where [`gemm::takes_bf16`].
+// Where `gemm::takes_bf16` says so.
 impl Product for bf16 {
     type Sum = f32;
 

@@ -52,7 +52,7 @@ impl<const D: usize, T: Into<Size<D>>> From<T> for AvgPoolOptions<D> {
 
 #[track_caller]
 fn avg_pool<const D: usize>(op: &'static str, x: &Var, o: AvgPoolOptions<D>) -> Var {
-    check_window(op, &o.kernel_size, &o.stride, &o.padding, &[1; D]);
+    check_window(op, x.shape(), &o.kernel_size, &o.stride, &o.padding, &[1; D]);
     assert!(o.divisor_override != Some(0), "{op}: divisor must be not zero");
     mean_over_windows::<D>(op, x, o.count_include_pad, o.divisor_override, |shape| {
         (0..D)

@@ -45,7 +45,7 @@ impl<const D: usize> LpPoolOptions<D> {
     ) -> Var {
         assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes floating-point types", x.dtype());
         assert!(self.norm_type != 0.0, "{op}: norm_type must not be zero");
-        check_window(op, &self.kernel_size, &self.stride, &[0; D], &[1; D]);
+        check_window(op, x.shape(), &self.kernel_size, &self.stride, &[0; D], &[1; D]);
         if self.norm_type.is_infinite() {
             let options = MaxPoolOptions::new(self.kernel_size).stride(self.stride).ceil_mode(self.ceil_mode);
             let size = x.abs();

@@ -59,7 +59,7 @@ impl<const D: usize, T: Into<Size<D>>> From<T> for MaxPoolOptions<D> {
 
 #[track_caller]
 fn max_pool<const D: usize>(op: &'static str, x: &Var, o: MaxPoolOptions<D>) -> (Var, Taken) {
-    check_window(op, &o.kernel_size, &o.stride, &o.padding, &o.dilation);
+    check_window(op, x.shape(), &o.kernel_size, &o.stride, &o.padding, &o.dilation);
     max_over_windows::<D>(op, x, |shape| {
         (0..D)
             .map(|d| {

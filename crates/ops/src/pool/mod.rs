@@ -23,36 +23,37 @@ use crate::size::check_sizes;
 use tapegrad_tape::Var;
 use tapegrad_tape::shape::MAX_NUMEL;
 
-/// Adds the batch dimension where it is missing, checks for empty dimensions, calls `f`, and takes it away.
+/// Adds the batch dimension where it is missing, checks for empty images, calls `f`, and takes it away.
 #[track_caller]
 fn pooled<const D: usize>(op: &'static str, x: &Var, f: impl FnOnce(&Var) -> Var) -> Var {
-    let shape = x.shape();
-    // An adaptive pooling takes images without channels, too.
-    let first = if op.starts_with("adaptive") {
-        shape.len().saturating_sub(D)
-    } else {
-        shape.len().saturating_sub(D + 1)
-    };
-    let fits = (D + 1..=D + 2).contains(&shape.len()) && !shape[first..].contains(&0);
+    check_shape::<D>(op, x.shape(), D);
+    assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes float32 or float64", x.dtype());
+    through_f32([x], |[x]| crate::conv::batched::<D>(op, x, f))
+}
+
+/// Checks the number of dimensions, and that none of the last `filled` is empty.
+#[track_caller]
+fn check_shape<const D: usize>(op: &str, shape: &[usize], filled: usize) {
+    let fits = (D + 1..=D + 2).contains(&shape.len()) && !shape[shape.len() - filled..].contains(&0);
     assert!(
         fits,
         "{op}: expected {}D or {}D (batch mode) tensor with optional 0 dim batch size for input, but got shape {shape:?}",
         D + 1,
         D + 2
     );
-    assert!(x.dtype().is_float(), "{op}: not defined for {}; it takes float32 or float64", x.dtype());
-    through_f32([x], |[x]| crate::conv::batched::<D>(op, x, f))
 }
 
-/// The checks that the windows of max and average pooling share.
+/// The checks that the windows of max and average pooling share. Unlike an adaptive pooling they take no image without channels.
 #[track_caller]
 fn check_window<const D: usize>(
     op: &str,
+    shape: &[usize],
     kernel: &[usize; D],
     stride: &[usize; D],
     padding: &[usize; D],
     dilation: &[usize; D],
 ) {
+    check_shape::<D>(op, shape, D + 1);
     check_sizes(op, "stride", stride);
     for d in 0..D {
         assert!(kernel[d] > 0, "{op}: kernel_size must be greater than zero, but got {}", kernel[d]);

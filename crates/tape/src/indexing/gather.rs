@@ -1,11 +1,12 @@
 //! `gather`, `scatter`, `scatter_add`, `take_along_dim`.
 
-use super::{add_widened, check_range, integers};
+use super::{check_range, integers};
 use crate::dtype::Number;
 use crate::int_list::Int;
 use crate::kernels::{index, place, strided};
 use crate::node::{record, record_linear, record_part};
 use crate::promote::Operand;
+use crate::reduction::half_as_f32;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -320,12 +321,12 @@ fn scatter_values(base: Tensor, d: usize, index: &Tensor, src: &Tensor) -> Tenso
         return base;
     }
     let shape: Dims = base.shape().into();
-    let sum = add_widened(
-        base,
-        src,
-        |base, src| crate::dispatch!(number: base.dtype(), "scatter_add", T => add::<T>(base, d, index, src)),
-    );
-    sum.reshape(&shape)
+    let dtype = base.dtype();
+    let sum = half_as_f32(base, |base| {
+        let src = src.cast(base.dtype());
+        crate::dispatch!(number: base.dtype(), "scatter_add", T => add::<T>(base, d, index, &src))
+    });
+    sum.cast(dtype).reshape(&shape)
 }
 
 #[cfg(test)]

@@ -21,14 +21,6 @@ use crate::kernels::list::list_for;
 use crate::tensor::Tensor;
 use crate::var::Var;
 
-/// Adds `src` to places of `base` by `f`, which has no kernel for F16 and BF16: they are converted, and so is the result.
-fn add_widened(base: Tensor, src: &Tensor, f: impl FnOnce(Tensor, &Tensor) -> Tensor) -> Tensor {
-    match base.dtype() {
-        half @ (DType::F16 | DType::BF16) => f(base.cast(DType::F32), &src.cast(DType::F32)).cast(half),
-        _ => f(base, src),
-    }
-}
-
 /// The values of an index tensor as I64.
 ///
 /// # Panics

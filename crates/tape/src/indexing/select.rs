@@ -1,10 +1,11 @@
 //! `index_select` and `index_add`, which are each other's rules.
 
-use super::{add_widened, check_range, integers, places};
+use super::{check_range, integers, places};
 use crate::dtype::{DType, Element, Number};
 use crate::int_list::Int;
 use crate::kernels::index;
 use crate::node::{record, record_linear, record_part};
+use crate::reduction::half_as_f32;
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
@@ -212,11 +213,12 @@ fn add_rows(base: Tensor, src: &Tensor, dim: usize, index: &[usize]) -> Tensor {
         out
     }
     let base = if base.is_contiguous() { base } else { base.contiguous() };
-    add_widened(
-        base,
-        src,
-        |base, src| crate::dispatch!(number: base.dtype(), "index_add", T => add::<T>(base, src, dim, index)),
-    )
+    let dtype = base.dtype();
+    let sum = half_as_f32(base, |base| {
+        let src = src.cast(base.dtype());
+        crate::dispatch!(number: base.dtype(), "index_add", T => add::<T>(base, &src, dim, index))
+    });
+    sum.cast(dtype)
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ impl Reduced {
 }
 
 /// Converts F16 and BF16 to F32.
-fn half_as_f32(t: Tensor, f: impl FnOnce(Tensor) -> Tensor) -> Tensor {
+pub(crate) fn half_as_f32(t: Tensor, f: impl FnOnce(Tensor) -> Tensor) -> Tensor {
     match t.dtype() {
         DType::F16 | DType::BF16 => f(t.cast(DType::F32)),
         _ => f(t),

@@ -12,7 +12,7 @@ mod planar;
 mod planar_weight_grad;
 mod weight_grad;
 
-use super::gemm::{Bias, Finish, View, matmul, uses_tiles};
+use super::gemm::{Bias, Finish, View, matmul, takes_f32};
 use super::geometry::Conv2dShape;
 use super::microkernel::{COLUMNS, Epilogue};
 use super::scratch::with_scratch;
@@ -100,7 +100,7 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
 fn by_tiles(s: &Conv2dShape, contiguous: [bool; 2], size: impl FnOnce(usize) -> [usize; 3]) -> Option<usize> {
     let plain = [s.kh, s.kw] == [1, 1] && s.stride == [1, 1] && s.padding == [0, 0];
     let pixels = s.n.saturating_mul(s.h).saturating_mul(s.w);
-    (plain && uses_tiles(size(pixels), contiguous)).then_some(pixels)
+    (plain && takes_f32(size(pixels), contiguous)).then_some(pixels)
 }
 
 /// What these kernels take.

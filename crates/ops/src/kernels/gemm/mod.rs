@@ -11,6 +11,8 @@ mod double;
 mod sgemm;
 mod vector;
 
+pub(crate) use amx::{takes_bf16, takes_f32};
+
 use tapegrad_tape::{Float, Number, bf16};
 
 /// More multiplications would take weeks, and their operands fit in memory only if strides are zero. Up to this limit
@@ -148,23 +150,12 @@ pub fn matmul<T: Real>(size: [usize; 3], a: View<T>, b: View<T>, c: &mut [T], ro
     }
 }
 
-/// Whether [`matmul`] computes products of F32 of this size by tile registers, faster than the convolutions' own tile:
-/// whether the steps of the left operand are contiguous, and the columns of the right one.
-pub(crate) fn uses_tiles(size: [usize; 3], contiguous: [bool; 2]) -> bool {
-    amx::takes_f32(size, contiguous)
-}
-
-/// Whether [`matmul_bf16`] computes products of this size.
-pub fn takes_bf16(size: [usize; 3]) -> bool {
-    amx::takes_bf16(size)
-}
-
 /// [`matmul`] of operands in BF16: products are exact, sums are F32.
 ///
 /// # Panics
 /// If [`takes_bf16`] is false for the size, and as [`matmul`].
 #[track_caller]
-pub fn matmul_bf16(
+pub(crate) fn matmul_bf16(
     size: [usize; 3],
     a: View<bf16>,
     b: View<bf16>,
@@ -177,7 +168,7 @@ pub fn matmul_bf16(
         takes_bf16(size),
         "matrix product: bfloat16 operands of size {size:?} have to be converted first"
     );
-    amx::product_bf16(size, a, b, c, row, finish);
+    amx::product(size, a, b, c, row, finish, None);
 }
 
 #[track_caller]

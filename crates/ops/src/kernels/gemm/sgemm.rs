@@ -52,9 +52,7 @@ pub(super) fn product(
         return;
     }
     if amx::takes_f32(size, [a.column == 1, b.column == 1]) {
-        return amx::product(size, a, b, c, row, finish, |size, a, b, c| {
-            by_vectors(size, a, b, c, amx::SIDE, Finish::default());
-        });
+        return amx::product(size, a, b, c, row, finish, Some(by_vectors));
     }
     by_vectors(size, a, b, c, row, finish);
 }

@@ -12,11 +12,9 @@ mod tile;
 use super::{Finish, View};
 use crate::kernels::microkernel::Epilogue;
 use crate::kernels::scratch::with_scratch;
-pub(super) use pack::SIDE;
-use pack::{CHUNK, HALF, Operand, Source, chunk_len};
+use pack::{CHUNK, HALF, Operand, SIDE, Source, chunk_len};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tapegrad_tape::bf16;
 use tapegrad_tape::kernels::arch::{self, Kernel, Vector, prefetch_write};
 use tapegrad_tape::kernels::parallel::parallel_for;
 use tapegrad_tape::kernels::shared::SharedSlice;
@@ -51,15 +49,15 @@ fn is_available() -> bool {
     arch::has_amx()
 }
 
-/// Whether AMX is in use and the product of F32 is large enough: each packed element has to be used in many products, more if it
+/// Whether AMX is in use and a product of F32 large enough: each packed element has to be used in many products, more if it
 /// is transposed while it is packed. (The steps of the left operand are contiguous, and the columns of the right one, or not.)
-pub(super) fn takes_f32(size: [usize; 3], contiguous: [bool; 2]) -> bool {
+pub(crate) fn takes_f32(size: [usize; 3], contiguous: [bool; 2]) -> bool {
     let [left, right] = contiguous.map(|contiguous| if contiguous { 80 } else { 120 });
     is_worthwhile(size, [left, right])
 }
 
-/// The same of BF16, which would have to be converted otherwise.
-pub(super) fn takes_bf16(size: [usize; 3]) -> bool {
+/// The same for BF16, which would have to be converted otherwise.
+pub(crate) fn takes_bf16(size: [usize; 3]) -> bool {
     is_worthwhile(size, [32, 32])
 }
 
@@ -70,35 +68,22 @@ fn is_worthwhile([m, n, k]: [usize; 3], [left, right]: [usize; 2]) -> bool {
     is_available() && k >= 64 && steps >= 1 << 21 && m.saturating_mul(n) >= packing
 }
 
-/// Computes a product of F32, with `by_vectors` where tiles cannot.
-pub(super) fn product(
+/// A product by vectors; see [`matmul`](super::matmul).
+pub(super) type ByVectors<T> = fn([usize; 3], View<T>, View<T>, &mut [f32], usize, Finish<f32>);
+
+/// The product of F32 or BF16, by `by_vectors` where tiles cannot compute it, which those of BF16 always can.
+pub(super) fn product<T: Source>(
     size: [usize; 3],
-    a: View<f32>,
-    b: View<f32>,
+    a: View<T>,
+    b: View<T>,
     c: &mut [f32],
     row: usize,
     finish: Finish<f32>,
-    by_vectors: ByVectors<f32>,
+    by_vectors: Option<ByVectors<T>>,
 ) {
     let c = SharedSlice::new(c);
-    Product { size, a, b, c, row, finish, by_vectors: Some(by_vectors) }.run();
+    Product { size, a, b, c, row, finish, by_vectors }.run();
 }
-
-/// Computes a product of BF16, whose sums are F32.
-pub(in crate::kernels) fn product_bf16(
-    size: [usize; 3],
-    a: View<bf16>,
-    b: View<bf16>,
-    c: &mut [f32],
-    row: usize,
-    finish: Finish<f32>,
-) {
-    let c = SharedSlice::new(c);
-    Product { size, a, b, c, row, finish, by_vectors: None }.run();
-}
-
-/// Sets a block, its rows [`SIDE`] apart, to the product of parts of the operands.
-type ByVectors<T> = fn([usize; 3], View<T>, View<T>, &mut [f32]);
 
 struct Product<'a, T> {
     size: [usize; 3],
@@ -125,7 +110,7 @@ impl Packed {
     }
 }
 
-/// The largest magnitude of an operand, and of the other one.
+/// Whether operands whose largest magnitudes are these would lose bits as subnormal parts.
 fn are_tiny(a: f32, b: f32) -> bool {
     let tiny = |x: f32, least: f32| x != 0.0 && x < least;
     tiny(a, SMALLEST) || tiny(b, SMALLEST) || tiny(a * b, SMALLEST_PRODUCT)
@@ -258,7 +243,8 @@ impl<T: Source> Product<'_, T> {
             let (a, b) = (self.a, self.b);
             let a = View { data: &a.data[rows.start * a.row + steps.start * a.column..], ..a };
             let b = View { data: &b.data[steps.start * b.row + columns.start * b.column..], ..b };
-            f([rows.len(), columns.len(), steps.len()], a, b, &mut sums.0);
+            let size = [rows.len(), columns.len(), steps.len()];
+            f(size, a, b, &mut sums.0, SIDE, Finish::default());
         }
         let (first, last) = (steps.start == 0, steps.end == self.size[2]);
         arch::run(Store {
@@ -296,19 +282,12 @@ impl Kernel for Store<'_> {
         let plain = epilogue.alpha == 1.0 && epilogue.column_bias.is_null() && epilogue.row_bias.is_null();
         // SAFETY: C and the biases were checked to have these rows and columns, which belong to this task.
         unsafe {
-            if plain && columns == SIDE && epilogue.beta == 0.0 {
-                for (i, sums) in sums.0.chunks_exact(SIDE).take(rows).enumerate() {
-                    for j in (0..SIDE).step_by(V::LANES) {
-                        V::load(sums[j..].as_ptr()).store(c.wrapping_add(i * row + j));
-                    }
-                }
-                return;
-            }
-            if plain && columns == SIDE && epilogue.beta == 1.0 {
+            if plain && columns == SIDE && (epilogue.beta == 0.0 || epilogue.beta == 1.0) {
                 for (i, sums) in sums.0.chunks_exact(SIDE).take(rows).enumerate() {
                     for j in (0..SIDE).step_by(V::LANES) {
                         let to = c.wrapping_add(i * row + j);
-                        V::load(sums[j..].as_ptr()).add(V::load(to)).store(to);
+                        let x = V::load(sums[j..].as_ptr());
+                        if epilogue.beta == 0.0 { x } else { x.add(V::load(to)) }.store(to);
                     }
                 }
                 return;

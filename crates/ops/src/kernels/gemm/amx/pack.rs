@@ -11,7 +11,7 @@ use tapegrad_tape::kernels::arch::prefetch;
 use tapegrad_tape::kernels::transpose::transpose;
 
 /// Lines of a strip.
-pub(in crate::kernels::gemm) const SIDE: usize = 32;
+pub(super) const SIDE: usize = 32;
 
 /// Steps of a chunk.
 pub(super) const CHUNK: usize = 32;
@@ -30,7 +30,7 @@ pub(super) enum Operand {
 }
 
 /// An element of an operand: a sum of parts, each a BF16.
-pub(super) trait Source: Copy + Send + Sync + 'static {
+pub(in crate::kernels::gemm) trait Source: Copy + Send + Sync + 'static {
     /// The number of parts: 1 or 3.
     const PARTS: usize;
     /// 0

@@ -1,11 +1,11 @@
 //! The product by tiles; where there is no AMX, by their portable form.
 
-use super::super::sgemm;
 use super::*;
 use crate::kernels::gemm::Bias;
+use crate::kernels::gemm::sgemm::by_vectors;
 use proptest::prelude::*;
-use tapegrad_tape::Generator;
 use tapegrad_tape::kernels::parallel::set_num_threads;
+use tapegrad_tape::{Generator, bf16};
 
 fn numbers(len: usize, seed: u64) -> Vec<f32> {
     Generator::manual_seed(seed).normal(&[len], 0.0, 1.0).to_vec()
@@ -24,13 +24,9 @@ fn room(rows: usize, columns: usize) -> usize {
     2 * (rows + 2) * (columns + 2)
 }
 
-fn by_vectors(size: [usize; 3], a: View<f32>, b: View<f32>, c: &mut [f32]) {
-    sgemm::by_vectors(size, a, b, c, SIDE, Finish::default());
-}
-
 /// The product by tiles, its rows one element apart.
 fn by_tiles(size: [usize; 3], a: View<f32>, b: View<f32>, c: &mut [f32], finish: Finish<f32>) {
-    product(size, a, b, c, size[1] + 1, finish, by_vectors);
+    product(size, a, b, c, size[1] + 1, finish, Some(by_vectors));
 }
 
 /// The product in F64, and the sum of the magnitudes of its terms.
@@ -83,7 +79,7 @@ proptest! {
         let (a, b) = (short(room(m, k), seed), short(room(k, n), seed ^ 1));
         let (a, b) = (view(&a, m, k, layouts.0 as usize % 3), view(&b, k, n, layouts.1 as usize % 3));
         let mut c = vec![f32::NAN; m * n];
-        product_bf16([m, n, k], a, b, &mut c, n, Finish::default());
+        product([m, n, k], a, b, &mut c, n, Finish::default(), None);
         for (at, &c) in c.iter().enumerate() {
             let (sum, size) = exact(a, b, k, at / n, at % n, f64::from);
             prop_assert!((f64::from(c) - sum).abs() <= size * 2f64.powi(-23) * (2.0 + (k as f64).sqrt()));
@@ -98,8 +94,8 @@ fn errors_are_those_of_vectors() {
     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
     let (a, b) = (View::rows(&a, k), View::rows(&b, n));
     let mut results = [vec![0.0; m * n], vec![0.0; m * n]];
-    product([m, n, k], a, b, &mut results[0], n, Finish::default(), by_vectors);
-    sgemm::by_vectors([m, n, k], a, b, &mut results[1], n, Finish::default());
+    product([m, n, k], a, b, &mut results[0], n, Finish::default(), Some(by_vectors));
+    by_vectors([m, n, k], a, b, &mut results[1], n, Finish::default());
     let [tiles, vectors] = results.map(|c| {
         let error = |(at, &c): (usize, &f32)| {
             let (sum, size) = exact(a, b, k, at / n, at % n, f64::from);
@@ -122,8 +118,8 @@ fn infinities_and_nan_are_those_of_vectors() {
     b[66] = 0.0;
     let (a, b) = (View::rows(&a, k), View::rows(&b, n));
     let (mut c, mut want) = (vec![0.0; m * n], vec![0.0; m * n]);
-    product([m, n, k], a, b, &mut c, n, Finish::default(), by_vectors);
-    sgemm::by_vectors([m, n, k], a, b, &mut want, n, Finish::default());
+    product([m, n, k], a, b, &mut c, n, Finish::default(), Some(by_vectors));
+    by_vectors([m, n, k], a, b, &mut want, n, Finish::default());
     for (at, (c, w)) in c.iter().zip(&want).enumerate() {
         let close = (c - w).abs() <= 1e-4 * (1.0 + w.abs());
         assert!(close || c == w || c.is_nan() && w.is_nan(), "({}, {}): {c}, {w}", at / n, at % n);
@@ -139,7 +135,7 @@ fn tiny_operands_keep_their_precision() {
         let (a, b) = (scaled(m * k, 1, of_a), scaled(k * n, 2, of_b));
         let (a, b) = (View::rows(&a, k), View::rows(&b, n));
         let mut c = vec![0.0; m * n];
-        product([m, n, k], a, b, &mut c, n, Finish::default(), by_vectors);
+        product([m, n, k], a, b, &mut c, n, Finish::default(), Some(by_vectors));
         for (at, &c) in c.iter().enumerate() {
             let (sum, size) = exact(a, b, k, at / n, at % n, f64::from);
             assert!((f64::from(c) - sum).abs() <= 1e-6 * size, "{of_a}, {of_b}: {c:e} instead of {sum:e}");
@@ -156,7 +152,7 @@ fn blocks_and_threads_do_not_change_bits() {
     let results = [1, 2, 3].map(|threads| {
         set_num_threads(threads);
         let mut c = vec![f32::NAN; m * n];
-        product([m, n, k], a, b, &mut c, n, Finish::default(), by_vectors);
+        product([m, n, k], a, b, &mut c, n, Finish::default(), Some(by_vectors));
         c
     });
     assert!(results[0] == results[1] && results[0] == results[2]);

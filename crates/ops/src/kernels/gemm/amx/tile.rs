@@ -22,8 +22,7 @@ struct Shapes {
 }
 
 impl Tiles {
-    /// # Panics
-    /// If AMX is not in use.
+    /// Configures them, where AMX is in use.
     pub(super) fn new() -> Tiles {
         #[cfg(target_arch = "x86_64")]
         if super::is_available() {
@@ -45,7 +44,7 @@ impl Tiles {
     /// each step but one loads one operand only. What is left out is at most 2^-26 of a product.
     ///
     /// # Safety
-    /// The strips must have so many chunks and parts.
+    /// The strips must have so many chunks, at least one.
     pub(super) unsafe fn multiply<T: Source>(
         &self,
         left: *const u16,
@@ -53,10 +52,6 @@ impl Tiles {
         chunks: usize,
         sums: &mut Sums,
     ) {
-        if chunks == 0 {
-            sums.0.fill(0.0);
-            return;
-        }
         #[cfg(target_arch = "x86_64")]
         if super::is_available() {
             // SAFETY: AMX was detected and configured; the strips are the caller's promise.
