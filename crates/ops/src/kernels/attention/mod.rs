@@ -15,7 +15,7 @@ pub(crate) use backward::{Results, backward};
 pub(crate) use forward::forward;
 
 use super::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
-use tapegrad_tape::kernels::arch::{Kernel, Vector};
+use tapegrad_tape::kernels::arch::Vector;
 use tapegrad_tape::kernels::shared::SharedSlice;
 
 /// Queries of a block: whole tiles as rows and as columns.
@@ -249,7 +249,8 @@ impl Product {
                     output: Output::Strided(self.c_row),
                     epilogue: Epilogue { alpha: self.alpha, beta, ..Epilogue::STORE },
                 };
-                Kernel::run::<V>(&tile);
+                // SAFETY: V is in use, so the CPU supports it. (Inlined, the tile would be compiled for each product.)
+                unsafe { V::call(&tile) };
             }
         }
     }

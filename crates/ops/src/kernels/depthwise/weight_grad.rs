@@ -104,17 +104,20 @@ impl Kernel for Sums<'_> {
             all.clear();
             self.source.products(self.axes, row, self.block, &mut all, |_| true);
             let gradient = self.gradient.wrapping_add(row * right.grid * self.pixel);
-            let mut column = interior.start;
-            while column < interior.end {
-                let count = COLUMNS.min(interior.end - column);
-                self.columns::<V>(&all, gradient, column, count);
-                column += count;
-            }
-            for column in (0..interior.start).chain(interior.end..right.grid) {
-                some.clear();
-                self.source
-                    .products(self.axes, row, self.block, &mut some, |at| right.read(column, at).is_some());
-                self.columns::<V>(&some, gradient, column, 1);
+            let inside =
+                interior.clone().step_by(COLUMNS).map(|column| (column, COLUMNS.min(interior.end - column)));
+            let border = (0..interior.start).chain(interior.end..right.grid).map(|column| (column, 1));
+            // One call for both: the sums of all numbers of taps are compiled into it.
+            for (column, count) in inside.chain(border) {
+                let products = if interior.contains(&column) {
+                    &all
+                } else {
+                    some.clear();
+                    let reads = |at| right.read(column, at).is_some();
+                    self.source.products(self.axes, row, self.block, &mut some, reads);
+                    &some
+                };
+                self.columns::<V>(products, gradient, column, count);
             }
         }
     }

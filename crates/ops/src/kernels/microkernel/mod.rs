@@ -182,16 +182,12 @@ impl Kernel for &Tile<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        if self.segments.is_empty() {
-            static ZEROS: [f32; COLUMNS] = [0.0; COLUMNS];
-            let zeros = ZEROS.as_ptr();
-            let (segments, rows) = (&[Segment::whole(1)], &[[zeros; ROWS]]);
-            // SAFETY: the segment multiplies zeros; the rest is the promise of the tile's caller.
-            unsafe { Tile { segments, rows, b: zeros, ..*self }.run_parts::<V>() };
-        } else {
-            // SAFETY: the promise of the tile's caller.
-            unsafe { self.run_parts::<V>() };
-        }
+        static ZEROS: [f32; COLUMNS] = [0.0; COLUMNS];
+        let zeros = ZEROS.as_ptr();
+        let (segments, rows) = (&[Segment::whole(1)], &[[zeros; ROWS]]);
+        let tile = if self.segments.is_empty() { &Tile { segments, rows, b: zeros, ..*self } } else { self };
+        // SAFETY: the promise of the tile's caller; the segment in the place of none multiplies zeros.
+        unsafe { tile.run_parts::<V>() };
     }
 }
 

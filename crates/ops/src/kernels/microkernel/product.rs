@@ -46,29 +46,9 @@ impl Product {
     /// The matrices are readable, the result writable, columns rounded up to whole vectors.
     #[inline(always)]
     pub(crate) unsafe fn run<V: Vector>(self) {
-        let groups = self.rows.div_ceil(most_rows::<V>());
-        let mut row = 0;
-        for group in 0..groups {
-            let end = self.rows * (group + 1) / groups;
-            let rows = end - row;
-            let mut col = 0;
-            while col < self.cols {
-                let vecs = if self.cols - col > V::LANES { 2 } else { 1 };
-                let tile = Product {
-                    rows,
-                    cols: vecs,
-                    a: self.a.wrapping_add(if self.left == Left::Rows { row * self.a_stride } else { row }),
-                    b: self.b.wrapping_add(col),
-                    c: self.c.wrapping_add(row * self.c_stride + col),
-                    next: self.next.wrapping_add((group & 1) * self.steps * 16),
-                    ..self
-                };
-                // SAFETY: the caller promises the matrices; the tile lies inside.
-                unsafe { tile.dispatch::<V>() };
-                col += vecs * V::LANES;
-            }
-            row = end;
-        }
+        // A function of its own: with all its tiles it is too large to be repeated at each caller.
+        // SAFETY: V is in use, so the machine has it; the rest is the caller's promise.
+        unsafe { V::call(self) };
     }
 
     #[inline(always)]
@@ -92,6 +72,37 @@ impl Product {
             };
         }
         by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13)
+    }
+}
+
+impl Kernel for Product {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let groups = self.rows.div_ceil(most_rows::<V>());
+        let mut row = 0;
+        for group in 0..groups {
+            let end = self.rows * (group + 1) / groups;
+            let rows = end - row;
+            let mut col = 0;
+            while col < self.cols {
+                let vecs = if self.cols - col > V::LANES { 2 } else { 1 };
+                let tile = Product {
+                    rows,
+                    cols: vecs,
+                    a: self.a.wrapping_add(if self.left == Left::Rows { row * self.a_stride } else { row }),
+                    b: self.b.wrapping_add(col),
+                    c: self.c.wrapping_add(row * self.c_stride + col),
+                    next: self.next.wrapping_add((group & 1) * self.steps * 16),
+                    ..self
+                };
+                // SAFETY: the matrices are as `Product::run` asks for; the tile lies inside.
+                unsafe { tile.dispatch::<V>() };
+                col += vecs * V::LANES;
+            }
+            row = end;
+        }
     }
 }
 

@@ -1,16 +1,19 @@
 //! The one-dimensional transforms. Two-dimensional ones apply them to columns, then to rows.
 //!
-//! A scheme computes `OUT` neighboring outputs of a kernel with three taps from `IN` inputs by `SIDE` products:
+//! A scheme computes `OUT` neighboring outputs of a kernel with `TAPS` taps from `IN` inputs by `SIDE` products:
 //! `y = A^T [(G w) * (B^T x)]`. The gradient of the weight is its transpose: `dw = G^T [(A dy) * (B^T x)]`.
 
+use super::stride2::halves;
 use tapegrad_tape::kernels::arch::Vector;
 use tapegrad_tape::unroll;
 
 /// The largest side of a tile, transformed or not. Schemes with smaller sides use the first entries of arrays.
-pub(super) const MAX: usize = 9;
+pub(super) const MAX: usize = 10;
 
 /// The transforms of one scheme.
 pub(super) trait Scheme: Copy + Send + Sync + 'static {
+    /// Taps of the kernel.
+    const TAPS: usize = 3;
     /// Inputs of a tile.
     const IN: usize;
     /// Products of a tile.
@@ -26,7 +29,7 @@ pub(super) trait Scheme: Copy + Send + Sync + 'static {
 
     /// `B^T x`: from `IN` to `SIDE`.
     fn input<V: Vector>(x: [V; MAX]) -> [V; MAX];
-    /// `G w`: from three taps to `WEIGHTS`.
+    /// `G w`: from `TAPS` to `WEIGHTS`.
     fn weight<V: Vector>(w: [V; MAX]) -> [V; MAX];
     /// `A^T m`: from `SIDE` to `OUT`.
     fn output<V: Vector>(m: [V; MAX]) -> [V; MAX];
@@ -45,7 +48,7 @@ pub(super) trait Scheme: Copy + Send + Sync + 'static {
 pub(super) trait WeightScheme: Scheme {
     /// `A dy`: from `OUT` to `SIDE`.
     fn output_grad<V: Vector>(dy: [V; MAX]) -> [V; MAX];
-    /// `G^T u`: from `WEIGHTS` to three taps.
+    /// `G^T u`: from `WEIGHTS` to `TAPS`.
     fn weight_grad<V: Vector>(u: [V; MAX]) -> [V; MAX];
 }
 
@@ -56,8 +59,8 @@ pub(super) trait WeightScheme: Scheme {
 #[derive(Clone, Copy)]
 pub(super) struct F4;
 
-const A: f32 = std::f32::consts::FRAC_1_SQRT_2;
-const B: f32 = std::f32::consts::SQRT_2;
+pub(super) const A: f32 = std::f32::consts::FRAC_1_SQRT_2;
+pub(super) const B: f32 = std::f32::consts::SQRT_2;
 
 impl Scheme for F4 {
     const IN: usize = 6;
@@ -224,172 +227,11 @@ impl WeightScheme for Whole2 {
     }
 }
 
-/// The parts that a stride of two makes of a kernel with three taps: its outer taps see every other input, its
-/// middle tap sees those between.
-///
-/// The outer two are F(4, 2), four outputs by five products instead of eight, on the points a, -a, b, -b and infinity
-/// of [`F4`]; the middle one is a product for each output.
-mod halves {
-    use super::{A, B};
-    use tapegrad_tape::kernels::arch::Vector;
-
-    /// From five inputs. Rows: the coefficients of `(x²-1/2)(x²-2)` without one factor; infinity has the whole.
-    #[inline(always)]
-    pub(super) fn input<V: Vector>([x0, x1, x2, x3, x4]: [V; 5]) -> [V; 5] {
-        let (a, b, two, half) = (V::splat(A), V::splat(B), V::splat(2.0), V::splat(0.5));
-        let even_a = two.neg_mul_add(x0, x2);
-        let odd_a = two.neg_mul_add(x1, x3);
-        let even_b = half.neg_mul_add(x0, x2);
-        let odd_b = half.neg_mul_add(x1, x3);
-        [
-            a.mul_add(even_a, odd_a),
-            a.neg_mul_add(even_a, odd_a),
-            b.mul_add(even_b, odd_b),
-            b.neg_mul_add(even_b, odd_b),
-            V::splat(2.5).neg_mul_add(x2, x0.add(x4)),
-        ]
-    }
-
-    /// Rows `[1, p]` over the product of the differences to the other points: -3a, 3a, 3b and -3b.
-    #[inline(always)]
-    pub(super) fn weight<V: Vector>(first: V, last: V) -> [V; 5] {
-        let last_third = last.mul(V::splat(1.0 / 3.0));
-        let (over_a, over_b) = (V::splat(B / 3.0), V::splat(A / 3.0));
-        let zero = V::splat(0.0);
-        [
-            over_a.neg_mul_add(first, zero.sub(last_third)),
-            over_a.mul_add(first, zero.sub(last_third)),
-            over_b.mul_add(first, last_third),
-            over_b.neg_mul_add(first, last_third),
-            last,
-        ]
-    }
-
-    /// To four outputs: columns `[1, p, p², p³]`.
-    #[inline(always)]
-    pub(super) fn output<V: Vector>([m0, m1, m2, m3, m4]: [V; 5]) -> [V; 4] {
-        let (even_a, odd_a) = (m0.add(m1), m0.sub(m1));
-        let (even_b, odd_b) = (m2.add(m3), m2.sub(m3));
-        [
-            even_a.add(even_b),
-            V::splat(A).mul_add(odd_a, V::splat(B).mul(odd_b)),
-            V::splat(0.5).mul_add(even_a, V::splat(2.0).mul(even_b)),
-            V::splat(0.5 * A).mul_add(odd_a, V::splat(2.0 * B).mul_add(odd_b, m4)),
-        ]
-    }
-
-    /// The adjoint of [`output`].
-    #[inline(always)]
-    pub(super) fn output_grad<V: Vector>([y0, y1, y2, y3]: [V; 4]) -> [V; 5] {
-        let (half, two) = (V::splat(0.5), V::splat(2.0));
-        let even_a = half.mul_add(y2, y0);
-        let odd_a = half.mul_add(y3, y1);
-        let even_b = two.mul_add(y2, y0);
-        let odd_b = two.mul_add(y3, y1);
-        let (a, b) = (V::splat(A), V::splat(B));
-        [
-            a.mul_add(odd_a, even_a),
-            a.neg_mul_add(odd_a, even_a),
-            b.mul_add(odd_b, even_b),
-            b.neg_mul_add(odd_b, even_b),
-            y3,
-        ]
-    }
-
-    /// The adjoint of [`weight`]: the outer taps.
-    #[inline(always)]
-    pub(super) fn weight_grad<V: Vector>([u0, u1, u2, u3, u4]: [V; 5]) -> [V; 2] {
-        let (even_a, odd_a) = (u0.add(u1), u1.sub(u0));
-        let (even_b, odd_b) = (u2.add(u3), u2.sub(u3));
-        [
-            V::splat(B / 3.0).mul_add(odd_a, V::splat(A / 3.0).mul(odd_b)),
-            V::splat(1.0 / 3.0).mul_add(even_b.sub(even_a), u4),
-        ]
-    }
-}
-
-/// Stride 2: four outputs by nine products instead of twelve, so 81 instead of 144 in two dimensions. The last four
-/// products share the middle tap.
-#[derive(Clone, Copy)]
-pub(super) struct Stride2;
-
-impl Scheme for Stride2 {
-    const IN: usize = 9;
-    const SIDE: usize = 9;
-    const OUT: usize = 4;
-    const WEIGHTS: usize = 6;
-    const STEP: usize = 8;
-    const MARGIN: usize = 0;
-
-    #[inline(always)]
-    fn input<V: Vector>([x0, x1, x2, x3, x4, x5, x6, x7, x8]: [V; MAX]) -> [V; MAX] {
-        let [m0, m1, m2, m3, m4] = halves::input([x0, x2, x4, x6, x8]);
-        [m0, m1, m2, m3, m4, x1, x3, x5, x7]
-    }
-
-    #[inline(always)]
-    fn weight<V: Vector>([w0, w1, w2, ..]: [V; MAX]) -> [V; MAX] {
-        let [u0, u1, u2, u3, u4] = halves::weight(w0, w2);
-        padded([u0, u1, u2, u3, u4, w1])
-    }
-
-    #[inline(always)]
-    fn output<V: Vector>([m0, m1, m2, m3, m4, n0, n1, n2, n3]: [V; MAX]) -> [V; MAX] {
-        let [y0, y1, y2, y3] = halves::output([m0, m1, m2, m3, m4]);
-        padded([y0.add(n0), y1.add(n1), y2.add(n2), y3.add(n3)])
-    }
-}
-
-impl WeightScheme for Stride2 {
-    #[inline(always)]
-    fn output_grad<V: Vector>([y0, y1, y2, y3, ..]: [V; MAX]) -> [V; MAX] {
-        let [m0, m1, m2, m3, m4] = halves::output_grad([y0, y1, y2, y3]);
-        [m0, m1, m2, m3, m4, y0, y1, y2, y3]
-    }
-
-    #[inline(always)]
-    fn weight_grad<V: Vector>([u0, u1, u2, u3, u4, u5, ..]: [V; MAX]) -> [V; MAX] {
-        let [w0, w2] = halves::weight_grad([u0, u1, u2, u3, u4]);
-        padded([w0, u5, w2])
-    }
-}
-
-/// The input gradient with stride 2 and padding 1: five inputs make eight outputs. The outer taps meet in the odd
-/// ones, the middle tap alone is in the even ones.
-#[derive(Clone, Copy)]
-pub(super) struct Stride2Transposed;
-
-impl Scheme for Stride2Transposed {
-    const IN: usize = 5;
-    const SIDE: usize = 9;
-    const OUT: usize = 8;
-    const WEIGHTS: usize = 6;
-    const STEP: usize = 4;
-    const MARGIN: usize = 0;
-
-    #[inline(always)]
-    fn input<V: Vector>([y0, y1, y2, y3, y4, ..]: [V; MAX]) -> [V; MAX] {
-        let [m0, m1, m2, m3, m4] = halves::input([y0, y1, y2, y3, y4]);
-        [m0, m1, m2, m3, m4, y0, y1, y2, y3]
-    }
-
-    #[inline(always)]
-    fn weight<V: Vector>(w: [V; MAX]) -> [V; MAX] {
-        Stride2::weight(w)
-    }
-
-    #[inline(always)]
-    fn output<V: Vector>([m0, m1, m2, m3, m4, n0, n1, n2, n3]: [V; MAX]) -> [V; MAX] {
-        let [x1, x3, x5, x7] = halves::output([m0, m1, m2, m3, m4]);
-        padded([n0, x1, n1, x3, n2, x5, n3, x7])
-    }
-}
-
 /// The first entries of an array; the others are not used.
 #[inline(always)]
-fn padded<V: Vector, const N: usize>(first: [V; N]) -> [V; MAX] {
+pub(super) fn padded<V: Vector, const N: usize>(first: [V; N]) -> [V; MAX] {
     let mut all = [V::splat(0.0); MAX];
-    unroll!(i of 9 < N, {
+    unroll!(i of 10 < N, {
         all[i] = first[i];
     });
     all
@@ -405,19 +247,19 @@ macro_rules! square {
         use $crate::kernels::winograd::scheme::MAX;
         let zero = V::splat(0.0);
         let mut half = [[zero; MAX]; MAX];
-        unroll!($j of 9 < $from, {
+        unroll!($j of 10 < $from, {
             let mut column = [zero; MAX];
-            unroll!($i of 9 < $from, {
+            unroll!($i of 10 < $from, {
                 column[$i] = $load;
             });
             let column = $transform(column);
-            unroll!(i of 9 < $to, {
+            unroll!(i of 10 < $to, {
                 half[i][$j] = column[i];
             });
         });
-        unroll!($k of 9 < $to, {
+        unroll!($k of 10 < $to, {
             let row = $transform(half[$k]);
-            unroll!($l of 9 < $to, {
+            unroll!($l of 10 < $to, {
                 let $value = row[$l];
                 $store
             });

@@ -46,6 +46,11 @@ fn strided(n: usize, size: (usize, usize), channels: (usize, usize)) -> Conv2dSh
     Conv2dShape { stride: [2, 2], ..shape(n, size, channels, [1, 1]) }
 }
 
+/// A 4x4 kernel with stride 2 and padding 1.
+fn four_taps(n: usize, size: (usize, usize), channels: (usize, usize)) -> Conv2dShape {
+    Conv2dShape { kh: 4, kw: 4, ..strided(n, size, channels) }
+}
+
 /// The three passes at one set, into memory initialized to NaN.
 fn passes(
     set: InstructionSet,
@@ -89,10 +94,14 @@ proptest! {
         size in (1usize..20, 1usize..20),
         channels in (1usize..71, 1usize..71),
         padding in (0usize..3, 0usize..3),
-        two in any::<bool>(),
+        kind in 0..3,
         seed in 0u64..1000,
     ) {
-        let s = if two { strided(n, size, channels) } else { shape(n, size, channels, [padding.0, padding.1]) };
+        let s = match kind {
+            0 => shape(n, size, channels, [padding.0, padding.1]),
+            1 => strided(n, size, channels),
+            _ => four_taps(n, size, channels),
+        };
         for (set, errors) in instruction_sets().iter().zip(errors(&s, seed, &instruction_sets())) {
             for (pass, error) in ["forward", "input grad", "weight grad"].iter().zip(errors) {
                 prop_assert!(error <= 1e-5, "{pass} of {s:?} at {set:?}: {error:e}");
@@ -102,7 +111,7 @@ proptest! {
 }
 
 /// Shapes for each loop order, several parts, and more than one panel and chunk of channels.
-fn larger_shapes() -> [Conv2dShape; 12] {
+fn larger_shapes() -> [Conv2dShape; 16] {
     [
         shape(9, (30, 31), (5, 40), [1, 1]),
         shape(5, (32, 32), (16, 16), [1, 1]),
@@ -116,6 +125,10 @@ fn larger_shapes() -> [Conv2dShape; 12] {
         strided(20, (13, 9), (48, 33)),
         strided(5, (8, 8), (150, 96)),
         strided(2, (17, 30), (33, 130)),
+        four_taps(3, (32, 32), (64, 70)),
+        four_taps(20, (13, 10), (48, 33)),
+        four_taps(5, (8, 8), (150, 96)),
+        four_taps(2, (17, 30), (33, 130)),
     ]
 }
 
@@ -190,6 +203,11 @@ fn the_choice_follows_the_saved_products() {
         assert!(wins(&strided(1, (size, size), (channels, 2 * channels))));
     }
     assert!(!wins(&strided(1, (2, 2), (64, 64))));
+    // The layers of DCGAN.
+    for (size, channels) in [(32, 64), (16, 128), (8, 256)] {
+        assert!(wins(&four_taps(1, (size, size), (channels, 2 * channels))));
+    }
+    assert!(!wins(&four_taps(1, (64, 64), (3, 64))));
     assert!(!supports(&Conv2dShape { padding: [0, 0], ..strided(1, (32, 32), (64, 64)) }));
     // Nothing to compute.
     assert!(!wins(&shape(1, (2, 2), (64, 64), [0, 0])));

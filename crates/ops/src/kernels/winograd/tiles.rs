@@ -48,7 +48,7 @@ pub(super) struct Images {
     pub(super) c: usize,
 }
 
-/// A convolution with a 3x3 kernel, split into tiles of outputs.
+/// A convolution, split into tiles of outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
     pub(super) input: Images,
@@ -71,8 +71,8 @@ impl Grid {
     /// The input gradient of `s`: a convolution of the output's gradient with the kernel rotated by 180 degrees.
     pub(super) fn transposed<S: Scheme>(s: &Conv2dShape) -> Self {
         let input = Images { h: s.out_h(), w: s.out_w(), c: s.c_out };
-        // With stride 2 the first tile of the input begins with the first pixel of the gradient.
-        let padding = s.padding.map(|p| if s.stride == [1, 1] { 2 - p } else { 0 });
+        // With stride 2 and three taps the first tile begins with the first pixel of the gradient, with four one before it.
+        let padding = s.padding.map(|p| if s.stride == [1, 1] { 2 - p } else { S::TAPS - 3 });
         Grid::of::<S>(s.n, input, Images { h: s.h, w: s.w, c: s.c_in }, padding)
     }
 
@@ -277,8 +277,8 @@ impl Finish<'_> {
         for tile in from..to {
             // Prefetches the lines that will be written two tiles later, which take long to load from memory.
             let ahead = grid.place::<S>((tile + 2).min(to - 1));
-            unroll!(i of 9 < S::OUT, {
-                unroll!(j of 9 < S::OUT, {
+            unroll!(i of 10 < S::OUT, {
+                unroll!(j of 10 < S::OUT, {
                     prefetch_write(corner(ahead).wrapping_add((i * w + j) * channels));
                 });
             });

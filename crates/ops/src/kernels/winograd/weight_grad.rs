@@ -177,8 +177,9 @@ impl<S: WeightScheme> Kernel for Task<'_, S> {
                 }
             }
         }
-        let dw_row = 9 * grid.input.c;
-        let dw = self.dw.wrapping_add(self.c_out.0 * dw_row + self.c_in.0 * 9);
+        let taps = S::TAPS * S::TAPS;
+        let dw_row = taps * grid.input.c;
+        let dw = self.dw.wrapping_add(self.c_out.0 * dw_row + self.c_in.0 * taps);
         // SAFETY: this task alone writes these channels of its gradient.
         unsafe { transform_weight_grad::<V, S>(u, (c_out, c_in), dw, dw_row) };
     }

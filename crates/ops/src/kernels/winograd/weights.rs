@@ -7,15 +7,19 @@ use crate::kernels::microkernel::COLUMNS;
 use tapegrad_tape::kernels::arch::{MAX_LANES, Vector};
 use tapegrad_tape::kernels::transpose::transpose_to;
 
-/// The number of steps whose taps are transposed together if they are contiguous: nine whole squares of lanes.
+/// The number of steps whose taps are transposed together if they are contiguous: whole squares of lanes.
 const GROUP: usize = 16;
 
-/// Weights as the right matrix of a product: `steps` by `columns`, nine taps each.
+/// Taps of the largest kernel.
+const TAPS: usize = 16;
+
+/// Weights as the right matrix of a product: `steps` by `columns`, `taps` each.
 #[derive(Clone, Copy)]
 pub(super) struct Weights<'a> {
     data: &'a [f32],
     pub(super) steps: usize,
     pub(super) columns: usize,
+    taps: usize,
     step: usize,
     column: usize,
     /// Whether the taps are read in reverse.
@@ -25,12 +29,30 @@ pub(super) struct Weights<'a> {
 impl<'a> Weights<'a> {
     /// From input channels to output channels.
     pub(super) fn new(s: &Conv2dShape, data: &'a [f32]) -> Self {
-        Weights { data, steps: s.c_in, columns: s.c_out, step: 9, column: 9 * s.c_in, flipped: false }
+        let taps = s.kh * s.kw;
+        Weights {
+            data,
+            steps: s.c_in,
+            columns: s.c_out,
+            taps,
+            step: taps,
+            column: taps * s.c_in,
+            flipped: false,
+        }
     }
 
     /// From output channels to input channels, flipped by half a circle.
     pub(super) fn transposed(s: &Conv2dShape, data: &'a [f32]) -> Self {
-        Weights { data, steps: s.c_out, columns: s.c_in, step: 9 * s.c_in, column: 9, flipped: true }
+        let taps = s.kh * s.kw;
+        Weights {
+            data,
+            steps: s.c_out,
+            columns: s.c_in,
+            taps,
+            step: taps * s.c_in,
+            column: taps,
+            flipped: true,
+        }
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -51,8 +73,8 @@ impl<'a> Weights<'a> {
     ) {
         let first = panel * COLUMNS;
         let end = self.columns.min(first + COLUMNS);
-        let group = if self.step == 9 { GROUP } else { 1 };
-        let mut taps = [0.0f32; GROUP * 9 * MAX_LANES];
+        let group = if self.step == self.taps { GROUP } else { 1 };
+        let mut taps = [0.0f32; GROUP * TAPS * MAX_LANES];
         for column in (first..end).step_by(V::LANES) {
             let lanes = (end - column).min(V::LANES);
             if lanes < V::LANES {
@@ -62,15 +84,20 @@ impl<'a> Weights<'a> {
                 let steps = group.min(to - start);
                 let w = self.data[column * self.column + start * self.step..].as_ptr();
                 // SAFETY: the taps of these columns and steps exist, and `taps` has room for them.
-                unsafe { transpose_to([lanes, 9 * steps], w, self.column, taps.as_mut_ptr(), V::LANES) };
+                unsafe {
+                    transpose_to([lanes, self.taps * steps], w, self.column, taps.as_mut_ptr(), V::LANES)
+                };
                 for step in 0..steps {
-                    let taps = taps[step * 9 * V::LANES..].as_ptr();
+                    let taps = taps[step * self.taps * V::LANES..].as_ptr();
                     let out = out.at(start + step - from, column - first);
-                    let tap = |i: usize, j: usize| if self.flipped { 8 - (i * 3 + j) } else { i * 3 + j };
+                    let tap = |i: usize, j: usize| {
+                        let tap = i * S::TAPS + j;
+                        if self.flipped { S::TAPS * S::TAPS - 1 - tap } else { tap }
+                    };
                     square!(
-                        3 => S::WEIGHTS,
+                        S::TAPS => S::WEIGHTS,
                         S::weight::<V>,
-                        // SAFETY: `taps` holds nine vectors for each step.
+                        // SAFETY: `taps` holds a vector for each tap of each step.
                         |i, j| unsafe { V::load(taps.add(tap(i, j) * V::LANES)) },
                         // SAFETY: the caller promises room.
                         |k, l, v| unsafe { v.store(out.of(k * S::WEIGHTS + l)) }
@@ -93,22 +120,25 @@ pub(super) unsafe fn transform_weight_grad<V: Vector, S: WeightScheme>(
     dw: *mut f32,
     dw_row: usize,
 ) {
-    let mut taps = [0.0f32; 9 * MAX_LANES];
+    let mut taps = [0.0f32; TAPS * MAX_LANES];
+    let count = S::TAPS * S::TAPS;
     for co in 0..c_out {
         for ci in (0..c_in).step_by(V::LANES) {
             let u = u.at(co, ci);
             let t = taps.as_mut_ptr();
             square!(
-                S::WEIGHTS => 3,
+                S::WEIGHTS => S::TAPS,
                 S::weight_grad::<V>,
                 // SAFETY: the caller promises `u`.
                 |i, j| unsafe { V::load(u.of(i * S::WEIGHTS + j)) },
-                // SAFETY: `taps` has room for nine vectors.
-                |k, l, v| unsafe { v.store(t.add((k * 3 + l) * V::LANES)) }
+                // SAFETY: `taps` has room for a vector of each tap.
+                |k, l, v| unsafe { v.store(t.add((k * S::TAPS + l) * V::LANES)) }
             );
             let lanes = (c_in - ci).min(V::LANES);
             // SAFETY: the caller promises room for these channels.
-            unsafe { transpose_to([9, lanes], t, V::LANES, dw.wrapping_add(co * dw_row + ci * 9), 9) };
+            unsafe {
+                transpose_to([count, lanes], t, V::LANES, dw.wrapping_add(co * dw_row + ci * count), count)
+            };
         }
     }
 }
