@@ -158,6 +158,9 @@ impl<O: Optimizer> Optimizer for Synchronized<O> {
     fn set_training(&mut self, training: bool) {
         self.optimizer.set_training(training);
     }
+    fn switches(&self) -> bool {
+        self.optimizer.switches()
+    }
     fn state_dict(&self) -> StateDict {
         self.optimizer.state_dict()
     }
