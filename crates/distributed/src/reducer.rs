@@ -287,8 +287,10 @@ impl Reducer {
                 self.hand_out(bucket, sum);
             }
         }
-        self.stats.waiting += start.elapsed();
-        self.stats.communicating += self.step.begin.map_or(Duration::ZERO, |begin| begin.elapsed());
+        if let Some(begin) = self.step.begin {
+            self.stats.waiting += start.elapsed();
+            self.stats.communicating += begin.elapsed();
+        }
         self.stats.steps += 1;
         let found = if all.iter().any(|n| n[0] != 0.0) { self.drop_unused() } else { Ok(()) };
         if all.iter().all(|n| n[2] != 0.0) {
