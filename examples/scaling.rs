@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! cargo build --release -p tapegrad-examples --features mpi --example scaling
-//! mpirun -n 2 target/release/examples/scaling
+//! mpirun --bind-to none -n 2 target/release/examples/scaling
 //! ```
 //!
-//! Efficiency is the time of one process with `N` threads divided by that of `N` processes with one thread, on the same
-//! batch. Hidden is the part of the communication that went on while the backward pass ran.
+//! Without `--bind-to none` all threads of the process that is measured alone share a core. Efficiency is the time of one
+//! process with `N` threads divided by that of `N` processes with one thread, on the same batch. Hidden is the
+//! part of the communication that went on while the backward pass ran.
 
 use clap::Parser;
 use std::ops::Range;
@@ -103,7 +104,7 @@ fn progress(comm: &Communicator) -> (f64, f64) {
         let mut times: Vec<f64> = (0..5)
             .map(|_| {
                 comm.barrier().unwrap_or_else(|e| panic!("{e}"));
-                let sum = comm.start_all_reduce(Tensor::ones(4 << 20), Reduce::SumAnyOrder);
+                let sum = comm.start_all_reduce(Tensor::ones(4 << 20), Reduce::Sum);
                 std::thread::sleep(std::time::Duration::from_secs_f64(pause));
                 let begin = Instant::now();
                 sum.and_then(|sum| sum.wait()).unwrap_or_else(|e| panic!("{e}"));
@@ -147,7 +148,7 @@ fn main() {
             paused * 1e3
         );
         println!(
-            "| model | one process, {size} threads, ms | sums in any order, ms | efficiency | hidden | 8 shards, ms | sent per step, MB | copied | AdamW's states, MB: whole, divided |"
+            "| model | one process, {size} threads, ms | {size} processes, ms | efficiency | hidden | 8 shards, ms | sent per step, MB | copied | AdamW's states, MB: whole, divided |"
         );
         println!("|---|---|---|---|---|---|---|---|---|");
     }

@@ -264,7 +264,7 @@ impl Communicator {
         if how == Reduce::SumAnyOrder && matches!(t.dtype(), DType::F32 | DType::F64) {
             return self.start(Channel::Control, Call::AllReduce, own(t));
         }
-        self.start_sum(own(t), Sum { how, target: Target::All })
+        self.start_sum(own(t), Sum { how, target: Target::All, factor: 1.0 })
     }
 
     /// The elements of all ranks combined, of which each rank gets its share: a list of elements, those of rank `r` being
@@ -293,7 +293,7 @@ impl Communicator {
     #[track_caller]
     pub fn start_reduce_scatter(&self, t: Tensor, how: Reduce) -> Result<Pending> {
         check_type("reduce_scatter", &t);
-        self.start_sum(own(t), Sum { how, target: Target::Own })
+        self.start_sum(own(t), Sum { how, target: Target::Own, factor: 1.0 })
     }
 
     /// The tensors of all ranks, one after another in a new first dimension.
@@ -383,9 +383,14 @@ impl std::fmt::Debug for Communicator {
     }
 }
 
-/// The tensor in row-major memory of its own.
+/// The tensor in row-major memory. `t.contiguous()` alone would share the memory with `t` for as long as that lives.
+pub(crate) fn contiguous(t: Tensor) -> Tensor {
+    if t.is_contiguous() { t } else { t.contiguous() }
+}
+
+/// The tensor in row-major memory of its own: its present one, if nothing else shares it.
 pub(crate) fn own(t: Tensor) -> Tensor {
-    let mut t = t.contiguous();
+    let mut t = contiguous(t);
     tapegrad_tape::dispatch!(all: t.dtype(), "communicate", T => { t.make_mut::<T>(); });
     t
 }
@@ -439,5 +444,20 @@ impl Pending {
                 return Err(self.comm.error(self.call, reason));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_nothing_shares_is_not_copied() {
+        let address = |t: &Tensor| t.as_slice::<f32>().expect("contiguous").as_ptr();
+        let t = Tensor::ones(&[100]);
+        let before = address(&t);
+        let t = own(t);
+        assert_eq!(address(&t), before);
+        assert_ne!(address(&own(t.clone())), before);
     }
 }

@@ -158,6 +158,9 @@ impl<O: Optimizer> Optimizer for Synchronized<O> {
     fn set_training(&mut self, training: bool) {
         self.optimizer.set_training(training);
     }
+    fn switches(&self) -> bool {
+        self.optimizer.switches()
+    }
     fn state_dict(&self) -> StateDict {
         self.optimizer.state_dict()
     }
@@ -172,6 +175,34 @@ mod tests {
     use crate::ZeroRedundancyOptimizer;
     use tapegrad_nn::Linear;
     use tapegrad_nn::optim::SGD;
+
+    #[test]
+    fn one_rank_leaves_gradients_where_they_are() {
+        let model = DistributedDataParallel::new(Linear::new(2, 1), &Communicator::single()).unwrap();
+        let backward = || model.forward(&Var::from_vec(vec![1f32, 2.0], &[1, 2])).sum_all().backward();
+        let weight = &model.module().weight;
+        let address = || weight.grad().unwrap().tensor().as_slice::<f32>().unwrap().as_ptr();
+        model.no_sync(backward);
+        backward();
+        let before = address();
+        model.synchronize().unwrap();
+        assert_eq!(address(), before);
+        assert_eq!(weight.grad().unwrap().to_vec::<f32>(), [2.0, 4.0]);
+        assert_eq!((model.stats().copied_bytes, model.stats().gradient_bytes), (0, 12));
+        // A factor is applied to them all the same.
+        model.parameters().iter().for_each(Var::zero_grad);
+        let options = DdpOptions::new().deterministic(false);
+        let model =
+            DistributedDataParallel::with_options(Linear::new(2, 1), &Communicator::single(), options)
+                .unwrap();
+        let x = Var::from_vec(vec![1f32, 2.0], &[1, 2]);
+        let pass = &mut |_| {
+            model.module().forward(&x).sum_all().backward();
+            vec![]
+        };
+        model.backward_shards(0.5, pass).unwrap();
+        assert_eq!(model.module().weight.grad().unwrap().to_vec::<f32>(), [0.5, 1.0]);
+    }
 
     /// Gradients are taken by the hooks, and are there after the ranks have been waited for: not before a factor applies.
     #[test]

@@ -1,7 +1,7 @@
 //! Calls that are under way, advanced in the order in which they were started.
 
 use crate::error::Result;
-use crate::sum::{Reduce, combine_into};
+use crate::sum::{Reduce, combine_own, scale};
 use crate::transport::{Call, Channel, Flight, Transport, chunk};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ pub(crate) enum Target {
 pub(crate) struct Sum {
     pub(crate) how: Reduce,
     pub(crate) target: Target,
+    /// The sums are multiplied by it.
+    pub(crate) factor: f64,
 }
 
 enum Job {
@@ -77,8 +79,9 @@ impl Engine {
     }
 
     /// Starts a sum in a fixed order, in place.
-    pub(crate) fn start_sum(&mut self, t: &dyn Transport, buffer: Tensor, sum: Sum) -> Result<u64> {
+    pub(crate) fn start_sum(&mut self, t: &dyn Transport, mut buffer: Tensor, sum: Sum) -> Result<u64> {
         if t.size() == 1 || buffer.numel() == 0 {
+            scale(&mut buffer, sum.factor);
             return Ok(self.add(Job::Done(buffer)));
         }
         self.sent += buffer.bytes() as u64 * (t.size() as u64 - 1) / t.size() as u64;
@@ -106,7 +109,7 @@ impl Engine {
                     let received = received.expect("of an all-to-all");
                     let own = chunk(buffer.numel(), t.size(), t.rank());
                     if !own.is_empty() {
-                        combine_into(&mut buffer, own.start, &received, t.size(), sum.how);
+                        combine_own(&mut buffer, own.start, &received, (t.rank(), t.size()), *sum);
                     }
                     *job = if sum.target == Target::Own {
                         Job::Done(buffer)

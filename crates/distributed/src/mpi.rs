@@ -207,7 +207,7 @@ impl Transport for Process {
         let list = |i: usize| counts[i].as_ptr();
         let own = chunk(n, mpi.size, mpi.rank).len();
         let mut received =
-            (call == Call::AllToAll).then(|| Tensor::uninit(&[own * mpi.size], buffer.dtype()));
+            (call == Call::AllToAll).then(|| Tensor::uninit(&[own * (mpi.size - 1)], buffer.dtype()));
         let into = received.as_mut().map_or(std::ptr::null_mut(), pointer);
         let memory = pointer(&mut buffer);
         let in_place: *const c_void = std::ptr::without_provenance(mpi.in_place);
@@ -303,12 +303,18 @@ impl Transport for Process {
 /// where they begin.
 fn counts(mpi: &Mpi, call: Call, n: usize) -> Vec<Vec<c_int>> {
     let chunks = || (0..mpi.size).map(|r| chunk(n, mpi.size, r));
-    let divided =
+    let divided: [Vec<c_int>; 2] =
         [chunks().map(|c| c.len() as c_int).collect(), chunks().map(|c| c.start as c_int).collect()];
-    let own = chunk(n, mpi.size, mpi.rank).len();
-    let equal = [vec![own as c_int; mpi.size], (0..mpi.size).map(|r| (r * own) as c_int).collect()];
     match call {
-        Call::AllToAll => divided.into_iter().chain(equal).collect(),
+        Call::AllToAll => {
+            // This rank's own chunk stays where it is: a copy of it would cost as much as one that is received.
+            let [mut send, from] = divided;
+            let own = std::mem::take(&mut send[mpi.rank]);
+            let mut get = vec![own; mpi.size];
+            get[mpi.rank] = 0;
+            let to = (0..mpi.size).map(|r| (r - usize::from(r > mpi.rank)) as c_int * own).collect();
+            vec![send, from, get, to]
+        }
         Call::AllGather => divided.into(),
         _ => Vec::new(),
     }

@@ -8,7 +8,7 @@ pub struct DdpOptions {
     /// The same, of the first gradients that are ready: the sooner they are sent, the sooner communication begins.
     pub first_bucket_bytes: usize,
     /// Whether sums are computed in a fixed order, over virtual shards: the same bits for every number of ranks that
-    /// divides that of the shards into powers of two. Otherwise MPI sums in whichever order it likes, over ranks.
+    /// divides that of the shards into powers of two. Otherwise over ranks: the same bits for the same number of ranks.
     pub deterministic: bool,
     /// The number of virtual shards into which [`backward`](crate::Replica::backward) divides each batch.
     pub shards: usize,

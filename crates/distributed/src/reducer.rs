@@ -1,13 +1,12 @@
 //! The gradients of one step on their way to their sums.
 
 use crate::buckets::layout;
-use crate::communicator::{Communicator, Pending, own};
+use crate::communicator::{Communicator, Pending, contiguous, own};
 use crate::engine::{Sum, Target};
 use crate::error::Result;
 use crate::options::DdpOptions;
 use crate::shards::TreeSum;
 use crate::sum::{Reduce, scale};
-use crate::transport::{Call, Channel};
 use std::time::{Duration, Instant};
 use tapegrad_tape::{DType, Tensor, Var, dispatch};
 
@@ -45,6 +44,8 @@ pub(crate) struct Reducer {
     pub(crate) syncing: bool,
     /// The number of this rank's shard, and of all its shards.
     pub(crate) shard: (usize, usize),
+    /// The sums of this step are multiplied by it.
+    pub(crate) factor: f64,
     step: Step,
     /// The memory of each bucket of several gradients, from the last step.
     memory: Vec<Option<Tensor>>,
@@ -84,6 +85,7 @@ impl Reducer {
             ordered: false,
             syncing: true,
             shard: (0, 1),
+            factor: 1.0,
             step: Step::default(),
             memory: Vec::new(),
             stats: SyncStats::default(),
@@ -120,6 +122,7 @@ impl Reducer {
             ..Step::default()
         };
         self.shard = (0, 1);
+        self.factor = 1.0 / self.comm.size() as f64;
     }
 
     /// The gradient of a parameter is complete for this backward pass.
@@ -135,8 +138,27 @@ impl Reducer {
             return;
         }
         if let Some(g) = var.take_grad() {
-            self.arrive(i, Some(g.into_tensor().contiguous()));
+            if self.in_place() {
+                var.set_grad(Some(g));
+                self.stay(i, true);
+            } else {
+                self.arrive(i, Some(contiguous(g.into_tensor())));
+            }
         }
+    }
+
+    /// Whether gradients are the sums already: one rank with one shard has nothing to add.
+    fn in_place(&self) -> bool {
+        self.comm.size() == 1 && self.shard.1 == 1 && !self.keep_shares
+    }
+
+    /// A gradient that is a sum already stays where it is.
+    fn stay(&mut self, i: usize, used: bool) {
+        self.step.seen[i] = true;
+        self.step.used[i] = used;
+        self.step.order.push(i);
+        let p = &self.params[i].var;
+        self.stats.gradient_bytes += (p.numel() * p.dtype().size()) as u64;
     }
 
     fn arrive(&mut self, i: usize, g: Option<Tensor>) {
@@ -200,21 +222,23 @@ impl Reducer {
         // The sum is written where its terms are: not into memory that others read.
         let buffer = own(buffer);
         let target = if self.keep_shares { Target::Own } else { Target::All };
-        let pending = if self.options.deterministic || self.keep_shares {
-            self.comm.start_sum(buffer, Sum { how: Reduce::Sum, target })?
-        } else {
-            self.comm.start(Channel::Scatter, Call::AllReduce, buffer)?
-        };
-        self.step.pending.push(pending);
+        // In a fixed order also where none is asked for: MPI's own sum takes longer.
+        let sum = Sum { how: Reduce::Sum, target, factor: self.factor };
+        self.step.pending.push(self.comm.start_sum(buffer, sum)?);
         Ok(())
     }
 
     /// Ends a shard: what no hook has brought has the gradient that was accumulated before, or none.
     pub(crate) fn end_shard(&mut self) {
         for i in 0..self.params.len() {
-            if !self.step.seen[i] {
+            if self.step.seen[i] {
+                continue;
+            }
+            if self.in_place() {
+                self.stay(i, self.params[i].var.grad().is_some());
+            } else {
                 let g = self.params[i].var.take_grad();
-                self.arrive(i, g.map(|g| g.into_tensor().contiguous()));
+                self.arrive(i, g.map(|g| contiguous(g.into_tensor())));
             }
         }
         if self.shard.0 + 1 < self.shard.1 {
@@ -227,8 +251,8 @@ impl Reducer {
         self.step.seen.contains(&true) || !self.step.order.is_empty()
     }
 
-    /// Waits for all sums, multiplies them and makes them the gradients. Returns the numbers of all ranks.
-    pub(crate) fn finish(&mut self, factor: f64, numbers: &[f64]) -> Result<Vec<Vec<f64>>> {
+    /// Waits for all sums and makes them the gradients. Returns the numbers of all ranks.
+    pub(crate) fn finish(&mut self, numbers: &[f64]) -> Result<Vec<Vec<f64>>> {
         self.end_shard();
         let comm = self.comm.clone();
         let error = self.step.error.take();
@@ -249,20 +273,24 @@ impl Reducer {
         if let Some(rank) = all.iter().position(|n| n[1] != 0.0) {
             return Err(comm.error("backward", format!("rank {rank} has failed")));
         }
+        if self.in_place() && self.factor != 1.0 {
+            self.scale_all();
+        }
         let start = Instant::now();
         let pending = std::mem::take(&mut self.step.pending);
         self.shares.clear();
         for (bucket, pending) in pending.into_iter().enumerate() {
-            let mut sum = pending.wait()?;
-            scale(&mut sum, factor);
+            let sum = pending.wait()?;
             if self.keep_shares {
                 self.shares.push(sum);
             } else {
                 self.hand_out(bucket, sum);
             }
         }
-        self.stats.waiting += start.elapsed();
-        self.stats.communicating += self.step.begin.map_or(Duration::ZERO, |begin| begin.elapsed());
+        if let Some(begin) = self.step.begin {
+            self.stats.waiting += start.elapsed();
+            self.stats.communicating += begin.elapsed();
+        }
         self.stats.steps += 1;
         let found = if all.iter().any(|n| n[0] != 0.0) { self.drop_unused() } else { Ok(()) };
         if all.iter().all(|n| n[2] != 0.0) {
@@ -276,6 +304,17 @@ impl Reducer {
             self.follow(&order)?;
         }
         Ok(all.into_iter().map(|n| n[flags.len()..].to_vec()).collect())
+    }
+
+    /// Multiplies the gradients that have stayed in place.
+    fn scale_all(&self) {
+        for p in &self.params {
+            if let Some(g) = p.var.take_grad() {
+                let mut g = contiguous(g.into_tensor());
+                scale(&mut g, self.factor);
+                p.var.set_grad(Some(Var::from(g)));
+            }
+        }
     }
 
     /// Sets the gradients: parts of the memory of their bucket.

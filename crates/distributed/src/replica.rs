@@ -120,7 +120,7 @@ impl Replica {
         if !reducer.is_begun() {
             return Ok(());
         }
-        reducer.finish(1.0 / self.comm.size() as f64, &[]).map(drop)
+        reducer.finish(&[]).map(drop)
     }
 
     /// [`synchronize`](Self::synchronize), then scales all gradients together so that their norm is at most `max_norm`;
@@ -204,7 +204,9 @@ impl Replica {
                 set_default_generator_state(stream.state());
             }
             self.buffers.iter().zip(&start).for_each(|(b, t)| b.set_value(t.clone()));
-            lock(&self.reducer).shard = (number, each);
+            let mut reducer = lock(&self.reducer);
+            (reducer.shard, reducer.factor) = ((number, each), factor);
+            drop(reducer);
             numbers.extend(pass(shard));
             lock(&self.reducer).end_shard();
             last = (self.buffers.iter().zip(&mut sums).zip(last.into_iter().chain(std::iter::repeat(None))))
@@ -222,7 +224,7 @@ impl Replica {
             set_default_generator_state(state);
         }
         self.join_buffers(last)?;
-        let all = lock(&self.reducer).finish(factor, &numbers)?;
+        let all = lock(&self.reducer).finish(&numbers)?;
         let width = numbers.len() / each;
         Ok(all.iter().flat_map(|n| n.chunks(width.max(1)).map(<[f64]>::to_vec)).collect())
     }

@@ -14,7 +14,7 @@ impl Transport for Single {
         1
     }
     fn start(&self, _: Channel, call: Call, buffer: Tensor) -> Result<Box<dyn Flight>> {
-        let received = (call == Call::AllToAll).then(|| buffer.clone());
+        let received = (call == Call::AllToAll).then(|| Tensor::zeros_with(&[0], buffer.dtype()));
         Ok(Box::new(Ended(Some((buffer, received)))))
     }
     fn announce(&self, _: u64) -> Result<()> {

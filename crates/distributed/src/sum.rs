@@ -1,5 +1,7 @@
 //! Sums in a fixed order.
 
+use crate::engine::Sum;
+use std::ops::Range;
 use tapegrad_tape::{DType, Element, Tensor};
 
 /// How the values of ranks are combined.
@@ -125,6 +127,40 @@ pub(crate) fn combine_into(buffer: &mut Tensor, start: usize, received: &Tensor,
     });
 }
 
+/// Combines `own`, the row of rank `rank`, with the rows of the other ranks in their order, in place.
+fn combine_with<T: Combined>(own: &mut [T], rank: usize, others: &[T], how: Reduce) {
+    let len = own.len();
+    if len == 0 {
+        return;
+    }
+    let levels = (others.len() / len + 1).next_power_of_two().trailing_zeros() as usize;
+    let mut scratch = vec![T::from_f64(0.0); BLOCK * (levels + 1)];
+    for start in (0..len).step_by(BLOCK) {
+        let end = len.min(start + BLOCK);
+        let (mine, scratch) = scratch.split_at_mut(end - start);
+        mine.copy_from_slice(&own[start..end]);
+        let mut rows: Vec<&[T]> = others.chunks(len).map(|row| &row[start..end]).collect();
+        rows.insert(rank, mine);
+        tree(&rows, &mut own[start..end], scratch, how);
+    }
+}
+
+/// [`combine_with`] for elements of `buffer` from `start` on; `received` has the rows of the others. Then multiplies them.
+pub(crate) fn combine_own(
+    buffer: &mut Tensor,
+    start: usize,
+    received: &Tensor,
+    (rank, size): (usize, usize),
+    sum: Sum,
+) {
+    let len = received.numel() / (size - 1);
+    dispatch_combined!(buffer.dtype(), T => {
+        let own = &mut buffer.data_mut::<T>()[start..start + len];
+        combine_with(own, rank, received.as_slice::<T>().expect("contiguous"), sum.how);
+    });
+    scale_range(buffer, start..start + len, sum.factor);
+}
+
 /// `a + b` in the memory of `a`, where it is not shared.
 pub(crate) fn add(mut a: Tensor, b: &Tensor) -> Tensor {
     dispatch_combined!(a.dtype(), T => {
@@ -140,12 +176,16 @@ pub(crate) fn add(mut a: Tensor, b: &Tensor) -> Tensor {
 
 /// Multiplies all elements, in place where the memory is not shared.
 pub(crate) fn scale(t: &mut Tensor, factor: f64) {
+    scale_range(t, 0..t.numel(), factor);
+}
+
+fn scale_range(t: &mut Tensor, range: Range<usize>, factor: f64) {
     if factor == 1.0 {
         return;
     }
     match t.dtype() {
-        DType::F32 => t.make_mut::<f32>().iter_mut().for_each(|x| *x *= factor as f32),
-        DType::F64 => t.make_mut::<f64>().iter_mut().for_each(|x| *x *= factor),
+        DType::F32 => t.make_mut::<f32>()[range].iter_mut().for_each(|x| *x *= factor as f32),
+        DType::F64 => t.make_mut::<f64>()[range].iter_mut().for_each(|x| *x *= factor),
         other => panic!("a gradient of type {other}"),
     }
 }
@@ -176,6 +216,25 @@ mod tests {
         assert_eq!(sum(&pairs), sum(&rows[..6]));
         let plain: Vec<f32> = (0..1500).map(|i| rows.iter().map(|row| row[i]).sum()).collect();
         assert_ne!(plain, all);
+    }
+
+    #[test]
+    fn a_rank_adds_its_row_in_its_place() {
+        for size in 2..=5 {
+            let values = Generator::manual_seed(2).normal(&[size * 1500], 0.0, 1.0).to_vec::<f32>();
+            let rows: Vec<&[f32]> = values.chunks(1500).collect();
+            let mut expected = vec![0f32; 1500];
+            combine(&rows, &mut expected, Reduce::Sum);
+            expected.iter_mut().for_each(|x| *x *= 0.25);
+            for rank in 0..size {
+                let mut buffer = Tensor::from_slice(&[&[7f32], rows[rank], &[8.0]].concat(), &[1502]);
+                let others = [&values[..rank * 1500], &values[(rank + 1) * 1500..]].concat();
+                let others = Tensor::from_vec(others, &[(size - 1) * 1500]);
+                let sum = Sum { how: Reduce::Sum, target: crate::engine::Target::Own, factor: 0.25 };
+                combine_own(&mut buffer, 1, &others, (rank, size), sum);
+                assert_eq!(buffer.to_vec::<f32>(), [&[7.0], &expected[..], &[8.0]].concat());
+            }
+        }
     }
 
     #[test]

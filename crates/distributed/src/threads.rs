@@ -124,7 +124,8 @@ impl Posted {
             }
             Call::AllToAll => {
                 let range = chunk(own.numel(), size, self.rank);
-                (copy(own), Some(joined(posted, |_| range.clone(), own.dtype())))
+                let of = |rank: usize| if rank == self.rank { 0..0 } else { range.clone() };
+                (copy(own), Some(joined(posted, of, own.dtype())))
             }
             Call::AllGather => {
                 let all = joined(posted, |rank| chunk(own.numel(), size, rank), own.dtype());

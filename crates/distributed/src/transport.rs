@@ -31,7 +31,7 @@ pub(crate) enum Call {
     },
     /// The sum, in an order that the transport chooses. F32 and F64 only.
     AllReduce,
-    /// Chunk `r` of every rank's memory goes to rank `r`, which receives them in order of rank.
+    /// Chunk `r` of every other rank's memory goes to rank `r`, which receives them in order of rank.
     AllToAll,
     /// Chunk `r` of rank `r`'s memory goes to every rank, in place.
     AllGather,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::replica::Replica;
 use crate::transport::{Call, Channel, chunk};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use tapegrad_nn::StateDict;
@@ -17,7 +17,8 @@ use tapegrad_tape::{Tensor, Var};
 ///
 /// The weights have the bits of the undivided optimizer, whose rule must treat every element by itself: SGD, Adam, AdamW and most
 /// others, but not Muon or LBFGS. Its saved state is that of the undivided one, so it can be resumed with any number of ranks, or
-/// without; all ranks must ask for it. Schedule-free optimizers keep the weights of training: they have no others to evaluate here.
+/// without; all ranks must ask for it. Those that evaluate other weights than they train, as schedule-free ones, switch those of
+/// the whole model, on all ranks together.
 ///
 /// ```
 /// use tapegrad_distributed::{Communicator, DistributedDataParallel, ZeroRedundancyOptimizer};
@@ -152,12 +153,18 @@ impl<O: Optimizer> ZeroRedundancyOptimizer<O> {
 
     fn try_step_scaled(&mut self, factor: f64) -> Result<()> {
         self.collect()?;
+        self.update(|optimizer| optimizer.step_scaled(factor))?;
+        self.pieces.iter().for_each(|p| p.var.zero_grad());
+        Ok(())
+    }
+
+    /// Lets the optimizer change the values of this rank's share, and exchanges the shares.
+    fn update(&mut self, change: impl FnOnce(&mut O)) -> Result<()> {
         for p in &self.pieces {
             let now = flat(&self.params[p.param].tensor()).narrow(0, p.range.start, p.range.len());
             p.var.set_value(now);
         }
-        self.optimizer.step_scaled(factor);
-        self.pieces.iter().for_each(|p| p.var.zero_grad());
+        change(&mut self.optimizer);
         let comm = self.replica.communicator();
         let (_, buckets) = self.replica.fix_buckets();
         let mut waiting = Vec::new();
@@ -222,6 +229,23 @@ impl<O: Optimizer> Optimizer for ZeroRedundancyOptimizer<O> {
         self.optimizer.set_momentum(group, momentum);
     }
 
+    /// Sets the parameters of the whole model. All ranks must call it, if [`switches`](Optimizer::switches) says that it
+    /// changes them.
+    ///
+    /// # Panics
+    /// If a rank has failed.
+    #[track_caller]
+    fn set_training(&mut self, training: bool) {
+        if self.optimizer.switches()
+            && let Err(e) = self.update(|optimizer| optimizer.set_training(training))
+        {
+            panic!("{e}");
+        }
+    }
+    fn switches(&self) -> bool {
+        self.optimizer.switches()
+    }
+
     /// The state of the undivided optimizer. All ranks must call it.
     ///
     /// # Panics
@@ -235,7 +259,8 @@ impl<O: Optimizer> Optimizer for ZeroRedundancyOptimizer<O> {
             match key.strip_prefix("state.0.").and_then(|rest| rest.split_once('.')) {
                 Some((number, name)) => {
                     let piece = &self.pieces[number.parse::<usize>().expect("a number")];
-                    shares.insert(format!("{}.{}.{name}", piece.param, piece.range.start), t.clone());
+                    let Range { start, end } = piece.range;
+                    shares.insert(format!("{}.{start}.{}.{name}", piece.param, end - start), t.clone());
                 }
                 None if key == "group.0.params" => all.insert(key, Tensor::scalar(self.params.len() as i64)),
                 None => all.insert(key, t.clone()),
@@ -248,24 +273,27 @@ impl<O: Optimizer> Optimizer for ZeroRedundancyOptimizer<O> {
             .all_gather_bytes(&bytes)
             .unwrap_or_else(|e| panic!("state_dict: {e}"));
         let mut found: BTreeMap<(usize, String), BTreeMap<usize, Tensor>> = BTreeMap::new();
+        // What belongs to a parameter as a whole, such as the count of its steps, is the same in all of its pieces.
+        let mut whole: BTreeSet<String> = BTreeSet::from(["step".into()]);
         for bytes in gathered {
             let part = StateDict::from_safetensors(&bytes).unwrap_or_else(|e| panic!("state_dict: {e}"));
             for (key, t) in part.iter() {
-                let fields: Vec<&str> = key.splitn(3, '.').collect();
+                let fields: Vec<&str> = key.splitn(4, '.').collect();
                 let number = |i: usize| fields[i].parse::<usize>().expect("a number");
-                found.entry((number(0), fields[2].into())).or_default().insert(number(1), t.clone());
+                let name = fields[3].to_string();
+                // Of a piece of one element nothing can be told, but there are others.
+                if t.numel() != number(2) {
+                    whole.insert(name.clone());
+                }
+                found.entry((number(0), name)).or_default().insert(number(1), t.clone());
             }
         }
         for ((param, name), parts) in found {
-            let shape = self.params[param].shape();
-            let count: usize = parts.values().map(Tensor::numel).sum();
             let parts: Vec<Var> = parts.into_values().map(Var::from).collect();
-            // A step count is the same in all parts.
-            let scalar = name == "step" || parts[0].ndim() == 0 || count != shape.iter().product::<usize>();
-            let value = if scalar {
+            let value = if whole.contains(&name) {
                 parts[0].tensor()
             } else {
-                tapegrad_tape::cat(&parts, 0).tensor().reshape(shape)
+                tapegrad_tape::cat(&parts, 0).tensor().reshape(self.params[param].shape())
             };
             all.insert(format!("state.0.{param}.{name}"), value);
         }

@@ -27,6 +27,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("buffers are those of rank 0", buffers_of_rank_0),
     ("normalization over ranks", training::normalization_over_ranks),
     ("optimizer states divided among ranks", training::divided_states),
+    ("divided optimizers switch all weights", training::divided_weights_are_switched),
     ("trainers agree for every number of ranks", training::trainers_agree),
     ("trainers that differ are told", training::trainers_that_differ),
 ];

@@ -2,14 +2,15 @@
 
 use super::{Communicator, batch, bits, block, net, plain_net, rows};
 use std::path::Path;
+use std::sync::Arc;
 use tapegrad_datasets::{DataLoader, LoaderState, TensorDataset};
 use tapegrad_distributed::{
     DdpOptions, DistributedDataParallel, Replica, SyncBatchNorm, ZeroRedundancyOptimizer,
 };
 use tapegrad_nn::lr_scheduler::{Mode, ReduceLROnPlateau};
-use tapegrad_nn::optim::{Adam, AdamW, Optimizer};
+use tapegrad_nn::optim::{Adam, AdamW, Optimizer, ScheduleFreeAdamW, ScheduleFreeSGD};
 use tapegrad_nn::train::{Accuracy, Best, EpochRecord, Perplexity, Source, Trainer};
-use tapegrad_nn::{BatchNorm2d, Forward, Module, Sequential};
+use tapegrad_nn::{BatchNorm2d, Flatten, Forward, Linear, Module, Sequential, sequential};
 use tapegrad_tape::{Tensor, Var, manual_seed};
 
 type Loader = DataLoader<TensorDataset<(Tensor, Tensor)>>;
@@ -172,6 +173,83 @@ pub(crate) fn divided_states(comm: &Communicator) {
         whole.step();
         assert_eq!(bits(&model), bits(&reference));
     }
+}
+
+/// Steps, evaluates and steps on, with a state that is saved while the weights are averages, beside the undivided optimizer.
+fn switched<O: Optimizer>(comm: &Communicator, make: impl Fn(Vec<Var>) -> O + Copy) {
+    // Of the smallest parameter each of two ranks has one element.
+    let net = || {
+        manual_seed(8);
+        sequential![Flatten::new(), Linear::new(192, 2), Linear::new(2, 2)]
+    };
+    let alone = Communicator::single();
+    let model = DistributedDataParallel::new(net(), comm).unwrap();
+    let reference = DistributedDataParallel::new(net(), &alone).unwrap();
+    let mut divided = ZeroRedundancyOptimizer::new(model.replica(), make);
+    let mut whole = make(reference.parameters());
+    assert!(divided.switches());
+    let gradients = |model: &DistributedDataParallel<Sequential>, comm: &Communicator, number: u64| {
+        let (x, t) = batch(16, number);
+        let own = block(comm, 16);
+        let (x, t) = (rows(&x, own.clone()), rows(&t, own.clone()));
+        let loss = |part: std::ops::Range<usize>| {
+            tapegrad_ops::cross_entropy(&model.module().forward(&rows(&x, part.clone())), &rows(&t, part))
+        };
+        model.parameters().iter().for_each(Var::zero_grad);
+        model.backward(own.len(), loss).unwrap();
+    };
+    let mut seen = Vec::new();
+    for number in 0..3 {
+        gradients(&model, comm, number);
+        divided.step();
+        gradients(&reference, &alone, number);
+        whole.step();
+        for training in [false, true] {
+            divided.set_training(training);
+            whole.set_training(training);
+            assert_eq!(bits(&model), bits(&reference), "step {number}, training {training}");
+            seen.push(bits(&model));
+        }
+        // The first average is the first step.
+        assert!(number == 0 || seen[seen.len() - 2] != seen[seen.len() - 1]);
+    }
+    divided.eval();
+    whole.eval();
+    let (a, b) = (divided.state_dict(), whole.state_dict());
+    assert_eq!(a.len(), b.len());
+    for (key, t) in b.iter() {
+        let own = a.get(key).unwrap_or_else(|| panic!("{key}"));
+        assert_eq!((own.shape(), own.to_vec::<f64>()), (t.shape(), t.to_vec::<f64>()), "{key}");
+    }
+    let mut again = ZeroRedundancyOptimizer::new(model.replica(), make);
+    again.load_state_dict(&b).unwrap();
+    again.train();
+    whole.train();
+    assert_eq!(bits(&model), bits(&reference));
+    gradients(&model, comm, 9);
+    again.step();
+    gradients(&reference, &alone, 9);
+    whole.step();
+    assert_eq!(bits(&model), bits(&reference));
+}
+
+pub(crate) fn divided_weights_are_switched(comm: &Communicator) {
+    switched(comm, |shares| ScheduleFreeSGD::new(shares, 0.1));
+    switched(comm, |shares| ScheduleFreeAdamW::new(shares, 0.01).weight_decay(0.1));
+    // A trainer evaluates the averages, and ends with them.
+    let train = |comm: &Communicator| {
+        let model = plain_net();
+        let replica = Arc::new(Replica::new(&model, comm, DdpOptions::new()).unwrap());
+        let make = |shares| ScheduleFreeAdamW::new(shares, 0.01);
+        let optimizer = ZeroRedundancyOptimizer::new(&replica, make);
+        let (training, validation) = (loader(comm, 1), loader(comm, 2));
+        manual_seed(3);
+        let mut trainer = Trainer::new(&model, optimizer).distributed(replica).epochs(2).on_warning(|_| {});
+        let history = trainer.fit(source(&training), Some(source(&validation))).unwrap();
+        drop(trainer);
+        (bits(&model), history.iter().map(|r| r.validation).collect::<Vec<_>>())
+    };
+    assert_eq!(train(comm), train(&Communicator::single()));
 }
 
 pub(crate) fn normalization_over_ranks(comm: &Communicator) {

@@ -185,6 +185,10 @@ impl<R: Rule> Core<R> {
         }
     }
 
+    pub(crate) fn switches(&self) -> bool {
+        R::SWITCHES
+    }
+
     pub(crate) fn parameters(&self) -> Vec<Var> {
         let lists: Vec<&[Var]> = self.groups.iter().map(|g| g.params.as_slice()).collect();
         lists.concat()

@@ -142,6 +142,12 @@ pub trait Optimizer: Send {
         let _ = training;
     }
 
+    /// Whether the parameters to evaluate are others than those in training, so that
+    /// [`set_training`](Optimizer::set_training) changes them.
+    fn switches(&self) -> bool {
+        false
+    }
+
     /// Sets the parameters to their values in training; see [`Optimizer::set_training`].
     fn train(&mut self) {
         self.set_training(true);
@@ -226,6 +232,9 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
     }
     fn set_training(&mut self, training: bool) {
         (**self).set_training(training);
+    }
+    fn switches(&self) -> bool {
+        (**self).switches()
     }
     fn state_dict(&self) -> StateDict {
         (**self).state_dict()

@@ -242,6 +242,9 @@ impl<R: Rule> Optimizer for Custom<R> {
     fn set_training(&mut self, training: bool) {
         self.core.set_training(training);
     }
+    fn switches(&self) -> bool {
+        self.core.switches()
+    }
     fn state_dict(&self) -> StateDict {
         self.core.save()
     }

@@ -1,6 +1,7 @@
 //! What a trainer needs of the processes that train together.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Why processes could not work together.
 pub type ReplicaError = Box<dyn std::error::Error + Send + Sync>;
@@ -51,4 +52,35 @@ pub trait Replicas {
     /// # Errors
     /// If a rank has failed.
     fn backward(&self, pass: &mut dyn FnMut(usize) -> Vec<f64>) -> Result<Vec<Vec<f64>>, ReplicaError>;
+}
+
+/// Shared, as by a trainer and the optimizer that divides its states among the ranks.
+impl<R: Replicas + ?Sized> Replicas for Arc<R> {
+    fn rank(&self) -> usize {
+        (**self).rank()
+    }
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+    fn shards(&self) -> usize {
+        (**self).shards()
+    }
+    fn part(&self, samples: &[usize], shard: usize) -> Range<usize> {
+        (**self).part(samples, shard)
+    }
+    fn all_gather(&self, numbers: &[f64]) -> Result<Vec<Vec<f64>>, ReplicaError> {
+        (**self).all_gather(numbers)
+    }
+    fn broadcast(&self, bytes: &[u8]) -> Result<Vec<u8>, ReplicaError> {
+        (**self).broadcast(bytes)
+    }
+    fn agree(&self, lines: &[String]) -> Result<(), ReplicaError> {
+        (**self).agree(lines)
+    }
+    fn accumulate(&self, f: &mut dyn FnMut()) {
+        (**self).accumulate(f);
+    }
+    fn backward(&self, pass: &mut dyn FnMut(usize) -> Vec<f64>) -> Result<Vec<Vec<f64>>, ReplicaError> {
+        (**self).backward(pass)
+    }
 }

@@ -149,6 +149,9 @@ macro_rules! optimizer {
             fn set_training(&mut self, training: bool) {
                 self.core.set_training(training);
             }
+            fn switches(&self) -> bool {
+                self.core.switches()
+            }
             fn state_dict(&self) -> $crate::StateDict {
                 self.core.save()
             }
