@@ -114,7 +114,7 @@ fn tapegrad(label: &str) -> String {
     if let Some(name) = path.strip_prefix("nn.functional.") {
         return match name {
             "pad" | "one_hot" => format!("`x.{name}`"),
-            "max_pool1d" | "max_pool2d" | "max_pool3d" => {
+            name if name.contains("max_pool") => {
                 format!("`ops::{name}`, `ops::{name}_with_indices`")
             }
             _ => format!("`ops::{name}`"),

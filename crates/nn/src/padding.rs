@@ -3,24 +3,45 @@
 use crate::fields::Field;
 use crate::module::Forward;
 use crate::summary::observe;
-use tapegrad_tape::{PadMode, Var};
+use tapegrad_tape::{Int, PadMode, Var};
 
-/// How much is added before and after each dimension, the last dimension first: one number applies to all sides.
+/// How much is added before and after each dimension, the last dimension first: one number applies to all sides. Made by
+/// `into()` from an integer of any type, an array or a tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sides<const N: usize>(pub [isize; N]);
 
 impl<const N: usize> Field for Sides<N> {}
 
-impl<const N: usize> From<isize> for Sides<N> {
-    fn from(n: isize) -> Self {
-        Sides([n; N])
+impl<T: Int, const N: usize> From<[T; N]> for Sides<N> {
+    fn from(n: [T; N]) -> Self {
+        Sides(n.map(Int::to_isize))
     }
 }
 
-impl<const N: usize> From<[isize; N]> for Sides<N> {
-    fn from(n: [isize; N]) -> Self {
-        Sides(n)
-    }
+macro_rules! from_integers {
+    ($($t:ty),*) => {$(
+        impl<const N: usize> From<$t> for Sides<N> {
+            fn from(n: $t) -> Self {
+                Sides([n.to_isize(); N])
+            }
+        }
+    )*};
+}
+from_integers!(i32, i64, isize, u32, usize);
+
+macro_rules! from_tuples {
+    ($($sides:literal: $($t:ident $i:tt),*;)*) => {$(
+        impl<$($t: Int),*> From<($($t,)*)> for Sides<$sides> {
+            fn from(n: ($($t,)*)) -> Self {
+                Sides([$(n.$i.to_isize()),*])
+            }
+        }
+    )*};
+}
+from_tuples! {
+    2: A 0, B 1;
+    4: A 0, B 1, C 2, D 3;
+    6: A 0, B 1, C 2, D 3, E 4, F 5;
 }
 
 macro_rules! padding {

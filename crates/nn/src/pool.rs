@@ -4,7 +4,7 @@ use crate::fields::Field;
 use crate::module::Forward;
 use crate::summary::observe;
 use tapegrad_ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions, OutputSize, Size};
-use tapegrad_tape::Var;
+use tapegrad_tape::{Int, Var};
 
 impl<const D: usize> Field for MaxPoolOptions<D> {}
 impl<const D: usize> Field for AvgPoolOptions<D> {}
@@ -13,7 +13,8 @@ impl<const D: usize> Field for OutputSize<D> {}
 
 macro_rules! pools {
     ($($max:ident $max_fn:ident $max_indices:ident, $avg:ident $avg_fn:ident,
-       $adaptive_avg:ident $adaptive_avg_fn:ident, $adaptive_max:ident $adaptive_max_fn:ident, $d:literal;)*) => {$(
+       $adaptive_avg:ident $adaptive_avg_fn:ident,
+       $adaptive_max:ident $adaptive_max_fn:ident $adaptive_max_indices:ident, $d:literal;)*) => {$(
         crate::module! {
             #[doc = concat!("The largest element of each window (`torch.nn.", stringify!($max), "`).")]
             pub struct $max {
@@ -84,17 +85,17 @@ macro_rules! pools {
             }
             /// This module with windows that may extend past the end (`ceil_mode`).
             pub fn ceil_mode(mut self, ceil_mode: bool) -> $avg {
-                self.options.ceil_mode = ceil_mode;
+                self.options = self.options.ceil_mode(ceil_mode);
                 self
             }
             /// This module with or without the padding included in the mean.
             pub fn count_include_pad(mut self, count_include_pad: bool) -> $avg {
-                self.options.count_include_pad = count_include_pad;
+                self.options = self.options.count_include_pad(count_include_pad);
                 self
             }
             /// This module with another divisor than the window's size.
-            pub fn divisor_override(mut self, divisor: isize) -> $avg {
-                self.options.divisor_override = Some(divisor);
+            pub fn divisor_override(mut self, divisor: impl Int) -> $avg {
+                self.options = self.options.divisor_override(divisor);
                 self
             }
         }
@@ -142,14 +143,14 @@ macro_rules! pools {
             /// The output, and the index of each maximum in the flattened spatial dimensions.
             #[track_caller]
             pub fn forward_with_indices(&self, x: &Var) -> (Var, Var) {
-                tapegrad_ops::$adaptive_max_fn(x, self.output_size.0)
+                tapegrad_ops::$adaptive_max_indices(x, self.output_size.0)
             }
         }
 
         impl Forward for $adaptive_max {
             #[track_caller]
             fn forward(&self, x: &Var) -> Var {
-                observe(self, x, |x| tapegrad_ops::$adaptive_max_fn(x, self.output_size.0).0)
+                observe(self, x, |x| tapegrad_ops::$adaptive_max_fn(x, self.output_size.0))
             }
         }
     )*};
@@ -157,11 +158,14 @@ macro_rules! pools {
 
 pools! {
     MaxPool1d max_pool1d max_pool1d_with_indices, AvgPool1d avg_pool1d,
-        AdaptiveAvgPool1d adaptive_avg_pool1d, AdaptiveMaxPool1d adaptive_max_pool1d, 1;
+        AdaptiveAvgPool1d adaptive_avg_pool1d,
+        AdaptiveMaxPool1d adaptive_max_pool1d adaptive_max_pool1d_with_indices, 1;
     MaxPool2d max_pool2d max_pool2d_with_indices, AvgPool2d avg_pool2d,
-        AdaptiveAvgPool2d adaptive_avg_pool2d, AdaptiveMaxPool2d adaptive_max_pool2d, 2;
+        AdaptiveAvgPool2d adaptive_avg_pool2d,
+        AdaptiveMaxPool2d adaptive_max_pool2d adaptive_max_pool2d_with_indices, 2;
     MaxPool3d max_pool3d max_pool3d_with_indices, AvgPool3d avg_pool3d,
-        AdaptiveAvgPool3d adaptive_avg_pool3d, AdaptiveMaxPool3d adaptive_max_pool3d, 3;
+        AdaptiveAvgPool3d adaptive_avg_pool3d,
+        AdaptiveMaxPool3d adaptive_max_pool3d adaptive_max_pool3d_with_indices, 3;
 }
 
 impl<const D: usize> Field for LpPoolOptions<D> {}

@@ -22,7 +22,7 @@ pub struct EmbeddingOptions {
 }
 
 impl EmbeddingOptions {
-    setters! { norm_type: f64, scale_grad_by_freq: bool, sparse: bool; padding_idx: isize, max_norm: f64 }
+    setters! { norm_type: f64, scale_grad_by_freq: bool, sparse: bool; max_norm: f64; padding_idx }
 }
 
 impl Default for EmbeddingOptions {

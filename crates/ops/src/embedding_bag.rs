@@ -45,7 +45,7 @@ pub struct EmbeddingBagOptions {
 }
 
 impl EmbeddingBagOptions {
-    setters! { norm_type: f64, scale_grad_by_freq: bool, mode: EmbeddingBagMode, include_last_offset: bool, sparse: bool; offsets: Var, max_norm: f64, per_sample_weights: Var, padding_idx: isize }
+    setters! { norm_type: f64, scale_grad_by_freq: bool, mode: EmbeddingBagMode, include_last_offset: bool, sparse: bool; offsets: Var, max_norm: f64, per_sample_weights: Var; padding_idx }
 }
 
 impl Default for EmbeddingBagOptions {

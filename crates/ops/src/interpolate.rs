@@ -7,7 +7,7 @@ use crate::{adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d};
 use axis::Line;
 use std::sync::Arc;
 use tapegrad_tape::shape::numel_for;
-use tapegrad_tape::{DType, MemoryFormat, Tensor, Var, dispatch, record};
+use tapegrad_tape::{DType, IntList, MemoryFormat, Tensor, Var, dispatch, record};
 
 /// How values between pixels are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,13 +42,17 @@ pub struct InterpolateOptions {
 
 impl InterpolateOptions {
     /// By size: one for each spatial dimension, or one for all.
-    pub fn size(size: impl AsRef<[usize]>) -> InterpolateOptions {
-        InterpolateOptions { size: size.as_ref().to_vec(), ..Default::default() }
+    ///
+    /// # Panics
+    /// If one is negative.
+    #[track_caller]
+    pub fn size(size: impl IntList) -> InterpolateOptions {
+        InterpolateOptions { size: size.to_sizes("interpolate").into_vec(), ..Default::default() }
     }
 
     /// By a factor: one for each spatial dimension, or one for all.
-    pub fn scale_factor(factor: impl AsRef<[f64]>) -> InterpolateOptions {
-        InterpolateOptions { scale_factor: factor.as_ref().to_vec(), ..Default::default() }
+    pub fn scale_factor(factor: impl Into<ScaleFactor>) -> InterpolateOptions {
+        InterpolateOptions { scale_factor: factor.into().0, ..Default::default() }
     }
 
     /// Sets the mode.
@@ -74,6 +78,30 @@ impl InterpolateOptions {
         self.antialias = antialias;
         self
     }
+}
+
+/// By how much each dimension grows; one number stands for all of them. Made by `into()` from a number, an array, a tuple or
+/// a vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaleFactor(pub Vec<f64>);
+
+macro_rules! scale_factors {
+    ($([$($generics:tt)*] $t:ty: $factor:ident => $list:expr;)*) => {$(
+        impl<$($generics)*> From<$t> for ScaleFactor {
+            fn from($factor: $t) -> ScaleFactor {
+                ScaleFactor($list)
+            }
+        }
+    )*};
+}
+scale_factors! {
+    [] f64: n => vec![n];
+    [] i32: n => vec![n.into()];
+    [T: Into<f64>, const N: usize] [T; N]: list => list.into_iter().map(Into::into).collect();
+    [] Vec<f64>: list => list;
+    [] &[f64]: list => list.to_vec();
+    [H: Into<f64>, W: Into<f64>] (H, W): n => vec![n.0.into(), n.1.into()];
+    [D: Into<f64>, H: Into<f64>, W: Into<f64>] (D, H, W): n => vec![n.0.into(), n.1.into(), n.2.into()];
 }
 
 /// `[N, C, ...]` with another size of the spatial dimensions (`torch.nn.functional.interpolate`).

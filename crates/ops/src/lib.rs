@@ -77,7 +77,7 @@ pub use group_norm::{InstanceNormOptions, group_norm, group_norm_with, instance_
 pub use gumbel_softmax::{GumbelSoftmaxOptions, gumbel_softmax, gumbel_softmax_from, gumbel_softmax_with};
 pub use inner::inner;
 pub use interpolate::{
-    InterpolateMode, InterpolateOptions, interpolate, upsample_bilinear, upsample_nearest,
+    InterpolateMode, InterpolateOptions, ScaleFactor, interpolate, upsample_bilinear, upsample_nearest,
 };
 pub use kernels::recurrent::RecurrentCell;
 pub use kron::kron;

@@ -51,6 +51,9 @@ methods! {
     adaptive_avg_pool1d(output_size: impl Into<OutputSize<1>>) => (output_size);
     adaptive_avg_pool2d(output_size: impl Into<OutputSize<2>>) => (output_size);
     adaptive_avg_pool3d(output_size: impl Into<OutputSize<3>>) => (output_size);
+    adaptive_max_pool1d(output_size: impl Into<OutputSize<1>>) => (output_size);
+    adaptive_max_pool2d(output_size: impl Into<OutputSize<2>>) => (output_size);
+    adaptive_max_pool3d(output_size: impl Into<OutputSize<3>>) => (output_size);
     addbmm(a: &Var, b: &Var) => (a, b);
     addbmm_with(a: &Var, b: &Var, beta: impl Into<Scalar>, alpha: impl Into<Scalar>) => (a, b, beta, alpha);
     addmm(a: &Var, b: &Var) => (a, b);
@@ -239,9 +242,9 @@ methods! {
     upsample_nearest(options: InterpolateOptions) => (options);
     vdot(b: &Var) => (b);
     -> (Var, Var):
-    adaptive_max_pool1d(output_size: impl Into<OutputSize<1>>) => (output_size);
-    adaptive_max_pool2d(output_size: impl Into<OutputSize<2>>) => (output_size);
-    adaptive_max_pool3d(output_size: impl Into<OutputSize<3>>) => (output_size);
+    adaptive_max_pool1d_with_indices(output_size: impl Into<OutputSize<1>>) => (output_size);
+    adaptive_max_pool2d_with_indices(output_size: impl Into<OutputSize<2>>) => (output_size);
+    adaptive_max_pool3d_with_indices(output_size: impl Into<OutputSize<3>>) => (output_size);
     max_pool1d_with_indices(options: impl Into<MaxPoolOptions<1>>) => (options);
     max_pool2d_with_indices(options: impl Into<MaxPoolOptions<2>>) => (options);
     max_pool3d_with_indices(options: impl Into<MaxPoolOptions<3>>) => (options);

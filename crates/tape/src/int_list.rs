@@ -14,6 +14,8 @@ use smallvec::{Array, SmallVec};
 pub trait Int: Copy + IntList {
     /// As a signed number; what does not fit is the largest.
     fn to_isize(self) -> isize;
+    /// The same with 64 bits, on every machine.
+    fn to_i64(self) -> i64;
     /// As a size, `None` if it is negative.
     fn to_usize(self) -> Option<usize>;
 }
@@ -63,6 +65,10 @@ macro_rules! integers {
             #[inline]
             fn to_isize(self) -> isize {
                 isize::try_from(self).unwrap_or(isize::MAX)
+            }
+            #[inline]
+            fn to_i64(self) -> i64 {
+                i64::try_from(self).unwrap_or(i64::MAX)
             }
             #[inline]
             fn to_usize(self) -> Option<usize> {

@@ -47,7 +47,7 @@ impl Tensor {
     /// # Panics
     /// If there is no such integer.
     #[track_caller]
-    pub fn randint(low: i64, high: i64, shape: impl IntList) -> Tensor {
+    pub fn randint(low: impl Int, high: impl Int, shape: impl IntList) -> Tensor {
         with_default_generator(|g| Tensor::randint_with(low, high, shape, g))
     }
 
@@ -56,14 +56,13 @@ impl Tensor {
     /// # Panics
     /// Same as [`Tensor::randint`].
     #[track_caller]
-    pub fn randint_with(low: i64, high: i64, shape: impl IntList, generator: &mut Generator) -> Tensor {
-        assert!(low < high, "randint: expects low < high, got {low} and {high}");
-        let shape = shape.to_sizes("randint");
-        shape::numel_for("randint", &shape);
-        let mut t = Tensor::uninit(&shape, DType::I64);
-        let count = high.abs_diff(low) as usize;
-        t.data_mut::<i64>().iter_mut().for_each(|v| *v = low.wrapping_add(generator.below(count) as i64));
-        t
+    pub fn randint_with(
+        low: impl Int,
+        high: impl Int,
+        shape: impl IntList,
+        generator: &mut Generator,
+    ) -> Tensor {
+        integers(low.to_i64(), high.to_i64(), &shape.to_sizes("randint"), generator)
     }
 
     /// The integers `0..n` in random order, as I64 (`torch.randperm`), from this thread's default generator.
@@ -206,13 +205,13 @@ constants! {
     ones_with(shape: impl IntList, dtype: DType);
     full(shape: impl IntList, value: impl Into<Scalar>);
     full_with(shape: impl IntList, value: impl Into<Scalar>, dtype: DType);
-    arange(start: i64, end: i64);
+    arange(start: impl Int, end: impl Int);
     randn(shape: impl IntList);
     randn_with(shape: impl IntList, generator: &mut Generator);
     rand(shape: impl IntList);
     rand_with(shape: impl IntList, generator: &mut Generator);
-    randint(low: i64, high: i64, shape: impl IntList);
-    randint_with(low: i64, high: i64, shape: impl IntList, generator: &mut Generator);
+    randint(low: impl Int, high: impl Int, shape: impl IntList);
+    randint_with(low: impl Int, high: impl Int, shape: impl IntList, generator: &mut Generator);
     randperm(n: usize);
     randperm_with(n: usize, generator: &mut Generator);
     eye(n: usize);
@@ -220,6 +219,17 @@ constants! {
     logspace_with(start: impl Into<Scalar>, end: impl Into<Scalar>, steps: usize, base: f64);
     tril_indices_with(rows: usize, columns: usize, offset: impl Int);
     triu_indices_with(rows: usize, columns: usize, offset: impl Int);
+}
+
+/// Integers from `low` up to but excluding `high`.
+#[track_caller]
+fn integers(low: i64, high: i64, shape: &[usize], generator: &mut Generator) -> Tensor {
+    assert!(low < high, "randint: expects low < high, got {low} and {high}");
+    shape::numel_for("randint", shape);
+    let mut t = Tensor::uninit(shape, DType::I64);
+    let count = high.abs_diff(low) as usize;
+    t.data_mut::<i64>().iter_mut().for_each(|v| *v = low.wrapping_add(generator.below(count) as i64));
+    t
 }
 
 /// Normal numbers; those of 64 bits are drawn as such.
@@ -301,7 +311,7 @@ impl Var {
     /// assert!(x.to_vec::<f32>().iter().all(|n| [1.0, 2.0, 3.0].contains(n)));
     /// ```
     #[track_caller]
-    pub fn randint_like(&self, low: i64, high: i64) -> Var {
+    pub fn randint_like(&self, low: impl Int, high: impl Int) -> Var {
         with_default_generator(|g| self.randint_like_with(low, high, g))
     }
 
@@ -310,8 +320,8 @@ impl Var {
     /// # Panics
     /// Same as [`Var::randint_like`].
     #[track_caller]
-    pub fn randint_like_with(&self, low: i64, high: i64, generator: &mut Generator) -> Var {
-        let dtype = self.dtype();
+    pub fn randint_like_with(&self, low: impl Int, high: impl Int, generator: &mut Generator) -> Var {
+        let (low, high, dtype) = (low.to_i64(), high.to_i64(), self.dtype());
         assert!(low < high, "randint_like: expects low < high, got {low} and {high}");
         let fits = |n: i64| {
             let held = Tensor::scalar(n).cast(dtype);

@@ -4,7 +4,7 @@
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setters {
-    ($($field:ident: $ty:ty),* $(,)? $(; $($optional:ident: $inner:ty),* $(,)?)?) => {
+    ($($field:ident: $ty:ty),* $(,)? $(; $($optional:ident: $inner:ty),* $(,)? $(; $($int:ident),*)?)?) => {
         /// PyTorch's defaults.
         pub fn new() -> Self {
             Self::default()
@@ -25,6 +25,14 @@ macro_rules! setters {
                 self.$optional = Some($optional);
                 self
             }
-        )*)?
+        )*
+        $($(
+            #[doc = concat!("Sets `", stringify!($int), "`.")]
+            #[must_use]
+            pub fn $int(mut self, $int: impl $crate::Int) -> Self {
+                self.$int = Some($int.to_isize());
+                self
+            }
+        )*)?)?
     };
 }

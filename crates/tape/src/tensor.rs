@@ -272,7 +272,7 @@ impl Tensor {
             if A::DTYPE.is_float() {
                 strided::unary_into(&mut out, self, |x: A| B::from_f64(x.to_f64()));
             } else {
-                strided::unary_into(&mut out, self, |x: A| B::from_i64(x.to_i64()));
+                strided::unary_into(&mut out, self, |x: A| B::from_i64(Element::to_i64(x)));
             }
         }));
         out

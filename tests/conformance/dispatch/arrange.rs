@@ -5,36 +5,18 @@ use super::super::data::Value;
 use super::super::outcome::Outcome;
 use tapegrad::tape::{self, Indexing, Sections, Slice, Var};
 
-/// Operations on a list of tensors.
-const OF_LISTS: [(&str, fn(&[Var]) -> Var); 6] = [
-    ("hstack", tape::hstack),
-    ("vstack", tape::vstack),
-    ("dstack", tape::dstack),
-    ("column_stack", tape::column_stack),
-    ("block_diag", tape::block_diag),
-    ("cartesian_prod", tape::cartesian_prod),
-];
-
-/// Operations without arguments.
-const PLAIN: [(&str, fn(&Var) -> Var); 3] =
-    [("ravel", Var::ravel), ("fliplr", Var::fliplr), ("flipud", Var::flipud)];
-
-/// Operations on a tensor, or on each of a list.
-const AT_LEAST: [(&str, fn(&Var) -> Var); 3] =
-    [("atleast_1d", Var::atleast_1d), ("atleast_2d", Var::atleast_2d), ("atleast_3d", Var::atleast_3d)];
-
 /// Runs the operation if it is one of these.
 pub fn run(call: &Call) -> Option<Outcome> {
     let name = call.function.strip_prefix("torch.")?;
     let x = || call.var("input");
-    let row = |table: &[(&str, fn(&Var) -> Var)]| table.iter().find(|(n, _)| *n == name).map(|(_, f)| *f);
-    if let Some((_, f)) = OF_LISTS.iter().find(|(n, _)| *n == name) {
+    let of_list = named!(name, tape as fn(&[Var]) -> Var:
+        hstack vstack dstack column_stack block_diag cartesian_prod);
+    if let Some(f) = of_list {
         return Some(f(&call.variadic("tensors")).into());
     }
-    if let Some(f) = row(&PLAIN) {
-        return Some(f(&x()).into());
-    }
-    if let Some(f) = row(&AT_LEAST) {
+    if let Some(f) =
+        named!(name, Var as fn(&Var) -> Var: ravel fliplr flipud atleast_1d atleast_2d atleast_3d)
+    {
         return Some(match call.has("tensors") {
             true => call.vars("tensors").iter().map(f).collect::<Vec<_>>().into(),
             false => f(&x()).into(),
@@ -71,7 +53,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "tensor_split" => x().tensor_split(sections(call), dim()).into(),
         "split_with_sizes" => x().split_with_sizes(&call.sizes("split_sizes"), dim()).into(),
         "rot90" => {
-            let dims = if call.has("dims") { call.sides::<2>("dims") } else { [0, 1] };
+            let dims = if call.has("dims") { call.dims("dims") } else { vec![0, 1] };
             x().rot90_with(call.dim_or("k", 1), dims).into()
         }
         "repeat_interleave" => {

@@ -51,10 +51,7 @@ pub fn run(call: &Call) -> Option<Outcome> {
             None => x().flatten(()).take_along_dim(&call.var("indices").flatten(()), 0),
         }
         .into(),
-        "torch.nn.functional.one_hot" => {
-            let classes = call.int_or("num_classes", -1);
-            x().one_hot(usize::try_from(classes).ok()).into()
-        }
+        "torch.nn.functional.one_hot" => x().one_hot(call.int_or("num_classes", -1)).into(),
         "torch.Tensor.__getitem__" => {
             let index = match call.value("index") {
                 Some(Value::List(entries)) => entries.iter().map(|e| entry(call, e)).collect(),

@@ -16,65 +16,12 @@ pub fn run(call: &Call) -> Option<Outcome> {
 }
 
 fn of_one(call: &Call) -> Option<Var> {
-    let f = match call.op() {
-        "abs" => Var::abs,
-        "acos" => Var::acos,
-        "acosh" => Var::acosh,
-        "asin" => Var::asin,
-        "asinh" => Var::asinh,
-        "atan" => Var::atan,
-        "atanh" => Var::atanh,
-        "ceil" => Var::ceil,
-        "cos" => Var::cos,
-        "cosh" => Var::cosh,
-        "deg2rad" => Var::deg2rad,
-        "digamma" => Var::digamma,
-        "entr" => Var::entr,
-        "erf" => Var::erf,
-        "erfc" => Var::erfc,
-        "erfcx" => Var::erfcx,
-        "erfinv" => Var::erfinv,
-        "exp" => Var::exp,
-        "exp2" => Var::exp2,
-        "expm1" => Var::expm1,
-        "floor" => Var::floor,
-        "frac" => Var::frac,
-        "i0" => Var::i0,
-        "i0e" => Var::i0e,
-        "i1" => Var::i1,
-        "i1e" => Var::i1e,
-        "isfinite" => Var::isfinite,
-        "isinf" => Var::isinf,
-        "isnan" => Var::isnan,
-        "lgamma" => Var::lgamma,
-        "log" => Var::log,
-        "log10" => Var::log10,
-        "log1p" => Var::log1p,
-        "log2" => Var::log2,
-        "log_ndtr" => Var::log_ndtr,
-        "logical_not" => Var::logical_not,
-        "ndtr" => Var::ndtr,
-        "ndtri" => Var::ndtri,
-        "neg" => Var::neg,
-        "positive" => Var::positive,
-        "rad2deg" => Var::rad2deg,
-        "reciprocal" => Var::reciprocal,
-        "rsqrt" => Var::rsqrt,
-        "sigmoid" => Var::sigmoid,
-        "sgn" => Var::sgn,
-        "sign" => Var::sign,
-        "signbit" => Var::signbit,
-        "sin" => Var::sin,
-        "sinc" => Var::sinc,
-        "sinh" => Var::sinh,
-        "sqrt" => Var::sqrt,
-        "square" => Var::square,
-        "tan" => Var::tan,
-        "tanh" => Var::tanh,
-        "trunc" => Var::trunc,
-        _ => return None,
-    };
-    Some(f(&call.var("input")))
+    let f = named!(call.op(), Var as fn(&Var) -> Var:
+        abs acos acosh asin asinh atan atanh ceil cos cosh deg2rad digamma entr erf erfc erfcx
+        erfinv exp exp2 expm1 floor frac i0 i0e i1 i1e isfinite isinf isnan lgamma log log10
+        log1p log2 log_ndtr logical_not ndtr ndtri neg positive rad2deg reciprocal rsqrt sigmoid
+        sgn sign signbit sin sinc sinh sqrt square tan tanh trunc);
+    Some(f?(&call.var("input")))
 }
 
 /// The first operand, where PyTorch takes a number too: `2 + x`.
@@ -96,47 +43,35 @@ fn of_two(call: &Call) -> Option<Var> {
     let x = || call.var("input");
     let other = || call.operand("other");
     let variable = || call.var("other");
+    type Binary = fn(&Var, Operand) -> Var;
+    if let Some(f) = named!(call.op(), Var as Binary: mul true_divide floor_divide remainder) {
+        return Some(f(&left(call), other()));
+    }
+    if let Some(f) = named!(call.op(), Var as Binary: fmod copysign eq ne lt le gt ge) {
+        return Some(f(&x(), other()));
+    }
+    let of_variables = named!(call.op(), Var as fn(&Var, &Var) -> Var:
+        logical_and logical_or logical_xor maximum minimum fmax fmin atan2 hypot logaddexp logaddexp2 ldexp);
+    if let Some(f) = of_variables {
+        return Some(f(&x(), &variable()));
+    }
     Some(match call.op() {
         "add" => left(call).add_scaled(other(), call.scalar_or("alpha", 1)),
         "sub" => left(call).sub_scaled(other(), call.scalar_or("alpha", 1)),
         "rsub" => x().rsub_with(other(), call.scalar_or("alpha", 1)),
-        "mul" => left(call).mul(other()),
-        "true_divide" => left(call).true_divide(other()),
         "div" => match call.text_opt("rounding_mode").as_deref() {
             None => left(call).div(other()),
             Some("floor") => left(call).div_rounded(other(), RoundingMode::Floor),
             Some("trunc") => left(call).div_rounded(other(), RoundingMode::Trunc),
             Some(mode) => call.unwritable("rounding_mode", mode),
         },
-        "floor_divide" => left(call).floor_divide(other()),
-        "fmod" => x().fmod(other()),
-        "remainder" => left(call).remainder(other()),
-        "copysign" => x().copysign(other()),
         "heaviside" => x().heaviside(&call.var("values")),
-        "ldexp" => x().ldexp(&variable()),
         "isclose" => {
             let (rtol, atol) = (call.float_or("rtol", 1e-5), call.float_or("atol", 1e-8));
             x().isclose_with(&variable(), rtol, atol, call.bool_or("equal_nan", false))
         }
-        "eq" => x().eq(other()),
-        "ne" => x().ne(other()),
-        "lt" => x().lt(other()),
-        "le" => x().le(other()),
-        "gt" => x().gt(other()),
-        "ge" => x().ge(other()),
-        "logical_and" => x().logical_and(&variable()),
-        "logical_or" => x().logical_or(&variable()),
-        "logical_xor" => x().logical_xor(&variable()),
         "max" if call.has("other") => x().maximum(&variable()),
         "min" if call.has("other") => x().minimum(&variable()),
-        "maximum" => x().maximum(&variable()),
-        "minimum" => x().minimum(&variable()),
-        "fmax" => x().fmax(&variable()),
-        "fmin" => x().fmin(&variable()),
-        "atan2" => x().atan2(&variable()),
-        "hypot" => x().hypot(&variable()),
-        "logaddexp" => x().logaddexp(&variable()),
-        "logaddexp2" => x().logaddexp2(&variable()),
         "xlogy" => match call.operand("input") {
             Operand::Var(x) => x.xlogy(other()),
             number => xlogy(number, variable()),
@@ -165,7 +100,7 @@ fn of_more(call: &Call) -> Option<Var> {
         },
         "clamp_min" => x().clamp_min(call.operand("min")),
         "clamp_max" => x().clamp_max(call.operand("max")),
-        "round" => x().round_decimals(call.int_or("decimals", 0) as i32),
+        "round" => x().round_decimals(call.int_or("decimals", 0)),
         "logit" => match call.float_opt("eps") {
             None => x().logit(),
             Some(eps) => x().logit_with(eps),

@@ -2,7 +2,6 @@
 
 use tapegrad::ops;
 use tapegrad::ops::{AvgPoolOptions, LpPoolOptions, MaxPoolOptions, MaxUnpoolOptions};
-use tapegrad::tape::Var;
 
 use super::super::call::Call;
 use super::super::data::Value;
@@ -98,9 +97,6 @@ pub fn run(call: &Call) -> Option<Outcome> {
     let name = call.function.strip_prefix("torch.nn.functional.")?;
     let x = || call.var("input");
     let indices = || call.bool_or("return_indices", false);
-    fn pair(with_indices: bool, both: (Var, Var)) -> Outcome {
-        if with_indices { both.into() } else { both.0.into() }
-    }
     Some(match name {
         "max_pool1d" if indices() => ops::max_pool1d_with_indices(&x(), max_options(call)).into(),
         "max_pool2d" if indices() => ops::max_pool2d_with_indices(&x(), max_options(call)).into(),
@@ -120,9 +116,18 @@ pub fn run(call: &Call) -> Option<Outcome> {
         "adaptive_avg_pool1d" => ops::adaptive_avg_pool1d(&x(), output_size(call)).into(),
         "adaptive_avg_pool2d" => ops::adaptive_avg_pool2d(&x(), output_size(call)).into(),
         "adaptive_avg_pool3d" => ops::adaptive_avg_pool3d(&x(), output_size(call)).into(),
-        "adaptive_max_pool1d" => pair(indices(), ops::adaptive_max_pool1d(&x(), output_size(call))),
-        "adaptive_max_pool2d" => pair(indices(), ops::adaptive_max_pool2d(&x(), output_size(call))),
-        "adaptive_max_pool3d" => pair(indices(), ops::adaptive_max_pool3d(&x(), output_size(call))),
+        "adaptive_max_pool1d" if indices() => {
+            ops::adaptive_max_pool1d_with_indices(&x(), output_size(call)).into()
+        }
+        "adaptive_max_pool1d" => ops::adaptive_max_pool1d(&x(), output_size(call)).into(),
+        "adaptive_max_pool2d" if indices() => {
+            ops::adaptive_max_pool2d_with_indices(&x(), output_size(call)).into()
+        }
+        "adaptive_max_pool2d" => ops::adaptive_max_pool2d(&x(), output_size(call)).into(),
+        "adaptive_max_pool3d" if indices() => {
+            ops::adaptive_max_pool3d_with_indices(&x(), output_size(call)).into()
+        }
+        "adaptive_max_pool3d" => ops::adaptive_max_pool3d(&x(), output_size(call)).into(),
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! `clip_boxes_to_image`.
 
 use super::{check_boxes, edges};
+use crate::Size;
 use tapegrad_tape::{Var, stack};
 
 /// Boxes `[..., 4]` cut off at the edges of an image of height and width `size` (`torchvision.ops.clip_boxes_to_image`).
@@ -15,9 +16,9 @@ use tapegrad_tape::{Var, stack};
 /// assert_eq!(inside.to_vec::<f32>(), [0.0, 2.0, 8.0, 6.0]);
 /// ```
 #[track_caller]
-pub fn clip_boxes_to_image(boxes: &Var, size: [usize; 2]) -> Var {
+pub fn clip_boxes_to_image(boxes: &Var, size: impl Into<Size<2>>) -> Var {
     check_boxes("clip_boxes_to_image", boxes);
-    let [height, width] = size;
+    let Size([height, width]) = size.into();
     let limits = [width, height, width, height];
     let parts: Vec<Var> = edges(boxes).iter().zip(limits).map(|(edge, limit)| edge.clamp(0, limit)).collect();
     stack(&parts.iter().collect::<Vec<_>>(), -1)

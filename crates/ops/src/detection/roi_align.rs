@@ -1,6 +1,7 @@
 //! `roi_align`.
 
 use super::check_boxes;
+use crate::Size;
 use crate::kernels::roi_align::{Region, gather, scatter};
 use crate::options::setters;
 use crate::product::check_types;
@@ -46,7 +47,7 @@ impl Default for RoiAlignOptions {
 /// assert_eq!(y.item(), 5.0);
 /// ```
 #[track_caller]
-pub fn roi_align(input: &Var, boxes: &Var, output_size: [usize; 2]) -> Var {
+pub fn roi_align(input: &Var, boxes: &Var, output_size: impl Into<Size<2>>) -> Var {
     roi_align_with(input, boxes, output_size, Default::default())
 }
 
@@ -55,7 +56,13 @@ pub fn roi_align(input: &Var, boxes: &Var, output_size: [usize; 2]) -> Var {
 /// # Panics
 /// Same as [`roi_align`].
 #[track_caller]
-pub fn roi_align_with(input: &Var, boxes: &Var, output_size: [usize; 2], options: RoiAlignOptions) -> Var {
+pub fn roi_align_with(
+    input: &Var,
+    boxes: &Var,
+    output_size: impl Into<Size<2>>,
+    options: RoiAlignOptions,
+) -> Var {
+    let Size(output_size) = output_size.into();
     let op = "roi_align";
     let s = input.shape();
     assert!(s.len() == 4, "{op}: expected features [N, C, H, W], but got shape {s:?}");

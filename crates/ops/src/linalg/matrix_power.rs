@@ -2,7 +2,7 @@
 
 use super::inv::inv_named;
 use super::{identity, mm, square_size};
-use tapegrad_tape::Var;
+use tapegrad_tape::{Int, Var};
 
 /// The `n`-th power of square matrices, of the inverse for a negative `n`, by repeated squaring
 /// (`torch.linalg.matrix_power`).
@@ -16,7 +16,8 @@ use tapegrad_tape::Var;
 /// assert_eq!(tapegrad_ops::linalg::matrix_power(&a, 5).to_vec::<f64>(), [1.0, 5.0, 0.0, 1.0]);
 /// ```
 #[track_caller]
-pub fn matrix_power(a: &Var, n: i64) -> Var {
+pub fn matrix_power(a: &Var, n: impl Int) -> Var {
+    let n = n.to_i64();
     let op = "linalg.matrix_power";
     let size = square_size(op, a);
     if n == 0 {

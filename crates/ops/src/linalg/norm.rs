@@ -1,7 +1,7 @@
 //! `linalg.norm`, `linalg.matrix_norm`.
 
 use super::svd::svdvals_named;
-use tapegrad_tape::{DType, Int, IntList, Var, shape};
+use tapegrad_tape::{DType, IntList, Var, shape};
 
 /// The order of a norm: a name or a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,8 +45,10 @@ pub fn matrix_norm(a: &Var) -> Var {
 /// # Panics
 /// Same as [`matrix_norm`].
 #[track_caller]
-pub fn matrix_norm_with(a: &Var, ord: impl Into<NormOrd>, dims: [impl Int; 2], keepdim: bool) -> Var {
-    matrix_norm_named("linalg.matrix_norm", a, ord.into(), dims.map(Int::to_isize), keepdim)
+pub fn matrix_norm_with(a: &Var, ord: impl Into<NormOrd>, dims: impl IntList, keepdim: bool) -> Var {
+    let (op, dims) = ("linalg.matrix_norm", dims.to_isizes());
+    let [r, c] = dims[..] else { panic!("{op}: expected the two dimensions of matrices, but got {dims:?}") };
+    matrix_norm_named(op, a, ord.into(), [r, c], keepdim)
 }
 
 #[track_caller]

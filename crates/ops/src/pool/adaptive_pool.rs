@@ -16,7 +16,7 @@ fn axes<const D: usize>(op: &str, shape: &[usize], output: [Option<usize>; D]) -
 }
 
 macro_rules! adaptive_pool {
-    ($($name:ident, $max:ident, $d:literal, $shape:literal, $output:literal;)*) => {$(
+    ($($name:ident, $max:ident, $with_indices:ident, $d:literal, $shape:literal, $output:literal;)*) => {$(
         #[doc = concat!("The mean of each of as many windows as the output has elements, for an input ", $shape, " (`torch.nn.functional.", stringify!($name), "`).")]
         ///
         /// The size is a number for all dimensions, or one for each; `None` keeps that of the input.
@@ -36,14 +36,30 @@ macro_rules! adaptive_pool {
             mean_over_windows::<$d>(stringify!($name), input, false, None, |shape| axes(stringify!($name), shape, output_size))
         }
 
-        #[doc = concat!("The largest element of each of as many windows as the output has elements, and its index in the flattened spatial dimensions, for an input ", $shape, " (`torch.nn.functional.", stringify!($max), "`).")]
+        #[doc = concat!("The largest element of each of as many windows as the output has elements, for an input ", $shape, " (`torch.nn.functional.", stringify!($max), "`).")]
         ///
         /// The size is a number for all dimensions, or one for each; `None` keeps that of the input.
         ///
         /// # Panics
         /// If the input has another number of dimensions.
+        ///
+        /// ```
+        /// use tapegrad_tape::{DType, Tensor, Var};
+        #[doc = concat!("let x = Var::from(Tensor::ones_with(&[&[2, 3][..], &[6; ", $d, "]].concat(), DType::F32));")]
+        #[doc = concat!("assert_eq!(tapegrad_ops::", stringify!($max), "(&x, 2).shape()[2..], [2; ", $d, "]);")]
+        /// ```
         #[track_caller]
-        pub fn $max(input: &Var, output_size: impl Into<OutputSize<$d>>) -> (Var, Var) {
+        pub fn $max(input: &Var, output_size: impl Into<OutputSize<$d>>) -> Var {
+            let OutputSize(output_size) = output_size.into();
+            max_over_windows::<$d>(stringify!($max), input, |shape| axes(stringify!($max), shape, output_size)).0
+        }
+
+        #[doc = concat!("As [`", stringify!($max), "`], with the index of each maximum in the flattened spatial dimensions (`return_indices=True`).")]
+        ///
+        /// # Panics
+        /// If the input has another number of dimensions.
+        #[track_caller]
+        pub fn $with_indices(input: &Var, output_size: impl Into<OutputSize<$d>>) -> (Var, Var) {
             let OutputSize(output_size) = output_size.into();
             let (y, taken) = max_over_windows::<$d>(stringify!($max), input, |shape| axes(stringify!($max), shape, output_size));
             let indices = taken.indices(&y);
@@ -52,7 +68,7 @@ macro_rules! adaptive_pool {
     )*};
 }
 adaptive_pool! {
-    adaptive_avg_pool1d, adaptive_max_pool1d, 1, "`[N, C, L]`", "`[L]`";
-    adaptive_avg_pool2d, adaptive_max_pool2d, 2, "`[N, C, H, W]`", "`[H, W]`";
-    adaptive_avg_pool3d, adaptive_max_pool3d, 3, "`[N, C, D, H, W]`", "`[D, H, W]`";
+    adaptive_avg_pool1d, adaptive_max_pool1d, adaptive_max_pool1d_with_indices, 1, "`[N, C, L]`", "`[L]`";
+    adaptive_avg_pool2d, adaptive_max_pool2d, adaptive_max_pool2d_with_indices, 2, "`[N, C, H, W]`", "`[H, W]`";
+    adaptive_avg_pool3d, adaptive_max_pool3d, adaptive_max_pool3d_with_indices, 3, "`[N, C, D, H, W]`", "`[D, H, W]`";
 }

@@ -8,7 +8,7 @@ use crate::memory::nhwc;
 use crate::options::size_setters;
 use std::sync::Arc;
 use tapegrad_tape::kernels::list::list_for;
-use tapegrad_tape::{MemoryFormat, RecordOptions, Tensor, Var, dispatch, record_with};
+use tapegrad_tape::{Int, MemoryFormat, RecordOptions, Tensor, Var, dispatch, record_with};
 
 /// The arguments of an average pooling, with PyTorch's defaults; the stride is the kernel's size if it is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,24 @@ impl<const D: usize> AvgPoolOptions<D> {
     }
 
     size_setters! { stride, padding }
+
+    /// Sets whether windows may overhang at the end.
+    pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {
+        self.ceil_mode = ceil_mode;
+        self
+    }
+
+    /// Sets whether the zeros of the padding count in the mean.
+    pub fn count_include_pad(mut self, count_include_pad: bool) -> Self {
+        self.count_include_pad = count_include_pad;
+        self
+    }
+
+    /// Sets what the sum is divided by, in place of the number of elements.
+    pub fn divisor_override(mut self, divisor: impl Int) -> Self {
+        self.divisor_override = Some(divisor.to_isize());
+        self
+    }
 }
 
 impl<const D: usize, T: Into<Size<D>>> From<T> for AvgPoolOptions<D> {

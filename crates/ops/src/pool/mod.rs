@@ -7,8 +7,9 @@ mod max_pool;
 mod max_unpool;
 
 pub use adaptive_pool::{
-    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d, adaptive_max_pool2d,
-    adaptive_max_pool3d,
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices, adaptive_max_pool2d, adaptive_max_pool2d_with_indices,
+    adaptive_max_pool3d, adaptive_max_pool3d_with_indices,
 };
 pub use avg_pool::{AvgPoolOptions, avg_pool1d, avg_pool2d, avg_pool3d};
 pub use lp_pool::{LpPoolOptions, lp_pool1d, lp_pool2d, lp_pool3d};

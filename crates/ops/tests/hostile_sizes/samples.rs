@@ -178,7 +178,7 @@ fn convolutions() {
     refused("conv_transpose2d: padding", || transposed(options().padding(MAX)));
     refused("conv_transpose2d: output_padding", || transposed(options().output_padding(MAX)));
     let convolved = |o: tapegrad_ops::ConvOptions<2>| tapegrad_ops::conv2d_with(&image, &weight, None, o);
-    refused("conv2d: padding", || convolved(tapegrad_ops::ConvOptions::new().padding(1 << 63)));
+    refused("conv2d: padding", || convolved(tapegrad_ops::ConvOptions::new().padding(1usize << 63)));
     refused("conv2d: shape [1, 1, 2147483649, 2147483649] is too large", || {
         convolved(tapegrad_ops::ConvOptions::new().padding(1 << 30))
     });
@@ -193,7 +193,7 @@ fn convolutions() {
 fn pooling_and_pixels() {
     let image = f32s(&[1, 4, 2, 2]);
     refused("max_pool2d: effective kernel size overflows", || {
-        tapegrad_ops::max_pool2d(&image, tapegrad_ops::MaxPoolOptions::new(2).dilation(1 << 63))
+        tapegrad_ops::max_pool2d(&image, tapegrad_ops::MaxPoolOptions::new(2).dilation(1usize << 63))
     });
     refused("adaptive_avg_pool2d: shape [1, 4, 18446744073709551615, 2] is too large", || {
         tapegrad_ops::adaptive_avg_pool2d(&image, [Some(MAX), Some(2)])

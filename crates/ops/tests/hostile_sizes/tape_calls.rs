@@ -174,7 +174,7 @@ fn indices() {
             d.expect(&[2, n as u128]);
             i64s(&[d.n(), 0]).one_hot(n)
         };
-        "one_hot": |d| i64s(&[]).one_hot(Some(d.s()));
+        "one_hot": |d| i64s(&[]).one_hot(d.s());
         "bincount": |d| i64s(&[d.n()]).bincount_with(d.s());
         "gather": |d| f32s(&[2, 3]).gather(d.i(), &i64s(&[d.n(), d.n()]).reshape(&[1, 2]));
         "scatter": |d| f32s(&[2, 3]).scatter(1, &i64s(&[d.n(), d.n()]).reshape(&[1, 2]), 2.0);

@@ -2,6 +2,7 @@
 
 use super::table::on_integers;
 use crate::dtype::{DType, Scalar};
+use crate::int_list::Int;
 use crate::kernels::strided;
 use crate::var::Var;
 
@@ -159,7 +160,8 @@ impl Var {
     /// assert_eq!(tapegrad_tape::Var::from(12345.0).round_decimals(-2).item(), 12300.0);
     /// ```
     #[track_caller]
-    pub fn round_decimals(&self, decimals: i32) -> Var {
+    pub fn round_decimals(&self, decimals: impl Int) -> Var {
+        let decimals = decimals.to_i64().clamp(i32::MIN.into(), i32::MAX.into()) as i32;
         if decimals == 0 {
             return self.round();
         }

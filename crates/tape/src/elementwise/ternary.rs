@@ -62,7 +62,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn addcmul(&self, a: &Var, b: &Var) -> Var {
-        self.addcmul_with(a, b, 1.0)
+        self.addcmul_with(a, b, 1)
     }
 
     /// [`Var::addcmul`] with a factor.
@@ -86,7 +86,7 @@ impl Var {
     /// ```
     #[track_caller]
     pub fn addcdiv(&self, a: &Var, b: &Var) -> Var {
-        self.addcdiv_with(a, b, 1.0)
+        self.addcdiv_with(a, b, 1)
     }
 
     /// [`Var::addcdiv`] with a factor.
@@ -129,7 +129,14 @@ impl Var {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Tensor, Var, gradcheck, gradgradcheck};
+    use crate::{DType, Tensor, Var, gradcheck, gradgradcheck};
+
+    #[test]
+    fn integers_stay_integers() {
+        let n = |list: [i64; 2]| Var::from_vec(list.to_vec(), 2);
+        let y = n([1, 2]).addcmul(&n([3, 4]), &n([5, 6]).cast(DType::U8));
+        assert_eq!((y.dtype(), y.to_vec::<i64>()), (DType::I64, vec![16, 26]));
+    }
 
     #[test]
     fn derivatives() {

@@ -2,13 +2,14 @@
 
 use super::{integers, places};
 use crate::dtype::DType;
+use crate::int_list::{Int, OptionalInt};
 use crate::shape::{self, Dims};
 use crate::tensor::Tensor;
 use crate::var::Var;
 
 impl Var {
     /// Class indices as one-hot vectors, as I64 with a new last dimension (`torch.nn.functional.one_hot`). Without a
-    /// number of classes, it is the largest class plus one. Has no derivative.
+    /// number of classes (`None` or -1), it is the largest class plus one. Has no derivative.
     ///
     /// # Panics
     /// If the classes are not integers, one is negative or not below the number of classes, there is none from which to
@@ -20,8 +21,11 @@ impl Var {
     /// assert_eq!(classes.one_hot(3).to_vec::<i64>(), [1, 0, 0, 0, 0, 1]);
     /// ```
     #[track_caller]
-    pub fn one_hot(&self, num_classes: impl Into<Option<usize>>) -> Var {
-        let num_classes = num_classes.into();
+    pub fn one_hot(&self, num_classes: impl OptionalInt) -> Var {
+        let num_classes = match num_classes.to_option() {
+            None | Some(-1) => None,
+            Some(n) => Some(n.to_usize().unwrap_or_else(|| panic!("one_hot: num_classes cannot be {n}"))),
+        };
         let classes = integers("one_hot", self).to_vec::<i64>();
         assert!(
             num_classes.is_some_and(|n| n > 0) || !classes.is_empty(),

@@ -12,10 +12,11 @@ impl Var {
     /// Where values would be inserted along the last dimension of this sorted tensor so that it stays sorted, as I64
     /// (`torch.searchsorted`, where this is `sorted_sequence`): before equal elements, or after them with `right`
     /// (`side="right"`). This is a vector, or has the other dimensions of `values`. `sorter` are indices that sort this
-    /// tensor, if it is not sorted. NaN is behind all elements, and an element that is NaN before all values. Without gradient.
+    /// tensor, if it is not sorted. NaN is behind all elements, and an element that is NaN before all values. Of two types,
+    /// elements are compared in the one that holds both. Without gradient.
     ///
     /// # Panics
-    /// If the types or the other dimensions differ, or the sorter does not fit.
+    /// If the other dimensions differ, or the sorter does not fit.
     ///
     /// ```
     /// use tapegrad_tape::Var;
@@ -149,8 +150,7 @@ fn search(op: &'static str, sorted: &Var, values: &Operand, right: bool) -> Var 
                 sorted.shape(),
                 v.shape()
             );
-            assert_eq!(v.dtype(), sorted.dtype(), "{op}: the sequence and the values have to be of one type");
-            v.dtype()
+            v.dtype().promote(sorted.dtype())
         }
         Operand::Scalar(s) => {
             assert!(
@@ -227,6 +227,17 @@ mod tests {
             prop_assert_eq!(x.searchsorted_with(v, true, None).item() as usize, line.partition_point(|&x| x <= v));
             prop_assert_eq!(Var::from(v).isin(&x).item() != 0.0, line.contains(&v));
         }
+    }
+
+    /// The places are PyTorch's: 0.1 in F32 is larger than in F64.
+    #[test]
+    fn operands_of_two_types() {
+        let (whole, real) = (Var::from_vec(vec![1i64, 2, 3], 3), Var::from_vec(vec![1.5f32, 2.5], 2));
+        assert_eq!(whole.searchsorted(&real).to_vec::<i64>(), [1, 2]);
+        assert_eq!(whole.bucketize(&real).to_vec::<i64>(), [0, 1, 2]);
+        let (single, double) = (Var::from_vec(vec![0.1f32], 1), Var::from_vec(vec![0.1f64], 1));
+        assert_eq!(single.searchsorted(&double).to_vec::<i64>(), [0]);
+        assert_eq!(double.searchsorted(&single).to_vec::<i64>(), [1]);
     }
 
     /// The values are PyTorch's.

@@ -92,10 +92,11 @@ impl Var {
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
-    /// assert_eq!(x.sum_to_size(&[2, 1]).to_vec::<f32>(), [3.0, 7.0]);
+    /// assert_eq!(x.sum_to_size((2, 1)).to_vec::<f32>(), [3.0, 7.0]);
     /// ```
     #[track_caller]
-    pub fn sum_to_size(&self, to: &[usize]) -> Var {
+    pub fn sum_to_size(&self, to: impl IntList) -> Var {
+        let to = &to.to_sizes("sum_to_size")[..];
         let fits = shape::broadcast(to, self.shape()).is_some_and(|s| s.as_slice() == self.shape());
         assert!(fits, "sum_to_size: size {to:?} is not expandable to size {:?}", self.shape());
         self.sum_to(to)

@@ -68,7 +68,7 @@ impl Var {
     /// are 1 and the dimensions 0 and 1).
     ///
     /// # Panics
-    /// If the dimensions are out of range or the same.
+    /// If the dimensions are not two, out of range or the same.
     ///
     /// ```
     /// let x = tapegrad_tape::Var::from_vec(vec![1f32, 2.0, 3.0, 4.0], &[2, 2]);
@@ -84,8 +84,12 @@ impl Var {
     /// # Panics
     /// Same as [`Var::rot90`].
     #[track_caller]
-    pub fn rot90_with(&self, k: impl Int, dims: [impl Int; 2]) -> Var {
-        self.turned(k.to_isize(), dims.map(Int::to_isize))
+    pub fn rot90_with(&self, k: impl Int, dims: impl IntList) -> Var {
+        let dims = dims.to_isizes();
+        let [a, b] = dims[..] else {
+            panic!("rot90: expected two dimensions to rotate in, but got {dims:?}")
+        };
+        self.turned(k.to_isize(), [a, b])
     }
 
     #[track_caller]

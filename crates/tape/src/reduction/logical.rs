@@ -9,7 +9,8 @@ use crate::tensor::Tensor;
 use crate::var::Var;
 
 impl Var {
-    /// True where all elements over dimensions, all if none is given, are not zero (`torch.all`); U8 stays U8.
+    /// True where all elements over dimensions, all if none is given, are not zero (`torch.all`; its `dim=[]`, which
+    /// reduces nothing, has no counterpart); U8 stays U8.
     ///
     /// # Panics
     /// If a dimension is out of range or appears twice.
@@ -32,7 +33,8 @@ impl Var {
         })
     }
 
-    /// True where an element over dimensions, all if none is given, is not zero (`torch.any`); U8 stays U8.
+    /// True where an element over dimensions, all if none is given, is not zero (`torch.any`; its `dim=[]`, which
+    /// reduces nothing, has no counterpart); U8 stays U8.
     ///
     /// # Panics
     /// If a dimension is out of range or appears twice.

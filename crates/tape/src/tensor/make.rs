@@ -2,7 +2,7 @@
 
 use super::Tensor;
 use crate::dtype::{DType, Element, Scalar, default_dtype};
-use crate::int_list::IntList;
+use crate::int_list::{Int, IntList};
 use crate::shape::{self, Dims, MemoryFormat};
 use crate::storage::{OutOfMemoryError, Storage};
 use std::sync::Arc;
@@ -158,7 +158,8 @@ impl Tensor {
 
     /// `start`, `start + 1`, ... up to but excluding `end`, as I64. Empty if `end <= start`.
     #[track_caller]
-    pub fn arange(start: i64, end: i64) -> Tensor {
+    pub fn arange(start: impl Int, end: impl Int) -> Tensor {
+        let (start, end) = (start.to_i64(), end.to_i64());
         let n = if start < end { end.abs_diff(start) as usize } else { 0 };
         shape::numel_for("arange", &[n]);
         let mut t = Tensor::uninit(&[n], DType::I64);
