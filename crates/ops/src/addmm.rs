@@ -145,10 +145,10 @@ pub fn addbmm_with(input: &Var, a: &Var, b: &Var, beta: impl Into<Scalar>, alpha
 }
 
 /// `beta * input + alpha * (x outer y)` for two vectors (`torch.addr`). `input` is broadcast; with `beta = 0` it is not
-/// read.
+/// read. Types are promoted, as in no other of these products.
 ///
 /// # Panics
-/// If shapes or types do not fit.
+/// If the shapes do not fit, or all are Bool.
 ///
 /// ```
 /// use tapegrad_tape::Var;
@@ -172,11 +172,10 @@ pub fn addr_with(input: &Var, x: &Var, y: &Var, beta: impl Into<Scalar>, alpha: 
         x.shape(),
         y.shape()
     );
-    for v in [x, y] {
-        check_types("addr", input.dtype(), v.dtype());
-    }
-    let (x, y) = (x.unsqueeze(1), y.unsqueeze(0));
-    add_product("addr", input, &x, &y, beta.into(), alpha.into())
+    let dtype = input.dtype().promote(x.dtype()).promote(y.dtype());
+    check_types("addr", dtype, dtype);
+    let [input, x, y] = [input, x, y].map(|v| v.cast(dtype));
+    add_product("addr", &input, &x.unsqueeze(1), &y.unsqueeze(0), beta.into(), alpha.into())
 }
 
 #[track_caller]
@@ -251,6 +250,16 @@ mod tests {
         check_gradients(|x| addmv_with(&x[0], &x[1], &x[2], 0.5, 2), &inputs);
         let [input, a, x] = inputs;
         assert_close(&addmv_with(&input, &a, &x, 0.5, 2), &(crate::mv(&a, &x) * 2.0 + &input * 0.5), 1e-14);
+    }
+
+    #[test]
+    fn addr_promotes() {
+        let (x, y) = (Var::from_vec(vec![1i64, 2], 2), Var::from_vec(vec![0.5f32, 4.0], 2));
+        let z = addr(&Var::from_vec(vec![1f64, 2.0], 2), &x, &y);
+        assert_eq!((z.dtype(), z.to_vec::<f64>()), (tapegrad_tape::DType::F64, vec![1.5, 6.0, 2.0, 10.0]));
+        let w = Var::parameter(y.tensor());
+        addr(&x, &x, &w).sum_all().backward();
+        assert_eq!(w.grad().unwrap().to_vec::<f32>(), [3.0, 3.0]);
     }
 
     #[test]
