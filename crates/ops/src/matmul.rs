@@ -2,7 +2,7 @@
 
 use crate::autocast::lowered;
 use crate::product::{check_types, product};
-use tapegrad_tape::Var;
+use tapegrad_tape::{DType, Var};
 
 /// The matrix product, by the dimensions of its operands (`torch.matmul`).
 ///
@@ -206,6 +206,9 @@ fn inner_product(op: &'static str, a: &Var, b: &Var) -> Var {
 #[track_caller]
 pub fn outer(a: &Var, b: &Var) -> Var {
     check_dims("outer", [("self", a, 1), ("vec2", b, 1)]);
+    if a.dtype() == b.dtype() && matches!(a.dtype(), DType::F32 | DType::F64) {
+        return product("outer", &a.reshape((a.numel(), 1)), false, &row_of(b), false);
+    }
     a.reshape((a.numel(), 1)).mul(b)
 }
 
@@ -214,7 +217,7 @@ mod tests {
     use super::*;
     use crate::testing::{check_gradients, parameter};
     use proptest::prelude::*;
-    use tapegrad_tape::{DType, Tensor};
+    use tapegrad_tape::Tensor;
 
     fn counting(shape: &[usize]) -> Var {
         let n = shape.iter().product::<usize>() as i64;

@@ -1,8 +1,8 @@
 //! Smooth activations.
 
-use crate::kernels::activation::{Gelu, GeluTanh, Mish, Silu, rows};
+use crate::kernels::activation::{self as kernels, Gelu, GeluTanh, Mish, Silu, rows};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
-use tapegrad_tape::{Pointwise, Var, where_};
+use tapegrad_tape::{Pointwise, Rows, Var, where_};
 
 /// sqrt(2 / pi)
 const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
@@ -94,6 +94,8 @@ tapegrad_tape::pointwise! {
 static GELU: Pointwise = Pointwise { f32: rows::<Gelu>(), ..table::gelu };
 static GELU_TANH: Pointwise = Pointwise { f32: rows::<GeluTanh>(), ..table::gelu_tanh };
 static SILU: Pointwise = Pointwise { f32: rows::<Silu>(), ..table::silu };
+static SOFTPLUS: Pointwise =
+    Pointwise { f32: Rows { value: kernels::softplus, ..table::softplus.f32 }, ..table::softplus };
 static MISH: Pointwise = Pointwise { f32: rows::<Mish>(), ..table::mish };
 
 /// How [`gelu`] computes the distribution function of the normal distribution.
@@ -150,7 +152,7 @@ pub fn softplus(x: &Var) -> Var {
 /// [`softplus`] with another `beta` or threshold.
 #[track_caller]
 pub fn softplus_with(x: &Var, beta: f64, threshold: f64) -> Var {
-    table::softplus.apply(x, [beta, threshold, 0.0, 0.0])
+    SOFTPLUS.apply(x, [beta, threshold, 0.0, 0.0])
 }
 
 /// `x * sigmoid(x)`, also called swish (`torch.nn.functional.silu`).

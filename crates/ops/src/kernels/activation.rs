@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
+use tapegrad_tape::kernels::fused;
 use tapegrad_tape::kernels::vector_math::exp;
 use tapegrad_tape::{Params, Rows};
 
@@ -68,6 +69,29 @@ impl<C: Curve> Kernel for Gradients<'_, C> {
                 let slope = C::slope(V::load_part(x.add(whole), rest));
                 slope.mul(V::load_part(g.add(whole), rest)).store_part(out.add(whole), rest);
             }
+        }
+    }
+}
+
+tapegrad_tape::fused! {
+    /// `ln(1 + e^(beta x)) / beta`, and `x` above a threshold.
+    pub(crate) fn softplus<const F>(out: &mut [f32], x: &[f32], p: &Params) {
+        let [beta, threshold] = [p[0] as f32, p[1] as f32];
+        for (o, &x) in out.iter_mut().zip(x) {
+            let z = x * beta;
+            let y = fused::softplus::<F>(z) / beta;
+            *o = if z > threshold { x } else { y };
+        }
+    }
+}
+
+tapegrad_tape::fused! {
+    /// The binary cross-entropy of `sigmoid(x)` and `t`.
+    pub(crate) fn logit_losses<const F>(out: &mut [f32], x: &[f32], t: &[f32]) {
+        for ((o, &x), &t) in out.iter_mut().zip(x).zip(t) {
+            // NaN stays.
+            let least = if x > 0.0 { 0.0 } else { x };
+            *o = (1.0 - t) * x - (least - fused::softplus_below::<F>(-x.abs()));
         }
     }
 }

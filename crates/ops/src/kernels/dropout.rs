@@ -40,32 +40,23 @@ multiversion! {
             out.fill(T::ZERO);
             return;
         }
+        let mut words = [0; 2 * HASHES];
         let mut first = first;
-        let mut blocks = out.chunks_exact_mut(2 * HASHES);
-        for (out, x) in (&mut blocks).zip(x.chunks_exact(2 * HASHES)) {
-            let words = words(first);
+        for (out, x) in out.chunks_mut(2 * HASHES).zip(x.chunks(2 * HASHES)) {
+            for (k, pair) in words.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let hash = hash(first.wrapping_add(k as u64));
+                *pair = [hash as u32, (hash >> 32) as u32];
+            }
             for ((o, &x), &w) in out.iter_mut().zip(x).zip(&words) {
                 *o = if w < limit { T::ZERO } else { x * scale };
             }
             first = first.wrapping_add(HASHES as u64);
         }
-        let out = blocks.into_remainder();
-        let rest = &x[x.len() - out.len()..];
-        for ((o, &x), w) in out.iter_mut().zip(rest).zip(words(first)) {
-            *o = if w < limit { T::ZERO } else { x * scale };
-        }
     }
 }
 
-/// As many hashes at once as make the loop one over vectors.
-const HASHES: usize = 16;
-
-/// The lower and the upper halves of the hashes from a counter on, in turns.
-#[inline(always)]
-fn words(first: u64) -> [u32; 2 * HASHES] {
-    let hashes: [u64; HASHES] = std::array::from_fn(|k| hash(first.wrapping_add(k as u64)));
-    std::array::from_fn(|k| (hashes[k / 2] >> (32 * (k % 2))) as u32)
-}
+/// The hashes that are computed before the elements they decide about: in one loop the two would be computed one by one.
+const HASHES: usize = 256;
 
 multiversion! {
     /// What [`drop_out`] multiplies elements by, those from `start` on: zero or `1 / (1 - p)`, for a `p` below one.

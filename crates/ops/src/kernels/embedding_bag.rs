@@ -20,12 +20,8 @@ pub(crate) fn sums<T: Float>(
     parallel_chunks(out, each * width, |task, out| {
         for (k, out) in out.chunks_exact_mut(width).enumerate() {
             let bag = task * each + k;
-            out.fill(T::ZERO);
-            for i in starts[bag]..starts[bag + 1] {
-                if let Some(w) = weights[i] {
-                    add_row(out, &table[index[i] * width..][..width], w);
-                }
-            }
+            let of_bag = starts[bag]..starts[bag + 1];
+            weighted_sum(out, table, &index[of_bag.clone()], &weights[of_bag]);
         }
     });
 }
@@ -49,6 +45,37 @@ pub(crate) fn spread<T: Float>(
             }
         }
     });
+}
+
+/// The elements of a row that are summed in registers.
+const WIDTH: usize = 64;
+
+tapegrad_tape::multiversion! {
+    vectors of T;
+    fn weighted_sum<T: Float>(out: &mut [T], table: &[T], index: &[usize], weights: &[Option<T>]) {
+        let width = out.len();
+        let (blocks, rest) = out.as_chunks_mut::<WIDTH>();
+        for (b, block) in blocks.iter_mut().enumerate() {
+            let mut sum = [T::ZERO; WIDTH];
+            for (&i, w) in index.iter().zip(weights) {
+                if let Some(w) = *w {
+                    let row = &table[i * width + b * WIDTH..][..WIDTH];
+                    for k in 0..WIDTH {
+                        sum[k] += row[k] * w;
+                    }
+                }
+            }
+            *block = sum;
+        }
+        let from = width - rest.len();
+        rest.fill(T::ZERO);
+        for (&i, w) in index.iter().zip(weights) {
+            if let Some(w) = *w {
+                let row = &table[i * width + from..][..rest.len()];
+                rest.iter_mut().zip(row).for_each(|(o, &x)| *o += x * w);
+            }
+        }
+    }
 }
 
 tapegrad_tape::multiversion! {

@@ -3,6 +3,7 @@
 use super::Reduction;
 use crate::activation::logsigmoid;
 use crate::autocast::{in_f32, through_f32};
+use crate::kernels::activation as kernels;
 use crate::options::setters;
 use tapegrad_tape::{DType, Float, Var, dispatch, is_grad_enabled, kernels::strided, multiversion, record};
 
@@ -138,9 +139,10 @@ fn of_logits(input: &Var, target: &Var) -> Var {
     }
     let grain = strided::GRAIN / 8;
     let (x, t) = (input.tensor(), target.tensor());
-    let value = dispatch!(float: input.dtype(), "binary_cross_entropy_with_logits", T => {
-        strided::zip_rows::<T, T, T>(input.shape(), &x, &t, grain, &logit_losses)
-    });
+    let value = match input.dtype() {
+        DType::F32 => strided::zip_rows(input.shape(), &x, &t, grain, &kernels::logit_losses),
+        _ => strided::zip_rows(input.shape(), &x, &t, grain, &logit_losses),
+    };
     let (x, t) = (input.saved(), target.saved());
     record("binary_cross_entropy_with_logits", [input, target], value, move |c| {
         let g = c.grad();
@@ -155,13 +157,11 @@ fn of_logits(input: &Var, target: &Var) -> Var {
     })
 }
 
-multiversion! {
-    vectors of T;
-    fn logit_losses<T: Float>(out: &mut [T], x: &[T], t: &[T]) {
-        for ((o, &x), &t) in out.iter_mut().zip(x).zip(t) {
-            let log = Float::minimum(x, T::ZERO) - Float::ln_1p(Float::exp(-Float::abs(x)));
-            *o = (T::ONE - t) * x - log;
-        }
+/// For F32 there is a kernel.
+fn logit_losses(out: &mut [f64], x: &[f64], t: &[f64]) {
+    for ((o, &x), &t) in out.iter_mut().zip(x).zip(t) {
+        let log = Float::minimum(x, 0.0) - (-x.abs()).exp().ln_1p();
+        *o = (1.0 - t) * x - log;
     }
 }
 

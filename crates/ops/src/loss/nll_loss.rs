@@ -3,7 +3,7 @@
 use super::Reduction;
 use crate::autocast::in_f32;
 use crate::options::setters;
-use tapegrad_tape::{DType, Var, where_};
+use tapegrad_tape::{DType, Tensor, Var, dispatch, is_grad_enabled, record, where_};
 
 /// The arguments of [`nll_loss`] besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Debug)]
@@ -52,8 +52,59 @@ pub fn nll_loss(input: &Var, target: &Var) -> Var {
 pub fn nll_loss_with(input: &Var, target: &Var, options: NllLossOptions) -> Var {
     let (input, target) = (in_f32(input), in_f32(target));
     let (input, target) = (&*input, &*target);
+    if let Some(loss) = in_one_pass(input, target, &options) {
+        return loss;
+    }
     let picked = ClassTargets::new("nll_loss", input, target, options.weight.as_ref(), options.ignore_index);
     picked.reduce(picked.losses(input), options.reduction)
+}
+
+/// The mean or the sum over rows of classes without weights. `None` for anything else, and for targets that are no classes.
+#[track_caller]
+fn in_one_pass(input: &Var, target: &Var, options: &NllLossOptions) -> Option<Var> {
+    let (dtype, ignored) = (input.dtype(), options.ignore_index);
+    let &[rows, classes] = input.shape() else { return None };
+    let fits =
+        matches!(dtype, DType::F32 | DType::F64) && target.dtype() == DType::I64 && target.shape() == [rows];
+    let mean = options.reduction == Reduction::Mean;
+    if !fits || options.weight.is_some() || !(mean || options.reduction == Reduction::Sum) {
+        return None;
+    }
+    let (x, targets) = (input.tensor(), target.tensor());
+    let list = targets.as_slice::<i64>()?;
+    let (mut sum, mut count) = (0.0, 0);
+    dispatch!(float: dtype, "nll_loss", T => {
+        for (row, &t) in x.as_slice::<T>()?.chunks_exact(classes.max(1)).zip(list) {
+            if t != ignored {
+                sum -= f64::from(*row.get(usize::try_from(t).ok()?)?);
+                count += 1;
+            }
+        }
+    });
+    // Without a class there are no rows above, but there may be targets.
+    if classes == 0 && rows > 0 {
+        return None;
+    }
+    let factor = if mean { 1.0 / f64::from(count) } else { 1.0 };
+    let value = if mean { sum / f64::from(count) } else { sum };
+    let targets = target.saved();
+    Some(record("nll_loss", [input], Tensor::full_with((), value, dtype), move |c| {
+        // A gradient that is recorded is a constant times the incoming one.
+        let recorded = is_grad_enabled();
+        let slope = if recorded { -factor } else { -factor * c.grad().item() };
+        let mut dx = Tensor::zeros_with([rows, classes], dtype);
+        let targets = targets.tensor();
+        dispatch!(float: dtype, "nll_loss", T => {
+            let list = targets.as_slice::<i64>().expect("contiguous");
+            for (row, &t) in dx.data_mut::<T>().chunks_exact_mut(classes.max(1)).zip(list) {
+                if t != ignored {
+                    row[t as usize] = slope as T;
+                }
+            }
+        });
+        let dx = Var::from(dx);
+        [Some(if recorded { dx * c.grad() } else { dx })]
+    }))
 }
 
 /// The targets of a loss over classes, with their weights.
@@ -137,6 +188,29 @@ impl ClassTargets {
 mod tests {
     use super::*;
     use crate::testing::{check_gradients, parameter};
+
+    #[test]
+    fn one_pass_is_the_same_as_the_general_form() {
+        let target = Var::from_vec(vec![2i64, -100, 0, 3], &[4]);
+        for reduction in [Reduction::Mean, Reduction::Sum] {
+            let options = NllLossOptions { reduction, ..Default::default() };
+            let x = parameter(&[4, 5], 3);
+            assert!(in_one_pass(&x, &target, &options).is_some());
+            check_gradients(|v| nll_loss_with(&v[0], &target, options.clone()), &[x]);
+            let [x, y] = [(); 2].map(|()| parameter(&[4, 5], 3));
+            let found = nll_loss_with(&x, &target, options.clone()) * 3.0;
+            let general = ClassTargets::new("nll_loss", &y, &target, None, -100);
+            let expected = general.reduce(general.losses(&y), reduction) * 3.0;
+            assert!((found.item() - expected.item()).abs() < 1e-14);
+            found.backward();
+            expected.backward();
+            let [dx, dy] = [x, y].map(|v| v.grad().expect("a gradient").to_vec::<f64>());
+            assert!(dx.iter().zip(&dy).all(|(a, b)| (a - b).abs() < 1e-15));
+        }
+        // Nothing counts: the mean is NaN.
+        let nothing = Var::from_vec(vec![-100i64; 4], &[4]);
+        assert!(nll_loss(&parameter(&[4, 5], 3), &nothing).item().is_nan());
+    }
 
     #[test]
     fn derivatives() {

@@ -135,6 +135,7 @@ macro_rules! binary {
     // Rows with kernels of their own.
     (@row fmod f32 $value:ident) => { crate::kernels::remainder::fmod };
     (@row atan2 f32 $value:ident) => { crate::kernels::trigonometric::atan2 };
+    (@row logaddexp f32 $value:ident) => { crate::kernels::fused::logaddexp };
     (@row remainder f32 $value:ident) => { crate::kernels::remainder::remainder };
     (@row scalar $T:ident $value:ident) => {{
         fn row(out: &mut [$T], a: &[$T], b: &[$T]) {
@@ -269,7 +270,7 @@ binary! {
     /// let x = Var::from(1000.0);
     /// assert_eq!(x.logaddexp(&x).item(), (1000.0 + 2f64.ln()) as f32 as f64);
     /// ```
-    method simd logaddexp(a, b) = if a == b && a.is_infinite() { a } else {
+    method logaddexp logaddexp(a, b) = if a == b && a.is_infinite() { a } else {
             // A comparison that NaN makes false, so that it stays.
             let high = a.maximum(b);
             high + (-(a - b).abs()).exp().ln_1p()

@@ -40,14 +40,6 @@ fn density(x: &Var) -> Var {
 crate::pointwise! {
     mod gamma: scalar;
 
-    /// The derivative of [`Var::lgamma`] (`torch.digamma`); NaN at negative integers, minus infinity at zero.
-    ///
-    /// ```
-    /// assert!((tapegrad_tape::Var::from(1.0).digamma().item() + 0.5772157).abs() < 1e-6);
-    /// ```
-    method digamma(x) = wide(x, special::digamma); input(x, g)
-        fused g * either!(x, short::trigamma, trigamma_wide); rule g * x.polygamma(1); on 0.3, 4.0;
-
     hidden polygamma(x, n) = T::from_f64(special::polygamma(n.to_f64() as u32, x.to_f64()));
         input(x, g) fused g * T::from_f64(special::polygamma(n.to_f64() as u32 + 1, x.to_f64()));
         rule g * x.polygamma(n as u32 + 1); on 0.6, 4.0, 2.0;
@@ -61,8 +53,16 @@ crate::pointwise! {
     /// ```
     /// assert!((tapegrad_tape::Var::from(5.0).lgamma().item() - 24f64.ln()).abs() < 1e-6);
     /// ```
-    method lgamma(x) = either!(x, short::lgamma, libm::lgamma); input(x, g) fused g * wide(x, special::digamma);
+    method lgamma(x) = either!(x, short::lgamma, libm::lgamma); input(x, g) fused g * either!(x, short::digamma, special::digamma);
         rule g * x.digamma(); on 0.3, 4.0;
+
+    /// The derivative of [`Var::lgamma`] (`torch.digamma`); NaN at negative integers, minus infinity at zero.
+    ///
+    /// ```
+    /// assert!((tapegrad_tape::Var::from(1.0).digamma().item() + 0.5772157).abs() < 1e-6);
+    /// ```
+    method digamma(x) = either!(x, short::digamma, special::digamma); input(x, g)
+        fused g * either!(x, short::trigamma, trigamma_wide); rule g * x.polygamma(1); on 0.3, 4.0;
 
     hidden trigamma(x) = either!(x, short::trigamma, trigamma_wide);
         input(x, g) fused g * wide(x, |x| special::polygamma(2, x)); rule g * x.polygamma(2); on 0.6, 4.0;

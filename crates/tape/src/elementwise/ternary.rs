@@ -30,14 +30,23 @@ impl Var {
             "lerp: start, end and weight have to be of one floating-point type, not {dtype} and {}",
             end.dtype()
         );
+        // The result is exact at both ends.
+        macro_rules! between {
+            ($T:ident, $a:ident, $b:ident, $w:ident) => {
+                if $w < 0.5 as $T { $a + $w * ($b - $a) } else { $b - ($b - $a) * (1.0 as $T - $w) }
+            };
+        }
         let shape = broadcast_operands("lerp", &[&operands[0], &operands[1], &operands[2]]);
         let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
-        let [a, b, w] = operands.each_ref().map(|o| o.tensor(wide));
         let value = crate::dispatch!(float: wide, "lerp", T => {
-            strided::zip3(&shape, &a, &b, &w, |a: T, b: T, w: T| {
-                // The result is exact at both ends.
-                if w < 0.5 as T { a + w * (b - a) } else { b - (b - a) * (1.0 as T - w) }
-            })
+            let [a, b] = [&operands[0], &operands[1]].map(|o| o.tensor(wide));
+            match &operands[2] {
+                Operand::Scalar(w) => {
+                    let w = w.to::<T>();
+                    strided::zip(&shape, &a, &b, |a: T, b: T| between!(T, a, b, w))
+                }
+                w => strided::zip3(&shape, &a, &b, &w.tensor(wide), |a: T, b: T, w: T| between!(T, a, b, w)),
+            }
         });
         let saved = operands.each_ref().map(|o| constant(o, dtype));
         record_operands("lerp", &operands, value.cast(dtype), move |g, i| {

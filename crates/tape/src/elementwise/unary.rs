@@ -3,7 +3,7 @@
 use super::select::where_;
 use super::table::{Pointwise, Rows, on_integers};
 use crate::dtype::DType;
-use crate::kernels::{trigonometric as rows, vector_math};
+use crate::kernels::{fused, trigonometric as rows, vector_math};
 use crate::var::Var;
 
 /// 2 / sqrt(pi), the slope of the error function at zero.
@@ -29,19 +29,9 @@ crate::pointwise! {
     method exp2(x) = x.exp2(); output(y, g) fused g * y * T::c(std::f64::consts::LN_2);
         rule g * y * std::f64::consts::LN_2; on -2.0, 2.0;
 
-    /// The natural logarithm (`torch.log`); NaN below zero.
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(1.0).log().item(), 0.0);
-    /// ```
-    method log(x) = x.ln(); input(x, g) fused g / x; rule g / x; on 0.2, 4.0;
+    hidden log(x) = x.ln(); input(x, g) fused g / x; rule g / x; on 0.2, 4.0;
 
-    /// `ln(1 + x)`, accurate near zero (`torch.log1p`).
-    ///
-    /// ```
-    /// assert!((tapegrad_tape::Var::from(1e-12).log1p().item() - 1e-12).abs() < 1e-18);
-    /// ```
-    method log1p(x) = x.ln_1p(); input(x, g) fused g / (x + T::ONE); rule g / (x + 1.0); on -0.8, 4.0;
+    hidden log1p(x) = x.ln_1p(); input(x, g) fused g / (x + T::ONE); rule g / (x + 1.0); on -0.8, 4.0;
 
     /// The base-2 logarithm (`torch.log2`).
     ///
@@ -88,20 +78,10 @@ crate::pointwise! {
     /// ```
     method tanh(x) = x.tanh(); output(y, g) fused g * (T::ONE - y * y); rule g * (1.0 - y * y); on -2.0, 2.0;
 
-    /// `1 / (1 + e^-x)` (`torch.sigmoid`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).sigmoid().item(), 0.5);
-    /// ```
-    method sigmoid(x) = T::ONE / (T::ONE + (-x).exp()); output(y, g) fused g * ((T::ONE - y) * y);
+    hidden sigmoid(x) = T::ONE / (T::ONE + (-x).exp()); output(y, g) fused g * ((T::ONE - y) * y);
         rule g * ((1.0 - y) * y); on -4.0, 4.0;
 
-    /// The error function (`torch.erf`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).erf().item(), 0.0);
-    /// ```
-    method erf(x) = x.erf(); input(x, g) fused g * (T::c(ERF_SLOPE) * (-(x * x)).exp());
+    hidden erf(x) = x.erf(); input(x, g) fused g * (T::c(ERF_SLOPE) * (-(x * x)).exp());
         rule g * ((-(x * x)).exp() * ERF_SLOPE); on -2.0, 2.0;
 
     hidden neg(x) = -x; output(y, g) fused -g; rule -g; on -2.0, 2.0;
@@ -215,6 +195,22 @@ pub(super) static EXP: Pointwise = Pointwise {
     ..exponential::exp
 };
 
+/// A function whose values in F32 are computed with fused multiply-adds.
+macro_rules! with_fused_values {
+    ($($name:ident = $row:ident, $rows:path;)*) => {$(
+        pub(super) static $name: Pointwise = Pointwise {
+            f32: Rows { value: |out, x, _| $rows(out, x), ..exponential::$row.f32 },
+            ..exponential::$row
+        };
+    )*};
+}
+with_fused_values! {
+    LOG = log, fused::log_rows;
+    LOG1P = log1p, fused::log1p_rows;
+    SIGMOID = sigmoid, fused::sigmoid_rows;
+    ERF = erf, fused::erf_rows;
+}
+
 /// The sine in vector lanes.
 pub(super) static SIN: Pointwise = Pointwise {
     f32: Rows {
@@ -321,5 +317,45 @@ impl Var {
     #[track_caller]
     pub fn logit_with(&self, eps: f64) -> Var {
         exponential::logit_clamped.apply(self, [eps, 0.0, 0.0, 0.0])
+    }
+
+    /// The natural logarithm (`torch.log`); NaN below zero.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(1.0).log().item(), 0.0);
+    /// ```
+    #[track_caller]
+    pub fn log(&self) -> Var {
+        LOG.apply(self, [0.0; 4])
+    }
+
+    /// `ln(1 + x)`, accurate near zero (`torch.log1p`).
+    ///
+    /// ```
+    /// assert!((tapegrad_tape::Var::from(1e-12).log1p().item() - 1e-12).abs() < 1e-18);
+    /// ```
+    #[track_caller]
+    pub fn log1p(&self) -> Var {
+        LOG1P.apply(self, [0.0; 4])
+    }
+
+    /// `1 / (1 + e^-x)` (`torch.sigmoid`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).sigmoid().item(), 0.5);
+    /// ```
+    #[track_caller]
+    pub fn sigmoid(&self) -> Var {
+        SIGMOID.apply(self, [0.0; 4])
+    }
+
+    /// The error function (`torch.erf`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).erf().item(), 0.0);
+    /// ```
+    #[track_caller]
+    pub fn erf(&self) -> Var {
+        ERF.apply(self, [0.0; 4])
     }
 }

@@ -41,6 +41,13 @@ pub(crate) fn select(t: &Tensor, dim: usize, index: &[usize]) -> Tensor {
     out
 }
 
+/// Where runs of consecutive entries begin, until there are too many for copies of whole runs.
+fn runs(index: &[usize]) -> Vec<usize> {
+    let most = index.len() / 8 + 1;
+    let begins = (0..index.len()).filter(|&i| i == 0 || index[i] != index[i - 1] + 1);
+    begins.take(most).collect()
+}
+
 fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[usize]) {
     let t = t.contiguous();
     let n = t.shape()[dim];
@@ -52,6 +59,24 @@ fn select_into<T: Element>(out: &mut Tensor, t: &Tensor, dim: usize, index: &[us
     }
     let rows = out.numel() / inner;
     let pointer = SharedSlice::new(out.data_mut::<T>());
+    let runs = runs(index);
+    if runs.len() * 8 <= count {
+        parallel_blocks(rows, GRAIN.div_ceil(inner), |start, end| {
+            // SAFETY: blocks of rows of a result that is not shared; they do not overlap.
+            let mut block = unsafe { pointer.part(start * inner, (end - start) * inner) };
+            let mut r = start;
+            while r < end {
+                let (outer, at) = (r / count, r % count);
+                let k = runs.partition_point(|&run| run <= at) - 1;
+                let next = runs.get(k + 1).copied().unwrap_or(count);
+                let many = (next - at).min(end - r);
+                let (to, rest) = block.split_at_mut(many * inner);
+                to.copy_from_slice(&source[(outer * n + index[at]) * inner..][..many * inner]);
+                (r, block) = (r + many, rest);
+            }
+        });
+        return;
+    }
     if inner == 1 {
         // The order of a flipped dimension, which is copied without looking at each index.
         let reversed = index.windows(2).all(|pair| pair[0] == pair[1] + 1);

@@ -173,26 +173,7 @@ pub fn tanh(x: f32) -> f32 {
 /// The error function.
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
-    let a = bounded(x.abs(), 0.0, 4.0);
-    // Chebyshev fits: of erf(x) / x in x^2 on [0, 1] (error 1.4e-9), and of -ln(erfc(x)) on [0.9, 4] (1.1e-9).
-    let t = a * a;
-    let p = 7.882_497e-5;
-    let p = p * t - 8.018_855e-4;
-    let p = p * t + 5.189_312e-3;
-    let p = p * t - 2.685_432_9e-2;
-    let p = p * t + 1.128_359_7e-1;
-    let p = p * t - 3.761_262_7e-1;
-    let small = (p * t + std::f32::consts::FRAC_2_SQRT_PI) * a;
-    let q = -1.610_240_4e-6;
-    let q = q * a + 4.551_277_3e-5;
-    let q = q * a - 5.920_927_6e-4;
-    let q = q * a + 4.736_950_6e-3;
-    let q = q * a - 2.635_512_1e-2;
-    let q = q * a + 1.099_608e-1;
-    let q = q * a + 6.319_562e-1;
-    let q = q * a + 1.130_155_1;
-    let large = 1.0 - exp(3.002_688_2e-4 - q * a);
-    (if a < 1.0 { small } else { large }).copysign(x)
+    super::fused::erf::<false>(x)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod arch;
 pub(crate) mod callers;
 pub mod channels;
+pub mod fused;
 pub(crate) mod half;
 pub(crate) mod index;
 pub mod list;
