@@ -3,7 +3,7 @@
 use super::Reduction;
 use crate::autocast::in_f32;
 use crate::options::setters;
-use tapegrad_tape::{DType, Tensor, Var, dispatch, is_grad_enabled, record, where_};
+use tapegrad_tape::{DType, Element, Tensor, Var, dispatch, is_grad_enabled, record, where_};
 
 /// The arguments of [`nll_loss`] besides its tensors, with PyTorch's defaults.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ fn in_one_pass(input: &Var, target: &Var, options: &NllLossOptions) -> Option<Va
     dispatch!(float: dtype, "nll_loss", T => {
         for (row, &t) in x.as_slice::<T>()?.chunks_exact(classes.max(1)).zip(list) {
             if t != ignored {
-                sum -= f64::from(*row.get(usize::try_from(t).ok()?)?);
+                sum -= Element::to_f64(*row.get(usize::try_from(t).ok()?)?);
                 count += 1;
             }
         }

@@ -153,8 +153,8 @@ pub fn erf<const F: bool>(x: f32) -> f32 {
     let a = x.abs();
     let a = if a > 3.95 { 3.95 } else { a };
     // The polynomial for -ln(erfc(a)) / a with the least relative error in erf(a), 4e-9.
-    let q = polynomial!(F, a; -9.256_271_4e-6, 1.176_413_3e-4, -6.328_370_4e-4, 1.667_027_8e-3, -1.603_963_7e-4,
-        -1.915_306_4e-2, 1.027_778_3e-1, 6.366_194e-1, 1.128_379_2);
+    let q = polynomial!(F, a; -9.256_271e-6, 1.176_413_3e-4, -6.328_370_4e-4, 1.667_027_8e-3, -1.603_963_7e-4,
+        -1.915_306_4e-2, 1.027_778_3e-1, 6.366_194e-1, std::f32::consts::FRAC_2_SQRT_PI);
     let (n, s) = exp_parts::<F>(-q * a);
     let power = power_of_two(n);
     (-mul_add::<F>(power, s, power - 1.0)).copysign(x)
