@@ -1,9 +1,9 @@
 //! Correlations of many channels with few output channels: the columns of a tile are the taps of a row.
 //!
-//! The input gradient of a layer after the first one is such a correlation. For each row of the result the product of a
-//! row of the source with all taps of a row of the kernel is computed at once, summed over the rows of the kernel in
-//! the accumulators. What remains is the fold: a pixel of the result is the sum of one tap of each of its neighbors.
-//! Nothing is copied, and rows of the kernel outside the image cost nothing.
+//! The input gradient of a layer after the first one is such a correlation, and a transposed convolution that makes an image.
+//! For each row of the result the product of a row of the source with all taps of a row of the kernel is computed at once,
+//! summed over the rows of the kernel in the accumulators. What remains is the fold: a pixel of the result is the sum of
+//! one tap of each of its neighbors. Nothing is copied, and rows of the kernel outside the image cost nothing.
 
 use super::{Correlation, pack, run_tasks};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile, strided_rows};
@@ -18,25 +18,31 @@ const MANY_CHANNELS: usize = 8;
 pub(super) struct Folded {
     /// Where each row of taps reads, relative to a pixel.
     rows: Vec<isize>,
-    /// Where the first column of taps reads, their number, and the distance between them.
-    first: isize,
-    columns: usize,
-    spacing: usize,
+    /// Where each column of taps reads: pixel `x` of the result reads pixel `(x + at) / stride`, if there is one.
+    columns: Vec<isize>,
+    stride: usize,
+    /// From one term of a pixel of the result to the next, in the product.
+    step: usize,
 }
 
 impl Folded {
-    /// How to run a correlation this way, if it pays off.
-    pub(super) fn new(c: &Correlation) -> Option<Folded> {
+    /// How to run a correlation this way, if it pays off. With a stride the horizontal offsets of its taps are to be divided
+    /// by it.
+    pub(super) fn new(c: &Correlation, stride: usize) -> Option<Folded> {
         let (columns, spacing) = c.tap_columns()?;
-        // Narrower kernels leave too many columns idle, narrower images too many rows.
-        let fits =
-            c.target.c <= MAX_CHANNELS && (COLUMNS / 2 + 1..=COLUMNS).contains(&(columns * c.target.c));
-        let steps = c.source_step == [1, 1] && c.target_step == [1, 1];
+        // Narrower kernels leave too many columns idle, narrower images too many rows. With a stride the other way has as
+        // many idle columns for each of its residues.
+        let fewest = if stride == 1 { COLUMNS / 2 + 1 } else { 1 };
+        let fits = c.target.c <= MAX_CHANNELS && (fewest..=COLUMNS).contains(&(columns * c.target.c));
+        let steps = c.source_step == [1, 1]
+            && c.target_step[1] == 1
+            && (stride == 1 || spacing == 1 && columns >= stride);
+        let step = if stride == 1 { spacing * COLUMNS + c.target.c } else { COLUMNS + stride * c.target.c };
         (steps && fits && c.source.c >= MANY_CHANNELS && c.source.w >= ROWS / 2).then(|| Folded {
             rows: c.taps.iter().step_by(columns).map(|t| t.at[0]).collect(),
-            first: c.taps[0].at[1],
-            columns,
-            spacing,
+            columns: c.taps[..columns].iter().map(|t| t.at[1]).collect(),
+            stride,
+            step,
         })
     }
 
@@ -54,7 +60,9 @@ impl Folded {
         let images = c.images_per_task();
         let lines: Vec<Vec<Segment>> = (0..c.grid[0]).map(|y| self.segments(c, y)).collect();
         let reach = self.reach(c);
-        let step = self.spacing * COLUMNS + m;
+        let columns = self.columns.len();
+        // Whole vectors of the widest machine.
+        let width = (columns * m).next_multiple_of(COLUMNS / 2);
         let mut first = [0.0; MAX_CHANNELS];
         if let Some(bias) = bias {
             first[..m].copy_from_slice(bias);
@@ -63,7 +71,7 @@ impl Folded {
         with_scratch(self.rows.len() * panel, |packed| {
             packed.fill(0.0);
             for (t, tap) in c.taps.iter().enumerate() {
-                let start = t / self.columns * panel + t % self.columns * m;
+                let start = t / columns * panel + t % columns * m;
                 for (channel, line) in packed[start..].chunks_mut(COLUMNS).take(channels).enumerate() {
                     for (j, packed) in line[..m].iter_mut().enumerate() {
                         *packed = weight.data[channel * weight.row + j * weight.column + tap.index];
@@ -77,11 +85,11 @@ impl Folded {
                     for image in task * images..c.n.min((task + 1) * images) {
                         let from = &source[image * c.source.len()..][..c.source.len()];
                         for (y, segments) in lines.iter().enumerate() {
-                            multiply(c, from, packed, segments, product);
+                            multiply(c, from, packed, width, segments, product);
                             let start = image * c.target.len() + c.target_offset(y, 0);
                             // SAFETY: the line is inside the target, and each image is in one task.
                             let line = unsafe { out.part(start, c.grid[1] * m) };
-                            fold(line, m, &reach, step, product, first);
+                            fold(line, m, &reach, self.step, product, first);
                         }
                     }
                 });
@@ -101,27 +109,36 @@ impl Folded {
 
     /// For each pixel of a row of the result, where the product has its first tap inside the source, and how many taps are.
     fn reach(&self, c: &Correlation) -> Vec<(usize, usize)> {
-        (0..c.grid[1])
-            .map(|x| {
-                let at = |tap: usize| x.checked_add_signed(self.first + (tap * self.spacing) as isize);
-                let inside = |&tap: &usize| at(tap).is_some_and(|x| x < c.source.w);
-                let first = (0..self.columns).find(inside);
-                let start = first.map_or(0, |tap| at(tap).unwrap_or(0) * COLUMNS + tap * c.target.c);
-                (start, (0..self.columns).filter(inside).count())
-            })
-            .collect()
+        let stride = self.stride as isize;
+        let reach = |x: usize| {
+            let place = |tap: usize| {
+                let at = x as isize + self.columns[tap];
+                let inside = at >= 0 && at % stride == 0 && at / stride < c.source.w as isize;
+                inside.then(|| (at / stride) as usize * COLUMNS + tap * c.target.c)
+            };
+            let mut places = (0..self.columns.len()).filter_map(place);
+            places.next().map_or((0, 0), |first| (first, 1 + places.count()))
+        };
+        (0..c.grid[1]).map(reach).collect()
     }
 }
 
-/// The product of a row of the source with the taps, 32 columns for each pixel, summed over the rows of taps.
-fn multiply(c: &Correlation, image: &[f32], packed: &[f32], segments: &[Segment], product: &mut [f32]) {
-    let (channels, width) = (c.source.c, c.source.w);
-    let parts = width.div_ceil(ROWS);
+/// The product of a row of the source with the taps, `width` of 32 columns for each pixel, summed over the rows of taps.
+fn multiply(
+    c: &Correlation,
+    image: &[f32],
+    packed: &[f32],
+    width: usize,
+    segments: &[Segment],
+    product: &mut [f32],
+) {
+    let (channels, pixels) = (c.source.c, c.source.w);
+    let parts = pixels.div_ceil(ROWS);
     for part in 0..parts {
-        let (first, end) = (width * part / parts, width * (part + 1) / parts);
+        let (first, end) = (pixels * part / parts, pixels * (part + 1) / parts);
         let tile = Tile {
             m: end - first,
-            n: COLUMNS,
+            n: width,
             segments,
             left: Left::Rows,
             rows: &[strided_rows(image.as_ptr().wrapping_add(first * channels), channels)],

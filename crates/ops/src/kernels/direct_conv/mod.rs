@@ -69,6 +69,9 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
         parallel_chunks(dx, 1 << 16, |_, dx| dx.fill(0.0));
     }
     for top in 0..s.stride[0].min(s.h) {
+        if !gaps[0] && s.dilation == [1, 1] && input_grad_of_rows(s, top, dy, &weight, dx) {
+            continue;
+        }
         for left in 0..s.stride[1].min(s.w) {
             let start = [top, left];
             // Window o covers pixel start + stride * a with tap k if o = a + (start + padding - k * dilation) / stride.
@@ -93,6 +96,34 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
             correlation.run(dy, &weight, None, dx);
         }
     }
+}
+
+/// The rows of the input gradient from `top` on, in steps of the stride; false if few channels with a horizontal stride do not
+/// pay off.
+fn input_grad_of_rows(s: &Conv2dShape, top: usize, dy: &[f32], weight: &pack::View, dx: &mut [f32]) -> bool {
+    if s.stride[1] == 1 {
+        return false;
+    }
+    let stride = s.stride[0] as isize;
+    let at = |k: usize, axis: usize| {
+        let reach = [top, 0][axis] as isize + s.padding[axis] as isize - k as isize;
+        if axis == 1 { Some(reach) } else { (reach % stride == 0).then_some(reach / stride) }
+    };
+    let correlation = Correlation {
+        n: s.n,
+        source: Image { h: s.out_h(), w: s.out_w(), c: s.c_out },
+        target: Image { h: s.h, w: s.w, c: s.c_in },
+        grid: [(s.h - top).div_ceil(s.stride[0]), s.w],
+        source_step: [1, 1],
+        target_start: [top, 0],
+        target_step: [s.stride[0], 1],
+        taps: taps(s, at),
+    };
+    let folded = Folded::new(&correlation, s.stride[1]).filter(|_| correlation.positions() > 0);
+    if let Some(folded) = &folded {
+        folded.run(&correlation, dy, weight, None, dx);
+    }
+    folded.is_some()
 }
 
 /// The number of pixels of a convolution with a kernel of one pixel, which is a product of matrices, if tile registers compute
@@ -196,7 +227,7 @@ impl Correlation {
         if self.positions() == 0 || self.target.c == 0 {
             return;
         }
-        if let Some(folded) = Folded::new(self) {
+        if let Some(folded) = Folded::new(self, 1) {
             folded.run(self, source, weight, bias, target);
             return;
         }

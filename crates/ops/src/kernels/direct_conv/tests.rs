@@ -181,8 +181,9 @@ proptest! {
         size in 8..20usize,
         channels in (1..5usize, 1..17usize),
         kernel in (1..6usize, 1..6usize),
+        stride in prop_oneof![Just((1, 1)), (1..4usize, 1..4usize)],
         padding in (0..3usize, 0..3usize),
-        dilation in (1..3usize, 1..3usize),
+        dilation in prop_oneof![Just((1, 1)), (1..3usize, 1..3usize)],
     ) {
         check_all(&Conv2dShape {
             n,
@@ -193,7 +194,7 @@ proptest! {
             groups: 1,
             kh: kernel.0,
             kw: kernel.1,
-            stride: [1, 1],
+            stride: stride.into(),
             padding: padding.into(),
             dilation: dilation.into(),
         });
