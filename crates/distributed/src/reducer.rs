@@ -137,13 +137,12 @@ impl Reducer {
             });
             return;
         }
-        if let Some(g) = var.take_grad() {
-            if self.in_place() {
-                var.set_grad(Some(g));
+        if self.in_place() {
+            if var.grad().is_some() {
                 self.stay(i, true);
-            } else {
-                self.arrive(i, Some(contiguous(g.into_tensor())));
             }
+        } else if let Some(g) = var.take_grad() {
+            self.arrive(i, Some(contiguous(g.into_tensor())));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Smooth activations.
 
-use crate::kernels::activation::{self as kernels, Gelu, GeluTanh, Mish, Silu, rows};
+use crate::kernels::activation::{self as kernels, Gelu, GeluTanh, Mish, Silu, gradients, values};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
-use tapegrad_tape::{Pointwise, Rows, Var, where_};
+use tapegrad_tape::{Var, where_};
 
 /// sqrt(2 / pi)
 const TANH_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
@@ -15,12 +15,13 @@ const QUICK: f64 = 1.702;
 tapegrad_tape::pointwise! {
     mod table: simd;
 
-    hidden gelu(x) = T::c(0.5) * x * (T::ONE + (x * T::c(FRAC_1_SQRT_2)).erf());
+    hidden gelu(x) = T::c(0.5) * x * (T::ONE + (x * T::c(FRAC_1_SQRT_2)).erf()), f32 values::<Gelu>, gradients::<Gelu>;
         input(x, g) fused g * (T::c(0.5) * (T::ONE + (x * T::c(FRAC_1_SQRT_2)).erf())
             + x * (T::c(-0.5) * x * x).exp() * T::c(DENSITY));
         rule g * (((x * (1.0 / SQRT_2)).erf() + 1.0) * 0.5 + x * (x * x * -0.5).exp() * DENSITY); on -3.0, 3.0;
 
-    hidden gelu_tanh(x) = T::c(0.5) * x * (T::ONE + (T::c(TANH_SCALE) * (x + T::c(TANH_CUBIC) * x * x * x)).tanh());
+    hidden gelu_tanh(x) = T::c(0.5) * x * (T::ONE + (T::c(TANH_SCALE) * (x + T::c(TANH_CUBIC) * x * x * x)).tanh()),
+        f32 values::<GeluTanh>, gradients::<GeluTanh>;
         input(x, g) fused {
             let t = (T::c(TANH_SCALE) * (x + T::c(TANH_CUBIC) * x * x * x)).tanh();
             let slope = T::c(TANH_SCALE) * (T::ONE + T::c(3.0 * TANH_CUBIC) * x * x);
@@ -42,7 +43,7 @@ tapegrad_tape::pointwise! {
             g * (&s * (x * QUICK * (1.0 - &s) + 1.0))
         }; on -3.0, 3.0;
 
-    hidden silu(x) = x / (T::ONE + (-x).exp());
+    hidden silu(x) = x / (T::ONE + (-x).exp()), f32 values::<Silu>, gradients::<Silu>;
         input(x, g) fused {
             let s = T::ONE / (T::ONE + (-x).exp());
             g * (s * (T::ONE + x * (T::ONE - s)))
@@ -52,7 +53,7 @@ tapegrad_tape::pointwise! {
             g * (&s * (x * (1.0 - &s) + 1.0))
         }; on -3.0, 3.0;
 
-    hidden mish(x) = x * (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
+    hidden mish(x) = x * (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh(), f32 values::<Mish>, gradients::<Mish>;
         input(x, g) fused {
             let t = (x.maximum(T::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
             let s = T::ONE / (T::ONE + (-x).exp());
@@ -63,7 +64,8 @@ tapegrad_tape::pointwise! {
             g * (&t + x * x.sigmoid() * (1.0 - &t * &t))
         }; on -3.0, 3.0;
 
-    hidden softplus(x, beta, threshold) = if x * beta > threshold { x } else { (x * beta).exp().ln_1p() / beta };
+    hidden softplus(x, beta, threshold) = if x * beta > threshold { x } else { (x * beta).exp().ln_1p() / beta },
+        f32 kernels::softplus;
         input(x, g) fused if x * beta > threshold { g } else { g / (T::ONE + (-(x * beta)).exp()) };
         rule where_(&(x * beta).gt(threshold), g, g * (x * beta).sigmoid()); on -2.0, 2.0, 1.5, 2.0;
 
@@ -89,14 +91,6 @@ tapegrad_tape::pointwise! {
         input(x, g) fused g / (T::ONE + x.exp());
         rule g * (-x).sigmoid(); on -3.0, 3.0;
 }
-
-// In F32 these are kernels in whole vectors.
-static GELU: Pointwise = Pointwise { f32: rows::<Gelu>(), ..table::gelu };
-static GELU_TANH: Pointwise = Pointwise { f32: rows::<GeluTanh>(), ..table::gelu_tanh };
-static SILU: Pointwise = Pointwise { f32: rows::<Silu>(), ..table::silu };
-static SOFTPLUS: Pointwise =
-    Pointwise { f32: Rows { value: kernels::softplus, ..table::softplus.f32 }, ..table::softplus };
-static MISH: Pointwise = Pointwise { f32: rows::<Mish>(), ..table::mish };
 
 /// How [`gelu`] computes the distribution function of the normal distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,8 +125,8 @@ pub fn gelu(x: &Var) -> Var {
 #[track_caller]
 pub fn gelu_with(x: &Var, approximate: Approximate) -> Var {
     let row = match approximate {
-        Approximate::None => &GELU,
-        Approximate::Tanh => &GELU_TANH,
+        Approximate::None => &table::gelu,
+        Approximate::Tanh => &table::gelu_tanh,
         Approximate::Sigmoid => &table::gelu_sigmoid,
     };
     row.apply(x, [0.0; 4])
@@ -152,7 +146,7 @@ pub fn softplus(x: &Var) -> Var {
 /// [`softplus`] with another `beta` or threshold.
 #[track_caller]
 pub fn softplus_with(x: &Var, beta: f64, threshold: f64) -> Var {
-    SOFTPLUS.apply(x, [beta, threshold, 0.0, 0.0])
+    table::softplus.apply(x, [beta, threshold, 0.0, 0.0])
 }
 
 /// `x * sigmoid(x)`, also called swish (`torch.nn.functional.silu`).
@@ -162,7 +156,7 @@ pub fn softplus_with(x: &Var, beta: f64, threshold: f64) -> Var {
 /// ```
 #[track_caller]
 pub fn silu(x: &Var) -> Var {
-    SILU.apply(x, [0.0; 4])
+    table::silu.apply(x, [0.0; 4])
 }
 
 /// `x * tanh(softplus(x))` (`torch.nn.functional.mish`).
@@ -172,7 +166,7 @@ pub fn silu(x: &Var) -> Var {
 /// ```
 #[track_caller]
 pub fn mish(x: &Var) -> Var {
-    MISH.apply(x, [0.0; 4])
+    table::mish.apply(x, [0.0; 4])
 }
 
 #[cfg(test)]
@@ -187,7 +181,7 @@ mod tests {
         let x: Vec<f32> =
             (0..n).map(|i| (i as f32 / n as f32 - 0.5) * 200.0).map(|x| x * x.abs() / 100.0).collect();
         let g: Vec<f32> = (0..n).map(|i| 1.0 + (i % 7) as f32).collect();
-        for row in [&GELU, &GELU_TANH, &SILU, &MISH] {
+        for row in [&table::gelu, &table::gelu_tanh, &table::silu, &table::mish] {
             let (x64, g64): (Vec<f64>, Vec<f64>) =
                 x.iter().zip(&g).map(|(&x, &g)| (f64::from(x), f64::from(g))).unzip();
             let (mut y, mut y64) = ([vec![0.0f32; n], vec![0.0; n]], [vec![0.0f64; n], vec![0.0; n]]);
@@ -210,7 +204,7 @@ mod tests {
             row.check(&Tensor::from_vec((0..31).map(|i| f64::from(i) / 30.0).collect(), &[31]));
         }
         for x in [1e3f32, 1e18, 3e38, -1e3, -1e18, -3e38] {
-            for row in [&GELU, &GELU_TANH, &SILU, &MISH] {
+            for row in [&table::gelu, &table::gelu_tanh, &table::silu, &table::mish] {
                 let mut slope = [f32::NAN; 1];
                 (row.f32.gradient)(&mut slope, &[x], &[3.0], &[0.0; 4]);
                 let error = slope[0] - if x > 0.0 { 3.0 } else { 0.0 };
@@ -219,7 +213,7 @@ mod tests {
         }
         for x in [f32::INFINITY, f32::NAN, -200.0] {
             let mut y = [0.0f32; 1];
-            for row in [&GELU, &GELU_TANH, &SILU, &MISH] {
+            for row in [&table::gelu, &table::gelu_tanh, &table::silu, &table::mish] {
                 (row.f32.value)(&mut y, &[x], &[0.0; 4]);
                 assert!(y[0] == x.max(0.0) || (x.is_nan() && y[0].is_nan()), "{}({x}) = {}", row.name, y[0]);
             }

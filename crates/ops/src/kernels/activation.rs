@@ -1,10 +1,10 @@
 //! Smooth activations of `f32` in whole vectors: one exponential, one division, and no cancellation.
 
 use std::marker::PhantomData;
+use tapegrad_tape::Params;
 use tapegrad_tape::kernels::arch::{self, Kernel, Vector};
 use tapegrad_tape::kernels::fused;
 use tapegrad_tape::kernels::vector_math::exp;
-use tapegrad_tape::{Params, Rows};
 
 /// A function and its gradient, in vectors.
 pub(crate) trait Curve {
@@ -14,17 +14,14 @@ pub(crate) trait Curve {
     fn slope<V: Vector>(x: V) -> V;
 }
 
-/// The loops of a function over dense slices.
-pub(crate) const fn rows<C: Curve>() -> Rows<f32> {
-    Rows { value: values::<C>, gradient: gradients::<C> }
-}
-
-fn values<C: Curve>(out: &mut [f32], x: &[f32], _: &Params) {
+/// The loop of a function over dense slices.
+pub(crate) fn values<C: Curve>(out: &mut [f32], x: &[f32], _: &Params) {
     assert_eq!(out.len(), x.len());
     arch::run(Values::<C>(out, x, PhantomData));
 }
 
-fn gradients<C: Curve>(out: &mut [f32], x: &[f32], g: &[f32], _: &Params) {
+/// The loop of its gradient.
+pub(crate) fn gradients<C: Curve>(out: &mut [f32], x: &[f32], g: &[f32], _: &Params) {
     assert!(out.len() == x.len() && x.len() == g.len());
     arch::run(Gradients::<C>(out, x, g, PhantomData));
 }

@@ -150,7 +150,8 @@ impl Pointwise {
 ///
 /// - `method`, `function` or `hidden`: what to make of it; `x.f()`, `f(&x)`, or only the entry in the table;
 /// - the name, the operand and the parameters, which are `f64` in the signature and in the rule;
-/// - the function, in which `T` is the element type (a [`Float`](crate::Float));
+/// - the function, in which `T` is the element type (a [`Float`](crate::Float)), and after `f32` the loop for F32, or that and
+///   the one for its gradient, where there are kernels of their own;
 /// - what the derivative is a function of, `input(x, g)` or `output(y, g)`, and the gradient as one fused
 ///   expression of it and the incoming gradient;
 /// - `rule`: the same in differentiable operations on variables, used when the gradient is itself recorded;
@@ -170,8 +171,8 @@ impl Pointwise {
 /// ```
 #[macro_export]
 macro_rules! pointwise {
-    (mod $table:ident: $speed:ident; $($(#[$meta:meta])* $kind:ident $name:ident($x:ident $(, $p:ident)*) = $f:expr;
-        $of:ident($s:ident, $g:ident) fused $fused:expr; rule $rule:expr; on $low:expr, $high:expr $(, $v:expr)*;)*) => {
+    (mod $table:ident: $speed:ident; $($(#[$meta:meta])* $kind:ident $name:ident($x:ident $(, $p:ident)*) = $f:expr
+        $(, f32 $values:expr $(, $gradients:expr)?)?; $of:ident($s:ident, $g:ident) fused $fused:expr; rule $rule:expr; on $low:expr, $high:expr $(, $v:expr)*;)*) => {
         #[allow(non_upper_case_globals, unused_variables, unused_imports, unreachable_pub, dead_code)]
         pub(crate) mod $table {
             use super::*;
@@ -196,7 +197,7 @@ macro_rules! pointwise {
                 Pointwise {
                     name: stringify!($name),
                     of_output: $crate::pointwise!(@output $of),
-                    f32: $crate::pointwise!(@rows $speed f32 value gradient),
+                    f32: $crate::pointwise!(@f32 $speed value gradient $(, $values $(, $gradients)?)?),
                     f64: $crate::pointwise!(@rows scalar f64 value gradient),
                     rule,
                     grain: $crate::pointwise!(@grain $speed),
@@ -215,6 +216,13 @@ macro_rules! pointwise {
     (@domain $low:expr, $high:expr) => { ($low, $high, [0.0; 4]) };
     (@domain $low:expr, $high:expr, $a:expr) => { ($low, $high, [$a, 0.0, 0.0, 0.0]) };
     (@domain $low:expr, $high:expr, $a:expr, $b:expr) => { ($low, $high, [$a, $b, 0.0, 0.0]) };
+    (@f32 $speed:ident $value:ident $gradient:ident) => { $crate::pointwise!(@rows $speed f32 $value $gradient) };
+    (@f32 $speed:ident $value:ident $gradient:ident, $values:expr) => {
+        $crate::Rows { value: $values, ..$crate::pointwise!(@rows $speed f32 $value $gradient) }
+    };
+    (@f32 $speed:ident $value:ident $gradient:ident, $values:expr, $gradients:expr) => {
+        $crate::Rows { value: $values, gradient: $gradients }
+    };
     (@rows simd $T:ident $value:ident $gradient:ident) => {{
         $crate::multiversion! {
             fn values(out: &mut [$T], a: &[$T], p: &$crate::Params) {

@@ -1,7 +1,7 @@
 //! Functions of one operand.
 
 use super::select::where_;
-use super::table::{Pointwise, Rows, on_integers};
+use super::table::on_integers;
 use crate::dtype::DType;
 use crate::kernels::{fused, trigonometric as rows, vector_math};
 use crate::var::Var;
@@ -12,7 +12,12 @@ const ERF_SLOPE: f64 = std::f64::consts::FRAC_2_SQRT_PI;
 crate::pointwise! {
     mod exponential: simd;
 
-    hidden exp(x) = x.exp(); output(y, g) fused g * y; rule g * y; on -2.0, 2.0;
+    /// `e^x` (`torch.exp`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).exp().item(), 1.0);
+    /// ```
+    method exp(x) = x.exp(), f32 |out, x, _| _ = vector_math::exponentials(out, x, 0.0); output(y, g) fused g * y; rule g * y; on -2.0, 2.0;
 
     /// `e^x - 1`, accurate near zero (`torch.expm1`).
     ///
@@ -29,9 +34,20 @@ crate::pointwise! {
     method exp2(x) = x.exp2(); output(y, g) fused g * y * T::c(std::f64::consts::LN_2);
         rule g * y * std::f64::consts::LN_2; on -2.0, 2.0;
 
-    hidden log(x) = x.ln(); input(x, g) fused g / x; rule g / x; on 0.2, 4.0;
+    /// The natural logarithm (`torch.log`); NaN below zero.
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(1.0).log().item(), 0.0);
+    /// ```
+    method log(x) = x.ln(), f32 |out, x, _| fused::log_rows(out, x); input(x, g) fused g / x; rule g / x; on 0.2, 4.0;
 
-    hidden log1p(x) = x.ln_1p(); input(x, g) fused g / (x + T::ONE); rule g / (x + 1.0); on -0.8, 4.0;
+    /// `ln(1 + x)`, accurate near zero (`torch.log1p`).
+    ///
+    /// ```
+    /// assert!((tapegrad_tape::Var::from(1e-12).log1p().item() - 1e-12).abs() < 1e-18);
+    /// ```
+    method log1p(x) = x.ln_1p(), f32 |out, x, _| fused::log1p_rows(out, x);
+        input(x, g) fused g / (x + T::ONE); rule g / (x + 1.0); on -0.8, 4.0;
 
     /// The base-2 logarithm (`torch.log2`).
     ///
@@ -78,10 +94,22 @@ crate::pointwise! {
     /// ```
     method tanh(x) = x.tanh(); output(y, g) fused g * (T::ONE - y * y); rule g * (1.0 - y * y); on -2.0, 2.0;
 
-    hidden sigmoid(x) = T::ONE / (T::ONE + (-x).exp()); output(y, g) fused g * ((T::ONE - y) * y);
+    /// `1 / (1 + e^-x)` (`torch.sigmoid`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).sigmoid().item(), 0.5);
+    /// ```
+    method sigmoid(x) = T::ONE / (T::ONE + (-x).exp()), f32 |out, x, _| fused::sigmoid_rows(out, x);
+        output(y, g) fused g * ((T::ONE - y) * y);
         rule g * ((1.0 - y) * y); on -4.0, 4.0;
 
-    hidden erf(x) = x.erf(); input(x, g) fused g * (T::c(ERF_SLOPE) * (-(x * x)).exp());
+    /// The error function (`torch.erf`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).erf().item(), 0.0);
+    /// ```
+    method erf(x) = x.erf(), f32 |out, x, _| fused::erf_rows(out, x);
+        input(x, g) fused g * (T::c(ERF_SLOPE) * (-(x * x)).exp());
         rule g * ((-(x * x)).exp() * ERF_SLOPE); on -2.0, 2.0;
 
     hidden neg(x) = -x; output(y, g) fused -g; rule -g; on -2.0, 2.0;
@@ -109,9 +137,25 @@ crate::pointwise! {
 crate::pointwise! {
     mod trigonometric: scalar;
 
-    hidden sin(x) = x.sin(); input(x, g) fused g * x.cos(); rule g * x.cos(); on -3.0, 3.0;
+    /// The sine (`torch.sin`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).sin().item(), 0.0);
+    /// ```
+    method sin(x) = x.sin(), f32 |out, x, _| rows::sin(out, x), |out, x, g, _| {
+        rows::cos(out, x);
+        out.iter_mut().zip(g).for_each(|(o, g)| *o *= g);
+    }; input(x, g) fused g * x.cos(); rule g * x.cos(); on -3.0, 3.0;
 
-    hidden cos(x) = x.cos(); input(x, g) fused -(g * x.sin()); rule -(g * x.sin()); on -3.0, 3.0;
+    /// The cosine (`torch.cos`).
+    ///
+    /// ```
+    /// assert_eq!(tapegrad_tape::Var::from(0.0).cos().item(), 1.0);
+    /// ```
+    method cos(x) = x.cos(), f32 |out, x, _| rows::cos(out, x), |out, x, g, _| {
+        rows::sin(out, x);
+        out.iter_mut().zip(g).for_each(|(o, g)| *o *= -g);
+    }; input(x, g) fused -(g * x.sin()); rule -(g * x.sin()); on -3.0, 3.0;
 
     /// The tangent (`torch.tan`).
     ///
@@ -189,83 +233,7 @@ crate::pointwise! {
         rule g * ((-(x * x)).exp() * -ERF_SLOPE); on -2.0, 2.0;
 }
 
-/// The exponential of whole vectors, with their fused operations.
-pub(super) static EXP: Pointwise = Pointwise {
-    f32: Rows { value: |out, x, _| _ = vector_math::exponentials(out, x, 0.0), ..exponential::exp.f32 },
-    ..exponential::exp
-};
-
-/// A function whose values in F32 are computed with fused multiply-adds.
-macro_rules! with_fused_values {
-    ($($name:ident = $row:ident, $rows:path;)*) => {$(
-        pub(super) static $name: Pointwise = Pointwise {
-            f32: Rows { value: |out, x, _| $rows(out, x), ..exponential::$row.f32 },
-            ..exponential::$row
-        };
-    )*};
-}
-with_fused_values! {
-    LOG = log, fused::log_rows;
-    LOG1P = log1p, fused::log1p_rows;
-    SIGMOID = sigmoid, fused::sigmoid_rows;
-    ERF = erf, fused::erf_rows;
-}
-
-/// The sine in vector lanes.
-pub(super) static SIN: Pointwise = Pointwise {
-    f32: Rows {
-        value: |out, x, _| rows::sin(out, x),
-        gradient: |out, x, g, _| {
-            rows::cos(out, x);
-            out.iter_mut().zip(g).for_each(|(o, g)| *o *= g);
-        },
-    },
-    ..trigonometric::sin
-};
-
-/// The cosine in vector lanes.
-pub(super) static COS: Pointwise = Pointwise {
-    f32: Rows {
-        value: |out, x, _| rows::cos(out, x),
-        gradient: |out, x, g, _| {
-            rows::sin(out, x);
-            out.iter_mut().zip(g).for_each(|(o, g)| *o *= -g);
-        },
-    },
-    ..trigonometric::cos
-};
-
 impl Var {
-    /// The sine (`torch.sin`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).sin().item(), 0.0);
-    /// ```
-    #[track_caller]
-    pub fn sin(&self) -> Var {
-        SIN.apply(self, [0.0; 4])
-    }
-
-    /// The cosine (`torch.cos`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).cos().item(), 1.0);
-    /// ```
-    #[track_caller]
-    pub fn cos(&self) -> Var {
-        COS.apply(self, [0.0; 4])
-    }
-
-    /// `e^x` (`torch.exp`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).exp().item(), 1.0);
-    /// ```
-    #[track_caller]
-    pub fn exp(&self) -> Var {
-        EXP.apply(self, [0.0; 4])
-    }
-
     /// The negative (`torch.neg`). Also `-&a`. Integers stay integers.
     ///
     /// # Panics
@@ -317,45 +285,5 @@ impl Var {
     #[track_caller]
     pub fn logit_with(&self, eps: f64) -> Var {
         exponential::logit_clamped.apply(self, [eps, 0.0, 0.0, 0.0])
-    }
-
-    /// The natural logarithm (`torch.log`); NaN below zero.
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(1.0).log().item(), 0.0);
-    /// ```
-    #[track_caller]
-    pub fn log(&self) -> Var {
-        LOG.apply(self, [0.0; 4])
-    }
-
-    /// `ln(1 + x)`, accurate near zero (`torch.log1p`).
-    ///
-    /// ```
-    /// assert!((tapegrad_tape::Var::from(1e-12).log1p().item() - 1e-12).abs() < 1e-18);
-    /// ```
-    #[track_caller]
-    pub fn log1p(&self) -> Var {
-        LOG1P.apply(self, [0.0; 4])
-    }
-
-    /// `1 / (1 + e^-x)` (`torch.sigmoid`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).sigmoid().item(), 0.5);
-    /// ```
-    #[track_caller]
-    pub fn sigmoid(&self) -> Var {
-        SIGMOID.apply(self, [0.0; 4])
-    }
-
-    /// The error function (`torch.erf`).
-    ///
-    /// ```
-    /// assert_eq!(tapegrad_tape::Var::from(0.0).erf().item(), 0.0);
-    /// ```
-    #[track_caller]
-    pub fn erf(&self) -> Var {
-        ERF.apply(self, [0.0; 4])
     }
 }

@@ -2,10 +2,7 @@
 //! its instructions. A function takes the constant `F`: whether the instructions are there, since a multiply-add without
 //! them is a call. [`fused!`](crate::fused) passes it.
 
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
-/// Adding and subtracting 1.5 * 2^23 rounds to an integer, which is then in the lowest bits.
-const ROUND: f32 = 12_582_912.0;
+use super::math::{LN2_HIGH, LN2_LOW, ROUND, bounded, exponent_and_fraction, power_of_two, scaled};
 
 /// Compiles a function for each instruction set, like [`multiversion!`](crate::multiversion), with a constant that is true
 /// in those that have fused multiply-adds.
@@ -55,12 +52,6 @@ macro_rules! polynomial {
     }};
 }
 
-/// `2^n` for `-126 <= n <= 127`.
-#[inline(always)]
-fn power_of_two(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) as u32) << 23)
-}
-
 /// `n` and `s` with `e^x = 2^n (1 + s)`, for `x` below 2^20 in magnitude.
 #[inline(always)]
 fn exp_parts<const F: bool>(x: f32) -> (i32, f32) {
@@ -75,10 +66,8 @@ fn exp_parts<const F: bool>(x: f32) -> (i32, f32) {
 /// `e^x`
 #[inline(always)]
 pub fn exp<const F: bool>(x: f32) -> f32 {
-    let x = if x < -105.0 { -105.0 } else { x };
-    let (n, s) = exp_parts::<F>(if x > 89.0 { 89.0 } else { x });
-    let half = n >> 1;
-    (1.0 + s) * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+    let (n, s) = exp_parts::<F>(bounded(x, -105.0, 89.0));
+    scaled(s, n)
 }
 
 /// `1 / (1 + e^-x)`
@@ -90,14 +79,11 @@ pub fn sigmoid<const F: bool>(x: f32) -> f32 {
 /// `e` and `ln(m)` with `x = m 2^e` and `m` in `[sqrt(1/2), sqrt(2))`, for normal positive numbers.
 #[inline(always)]
 fn ln_parts<const F: bool>(x: f32) -> (f32, f32) {
-    // Moves the cut between two exponents to sqrt(1/2).
-    let bits = x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
-    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(std::f32::consts::FRAC_1_SQRT_2.to_bits()));
-    // With f = m - 1: f - f^2/2 + f^3 p.
-    let f = m - 1.0;
+    let (e, f) = exponent_and_fraction(x);
+    // f - f^2/2 + f^3 p.
     let p = polynomial!(F, f; 0.067_466_01, -0.116_756_41, 0.118_881_725, -0.124_055_915, 0.142_195_5, -0.166_679_97,
         0.200_021_2, -0.250_000_1, 0.333_333_13);
-    (((bits as i32) >> 23) as f32, mul_add::<F>(f * f, mul_add::<F>(f, p, -0.5), f))
+    (e, mul_add::<F>(f * f, mul_add::<F>(f, p, -0.5), f))
 }
 
 /// The natural logarithm.

@@ -6,10 +6,10 @@
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts; the high one has few bits, so that its product with a small integer is exact.
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(super) const LN2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Adding and subtracting 1.5 * 2^23 rounds to an integer, which is then in the lowest bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// The nearest integer to a number below 2^22, as a float and as an integer.
 #[inline(always)]
@@ -20,7 +20,7 @@ fn nearest(x: f32) -> (f32, i32) {
 
 /// `2^n` for `-126 <= n <= 127`.
 #[inline(always)]
-fn power_of_two(n: i32) -> f32 {
+pub(super) fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
@@ -38,14 +38,14 @@ fn exp_series(r: f32) -> f32 {
 
 /// Keeps a number in a range; NaN stays.
 #[inline(always)]
-fn bounded(x: f32, low: f32, high: f32) -> f32 {
+pub(super) fn bounded(x: f32, low: f32, high: f32) -> f32 {
     let x = if x < low { low } else { x };
     if x > high { high } else { x }
 }
 
 /// `2^n (1 + s)` where `2^n` alone may be out of range.
 #[inline(always)]
-fn scaled(s: f32, n: i32) -> f32 {
+pub(super) fn scaled(s: f32, n: i32) -> f32 {
     let half = n >> 1;
     (1.0 + s) * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
@@ -99,15 +99,20 @@ fn split_logarithm(x: f32) -> (f32, f32) {
     (if tiny { e - 25.0 } else { e }, ln)
 }
 
-/// `x = m 2^e` with `m` in `[sqrt(1/2), sqrt(2))`; returns `e` and the natural logarithm of `m`.
+/// `e` and `m - 1` with `x = m 2^e` and `m` in `[sqrt(1/2), sqrt(2))`, for normal positive numbers.
 #[inline(always)]
-fn split_normal(normal: f32) -> (f32, f32) {
+pub(super) fn exponent_and_fraction(normal: f32) -> (f32, f32) {
     // Moves the cut between two exponents to sqrt(1/2).
     let bits = normal.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
-    let e = (bits as i32) >> 23;
     let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(std::f32::consts::FRAC_1_SQRT_2.to_bits()));
+    (((bits as i32) >> 23) as f32, m - 1.0)
+}
+
+/// `e` and the natural logarithm of `m`, of [`exponent_and_fraction`].
+#[inline(always)]
+fn split_normal(normal: f32) -> (f32, f32) {
+    let (e, f) = exponent_and_fraction(normal);
     // With f = m - 1: f - f^2/2 + f^3 p, where the large terms are exact, and the polynomial has the least error.
-    let f = m - 1.0;
     let p = 0.067_466_01;
     let p = p * f - 0.116_756_41;
     let p = p * f + 0.118_881_725;
@@ -119,7 +124,7 @@ fn split_normal(normal: f32) -> (f32, f32) {
     let p = p * f + 0.333_333_13;
     let square = f * f;
     let ln = f - (0.5 * square - square * f * p);
-    (e as f32, ln)
+    (e, ln)
 }
 
 /// The logarithm's values at zero, below it, at infinity and NaN.

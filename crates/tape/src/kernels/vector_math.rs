@@ -1,11 +1,7 @@
 //! Functions of whole vectors: like [`math`](super::math), with the fused operations of each instruction set.
 
 use super::arch::{Kernel, Vector, run};
-
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
-/// Adding and subtracting 1.5 * 2^23 rounds to an integer.
-const ROUND: f32 = 12_582_912.0;
+use super::math::{LN2_HIGH, LN2_LOW, ROUND};
 
 /// `e^x` to two units in the last place; infinity, zero and NaN as they should be.
 #[inline(always)]

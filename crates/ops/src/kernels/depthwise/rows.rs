@@ -109,12 +109,12 @@ impl Rows<'_> {
         let mut sums = [start; N];
         for &(place, weight) in products {
             let (x, w) = (source.wrapping_offset(place), load!(weights.wrapping_add(weight)));
-            unroll!(i of 9 < N, {
+            unroll!(i of 10 < N, {
                 sums[i] = load!(x.wrapping_add(i * step)).mul_add(w, sums[i]);
             });
         }
         let (target, step) = (target.wrapping_add(c), self.axes[1].step * self.target_pixel);
-        unroll!(i of 9 < N, {
+        unroll!(i of 10 < N, {
             // SAFETY: `n` channels of a pixel of the target that belongs to this task.
             unsafe {
                 let to = target.wrapping_add(i * step);

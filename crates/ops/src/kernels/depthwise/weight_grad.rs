@@ -175,16 +175,16 @@ impl Sums<'_> {
         let step = self.axes[1].source_step * self.source.pixel;
         let mut x = [source; N];
         let mut sums = [V::splat(0.0); N];
-        unroll!(t of 9 < N, {
+        unroll!(t of 10 < N, {
             x[t] = source.wrapping_offset(products[t].0);
         });
         for i in 0..count {
             let g = load!(gradient.wrapping_add(i * self.pixel));
-            unroll!(t of 9 < N, {
+            unroll!(t of 10 < N, {
                 sums[t] = load!(x[t].wrapping_add(i * step)).mul_add(g, sums[t]);
             });
         }
-        unroll!(t of 9 < N, {
+        unroll!(t of 10 < N, {
             let to = self.sums[products[t].1 + c..].as_mut_ptr();
             let sum = sums[t].add(load!(to));
             // SAFETY: `n` channels of a sum.

@@ -68,28 +68,17 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     if gaps[0] || gaps[1] {
         parallel_chunks(dx, 1 << 16, |_, dx| dx.fill(0.0));
     }
+    let by_rows = s.stride[1] > 1 && s.dilation == [1, 1] && !gaps[0] && s.n.min(s.w) > 0;
     for top in 0..s.stride[0].min(s.h) {
-        if !gaps[0] && s.dilation == [1, 1] && input_grad_of_rows(s, top, dy, &weight, dx) {
-            continue;
+        if by_rows {
+            let rows = adjoint(s, [top, 0], true);
+            if let Some(folded) = Folded::new(&rows, s.stride[1]) {
+                folded.run(&rows, dy, &weight, None, dx);
+                continue;
+            }
         }
         for left in 0..s.stride[1].min(s.w) {
-            let start = [top, left];
-            // Window o covers pixel start + stride * a with tap k if o = a + (start + padding - k * dilation) / stride.
-            let at = |k: usize, axis: usize| {
-                let reach = (start[axis] + s.padding[axis]) as isize - (k * s.dilation[axis]) as isize;
-                let stride = s.stride[axis] as isize;
-                (reach % stride == 0).then_some(reach / stride)
-            };
-            let correlation = Correlation {
-                n: s.n,
-                source: Image { h: s.out_h(), w: s.out_w(), c: s.c_out },
-                target: Image { h: s.h, w: s.w, c: s.c_in },
-                grid: [(s.h - top).div_ceil(s.stride[0]), (s.w - left).div_ceil(s.stride[1])],
-                source_step: [1, 1],
-                target_start: start,
-                target_step: s.stride,
-                taps: taps(s, at),
-            };
+            let correlation = adjoint(s, [top, left], false);
             if correlation.taps.is_empty() && (gaps[0] || gaps[1]) {
                 continue;
             }
@@ -98,32 +87,26 @@ pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     }
 }
 
-/// The rows of the input gradient from `top` on, in steps of the stride; false if few channels with a horizontal stride do not
-/// pay off.
-fn input_grad_of_rows(s: &Conv2dShape, top: usize, dy: &[f32], weight: &pack::View, dx: &mut [f32]) -> bool {
-    if s.stride[1] == 1 {
-        return false;
-    }
-    let stride = s.stride[0] as isize;
+/// The input gradient at pixel `start` and those after it in steps of the stride. With `rows` at all pixels of these rows: then
+/// the horizontal offsets of the taps are to be divided by the stride.
+fn adjoint(s: &Conv2dShape, start: [usize; 2], rows: bool) -> Correlation {
+    // Window o covers pixel start + stride * a with tap k if o = a + (start + padding - k * dilation) / stride.
     let at = |k: usize, axis: usize| {
-        let reach = [top, 0][axis] as isize + s.padding[axis] as isize - k as isize;
-        if axis == 1 { Some(reach) } else { (reach % stride == 0).then_some(reach / stride) }
+        let reach = (start[axis] + s.padding[axis]) as isize - (k * s.dilation[axis]) as isize;
+        let stride = s.stride[axis] as isize;
+        if rows && axis == 1 { Some(reach) } else { (reach % stride == 0).then_some(reach / stride) }
     };
-    let correlation = Correlation {
+    let target_step = [s.stride[0], if rows { 1 } else { s.stride[1] }];
+    Correlation {
         n: s.n,
         source: Image { h: s.out_h(), w: s.out_w(), c: s.c_out },
         target: Image { h: s.h, w: s.w, c: s.c_in },
-        grid: [(s.h - top).div_ceil(s.stride[0]), s.w],
+        grid: [(s.h - start[0]).div_ceil(target_step[0]), (s.w - start[1]).div_ceil(target_step[1])],
         source_step: [1, 1],
-        target_start: [top, 0],
-        target_step: [s.stride[0], 1],
+        target_start: start,
+        target_step,
         taps: taps(s, at),
-    };
-    let folded = Folded::new(&correlation, s.stride[1]).filter(|_| correlation.positions() > 0);
-    if let Some(folded) = &folded {
-        folded.run(&correlation, dy, weight, None, dx);
     }
-    folded.is_some()
 }
 
 /// The number of pixels of a convolution with a kernel of one pixel, which is a product of matrices, if tile registers compute

@@ -183,7 +183,7 @@ impl Block<'_> {
             // Past the last row, the last one is computed again.
             let mut right = [from; ROWS];
             let mut next = [from; ROWS];
-            unroll!(j of 9 < ROWS, {
+            unroll!(j of 10 < ROWS, {
                 right[j] = from.wrapping_add((first + j).min(self.many.end - 1) * many.row);
                 next[j] = from.wrapping_add((first + ROWS + j).min(self.many.end - 1) * many.row);
             });
@@ -198,13 +198,13 @@ impl Block<'_> {
                 macro_rules! step {
                     ($k:expr, |$p:ident| $load:expr) => {
                         let mut b = [V::splat(0.0); ROWS];
-                        unroll!(j of 9 < ROWS, {
+                        unroll!(j of 10 < ROWS, {
                             let $p = right[j].wrapping_add($k);
                             b[j] = $load;
                         });
-                        unroll!(i of 9 < ROWS, {
+                        unroll!(i of 10 < ROWS, {
                             let a = V::load(left.wrapping_add(i * stride + $k));
-                            unroll!(j of 9 < ROWS, {
+                            unroll!(j of 10 < ROWS, {
                                 acc[i][j] = a.mul_add(b[j], acc[i][j]);
                             });
                         });
@@ -219,9 +219,9 @@ impl Block<'_> {
                     if rest > 0 {
                         step!(whole * V::LANES, |p| V::load_part(p, rest));
                     }
-                    unroll!(j of 9 < ROWS, {
+                    unroll!(j of 10 < ROWS, {
                         if first + j < self.many.end {
-                            unroll!(i of 9 < ROWS, {
+                            unroll!(i of 10 < ROWS, {
                                 if start + i >= row {
                                     let at = ((first - self.many.start + j) * rows + start + i) * MAX_LANES;
                                     let sum = sums.as_mut_ptr().add(at);

@@ -179,7 +179,7 @@ impl Kernel for Output<'_> {
                     x[f] = unsafe { V::load(from.wrapping_add(f * m_size)) };
                 });
                 let outputs = output(x);
-                unroll!(i of 9 < OUT, {
+                unroll!(i of 10 < OUT, {
                     let value = outputs[i].add(bias);
                     let y = y.wrapping_add(i * channels);
                     if lanes == V::LANES && columns == OUT {

@@ -103,14 +103,14 @@ pub(super) fn input<V: Vector>(x: [V; SIDE]) -> [V; SIDE] {
     macro_rules! polynomial {
         ($i:expr, $degree:expr, $first:expr) => {{
             let mut sum = x[$first + 2 * $degree];
-            unroll!(k of 9 < $degree, {
+            unroll!(k of 10 < $degree, {
                 sum = V::splat(POLYNOMIALS[$i][k]).mul_add(x[$first + 2 * k], sum);
             });
             sum
         }};
     }
     out[0] = polynomial!(PAIRS, 4, 0);
-    unroll!(i of 9 < PAIRS, {
+    unroll!(i of 10 < PAIRS, {
         let (even, odd) = (polynomial!(i, 3, 2), polynomial!(i, 3, 1));
         let p = V::splat(POWERS[i][0]);
         out[1 + 2 * i] = p.mul_add(odd, even);
@@ -140,7 +140,7 @@ pub(super) fn weight(w: [f64; TAPS]) -> [f64; SIDE] {
 pub(super) fn output<V: Vector>(m: [V; SIDE]) -> [V; OUT] {
     let zero = V::splat(0.0);
     let (mut even, mut odd) = ([zero; PAIRS], [zero; PAIRS]);
-    unroll!(i of 9 < PAIRS, {
+    unroll!(i of 10 < PAIRS, {
         even[i] = m[1 + 2 * i].add(m[2 + 2 * i]);
         odd[i] = m[1 + 2 * i].sub(m[2 + 2 * i]);
     });
@@ -150,7 +150,7 @@ pub(super) fn output<V: Vector>(m: [V; SIDE]) -> [V; OUT] {
         V::splat(POWERS[0][1]).mul(even[0]),
         V::splat(POWERS[0][2]).mul_add(odd[0], m[SIDE - 1]),
     ];
-    unroll!(i of 9 < PAIRS, {
+    unroll!(i of 10 < PAIRS, {
         if i > 0 {
             y[0] = y[0].add(even[i]);
             y[1] = V::splat(POWERS[i][0]).mul_add(odd[i], y[1]);
@@ -166,7 +166,7 @@ pub(super) fn output<V: Vector>(m: [V; SIDE]) -> [V; OUT] {
 pub(super) fn output_grad<V: Vector>(dy: [V; OUT]) -> [V; SIDE] {
     let mut out = [V::splat(0.0); SIDE];
     out[0] = dy[0];
-    unroll!(i of 9 < PAIRS, {
+    unroll!(i of 10 < PAIRS, {
         let square = V::splat(POWERS[i][1]);
         let (even, odd) = (square.mul_add(dy[2], dy[0]), square.mul_add(dy[3], dy[1]));
         let p = V::splat(POWERS[i][0]);
@@ -183,9 +183,9 @@ pub(super) fn weight_grad<V: Vector>(u: [V; SIDE]) -> [V; TAPS] {
     let mut w = [V::splat(0.0); TAPS];
     w[0] = V::splat(ZERO as f32).mul(u[0]);
     w[TAPS - 1] = u[SIDE - 1];
-    unroll!(i of 9 < PAIRS, {
+    unroll!(i of 10 < PAIRS, {
         let (even, odd) = (u[1 + 2 * i].add(u[2 + 2 * i]), u[1 + 2 * i].sub(u[2 + 2 * i]));
-        unroll!(k of 9 < TAPS, {
+        unroll!(k of 10 < TAPS, {
             let half = [even, odd][k % 2];
             w[k] = V::splat(ROWS[i][k] as f32).mul_add(half, w[k]);
         });

@@ -115,7 +115,7 @@ impl Kernel for Task<'_> {
                 });
                 let taps = weight_grad(sums);
                 let out = out[row * TAPS * columns + column..].as_mut_ptr();
-                unroll!(k of 9 < TAPS, {
+                unroll!(k of 10 < TAPS, {
                     // SAFETY: each row has all taps.
                     unsafe { taps[k].store(out.wrapping_add(k * columns)) };
                 });
@@ -150,7 +150,7 @@ impl Kernel for TransformGrad<'_> {
                 let lanes = (last - channel).min(V::LANES);
                 let from = dy.as_ptr().wrapping_add(pixel * channels + channel);
                 let mut y = [zero; OUT];
-                unroll!(i of 9 < OUT, {
+                unroll!(i of 10 < OUT, {
                     let from = from.wrapping_add(i * channels);
                     if lanes == V::LANES && columns == OUT {
                         // SAFETY: the pixel lies in the image and has as many channels.

@@ -13,13 +13,12 @@ const GROUP: usize = 16;
 /// Taps of the largest kernel.
 const TAPS: usize = 16;
 
-/// Weights as the right matrix of a product: `steps` by `columns`, `taps` each.
+/// Weights as the right matrix of a product: `steps` by `columns`, all taps of each.
 #[derive(Clone, Copy)]
 pub(super) struct Weights<'a> {
     data: &'a [f32],
     pub(super) steps: usize,
     pub(super) columns: usize,
-    taps: usize,
     step: usize,
     column: usize,
     /// Whether the taps are read in reverse.
@@ -30,29 +29,13 @@ impl<'a> Weights<'a> {
     /// From input channels to output channels.
     pub(super) fn new(s: &Conv2dShape, data: &'a [f32]) -> Self {
         let taps = s.kh * s.kw;
-        Weights {
-            data,
-            steps: s.c_in,
-            columns: s.c_out,
-            taps,
-            step: taps,
-            column: taps * s.c_in,
-            flipped: false,
-        }
+        Weights { data, steps: s.c_in, columns: s.c_out, step: taps, column: taps * s.c_in, flipped: false }
     }
 
     /// From output channels to input channels, flipped by half a circle.
     pub(super) fn transposed(s: &Conv2dShape, data: &'a [f32]) -> Self {
         let taps = s.kh * s.kw;
-        Weights {
-            data,
-            steps: s.c_out,
-            columns: s.c_in,
-            taps,
-            step: taps * s.c_in,
-            column: taps,
-            flipped: true,
-        }
+        Weights { data, steps: s.c_out, columns: s.c_in, step: taps * s.c_in, column: taps, flipped: true }
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -73,7 +56,8 @@ impl<'a> Weights<'a> {
     ) {
         let first = panel * COLUMNS;
         let end = self.columns.min(first + COLUMNS);
-        let group = if self.step == self.taps { GROUP } else { 1 };
+        let count = S::TAPS * S::TAPS;
+        let group = if self.step == count { GROUP } else { 1 };
         let mut taps = [0.0f32; GROUP * TAPS * MAX_LANES];
         for column in (first..end).step_by(V::LANES) {
             let lanes = (end - column).min(V::LANES);
@@ -84,15 +68,13 @@ impl<'a> Weights<'a> {
                 let steps = group.min(to - start);
                 let w = self.data[column * self.column + start * self.step..].as_ptr();
                 // SAFETY: the taps of these columns and steps exist, and `taps` has room for them.
-                unsafe {
-                    transpose_to([lanes, self.taps * steps], w, self.column, taps.as_mut_ptr(), V::LANES)
-                };
+                unsafe { transpose_to([lanes, count * steps], w, self.column, taps.as_mut_ptr(), V::LANES) };
                 for step in 0..steps {
-                    let taps = taps[step * self.taps * V::LANES..].as_ptr();
+                    let taps = taps[step * count * V::LANES..].as_ptr();
                     let out = out.at(start + step - from, column - first);
                     let tap = |i: usize, j: usize| {
                         let tap = i * S::TAPS + j;
-                        if self.flipped { S::TAPS * S::TAPS - 1 - tap } else { tap }
+                        if self.flipped { count - 1 - tap } else { tap }
                     };
                     square!(
                         S::TAPS => S::WEIGHTS,

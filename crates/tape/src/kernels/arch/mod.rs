@@ -366,13 +366,12 @@ pub fn prefetch_write(p: *const f32) {
     let _ = p;
 }
 
-/// Repeats a block for each index below a constant of at most 2, 9, 10 or 13, unrolled: the compiler does not always unroll
+/// Repeats a block for each index below a constant of at most 2, 10 or 13, unrolled: the compiler does not always unroll
 /// such loops, and then keeps in memory what belongs in registers.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! unroll {
     ($i:ident of 2 < $n:expr, $body:block) => { $crate::unroll!(@ $i, $n, $body, 0 1) };
-    ($i:ident of 9 < $n:expr, $body:block) => { $crate::unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8) };
     ($i:ident of 10 < $n:expr, $body:block) => { $crate::unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9) };
     ($i:ident of 13 < $n:expr, $body:block) => { $crate::unroll!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12) };
     (@ $i:ident, $n:expr, $body:block, $($index:literal)*) => {
