@@ -201,7 +201,8 @@ multiversion! {
     /// Sets `y` to the weighted pixels of four corners, or adds them.
     fn weighted_4<T: Float>(y: &mut [T], x: &[T], index: &[u32], weight: &[T], add: bool) {
         let n = y.len();
-        let [(i, p), (j, q), (k, r), (l, s)] = [0, 1, 2, 3].map(|c| (&index[c * n..][..n], &weight[c * n..][..n]));
+        let corner = |c: usize| (&index[c * n..][..n], &weight[c * n..][..n]);
+        let ((i, p), (j, q), (k, r), (l, s)) = (corner(0), corner(1), corner(2), corner(3));
         for o in 0..n {
             let upper = at(x, i[o]) * p[o] + at(x, j[o]) * q[o];
             let lower = at(x, k[o]) * r[o] + at(x, l[o]) * s[o];

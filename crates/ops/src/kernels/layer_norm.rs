@@ -197,8 +197,8 @@ tapegrad_tape::multiversion! {
             row_sums(row, &mut across[..n_rows], &mut along[..n_rows]);
             for (r, out) in out.chunks_exact_mut(width).enumerate() {
                 let Products { x, g, statistics: [center, rstd, rest], .. } = row(r);
-                let [across, along] = [across[r], along[r]].map(|s| T::from_f64(s / n));
-                let across = if norm.centered { across } else { T::ZERO };
+                let across = if norm.centered { T::from_f64(across[r] / n) } else { T::ZERO };
+                let along = T::from_f64(along[r] / n);
                 let (dw, db) = (&mut dw[..width], &mut db[..width]);
                 for i in 0..width {
                     let unit = (x[i] - center) * rstd - rest;

@@ -116,20 +116,22 @@ tapegrad_tape::multiversion! {
     vectors of T;
     fn map_rows<T: Float, K: Map<T>>(_kind: K, out: &mut [T], x: &[T], g: &[T], width: usize, p: [&[T]; 5]) {
         let g = if K::BINARY { g } else { x };
+        let [p0, p1, p2, p3, p4] = p;
         for ((out, x), g) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(g.chunks_exact(width)) {
             // Whole arrays, so that the compiler omits bounds checks and vectorizes short rows, too.
             let mut groups = out.chunks_exact_mut(LANES);
             let mut at = 0;
             for out in &mut groups {
                 let (x, g) = (lanes::<T, LANES>(x, at), lanes::<T, LANES>(g, at));
-                let [p0, p1, p2, p3, p4] = p.map(|p| lanes::<T, LANES>(p, at));
+                let (p0, p1, p2) = (lanes::<T, LANES>(p0, at), lanes::<T, LANES>(p1, at), lanes::<T, LANES>(p2, at));
+                let (p3, p4) = (lanes::<T, LANES>(p3, at), lanes::<T, LANES>(p4, at));
                 for i in 0..LANES {
                     out[i] = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
                 }
                 at += LANES;
             }
             for (i, out) in (at..width).zip(groups.into_remainder()) {
-                *out = K::map(x[i], g[i], p.map(|p| p[i]));
+                *out = K::map(x[i], g[i], [p0[i], p1[i], p2[i], p3[i], p4[i]]);
             }
         }
     }

@@ -273,7 +273,7 @@ impl Finish<'_> {
         };
         let corner =
             |(image, y0, x0): (usize, usize, usize)| self.y.at(((image * h + y0) * w + x0) * channels + c);
-        let mut places = [from, from + 1].map(|tile| grid.place::<S>(tile));
+        let mut places = [grid.place::<S>(from), grid.place::<S>(from + 1)];
         for tile in from..to {
             // Prefetches the lines that will be written two tiles later, which take long to load from memory.
             let ahead = grid.place::<S>((tile + 2).min(to - 1));

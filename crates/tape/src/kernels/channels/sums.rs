@@ -211,11 +211,15 @@ fn add_terms<T: Float, K: Terms<T>, const L: usize, const R: usize>(
     p: [&[T; L]; 3],
     starts: [usize; R],
 ) {
-    let x = starts.map(|at| lanes::<T, L>(x, at));
-    let g = if K::BINARY { starts.map(|at| lanes::<T, L>(g, at)) } else { x };
+    // Loops: calls in arrays' `map` are not always inlined.
+    let mut rows = [[lanes::<T, L>(x, starts[0]); 2]; R];
+    for (row, at) in rows.iter_mut().zip(starts) {
+        let x = lanes(x, at);
+        *row = [x, if K::BINARY { lanes(g, at) } else { x }];
+    }
     for l in 0..L {
-        for r in 0..R {
-            let (a, b) = K::terms(x[r][l], g[r][l], [p[0][l], p[1][l], p[2][l]]);
+        for [x, g] in rows {
+            let (a, b) = K::terms(x[l], g[l], [p[0][l], p[1][l], p[2][l]]);
             s[l] += a;
             q[l] += b;
         }
@@ -239,7 +243,9 @@ fn sum_columns<T: Float, K: Terms<T>, const L: usize>(
     let rows = x.len() / width;
     // Sums that exceed the registers are loaded and stored once for four rows.
     for r in (0..rows / 4 * 4).step_by(4) {
-        add_terms::<T, K, L, 4>(&mut s, &mut q, x, g, p, [0, 1, 2, 3].map(|i| (r + i) * width + at));
+        let start = r * width + at;
+        let starts = [start, start + width, start + 2 * width, start + 3 * width];
+        add_terms::<T, K, L, 4>(&mut s, &mut q, x, g, p, starts);
     }
     for r in rows / 4 * 4..rows {
         add_terms::<T, K, L, 1>(&mut s, &mut q, x, g, p, [r * width + at]);
@@ -259,7 +265,8 @@ crate::multiversion! {
         let run = |r: usize| {
             let channel = if start + r < channels { start + r } else { (start + r) % channels };
             let range = r * size..(r + 1) * size;
-            Run::<T, K> { x: &x[range.clone()], g: &g[range], p: p.map(|p| p[channel]), kind: PhantomData }
+            let p = [p[0][channel], p[1][channel], p[2][channel]];
+            Run::<T, K> { x: &x[range.clone()], g: &g[range], p, kind: PhantomData }
         };
         row_sums(run, first, second);
     }
