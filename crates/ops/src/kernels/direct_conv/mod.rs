@@ -12,7 +12,7 @@ mod planar;
 mod planar_weight_grad;
 mod weight_grad;
 
-use super::gemm::{Bias, Finish, View, matmul, takes_f32};
+use super::gemm::{Bias, Finish, View, matmul};
 use super::geometry::Conv2dShape;
 use super::microkernel::{COLUMNS, Epilogue};
 use super::scratch::with_scratch;
@@ -30,7 +30,7 @@ pub use weight_grad::weight_grad;
 /// If the length of a slice does not match the shape, or there are several groups.
 pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     check(s, x, w, bias, y);
-    if let Some(pixels) = by_tiles(s, [true, false], |pixels| [pixels, s.c_out, s.c_in]) {
+    if let Some(pixels) = pointwise(s) {
         let (x, w) = (View::rows(x, s.c_in), View::rows(w, s.c_in).transposed());
         let bias = bias.map_or(Bias::None, Bias::Columns);
         let finish = Finish { bias, ..Finish::default() };
@@ -57,7 +57,7 @@ pub fn forward(s: &Conv2dShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &
 /// If the length of a slice does not match the shape, or there are several groups.
 pub fn input_grad(s: &Conv2dShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     check(s, dx, w, None, dy);
-    if let Some(pixels) = by_tiles(s, [true, true], |pixels| [pixels, s.c_in, s.c_out]) {
+    if let Some(pixels) = pointwise(s) {
         let (dy, w) = (View::rows(dy, s.c_out), View::rows(w, s.c_in));
         return matmul([pixels, s.c_in, s.c_out], dy, w, dx, s.c_in, Finish::default());
     }
@@ -109,12 +109,11 @@ fn adjoint(s: &Conv2dShape, start: [usize; 2], rows: bool) -> Correlation {
     }
 }
 
-/// The number of pixels of a convolution with a kernel of one pixel, which is a product of matrices, if tile registers compute
-/// products of this size and layout.
-fn by_tiles(s: &Conv2dShape, contiguous: [bool; 2], size: impl FnOnce(usize) -> [usize; 3]) -> Option<usize> {
+/// The number of pixels, if the kernel is one pixel that moves by one: then the convolution is a product of matrices, whose
+/// kernels pack both operands or read them in place, whichever is cheaper.
+fn pointwise(s: &Conv2dShape) -> Option<usize> {
     let plain = [s.kh, s.kw] == [1, 1] && s.stride == [1, 1] && s.padding == [0, 0];
-    let pixels = s.n.saturating_mul(s.h).saturating_mul(s.w);
-    (plain && takes_f32(size(pixels), contiguous)).then_some(pixels)
+    plain.then(|| s.n * s.h * s.w)
 }
 
 /// What these kernels take.

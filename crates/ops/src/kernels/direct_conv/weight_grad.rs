@@ -4,7 +4,7 @@
 //! pixel. The pixels are split into groups, each with its own partial sums; the number of groups depends on the shape
 //! alone, and they are added in order.
 
-use super::{Conv2dShape, Image, by_tiles, check, planar_weight_grad, run_tasks};
+use super::{Conv2dShape, Image, check, planar_weight_grad, pointwise, run_tasks};
 use crate::kernels::gemm::{Finish, View, matmul};
 use crate::kernels::microkernel::{COLUMNS, Epilogue, Left, Output, ROWS, Segment, Tile};
 use crate::kernels::scratch::with_scratch;
@@ -34,7 +34,7 @@ pub fn weight_grad(s: &Conv2dShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         dw.fill(0.0);
         return;
     }
-    if let Some(pixels) = by_tiles(s, [false, true], |pixels| [s.c_out, s.c_in, pixels]) {
+    if let Some(pixels) = pointwise(s) {
         let (dy, x) = (View::rows(dy, s.c_out).transposed(), View::rows(x, s.c_in));
         return matmul([s.c_out, s.c_in, pixels], dy, x, dw, s.c_in, Finish::default());
     }

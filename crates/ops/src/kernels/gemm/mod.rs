@@ -11,7 +11,7 @@ mod double;
 mod sgemm;
 mod vector;
 
-pub(crate) use amx::{takes_bf16, takes_f32};
+pub(crate) use amx::takes_bf16;
 
 use tapegrad_tape::{Float, Number, bf16};
 

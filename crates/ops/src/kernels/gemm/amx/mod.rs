@@ -51,7 +51,7 @@ fn is_available() -> bool {
 
 /// Whether AMX is in use and a product of F32 large enough: each packed element has to be used in many products, more if it
 /// is transposed while it is packed. (The steps of the left operand are contiguous, and the columns of the right one, or not.)
-pub(crate) fn takes_f32(size: [usize; 3], contiguous: [bool; 2]) -> bool {
+pub(super) fn takes_f32(size: [usize; 3], contiguous: [bool; 2]) -> bool {
     let [left, right] = contiguous.map(|contiguous| if contiguous { 80 } else { 120 });
     is_worthwhile(size, [left, right])
 }
