@@ -3,7 +3,8 @@
 //! No column matrix is built. A row of the left operand is a pixel, and the inner dimension runs over the taps of the
 //! kernel and the channels of each. The weights are packed into panels of 32 columns. Forward and input gradient are
 //! the same `Correlation`; with a stride the input gradient is one correlation for each residue of the pixel's
-//! position, so that no product with an inserted zero is computed.
+//! position, so that no product with an inserted zero is computed. A kernel of one pixel that moves by one needs none of this: its
+//! convolution and both gradients are products of matrices.
 
 mod block;
 mod folded;

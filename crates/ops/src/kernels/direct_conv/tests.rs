@@ -69,7 +69,7 @@ fn square(
     }
 }
 
-/// As products of matrices where there are tile registers.
+/// A product of matrices that is large enough for tile registers.
 #[test]
 fn pixels_of_many_channels() {
     check_all(&square(2, 12, 136, 250, 1, 1, 0));
@@ -161,6 +161,11 @@ proptest! {
             padding: padding.into(),
             dilation: dilation.into(),
         });
+    }
+
+    #[test]
+    fn kernels_of_one_pixel(n in 0..4usize, size in 0..9usize, channels in (0..70usize, 0..70usize)) {
+        check_all(&square(n, size, channels.0, channels.1, 1, 1, 0));
     }
 
     #[test]
